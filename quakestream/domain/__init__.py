@@ -1,0 +1,24 @@
+"""Values every part of quakestream speaks in. Pure: no input, no output."""
+
+from quakestream.domain.bundle import BundleSpec, HazardInput, ScaleClass, Thresholds
+from quakestream.domain.footprint import REASONS, Quality, Reason
+from quakestream.domain.grid import Grid, Shift, Window, utm_epsg
+from quakestream.domain.scene import Epoch, Issue, Scene, View
+
+__all__ = [
+    "REASONS",
+    "BundleSpec",
+    "Epoch",
+    "Grid",
+    "HazardInput",
+    "Issue",
+    "Quality",
+    "Reason",
+    "ScaleClass",
+    "Scene",
+    "Shift",
+    "Thresholds",
+    "View",
+    "Window",
+    "utm_epsg",
+]

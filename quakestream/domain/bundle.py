@@ -1,0 +1,86 @@
+"""What inference knows of a model: the manifest of a bundle, as values."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Task = Literal["segmentation", "building", "landslide", "hazard"]
+Normalisation = Literal["fixed", "per_scene"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleClass:
+    """One class of a damage scale, mildest first."""
+
+    index: int
+    label: str
+    xbd: Literal["no", "minor", "major", "destroyed"]
+    ems98: tuple[int, ...]
+    """EMS-98 grades this class holds, 0 (no damage) to 5."""
+    copernicus: Literal["Destroyed", "Damaged", "Possibly damaged", "No visible damage"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """Cumulative probability at which a severe class is declared."""
+
+    high_precision: float
+    balanced: float
+    high_recall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HazardInput:
+    """One metadata value a building model takes."""
+
+    name: str
+    unit: str
+    mean: float
+    std: float
+    missing: Literal["mean", "zero", "mask"] = "mean"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleSpec:
+    """`bundle.json`. The graph's inputs are `post` (and `pre`), uint8 (N, band, y, x), and for
+    `per_scene` normalisation `post_mean_NB, post_std_NB` (`pre_mean_NB, pre_std_NB`), float32.
+    Its output `logits` is float32 (N, K, y, x), K = classes, or K = 1 (sigmoid of the second
+    of two classes).
+    """
+
+    name: str
+    version: str
+    task: Task
+    epochs: tuple[str, ...]
+    bands: tuple[str, ...]
+    gsd_m: float
+    window_px: int
+    """Side of the square a graph takes (crop side for `building`)."""
+    halo_px: int
+    """Margin inside the window whose scores are dropped."""
+    context_m: float
+    """Ground a crop shows around a footprint (`building`), else 0."""
+    dtype: str
+    normalisation: Normalisation
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    scale: float = 1.0
+    hazard: tuple[HazardInput, ...] = ()
+    classes: tuple[ScaleClass, ...] = ()
+    outputs: Literal["logits", "probabilities"] = "logits"
+    temperature: float = 1.0
+    thresholds: Thresholds = Thresholds(high_precision=0.8, balanced=0.5, high_recall=0.2)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def core_px(self) -> int:
+        """Side of the part of a window whose scores count."""
+        return self.window_px - 2 * self.halo_px
+
+    @property
+    def needs_pre(self) -> bool:
+        return "pre" in self.epochs
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(c.label for c in self.classes)

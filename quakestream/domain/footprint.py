@@ -1,0 +1,31 @@
+"""Footprints' closed lists: why a building was not assessed, what a pixel is worth."""
+
+from enum import IntEnum
+from typing import Literal, get_args
+
+Reason = Literal[
+    "no_imagery",
+    "no_pre",
+    "misaligned",
+    "nodata",
+    "cloud",
+    "snow",
+    "saturated",
+    "too_small",
+    "outside_model_scale",
+    "invalid_geometry",
+    "read_error",
+    "model_error",
+    "abstained",
+]
+REASONS: tuple[str, ...] = get_args(Reason)
+
+
+class Quality(IntEnum):
+    """What a pixel is worth. Where several hold, the smallest non-zero one is kept."""
+
+    VALID = 0
+    NODATA = 1
+    CLOUD = 2
+    SNOW = 3
+    SATURATED = 4
