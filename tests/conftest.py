@@ -1,0 +1,17 @@
+"""What all tests share: where the real data lies, and servers on loopback."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real scenes; tests that need it skip with the reason where it is absent."""
+    path = Path(os.environ.get("QUAKESTREAM_DATA", ROOT.parent / "shared" / "data")).resolve()
+    if not path.is_dir():
+        pytest.skip(f"no real data at {path}; set QUAKESTREAM_DATA")
+    return path
