@@ -1,0 +1,121 @@
+"""The seam between the stream and a runtime.
+
+Axis legend: N windows of a batch, B bands, K graph outputs, C classes, Y rows,
+X columns, R owners.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quakestream.domain import BundleSpec
+from quakestream.errors import ShapeError
+from quakestream.reduce.tally import PROBABILITY_ONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """Windows as a graph takes them. Any number; engines split and pad.
+
+    Raises:
+        ShapeError: if epochs disagree on the number of windows.
+    """
+
+    images: Mapping[str, NDArray[np.uint8]]
+    """Sensor counts per epoch (`pre`, `post`), shape (N, B, Y, X)."""
+    statistics: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """`post_mean_NB`, ... for `per_scene` normalisation, shape (N, B)."""
+
+    def __post_init__(self) -> None:
+        sizes = {len(a) for a in (*self.images.values(), *self.statistics.values())}
+        if len(sizes) > 1:
+            raise ShapeError(f"a batch whose inputs differ in length: {sorted(sizes)}")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.images.values())))
+
+    def inputs(self, start: int, stop: int) -> dict[str, NDArray[np.generic]]:
+        """Graph inputs for windows start..stop."""
+        feed: dict[str, NDArray[np.generic]] = {}
+        feed.update({k: v[start:stop] for k, v in self.images.items()})
+        feed.update({k: v[start:stop] for k, v in self.statistics.items()})
+        return feed
+
+    def check(self, spec: BundleSpec) -> None:
+        """Raises ShapeError if the batch is not what the manifest says."""
+        side = spec.window_px
+        for epoch in spec.epochs:
+            got = self.images[epoch].shape[1:] if epoch in self.images else None
+            expected = (len(spec.bands), side, side)
+            if got != expected:
+                raise ShapeError(f"{spec.name}: input {epoch} has shape {got}, takes {expected}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scores:
+    """Logits, or sums per owner: whichever was asked for."""
+
+    logits_NKYX: NDArray[np.float32] | None = None
+    sum_RC: NDArray[np.int64] | None = None
+    """Sum of class probability × 65535 over each owner's pixels."""
+
+
+class Engine(Protocol):
+    """Scores batches. Opened on a worker, next to its device; never pickled."""
+
+    @property
+    def name(self) -> str:
+        """Runtime and version, for the record."""
+        ...
+
+    def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
+        """Class logits, or sums per owner when owners are given.
+
+        Owners are numbered 0..R-1 over the whole batch; -1 owns nothing.
+
+        Raises:
+            ShapeError: if the batch is not what the bundle's manifest says.
+            EngineError: if the runtime fails.
+        """
+        ...
+
+
+def probabilities(logits_KN: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.float32]:
+    """Calibrated class probabilities, shape (C, N), from a graph's outputs."""
+    if spec.outputs == "probabilities":
+        p_KN = logits_KN
+    elif len(logits_KN) == 1:
+        with np.errstate(over="ignore"):
+            p_KN = 1.0 / (1.0 + np.exp(-logits_KN / np.float32(spec.temperature)))
+    else:
+        scaled_KN = logits_KN / np.float32(spec.temperature)
+        scaled_KN = np.exp(scaled_KN - scaled_KN.max(axis=0))
+        p_KN = scaled_KN / scaled_KN.sum(axis=0)
+    if len(p_KN) == 1 and len(spec.classes) == 2:
+        p_KN = np.concatenate([1.0 - p_KN, p_KN])
+    if len(p_KN) != len(spec.classes):
+        raise ShapeError(f"{spec.name}: {len(p_KN)} outputs for {len(spec.classes)} classes")
+    return p_KN.astype(np.float32, copy=False)
+
+
+def owner_sums(
+    logits_NKYX: NDArray[np.float32], owner_NYX: NDArray[np.int32], owners: int, spec: BundleSpec
+) -> NDArray[np.int64]:
+    """Integer probability sums per owner, shape (R, C).
+
+    Whole numbers (p × 65535, rounded) add up to the same total in any order,
+    which is what lets tallies merge exactly. Engines without a device of their
+    own use this; the others do the same where the logits lie.
+    """
+    outputs = logits_NKYX.shape[1]
+    owned = np.flatnonzero(owner_NYX.reshape(-1) >= 0)
+    owner = owner_NYX.reshape(-1)[owned]
+    pixels_NKP = logits_NKYX.reshape(len(logits_NKYX), outputs, -1)
+    window, pixel = np.divmod(owned, pixels_NKP.shape[2])
+    p_CN = probabilities(np.stack([pixels_NKP[window, k, pixel] for k in range(outputs)]), spec)
+    whole_CN = np.rint(p_CN * np.float32(PROBABILITY_ONE))
+    sums = [np.bincount(owner, weights=row, minlength=owners) for row in whole_CN]
+    return np.stack(sums, axis=1).astype(np.int64)

@@ -1,0 +1,104 @@
+"""From sums to answers: one verdict per building."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quakestream.domain import BundleSpec, Quality
+from quakestream.reduce.tally import PROBABILITY_ONE, Tally
+
+MIN_PIXELS = 4
+"""A footprint with fewer pixels than this is `too_small` to be judged."""
+MIN_VALID_FRACTION = 0.5
+"""A verdict needs at least this share of a footprint's pixels seen."""
+
+_REASON_OF_QUALITY = {
+    Quality.NODATA: "nodata",
+    Quality.CLOUD: "cloud",
+    Quality.SNOW: "snow",
+    Quality.SATURATED: "saturated",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Verdicts:
+    """Answers for N buildings, in the tally's order."""
+
+    reason_N: NDArray[np.object_]
+    """None where assessed, else the reason why not."""
+    damage_N: NDArray[np.int8]
+    """Class index on the bundle's scale, -1 where not assessed."""
+    p_NC: NDArray[np.float32]
+    """Class probabilities, NaN where not assessed."""
+    confidence_N: NDArray[np.float32]
+    """Probability of the declared class and milder (severe calls: and worse)."""
+    uncertainty_N: NDArray[np.float32]
+    """Entropy of the class probabilities over its maximum, 0 to 1."""
+    valid_fraction_N: NDArray[np.float32]
+    difference_N: NDArray[np.float32]
+    """Mean |post - pre| per valid pixel and band, sensor counts."""
+
+
+def decide(tally: Tally, spec: BundleSpec) -> Verdicts:
+    """One verdict per building of a merged tally.
+
+    The declared class is the most severe whose cumulative probability (its own
+    and worse) reaches the bundle's balanced threshold.
+    """
+    pixels_N = tally.pixels_NQ.sum(axis=1)
+    valid_N = tally.pixels_NQ[:, Quality.VALID]
+    fraction_N = valid_N / np.maximum(pixels_N, 1)
+    reason_N = _reasons(tally, pixels_N, fraction_N)
+    assessed_N = np.equal(reason_N, None)
+
+    whole_N = tally.sum_NC.sum(axis=1, keepdims=True)
+    p_NC = tally.sum_NC / np.maximum(whole_N, 1)
+    cumulative_NC = p_NC[:, ::-1].cumsum(axis=1)[:, ::-1]
+    reaches_NC = cumulative_NC >= spec.thresholds.balanced
+    reaches_NC[:, 0] = True  # the mildest class holds where no worse one is reached
+    classes = p_NC.shape[1]
+    damage_N = classes - 1 - reaches_NC[:, ::-1].argmax(axis=1)
+    return Verdicts(
+        reason_N=reason_N,
+        damage_N=np.where(assessed_N, damage_N, -1).astype(np.int8),
+        p_NC=np.where(assessed_N[:, None], p_NC, np.nan).astype(np.float32),
+        confidence_N=_masked(_confidence(p_NC, cumulative_NC, damage_N), assessed_N),
+        uncertainty_N=_masked(_entropy(p_NC), assessed_N),
+        valid_fraction_N=fraction_N.astype(np.float32),
+        difference_N=_masked(
+            tally.change_N / np.maximum(valid_N * len(spec.bands), 1), valid_N > 0
+        ),
+    )
+
+
+def _reasons(
+    tally: Tally, pixels_N: NDArray[np.int64], fraction_N: NDArray[np.float64]
+) -> NDArray[np.object_]:
+    reason_N = np.full(len(tally), None, object)
+    unseen_N = fraction_N < MIN_VALID_FRACTION
+    worst_N = tally.pixels_NQ[:, 1:].argmax(axis=1) + 1
+    for quality, reason in _REASON_OF_QUALITY.items():
+        reason_N[unseen_N & (worst_N == quality)] = reason
+    reason_N[pixels_N < MIN_PIXELS] = "too_small"
+    return reason_N
+
+
+def _confidence(
+    p_NC: NDArray[np.float64], cumulative_NC: NDArray[np.float64], damage_N: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    each = np.arange(len(damage_N))
+    worse_N = cumulative_NC[each, damage_N]
+    milder_N = 1.0 - worse_N + p_NC[each, damage_N]
+    return np.where(damage_N > 0, worse_N, milder_N)
+
+
+def _entropy(p_NC: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms_NC = np.where(p_NC > 0, -p_NC * np.log(p_NC), 0.0)
+    total_N: NDArray[np.float64] = terms_NC.sum(axis=1) / np.log(max(p_NC.shape[1], 2))
+    return total_N
+
+
+def _masked(values_N: NDArray[np.float64], keep_N: NDArray[np.bool_]) -> NDArray[np.float32]:
+    return np.where(keep_N, values_N, np.nan).astype(np.float32)
