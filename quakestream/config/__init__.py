@@ -1,1 +1,41 @@
+"""The run file: strict schema, profiles, JSON Schema, and a commented example."""
 
+from quakestream.config.fields import aoi_bbox, aoi_kind, is_uri, parse_interval
+from quakestream.config.loading import open_run, parse_run, run_schema
+from quakestream.config.profiles import PROFILES, Profile
+from quakestream.config.sections import (
+    DEFAULT_DAMAGE_MODEL,
+    EpochFilter,
+    Event,
+    ExecutionSection,
+    FootprintsSection,
+    HazardSection,
+    ImagerySection,
+    ModelsSection,
+    RunFile,
+    SummarySection,
+    TerrainSection,
+)
+
+__all__ = [
+    "DEFAULT_DAMAGE_MODEL",
+    "PROFILES",
+    "EpochFilter",
+    "Event",
+    "ExecutionSection",
+    "FootprintsSection",
+    "HazardSection",
+    "ImagerySection",
+    "ModelsSection",
+    "Profile",
+    "RunFile",
+    "SummarySection",
+    "TerrainSection",
+    "aoi_bbox",
+    "aoi_kind",
+    "is_uri",
+    "open_run",
+    "parse_interval",
+    "parse_run",
+    "run_schema",
+]

@@ -1,0 +1,207 @@
+"""Field types of the run file: places, times and intervals, each with errors that help."""
+
+import datetime as dt
+import math
+import os
+import posixpath
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
+
+SCHEMES = ("s3", "gs", "az", "http", "https", "memory", "file")
+_ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
+_URI = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+_WKT = re.compile(
+    r"^\s*(SRID=\d+;\s*)?(MULTI)?(POLYGON|POINT|LINESTRING)\s*[ZM]*\s*(\(|EMPTY)"
+    r"|^\s*(SRID=\d+;\s*)?GEOMETRYCOLLECTION\s*[ZM]*\s*(\(|EMPTY)",
+    re.IGNORECASE,
+)
+_NUMBER = r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*"
+_BBOX = re.compile(rf"^{_NUMBER}(,{_NUMBER}){{3}}$")
+
+EARLIEST = dt.datetime.min.replace(tzinfo=dt.UTC)
+LATEST = dt.datetime.max.replace(tzinfo=dt.UTC)
+
+
+def is_uri(text: str) -> bool:
+    """Whether a place is `scheme://...` and not a path of this machine."""
+    return _URI.match(text) is not None
+
+
+def folder_of(place: str) -> str:
+    """The folder a path or a URI lies in."""
+    if not is_uri(place):
+        return os.path.dirname(os.path.abspath(os.path.expanduser(place)))
+    scheme, rest = place.split("://", 1)
+    return f"{scheme}://{posixpath.dirname(rest)}"
+
+
+def resolve(place: str, folder: str) -> str:
+    """An absolute path or a URI; a relative place is taken from `folder`."""
+    if is_uri(place):
+        return place
+    if is_uri(folder):
+        if place.startswith("/"):
+            return place
+        scheme, rest = folder.split("://", 1)
+        return f"{scheme}://{posixpath.normpath(posixpath.join(rest, place))}"
+    return os.path.normpath(os.path.join(folder, os.path.expanduser(place)))
+
+
+def checked_place(value: str, info: ValidationInfo) -> str:
+    """A place, resolved against the `folder` of the validation context if there is one.
+
+    Raises:
+        ValueError: if it is empty, of an unknown scheme, or carries a password.
+    """
+    if not value.strip():
+        raise ValueError("expected a path or URI, got an empty string")
+    found = _URI.match(value)
+    if found:
+        scheme = found.group(1).lower()
+        if _ALIASES.get(scheme, scheme) not in SCHEMES:
+            raise ValueError(f"expected a path or a URI of {', '.join(SCHEMES)}, got {scheme}://")
+        if urlsplit(value).password:
+            raise ValueError(
+                "a URI with a password in it; credentials come from the environment, never "
+                "from the run file"
+            )
+    folder = (info.context or {}).get("folder")
+    return value if folder is None else resolve(value, folder)
+
+
+Place = Annotated[str, AfterValidator(checked_place)]
+"""A path (absolute once loaded) or a URI."""
+
+
+def _checked_model(value: str, info: ValidationInfo) -> str:
+    looks_like_path = "/" in value or value.endswith(".zip") or value.startswith("~")
+    return checked_place(value, info) if looks_like_path or not value.strip() else value
+
+
+ModelRef = Annotated[str, AfterValidator(_checked_model)]
+"""The name of a shipped bundle, or a Place with a slash or `.zip` in it."""
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Places = Annotated[list[Place], BeforeValidator(_as_list)]
+"""One place or several; always a list once loaded."""
+
+
+def aoi_kind(aoi: str) -> Literal["bbox", "wkt", "place"]:
+    """What an `aoi` is: `w,s,e,n` degrees, WKT (EPSG:4326), or a vector file."""
+    if _BBOX.match(aoi):
+        return "bbox"
+    return "wkt" if _WKT.match(aoi) else "place"
+
+
+def aoi_bbox(aoi: str) -> tuple[float, float, float, float]:
+    """West, south, east, north of an `aoi` of kind `bbox`, degrees; west > east crosses 180°.
+
+    Raises:
+        ValueError: if the numbers are not a box on the Earth.
+    """
+    west, south, east, north = (float(part) for part in aoi.split(","))
+    if not (all(map(math.isfinite, (west, south, east, north))) and -90 <= south < north <= 90):
+        raise ValueError(f"expected west,south,east,north in degrees with south < north, got {aoi}")
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and west != east):
+        raise ValueError(f"expected longitudes of -180 to 180 that differ, got {aoi}")
+    return west, south, east, north
+
+
+def _aoi_text(value: Any) -> Any:
+    if isinstance(value, list) and len(value) == 4 and all(type(v) in (int, float) for v in value):
+        return ",".join(repr(v) for v in value)
+    return value
+
+
+def _checked_aoi(value: str, info: ValidationInfo) -> str:
+    kind = aoi_kind(value)
+    if kind == "bbox":
+        aoi_bbox(value)
+    return checked_place(value, info) if kind == "place" else value
+
+
+Aoi = Annotated[str, BeforeValidator(_aoi_text), AfterValidator(_checked_aoi)]
+
+
+def _in_utc(moment: dt.datetime) -> dt.datetime:
+    # Naive times are refused, not taken as UTC: where local time is meant, a scene of the
+    # same day would silently change from post to pre.
+    if moment.tzinfo is None:
+        text = moment.isoformat()
+        raise ValueError(
+            f"{text} has no time zone; write {text}Z if that is UTC, or add the offset (+03:00)"
+        )
+    return moment.astimezone(dt.UTC)
+
+
+def _parse_instant(text: str) -> dt.datetime:
+    try:
+        moment = dt.datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise ValueError(f"expected a time as 2023-02-06T01:17:34Z, got {text!r}") from None
+    if len(text.strip()) <= len("2023-02-06"):
+        raise ValueError(f"expected a time as {text.strip()}T01:17:34Z, got a date alone")
+    return _in_utc(moment)
+
+
+def _instant(value: Any) -> Any:
+    if isinstance(value, str):
+        return _parse_instant(value)
+    if isinstance(value, dt.datetime):
+        return _in_utc(value)
+    if isinstance(value, dt.date):
+        raise ValueError(f"expected a time as {value.isoformat()}T01:17:34Z, got a date alone")
+    return value
+
+
+Instant = Annotated[dt.datetime, BeforeValidator(_instant)]
+"""A time with a zone, in UTC once loaded."""
+
+
+def _edge(text: str, *, last: bool) -> dt.datetime:
+    if text in ("", ".."):
+        return LATEST if last else EARLIEST
+    try:
+        day = dt.date.fromisoformat(text)
+    except ValueError:
+        return _parse_instant(text)
+    clock = dt.time.max if last else dt.time.min
+    return dt.datetime.combine(day, clock, tzinfo=dt.UTC)
+
+
+def parse_interval(text: str) -> tuple[dt.datetime, dt.datetime]:
+    """First and last instant of a STAC interval: `a/b`, `a/..`, `../b`, or one day.
+
+    A date without a time is the whole UTC day.
+
+    Raises:
+        ValueError: if the text is not an interval, or ends before it begins.
+    """
+    parts = [part.strip() for part in text.split("/")]
+    if len(parts) > 2 or parts in ([""], [".."]):
+        raise ValueError(f"expected an interval as 2023-02-06/2023-03-01, got {text!r}")
+    start, end = _edge(parts[0], last=False), _edge(parts[-1], last=True)
+    if end < start:
+        raise ValueError(f"interval {text} ends before it begins; write the earlier date first")
+    return start, end
+
+
+def _interval_text(value: Any) -> Any:
+    if isinstance(value, dt.datetime):
+        return _in_utc(value).isoformat()
+    return value.isoformat() if isinstance(value, dt.date) else value
+
+
+def _checked_interval(value: str) -> str:
+    parse_interval(value)
+    return value
+
+
+Interval = Annotated[str, BeforeValidator(_interval_text), AfterValidator(_checked_interval)]
