@@ -1,6 +1,7 @@
 """Scene statistics for `per_scene` normalisation, the same in training and inference."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +19,37 @@ class SceneStatistics:
     std_B: tuple[float, ...]
 
 
-def statistics_of(pixels_BYX: NDArray[np.uint8], valid_YX: NDArray[np.bool_]) -> SceneStatistics:
-    """Statistics over the valid pixels of an image already averaged to 4 m.
+@dataclass(slots=True)
+class RunningStatistics:
+    """Sums over strips of a scene, so that a scene of any size fits. Exact: integers."""
 
-    A scene without valid pixels, or without contrast, gets deviation 1 so that
-    normalising it stays finite.
-    """
-    values_BN = pixels_BYX[:, valid_YX].astype(np.float64)
-    if values_BN.shape[1] == 0:
-        bands = pixels_BYX.shape[0]
-        return SceneStatistics(mean_B=(0.0,) * bands, std_B=(1.0,) * bands)
-    std_B = np.maximum(values_BN.std(axis=1), 1.0)
-    return SceneStatistics(
-        mean_B=tuple(float(v) for v in values_BN.mean(axis=1)),
-        std_B=tuple(float(v) for v in std_B),
-    )
+    count: int
+    sum_B: NDArray[np.int64]
+    square_B: NDArray[np.int64]
+
+    @classmethod
+    def of_bands(cls, bands: int) -> Self:
+        return cls(0, np.zeros(bands, np.int64), np.zeros(bands, np.int64))
+
+    def add(self, pixels_BYX: NDArray[np.uint8], valid_YX: NDArray[np.bool_]) -> None:
+        values_BN = pixels_BYX[:, valid_YX].astype(np.int64)
+        self.count += values_BN.shape[1]
+        self.sum_B += values_BN.sum(axis=1)
+        self.square_B += (values_BN**2).sum(axis=1)
+
+    def result(self) -> SceneStatistics:
+        """A scene without valid pixels, or without contrast, gets deviation 1 so
+        that normalising it stays finite."""
+        mean_B = self.sum_B / max(self.count, 1)
+        variance_B = np.maximum(self.square_B / max(self.count, 1) - mean_B**2, 1.0)
+        return SceneStatistics(
+            mean_B=tuple(float(v) for v in mean_B),
+            std_B=tuple(float(v) for v in np.sqrt(variance_B)),
+        )
+
+
+def statistics_of(pixels_BYX: NDArray[np.uint8], valid_YX: NDArray[np.bool_]) -> SceneStatistics:
+    """Statistics over the valid pixels of an image already averaged to 4 m."""
+    running = RunningStatistics.of_bands(len(pixels_BYX))
+    running.add(pixels_BYX, valid_YX)
+    return running.result()

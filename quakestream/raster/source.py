@@ -1,0 +1,225 @@
+"""Pixels of one scene on one grid: the seam every reader implements."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.errors import RasterioError
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window as DatasetWindow
+
+from quakestream.domain import Grid, Scene, Window
+from quakestream.errors import ReadError, SceneError
+from quakestream.storage import StorageOptions, gdal_env, gdal_path
+
+AVERAGE_ABOVE = 1.5
+"""A scene this many times finer than the grid is averaged down, else interpolated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pixels:
+    """One window of one scene."""
+
+    counts_BYX: NDArray[np.uint8]
+    """Sensor counts, red green blue."""
+    valid_YX: NDArray[np.bool_]
+    """True where the sensor saw the ground: inside the scene, not nodata, not masked."""
+
+
+class RasterSource(Protocol):
+    """A scene opened on a worker. Closed by its context manager."""
+
+    @property
+    def seamless(self) -> bool:
+        """True if any part of a window reads the same alone as within a larger window."""
+        ...
+
+    def read(self, window: Window) -> Pixels:
+        """Counts and validity on the grid; what lies outside the scene is invalid.
+
+        Raises:
+            ReadError: if blocks cannot be fetched or decoded.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+@contextmanager
+def open_dataset(href: str, options: StorageOptions) -> Iterator[Any]:
+    """A rasterio dataset, wherever it lies.
+
+    Raises:
+        SceneError: if it cannot be opened.
+    """
+    with rasterio.Env(session=rasterio.session.DummySession(), **gdal_env(options)):
+        try:
+            dataset = rasterio.open(gdal_path(href), sharing=False)
+        except (RasterioError, OSError) as error:
+            raise SceneError(f"cannot open {href}: {error}") from error
+        with dataset:
+            yield dataset
+
+
+class RasterioSource:
+    """Reads through GDAL. The reference reader, and the one that can do everything.
+
+    No warp where the scene has the grid's CRS and GSD: whole-pixel offsets, off
+    by at most half a pixel. Same CRS and another GSD: averaged (from overviews
+    where there are) or interpolated. Another CRS: warped, bilinear or average,
+    with GDAL's exact transformer.
+    """
+
+    def __init__(self, scene: Scene, grid: Grid, options: StorageOptions | None = None) -> None:
+        self._scene, self._grid = scene, grid
+        self._manager = open_dataset(scene.href, options or StorageOptions())
+
+    def __enter__(self) -> Self:
+        self._dataset = self._manager.__enter__()
+        self._same_crs = self._dataset.crs == rasterio.CRS.from_epsg(self._grid.epsg)
+        self._bands = visible_bands(self._dataset)
+        flags = self._dataset.mask_flag_enums[self._bands[0] - 1]
+        self._masked = flags != [MaskFlags.all_valid]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.__exit__(None, None, None)
+
+    @property
+    def seamless(self) -> bool:
+        return self._same_crs and is_aligned(self._dataset, self._grid)
+
+    def read(self, window: Window) -> Pixels:
+        try:
+            if self.seamless:
+                counts_BYX, valid_YX = self._copied(window)
+            elif self._same_crs and _north_up(self._dataset.transform):
+                counts_BYX, valid_YX = self._scaled(window)
+            else:
+                counts_BYX, valid_YX = self._warped(window)
+        except (RasterioError, OSError) as error:
+            raise ReadError(
+                f"cannot read {self._scene.href} (scene {self._scene.id}, rows "
+                f"{window.row}..{window.row_end}, cols {window.col}..{window.col_end} of grid "
+                f"{self._grid.epsg}): {error}"
+            ) from error
+        if not self._masked:  # nothing declared: black is what vendors fill with
+            valid_YX &= counts_BYX.any(axis=0)
+        return Pixels(counts_BYX=counts_BYX, valid_YX=valid_YX)
+
+    def _copied(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        row0, col0 = whole_offset(self._dataset.transform, self._grid)
+        inside = _clipped(window, row0, col0, self._dataset.height, self._dataset.width)
+        source = DatasetWindow(
+            inside.col - col0, inside.row - row0, inside.width, inside.height
+        )
+        return self._placed(window, inside, source, Resampling.nearest)
+
+    def _scaled(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        transform = self._dataset.transform
+        ratio = self._grid.gsd_m / transform.a
+        to_source = ~transform @ self._grid.transform
+        col0, row0 = ~to_source @ (0.0, 0.0)
+        inside = _clipped(
+            window,
+            int(np.ceil(row0)),
+            int(np.ceil(col0)),
+            int(self._dataset.height / ratio) - 1,
+            int(self._dataset.width / ratio) - 1,
+        )
+        left, top = to_source @ (float(inside.col), float(inside.row))
+        source = DatasetWindow(left, top, inside.width * ratio, inside.height * ratio)
+        how = Resampling.average if ratio >= AVERAGE_ABOVE else Resampling.bilinear
+        return self._placed(window, inside, source, how)
+
+    def _placed(
+        self, window: Window, inside: Window, source: DatasetWindow, how: Resampling
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        counts_BYX = np.zeros((len(self._bands), *window.shape), np.uint8)
+        valid_YX = np.zeros(window.shape, np.bool_)
+        if inside.height > 0 and inside.width > 0:
+            rows, cols = inside.slices_in(window)
+            counts_BYX[:, rows, cols] = self._dataset.read(
+                self._bands,
+                window=source,
+                out_shape=(len(self._bands), *inside.shape),
+                resampling=how,
+            )
+            valid_YX[rows, cols] = True
+            if self._masked:
+                mask_YX = self._dataset.dataset_mask(window=source, out_shape=inside.shape)
+                valid_YX[rows, cols] = mask_YX > 0
+        return counts_BYX, valid_YX
+
+    def _warped(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        gsd_m = self._scene.gsd_m or self._grid.gsd_m
+        average = self._grid.gsd_m / gsd_m >= AVERAGE_ABOVE
+        with WarpedVRT(
+            self._dataset,
+            crs=rasterio.CRS.from_epsg(self._grid.epsg),
+            transform=self._grid.window_transform(window),
+            width=window.width,
+            height=window.height,
+            resampling=Resampling.average if average else Resampling.bilinear,
+            tolerance=0.0,  # exact transformer: a pixel's value hangs on its position alone
+            add_alpha=not self._masked,
+        ) as vrt:
+            return vrt.read(self._bands), vrt.dataset_mask() > 0
+
+
+_: type[RasterSource] = RasterioSource
+
+
+def visible_bands(dataset: Any) -> list[int]:
+    """Indices (from 1) of red, green and blue.
+
+    Raises:
+        SceneError: if there are not three.
+    """
+    colour = list(dataset.colorinterp)
+    wanted = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
+    if all(c in colour for c in wanted):
+        return [colour.index(c) + 1 for c in wanted]
+    if dataset.count >= 3:
+        return [1, 2, 3]
+    raise SceneError(
+        f"{dataset.name} has {dataset.count} band(s), takes red, green and blue; "
+        "name another asset under imagery.asset"
+    )
+
+
+def whole_offset(transform: Affine, grid: Grid) -> tuple[int, int]:
+    """Grid row and column nearest to a raster's upper left pixel."""
+    col, row = ~grid.transform @ (transform.c, transform.f)
+    return round(row), round(col)
+
+
+def is_aligned(dataset: Any, grid: Grid) -> bool:
+    """True if whole-pixel offsets stay within half a pixel over the whole raster."""
+    transform = dataset.transform
+    drift = max(dataset.width, dataset.height) * abs(transform.a / grid.gsd_m - 1.0)
+    square = abs(transform.a + transform.e) <= 1e-6 * transform.a
+    return bool(_north_up(transform) and square and drift < 0.01)
+
+
+def _north_up(transform: Affine) -> bool:
+    return transform.b == 0 and transform.d == 0 and transform.a > 0 and transform.e < 0
+
+
+def _clipped(window: Window, row0: int, col0: int, height: int, width: int) -> Window:
+    row = min(max(window.row, row0), window.row_end)
+    col = min(max(window.col, col0), window.col_end)
+    return Window(
+        row=row,
+        col=col,
+        height=max(min(window.row_end, row0 + height) - row, 0),
+        width=max(min(window.col_end, col0 + width) - col, 0),
+    )
