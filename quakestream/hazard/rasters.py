@@ -1,0 +1,154 @@
+"""Rasters at points: VS30, SAR, damage proxies, whatever GDAL opens."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError, ProjError
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from quakestream.errors import HazardError
+from quakestream.hazard.interpolation import Floats, bilinear, positions_on_axis
+from quakestream.storage import StorageOptions, gdal_env, gdal_path, local_copy, protocol_of
+
+_TILE_PX = 1024
+"""Points are read tile by tile, so memory does not grow with the raster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RasterSample:
+    """A raster's values at points."""
+
+    values_N: Floats
+    """NaN where the raster has no value."""
+    note: str = ""
+    """What had to be assumed; empty when nothing had."""
+
+
+def sample_raster(
+    uri: str, lon_N: Floats, lat_N: Floats, options: StorageOptions | None = None
+) -> RasterSample:
+    """Values at points (EPSG:4326): bilinear where the four pixels around are valid, else the
+    value of the pixel the point lies in, else NaN. Scale and offset are applied.
+
+    A file without CRS whose bounds could be degrees is taken as EPSG:4326, and says so.
+
+    Raises:
+        HazardError: if it is no georeferenced raster of one band, or cannot be read.
+        StorageError: if it cannot be fetched.
+    """
+    options = options or StorageOptions()
+    try:
+        with _opened(uri, options) as raster:
+            _check_band(raster, uri)
+            crs, note = _crs(raster, uri)
+            row_N, col_N = _pixel_positions(raster, crs, lon_N, lat_N)
+            return RasterSample(values_N=_values(raster, row_N, col_N), note=note)
+    except (RasterioError, CRSError, ProjError) as error:
+        raise HazardError(f"{uri}: cannot be read as a raster: {error}; check the file") from error
+
+
+@contextmanager
+def _opened(uri: str, options: StorageOptions) -> Iterator[Any]:
+    with ExitStack() as stack:
+        stack.enter_context(rasterio.Env(**gdal_env(options)))
+        # GDAL does not see fsspec's memory file system.
+        in_memory = protocol_of(uri) == "memory"
+        name = str(stack.enter_context(local_copy(uri, options))) if in_memory else gdal_path(uri)
+        yield stack.enter_context(rasterio.open(name))
+
+
+def _check_band(raster: Any, uri: str) -> None:
+    bands = [c for c in raster.colorinterp if c is not ColorInterp.alpha]
+    if len(bands) != 1 or raster.colorinterp[0] is ColorInterp.alpha:
+        raise HazardError(
+            f"{uri}: expected one band of values, got {raster.count}; write the wanted one to a "
+            f"file of its own (gdal_translate -b 1)"
+        )
+    if np.dtype(raster.dtypes[0]).kind == "c":
+        raise HazardError(f"{uri}: expected real values, got {raster.dtypes[0]}; take amplitudes")
+    if raster.transform.is_identity or raster.transform.determinant == 0:
+        raise HazardError(
+            f"{uri}: has no georeference (no transform); write one with gdal_translate -a_ullr"
+        )
+
+
+def _crs(raster: Any, uri: str) -> tuple[CRS, str]:
+    if raster.crs:
+        return CRS.from_wkt(raster.crs.to_wkt()), ""
+    west, south, east, north = raster.bounds
+    south, north = min(south, north), max(south, north)
+    if not (-181 <= west < east <= 361 and -91 <= south < north <= 91):
+        raise HazardError(
+            f"{uri}: has no CRS and bounds {west:g}, {south:g}, {east:g}, {north:g} are not "
+            "degrees; write its CRS with gdal_translate -a_srs"
+        )
+    note = (
+        f"has no CRS; taken as EPSG:4326 since its bounds {west:g}, {south:g}, {east:g}, "
+        f"{north:g} can be degrees"
+    )
+    return CRS.from_epsg(4326), note
+
+
+def _pixel_positions(raster: Any, crs: CRS, lon_N: Floats, lat_N: Floats) -> tuple[Floats, Floats]:
+    """Rows and columns from the centre of the first pixel; NaN where the CRS does not reach."""
+    if crs == CRS.from_epsg(4326) or (crs.is_geographic and crs.equals(CRS.from_epsg(4326))):
+        x_N, y_N = lon_N, lat_N
+    else:
+        to_raster = Transformer.from_crs(4326, crs, always_xy=True)
+        x_N, y_N = (np.asarray(v, np.float64) for v in to_raster.transform(lon_N, lat_N))
+    if crs.is_geographic:  # some files count 0 to 360
+        middle = (raster.bounds.left + raster.bounds.right) / 2
+        x_N = x_N - 360.0 * np.round((x_N - middle) / 360.0)
+    finite_N = np.isfinite(x_N) & np.isfinite(y_N)
+    inverse = ~raster.transform
+    x_N, y_N = np.where(finite_N, x_N, 0.0), np.where(finite_N, y_N, 0.0)
+    col_N = inverse.a * x_N + inverse.b * y_N + inverse.c
+    row_N = inverse.d * x_N + inverse.e * y_N + inverse.f
+    row_N = np.where(finite_N, positions_on_axis(row_N, 0.5, 1.0), np.nan)
+    return row_N, np.where(finite_N, positions_on_axis(col_N, 0.5, 1.0), np.nan)
+
+
+def _values(raster: Any, row_N: Floats, col_N: Floats) -> Floats:
+    values_N = np.full(row_N.shape, np.nan)
+    # The pixel a point lies in; the south and east edges belong to the last pixel.
+    pixel_row_N, pixel_col_N = _pixel(row_N, raster.height), _pixel(col_N, raster.width)
+    inside_N = (pixel_row_N >= 0) & (pixel_col_N >= 0)
+    across = -(-raster.width // _TILE_PX)
+    tile_N = (pixel_row_N // _TILE_PX) * across + pixel_col_N // _TILE_PX
+    order = np.flatnonzero(inside_N)
+    order = order[np.argsort(tile_N[order], kind="stable")]
+    if not len(order):
+        return values_N
+    for chosen in np.split(order, np.flatnonzero(np.diff(tile_N[order])) + 1):
+        row0 = max(int(pixel_row_N[chosen].min()) - 1, 0)
+        col0 = max(int(pixel_col_N[chosen].min()) - 1, 0)
+        row1 = min(int(pixel_row_N[chosen].max()) + 2, raster.height)
+        col1 = min(int(pixel_col_N[chosen].max()) + 2, raster.width)
+        pixels_YX = _read(raster, Window(col0, row0, col1 - col0, row1 - row0))
+        between = bilinear(pixels_YX, row_N[chosen] - row0, col_N[chosen] - col0)
+        inner = pixels_YX[pixel_row_N[chosen] - row0, pixel_col_N[chosen] - col0]
+        values_N[chosen] = np.where(np.isnan(between), inner, between)
+    return values_N
+
+
+def _pixel(position_N: Floats, size: int) -> NDArray[np.intp]:
+    """Index of the pixel that holds a position, -1 outside."""
+    inside_N = (position_N >= -0.5) & (position_N <= size - 0.5)
+    index_N = np.floor(np.where(inside_N, position_N, 0.0) + 0.5).astype(np.intp)
+    return np.where(inside_N, np.minimum(index_N, size - 1), -1)
+
+
+def _read(raster: Any, window: Window) -> Floats:
+    """Values of a window as float64, NaN where nodata, mask or alpha say there is none."""
+    pixels = raster.read(1, window=window).astype(np.float64)
+    valid = raster.read_masks(1, window=window) != 0
+    scaled: Floats = pixels * raster.scales[0] + raster.offsets[0]
+    return np.where(valid & np.isfinite(pixels), scaled, np.nan)

@@ -1,0 +1,205 @@
+"""One row of hazard values per footprint, and what is missing in it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from quakestream.config import HazardSection
+from quakestream.domain import Issue
+from quakestream.errors import InputError, MissingExtraError, ShapeError, StorageError
+from quakestream.hazard.interpolation import Floats
+from quakestream.hazard.rasters import RasterSample, sample_raster
+from quakestream.hazard.shakemap import ShakeMap, read_shakemap
+from quakestream.hazard.units import MEASURES, SITE_FIELD
+from quakestream.hazard.vs30 import sample_vs30
+from quakestream.storage import StorageOptions, fingerprint, is_remote
+
+VS30_COLUMN = "vs30_m_s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HazardTable:
+    """Hazard values at points, in the order of the points."""
+
+    values: pd.DataFrame
+    """float32, NaN where missing: `mmi, pga_g, pgv_cm_s, psa03_g, psa10_g, psa30_g, vs30_m_s`,
+    then one column per layer, then those per event if asked for."""
+    missing_N: list[list[str]]
+    """Names of the columns without a value at each point. Rows that miss the same share one
+    list: not to be changed."""
+    issues: list[Issue]
+    versions: dict[str, Any]
+    """What was used, for run.json: `shakemaps`, `vs30`, `layers`."""
+
+
+def sample_hazard(
+    lon_N: NDArray[np.floating[Any]],
+    lat_N: NDArray[np.floating[Any]],
+    hazard: HazardSection,
+    options: StorageOptions | None = None,
+    *,
+    per_event: bool = False,
+) -> HazardTable:
+    """Values of every layer of a run at points.
+
+    A file that cannot be used becomes an issue and its columns are missing; no file stops
+    the others. Of several ShakeMaps the largest value counts, measure by measure; of two
+    versions of one event, the later. VS30 comes from its own file, or from the ShakeMaps
+    where the run names none.
+
+    Args:
+        lon_N: longitudes, EPSG:4326; NaN for a footprint without a place.
+        lat_N: latitudes.
+        hazard: the run file's section.
+        options: endpoints of the stores the files are in.
+        per_event: add columns `MEASURE__EVENT_ID`.
+
+    Raises:
+        ShapeError: if there are not as many longitudes as latitudes.
+    """
+    lon, lat = np.asarray(lon_N, np.float64), np.asarray(lat_N, np.float64)
+    if lon.ndim != 1 or lon.shape != lat.shape:
+        raise ShapeError(f"expected as many lon as lat in one row, got {lon.shape}, {lat.shape}")
+    reader = _Reader(options or StorageOptions(), [])
+    shakemaps = _latest(reader.shakemaps(hazard.shakemaps), reader.issues)
+    columns = {
+        column: _largest((s.at(field, lon, lat) for s in shakemaps), lon)
+        for field, column in MEASURES.items()
+    }
+    vs30_version = None
+    if hazard.vs30 is None:
+        columns[VS30_COLUMN] = _first((s.at(SITE_FIELD, lon, lat) for s in shakemaps), lon)
+        if any(SITE_FIELD in s.fields for s in shakemaps):
+            vs30_version = {"from": "ShakeMap SVEL"}
+    else:
+        columns[VS30_COLUMN], vs30_version = reader.layer(sample_vs30, hazard.vs30, lon, lat)
+    layer_versions = {}
+    for name, uri in hazard.layers.items():
+        columns[name], layer_versions[name] = reader.layer(sample_raster, uri, lon, lat)
+    missing = _missing(columns)
+    if per_event:
+        columns |= {
+            f"{column}__{s.event_id}": s.at(field, lon, lat)
+            for s in shakemaps
+            for field, column in MEASURES.items()
+        }
+    return HazardTable(
+        values=pd.DataFrame({n: v.astype(np.float32) for n, v in columns.items()}),
+        missing_N=missing,
+        issues=reader.issues,
+        versions={
+            "shakemaps": [_version(shakemap) for shakemap in shakemaps],
+            "vs30": vs30_version,
+            "layers": layer_versions,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads files one by one and notes those that cannot be used."""
+
+    options: StorageOptions
+    issues: list[Issue]
+
+    def shakemaps(self, uris: Iterable[str]) -> list[ShakeMap]:
+        found = []
+        for uri in dict.fromkeys(uris):
+            try:
+                found.append(read_shakemap(uri, self.options))
+            except (InputError, StorageError, MissingExtraError) as error:
+                self._note(uri, error)
+        return found
+
+    def layer(
+        self,
+        sample: Callable[[str, Floats, Floats, StorageOptions], RasterSample],
+        uri: str,
+        lon: Floats,
+        lat: Floats,
+    ) -> tuple[Floats, dict[str, str] | None]:
+        """Values and version of a layer; all NaN and None when it cannot be used."""
+        try:
+            version = {"uri": uri, "fingerprint": fingerprint(uri, self.options)}
+            found = sample(uri, lon, lat, self.options)
+        except (InputError, StorageError, MissingExtraError) as error:
+            self._note(uri, error)
+            return np.full(lon.shape, np.nan), None
+        if found.note:
+            self.issues.append(Issue(subject=uri, kind="hazard", cause=found.note))
+        return found.values_N, version
+
+    def _note(self, uri: str, error: Exception) -> None:
+        self.issues.append(
+            Issue(
+                subject=uri,
+                kind="hazard",
+                cause=str(error),
+                retryable=isinstance(error, StorageError) and is_remote(uri),
+            )
+        )
+
+
+def _latest(shakemaps: list[ShakeMap], issues: list[Issue]) -> list[ShakeMap]:
+    """One ShakeMap per event: a maximum over versions would keep what a revision took back."""
+    chosen: dict[str, ShakeMap] = {}
+    for shakemap in shakemaps:
+        event = shakemap.event_id or shakemap.uri
+        other = chosen.get(event)
+        if other is None:
+            chosen[event] = shakemap
+            continue
+        older, newer = sorted((other, shakemap), key=_age)
+        chosen[event] = newer
+        issues.append(
+            Issue(
+                subject=older.uri,
+                kind="hazard",
+                cause=f"version {older.version} of event {event} was not used: {newer.uri} is "
+                f"version {newer.version} of the same event",
+            )
+        )
+    return list(chosen.values())
+
+
+def _age(shakemap: ShakeMap) -> tuple[str, int, str]:
+    version = int(shakemap.version) if shakemap.version.isdecimal() else 0
+    # Some stamps end in Z or UTC, some do not; all are UTC.
+    return shakemap.process_timestamp[:19], version, shakemap.sha256
+
+
+def _largest(values: Iterable[Floats], like: Floats) -> Floats:
+    best = np.full(like.shape, np.nan)
+    for one in values:
+        best = np.fmax(best, one)
+    return best
+
+
+def _first(values: Iterable[Floats], like: Floats) -> Floats:
+    best = np.full(like.shape, np.nan)
+    for one in values:
+        best = np.where(np.isnan(best), one, best)
+    return best
+
+
+def _missing(columns: dict[str, Floats]) -> list[list[str]]:
+    names = list(columns)
+    absent_NK = np.isnan(np.column_stack([columns[name] for name in names]))
+    patterns, which_N = np.unique(absent_NK, axis=0, return_inverse=True)
+    lists = [[n for n, gone in zip(names, row, strict=True) if gone] for row in patterns]
+    return [lists[which] for which in which_N.reshape(-1)]
+
+
+def _version(shakemap: ShakeMap) -> dict[str, str]:
+    return {
+        "uri": shakemap.uri,
+        "event_id": shakemap.event_id,
+        "version": shakemap.version,
+        "process_timestamp": shakemap.process_timestamp,
+        "map_status": shakemap.map_status,
+        "sha256": shakemap.sha256,
+    }
