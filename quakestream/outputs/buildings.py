@@ -1,0 +1,160 @@
+"""buildings.parquet: one row per footprint, and the proof that none is missing (law 3)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from quakestream.domain import REASONS
+from quakestream.errors import AccountingError, ShapeError
+from quakestream.outputs.geoparquet import geoparquet_bytes, hilbert_sorted
+
+STATUSES = ("assessed", "not_assessed")
+EVIDENCE = ("image", "image+hazard", "hazard")
+SHAKING_COLUMNS = ("mmi", "pga_g", "pgv_cm_s", "psa03_g", "psa10_g", "psa30_g", "vs30_m_s")
+PROBABILITY_TOLERANCE = 1e-3
+"""How far a row's probabilities may be from 1: float32 sums, calibrated and rounded."""
+
+_REQUIRED = ("building_id", "status", "reason", "damage")
+
+
+def arrow_types(
+    labels: tuple[str, ...], columns: tuple[str, ...] = (), layers: tuple[str, ...] = ()
+) -> dict[str, pa.DataType]:
+    """Columns of buildings.parquet in order, without `geometry` and `bbox`.
+
+    Args:
+        labels: the bundle's classes, mildest first.
+        columns: the columns at hand; `p_hazard_*` appear only when they are among them.
+        layers: hazard-layer columns, in the run file's order.
+    """
+    types: dict[str, pa.DataType] = {
+        "building_id": pa.string(),
+        "status": pa.string(),
+        "reason": pa.string(),
+        "damage": pa.int8(),
+        "damage_label": pa.string(),
+    }
+    types |= {f"p_{label}": pa.float32() for label in labels}
+    types["evidence"] = pa.string()
+    types |= {f"p_hazard_{a}": pa.float32() for a in labels if f"p_hazard_{a}" in columns}
+    types |= dict.fromkeys(("confidence", "uncertainty", "valid_fraction"), pa.float32())
+    types |= {"scene_post": pa.string(), "scene_pre": pa.string()}
+    types |= {"acquired_post": pa.timestamp("us", tz="UTC"), "views": pa.int16()}
+    types |= dict.fromkeys(("shift_m", "shift_quality", *SHAKING_COLUMNS, *layers), pa.float32())
+    types["hazard_missing"] = pa.list_(pa.string())
+    types |= dict.fromkeys(("model", "model_digest", "engine", "run_id"), pa.string())
+    types["pre_post_difference"] = pa.float32()
+    return types
+
+
+def ordered_buildings(
+    frame: gpd.GeoDataFrame, labels: tuple[str, ...], layers: tuple[str, ...] = ()
+) -> gpd.GeoDataFrame:
+    """The frame checked, with every column of the contract, sorted along a Hilbert curve.
+
+    Columns that nobody filled are null; `damage_label` follows from `damage`.
+
+    Raises:
+        ShapeError: if a required column is missing, or one is there that no contract names.
+        AccountingError: if a row contradicts itself, or an id repeats.
+    """
+    types = arrow_types(labels, tuple(frame.columns), layers)
+    needed = (*_REQUIRED, *(f"p_{label}" for label in labels))
+    if missing := [c for c in needed if c not in frame.columns]:
+        raise ShapeError(f"buildings lack columns {missing}: expected {list(needed)}")
+    if extra := [c for c in frame.columns if c not in types and c not in ("geometry", "bbox")]:
+        raise ShapeError(f"buildings have columns {extra} that no contract names: pass `layers`")
+    check_rows(frame, labels)
+    full = {name: frame[name] if name in frame.columns else None for name in types}
+    full["damage_label"] = _labels_of(frame["damage"], labels)
+    out = gpd.GeoDataFrame(full, index=frame.index, geometry=frame.geometry, crs=frame.crs)
+    return hilbert_sorted(out, "building_id")
+
+
+def buildings_parquet(
+    ordered: gpd.GeoDataFrame, labels: tuple[str, ...], layers: tuple[str, ...] = ()
+) -> bytes:
+    """`ordered_buildings` as GeoParquet 1.1."""
+    return geoparquet_bytes(ordered, arrow_types(labels, tuple(ordered.columns), layers))
+
+
+def check_rows(frame: gpd.GeoDataFrame, labels: tuple[str, ...]) -> None:
+    """Each row is one answer.
+
+    Raises:
+        AccountingError: naming the rule and the first rows that break it.
+    """
+    ids, status, reason = frame["building_id"], frame["status"], frame["reason"]
+    assessed = (status == "assessed").to_numpy()
+    damage = pd.to_numeric(frame["damage"]).astype("Float64").to_numpy(np.float64, na_value=np.nan)
+    p_NK = frame[[f"p_{label}" for label in labels]].to_numpy(dtype=np.float64, na_value=np.nan)
+    unfilled = np.isnan(p_NK).all(axis=1)
+    sums = p_NK.sum(axis=1)
+    rules = {
+        "building_id is null": ids.isna().to_numpy(),
+        "building_id repeats": ids.duplicated(keep=False).to_numpy(),
+        f"status is not one of {STATUSES}": ~status.isin(STATUSES).to_numpy(),
+        "assessed with a reason": assessed & reason.notna().to_numpy(),
+        "not assessed without a reason of the closed list": ~assessed
+        & ~reason.isin(REASONS).to_numpy(),
+        "damage outside the scale": assessed & ~np.isin(damage, np.arange(len(labels))),
+        "not assessed but with damage": ~assessed & ~np.isnan(damage),
+        "probabilities do not sum to 1": assessed & ~(np.abs(sums - 1) <= PROBABILITY_TOLERANCE),
+        "not assessed but with probabilities": ~assessed & ~unfilled,
+    }
+    for rule, broken in rules.items():
+        if broken.any():
+            some = ids[broken].astype(str).head(3).tolist()
+            raise AccountingError(f"{int(broken.sum())} rows of buildings: {rule}, e.g. {some}")
+
+
+def count(frame: gpd.GeoDataFrame) -> dict[str, Any]:
+    """The part of run.json's `counts` that follows from the rows."""
+    by_status = frame["status"].value_counts()
+    reasons = frame["reason"].dropna().value_counts()
+    labels = frame["damage_label"].dropna().value_counts() if "damage_label" in frame else {}
+    return {
+        "footprints": len(frame),
+        "assessed": int(by_status.get("assessed", 0)),
+        "not_assessed": int(by_status.get("not_assessed", 0)),
+        "reasons": {r: int(reasons[r]) for r in REASONS if r in reasons.index},
+        "damage": {str(k): int(v) for k, v in sorted(dict(labels).items())},
+    }
+
+
+def check_accounting(frame: gpd.GeoDataFrame, counts: Mapping[str, Any]) -> None:
+    """Rows out = footprints in.
+
+    `counts` must hold `footprints` (distinct ids in the AOI, counted when they were
+    read). Where it holds `assessed`, `not_assessed` or `reasons`, they must agree too;
+    where it holds `footprints_read`, it must equal `footprints` plus
+    `duplicates_collapsed` plus `outside_aoi`.
+
+    Raises:
+        AccountingError: with both figures.
+    """
+    if "footprints" not in counts:
+        raise AccountingError("run counts lack `footprints`: nothing to check the rows against")
+    rows = count(frame)
+    for key in ("footprints", "assessed", "not_assessed", "reasons"):
+        if key in counts and counts[key] != rows[key]:
+            raise AccountingError(
+                f"{key}: the run counted {counts[key]}, the table has {rows[key]}"
+            )
+    if rows["assessed"] + rows["not_assessed"] != rows["footprints"]:
+        raise AccountingError(f"assessed and not_assessed do not add up: {rows}")
+    if "footprints_read" in counts:
+        parts = ("footprints", "duplicates_collapsed", "outside_aoi")
+        total = sum(int(counts.get(p, 0)) for p in parts)
+        if total != counts["footprints_read"]:
+            raise AccountingError(
+                f"footprints_read is {counts['footprints_read']}, but {' + '.join(parts)} = {total}"
+            )
+
+
+def _labels_of(damage: pd.Series, labels: tuple[str, ...]) -> pd.Series:
+    return pd.to_numeric(damage).map(dict(enumerate(labels))).astype(object)

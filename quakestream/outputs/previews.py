@@ -1,0 +1,170 @@
+"""Small pictures of the scenes for the viewer: what the analyst checks a verdict against."""
+
+import io
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from PIL import Image
+from pyproj import Transformer
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.transform import array_bounds, from_bounds
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import calculate_default_transform
+
+from quakestream.domain import Epoch, Scene, View
+from quakestream.storage import StorageOptions, gdal_env, gdal_path
+
+MAX_SIDE_PX = 2048
+QUALITY = 80
+SMALLEST_SIDE_PX = 192
+"""Below this a picture says nothing; the scene is left out and named instead."""
+BYTES_PER_PIXEL = 0.35
+"""WebP of 0.5 m city imagery at this quality, measured on the generous side."""
+READ_ERRORS = (rasterio.errors.RasterioError, OSError, ValueError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """One scene as a WebP picture in Web Mercator, transparent where it saw nothing."""
+
+    scene: str
+    epoch: Epoch
+    acquired: str
+    """ISO 8601, UTC."""
+    bounds: tuple[float, float, float, float]
+    """(south, west, north, east), degrees: the corners of the picture."""
+    width: int
+    height: int
+    webp: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Previews:
+    """The pictures that fit, oldest first, and the scenes that have none, with the reason."""
+
+    shown: tuple[Preview, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+def scene_previews(views: Iterable[View], budget_bytes: int, storage: StorageOptions) -> Previews:
+    """Pictures of every scene that the views use, together within `budget_bytes`.
+
+    Each scene gets an equal share of what is left; a scene that cannot be read is
+    left out with its cause, since a picture is no reason to lose a map.
+    """
+    scenes = _scenes_of(views)
+    shown: list[Preview] = []
+    left_out: list[tuple[str, str]] = []
+    left = budget_bytes
+    with rasterio.Env(**gdal_env(storage)):
+        for done, (epoch, scene) in enumerate(scenes):
+            share = left // (len(scenes) - done)
+            side = min(MAX_SIDE_PX, int((share / BYTES_PER_PIXEL) ** 0.5))
+            if side < SMALLEST_SIDE_PX:
+                left_out.append((scene.id, "no room within the viewer's size"))
+                continue
+            try:
+                preview = _preview(epoch, scene, side, share)
+            except READ_ERRORS as error:
+                left_out.append((scene.id, f"{type(error).__name__}: {error}"))
+                continue
+            if preview is None:
+                left_out.append((scene.id, "no room within the viewer's size"))
+                continue
+            left -= len(preview.webp)
+            shown.append(preview)
+    return Previews(shown=tuple(shown), left_out=tuple(left_out))
+
+
+def _scenes_of(views: Iterable[View]) -> list[tuple[Epoch, Scene]]:
+    """Distinct scenes, oldest first, so that the newest lies on top."""
+    found: dict[tuple[Epoch, str], Scene] = {}
+    for view in views:
+        found["post", view.post.id] = view.post
+        if view.pre is not None:
+            found["pre", view.pre.id] = view.pre
+    order = sorted(found.items(), key=lambda item: (item[1].datetime, item[0]))
+    return [(epoch, scene) for (epoch, _), scene in order]
+
+
+def _preview(epoch: Epoch, scene: Scene, side: int, share: int) -> Preview | None:
+    """A picture of at most `side` pixels and `share` bytes; None if it cannot be that small."""
+    while side >= SMALLEST_SIDE_PX:
+        pixels_YXB, bounds = _read_mercator(gdal_path(scene.href), side)
+        webp = _webp(pixels_YXB)
+        if len(webp) <= share:
+            return Preview(
+                scene=scene.id,
+                epoch=epoch,
+                acquired=scene.datetime.isoformat(timespec="seconds"),
+                bounds=bounds,
+                width=pixels_YXB.shape[1],
+                height=pixels_YXB.shape[0],
+                webp=webp,
+            )
+        side = int(side * 0.9 * (share / len(webp)) ** 0.5)
+    return None
+
+
+def _read_mercator(
+    path: str, side: int
+) -> tuple[NDArray[np.uint8], tuple[float, float, float, float]]:
+    """The scene as RGBA (y, x, band) in EPSG:3857, longer side at most `side` pixels.
+
+    The warp reads from overviews, so memory is the picture's, not the scene's.
+    """
+    with ExitStack() as stack:
+        source = stack.enter_context(rasterio.open(path))
+        if source.crs is None:
+            raise ValueError("no CRS")
+        transform, width, height = calculate_default_transform(
+            source.crs, "EPSG:3857", source.width, source.height, *source.bounds
+        )
+        scale = min(1.0, side / max(width, height))
+        size: dict[str, Any] = {
+            "width": max(1, round(width * scale)),
+            "height": max(1, round(height * scale)),
+        }
+        west, south, east, north = array_bounds(height, width, transform)
+        vrt = stack.enter_context(
+            WarpedVRT(
+                source,
+                crs="EPSG:3857",
+                transform=from_bounds(west, south, east, north, size["width"], size["height"]),
+                resampling=Resampling.average if scale < 0.5 else Resampling.bilinear,
+                add_alpha=source.nodata is None and ColorInterp.alpha not in source.colorinterp,
+                **size,
+            )
+        )
+        bands = [1, 2, 3] if source.count >= 3 else [1, 1, 1]
+        values = vrt.read(bands)
+        alpha = vrt.dataset_mask()
+    to_degrees = Transformer.from_crs(3857, 4326, always_xy=True)
+    (lon_w, lon_e), (lat_s, lat_n) = to_degrees.transform((west, east), (south, north))
+    rgba_YXB = np.dstack([*_as_bytes(values, alpha > 0), alpha.astype(np.uint8)])
+    return rgba_YXB, (lat_s, lon_w, lat_n, lon_e)
+
+
+def _as_bytes(values_BYX: NDArray[Any], valid_YX: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """uint8 stays; anything else is stretched between its 2nd and 98th percentile."""
+    if values_BYX.dtype == np.uint8 or not valid_YX.any():
+        return values_BYX.astype(np.uint8)
+    low, high = np.nanpercentile(values_BYX[:, valid_YX].astype(np.float64), (2, 98))
+    scaled = (values_BYX.astype(np.float64) - low) / max(high - low, 1e-9) * 255
+    stretched: NDArray[np.uint8] = np.nan_to_num(scaled).clip(0, 255).astype(np.uint8)
+    return stretched
+
+
+def _webp(rgba_YXB: NDArray[np.uint8]) -> bytes:
+    """Fully opaque pictures drop their alpha, which saves a tenth."""
+    image = Image.fromarray(rgba_YXB)
+    if (rgba_YXB[..., 3] == 255).all():
+        image = image.convert("RGB")
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=QUALITY, method=4)
+    return buffer.getvalue()

@@ -1,0 +1,90 @@
+"""summary.csv: counts per damage class, per admin unit or 500 m square."""
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pyproj import Transformer
+
+from quakestream.domain import REASONS
+from quakestream.errors import ShapeError
+
+SQUARE_M = 500
+OUTSIDE = "outside"
+"""Unit of buildings that no admin polygon holds."""
+
+
+def summary_table(
+    buildings: gpd.GeoDataFrame,
+    labels: tuple[str, ...],
+    admin: gpd.GeoDataFrame | None = None,
+    admin_id: str = "",
+) -> pd.DataFrame:
+    """One row per unit, sorted by id: counts of every class and reason, and the share assessed.
+
+    A building belongs to the unit that holds its representative point; where
+    units overlap, to the first of them in id order. What was not assessed is
+    counted apart and never as undamaged.
+    """
+    unit = square_ids(buildings) if admin is None else _admin_ids(buildings, admin, admin_id)
+    frame = pd.DataFrame(
+        {
+            "unit": unit,
+            "label": buildings["damage_label"].to_numpy(dtype=object),
+            "reason": buildings["reason"].to_numpy(dtype=object),
+            "assessed": (buildings["status"] == "assessed").to_numpy(),
+        }
+    )
+    by_unit = frame.groupby("unit", sort=True)
+    out = pd.DataFrame({"buildings": by_unit.size(), "assessed": by_unit["assessed"].sum()})
+    out["share_assessed"] = (out["assessed"] / out["buildings"]).round(4)
+    for label in labels:
+        out[label] = (frame["label"] == label).groupby(frame["unit"]).sum()
+    out["not_assessed"] = out["buildings"] - out["assessed"]
+    for reason in REASONS:
+        out[f"not_assessed_{reason}"] = (frame["reason"] == reason).groupby(frame["unit"]).sum()
+    return out.rename_axis("unit").reset_index()
+
+
+def summary_csv(table: pd.DataFrame) -> bytes:
+    text: str = table.to_csv(index=False, lineterminator="\n")
+    return text.encode()
+
+
+def square_ids(buildings: gpd.GeoDataFrame) -> NDArray[np.object_]:
+    """Ids of the UTM-aligned squares, such as `37N_E612500_N4158000` (south-west corner)."""
+    points = buildings.geometry.representative_point()
+    lon, lat = points.x.to_numpy(), points.y.to_numpy()
+    ids = np.full(len(buildings), OUTSIDE, dtype=object)
+    known = np.isfinite(lon) & np.isfinite(lat)
+    zone = np.where(known, (np.nan_to_num(lon) + 180.0) // 6.0 % 60 + 1, 0).astype(int)
+    epsg = np.where(np.nan_to_num(lat) >= 0, 32600, 32700) + zone
+    for code in np.unique(epsg[known]):
+        rows = np.flatnonzero(known & (epsg == code))
+        to_utm = Transformer.from_crs(4326, int(code), always_xy=True)
+        east, north = to_utm.transform(lon[rows], lat[rows])
+        name = f"{code % 100}{'N' if code < 32700 else 'S'}"
+        for row, e, n in zip(rows, east // SQUARE_M, north // SQUARE_M, strict=True):
+            ids[row] = f"{name}_E{int(e) * SQUARE_M}_N{int(n) * SQUARE_M}"
+    return ids
+
+
+def _admin_ids(
+    buildings: gpd.GeoDataFrame, admin: gpd.GeoDataFrame, admin_id: str
+) -> NDArray[np.object_]:
+    if admin_id not in admin.columns:
+        have = [c for c in admin.columns if c != "geometry"]
+        raise ShapeError(f"summary.admin has no column {admin_id!r}: it has {have}")
+    units = gpd.GeoDataFrame(
+        {"unit": admin[admin_id].astype(str)}, geometry=admin.geometry, crs=admin.crs
+    ).to_crs(4326)
+    points = gpd.GeoDataFrame(
+        {"row": np.arange(len(buildings))},
+        geometry=buildings.geometry.representative_point().to_numpy(),
+        crs=buildings.crs,
+    )
+    joined = gpd.sjoin(points, units, how="inner", predicate="intersects")
+    first = joined.sort_values(["row", "unit"]).drop_duplicates("row")
+    ids = np.full(len(buildings), OUTSIDE, dtype=object)
+    ids[first["row"].to_numpy()] = first["unit"].to_numpy(dtype=object)
+    return ids
