@@ -112,7 +112,7 @@ const VerdictLayer = L.Renderer.extend({
     }
     this._trace(shapes, i, f);
     if (!this.state.outlines || !known) {
-      pen.globalAlpha = known ? 0.34 : 0.9;
+      pen.globalAlpha = known ? (damage[i] > 0 ? 0.3 : 0.07) : 0.9;
       pen.fillStyle = known ? colour : this._hatch;
       pen.fill("evenodd");
       pen.globalAlpha = 1;
