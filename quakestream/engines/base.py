@@ -6,7 +6,7 @@ X columns, R owners.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,8 @@ class Batch:
     """`post_mean_NB`, ... for `per_scene` normalisation, shape (N, B)."""
 
     def __post_init__(self) -> None:
-        sizes = {len(a) for a in (*self.images.values(), *self.statistics.values())}
+        arrays: list[NDArray[Any]] = [*self.images.values(), *self.statistics.values()]
+        sizes = {len(a) for a in arrays}
         if len(sizes) > 1:
             raise ShapeError(f"a batch whose inputs differ in length: {sorted(sizes)}")
 
@@ -74,7 +75,8 @@ class Engine(Protocol):
     def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
         """Class logits, or sums per owner when owners are given.
 
-        Owners are numbered 0..R-1 over the whole batch; -1 owns nothing.
+        Owners cover the core alone (the window less the halo) and are numbered
+        0..R-1 over the whole batch; -1 owns nothing.
 
         Raises:
             ShapeError: if the batch is not what the bundle's manifest says.
@@ -110,12 +112,13 @@ def owner_sums(
     which is what lets tallies merge exactly. Engines without a device of their
     own use this; the others do the same where the logits lie.
     """
-    outputs = logits_NKYX.shape[1]
+    outputs, halo = logits_NKYX.shape[1], spec.halo_px
+    rows, cols = (slice(halo, halo + size) for size in owner_NYX.shape[1:])
+    core_NKYX = logits_NKYX[:, :, rows, cols]
     owned = np.flatnonzero(owner_NYX.reshape(-1) >= 0)
     owner = owner_NYX.reshape(-1)[owned]
-    pixels_NKP = logits_NKYX.reshape(len(logits_NKYX), outputs, -1)
-    window, pixel = np.divmod(owned, pixels_NKP.shape[2])
-    p_CN = probabilities(np.stack([pixels_NKP[window, k, pixel] for k in range(outputs)]), spec)
+    window, row, col = np.unravel_index(owned, owner_NYX.shape)
+    p_CN = probabilities(np.stack([core_NKYX[window, k, row, col] for k in range(outputs)]), spec)
     whole_CN = np.rint(p_CN * np.float32(PROBABILITY_ONE))
     sums = [np.bincount(owner, weights=row, minlength=owners) for row in whole_CN]
     return np.stack(sums, axis=1).astype(np.int64)

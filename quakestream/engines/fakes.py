@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.bundles import Bundle
-from quakestream.engines.base import Batch, Engine, Scores, owner_sums
 from quakestream.domain import BundleSpec
+from quakestream.engines.base import Batch, Engine, Scores, owner_sums
 
 
 class UniformEngine:
@@ -43,7 +43,8 @@ class ThresholdEngine:
     def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
         batch.check(self._spec)
         post_NYX = batch.images["post"].astype(np.float32).mean(axis=1)
-        pre_NYX = batch.images["pre"].astype(np.float32).mean(axis=1) if "pre" in batch.images else 128
+        pre = batch.images.get("pre")
+        pre_NYX = 128.0 if pre is None else pre.astype(np.float32).mean(axis=1)
         logits_NYX = (np.abs(post_NYX - pre_NYX) - self.CHANGE_COUNTS) / 10.0
         return _scores(logits_NYX[:, None].astype(np.float32), owner_NYX, self._spec)
 

@@ -86,9 +86,7 @@ def find_shifts(
     if not sure or distance_m > BOUND_M:
         refused = bool(sure)
         shift = Shift(rows=round(rows), cols=round(cols), quality=_quality(ratio))
-        return PairShifts(
-            pair=shift if refused else Shift(), refused=refused, grid=grid, nodes={}
-        )
+        return PairShifts(pair=shift if refused else Shift(), refused=refused, grid=grid, nodes={})
     return PairShifts(
         pair=Shift(rows=round(rows), cols=round(cols), quality=_quality(ratio)),
         refused=False,
@@ -133,16 +131,13 @@ def _surfaces(
     first, last = area.row // STRIDE_PX - 1, (area.row_end - 1) // STRIDE_PX
     left, right = area.col // STRIDE_PX - 1, (area.col_end - 1) // STRIDE_PX
     width = (right - left) * STRIDE_PX + NODE_PX
-    with RasterioSource(post, grid, options) as post_source, RasterioSource(
-        pre, grid, options
-    ) as pre_source:
+    with (
+        RasterioSource(post, grid, options) as post_source,
+        RasterioSource(pre, grid, options) as pre_source,
+    ):
         for row in range(first, last + 1):
-            strip = Window(
-                row=row * STRIDE_PX, col=left * STRIDE_PX, height=NODE_PX, width=width
-            )
-            post_YX, pre_YX = (
-                _edges(source.read(strip)) for source in (post_source, pre_source)
-            )
+            strip = Window(row=row * STRIDE_PX, col=left * STRIDE_PX, height=NODE_PX, width=width)
+            post_YX, pre_YX = (_edges(source.read(strip)) for source in (post_source, pre_source))
             for col in range(left, right + 1):
                 start = (col - left) * STRIDE_PX
                 cut = slice(start, start + NODE_PX)
@@ -152,16 +147,18 @@ def _surfaces(
 
 
 def _edges(pixels: Pixels) -> NDArray[np.complex64]:
-    """Direction of the grey gradient as a complex number, weak edges weighted down, 0 if invalid."""
+    """Direction of the grey gradient as a complex number: weak edges count less, invalid 0."""
     grey_YX = ndi.gaussian_filter(pixels.counts_BYX.mean(axis=0, dtype=np.float32), 1.0)
     dy_YX, dx_YX = np.gradient(grey_YX)
-    edge_YX = dx_YX + 1j * dy_YX
-    edge_YX = edge_YX / (np.abs(edge_YX) + 2.0)
+    gradient_YX = dx_YX + 1j * dy_YX
+    edge_YX = gradient_YX / (np.abs(gradient_YX) + 2.0)
     valid_YX = ndi.binary_erosion(pixels.valid_YX, iterations=4)
-    return np.where(valid_YX, edge_YX, 0).astype(np.complex64)
+    return np.asarray(np.where(valid_YX, edge_YX, 0), np.complex64)
 
 
-_TAPER_YX = window_function("hann", (NODE_PX, NODE_PX)).astype(np.float32)
+_TAPER_YX: NDArray[np.float32] = window_function(  # type: ignore[no-untyped-call]
+    "hann", (NODE_PX, NODE_PX)
+).astype(np.float32)
 
 
 def _correlation(
@@ -172,7 +169,7 @@ def _correlation(
     post_F = scipy.fft.fft2(post_YX * _TAPER_YX)
     cross_F = pre_F * np.conj(post_F)
     cross_F /= np.abs(cross_F) + 1e-3 * np.abs(cross_F).mean() + 1e-12
-    full_YX = np.fft.fftshift(scipy.fft.ifft2(cross_F).real)
+    full_YX: NDArray[np.float32] = np.fft.fftshift(scipy.fft.ifft2(cross_F).real)
     centre, reach = NODE_PX // 2, int(REACH_M / NODE_GSD_M)
     cut = slice(centre - reach, centre + reach + 1)
     return _standard(full_YX[cut, cut])

@@ -92,7 +92,5 @@ def _blocks(
     bands, height, width = pixels_BYX.shape
     pad = ((0, 0), (0, -height % PER_BLOCK), (0, -width % PER_BLOCK))
     padded_BYX = np.pad(pixels_BYX * valid_YX, pad, mode="edge").astype(np.float32)
-    tiles = padded_BYX.reshape(
-        bands, padded_BYX.shape[1] // PER_BLOCK, PER_BLOCK, -1, PER_BLOCK
-    )
+    tiles = padded_BYX.reshape(bands, padded_BYX.shape[1] // PER_BLOCK, PER_BLOCK, -1, PER_BLOCK)
     return tiles.mean(axis=(2, 4)), tiles.mean(axis=0).std(axis=(1, 3))

@@ -61,10 +61,12 @@ def _gsd_m(dataset: Any, href: str) -> float:
         west, south, east, north = outline.bounds
         if not all(math.isfinite(v) for v in outline.bounds) or east <= west or north <= south:
             raise SceneError(f"{href} lies nowhere on Earth: its CRS is {dataset.crs}")
-        if not (-180.5 <= west and east <= 180.5 and -90 <= south and north <= 90):
+        if not (west >= -180.5 and east <= 180.5 and south >= -90 and north <= 90):
             raise SceneError(f"{href} lies nowhere on Earth: {outline.bounds}")
         geod = pyproj.Geod(ellps="WGS84")
         _, _, height_m = geod.inv((west + east) / 2, south, (west + east) / 2, north)
     except ProjError as error:
-        raise SceneError(f"{href} has a CRS that is not on Earth: {dataset.crs} ({error})") from error
+        raise SceneError(
+            f"{href} has a CRS that is not on Earth: {dataset.crs} ({error})"
+        ) from error
     return float(height_m / dataset.height)

@@ -118,9 +118,7 @@ class RasterioSource:
     def _copied(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         row0, col0 = whole_offset(self._dataset.transform, self._grid)
         inside = _clipped(window, row0, col0, self._dataset.height, self._dataset.width)
-        source = DatasetWindow(
-            inside.col - col0, inside.row - row0, inside.width, inside.height
-        )
+        source = DatasetWindow(inside.col - col0, inside.row - row0, inside.width, inside.height)
         return self._placed(window, inside, source, Resampling.nearest)
 
     def _scaled(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.domain import BundleSpec, Quality
-from quakestream.reduce.tally import PROBABILITY_ONE, Tally
+from quakestream.reduce.tally import Tally
 
 MIN_PIXELS = 4
 """A footprint with fewer pixels than this is `too_small` to be judged."""
@@ -32,7 +32,7 @@ class Verdicts:
     p_NC: NDArray[np.float32]
     """Class probabilities, NaN where not assessed."""
     confidence_N: NDArray[np.float32]
-    """Probability of the declared class and milder (severe calls: and worse)."""
+    """Probability of the declared class."""
     uncertainty_N: NDArray[np.float32]
     """Entropy of the class probabilities over its maximum, 0 to 1."""
     valid_fraction_N: NDArray[np.float32]
@@ -50,7 +50,7 @@ def decide(tally: Tally, spec: BundleSpec) -> Verdicts:
     valid_N = tally.pixels_NQ[:, Quality.VALID]
     fraction_N = valid_N / np.maximum(pixels_N, 1)
     reason_N = _reasons(tally, pixels_N, fraction_N)
-    assessed_N = np.equal(reason_N, None)
+    assessed_N = np.array([r is None for r in reason_N], np.bool_)
 
     whole_N = tally.sum_NC.sum(axis=1, keepdims=True)
     p_NC = tally.sum_NC / np.maximum(whole_N, 1)
@@ -63,7 +63,7 @@ def decide(tally: Tally, spec: BundleSpec) -> Verdicts:
         reason_N=reason_N,
         damage_N=np.where(assessed_N, damage_N, -1).astype(np.int8),
         p_NC=np.where(assessed_N[:, None], p_NC, np.nan).astype(np.float32),
-        confidence_N=_masked(_confidence(p_NC, cumulative_NC, damage_N), assessed_N),
+        confidence_N=_masked(p_NC[np.arange(len(p_NC)), damage_N], assessed_N),
         uncertainty_N=_masked(_entropy(p_NC), assessed_N),
         valid_fraction_N=fraction_N.astype(np.float32),
         difference_N=_masked(
@@ -82,15 +82,6 @@ def _reasons(
         reason_N[unseen_N & (worst_N == quality)] = reason
     reason_N[pixels_N < MIN_PIXELS] = "too_small"
     return reason_N
-
-
-def _confidence(
-    p_NC: NDArray[np.float64], cumulative_NC: NDArray[np.float64], damage_N: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    each = np.arange(len(damage_N))
-    worse_N = cumulative_NC[each, damage_N]
-    milder_N = 1.0 - worse_N + p_NC[each, damage_N]
-    return np.where(damage_N > 0, worse_N, milder_N)
 
 
 def _entropy(p_NC: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -111,7 +111,9 @@ class Lattice:
         row0, row1 = (np.floor((top_m - bounds_N4[:, i]) / side_m).astype(np.int64) for i in (3, 1))
         rows, cols = row1 - row0 + 1, col1 - col0 + 1
         item_P = np.repeat(np.arange(len(bounds_N4)), rows * cols)
-        nth_P = np.arange(len(item_P)) - np.repeat(np.cumsum(rows * cols) - rows * cols, rows * cols)
+        nth_P = np.arange(len(item_P)) - np.repeat(
+            np.cumsum(rows * cols) - rows * cols, rows * cols
+        )
         row_P = row0[item_P] + nth_P // cols[item_P]
         col_P = col0[item_P] + nth_P % cols[item_P]
         return WindowTouches(item_P=item_P, row_P=row_P, col_P=col_P)

@@ -1,0 +1,217 @@
+"""From windows of pixels to what an engine takes, and the sums that need no engine."""
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from quakestream.domain import Quality, Shift
+from quakestream.engines import Batch
+from quakestream.pipeline.tasks import SceneTask, UnitTask, WorkerSpec
+from quakestream.raster.owners import Owners, find_owners
+from quakestream.tiling import Lattice
+
+UNSEEN = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Seen:
+    """One window of one epoch."""
+
+    counts_BYX: NDArray[np.uint8]
+    quality_YX: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One window of a cell that could not be read or scored."""
+
+    row: int
+    col: int
+    kind: str
+    """`read_error` or `model_error`."""
+    cause: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UnitPixels:
+    """A cell as the engine takes it."""
+
+    task: UnitTask
+    batch: Batch
+    """The windows that could be read, N of them."""
+    owner_NYX: NDArray[np.int32]
+    """Region of each core pixel to be scored, -1 for none, numbered over the whole batch."""
+    sums: "UnitSums"
+    failures: tuple[Failure, ...]
+    mpx: float
+    """Pixels of all epochs' windows, millions."""
+    seconds: float
+
+
+@dataclass(slots=True)
+class UnitSums:
+    """Integer sums of a cell's F footprints while its windows are added."""
+
+    pixels_FQ: NDArray[np.int64]
+    change_F: NDArray[np.int64]
+    shift_F: list[Shift]
+    """Shift of the window that holds most of a footprint."""
+    shift_pixels_F: NDArray[np.int64]
+    """How much of the footprint that window holds, pixels."""
+    failed_F: NDArray[np.bool_]
+    """True for footprints with a part in a window that failed."""
+    quality_Q: NDArray[np.int64]
+    regions: int = 0
+    region_P: list[NDArray[np.int64]] = field(default_factory=list)
+    footprint_P: list[NDArray[np.int64]] = field(default_factory=list)
+    """Memberships per window: region, and the footprint it counts for."""
+
+    @classmethod
+    def of(cls, footprints: int) -> "UnitSums":
+        return cls(
+            pixels_FQ=np.zeros((footprints, len(Quality)), np.int64),
+            change_F=np.zeros(footprints, np.int64),
+            shift_F=[Shift()] * footprints,
+            shift_pixels_F=np.zeros(footprints, np.int64),
+            failed_F=np.zeros(footprints, np.bool_),
+            quality_Q=np.zeros(len(Quality), np.int64),
+        )
+
+    def add(
+        self,
+        owners: Owners,
+        quality_YX: NDArray[np.uint8],
+        change_YX: NDArray[np.int64],
+        shift: Shift,
+    ) -> NDArray[np.int32]:
+        """Adds one window's core; returns the owner of each pixel to be scored."""
+        region_YX, count = owners.region_YX, owners.regions
+        owned = region_YX >= 0
+        valid_YX = owned & (quality_YX == Quality.VALID)
+        kind_P = region_YX[owned].astype(np.int64) * len(Quality) + quality_YX[owned]
+        pixels_RQ = np.bincount(kind_P, minlength=count * len(Quality)).reshape(count, -1)
+        change_R = np.bincount(
+            region_YX[valid_YX], weights=change_YX[valid_YX], minlength=count
+        ).astype(np.int64)
+        np.add.at(self.pixels_FQ, owners.building_M, pixels_RQ[owners.region_M])
+        np.add.at(self.change_F, owners.building_M, change_R[owners.region_M])
+        self.quality_Q += np.bincount(quality_YX.ravel(), minlength=len(Quality))
+        self._keep_shift(owners, pixels_RQ.sum(axis=1), shift)
+        self.region_P.append(owners.region_M + self.regions)
+        self.footprint_P.append(owners.building_M)
+        owner_YX = np.where(valid_YX, region_YX + self.regions, -1).astype(np.int32)
+        self.regions += count
+        return owner_YX
+
+    def _keep_shift(self, owners: Owners, pixels_R: NDArray[np.int64], shift: Shift) -> None:
+        here_F = np.zeros(len(self.shift_F), np.int64)
+        np.add.at(here_F, owners.building_M, pixels_R[owners.region_M])
+        for footprint in np.flatnonzero(here_F > self.shift_pixels_F):
+            self.shift_F[footprint] = shift
+            self.shift_pixels_F[footprint] = here_F[footprint]
+
+    def per_footprint(self, sum_RC: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Class sums per footprint from sums per region."""
+        sum_FC = np.zeros((len(self.change_F), sum_RC.shape[1]), np.int64)
+        for region_M, footprint_M in zip(self.region_P, self.footprint_P, strict=True):
+            known = region_M < len(sum_RC)  # trailing regions without a valid pixel have no sum
+            np.add.at(sum_FC, footprint_M[known], sum_RC[region_M[known]])
+        return sum_FC
+
+
+def assemble(
+    task: UnitTask, spec: WorkerSpec, epochs: dict[str, list[Seen | Exception]], began: float
+) -> UnitPixels:
+    """Sorts out what failed, and sums and stacks the rest, window by window."""
+    lattice, halo = spec.lattice(task.cell), spec.bundle.spec.halo_px
+    sums = UnitSums.of(len(task.building_F))
+    bounds_F4 = shapely.bounds(task.polygon_F)
+    good: list[dict[str, Seen]] = []
+    owners: list[NDArray[np.int32]] = []
+    failures: list[Failure] = []
+    for w, (row, col) in enumerate(task.window_W2.tolist()):
+        touching_T = _touching(bounds_F4, task.cell.grid.bounds(lattice.core(row, col)))
+        seen = {epoch: windows[w] for epoch, windows in epochs.items()}
+        read = {epoch: s for epoch, s in seen.items() if isinstance(s, Seen)}
+        if len(read) < len(seen):
+            failures.append(_failure(task, row, col, seen))
+            sums.failed_F[touching_T] = True
+            continue
+        own = find_owners(
+            task.polygon_F[touching_T], touching_T, task.cell.grid, lattice.core(row, col)
+        )
+        core = slice(halo, halo + lattice.core_px)
+        quality_YX, change_YX = _of_both({e: _cut(s, core) for e, s in read.items()})
+        owners.append(sums.add(own, quality_YX, change_YX, task.shift_W[w]))
+        good.append(read)
+    return UnitPixels(
+        task=task,
+        batch=_batch(task, good, spec.bundle.spec.window_px),
+        owner_NYX=np.stack(owners) if owners else _no_owners(lattice),
+        sums=sums,
+        failures=tuple(failures),
+        mpx=len(good) * len(epochs) * spec.bundle.spec.window_px**2 / 1e6,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _touching(
+    bounds_F4: NDArray[np.float64], box: tuple[float, float, float, float]
+) -> NDArray[np.int64]:
+    west, south, east, north = box
+    return np.flatnonzero(
+        (bounds_F4[:, 0] <= east)
+        & (bounds_F4[:, 2] >= west)
+        & (bounds_F4[:, 1] <= north)
+        & (bounds_F4[:, 3] >= south)
+    )
+
+
+def _failure(task: UnitTask, row: int, col: int, seen: dict[str, Seen | Exception]) -> Failure:
+    epoch, error = next((e, s) for e, s in seen.items() if isinstance(s, Exception))
+    scene = task.pre.scene if epoch == "pre" and task.pre else task.post.scene
+    return Failure(row=row, col=col, kind="read_error", cause=str(error), subject=scene.id)
+
+
+def _cut(seen: Seen, core: slice) -> Seen:
+    return Seen(counts_BYX=seen.counts_BYX[:, core, core], quality_YX=seen.quality_YX[core, core])
+
+
+def _of_both(seen: dict[str, Seen]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Quality of the pixels all epochs must show, and |post - pre| summed over bands."""
+    qualities = [np.where(s.quality_YX == 0, UNSEEN, s.quality_YX) for s in seen.values()]
+    worst_YX = np.minimum.reduce(qualities)
+    quality_YX = np.where(worst_YX == UNSEEN, 0, worst_YX).astype(np.uint8)
+    if "pre" not in seen:
+        return quality_YX, np.zeros(quality_YX.shape, np.int64)
+    post_BYX, pre_BYX = (seen[e].counts_BYX.astype(np.int16) for e in ("post", "pre"))
+    return quality_YX, np.abs(post_BYX - pre_BYX).sum(axis=0, dtype=np.int64)
+
+
+def _batch(task: UnitTask, good: list[dict[str, Seen]], window_px: int) -> Batch:
+    scenes: dict[str, SceneTask] = {"post": task.post}
+    if task.pre is not None:
+        scenes["pre"] = task.pre
+    images = {
+        epoch: np.stack([g[epoch].counts_BYX for g in good])
+        if good
+        else np.empty((0, 3, window_px, window_px), np.uint8)
+        for epoch in scenes
+    }
+    statistics = {}
+    for epoch, scene in scenes.items():
+        for name, value_B in (
+            ("mean", scene.statistics.mean_B),
+            ("std", scene.statistics.std_B),
+        ):
+            row_1B = np.array([value_B], np.float32)
+            statistics[f"{epoch}_{name}_NB"] = np.repeat(row_1B, len(good), axis=0)
+    return Batch(images=images, statistics=statistics)
+
+
+def _no_owners(lattice: Lattice) -> NDArray[np.int32]:
+    return np.empty((0, lattice.core_px, lattice.core_px), np.int32)
