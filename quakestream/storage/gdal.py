@@ -1,0 +1,51 @@
+"""How GDAL is told of the same objects: virtual paths and configuration."""
+
+from urllib.parse import urlsplit
+
+from quakestream.errors import StorageError
+from quakestream.storage.filesystems import StorageOptions
+from quakestream.storage.uris import local_path, protocol_of
+
+_PREFIXES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/"}
+
+
+def gdal_path(uri: str) -> str:
+    """The name GDAL opens a URI by: a plain path, `/vsis3/…`, `/vsicurl/…`, `/vsigs/…`, `/vsiaz/…`.
+
+    Raises:
+        StorageError: if GDAL cannot read from that kind of store.
+    """
+    protocol = protocol_of(uri)
+    if protocol == "file":
+        return uri if uri.startswith("/vsi") else local_path(uri)
+    if protocol in ("http", "https"):
+        return f"/vsicurl/{uri}"
+    if protocol in _PREFIXES:
+        return _PREFIXES[protocol] + uri.partition("://")[2]
+    raise StorageError(f"GDAL cannot read {uri}: use a path, file, s3, http(s), gs or az")
+
+
+def gdal_env(options: StorageOptions | None = None) -> dict[str, str]:
+    """GDAL configuration (for `rasterio.Env(**…)`) that says what the options say.
+
+    No credentials are in it: GDAL takes them from the environment as s3fs does.
+    Sidecars (.msk, .ovr) are looked for by name, never by listing a folder,
+    which in a bucket of thousands of scenes costs more than the header.
+    """
+    env = {
+        "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+        "GDAL_HTTP_MAX_RETRY": "3",
+        "GDAL_HTTP_RETRY_DELAY": "0.5",
+    }
+    s3 = (options or StorageOptions()).of("s3://")
+    if endpoint := s3.get("endpoint_url"):
+        parts = urlsplit(str(endpoint))
+        env["AWS_S3_ENDPOINT"] = parts.netloc + parts.path.rstrip("/")
+        env["AWS_HTTPS"] = "NO" if parts.scheme == "http" else "YES"
+        virtual = s3.get("addressing_style") == "virtual"
+        env["AWS_VIRTUAL_HOSTING"] = "TRUE" if virtual else "FALSE"
+    if region := s3.get("region"):
+        env["AWS_REGION"] = str(region)
+    if s3.get("anon"):
+        env["AWS_NO_SIGN_REQUEST"] = "YES"
+    return env

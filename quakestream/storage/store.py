@@ -1,0 +1,227 @@
+"""Objects under a prefix: get, get a range, put whole and atomically, list, delete."""
+
+import os
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from quakestream.errors import StorageError
+from quakestream.storage.filesystems import StorageOptions, filesystem, translated
+from quakestream.storage.uris import local_path, protocol_of
+
+_TEMP_PREFIX = ".quakestream-part-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """Objects under one prefix. Small and picklable: connections live in fsspec, per process."""
+
+    uri: str
+    """Prefix without a trailing slash."""
+    options: StorageOptions = field(default_factory=StorageOptions)
+
+    def uri_of(self, key: str) -> str:
+        """Full URI of a key; the prefix itself for an empty one."""
+        return f"{self.uri}/{key}" if key else self.uri
+
+    def get(self, key: str) -> bytes:
+        """All bytes of an object.
+
+        Raises:
+            MissingObjectError: if there is none (also a FileNotFoundError).
+            StorageError: if it cannot be read.
+        """
+        return read_bytes(self.uri_of(key), self.options)
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """`length` bytes from `start`; fewer only where the object ends.
+
+        Raises:
+            MissingObjectError: if there is none.
+            StorageError: if it cannot be read.
+        """
+        return read_range(self.uri_of(key), start, length, self.options)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Writes an object whole or not at all; an object of that name is replaced.
+
+        Local: a temporary file in the same folder, synced, then renamed. Object
+        stores: one PUT (multipart beyond 100 MB, which is atomic too).
+
+        Raises:
+            StorageError: if it cannot be written (disk full, permission, read-only store).
+        """
+        uri = self.uri_of(key)
+        with translated("write", uri):
+            if protocol_of(uri) == "file":
+                _put_file(Path(local_path(uri)), data)
+            else:
+                fs, path = filesystem(_writable(uri), self.options)
+                if protocol_of(uri) == "memory":
+                    fs.makedirs(fs._parent(path), exist_ok=True)
+                fs.pipe_file(path, data)
+
+    def list(self, prefix: str = "") -> list[str]:
+        """Sorted keys that start with `prefix`, at any depth; none where nothing exists yet.
+
+        Raises:
+            StorageError: if the store cannot be asked.
+        """
+        folder = prefix.rpartition("/")[0]
+        with translated("list", self.uri_of(prefix)):
+            keys = (
+                _list_files(Path(local_path(self.uri)), folder)
+                if protocol_of(self.uri) == "file"
+                else _list_objects(self, folder)
+            )
+        return sorted(key for key in keys if key.startswith(prefix))
+
+    def exists(self, key: str) -> bool:
+        """True when the object is there now (never from a cache).
+
+        Raises:
+            StorageError: if the store does not say (no permission, no connection).
+        """
+        uri = self.uri_of(key)
+        with translated("look up", uri):
+            if protocol_of(uri) == "file":
+                return Path(local_path(uri)).is_file()
+            fs, path = filesystem(uri, self.options)
+            try:
+                return bool(fs.info(path)["type"] == "file")
+            except FileNotFoundError:
+                return False
+
+    def delete(self, key: str) -> None:
+        """Removes an object; one that is not there is no error.
+
+        Raises:
+            StorageError: if it cannot be removed.
+        """
+        uri = self.uri_of(key)
+        with translated("delete", uri):
+            if protocol_of(uri) == "file":
+                Path(local_path(uri)).unlink(missing_ok=True)
+                return
+            fs, path = filesystem(_writable(uri), self.options)
+            try:
+                fs.rm_file(path)
+            except FileNotFoundError:
+                return
+
+
+def open_store(uri: str, options: StorageOptions | None = None) -> Store:
+    """The objects under a prefix; nothing is read and nothing needs to exist yet.
+
+    Raises:
+        MissingExtraError: if the package for the protocol is not installed.
+        StorageError: if no file system knows the protocol.
+    """
+    chosen = options or StorageOptions()
+    filesystem(uri, chosen)
+    root = local_path(uri) if protocol_of(uri) == "file" else uri.rstrip("/")
+    return Store(uri=root, options=chosen)
+
+
+def read_bytes(uri: str, options: StorageOptions | None = None) -> bytes:
+    """All bytes of one object.
+
+    Raises:
+        MissingObjectError: if there is none (also a FileNotFoundError).
+        StorageError: if it cannot be read.
+    """
+    with translated("read", uri):
+        if protocol_of(uri) == "file":
+            return Path(local_path(uri)).read_bytes()
+        fs, path = filesystem(uri, options or StorageOptions())
+        return bytes(fs.cat_file(path))
+
+
+def read_range(uri: str, start: int, length: int, options: StorageOptions | None = None) -> bytes:
+    """`length` bytes from `start`; fewer only where the object ends.
+
+    Raises:
+        MissingObjectError: if there is none.
+        StorageError: if it cannot be read, or `start` lies beyond its end in an object store.
+    """
+    with translated(f"read bytes {start}+{length} of", uri):
+        if start < 0 or length < 0:
+            raise ValueError(f"negative range {start}+{length}")
+        if protocol_of(uri) == "file":
+            with open(local_path(uri), "rb") as file:
+                file.seek(start)
+                return file.read(length)
+        fs, path = filesystem(uri, options or StorageOptions())
+        if length == 0:
+            return b""
+        data = bytes(fs.cat_file(path, start=start, end=start + length))
+        # A web server that ignores Range sends the whole object.
+        return data[start : start + length] if len(data) > length else data
+
+
+def fingerprint(uri: str, options: StorageOptions | None = None) -> str:
+    """What tells two versions of an object apart: its etag, else size and time of change.
+
+    Raises:
+        MissingObjectError: if there is none.
+        StorageError: if the store does not say.
+    """
+    with translated("look up", uri):
+        if protocol_of(uri) == "file":
+            stat = os.stat(local_path(uri))
+            return f"{stat.st_size}-{stat.st_mtime_ns}"
+        fs, path = filesystem(uri, options or StorageOptions())
+        info = fs.info(path)
+    for name in ("ETag", "etag", "e_tag", "Content-MD5", "md5Hash", "content_md5"):
+        if info.get(name):
+            return str(info[name]).removeprefix("W/").strip('"')
+    changed = [info.get(name) for name in ("LastModified", "Last-Modified", "mtime", "created")]
+    return "-".join(str(part) for part in (info.get("size"), *changed) if part is not None)
+
+
+def _writable(uri: str) -> str:
+    if protocol_of(uri) in ("http", "https"):
+        raise StorageError(f"cannot change {uri}: http is read-only; use a path, s3, gs or az")
+    return uri
+
+
+def _put_file(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, so that the rename is atomic; "x" so that no two writers share it.
+    part = path.with_name(f"{_TEMP_PREFIX}{uuid.uuid4().hex}")
+    try:
+        with open(part, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _list_files(root: Path, folder: str) -> list[str]:
+    found: list[str] = []
+    for parent, _, names in os.walk(root / folder, onerror=_raise_unless_missing):
+        found.extend(
+            os.path.relpath(os.path.join(parent, name), root).replace(os.sep, "/")
+            for name in names
+            if not name.startswith(_TEMP_PREFIX)
+        )
+    return found
+
+
+def _list_objects(store: Store, folder: str) -> list[str]:
+    fs, root = filesystem(store.uri, store.options)
+    try:
+        found = fs.find(f"{root}/{folder}" if folder else root)
+    except FileNotFoundError:
+        return []
+    start = root.rstrip("/") + "/"
+    return [path.removeprefix(start) for path in found if path.startswith(start)]
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    """A folder that is not there holds nothing; one that may not be read is an error."""
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -1,0 +1,66 @@
+"""Names of objects: protocols, local paths, and hrefs relative to the document they stand in."""
+
+import os
+import posixpath
+import re
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
+_ALIASES = {"": "file", "local": "file", "gcs": "gs", "abfs": "az", "abfss": "az", "s3a": "s3"}
+_WEB = ("http", "https")
+
+
+def protocol_of(uri: str) -> str:
+    """`file, memory, s3, http, https, gs, az` or whatever else stands before `://`."""
+    match = _SCHEME.match(uri)
+    name = match.group(1).lower() if match else ""
+    return _ALIASES.get(name, name)
+
+
+def is_remote(uri: str) -> bool:
+    """True unless the object is a file of this machine or in its memory."""
+    return protocol_of(uri) not in ("file", "memory")
+
+
+def local_path(uri: str) -> str:
+    """Absolute path of a `file://` URI or a plain path."""
+    match = _SCHEME.match(uri)
+    if not match:
+        return os.path.abspath(uri)
+    rest = uri[match.end() :]
+    if rest.startswith("localhost/"):
+        rest = rest.removeprefix("localhost")
+    return os.path.abspath(unquote(rest))
+
+
+def resolve_href(base: str, href: str) -> str:
+    """The URI an href means when it stands in the document `base`.
+
+    Unlike `urllib.parse.urljoin` this knows s3, gs and az, and keeps the query
+    (a signature) of an absolute href.
+    """
+    if _SCHEME.match(href):
+        return href
+    if protocol_of(base) == "file":
+        return os.path.normpath(os.path.join(os.path.dirname(local_path(base)), href))
+    parts = urlsplit(base)
+    if href.startswith("//"):
+        return f"{parts.scheme}:{href}"
+    path, question, query = href.partition("?")
+    folder = "/" if path.startswith("/") else posixpath.dirname(parts.path) or "/"
+    joined = posixpath.normpath(posixpath.join(folder, path.lstrip("/")))
+    kept_query = query if question and parts.scheme in _WEB else ""
+    return urlunsplit((parts.scheme, parts.netloc, joined, kept_query, ""))
+
+
+def relative_href(base: str, uri: str) -> str:
+    """`uri` as it is written in the document `base`: `./…` or `../…` in one store, else whole."""
+    if protocol_of(base) == protocol_of(uri) == "file":
+        folder = os.path.dirname(local_path(base))
+        relative = os.path.relpath(local_path(uri), folder).replace(os.sep, "/")
+    elif urlsplit(base)[:2] == urlsplit(uri)[:2] and not urlsplit(uri).query:
+        folder = posixpath.dirname(urlsplit(base).path) or "/"
+        relative = posixpath.relpath(urlsplit(uri).path, folder)
+    else:
+        return uri
+    return relative if relative.startswith("../") else f"./{relative}"
