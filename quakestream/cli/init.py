@@ -1,0 +1,210 @@
+"""`quakestream init`: a commented run file to start from."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from quakestream.config import is_uri, parse_interval, run_schema
+from quakestream.config.template import RunDraft, run_template
+from quakestream.errors import ConfigError, RequestError, StorageError
+from quakestream.storage import read_bytes, resolve_href
+
+_MAX_DOCUMENTS = 200
+"""STAC documents looked at; a draft needs no more."""
+
+
+def init(
+    file: Annotated[Path, typer.Argument(help="Run file to write.")] = Path("run.yaml"),
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of run files instead.")
+    ] = False,
+    from_stac: Annotated[
+        str | None,
+        typer.Option("--from-stac", help="Catalogue to take area, dates and asset from."),
+    ] = None,
+    event: Annotated[str | None, typer.Option("--event", help="Id of the event.")] = None,
+    time: Annotated[
+        str | None, typer.Option("--time", help="Origin time: 2023-02-06T01:17:34Z.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a commented run file.
+
+    Example: quakestream init run.yaml --from-stac catalog.json --event us6000jllz
+    --time 2023-02-06T01:17:34Z
+    """
+    if schema:
+        typer.echo(json.dumps(run_schema(), indent=2))
+        return
+    draft = _draft(file, from_stac, event, time)
+    _write(file, run_template(draft), force)
+    typer.echo(str(file))
+    if draft.blanks:
+        typer.echo(
+            f"{file}: fill in {', '.join(draft.blanks)} (the event's time is not in a catalogue; "
+            "--time gives it)",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
+def _draft(file: Path, from_stac: str | None, event: str | None, time: str | None) -> RunDraft:
+    example = RunDraft()
+    time = None if time is None else _checked_time(time)
+    if from_stac is not None:
+        return _from_stac(from_stac, file, event, time)
+    chosen = time or example.time
+    return RunDraft(
+        event_id=event or example.event_id,
+        time=chosen,
+        post=example.post if time is None else f"{chosen}/..",
+        pre=example.pre if time is None else f"../{chosen}",
+    )
+
+
+def _checked_time(time: str) -> str:
+    try:
+        start, _ = parse_interval(f"{time}/..")
+    except ValueError as error:
+        raise RequestError(f"--time: {error}") from None
+    if len(time.strip()) <= len("2023-02-06"):
+        raise RequestError(f"--time: expected a time as {time}T01:17:34Z, got a date alone")
+    return start.isoformat().replace("+00:00", "Z")
+
+
+def _write(file: Path, text: str, force: bool) -> None:
+    try:
+        with file.open("w" if force else "x", encoding="utf-8") as target:
+            target.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{file} exists; give another name, or --force to overwrite it") from None
+    except OSError as error:
+        raise StorageError(f"cannot write {file}: {error.strerror or error}") from error
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the documents of a catalogue say, gathered."""
+
+    boxes: list[list[float]] = field(default_factory=list)
+    days: set[str] = field(default_factory=set)
+    assets: dict[str, int] = field(default_factory=dict)
+    collections: dict[str, str] = field(default_factory=dict)
+    """Collection id to its URI."""
+
+    def add(self, document: dict[str, Any], uri: str) -> None:
+        if document.get("type") == "Collection":
+            self.collections[str(document.get("id"))] = uri
+            extent = document.get("extent") or {}
+            self._add_boxes((extent.get("spatial") or {}).get("bbox") or [])
+            for interval in (extent.get("temporal") or {}).get("interval") or []:
+                self.days.update(str(edge)[:10] for edge in interval if edge)
+        if document.get("type") == "Feature":
+            self._add_boxes([document.get("bbox") or []])
+            moment = (document.get("properties") or {}).get("datetime")
+            self.days.update([str(moment)[:10]] if moment else [])
+            for name, asset in (document.get("assets") or {}).items():
+                if "tif" in str((asset or {}).get("type", "")) or "data" in (
+                    (asset or {}).get("roles") or []
+                ):
+                    self.assets[name] = self.assets.get(name, 0) + 1
+
+    def _add_boxes(self, boxes: list[list[float]]) -> None:
+        for box in boxes:
+            if len(box) in (4, 6):
+                self.boxes.append([*box[:2], *box[len(box) // 2 :][:2]])
+
+    @property
+    def asset(self) -> str:
+        """`visual` where there is one, else what most items have."""
+        if "visual" in self.assets or not self.assets:
+            return "visual"
+        return max(self.assets, key=lambda name: self.assets[name])
+
+    @property
+    def aoi(self) -> str:
+        if not self.boxes:
+            return RunDraft().aoi
+        west, south, east, north = zip(*self.boxes, strict=True)
+        return ",".join(f"{v:.6f}" for v in (min(west), min(south), max(east), max(north)))
+
+
+def _from_stac(catalog: str, file: Path, event: str | None, time: str | None) -> RunDraft:
+    documents = list(_documents(catalog))
+    found = _Found()
+    for uri, document in documents:
+        found.add(document, uri)
+    chosen = _collection_of(event, found) or catalog
+    if chosen != catalog:  # the event has a collection of its own: only what that one says
+        found = _Found()
+        for uri, document in _documents(chosen):
+            found.add(document, uri)
+    days = sorted(found.days)
+    return RunDraft(
+        event_id=event or next(iter(found.collections), RunDraft().event_id),
+        time=time or "",
+        aoi=found.aoi,
+        catalog=_beside(chosen, file),
+        asset=found.asset,
+        post=f"{time}/.." if time else "",
+        pre=f"../{time}" if time else "",
+        notes=(
+            "",
+            f"From {catalog}: {len(found.collections)} collections",
+            f"  acquisition days: {', '.join(days[:20]) or 'not said'}"
+            + (f", ... {days[-1]}" if len(days) > 20 else ""),
+            f"  assets: {', '.join(sorted(found.assets)) or 'not said'}",
+            "  aoi below is everything the catalogue covers: narrow it",
+        ),
+    )
+
+
+def _documents(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The documents of a static catalogue, breadth first; bad ones below the root are skipped."""
+    queue, seen = [uri], {uri}
+    while queue and len(seen) <= _MAX_DOCUMENTS:
+        here = queue.pop(0)
+        try:
+            document = json.loads(read_bytes(here))
+        except (StorageError, ValueError) as error:
+            if here == uri:
+                raise RequestError(f"--from-stac: cannot read {uri}: {error}") from None
+            continue
+        if not isinstance(document, dict):
+            raise RequestError(f"--from-stac: {here} is no STAC document")
+        for feature in document.get("features") or []:
+            yield here, feature
+        yield here, document
+        for link in document.get("links") or []:
+            if link.get("rel") in ("child", "item", "items", "data") and link.get("href"):
+                target = resolve_href(here, str(link["href"]))
+                if target not in seen:
+                    seen.add(target)
+                    queue.append(target)
+
+
+def _collection_of(event: str | None, found: _Found) -> str | None:
+    """URI of the one collection whose id has the event's id in it."""
+    if event is None:
+        return None
+    plain = _letters(event)
+    matches = [uri for name, uri in found.collections.items() if plain in _letters(name)]
+    return matches[0] if len(matches) == 1 and plain else None
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalnum())
+
+
+def _beside(catalog: str, file: Path) -> str:
+    """The catalogue as the run file names it: relative where it lies in the same folder."""
+    if is_uri(catalog):
+        return catalog
+    absolute, folder = os.path.abspath(catalog), os.path.dirname(os.path.abspath(file))
+    inside = os.path.commonpath([absolute, folder]) == folder
+    return os.path.relpath(absolute, folder) if inside else absolute

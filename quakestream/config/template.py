@@ -1,0 +1,140 @@
+"""The run file `quakestream init` writes: every key, said in the field's terms."""
+
+import json
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDraft:
+    """What is known of a run before its file exists. Empty text: left to be filled in."""
+
+    event_id: str = "kahramanmaras-2023"
+    time: str = "2023-02-06T01:17:34Z"
+    aoi: str = "aoi.geojson"
+    catalog: str = "catalog.json"
+    asset: str = "visual"
+    post: str = "2023-02-06T01:17:34Z/2023-03-01"
+    pre: str = "2018-01-01/2023-02-05"
+    notes: tuple[str, ...] = ()
+    """What was found in a catalogue, for the comments."""
+
+    @property
+    def blanks(self) -> tuple[str, ...]:
+        """Keys the user has to fill in before the file can be used."""
+        keys = {
+            "event.time": self.time,
+            "imagery.post.datetime": self.post,
+            "imagery.pre.datetime": self.pre,
+        }
+        return tuple(key for key, value in keys.items() if not value)
+
+
+def run_template(draft: RunDraft | None = None) -> str:
+    """The text of a commented run file; sections that a run can do without are commented out."""
+    draft = draft or RunDraft()
+    blank = "null    # FILL IN: a catalogue does not say it"
+    values = {
+        "EVENT_ID": json.dumps(draft.event_id),
+        "TIME": draft.time or blank,
+        "AOI": json.dumps(draft.aoi),
+        "CATALOG": json.dumps(draft.catalog),
+        "ASSET": json.dumps(draft.asset),
+        "POST": draft.post or blank,
+        "PRE": draft.pre or blank,
+        "NOTES": "".join(f"# {note}\n" for note in draft.notes),
+    }
+    text = _TEMPLATE
+    for name, value in values.items():
+        text = text.replace(f"<{name}>", value)
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+
+
+_TEMPLATE = """\
+# A run of quakestream: one verdict per building after an earthquake.
+#
+#   quakestream plan THIS_FILE    checks everything, reads no pixel, says what it will cost
+#   quakestream map THIS_FILE     makes the map; run again, it goes on where it stopped
+#
+# Paths are relative to this file, or URIs: s3://, gs://, az://, https://.
+# Lines that begin with "#" are explanations and things a run can do without.
+<NOTES>
+event:
+  id: <EVENT_ID>    # your name for it, or the one of the ShakeMap (us6000jllz)
+  # Origin time with its zone (Z is UTC). Scenes before it are pre-event, after it post-event.
+  time: <TIME>
+
+# Area of interest: a vector file of any kind and CRS, WKT, or west,south,east,north in degrees.
+aoi: <AOI>
+
+imagery:
+  # A STAC catalogue, STAC API or item collection, or a list: [a.tif, b.tif].
+  # Only GeoTIFFs? `quakestream catalog *.tif -o stac` makes a catalogue of them.
+  catalog: <CATALOG>
+  # The asset of an item that is read: three bands, red green blue.
+  asset: <ASSET>
+  # Scenes after the event. A date alone is the whole UTC day; .. leaves an end open.
+  post:
+    datetime: <POST>
+    max_cloud: 60        # percent; leave out to take all. Clouds are masked in any case
+    max_off_nadir: 40    # degrees; oblique scenes show walls and lean over their neighbours
+  # Scenes before the event. Leave out the section for a model that needs post only.
+  pre:
+    datetime: <PRE>
+    max_cloud: 60
+    max_off_nadir: 40
+  # best: each building from its best view; all: from every view. The profile sets it if left out.
+  # views: best
+  # A tile store made by `quakestream tile`, read instead of the scenes.
+  # store: tiles.zarr
+
+# Building outlines: GeoParquet, GeoPackage, GeoJSON, shapefile, ... with a stable id per building.
+footprints:
+  path: buildings.parquet
+  id: id
+
+# Shaking, site condition and proxy layers. Each becomes a column of the map; models that were
+# trained with them use them; what is missing at a building is named there.
+# hazard:
+#   # ShakeMap grid.xml, one per event; the largest value counts. MMI, PGA, PGV, PSA 0.3/1.0/3.0 s.
+#   shakemaps: [us6000jllz/grid.xml, us6000jlqa/grid.xml]
+#   # VS30 in m/s, a raster or a CSV with lon, lat, vs30. Left out: the ShakeMap's own.
+#   vs30: vs30.tif
+#   # One-band rasters by the column name they get: damage proxy maps, SAR backscatter, ...
+#   layers: {dpm: dpm.tif, sar_vv: vv.tif, sar_vh: vh.tif}
+
+# Elevation in metres, for landslides.
+# terrain:
+#   dem: dem.tif
+
+# Model bundles: names of shipped ones (`quakestream bundle list`), or paths and URIs with a slash.
+models:
+  damage: damage-turkiye-2023
+#   landslide: ./landslide-bundle    # landslides per pixel
+#   hazard: ./hazard-bundle          # damage from shaking alone, fused with the image's
+
+# Units of summary.csv: polygons and the column that names them. Left out: 500 m squares.
+# summary:
+#   admin: districts.gpkg
+#   id: name
+
+# The one dial. rapid: first results soon. standard: the same verdicts, fewer and larger commits.
+# exhaustive: every view of a building is scored and merged.
+profile: rapid
+
+# Where the map goes; `--out` overrides it.
+out: map
+
+# Endpoints of object stores. Credentials come from the environment (AWS_ACCESS_KEY_ID, ...) and
+# are refused here.
+# storage:
+#   s3: {endpoint_url: "https://objects.example.org", anon: true}
+
+# Overrides of what the profile sets; only for tests and tuning.
+# execution:
+#   cell_windows: 4          # side of a cell, in windows of the model
+#   batch_cells: 4           # cells in one commit
+#   readers: 2               # cells read at the same time
+#   engines: 1               # engines open at the same time
+#   threads: 0               # threads of one engine; 0: its runtime decides
+#   runtime: onnxruntime     # what runs the model
+"""
