@@ -1,1 +1,22 @@
+"""A synthetic earthquake with a known answer: scenes, catalogue, hazard layers, truth."""
 
+from quakestream.synthetic.earthquake import SyntheticEarthquake, make_earthquake
+from quakestream.synthetic.settings import (
+    DEMO,
+    PRESETS,
+    TINY,
+    TRAINING,
+    SceneLayout,
+    SizePreset,
+)
+
+__all__ = [
+    "DEMO",
+    "PRESETS",
+    "TINY",
+    "TRAINING",
+    "SceneLayout",
+    "SizePreset",
+    "SyntheticEarthquake",
+    "make_earthquake",
+]

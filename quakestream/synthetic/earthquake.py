@@ -1,0 +1,200 @@
+"""A whole synthetic earthquake on disk: everything the main job needs, and the answer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+
+from quakestream.synthetic.collapse import Fall, litter, paint_heaps
+from quakestream.synthetic.files import (
+    run_file_text,
+    stac_item,
+    write_catalogue,
+    write_cog,
+    write_vectors,
+)
+from quakestream.synthetic.hazard_files import write_damage_proxy, write_shakemap, write_vs30
+from quakestream.synthetic.people import camps, tarpaulins, vehicles
+from quakestream.synthetic.sensor import Look, Rendered, render
+from quakestream.synthetic.settings import DEMO, SceneLayout, SizePreset, stream
+from quakestream.synthetic.shaking import Damage, Shaking
+from quakestream.synthetic.surface import (
+    Roofs,
+    Surface,
+    Textures,
+    chosen,
+    paint_boxes,
+    paint_ground,
+    paint_roofs,
+    roof_clutter,
+)
+from quakestream.synthetic.town import Town
+from quakestream.synthetic.world import World, burn_polygons
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticEarthquake:
+    """Where everything of a synthetic earthquake lies."""
+
+    out: Path
+    run_file: Path
+    catalogue: Path
+    footprints: Path
+    truth: Path
+    aoi: Path
+    shakemap: Path
+    vs30: Path
+    dpm: Path
+    pre: tuple[Path, ...]
+    """COGs from before the event, in the order of the preset."""
+    post: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Epochs:
+    """The latent world: one town, its damage, and its surface before and after."""
+
+    world: World
+    town: Town
+    shaking: Shaking
+    damage: Damage
+    pre: Surface
+    post: Surface
+
+
+def make_earthquake(
+    out: Path, *, seed: int, size: SizePreset = DEMO, bad_inputs: bool = False
+) -> SyntheticEarthquake:
+    """Writes scenes, catalogue, hazard layers, footprints, truth and a run file.
+
+    The same seed writes the same bytes on one machine.
+
+    Args:
+        out: folder; made if missing, files of an earlier run are replaced.
+        seed: any integer ≥ 0.
+        size: extent and scenes.
+        bad_inputs: adds an exact duplicate, a repeated id with another outline and an invalid
+            polygon to the footprints, and an item without its asset to the catalogue.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    event_id = f"synthetic-{seed}"
+    epochs = latent(seed, size)
+    items, files = [], {}
+    for layout in size.scenes:
+        look = Look.drawn(seed, layout)
+        scene = taken(seed, epochs, layout, look)
+        path = out / "imagery" / layout.id / f"{layout.id}.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_cog(path, scene, layout)
+        items.append(stac_item(scene, layout, look))
+        files[layout.id] = path
+    if bad_inputs:
+        items.append(_item_without_asset(items[-1]))
+    catalogue = write_catalogue(out / "imagery", items, event_id)
+    made = SyntheticEarthquake(
+        out=out,
+        run_file=out / "run.yaml",
+        catalogue=catalogue,
+        footprints=out / "footprints.geojson",
+        truth=out / "truth.parquet",
+        aoi=out / "aoi.geojson",
+        shakemap=out / "shakemap" / "grid.xml",
+        vs30=out / "vs30.tif",
+        dpm=out / "dpm.tif",
+        pre=tuple(files[s.id] for s in size.scenes if s.epoch == "pre"),
+        post=tuple(files[s.id] for s in size.scenes if s.epoch == "post"),
+    )
+    _write_layers(made, seed, epochs, event_id)
+    _write_vectors(made, seed, epochs, bad_inputs)
+    made.run_file.write_text(run_file_text(size, event_id), encoding="utf-8")
+    return made
+
+
+def latent(seed: int, size: SizePreset) -> Epochs:
+    """The world of a seed, painted before and after the event."""
+    world = World.of(size)
+    town = Town.planned(seed, size, world)
+    buildings = town.buildings
+    shaking = Shaking.of(seed, world)
+    damage = Damage.drawn(seed, shaking, buildings.centre_N2)
+    fall = Fall.drawn(seed, buildings, damage)
+    textures = Textures.of(seed, world)
+    id_YX = burn_polygons(world, list(buildings.polygons))
+    pre = paint_ground(seed, world, town, textures)
+    post = pre.copy()
+    clutter, owner = roof_clutter(stream(seed, "clutter"), buildings, 1 / 45)
+    paint_roofs(pre, world, buildings, Roofs.as_built(buildings), textures, id_YX)
+    paint_boxes(pre, world, clutter, on_top=True)
+    paint_heaps(seed, post, world, buildings, fall)
+    paint_roofs(post, world, buildings, fall.roofs, textures, id_YX)
+    paint_boxes(post, world, chosen(clutter, fall.whole[owner]), on_top=True)
+    new, owner = roof_clutter(stream(seed, "new clutter"), buildings, 1 / 160, towers=False)
+    paint_boxes(post, world, chosen(new, fall.whole[owner]), on_top=True)
+    paint_boxes(post, world, litter(seed, buildings, damage), on_top=True)
+    paint_boxes(post, world, tarpaulins(seed, buildings, fall.whole, 0.14), on_top=True)
+    paint_boxes(post, world, camps(seed, town, world))
+    return Epochs(world=world, town=town, shaking=shaking, damage=damage, pre=pre, post=post)
+
+
+def taken(seed: int, epochs: Epochs, layout: SceneLayout, look: Look) -> Rendered:
+    """One scene, with the vehicles of its day."""
+    surface = (epochs.pre if layout.epoch == "pre" else epochs.post).copy()
+    busy = 4.5 if layout.epoch == "pre" else 3.5
+    paint_boxes(surface, epochs.world, vehicles(seed, layout.id, epochs.town, busy))
+    return render(seed, surface, epochs.world, layout, look)
+
+
+def _write_layers(made: SyntheticEarthquake, seed: int, epochs: Epochs, event_id: str) -> None:
+    write_shakemap(made.shakemap, epochs.shaking, epochs.world, event_id)
+    write_vs30(made.vs30, epochs.shaking, epochs.world)
+    write_damage_proxy(made.dpm, seed, epochs.world, epochs.town.buildings, epochs.damage)
+
+
+def _write_vectors(made: SyntheticEarthquake, seed: int, epochs: Epochs, bad: bool) -> None:
+    """AOI, footprints with small position errors, truth without."""
+    world, damage = epochs.world, epochs.damage
+    outlines = epochs.town.buildings.polygons
+    ids = np.array([f"b{i:05d}" for i in range(len(outlines))], dtype=object)
+    half = world.width_m / 2, world.height_m / 2
+    area = world.to_lonlat(shapely.segmentize(shapely.box(-half[0], -half[1], *half), 100.0))
+    write_vectors(made.aoi, gpd.GeoDataFrame({"name": ["town"]}, geometry=[area], crs=4326))
+    rng = stream(seed, "footprints")
+    error = rng.normal(0.0, 0.45, (len(outlines), 2))
+    error *= np.minimum(1.0, 1.0 / np.maximum(np.hypot(*error.T), 1e-9))[:, None]
+    drawn = np.array(
+        [shapely.transform(p, lambda xy, e=e: xy + e) for p, e in zip(outlines, error, strict=True)]
+    )
+    frame = gpd.GeoDataFrame({"id": ids}, geometry=world.to_lonlat(drawn), crs=4326)
+    write_vectors(made.footprints, _spoilt(frame) if bad else frame)
+    columns: dict[str, Any] = {
+        "building_id": ids,
+        "damage_label": np.where(damage.destroyed, "destroyed", "intact"),
+        "severity": damage.severity.astype(np.float32),
+        "p_destroyed": damage.p_destroyed.astype(np.float32),
+        "vulnerability": damage.vulnerability.astype(np.float32),
+        "mmi": damage.mmi.astype(np.float32),
+        "vs30_m_s": damage.vs30_m_s.astype(np.float32),
+    }
+    truth = gpd.GeoDataFrame(columns, geometry=world.to_lonlat(outlines), crs=4326)
+    write_vectors(made.truth, truth)
+
+
+def _spoilt(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """Footprints with an exact duplicate, a repeated id and a polygon that crosses itself."""
+    moved = frame.iloc[[1]].copy()
+    moved.geometry = moved.geometry.translate(0.0002, 0.0)
+    west, south, east, north = frame.geometry.iloc[2].bounds
+    bow = shapely.Polygon([(west, south), (east, north), (east, south), (west, north)])
+    crossed = gpd.GeoDataFrame({"id": ["crossed"]}, geometry=[bow], crs=4326)
+    rows = [frame, frame.iloc[[0]], moved, crossed]
+    parts: Any = [gpd.GeoDataFrame(part) for part in rows]
+    import pandas as pd
+
+    return gpd.GeoDataFrame(pd.concat(parts, ignore_index=True), crs=4326)
+
+
+def _item_without_asset(item: dict[str, Any]) -> dict[str, Any]:
+    return {**item, "id": "item-without-asset", "assets": {}}

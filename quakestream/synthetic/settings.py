@@ -1,0 +1,138 @@
+"""What a synthetic earthquake is made of: sizes, places, scenes. One frozen value per preset."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Literal
+from zlib import crc32
+
+import numpy as np
+
+from quakestream.domain import Epoch
+
+GSD_M = 0.5
+"""Ground sampling distance of every synthetic scene."""
+MARGIN_M = 60.0
+"""World painted beyond the extent, so that shifts, lean and convergence stay inside."""
+EVENT_TIME = datetime(2026, 3, 14, 2, 41, 7, tzinfo=UTC)
+
+
+def stream(seed: int, part: str) -> np.random.Generator:
+    """Random numbers of one part of the world; parts do not disturb each other."""
+    return np.random.Generator(np.random.PCG64([seed, crc32(part.encode())]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneLayout:
+    """Which part of the world a scene shows, and how its file is written."""
+
+    id: str
+    epoch: Epoch
+    acquired: datetime
+    extent: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    """West, south, east, north as fractions of the world's extent."""
+    zone: Literal["home", "neighbour"] = "home"
+    """UTM zone the pixels are in: the world's own, or the one across its boundary."""
+    clouds: tuple[tuple[float, float, float], ...] = ()
+    """Thick clouds: x, y as fractions of the world's extent, radius in metres."""
+    slant_deg: float = 0.0
+    """Turn of the sensor's swath inside the file; what lies outside is nodata."""
+    codec: Literal["jpeg", "deflate"] = "jpeg"
+    nodata: Literal["zero", "mask"] = "mask"
+    """How nodata is told: value 0 in the header, or an internal mask."""
+    exact_outline: bool = True
+    """False: the catalogue gives the file's rectangle, as many catalogues do."""
+    off_lattice_m: float = 0.0
+    """Offset of the pixel lattice from whole multiples of the GSD."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizePreset:
+    """Extent, place and scenes of a synthetic earthquake."""
+
+    name: str
+    extent_m: tuple[float, float]
+    """Width and height of the area of interest."""
+    lon: float
+    """Centre of the world, degrees."""
+    lat: float
+    scenes: tuple[SceneLayout, ...]
+    rural: float = 0.25
+    """Share of the extent that is fields around the town, about."""
+
+
+def _day(year: int, month: int, day: int, hour: int = 8) -> datetime:
+    return datetime(year, month, day, hour, 21, 40, tzinfo=UTC)
+
+
+_PAIR = (
+    SceneLayout(id="pre", epoch="pre", acquired=_day(2025, 7, 19)),
+    SceneLayout(id="post", epoch="post", acquired=_day(2026, 3, 16)),
+)
+
+DEMO = SizePreset(
+    name="demo",
+    extent_m=(1200.0, 900.0),
+    lon=36.0027,
+    lat=37.05,
+    scenes=(
+        # The best image from before; its south edge leaves buildings without a pre image.
+        SceneLayout(
+            id="pre-20250719",
+            epoch="pre",
+            acquired=_day(2025, 7, 19),
+            extent=(0.0, 0.07, 1.0, 1.0),
+        ),
+        # Older, partly cloudy, half the town: the alternative that must not be chosen.
+        SceneLayout(
+            id="pre-20211002",
+            epoch="pre",
+            acquired=_day(2021, 10, 2),
+            extent=(0.0, 0.1, 0.6, 1.0),
+            clouds=((0.3, 0.4, 90.0), (0.12, 0.75, 70.0)),
+            off_lattice_m=0.21,
+        ),
+        # First light after the event: nearly everything, through clouds.
+        SceneLayout(
+            id="post-20260315",
+            epoch="post",
+            acquired=_day(2026, 3, 15),
+            extent=(0.0, 0.0, 0.86, 1.0),
+            clouds=((0.04, 0.96, 130.0), (0.45, 0.5, 120.0), (0.2, 0.15, 80.0), (0.7, 0.8, 95.0)),
+            nodata="zero",
+        ),
+        # Clear, east; its corners beyond the swath are nodata that the catalogue does not tell.
+        SceneLayout(
+            id="post-20260317",
+            epoch="post",
+            acquired=_day(2026, 3, 17),
+            extent=(0.4, 0.0, 0.955, 1.0),
+            slant_deg=7.0,
+            exact_outline=False,
+        ),
+        # Clear, west, delivered in the UTM zone across the boundary.
+        SceneLayout(
+            id="post-20260318",
+            epoch="post",
+            acquired=_day(2026, 3, 18),
+            extent=(0.0, 0.0, 0.5, 1.0),
+            zone="neighbour",
+            slant_deg=-9.0,
+            codec="deflate",
+            nodata="zero",
+        ),
+    ),
+)
+
+TINY = SizePreset(
+    name="tiny", extent_m=(320.0, 320.0), lon=36.02, lat=37.05, scenes=_PAIR, rural=0.0
+)
+
+TRAINING = SizePreset(
+    name="training", extent_m=(1000.0, 1000.0), lon=36.02, lat=37.05, scenes=_PAIR, rural=0.15
+)
+
+PRESETS: Mapping[str, SizePreset] = MappingProxyType(
+    {preset.name: preset for preset in (DEMO, TINY, TRAINING)}
+)
