@@ -1,0 +1,36 @@
+"""`quakestream report`: the finished map on paper."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quakestream.errors import RequestError
+from quakestream.outputs.report import report_html
+from quakestream.storage import open_store
+
+
+def report(
+    out: Annotated[str, typer.Argument(help="The finished map: a folder or URI.")],
+    scores: Annotated[
+        Path | None, typer.Option(help="What `quakestream score --json` printed.")
+    ] = None,
+) -> None:
+    """Write report.html next to the map: counts, doubts, inputs, on printable pages.
+
+    Example: quakestream report out/ --scores scores.json
+    """
+    store = open_store(out)
+    store.put("report.html", report_html(store, _read_scores(scores) if scores else None))
+    typer.echo(store.uri_of("report.html"))
+
+
+def _read_scores(path: Path) -> dict[str, object]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RequestError(f"cannot read scores {path}: {error}") from error
+    if not isinstance(value, dict) or "auc" not in value:
+        raise RequestError(f"{path} is not what `quakestream score --json` prints")
+    return value

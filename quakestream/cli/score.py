@@ -1,0 +1,150 @@
+"""`quakestream score`: verdicts against reference points or polygons."""
+
+import json
+import math
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from quakestream.errors import RequestError
+from quakestream.outputs.readback import current_buildings, current_run, scale_of
+from quakestream.outputs.scores import Score, ScoreOptions
+from quakestream.outputs.scores import score as score_map
+from quakestream.outputs.truth import TruthRequest, read_truth, read_vectors
+from quakestream.reduce.metrics import Interval
+from quakestream.storage import open_store
+
+
+def score(
+    out: Annotated[str, typer.Argument(help="The finished map: a folder or URI.")],
+    truth: Annotated[str, typer.Option("--truth", help="Reference points, polygons or ids.")],
+    positive_file: Annotated[
+        str | None,
+        typer.Option(help="Polygons that alone say what is severe; --truth gives the rest."),
+    ] = None,
+    distance: Annotated[float, typer.Option(help="Points: metres to the nearest footprint.")] = 5.0,
+    label_column: Annotated[str | None, typer.Option(help="Column of the reference.")] = None,
+    positive: Annotated[str, typer.Option(help="Values that mean severe: A,B.")] = "",
+    negative: Annotated[str, typer.Option(help="Values that mean harmless: C,D.")] = "",
+    bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 1000,
+    block: Annotated[
+        float, typer.Option(help="Metres of the squares resampled whole; 0: single buildings.")
+    ] = 200.0,
+    seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Score a map against what is known on the ground.
+
+    Knows Copernicus damage_gra, xBD subtypes, EMS-98 grades and the bundle's own labels.
+    The question is severe damage (Destroyed, Damaged) against none; what lies between is
+    ignored and counted, and what was not assessed is never taken for undamaged.
+
+    Example: quakestream score out/ --truth builtUpP.json --positive-file osm_destroyed.geojson
+    """
+    if bool(positive) != bool(negative):
+        raise RequestError("--positive and --negative go together: name the values of both sides")
+    store = open_store(out)
+    run = current_run(store)
+    classes = scale_of(run)
+    request = TruthRequest(
+        uri=truth, column=label_column, positive=_words(positive), negative=_words(negative)
+    )
+    result = score_map(
+        current_buildings(store, run),
+        classes,
+        read_truth(request, classes),
+        ScoreOptions(distance_m=distance, resamples=bootstrap, block_m=block, seed=seed),
+        read_vectors(positive_file) if positive_file else None,
+    )
+    if as_json:
+        head = {"out": out, "truth": truth, "snapshot": run["snapshot"]}
+        typer.echo(json.dumps(head | result.to_json(), indent=2))
+    else:
+        _show(result, Console())
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _show(result: Score, console: Console) -> None:
+    c = result.coverage
+    console.print(f"[bold]{result.positive}[/bold] against [bold]{result.negative}[/bold]")
+    console.print(f"Matched {result.how}.")
+    console.print(
+        f"{c.footprints_compared} buildings compared ({result.n_positive} severe, "
+        f"{result.n_negative} harmless) of {c.items} reference items. Left out, never counted as "
+        f"undamaged: {c.items_unmatched} items without a footprint, {c.footprints_conflicting} "
+        f"footprints whose items disagree, {c.footprints_ignored} graded in between, "
+        f"{c.footprints_not_assessed} not assessed ({c.footprints_not_assessed_severe} of them "
+        "severe)."
+    )
+    console.print(_severe_table(result))
+    if sum(map(sum, result.confusion)):
+        console.print(_class_table(result))
+        console.print(_confusion_table(result))
+
+
+def _severe_table(result: Score) -> Table:
+    blocks = (
+        f"{result.blocks} blocks of {result.block_m:g} m" if result.block_m > 0 else "buildings"
+    )
+    table = Table(title="Severe damage", caption=f"95 % intervals: bootstrap over {blocks}")
+    table.add_column("figure")
+    for name in ("model", "pre/post difference", "class prior"):
+        table.add_column(name, justify="right")
+    base = result.baseline
+    table.add_row(
+        "ROC-AUC",
+        _interval(result.auc),
+        _interval(base.auc) if base else "not in this map",
+        _figure(result.prior_auc),
+    )
+    if base:
+        table.add_row("AUC gained over the difference", _interval(base.auc_gain), "", "")
+    table.add_row(
+        "average precision",
+        _interval(result.average_precision),
+        "",
+        _figure(result.prior_average_precision),
+    )
+    table.add_row("F1 as declared", _interval(result.f1), "", "")
+    table.add_row("precision", _figure(result.severe.precision), "", "")
+    table.add_row("recall", _figure(result.severe.recall), "", "")
+    table.add_row("calibration error (ECE)", _figure(result.calibration_error), "", "")
+    prior = result.prior_average_precision
+    table.add_row("Brier", _figure(result.brier), "", _figure(prior * (1 - prior)))
+    return table
+
+
+def _class_table(result: Score) -> Table:
+    table = Table(title="Per class", caption=f"macro F1 {_figure(result.macro_f1)}")
+    table.add_column("class")
+    for name in ("precision", "recall", "F1", "n"):
+        table.add_column(name, justify="right")
+    for label, one in zip(result.labels, result.classes, strict=True):
+        figures: list[Any] = [_figure(v) for v in (one.precision, one.recall, one.f1)]
+        table.add_row(label, *figures, str(one.support))
+    return table
+
+
+def _confusion_table(result: Score) -> Table:
+    table = Table(title="Confusion (rows: reference, columns: verdict)")
+    table.add_column("")
+    for label in result.labels:
+        table.add_column(label, justify="right")
+    for label, row in zip(result.labels, result.confusion, strict=True):
+        table.add_row(label, *(str(v) for v in row))
+    return table
+
+
+def _interval(value: Interval) -> str:
+    if math.isnan(value.low):
+        return _figure(value.value)
+    return f"{value.value:.3f} ({value.low:.3f} to {value.high:.3f})"
+
+
+def _figure(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"

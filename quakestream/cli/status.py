@@ -1,0 +1,68 @@
+"""`quakestream status`: how far a run is."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from quakestream.outputs.progress import Status, read_status
+from quakestream.storage import open_store
+
+_MEANING = {
+    "running": "running",
+    "stopped": "stopped with work left: run the same command again, it resumes",
+    "publishing": "all cells done, writing the map",
+    "finished": "finished",
+}
+
+
+def status(
+    out: Annotated[str, typer.Argument(help="The run's output: a folder or URI.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show counts and rates of a running or finished run.
+
+    Example: quakestream status s3://bucket/runs/kahramanmaras
+    """
+    found = read_status(open_store(out))
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2))
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in _rows(found):
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def _rows(found: Status) -> list[tuple[str, str]]:
+    rows = [("state", _MEANING[found.state]), ("run", found.run_id)]
+    if found.cells_total:
+        share = found.cells_done / found.cells_total
+        rows += [
+            ("cells", f"{found.cells_done:,} of {found.cells_total:,} ({share:.0%})"),
+            ("area", f"{found.km2_done:,.1f} of {found.km2_total:,.1f} km²"),
+            ("buildings", f"{found.buildings_done:,} scored"),
+            ("batches safe", f"{found.commits:,}"),
+            ("failed cells", f"{found.failed:,}"),
+        ]
+    if found.km2_per_h:
+        rows.append(("rate", f"{found.km2_per_h:,.0f} km²/h over {_clock(found.elapsed_s)}"))
+    if found.remaining_s is not None:
+        rows.append(("remaining", f"about {_clock(found.remaining_s)}"))
+    if found.counts:
+        rows.append(("snapshot", found.snapshot))
+        rows.append(("footprints", f"{found.counts['footprints']:,}"))
+        rows += [(f"  {label}", f"{n:,}") for label, n in found.counts.get("damage", {}).items()]
+        rows.append(("  not assessed", f"{found.counts['not_assessed']:,}"))
+        rows += [(f"    {r}", f"{n:,}") for r, n in found.counts.get("reasons", {}).items()]
+        rows.append(("quarantined inputs", f"{found.counts.get('quarantined', 0):,}"))
+    return rows
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"

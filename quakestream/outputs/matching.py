@@ -1,0 +1,113 @@
+"""Which footprint each reference item speaks of."""
+
+from dataclasses import dataclass
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+
+from quakestream.errors import RequestError
+from quakestream.outputs.truth import Truth
+
+OVERLAP_SHARE = 0.1
+"""A polygon speaks of a footprint when they share this much of the smaller of the two.
+Reference outlines and footprints are drawn by different hands on images with different
+lean; less than this is a neighbour."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Matched:
+    """Footprints with one reference answer each, and what did not lead to one."""
+
+    rows: pd.DataFrame
+    """Indexed like the buildings: columns `severe` (1, 0, -1) and `class_index`."""
+    how: str
+    items: int
+    items_unmatched: int
+    """Reference items with no footprint near enough, or of an unknown id."""
+    conflicting_footprints: int
+    """Footprints whose items disagree; they are left out."""
+
+
+def match(truth: Truth, buildings: gpd.GeoDataFrame, distance_m: float) -> Matched:
+    """By building id where the reference has it, else points to the nearest footprint within
+    `distance_m`, polygons to the footprints they overlap by `OVERLAP_SHARE`.
+
+    Distances are taken in the UTM zone of the buildings' centre.
+    """
+    items = truth.items.reset_index(drop=True)
+    if truth.by_id:
+        pairs, how = _by_id(items, buildings), "by building_id"
+    elif items.geometry.geom_type.isin(("Polygon", "MultiPolygon")).all():
+        how = f"polygons sharing {OVERLAP_SHARE:.0%} of the smaller outline"
+        pairs = overlapping(items, buildings)
+    else:
+        pairs = _nearest(items, buildings, distance_m)
+        how = f"points within {distance_m:g} m of the nearest footprint"
+    return _one_answer_each(items, pairs, buildings.index, how)
+
+
+def overlapping(items: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame) -> pd.DataFrame:
+    """(item, building) index pairs that share enough ground, in metres of the local UTM zone."""
+    crs = utm_of(buildings)
+    left = gpd.GeoDataFrame(geometry=items.geometry.to_crs(crs).make_valid(), crs=crs)
+    right = gpd.GeoDataFrame(geometry=buildings.geometry.to_crs(crs).make_valid(), crs=crs)
+    pairs = gpd.sjoin(left, right, predicate="intersects").rename_axis("item").reset_index()
+    a = left.geometry.loc[pairs["item"]].reset_index(drop=True)
+    b = right.geometry.loc[pairs["index_right"]].reset_index(drop=True)
+    share = a.intersection(b).area / np.minimum(a.area, b.area)
+    kept = pairs[(share >= OVERLAP_SHARE).to_numpy()]
+    named: pd.DataFrame = kept[["item", "index_right"]].rename(columns={"index_right": "building"})
+    return named
+
+
+def utm_of(buildings: gpd.GeoDataFrame) -> object:
+    return buildings.estimate_utm_crs()
+
+
+def _by_id(items: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame) -> pd.DataFrame:
+    where = pd.Series(buildings.index, index=buildings["building_id"].astype(str))
+    found = items["building_id"].astype(str).map(where)
+    if found.notna().sum() == 0:
+        raise RequestError(
+            f"none of the {len(items)} building_id values of the reference is in the map, "
+            f"e.g. {items['building_id'].iloc[0]!r}: is it the reference of another run?"
+        )
+    known = found.dropna()
+    return pd.DataFrame({"item": known.index, "building": known.to_numpy().astype(int)})
+
+
+def _nearest(
+    items: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame, distance_m: float
+) -> pd.DataFrame:
+    """Each point with its nearest footprint; among footprints over the point, the smallest."""
+    crs = utm_of(buildings)
+    points = gpd.GeoDataFrame(geometry=items.geometry.representative_point().to_crs(crs), crs=crs)
+    shapes = gpd.GeoDataFrame(geometry=buildings.geometry.to_crs(crs), crs=crs)
+    shapes["area_m2"] = shapes.area
+    near = gpd.sjoin_nearest(points, shapes, max_distance=distance_m, distance_col="distance_m")
+    near = near.rename_axis("item").reset_index()
+    near = near.sort_values(["item", "distance_m", "area_m2", "index_right"])
+    first = near.drop_duplicates("item")
+    named: pd.DataFrame = first[["item", "index_right"]].rename(columns={"index_right": "building"})
+    return named
+
+
+def _one_answer_each(
+    items: gpd.GeoDataFrame, pairs: pd.DataFrame, index: pd.Index, how: str
+) -> Matched:
+    """One answer per footprint. Items that disagree leave it without one."""
+    joined = pairs.join(items[["severe", "class_index"]], on="item")
+    by_building = joined.groupby("building")
+    first = by_building[["severe", "class_index"]].first()
+    spread = by_building[["severe", "class_index"]].nunique() > 1
+    first["class_index"] = first["class_index"].where(~spread["class_index"], -1)
+    conflict = spread["severe"]
+    rows = first[~conflict].reindex(index)
+    return Matched(
+        rows=rows,
+        how=how,
+        items=len(items),
+        items_unmatched=len(items) - int(pairs["item"].nunique()),
+        conflicting_footprints=int(conflict.sum()),
+    )

@@ -1,0 +1,201 @@
+"""report.html: the finished map on paper. Figures, doubts, inputs; no script at all."""
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from quakestream.outputs.readback import current_run, current_table
+from quakestream.outputs.viewer import (
+    REASON_TITLES,
+    content_security_policy,
+    fill,
+    flat_metrics,
+    static,
+)
+from quakestream.storage import Store
+
+UNITS_AT_MOST = 25
+ISSUES_AT_MOST = 60
+_NUMBERED = ("left", "n")
+
+
+def report_html(store: Store, scores: Mapping[str, Any] | None = None) -> bytes:
+    """The report of the current snapshot; `scores` is what `quakestream score --json` printed.
+
+    Raises:
+        RequestError: if there is no finished map.
+    """
+    run = current_run(store)
+    summary = current_table(store, run, "summary.csv")
+    quarantine = current_table(store, run, "quarantine.parquet")
+    event = run.get("event", {})
+    parts = {
+        "csp": content_security_policy([]),
+        "style": static("base.css") + static("report.css"),
+        "title": _safe(f"{event.get('id', 'Earthquake')}: building damage"),
+        "lead": _lead(run),
+        "verdicts": _verdicts(run),
+        "reasons": _reasons(run["counts"]),
+        "units": _units(summary, run),
+        "scores": _scores(scores),
+        "models": _models(run.get("models", [])),
+        "rates": _pairs(flat_metrics(run.get("rates", {}))),
+        "inputs": _inputs(run.get("inputs", [])),
+        "quarantine": _quarantine(quarantine),
+        "provenance": _pairs(
+            [
+                *((k, str(run[k])) for k in ("run_id", "snapshot", "published") if k in run),
+                *flat_metrics(run.get("versions", {})),
+            ]
+        ),
+    }
+    return fill(static("report.html"), parts).encode()
+
+
+def _lead(run: Mapping[str, Any]) -> str:
+    counts = run["counts"]
+    severe = sum(_count(run, c["label"]) for c in run["damage_scale"] if c["xbd"] in _SEVERE)
+    names = " or ".join(c["label"] for c in run["damage_scale"] if c["xbd"] in _SEVERE)
+    share = counts["assessed"] / counts["footprints"] if counts["footprints"] else 0
+    time = str(run.get("event", {}).get("time", "")).replace("T", " ")
+    struck = f"Struck {_safe(time)}. " if time else ""
+    return (
+        f"<p>{struck}Of {counts['footprints']:,} buildings, {counts['assessed']:,} "
+        f"({share:.1%}) were assessed; the model calls <b>{severe:,}</b> {_safe(names)}. "
+        f"{counts['not_assessed']:,} were not assessed: nothing is known of them.</p>"
+    )
+
+
+_SEVERE = ("major", "destroyed")
+
+
+def _count(run: Mapping[str, Any], label: str) -> int:
+    return int(run["counts"].get("damage", {}).get(label, 0))
+
+
+def _verdicts(run: Mapping[str, Any]) -> str:
+    total = run["counts"]["footprints"] or 1
+    rows = [(c["label"], _count(run, c["label"])) for c in reversed(run["damage_scale"])]
+    rows.append(("not assessed", run["counts"]["not_assessed"]))
+    cells = [(name, f"{n:,}", f"{n / total:.1%}", _bar(n / total)) for name, n in rows]
+    return _table(("verdict", "buildings", "share", ""), cells, numbers=(1, 2), raw=(3,))
+
+
+def _reasons(counts: Mapping[str, Any]) -> str:
+    found = sorted(counts.get("reasons", {}).items(), key=lambda item: -item[1])
+    if not found:
+        return "<p>Every building was assessed.</p>"
+    most = found[0][1]
+    cells = [(REASON_TITLES.get(r, r), r, f"{n:,}", _bar(n / most)) for r, n in found]
+    return _table(("why not assessed", "reason", "buildings", ""), cells, numbers=(2,), raw=(3,))
+
+
+def _units(summary: pd.DataFrame, run: Mapping[str, Any]) -> str:
+    """The units with most severe damage."""
+    labels = [c["label"] for c in run["damage_scale"]]
+    severe = [c["label"] for c in run["damage_scale"] if c["xbd"] in _SEVERE]
+    order = summary[severe].sum(axis=1).sort_values(ascending=False, kind="stable").index
+    top = summary.loc[order].head(UNITS_AT_MOST)
+    names = ("unit", "buildings", "share_assessed", *labels, "not_assessed")
+    cells = [
+        [f"{v:.1%}" if n == "share_assessed" else str(v) for n, v in zip(names, row, strict=True)]
+        for row in top[list(names)].itertuples(index=False)
+    ]
+    heads = tuple(n.replace("_", " ") for n in names)
+    more = len(summary) - len(top)
+    note = f"<p class='quiet'>{more:,} more units in summary.csv.</p>" if more else ""
+    return _table(heads, cells, numbers=range(1, len(heads))) + note
+
+
+def _scores(scores: Mapping[str, Any] | None) -> str:
+    if not scores:
+        return (
+            "<p>This map was not compared with a reference. `quakestream score` does it; verify "
+            "random buildings by eye before relying on the counts.</p>"
+        )
+    auc, base = scores["auc"], scores.get("baseline") or {}
+    rows = [
+        ("ROC-AUC", _interval(auc)),
+        ("ROC-AUC of the pre/post difference", _interval(base.get("auc"))),
+        ("ROC-AUC of the class prior", "0.500"),
+        ("F1 as declared", _interval(scores["f1"])),
+        ("average precision", _interval(scores["average_precision"])),
+        ("calibration error", _number(scores["calibration_error"])),
+        ("buildings compared", f"{scores['n_positive']} severe, {scores['n_negative']} harmless"),
+        ("not assessed, left out", str(scores["coverage"]["footprints_not_assessed"])),
+    ]
+    question = f"{scores['positive']} against {scores['negative']}; matched {scores['how']}."
+    return f"<p>{_safe(question)}</p>{_pairs(rows)}"
+
+
+def _models(models: Sequence[Mapping[str, Any]]) -> str:
+    out = []
+    for model in models:
+        name = f"{model.get('task', '')} {model.get('name', '')} {model.get('version', '')}".strip()
+        out.append(f"<h3>{_safe(name)}</h3>")
+        rows = [("digest", str(model["digest"]))] if "digest" in model else []
+        out.append(_pairs([*rows, *flat_metrics(model.get("metrics", {}))]))
+    return "".join(out) or "<p>None named.</p>"
+
+
+def _inputs(inputs: Sequence[Mapping[str, Any]]) -> str:
+    names = sorted({key for one in inputs for key in one})
+    return _table(names, [[one.get(n, "") for n in names] for one in inputs])
+
+
+def _quarantine(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return "<p>No input was refused.</p>"
+    names = ("kind", "subject", "cause", "attempts", "retryable")
+    cells = [[row[n] for n in names] for row in rows.head(ISSUES_AT_MOST).to_dict("records")]
+    more = len(rows) - len(cells)
+    note = f"<p class='quiet'>{more:,} more in quarantine.parquet.</p>" if more else ""
+    return _table(names, cells, numbers=(3,)) + note
+
+
+def _interval(value: Mapping[str, Any] | None) -> str:
+    if not value or value["value"] is None:
+        return "–"
+    if value["low"] is None:
+        return f"{value['value']:.3f}"
+    return f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _pairs(rows: Sequence[tuple[str, str]]) -> str:
+    return _table((), rows, numbers=(1,)) if rows else ""
+
+
+def _table(
+    heads: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    numbers: Iterable[int] = (),
+    raw: Iterable[int] = (),
+) -> str:
+    """An HTML table. Every cell is escaped but the columns `raw`, which are ours."""
+    right, ours = set(numbers), set(raw)
+
+    def cell(tag: str, i: int, value: Any) -> str:
+        text = str(value) if i in ours else _safe(value)
+        return f"<{tag} class={_NUMBERED[i in right]!r}>{text}</{tag}>"
+
+    head = "".join(cell("th", i, name) for i, name in enumerate(heads))
+    body = "".join(
+        "<tr>" + "".join(cell("td", i, v) for i, v in enumerate(row)) + "</tr>" for row in rows
+    )
+    return (
+        f"<table>{f'<thead><tr>{head}</tr></thead>' if heads else ''}<tbody>{body}</tbody></table>"
+    )
+
+
+def _bar(share: float) -> str:
+    return f"<span class='bar'><i style='width:{100 * share:.1f}%'></i></span>"
+
+
+def _safe(value: Any) -> str:
+    return html.escape(str(value))

@@ -1,0 +1,266 @@
+"""Reference damage, read from whatever scale it was graded on.
+
+Grades are brought to the xBD scale (`no, minor, major, destroyed`); `severe` is
+major or destroyed, the harmless end is `no`, and what lies between, or could not
+be graded, is ignored and counted. A value nobody knows is an error, never a guess.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import geopandas as gpd
+import pandas as pd
+import shapely
+
+from quakestream.domain import ScaleClass
+from quakestream.errors import RequestError, StorageError
+from quakestream.storage import StorageOptions, local_copy
+
+Grade = Literal["no", "minor", "major", "destroyed", "ignored"]
+OWN_SCALE = "the bundle's own"
+SEVERITY: dict[str, int] = {"no": 0, "minor": -1, "major": 1, "destroyed": 1, "ignored": -1}
+
+_COPERNICUS: dict[str, Grade] = {
+    "destroyed": "destroyed",
+    "damaged": "major",
+    "possibly damaged": "ignored",
+    "no visible damage": "no",
+    "not analysed": "ignored",
+    "not applicable": "ignored",
+    "unknown": "ignored",
+}
+_XBD: dict[str, Grade] = {
+    "no-damage": "no",
+    "minor-damage": "minor",
+    "major-damage": "major",
+    "destroyed": "destroyed",
+    "un-classified": "ignored",
+}
+_PLAIN: dict[str, Grade] = {
+    "intact": "no",
+    "undamaged": "no",
+    "no": "no",
+    "no damage": "no",
+    "minor": "minor",
+    "major": "major",
+    "damaged": "major",
+    "collapsed": "destroyed",
+    "destroyed": "destroyed",
+}
+_EMS98: dict[str, Grade] = {
+    "0": "no",
+    "1": "minor",
+    "2": "minor",
+    "3": "major",
+    "4": "major",
+    "5": "destroyed",
+}
+_EMS98_PREFIX = re.compile(r"^(ems[-_ ]?98)?[ _-]*(damage )?(grade|dg|d|g)?[ _-]*(?=[0-5]$)", re.I)
+_USUAL_COLUMNS = ("damage_gra", "subtype", "damage_label", "label", "class", "ems98", "grade")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Truth:
+    """Reference items with a grade each."""
+
+    items: gpd.GeoDataFrame
+    """EPSG:4326. Columns `value` (as given), `grade`, `severe` (1, 0, or -1 for what is
+    neither), `class_index` on the bundle's scale (-1 where it has no such class), and
+    `building_id` where the file has ids."""
+    column: str
+    scale: str
+    """Which family of values was recognised."""
+
+    @property
+    def by_id(self) -> bool:
+        return "building_id" in self.items.columns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TruthRequest:
+    """Which file, which column, and what its values mean when they are not a known scale."""
+
+    uri: str
+    column: str | None = None
+    positive: tuple[str, ...] = ()
+    negative: tuple[str, ...] = ()
+
+
+def read_truth(
+    request: TruthRequest, classes: Sequence[ScaleClass], storage: StorageOptions | None = None
+) -> Truth:
+    """Reference points or polygons of any vector format, xBD label JSON, or a table with ids.
+
+    Raises:
+        RequestError: if the file, its CRS, its label column or one of its values cannot
+            be understood.
+    """
+    frame = read_vectors(request.uri, storage)
+    column = request.column or _label_column(frame, request, classes)
+    if column not in frame.columns:
+        raise RequestError(
+            f"{request.uri} has no column {column!r}: it has {_columns(frame)}; "
+            "choose one with --label-column"
+        )
+    scale, mapping = _recognise(frame[column], request, classes)
+    values = frame[column].map(_text)
+    items = frame[["geometry"]].assign(value=values, grade=values.map(mapping).fillna("ignored"))
+    items["severe"] = items["grade"].map(SEVERITY).astype(int)
+    items["class_index"] = _class_indices(items, scale, classes)
+    if "building_id" in frame.columns:
+        items["building_id"] = frame["building_id"].astype(str)
+    return Truth(items=items, column=column, scale=scale)
+
+
+def read_vectors(uri: str, storage: StorageOptions | None = None) -> gpd.GeoDataFrame:
+    """A vector file in EPSG:4326; a table with `building_id` needs no geometry.
+
+    Raises:
+        RequestError: if it cannot be read, is empty, or has neither CRS nor ids.
+    """
+    try:
+        with local_copy(uri, storage or StorageOptions()) as path:
+            frame = _read_local(Path(path))
+    except StorageError as error:
+        raise RequestError(f"reference: {error}") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise RequestError(f"cannot read reference {uri}: {error}") from error
+    if frame.empty:
+        raise RequestError(f"reference {uri} is empty: nothing to score against")
+    if frame.crs is None and "building_id" not in frame.columns:
+        raise RequestError(
+            f"reference {uri} has neither a CRS nor a building_id column: "
+            "set its CRS, or add the ids of buildings.parquet"
+        )
+    return frame.to_crs(4326) if frame.crs is not None else frame
+
+
+def _read_local(path: Path) -> gpd.GeoDataFrame:
+    if path.suffix in (".parquet", ".geoparquet"):
+        try:
+            return gpd.read_parquet(path)
+        except ValueError:  # a plain table, no geometry
+            return _without_geometry(pd.read_parquet(path))
+    if path.suffix == ".csv":
+        return _without_geometry(pd.read_csv(path))
+    if path.suffix == ".json" and (xbd := _xbd_features(path)) is not None:
+        return xbd
+    return gpd.read_file(path)
+
+
+def _without_geometry(table: pd.DataFrame) -> gpd.GeoDataFrame:
+    return gpd.GeoDataFrame(table, geometry=[None] * len(table))
+
+
+def _xbd_features(path: Path) -> gpd.GeoDataFrame | None:
+    """The buildings of an xBD label file, None for any other JSON."""
+    content = json.loads(path.read_bytes())
+    features = content.get("features") if isinstance(content, dict) else None
+    if not isinstance(features, dict) or "lng_lat" not in features:
+        return None
+    rows: list[dict[str, Any]] = features["lng_lat"]
+    shapes = shapely.from_wkt([row["wkt"] for row in rows])
+    subtypes = [row["properties"].get("subtype", "un-classified") for row in rows]
+    return gpd.GeoDataFrame({"subtype": subtypes}, geometry=shapes, crs=4326)
+
+
+def _label_column(
+    frame: gpd.GeoDataFrame, request: TruthRequest, classes: Sequence[ScaleClass]
+) -> str:
+    """The one column whose values are a damage scale; usual names go first."""
+    found = []
+    for column in _columns(frame):
+        try:
+            _recognise(frame[column], request, classes)
+        except RequestError:
+            continue
+        found.append(column)
+    for usual in _USUAL_COLUMNS:
+        if usual in found:
+            return usual
+    if len(found) == 1:
+        return found[0]
+    raise RequestError(
+        f"{request.uri}: {len(found)} columns hold a known damage scale, of {_columns(frame)}; "
+        "name the column with --label-column, and its values with --positive and --negative"
+    )
+
+
+def _recognise(
+    column: pd.Series, request: TruthRequest, classes: Sequence[ScaleClass]
+) -> tuple[str, dict[str, Grade]]:
+    """Name of the scale and what each value means.
+
+    Raises:
+        RequestError: naming the values that no scale knows.
+    """
+    values = sorted(set(column.dropna().map(_text)))
+    if request.positive or request.negative:
+        return "as given", _as_given(values, request)
+    families: dict[str, dict[str, Grade]] = {
+        OWN_SCALE: {c.label.lower(): c.xbd for c in classes},
+        "Copernicus EMS": _COPERNICUS,
+        "xBD": _XBD,
+        "EMS-98": _EMS98,
+        "plain words": _PLAIN,
+    }
+    for name, family in families.items():
+        keys = {v: _EMS98_PREFIX.sub("", v) if name == "EMS-98" else v.lower() for v in values}
+        if name == "EMS-98" and keys.keys() == set(keys.values()) and not _names_ems98(column):
+            continue  # bare numbers may be anything
+        if values and all(key in family for key in keys.values()):
+            return name, {v: family[key] for v, key in keys.items()}
+    raise RequestError(
+        f"column {column.name!r} holds {values[:6]}: no known damage scale (Copernicus, xBD, "
+        "EMS-98, the bundle's labels); say what they mean with --positive and --negative"
+    )
+
+
+def _class_indices(items: gpd.GeoDataFrame, scale: str, classes: Sequence[ScaleClass]) -> pd.Series:
+    """The bundle's class of each item: by label on its own scale, else by grade.
+
+    A bundle with one severe class takes every severe grade for it; a grade that
+    no class, or more than one, stands for is -1.
+    """
+    if scale == OWN_SCALE:
+        own = {c.label.lower(): c.index for c in classes}
+        indices: pd.Series = items["value"].str.lower().map(own).fillna(-1).astype(int)
+        return indices
+    of_grade: dict[str, int] = {}
+    severe = [c.index for c in classes if SEVERITY[c.xbd] == 1]
+    for grade in ("no", "minor", "major", "destroyed"):
+        same = [c.index for c in classes if c.xbd == grade]
+        if SEVERITY[grade] == 1 and len(severe) == 1:
+            same = severe
+        if len(same) == 1:
+            of_grade[grade] = same[0]
+    by_grade: pd.Series = items["grade"].map(of_grade).fillna(-1).astype(int)
+    return by_grade
+
+
+def _as_given(values: list[str], request: TruthRequest) -> dict[str, Grade]:
+    asked = {*request.positive, *request.negative}
+    if unknown := sorted(asked - set(values)):
+        raise RequestError(f"--positive/--negative name {unknown}, the column holds {values[:10]}")
+    grades: dict[str, Grade] = dict.fromkeys(values, "ignored")
+    grades |= dict.fromkeys(request.positive, "destroyed")
+    grades |= dict.fromkeys(request.negative, "no")
+    return grades
+
+
+def _names_ems98(column: pd.Series) -> bool:
+    return bool(re.search(r"ems|grade", str(column.name), re.I))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def _columns(frame: gpd.GeoDataFrame) -> list[str]:
+    return [str(c) for c in frame.columns if c not in ("geometry", "building_id")]
