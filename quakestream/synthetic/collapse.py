@@ -45,7 +45,7 @@ class Fall:
         until = np.where(half, rng.uniform(-0.55, 0.05, count), until)
         until = np.where(pancake, 9.0, until)
         height = np.where(pancake, 0.3 * buildings.height_m, buildings.height_m)
-        reach = np.clip(0.34 * buildings.height_m * damage.severity, 1.5, 6.5)
+        reach = np.clip(0.42 * buildings.height_m * damage.severity, 1.8, 7.0)
         return cls(
             roofs=Roofs(
                 height_m=height,
@@ -69,7 +69,7 @@ def _repainted(rng: np.random.Generator, buildings: Buildings, share: float) -> 
     colour = np.where((rng.random(count) < share)[:, None], new, buildings.colour_N3)
     # Dust, rain and the angle of view change every roof a little, some a lot.
     tone = np.exp(rng.normal(0.0, 0.22, (count, 1)) + rng.normal(0.0, 0.05, (count, 3)))
-    return np.clip(colour * tone, 0.05, 0.85)
+    return np.asarray(np.clip(colour * tone, 0.05, 0.85))
 
 
 def paint_heaps(
@@ -119,7 +119,7 @@ def _spread_dust(
     surface: Surface, index: NDArray[np.int64], ring: F32, blob: F32, reach_m: F64
 ) -> None:
     """Tints the ground around a heap towards concrete dust."""
-    strength = np.exp(-ring / (0.6 * reach_m + 0.8)) * np.clip(0.6 + 0.35 * blob, 0.0, 1.0)
+    strength = np.exp(-ring / (0.75 * reach_m + 1.2)) * np.clip(0.65 + 0.35 * blob, 0.0, 1.0)
     strength = (0.7 * strength).astype(np.float32)
     for band, value in enumerate((0.50, 0.475, 0.44)):
         layer = surface.albedo_BYX[band].ravel()

@@ -6,6 +6,7 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import shapely
 
 from quakestream.synthetic.collapse import Fall, litter, paint_heaps
@@ -164,9 +165,9 @@ def _write_vectors(made: SyntheticEarthquake, seed: int, epochs: Epochs, bad: bo
     rng = stream(seed, "footprints")
     error = rng.normal(0.0, 0.45, (len(outlines), 2))
     error *= np.minimum(1.0, 1.0 / np.maximum(np.hypot(*error.T), 1e-9))[:, None]
-    drawn = np.array(
-        [shapely.transform(p, lambda xy, e=e: xy + e) for p, e in zip(outlines, error, strict=True)]
-    )
+    corners = shapely.get_coordinates(outlines)
+    moved = corners + np.repeat(error, shapely.get_num_coordinates(outlines), axis=0)
+    drawn = shapely.set_coordinates(outlines.copy(), moved)
     frame = gpd.GeoDataFrame({"id": ids}, geometry=world.to_lonlat(drawn), crs=4326)
     write_vectors(made.footprints, _spoilt(frame) if bad else frame)
     columns: dict[str, Any] = {
@@ -191,8 +192,6 @@ def _spoilt(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     crossed = gpd.GeoDataFrame({"id": ["crossed"]}, geometry=[bow], crs=4326)
     rows = [frame, frame.iloc[[0]], moved, crossed]
     parts: Any = [gpd.GeoDataFrame(part) for part in rows]
-    import pandas as pd
-
     return gpd.GeoDataFrame(pd.concat(parts, ignore_index=True), crs=4326)
 
 

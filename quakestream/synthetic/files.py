@@ -1,6 +1,7 @@
 """Files a user would have: COGs, a static STAC catalogue, vectors, a run file."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pyproj import Transformer
 
 from quakestream.synthetic.sensor import Look, Rendered
 from quakestream.synthetic.settings import EVENT_TIME, GSD_M, SceneLayout, SizePreset
+from quakestream.synthetic.world import applied
 
 _STAC_EXTENSIONS = (
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
@@ -77,10 +79,9 @@ def scene_outline(scene: Rendered, layout: SceneLayout) -> Any:
             ],
             dtype=np.float64,
         )
-    x, y = scene.transform * (corners[:, 0], corners[:, 1])
-    lon, lat = Transformer.from_crs(f"EPSG:{scene.epsg}", "EPSG:4326", always_xy=True).transform(
-        x, y
-    )
+    ground = applied(scene.transform, corners)
+    to_lonlat = Transformer.from_crs(f"EPSG:{scene.epsg}", "EPSG:4326", always_xy=True)
+    lon, lat = to_lonlat.transform(ground[:, 0], ground[:, 1])
     return shapely.Polygon(np.round(np.column_stack([lon, lat]), 7))
 
 
@@ -155,8 +156,10 @@ def write_vectors(path: Path, frame: gpd.GeoDataFrame) -> None:
 
 def run_file_text(preset: SizePreset, event_id: str) -> str:
     """The run file of the main job over everything that was written."""
-    post = [s.acquired for s in preset.scenes if s.epoch == "post"]
-    pre = [s.acquired for s in preset.scenes if s.epoch == "pre"]
+    last = max(s.acquired for s in preset.scenes) + timedelta(days=1)
+    first = min(s.acquired for s in preset.scenes) - timedelta(days=1)
+    post = f"{EVENT_TIME:%Y-%m-%d}/{last:%Y-%m-%d}"
+    pre = f"{first:%Y-%m-%d}/{EVENT_TIME - timedelta(days=1):%Y-%m-%d}"
     return f"""\
 # A synthetic earthquake: made by quakestream, with known truth in truth.parquet.
 event:      {{id: {event_id}, time: {EVENT_TIME:%Y-%m-%dT%H:%M:%SZ}}}
@@ -164,8 +167,8 @@ aoi:        aoi.geojson
 imagery:
   catalog:  imagery/catalog.json
   asset:    visual
-  post:     {{datetime: {EVENT_TIME:%Y-%m-%d}/{max(post):%Y-%m-%d}, max_cloud: 60, max_off_nadir: 40}}
-  pre:      {{datetime: {min(pre):%Y-%m-%d}/{EVENT_TIME:%Y-%m-%d}}}
+  post:     {{datetime: {post}, max_cloud: 60, max_off_nadir: 40}}
+  pre:      {{datetime: {pre}}}
   views:    best
 footprints: {{path: footprints.geojson, id: id}}
 hazard:

@@ -28,7 +28,7 @@ NODATA = -9999.0
 def write_shakemap(path: Path, shaking: Shaking, world: World, event_id: str) -> None:
     """`grid.xml` in the form of the USGS (ShakeMap 4 manual), rows from north-west, east first."""
     lon0, lat0 = np.round([world.lon, world.lat], 2)
-    steps = int(round(GRID_HALF_DEG / GRID_STEP_DEG))
+    steps = round(GRID_HALF_DEG / GRID_STEP_DEG)
     offset = np.arange(-steps, steps + 1) * GRID_STEP_DEG
     lat, lon = (a.ravel() for a in np.meshgrid(lat0 - offset, lon0 + offset, indexing="ij"))
     values = shaking.measures(world.from_crs(np.column_stack([lon, lat]), "EPSG:4326"))
@@ -75,7 +75,7 @@ nlon="{count}" nlat="{count}" />
 def _pixel_centres(
     world: World, step_deg: float, half_deg: tuple[float, float]
 ) -> tuple[F64, tuple[int, int], rasterio.Affine]:
-    """World positions of the pixels of an EPSG:4326 raster around the town, its shape, transform."""
+    """World positions of an EPSG:4326 raster's pixels around the town; its shape, transform."""
     west = np.floor((world.lon - half_deg[0]) / step_deg) * step_deg
     north = np.ceil((world.lat + half_deg[1]) / step_deg) * step_deg
     shape = (int(np.ceil(2 * half_deg[1] / step_deg)), int(np.ceil(2 * half_deg[0] / step_deg)))

@@ -1,5 +1,7 @@
 """Fractal noise on a raster, by repeated smooth doubling: cheap, and without lattice lines."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,7 +39,7 @@ def fractal(
         finest_px: size of the smallest ones.
         gain: amplitude of each halved size relative to the one before.
     """
-    levels = max(int(round(np.log2(max(coarsest_px, 1.0)))), 0)
+    levels = max(round(math.log2(max(coarsest_px, 1.0))), 0)
     size = [-(-side // 2**levels) + 2 for side in shape]
     field = rng.standard_normal(size, dtype=np.float32)
     amplitude = 1.0

@@ -1,5 +1,7 @@
 """What people bring: vehicles, tents, containers, tarpaulins. Change that is not damage."""
 
+from typing import Any
+
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -59,12 +61,12 @@ def camps(seed: int, town: Town, world: World) -> Boxes:
     ]
     parts: list[Boxes] = []
     for block in open_ground:
-        if rng.random() < 0.6:
+        if rng.random() < 0.4:
             parts.append(_rows(rng, block, town.frame_rad))
     return joined(parts)
 
 
-def _rows(rng: np.random.Generator, block: object, frame_rad: float) -> Boxes:
+def _rows(rng: np.random.Generator, block: Any, frame_rad: float) -> Boxes:
     """One camp: a lattice of equal shelters that covers part of a block."""
     tent = rng.random() < 0.65
     half = np.array([3.0, 2.0]) if tent else np.array([3.5, 1.3])

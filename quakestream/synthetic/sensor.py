@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from quakestream.synthetic.noise import fractal
 from quakestream.synthetic.settings import GSD_M, SceneLayout, stream
 from quakestream.synthetic.surface import Surface
-from quakestream.synthetic.world import World
+from quakestream.synthetic.world import World, applied
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -121,19 +121,30 @@ def _lit(surface: Surface, look: Look) -> F32:
 def _sun_cosine(height_YX: F32, look: Look) -> F32:
     """Cosine of the angle between ground and sun, relative to flat ground."""
     azimuth, elevation = np.deg2rad([look.sun_azimuth_deg, look.sun_elevation_deg])
-    south_slope, east_slope = np.gradient(height_YX, GSD_M)
+    slopes: list[F32] = list(np.gradient(height_YX, GSD_M))
+    south_slope, east_slope = slopes
     east_slope = np.clip(east_slope, -1.2, 1.2)
     north_slope = -np.clip(south_slope, -1.2, 1.2)
     up, flat = np.float32(np.sin(elevation)), np.float32(np.cos(elevation))
     east, north = flat * np.float32(np.sin(azimuth)), flat * np.float32(np.cos(azimuth))
     length = np.sqrt(1.0 + east_slope**2 + north_slope**2)
-    cosine: F32 = (up - east_slope * east - north_slope * north) / (length * up)
-    return cosine.astype(np.float32)
+    cosine = (up - east_slope * east - north_slope * north) / (length * up)
+    return np.asarray(cosine, dtype=np.float32)
 
 
 def _moved(values_YX: F32, rows: int, cols: int) -> F32:
-    """The raster whose pixel (r, c) is `values_YX` at (r + rows, c + cols); edges repeat."""
-    out = np.roll(values_YX, (-rows, -cols), axis=(0, 1))
+    """The raster whose pixel (r, c) is `values_YX` at (r + rows, c + cols), 0 beyond the edge."""
+    height, width = values_YX.shape
+    out = np.zeros_like(values_YX)
+    to = (
+        slice(max(-rows, 0), height - max(rows, 0)),
+        slice(max(-cols, 0), width - max(cols, 0)),
+    )
+    source = (
+        slice(max(rows, 0), height - max(-rows, 0)),
+        slice(max(cols, 0), width - max(-cols, 0)),
+    )
+    out[to] = values_YX[source]
     return out
 
 
@@ -149,7 +160,7 @@ def _cast_shadow(height_YX: F32, look: Look) -> F32:
         rows, cols = -round(step * np.cos(azimuth)), round(step * np.sin(azimuth))
         top = np.maximum(top, _moved(top, rows, cols) - np.float32(step * drop_m))
         step *= 2
-    return np.clip((top - height_YX) / 0.6, 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip((top - height_YX) / 0.6, 0.0, 1.0), dtype=np.float32)
 
 
 def _lean(lit_BYX: F32, height_YX: F32, look: Look) -> F32:
@@ -218,7 +229,7 @@ def _lattice(world: World, layout: SceneLayout, epsg: int) -> tuple[Affine, tupl
     centre = world.to_crs(corners.mean(axis=0)[None, :], f"EPSG:{epsg}")[0]
     left = np.round((centre[0] - width_m / 2) / GSD_M) * GSD_M + layout.off_lattice_m
     top = np.round((centre[1] + height_m / 2) / GSD_M) * GSD_M - layout.off_lattice_m
-    shape = int(round(height_m / GSD_M)), int(round(width_m / GSD_M))
+    shape = round(float(height_m) / GSD_M), round(float(width_m) / GSD_M)
     return Affine(GSD_M, 0.0, float(left), 0.0, -GSD_M, float(top)), shape
 
 
@@ -229,8 +240,7 @@ def world_affine(world: World, epsg: int, transform: Affine, shape: tuple[int, i
     """
     rows, cols = np.meshgrid(np.linspace(0, shape[0], 4), np.linspace(0, shape[1], 4))
     pixel = np.column_stack([cols.ravel(), rows.ravel(), np.ones(rows.size)])
-    ground = np.column_stack(transform * (pixel[:, 0], pixel[:, 1]))
-    metres = world.from_crs(ground, f"EPSG:{epsg}")
+    metres = world.from_crs(applied(transform, pixel), f"EPSG:{epsg}")
     solution, *_ = np.linalg.lstsq(pixel, metres, rcond=None)
     return Affine(*solution[:, 0], *solution[:, 1])
 

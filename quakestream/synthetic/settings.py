@@ -76,6 +76,7 @@ DEMO = SizePreset(
     extent_m=(1200.0, 900.0),
     lon=36.0027,
     lat=37.05,
+    rural=0.1,
     scenes=(
         # The best image from before; its south edge leaves buildings without a pre image.
         SceneLayout(
@@ -99,7 +100,7 @@ DEMO = SizePreset(
             epoch="post",
             acquired=_day(2026, 3, 15),
             extent=(0.0, 0.0, 0.86, 1.0),
-            clouds=((0.04, 0.96, 130.0), (0.45, 0.5, 120.0), (0.2, 0.15, 80.0), (0.7, 0.8, 95.0)),
+            clouds=((0.02, 0.2, 120.0), (0.45, 0.5, 120.0), (0.24, 0.8, 80.0), (0.7, 0.8, 95.0)),
             nodata="zero",
         ),
         # Clear, east; its corners beyond the swath are nodata that the catalogue does not tell.

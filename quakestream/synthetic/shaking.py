@@ -2,7 +2,7 @@
 
 The link is stated once, here, and a model that knows shaking and soil can learn it:
 
-    logit P(destroyed) = -1.2 + 1.6 (MMI - 8.2) - 1.3 ln(VS30 / 340) + 0.9 v
+    logit P(destroyed) = -1.3 + 1.6 (MMI - 8.2) - 1.3 ln(VS30 / 340) + 0.9 v
 
 MMI is the intensity at the building (soil amplification included), VS30 in m/s, v the
 building's vulnerability, standard normal and seen by nobody. The soil term stands for what
@@ -19,7 +19,7 @@ from quakestream.synthetic.world import World
 
 F64 = NDArray[np.float64]
 
-INTERCEPT, PER_MMI, PER_LN_VS30, PER_VULNERABILITY = -1.2, 1.6, -1.3, 0.9
+INTERCEPT, PER_MMI, PER_LN_VS30, PER_VULNERABILITY = -1.3, 1.6, -1.3, 0.9
 MMI_REFERENCE, VS30_REFERENCE_M_S = 8.2, 340.0
 MEASURES = ("PGA", "PGV", "MMI", "PSA03", "PSA10", "PSA30", "SVEL")
 UNITS = {
@@ -66,7 +66,7 @@ class Shaking:
 
     def vs30_m_s(self, points_N2: F64) -> F64:
         ln_vs30 = np.log(VS30_REFERENCE_M_S) + _sum(self.soil_waves_K4, points_N2)
-        return np.clip(np.exp(ln_vs30), 160.0, 760.0)
+        return np.asarray(np.clip(np.exp(ln_vs30), 160.0, 760.0))
 
     def measures(self, points_N2: F64) -> dict[str, F64]:
         """All ShakeMap measures at world positions, in the units of `UNITS`."""
@@ -93,8 +93,7 @@ class Shaking:
         normal = np.array([-np.sin(self.fault_azimuth_rad), np.cos(self.fault_azimuth_rad)])
         distance_km = np.abs((points_N2 - np.array(self.epicentre_m)) @ normal) / 1000.0
         centre_km = abs(float(np.array(self.epicentre_m) @ normal)) / 1000.0
-        attenuation: F64 = ((centre_km + 9.0) / (distance_km + 9.0)) ** 1.15
-        return attenuation
+        return np.asarray(((centre_km + 9.0) / (distance_km + 9.0)) ** 1.15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,8 +1,10 @@
 """What the ground looks like before light falls on it: reflectance, height, vegetation."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from quakestream.synthetic.noise import fractal
@@ -158,11 +160,9 @@ def _yard_clutter(rng: np.random.Generator, town: Town, share: float) -> Boxes:
 
 
 def scattered(
-    rng: np.random.Generator, areas: list[object], per_m2: float, largest_m: float, tallest_m: float
+    rng: np.random.Generator, areas: list[Any], per_m2: float, largest_m: float, tallest_m: float
 ) -> Boxes:
     """Boxes of any colour and direction inside the bounding boxes of `areas`, kept inside."""
-    import shapely
-
     parts: list[F64] = []
     for area in areas:
         west, south, east, north = shapely.bounds(area)
@@ -292,7 +292,8 @@ def _ridge_frame(
     sin = np.sin(buildings.angle_rad).astype(np.float32)[owner]
     half = buildings.half_N2.astype(np.float32)[owner]
     dx, dy = x - centre[:, 0], y - centre[:, 1]
-    return (dx * cos + dy * sin) / half[:, 0], (dy * cos - dx * sin) / half[:, 1]
+    u, v = (dx * cos + dy * sin) / half[:, 0], (dy * cos - dx * sin) / half[:, 1]
+    return u.astype(np.float32), v.astype(np.float32)
 
 
 def _form(buildings: Buildings, owner: NDArray[np.int32], u: F32, v: F32) -> tuple[F32, F32]:

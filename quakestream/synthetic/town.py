@@ -67,7 +67,7 @@ class Town:
         side_m = float(np.hypot(world.width_m, world.height_m)) / 2 + MARGIN_M
         rects_B4 = _subdivided(rng, side_m)
         kind = _kinds(rng, rects_B4, bend, world, preset.rural)
-        blocks = list(shapely.polygons(bend(_boxes(rects_B4))))
+        blocks = list(np.asarray(shapely.polygons(bend(_boxes(rects_B4))), dtype=object))
         buildings = _buildings(rng, rects_B4, kind, bend, world)
         trees = _trees(rng, rects_B4, kind, bend)
         return cls(
@@ -222,7 +222,7 @@ def _outlines(rng: np.random.Generator, rects_N4: F64) -> F64:
     # The missing corner may be any of the four: mirror about the middle.
     middle = np.stack([(x0 + x1) / 2, (y0 + y1) / 2], -1)[:, None, :]
     flip = rng.choice([-1.0, 1.0], (len(cut), 1, 2))
-    return middle + (rings - middle) * flip
+    return np.asarray(middle + (rings - middle) * flip)
 
 
 def _heights(rng: np.random.Generator, kinds: I64) -> F64:

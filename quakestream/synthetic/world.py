@@ -40,8 +40,8 @@ class World:
     def shape(self) -> tuple[int, int]:
         """(height, width) of the painted raster, pixels, margin included."""
         return (
-            int(round((self.height_m + 2 * MARGIN_M) / GSD_M)),
-            int(round((self.width_m + 2 * MARGIN_M) / GSD_M)),
+            round((self.height_m + 2 * MARGIN_M) / GSD_M),
+            round((self.width_m + 2 * MARGIN_M) / GSD_M),
         )
 
     @property
@@ -79,6 +79,13 @@ class World:
         """World geometries in EPSG:4326, rounded to about a millimetre."""
         moved = shapely.transform(geometries, lambda xy: self.to_crs(xy, "EPSG:4326"))
         return shapely.transform(moved, lambda xy: np.round(xy, 8))
+
+
+def applied(transform: Affine, points_N2: F64) -> F64:
+    """Points (x, y) or (col, row) moved by an affine map."""
+    x, y = points_N2[:, 0], points_N2[:, 1]
+    t = transform
+    return np.column_stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f])
 
 
 def quads(centre_N2: F64, half_N2: F64, angle_N: F64) -> F64:
