@@ -105,7 +105,7 @@ def _pixel_positions(raster: Any, crs: CRS, lon_N: Floats, lat_N: Floats) -> tup
         to_raster = Transformer.from_crs(4326, crs, always_xy=True)
         x_N, y_N = (np.asarray(v, np.float64) for v in to_raster.transform(lon_N, lat_N))
     if crs.is_geographic:  # some files count 0 to 360
-        middle = (raster.bounds.left + raster.bounds.right) / 2
+        middle, _ = raster.transform @ (raster.width / 2, raster.height / 2)
         x_N = x_N - 360.0 * np.round((x_N - middle) / 360.0)
     finite_N = np.isfinite(x_N) & np.isfinite(y_N)
     inverse = ~raster.transform

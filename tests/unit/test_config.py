@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -317,11 +318,11 @@ def _uncommented(text: str) -> str:
     return "\n".join(lines)
 
 
-def _keys(schema: dict[str, object]) -> set[str]:
+def _keys(schema: dict[str, Any]) -> set[str]:
     names = {"s3"}
     if isinstance(schema, dict):
-        names |= set(schema.get("properties", {}))  # type: ignore[call-overload]
-        for definition in schema.get("$defs", {}).values():  # type: ignore[attr-defined]
+        names |= set(schema.get("properties", {}))
+        for definition in schema.get("$defs", {}).values():
             names |= set(definition.get("properties", {}))
     return names
 
@@ -330,11 +331,11 @@ def test_the_template_explains_every_key_of_the_schema() -> None:
     full = yaml.safe_load(_uncommented(run_template()))
     schema = run_schema()
 
-    def walk(content: object, node: dict[str, object], where: str) -> None:
+    def walk(content: Any, node: dict[str, Any], where: str) -> None:
         ref = next(
             (
                 part["$ref"]
-                for part in [node, *node.get("anyOf", [])]  # type: ignore[misc]
+                for part in [node, *node.get("anyOf", [])]
                 if "$ref" in part
             ),
             None,
