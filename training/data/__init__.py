@@ -1,0 +1,1 @@
+"""Labelled image pairs, splits that do not leak, chips and their augmentation."""

@@ -1,0 +1,137 @@
+"""A pre and a post image of the same ground with buildings whose state is known."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.features import rasterize
+from shapely.geometry import box
+from shapely.geometry.base import BaseGeometry
+
+from quakestream.domain import Grid, Window
+from quakestream.errors import SceneError
+from quakestream.raster.statistics import STATISTICS_GSD_M, SceneStatistics, statistics_of
+
+RGB = (1, 2, 3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Building:
+    """An outline with a known state. Buildings of unknown state are not listed at all."""
+
+    id: str
+    geometry: BaseGeometry
+    """In the CRS of the pair's grid."""
+    destroyed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Image:
+    """Three bands on a grid, read whole: training scenes are a few megapixels."""
+
+    grid: Grid
+    window: Window
+    pixels_BYX: NDArray[np.uint8]
+    """Sensor counts; 0 in all bands where the sensor saw nothing."""
+    statistics: SceneStatistics
+
+    def part(self, window: Window) -> "Image":
+        """The image inside a window that it holds; the statistics stay the scene's."""
+        rows, cols = window.slices_in(self.window)
+        return Image(
+            grid=self.grid,
+            window=window,
+            pixels_BYX=self.pixels_BYX[:, rows, cols],
+            statistics=self.statistics,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LabelledPair:
+    """What training and validation read. All ground without a building is unlabelled."""
+
+    name: str
+    region: str
+    """Scenes of one region share ground, or could: no split by regions parts them."""
+    pre: Image
+    post: Image
+    buildings: tuple[Building, ...]
+
+    @property
+    def grid(self) -> Grid:
+        return self.post.grid
+
+    @property
+    def window(self) -> Window:
+        return self.post.window
+
+    @property
+    def outline(self) -> BaseGeometry:
+        """Ground both images show, in the CRS of the grid."""
+        return box(*self.grid.bounds(self.window))
+
+
+def read_image(path: Path) -> Image:
+    """Reads the first three bands with GDAL, the decoder inference uses.
+
+    Raises:
+        SceneError: if the file has fewer than three bands, is rotated, or has no UTM CRS.
+    """
+    with rasterio.open(path) as source:
+        transform = source.transform
+        epsg = source.crs.to_epsg() if source.crs else None
+        if source.count < 3 or epsg is None or transform.b or transform.d:
+            raise SceneError(
+                f"{path}: expected a north-up image of three bands with an EPSG code, "
+                f"got {source.count} bands, {source.crs}, {transform!r}"
+            )
+        grid = Grid(epsg=epsg, gsd_m=transform.a)
+        window = _window_on(grid, transform.c, transform.f, source.shape)
+        valid_YX = source.dataset_mask() > 0
+        pixels_BYX = source.read(RGB)
+        statistics = _statistics(source, transform.a)
+    pixels_BYX[:, ~valid_YX] = 0
+    return Image(grid=grid, window=window, pixels_BYX=pixels_BYX, statistics=statistics)
+
+
+def pair_up(pre: Image, post: Image) -> tuple[Image, Image]:
+    """Both images cut to the ground they share.
+
+    Raises:
+        SceneError: if they are on different grids or share no ground.
+    """
+    a, b = pre.window, post.window
+    row, col = max(a.row, b.row), max(a.col, b.col)
+    height, width = min(a.row_end, b.row_end) - row, min(a.col_end, b.col_end) - col
+    if pre.grid != post.grid or height <= 0 or width <= 0:
+        raise SceneError(f"pre {pre.grid} {a} and post {post.grid} {b} share no ground")
+    shared = Window(row=row, col=col, height=height, width=width)
+    return pre.part(shared), post.part(shared)
+
+
+def pixels_inside(geometry: BaseGeometry, grid: Grid, window: Window) -> NDArray[np.bool_]:
+    """Pixels of a window whose centres lie inside an outline, shape (y, x)."""
+    inside_YX: NDArray[np.uint8] = rasterize(
+        [(geometry, 1)],
+        out_shape=window.shape,
+        transform=grid.window_transform(window),
+        dtype=np.uint8,
+    )
+    return inside_YX > 0
+
+
+def _window_on(grid: Grid, west: float, north: float, shape: tuple[int, int]) -> Window:
+    """Where an image lies on the grid, to the nearest pixel."""
+    height, width = shape
+    col, row = ~grid.transform @ (west, north)
+    return Window(row=round(row), col=round(col), height=height, width=width)
+
+
+def _statistics(source: rasterio.DatasetReader, gsd_m: float) -> SceneStatistics:
+    shape = tuple(max(1, round(side * gsd_m / STATISTICS_GSD_M)) for side in source.shape)
+    pixels_BYX = source.read(RGB, out_shape=(3, *shape), resampling=Resampling.average)
+    valid_YX = source.dataset_mask(out_shape=shape) > 0
+    return statistics_of(pixels_BYX, valid_YX)

@@ -1,0 +1,105 @@
+"""Labelled pairs of the Türkiye 2023 scenes: what is destroyed, what stands, what nobody knows.
+
+Destroyed are the buildings OpenStreetMap calls so; standing are detector boxes seen in both
+epochs that keep clear of them. OpenStreetMap is incomplete and the boxes are a model's output:
+all other ground is unlabelled, and the labels themselves are wrong here and there.
+"""
+
+import os
+from pathlib import Path
+
+import geopandas as gpd
+from shapely import STRtree
+from shapely.geometry.base import BaseGeometry
+from shapely.ops import unary_union
+
+from quakestream.errors import RequestError
+from training.data.pairs import Building, Image, LabelledPair, pair_up, read_image
+
+REGION_OF_SCENE = {
+    "adiyaman3": "adiyaman-east",  # overlaps adiyaman4 by 245 m
+    "adiyaman4": "adiyaman-east",
+    "adiyaman2": "adiyaman-centre",
+    "adiyaman6": "adiyaman-west",
+    "turkoglu1": "turkoglu",
+    "hatay_ekinci": "hatay",
+}
+"""gaziantep2 is left out: its images lie 2 km apart."""
+
+CLEAR_M = 4.0
+"""A box nearer than this to a destroyed polygon is unlabelled: polygons are metres off."""
+
+
+def turkiye_pairs(data_dir: Path) -> list[LabelledPair]:
+    """The six pairs that overlap. Ground that two scenes show is labelled in the first only.
+
+    Raises:
+        RequestError: if the scenes are not there.
+    """
+    root = data_dir / "turkiye-2023-scenes"
+    if not root.is_dir():
+        raise RequestError(f"no training scenes at {root}; set QUAKESTREAM_DATA to their folder")
+    osm = gpd.read_file(root / "labels" / "osm_destroyed_buildings_turkiye.geojson")
+    pairs: list[LabelledPair] = []
+    for name, region in REGION_OF_SCENE.items():
+        pre, post = _images(root / "imagery", name)
+        boxes = gpd.read_file(root / "labels" / f"{name}_detection_boxes.geojson")
+        crs = f"EPSG:{post.grid.epsg}"
+        pair = LabelledPair(name=name, region=region, pre=pre, post=post, buildings=())
+        shown = [other.outline for other in pairs if other.grid == post.grid]
+        buildings = label_buildings(
+            destroyed=_by_id(osm.to_crs(crs), prefix="osm"),
+            boxes=_by_id(
+                boxes[boxes["status"] == "present_in_both"].to_crs(crs), prefix=f"box-{name}"
+            ),
+            own_ground=pair.outline.difference(unary_union(shown)),
+        )
+        pairs.append(
+            LabelledPair(name=name, region=region, pre=pre, post=post, buildings=buildings)
+        )
+    return pairs
+
+
+def label_buildings(
+    *,
+    destroyed: dict[str, BaseGeometry],
+    boxes: dict[str, BaseGeometry],
+    own_ground: BaseGeometry,
+    clear_m: float = CLEAR_M,
+) -> tuple[Building, ...]:
+    """Buildings of known state wholly on a scene's own ground (metres, one CRS).
+
+    A box within `clear_m` of a destroyed polygon is of unknown state and left out.
+    """
+    known = [
+        Building(id=id_, geometry=geometry, destroyed=True)
+        for id_, geometry in destroyed.items()
+        if own_ground.contains(geometry)
+    ]
+    tree = STRtree(list(destroyed.values()))
+    for id_, geometry in boxes.items():
+        touched = tree.query(geometry, predicate="dwithin", distance=clear_m)
+        if own_ground.contains(geometry) and not len(touched):
+            known.append(Building(id=id_, geometry=geometry, destroyed=False))
+    return tuple(known)
+
+
+def default_data_dir() -> Path:
+    """`QUAKESTREAM_DATA`, else `../shared/data` seen from the project's root."""
+    root = Path(__file__).resolve().parents[2]
+    return Path(os.environ.get("QUAKESTREAM_DATA", root / "../shared/data"))
+
+
+def _images(folder: Path, name: str) -> tuple[Image, Image]:
+    pre, post = (
+        read_image(next(folder.glob(f"{name}_{epoch}_*.tif"))) for epoch in ("pre", "post")
+    )
+    return pair_up(pre, post)
+
+
+def _by_id(table: gpd.GeoDataFrame, *, prefix: str) -> dict[str, BaseGeometry]:
+    return {
+        f"{prefix}-{i}": geometry.buffer(0)
+        for i, geometry in enumerate(table.geometry)
+        if geometry is not None and not geometry.is_empty
+    }

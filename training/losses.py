@@ -1,0 +1,55 @@
+"""Losses on labelled buildings. Unlabelled ground has no say in any of them."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossWeights:
+    """What the loss is made of."""
+
+    pixel: float = 0.5
+    """Cross-entropy per pixel."""
+    building: float = 0.5
+    """Cross-entropy of a building's mean probability: what the verdict is made from."""
+    smoothing: float = 0.05
+    """Share of doubt put into every label: some are wrong."""
+
+
+def damage_loss(logits_N1YX: Tensor, owner_NYX: Tensor, weights: LossWeights) -> Tensor:
+    """Balanced over the two states, so that the prior it assumes is one half.
+
+    Args:
+        logits_N1YX: logits of "destroyed".
+        owner_NYX: building per pixel as in `RawChips`: sign is the state, 0 unknown.
+    """
+    known = owner_NYX != 0
+    logit_P, owner_P = logits_N1YX[:, 0][known].float(), owner_NYX[known]
+    if not len(logit_P):
+        return logits_N1YX.sum() * 0.0
+    pixel = _balanced(logit_P, owner_P > 0, weights.smoothing)
+    logit_K, destroyed_K = _building_logits(logit_P, owner_P, known)
+    building = _balanced(logit_K, destroyed_K, weights.smoothing)
+    return weights.pixel * pixel + weights.building * building
+
+
+def _building_logits(logit_P: Tensor, owner_P: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Logit of the mean probability of each building of each chip, and its state."""
+    chip_P = known.nonzero()[:, 0]
+    span = int(owner_P.abs().max()) + 1
+    key_P = (chip_P * 2 * span) + owner_P + span
+    keys, place_P = torch.unique(key_P, return_inverse=True)
+    count_K = torch.zeros(len(keys)).index_add_(0, place_P, torch.ones(len(place_P)))
+    p_K = torch.zeros(len(keys)).index_add(0, place_P, torch.sigmoid(logit_P)) / count_K
+    logit_K = torch.logit(p_K.clamp(1e-4, 1 - 1e-4))
+    return logit_K, keys % (2 * span) > span
+
+
+def _balanced(logit_P: Tensor, destroyed_P: Tensor, smoothing: float) -> Tensor:
+    """Mean cross-entropy of each state, averaged over the states that occur."""
+    target_P = destroyed_P.float() * (1 - smoothing) + smoothing / 2
+    each_P = nn.functional.binary_cross_entropy_with_logits(logit_P, target_P, reduction="none")
+    states = [each_P[mask].mean() for mask in (destroyed_P, ~destroyed_P) if mask.any()]
+    return torch.stack(states).mean()

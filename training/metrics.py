@@ -1,0 +1,86 @@
+"""Figures of a set of scored buildings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
+
+from training.scoring import BuildingLogits
+
+MIN_PER_STATE = 10
+"""With fewer buildings of either state no AUC is given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """How well probabilities tell destroyed from intact buildings."""
+
+    destroyed: int
+    intact: int
+    auc: float
+    """ROC area; NaN with fewer than 10 buildings of either state."""
+    average_precision: float
+    log_loss: float
+    """At a prior of one half, whatever the set's own."""
+
+
+def figures(
+    p_N: NDArray[np.float64], destroyed_N: NDArray[np.bool_], *, probabilities: bool = True
+) -> Figures:
+    """Figures of scores against states; no log-loss where scores are no probabilities."""
+    destroyed, intact = int(destroyed_N.sum()), int((~destroyed_N).sum())
+    enough = min(destroyed, intact) >= MIN_PER_STATE
+    nan = float("nan")
+    return Figures(
+        destroyed=destroyed,
+        intact=intact,
+        auc=float(roc_auc_score(destroyed_N, p_N)) if enough else nan,
+        average_precision=float(average_precision_score(destroyed_N, p_N)) if enough else nan,
+        log_loss=balanced_log_loss(p_N, destroyed_N) if enough and probabilities else nan,
+    )
+
+
+def balanced_log_loss(
+    p_N: NDArray[np.float64], destroyed_N: NDArray[np.bool_], *, prior: float = 0.5
+) -> float:
+    """Log-loss with the states weighted so that `prior` of them is destroyed."""
+    weight_N = prior_weights(destroyed_N, prior)
+    return float(log_loss(destroyed_N, np.clip(p_N, 1e-5, 1 - 1e-5), sample_weight=weight_N))
+
+
+def prior_weights(destroyed_N: NDArray[np.bool_], prior: float) -> NDArray[np.float64]:
+    """Weights, mean 1, under which the share of destroyed buildings is `prior`."""
+    share = destroyed_N.mean()
+    weight_N: NDArray[np.float64] = np.where(destroyed_N, prior / share, (1 - prior) / (1 - share))
+    return weight_N
+
+
+def auc_interval(
+    p_N: NDArray[np.float64],
+    destroyed_N: NDArray[np.bool_],
+    block_N: NDArray[np.int64],
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % bootstrap interval of the AUC; whole blocks are drawn, neighbours being alike."""
+    rng = np.random.default_rng(seed)
+    blocks = np.unique(block_N)
+    members = {b: np.flatnonzero(block_N == b) for b in blocks}
+    aucs = []
+    for _ in range(draws):
+        drawn = np.concatenate([members[b] for b in rng.choice(blocks, len(blocks))])
+        if 0 < destroyed_N[drawn].sum() < len(drawn):
+            aucs.append(roc_auc_score(destroyed_N[drawn], p_N[drawn]))
+    low, high = np.percentile(aucs, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def arrays(
+    scored: Sequence[BuildingLogits], *, scale: float = 1.0, offset: float = 0.0
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Probability and state per building."""
+    p_N = np.array([s.probability(scale=scale, offset=offset) for s in scored])
+    return p_N, np.array([s.building.destroyed for s in scored], bool)

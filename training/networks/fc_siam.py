@@ -1,0 +1,130 @@
+"""FC-EF, FC-Siam-Conc and FC-Siam-Diff: U-Nets that compare two dates.
+
+Daudt et al. 2018 (doi:10.1109/ICIP.2018.8451652) introduced the three; the widths are those of
+the EPFL study on Kahramanmaraş 2023. Encoder blocks are convolution, norm, dropout, ReLU;
+decoder blocks are convolution, norm, ReLU, channel dropout; the last convolution is bare.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from quakestream.errors import ShapeError
+
+Mode = Literal["ef", "conc", "diff"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Widths:
+    """Channels along each level's convolutions."""
+
+    encoder: tuple[tuple[int, ...], ...]
+    """From full resolution downward, without the input bands: (16, 16) is two convolutions."""
+    decoder: tuple[tuple[int, ...], ...]
+    """From the bottleneck upward, without what comes in: (64, 16) is two convolutions."""
+
+
+_LEVELS = ((16, 16), (32, 32), (64, 64, 64), (128, 128, 128), (256, 256, 256))
+_STAGES = ((256, 256, 128), (128, 128, 64), (64, 64, 32), (32, 16), (16, 1))
+
+WIDTHS = {
+    "small": Widths(encoder=((16,), (32,), (64,)), decoder=((32,), (16,), (1,))),
+    "medium": Widths(encoder=_LEVELS[:4], decoder=_STAGES[1:]),
+    "large": Widths(encoder=_LEVELS, decoder=_STAGES),
+}
+
+
+class FcSiam(nn.Module):
+    """Change between two images of the same ground, one logit per pixel.
+
+    The decoder starts from the bottleneck of the post-event image; what the pre-event image
+    adds enters through the skips (`diff`: absolute difference, `conc`: both, `ef`: the two
+    dates are one six-band image).
+    """
+
+    def __init__(self, *, mode: Mode, widths: Widths, bands: int = 3, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.mode = mode
+        self.stride = 2 ** len(widths.encoder)
+        """Sides of the input must be multiples of this."""
+        tops = [level[-1] for level in widths.encoder]
+        starts = [2 * bands if mode == "ef" else bands, *tops[:-1]]
+        self.encoder = nn.ModuleList(
+            _encoder_block([start, *level], dropout)
+            for start, level in zip(starts, widths.encoder, strict=True)
+        )
+        ups = [tops[-1], *(stage[-1] for stage in widths.decoder[:-1])]
+        skips = 2 if mode == "conc" else 1
+        self.up = nn.ModuleList(nn.ConvTranspose2d(c, c, 2, stride=2) for c in ups)
+        self.decoder = nn.ModuleList(
+            _decoder_block([c + skips * top, *stage], dropout, bare_end=stage[-1] == 1)
+            for c, top, stage in zip(ups, reversed(tops), widths.decoder, strict=True)
+        )
+
+    def forward(self, pre_NBYX: Tensor, post_NBYX: Tensor) -> Tensor:
+        """Logits (N, 1, y, x) of normalised images (N, band, y, x).
+
+        Raises:
+            ShapeError: if a side is no multiple of the network's stride.
+        """
+        height, width = post_NBYX.shape[-2:]
+        if height % self.stride or width % self.stride:
+            raise ShapeError(
+                f"network input: sides must be multiples of {self.stride}, got {height}×{width}"
+            )
+        bottom, skips = self._encode(pre_NBYX, post_NBYX)
+        for up, block, skip in zip(self.up, self.decoder, reversed(skips), strict=True):
+            bottom = block(torch.cat([up(bottom), *skip], dim=1))
+        return bottom
+
+    def _encode(self, pre: Tensor, post: Tensor) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+        """The bottleneck the decoder starts from, and the skips from full resolution down."""
+        if self.mode == "ef":
+            bottom, levels = self._levels(torch.cat([pre, post], dim=1))
+            return bottom, [(level,) for level in levels]
+        if self.training:  # one pass: the batch norms see both dates as one population
+            _, levels = self._levels(torch.cat([post, pre], dim=0))
+            halves = [level.chunk(2) for level in levels]
+            posts, pres = [a for a, _ in halves], [b for _, b in halves]
+            bottom = nn.functional.max_pool2d(posts[-1], 2)
+        else:  # two passes give the same numbers without copying every level
+            bottom, posts = self._levels(post)
+            _, pres = self._levels(pre)
+        both = zip(posts, pres, strict=True)
+        if self.mode == "diff":
+            return bottom, [((a - b).abs(),) for a, b in both]
+        return bottom, list(both)
+
+    def _levels(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        levels = []
+        for block in self.encoder:
+            level = block(image)
+            levels.append(level)
+            image = nn.functional.max_pool2d(level, 2)
+        return image, levels
+
+
+def _encoder_block(widths: Sequence[int], dropout: float) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for c_in, c_out in pairwise(widths):
+        layers += [
+            nn.Conv2d(c_in, c_out, 3, padding=1),
+            nn.BatchNorm2d(c_out),
+            nn.Dropout(dropout),
+            nn.ReLU(),
+        ]
+    return nn.Sequential(*layers)
+
+
+def _decoder_block(widths: Sequence[int], dropout: float, *, bare_end: bool) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    steps = list(pairwise(widths))
+    for i, (c_in, c_out) in enumerate(steps):
+        layers.append(nn.Conv2d(c_in, c_out, 3, padding=1))
+        if not (bare_end and i == len(steps) - 1):
+            layers += [nn.BatchNorm2d(c_out), nn.ReLU(), nn.Dropout2d(dropout)]
+    return nn.Sequential(*layers)
