@@ -40,6 +40,8 @@ class Preview:
     """(south, west, north, east), degrees: the corners of the picture."""
     width: int
     height: int
+    reduction: float
+    """Scene pixels per picture pixel, along one side; 1 is full resolution."""
     webp: bytes
 
 
@@ -95,7 +97,7 @@ def _scenes_of(views: Iterable[View]) -> list[tuple[Epoch, Scene]]:
 def _preview(epoch: Epoch, scene: Scene, side: int, share: int) -> Preview | None:
     """A picture of at most `side` pixels and `share` bytes; None if it cannot be that small."""
     while side >= SMALLEST_SIDE_PX:
-        pixels_YXB, bounds = _read_mercator(gdal_path(scene.href), side)
+        pixels_YXB, bounds, reduction = _read_mercator(gdal_path(scene.href), side)
         webp = _webp(pixels_YXB)
         if len(webp) <= share:
             return Preview(
@@ -105,6 +107,7 @@ def _preview(epoch: Epoch, scene: Scene, side: int, share: int) -> Preview | Non
                 bounds=bounds,
                 width=pixels_YXB.shape[1],
                 height=pixels_YXB.shape[0],
+                reduction=reduction,
                 webp=webp,
             )
         side = int(side * 0.9 * (share / len(webp)) ** 0.5)
@@ -113,8 +116,9 @@ def _preview(epoch: Epoch, scene: Scene, side: int, share: int) -> Preview | Non
 
 def _read_mercator(
     path: str, side: int
-) -> tuple[NDArray[np.uint8], tuple[float, float, float, float]]:
-    """The scene as RGBA (y, x, band) in EPSG:3857, longer side at most `side` pixels.
+) -> tuple[NDArray[np.uint8], tuple[float, float, float, float], float]:
+    """The scene as RGBA (y, x, band) in EPSG:3857, longer side at most `side` pixels; its corners
+    (south, west, north, east) in degrees; and how much it was reduced.
 
     The warp reads from overviews, so memory is the picture's, not the scene's.
     """
@@ -147,7 +151,7 @@ def _read_mercator(
     to_degrees = Transformer.from_crs(3857, 4326, always_xy=True)
     (lon_w, lon_e), (lat_s, lat_n) = to_degrees.transform((west, east), (south, north))
     rgba_YXB = np.dstack([*_as_bytes(values, alpha > 0), alpha.astype(np.uint8)])
-    return rgba_YXB, (lat_s, lon_w, lat_n, lon_e)
+    return rgba_YXB, (lat_s, lon_w, lat_n, lon_e), 1.0 / scale
 
 
 def _as_bytes(values_BYX: NDArray[Any], valid_YX: NDArray[np.bool_]) -> NDArray[np.uint8]:

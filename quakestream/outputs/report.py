@@ -18,7 +18,8 @@ from quakestream.storage import Store
 
 UNITS_AT_MOST = 25
 ISSUES_AT_MOST = 60
-_NUMBERED = ("left", "n")
+SHORT_TEXT = 24
+"""Cells up to this long stay on one line."""
 
 
 def report_html(store: Store, scores: Mapping[str, Any] | None = None) -> bytes:
@@ -88,8 +89,8 @@ def _reasons(counts: Mapping[str, Any]) -> str:
     if not found:
         return "<p>Every building was assessed.</p>"
     most = found[0][1]
-    cells = [(REASON_TITLES.get(r, r), r, f"{n:,}", _bar(n / most)) for r, n in found]
-    return _table(("why not assessed", "reason", "buildings", ""), cells, numbers=(2,), raw=(3,))
+    cells = [(REASON_TITLES.get(r, r), f"{n:,}", _bar(n / most)) for r, n in found]
+    return _table(("reason", "buildings", ""), cells, numbers=(1,), raw=(2,))
 
 
 def _units(summary: pd.DataFrame, run: Mapping[str, Any]) -> str:
@@ -182,7 +183,8 @@ def _table(
 
     def cell(tag: str, i: int, value: Any) -> str:
         text = str(value) if i in ours else _safe(value)
-        return f"<{tag} class={_NUMBERED[i in right]!r}>{text}</{tag}>"
+        kind = "n" if i in right else "short" if len(str(value)) <= SHORT_TEXT else "long"
+        return f"<{tag} class='{kind}'>{text}</{tag}>"
 
     head = "".join(cell("th", i, name) for i, name in enumerate(heads))
     body = "".join(

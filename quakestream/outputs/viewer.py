@@ -112,6 +112,10 @@ def _about(
     reasons = rows["reason"].value_counts()
     issues = merged_issues(products.issues)
     notes = [*notes, *(f"No picture of scene {s}: {why}." for s, why in previews.left_out)]
+    if (coarsest := max((p.reduction for p in previews.shown), default=1.0)) > 1.5:
+        notes.append(
+            f"Pictures are reduced, up to {coarsest:.1f} pixels to one; the model read them whole."
+        )
     if len(issues) > ISSUES_AT_MOST:
         notes.append(f"{len(issues) - ISSUES_AT_MOST:,} quarantined inputs are not listed here.")
     return {

@@ -195,7 +195,7 @@ class Page {
     const check = Math.min(100, Math.max(20, Math.round(this.about.total / 500)));
     const say = (text) => $("caveats").append(element("p", { text }));
     say("A verdict is a model's reading of pictures from above. Damage to façades, inner walls and lower storeys does not show there, and “no visible damage” is not “safe”.");
-    say(`On a new earthquake expect less than the figures below. Verify ${check} random buildings by eye before you rely on the counts: “one at random” picks them.`);
+    say(`On a new earthquake expect less than the figures below. Verify ${check} random buildings by eye before you rely on the counts: “random” picks them.`);
     say("Buildings not assessed are unknown. They are never counted as undamaged.");
     for (const m of models) {
       if (!m.metrics.length) continue;
@@ -207,7 +207,7 @@ class Page {
     $("notes").append(...notes.map((text) => element("li", { text })));
     $("bad").hidden = !issues.length;
     for (const one of issues) {
-      const again = one.retryable ? " Running again may help." : "";
+      const again = one.retryable ? ". Running again may help." : "";
       $("issues").append(element("div", { className: "issue" }, element("b", { text: `${one.kind} ${one.subject}` }), element("div", { className: "quiet", text: one.cause + again })));
     }
   }
@@ -330,8 +330,24 @@ class Page {
       });
       nodes.push(element("h3", { text: "Probabilities, %" }), ...bars.reverse());
     }
+    nodes.push(...this.chipsOf(i));
     nodes.push(...this.facts("Evidence", this.evidenceOf(i)), ...this.facts("Shaking and ground", this.hazardOf(i)));
     return nodes;
+  }
+
+  // Before and after side by side, as far as there are pictures of the place.
+  chipsOf(i) {
+    if (!Number.isFinite(this.data.shapes.box[4 * i])) return [];
+    const chips = [];
+    for (const [epoch, name, scene] of [["pre", "Before", "scene_pre"], ["post", "After", "scene_post"]]) {
+      const picture = this.swipe.pictureOf(epoch, word(this.data.text[scene], i), this.data.shapes, i);
+      if (!picture) continue;
+      const canvas = element("canvas", { width: 320, height: 320 });
+      canvas.setAttribute("aria-label", `${name}, ${picture.acquired}`);
+      picture.element.decode().then(() => drawChip(canvas, picture, this.data.shapes, i)).catch(() => canvas.remove());
+      chips.push(element("figure", {}, canvas, element("figcaption", { text: `${name} · ${picture.acquired.slice(0, 10)}` })));
+    }
+    return chips.length ? [element("div", { className: "chips" }, ...chips)] : [];
   }
 
   facts(title, pairs) {
@@ -377,7 +393,6 @@ class Page {
 (async () => {
   try {
     const [about, verdicts] = await Promise.all([unpack("data-about"), unpack("data-verdicts")]);
-    cssColourNone = cssColour("--c-none");
     window.page = new Page(about, decodeVerdicts(verdicts, about.classes), JSON.parse($("data-pictures").textContent));
     document.documentElement.dataset.ready = "yes";
   } catch (error) {

@@ -3,11 +3,12 @@
 const COLOUR_OF = { no: "--c-no", minor: "--c-minor", major: "--c-major", destroyed: "--c-destroyed" };
 const cssColour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-// Two classes of one xBD grade keep its hue and differ in lightness.
-function classColours(classes) {
+// Two classes of one xBD grade keep its hue and differ in lightness. As CSS says it, or as a
+// canvas must hear it, which knows no variables.
+function classColours(classes, name = (variable) => `var(${variable})`) {
   const seen = {};
   return classes.map((c) => {
-    const base = cssColour(COLOUR_OF[c.xbd]);
+    const base = name(COLOUR_OF[c.xbd]);
     const k = (seen[c.xbd] = (seen[c.xbd] ?? -1) + 1);
     return k ? `color-mix(in oklab, ${base} ${100 - 25 * k}%, black)` : base;
   });
@@ -85,7 +86,9 @@ const VerdictLayer = L.Renderer.extend({
   draw() {
     const { state, _context: pen } = this;
     const f = this._frame();
-    this._hatch = hatchPattern(pen, cssColour("--c-none"));
+    this.inks = classColours(state.about.classes, cssColour);
+    this.inkNone = cssColour("--c-none");
+    this._hatch = hatchPattern(pen, this.inkNone);
     if (state.showCells) this._drawCells(f);
     for (const i of state.drawOrder) {
       if (state.visible[i]) this._drawOne(i, f);
@@ -99,7 +102,7 @@ const VerdictLayer = L.Renderer.extend({
     if (box[b] > f.e || box[b + 2] < f.w || box[b + 1] > f.s || box[b + 3] < f.n) return;
     const pen = this._context;
     const known = damage[i] >= 0;
-    const colour = known ? this.state.colours[damage[i]] : cssColourNone;
+    const colour = known ? this.inks[damage[i]] : this.inkNone;
     const wide = (box[b + 2] - box[b]) * f.scale, high = (box[b + 3] - box[b + 1]) * f.scale;
     if (Math.max(wide, high) < 5) {
       // Far out a building is a dot; damaged ones stay visible.
@@ -152,7 +155,32 @@ const VerdictLayer = L.Renderer.extend({
     }
   },
 });
-let cssColourNone = "#8a95a0";
+
+// A building in one picture, with as much ground around it as it is large, at least 50 m in all.
+function drawChip(canvas, picture, shapes, i) {
+  const pen = canvas.getContext("2d");
+  const [w, n, e, s] = shapes.box.subarray(4 * i, 4 * i + 4);
+  const y = (n + s) / 2;
+  const metre = Math.cosh((0.5 - y) * 2 * Math.PI) / 40075016.7;
+  const side = Math.max(2 * (e - w), 2 * (s - n), 50 * metre);
+  const x0 = (w + e) / 2 - side / 2, y0 = y - side / 2;
+  const [pw, pn, pe, ps] = picture.box;
+  const scale = canvas.width / side;
+  pen.imageSmoothingQuality = "high";
+  pen.drawImage(picture.element, (pw - x0) * scale, (pn - y0) * scale, (pe - pw) * scale, (ps - pn) * scale);
+  pen.beginPath();
+  for (let r = shapes.first[i]; r < shapes.first[i + 1]; r++) {
+    for (let v = shapes.start[r]; v < shapes.start[r + 1]; v++) {
+      pen[v === shapes.start[r] ? "moveTo" : "lineTo"]((shapes.x[v] - x0) * scale, (shapes.y[v] - y0) * scale);
+    }
+    pen.closePath();
+  }
+  for (const [width, colour] of [[4, "#0009"], [2, "#fff"]]) {
+    pen.lineWidth = width;
+    pen.strokeStyle = colour;
+    pen.stroke();
+  }
+}
 
 // Pictures lie in two panes; the upper one (before) is clipped left of the divider.
 class Swipe {
@@ -163,16 +191,19 @@ class Swipe {
     for (const [epoch, z] of [["post", 210], ["pre", 220]]) {
       map.createPane(epoch).style.zIndex = z;
       for (const p of pictures.filter((one) => one.epoch === epoch)) {
-        L.imageOverlay(p.src, [[p.bounds[0], p.bounds[1]], [p.bounds[2], p.bounds[3]]], { pane: epoch, alt: "" }).addTo(map);
+        const [south, west, north, east] = p.bounds;
+        p.box = [worldX(west), worldY(north), worldX(east), worldY(south)];
+        p.element = L.imageOverlay(p.src, [[south, west], [north, east]], { pane: epoch, alt: "" }).addTo(map).getElement();
       }
     }
+    this.pictures = pictures;
     this.epochs = new Set(pictures.map((p) => p.epoch));
     this.dates = {};
     for (const epoch of this.epochs) {
       const days = [...new Set(pictures.filter((p) => p.epoch === epoch).map((p) => p.acquired.slice(0, 10)))].sort();
       this.dates[epoch] = days.length > 2 ? `${days[0]} … ${days.at(-1)}` : days.join(", ");
     }
-    this.modes = { swipe: "Swipe", pre: "Before", post: "After", none: "No picture" };
+    this.modes = { swipe: "Swipe", pre: "Before", post: "After", none: "Plain" };
     this.listen();
     this.setMode(this.epochs.size === 2 ? "swipe" : this.epochs.size ? [...this.epochs][0] : "none");
   }
@@ -216,6 +247,13 @@ class Swipe {
       badge.textContent = `${title} · ${this.dates[epoch] ?? ""}`;
     }
     this.apply();
+  }
+  // The picture a building was judged from; failing that, the newest that shows it.
+  pictureOf(epoch, scene, shapes, i) {
+    const [w, n, e, s] = shapes.box.subarray(4 * i, 4 * i + 4);
+    const x = (w + e) / 2, y = (n + s) / 2;
+    const over = this.pictures.filter((p) => p.epoch === epoch && x > p.box[0] && x < p.box[2] && y > p.box[1] && y < p.box[3]);
+    return over.find((p) => p.scene === scene) ?? over.at(-1);
   }
   moveTo(share) {
     this.share = Math.min(1, Math.max(0, share));
