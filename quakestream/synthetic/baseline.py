@@ -13,15 +13,25 @@ from rasterio.features import rasterize
 from rasterio.windows import from_bounds
 from scipy.stats import rankdata
 
+from quakestream.errors import SceneError
+
 
 def difference_per_footprint(
     pre: Path, post: Path, footprints: gpd.GeoDataFrame
 ) -> NDArray[np.float64]:
     """Mean absolute pre/post difference inside each footprint, both scenes z-scored per band.
 
-    Both scenes must be on one lattice. NaN where a footprint holds no pixel valid in both.
+    NaN where a footprint holds no pixel valid in both.
+
+    Raises:
+        SceneError: if the scenes differ in CRS or GSD.
     """
     with rasterio.open(pre) as before, rasterio.open(post) as after:
+        if before.crs != after.crs or before.res != after.res:
+            raise SceneError(
+                f"cannot difference {pre} ({before.crs}, {before.res} m) and {post} "
+                f"({after.crs}, {after.res} m): expected one CRS and one GSD"
+            )
         window = from_bounds(*after.bounds, transform=before.transform).round_offsets()
         shape = (after.height, after.width)
         images = [before.read(window=window, boundless=True), after.read()]

@@ -92,7 +92,7 @@ def stac_item(scene: Rendered, layout: SceneLayout, look: Look) -> dict[str, Any
     clouds = 100.0 * scene.cloud_YX.sum() / max(int(scene.valid_YX.sum()), 1)
     return {
         "type": "Feature",
-        "stac_version": "1.0.0",
+        "stac_version": "1.1.0",
         "stac_extensions": list(_STAC_EXTENSIONS),
         "id": layout.id,
         "geometry": shapely.geometry.mapping(outline),
@@ -134,7 +134,7 @@ def write_catalogue(folder: Path, items: list[dict[str, Any]], event_id: str) ->
         _write_json(folder / href, item)
     catalogue = {
         "type": "Catalog",
-        "stac_version": "1.0.0",
+        "stac_version": "1.1.0",
         "id": event_id,
         "title": "Synthetic earthquake",
         "description": "Scenes of a town that does not exist, before and after an earthquake "
