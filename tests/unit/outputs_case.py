@@ -1,0 +1,79 @@
+"""A small finished run, for the tests of the products."""
+
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+
+from quakestream.domain import Issue, ScaleClass
+from quakestream.outputs.products import RunProducts
+
+SCALE = (
+    ScaleClass(index=0, label="intact", xbd="no", ems98=(0, 1), copernicus="No visible damage"),
+    ScaleClass(index=1, label="damaged", xbd="major", ems98=(3,), copernicus="Damaged"),
+    ScaleClass(index=2, label="destroyed", xbd="destroyed", ems98=(4, 5), copernicus="Destroyed"),
+)
+LABELS = tuple(c.label for c in SCALE)
+
+
+def buildings(n: int = 12, seed: int = 0) -> gpd.GeoDataFrame:
+    """`n` squares of 10 m, 30 m apart around 36.93 E 37.58 N; every fourth is under cloud."""
+    rng = np.random.default_rng(seed)
+    east, north = 317000 + 30.0 * (np.arange(n) % 4), 4160900 - 30.0 * (np.arange(n) // 4)
+    shapes = gpd.GeoSeries(shapely.box(east, north, east + 10, north + 10), crs=32637)
+    cloudy = np.arange(n) % 4 == 3
+    p = rng.dirichlet([2, 1, 1], n).astype(np.float32)
+    frame = gpd.GeoDataFrame(
+        {
+            "building_id": [f"b{i:02d}" for i in range(n)],
+            "status": np.where(cloudy, "not_assessed", "assessed"),
+            "reason": np.where(cloudy, "cloud", None),
+            "damage": pd.array(np.where(cloudy, None, p.argmax(axis=1)), dtype="Int8"),
+            "pre_post_difference": rng.random(n).astype(np.float32),
+            "scene_post": "post-1",
+            "acquired_post": pd.Timestamp("2023-02-07T08:11:00Z"),
+            "hazard_missing": [["psa30_g"] if i % 2 else [] for i in range(n)],
+            "dpm": rng.random(n),
+            "mmi": 8.25,
+            "run_id": "run-1",
+        },
+        geometry=shapes.to_crs(4326),
+    )
+    for k, label in enumerate(LABELS):
+        frame[f"p_{label}"] = np.where(cloudy, np.nan, p[:, k])
+    return frame
+
+
+def coverage() -> gpd.GeoDataFrame:
+    return gpd.GeoDataFrame(
+        {
+            "cell_id": ["c2", "c1"],
+            "status": ["failed", "done"],
+            "reason": ["read_error", None],
+            "scenes": [[], ["post-1"]],
+            "valid_fraction": [0.0, 0.9],
+            "cloud_fraction": [0.0, 0.25],
+            "shift_m": [None, 1.5],
+        },
+        geometry=[shapely.box(36.92, 37.57, 36.93, 37.58), shapely.box(36.93, 37.57, 36.94, 37.58)],
+        crs=4326,
+    )
+
+
+def products(**changes: Any) -> RunProducts:
+    rows = changes.pop("buildings", buildings())
+    given: dict[str, Any] = {
+        "buildings": rows,
+        "coverage": coverage(),
+        "issues": [Issue(subject="s1", kind="scene", cause="403 Forbidden", retryable=True)],
+        "run": {
+            "run_id": "run-1",
+            "event": {"id": "test-2023", "time": "2023-02-06T01:17:34Z"},
+            "counts": {"footprints": len(rows)},
+        },
+        "classes": SCALE,
+        "layers": ("dpm",),
+    }
+    return RunProducts(**(given | changes))
