@@ -1,1 +1,24 @@
+"""STAC search and static catalogues, vendor quirks, footprints, pairing, coverage."""
 
+from quakestream.catalog.aoi import read_aoi
+from quakestream.catalog.extents import extent_issues, scene_extent
+from quakestream.catalog.footprints import Footprints, read_footprints
+from quakestream.catalog.pairing import Views, assign_views, coverage_reasons
+from quakestream.catalog.search import SearchResult, search
+from quakestream.catalog.writing import WrittenCatalogue, read_times, write_catalogue
+
+__all__ = [
+    "Footprints",
+    "SearchResult",
+    "Views",
+    "WrittenCatalogue",
+    "assign_views",
+    "coverage_reasons",
+    "extent_issues",
+    "read_aoi",
+    "read_footprints",
+    "read_times",
+    "scene_extent",
+    "search",
+    "write_catalogue",
+]

@@ -1,0 +1,226 @@
+"""Items out of catalogue documents: static catalogues, item collections, NDJSON, GeoParquet."""
+
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+
+from quakestream.catalog.items import Document, RawItem
+from quakestream.catalog.opengeos import is_opengeos, opengeos_item
+from quakestream.domain import Issue
+from quakestream.errors import CatalogItemError, ConfigError, StorageError
+from quakestream.storage import MissingObjectError, StorageOptions, read_bytes, resolve_href
+
+_FOLLOWED = ("child", "item", "items", "next")
+_READERS = 16
+"""Documents fetched at a time: a static catalogue on an object store is many small objects."""
+
+
+@dataclass(slots=True)
+class Harvest:
+    """What was found so far."""
+
+    items: list[RawItem] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
+
+    def issue(self, subject: str, cause: object, retryable: bool = False) -> None:
+        self.issues.append(
+            Issue(subject=subject, kind="item", cause=str(cause), retryable=retryable)
+        )
+
+
+def read_root(uri: str, options: StorageOptions) -> list[Document]:
+    """The document a run file names: one JSON document, or the items of NDJSON or GeoParquet.
+
+    Lines of NDJSON that cannot be read come out as `{"broken": cause}`.
+
+    Raises:
+        ConfigError: if it is missing or none of these.
+        StorageError: if the store fails otherwise.
+    """
+    try:
+        return parse_documents(read_bytes(uri, options), uri)
+    except (MissingObjectError, CatalogItemError) as error:
+        raise ConfigError(f"imagery.catalog: {error}") from error
+
+
+def parse_documents(data: bytes, uri: str) -> list[Document]:
+    """JSON documents in an object.
+
+    Raises:
+        CatalogItemError: if it is no JSON, NDJSON or stac-geoparquet.
+    """
+    if data[:4] == b"PAR1":
+        return _from_parquet(data, uri)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CatalogItemError(f"{uri} is no STAC document: it is not text in UTF-8") from error
+    try:
+        whole = json.loads(text)
+    except ValueError as error:
+        return _from_lines(text, uri, error)
+    return [whole] if isinstance(whole, dict) else _objects(whole, uri)
+
+
+def collect(documents: Iterable[Document], uri: str, options: StorageOptions) -> Harvest:
+    """All items below the given documents, breadth first, each document once.
+
+    A document below the root that cannot be read is an issue under its URI.
+    """
+    harvest = Harvest()
+    seen = {uri}
+    queue: list[str] = []
+    for document in documents:
+        queue.extend(_take(document, uri, harvest))
+    with ThreadPoolExecutor(_READERS) as pool:
+        while queue:
+            level = [place for place in dict.fromkeys(queue) if place not in seen]
+            seen.update(level)
+            queue = []
+            for place, found in zip(level, pool.map(_reader(options), level), strict=True):
+                if isinstance(found, Exception):
+                    harvest.issue(place, found, not isinstance(found, FileNotFoundError))
+                    continue
+                for document in found:
+                    queue.extend(_take(document, place, harvest))
+    return harvest
+
+
+def _reader(options: StorageOptions) -> Any:
+    def read(uri: str) -> list[Document] | Exception:
+        try:
+            return parse_documents(read_bytes(uri, options), uri)
+        except (StorageError, CatalogItemError) as error:
+            return error
+
+    return read
+
+
+def _take(document: Document, uri: str, harvest: Harvest) -> list[str]:
+    """Puts a document's own items into the harvest; gives the URIs that its links lead on to."""
+    if "broken" in document:
+        harvest.issue(uri, document["broken"])
+        return []
+    kind = document.get("type")
+    if kind == "Feature":
+        harvest.items.append(_item(document, uri, alone=True))
+        return []
+    features = document.get("features")
+    if kind == "FeatureCollection" or isinstance(features, list):
+        for position, feature in enumerate(features if isinstance(features, list) else []):
+            if isinstance(feature, Mapping):
+                harvest.items.append(_item(feature, uri, alone=False))
+            else:
+                harvest.issue(uri, f"feature {position} is no JSON object")
+    elif kind not in ("Catalog", "Collection") and "stac_version" not in document:
+        harvest.issue(uri, f"is no STAC document (type {kind!r})")
+        return []
+    return [resolve_href(uri, href) for href in _links(document, uri, harvest)]
+
+
+def _links(document: Document, uri: str, harvest: Harvest) -> list[str]:
+    found = []
+    links = document.get("links")
+    for link in links if isinstance(links, list) else []:
+        if not isinstance(link, Mapping) or link.get("rel") not in _FOLLOWED:
+            continue
+        href = link.get("href")
+        if not isinstance(href, str) or not href:
+            harvest.issue(uri, f"a link of rel {link['rel']!r} has no href")
+        elif str(link.get("method", "GET")).upper() == "GET":
+            found.append(href)
+    return found
+
+
+def _item(feature: Document, uri: str, *, alone: bool) -> RawItem:
+    if is_opengeos(feature):
+        return opengeos_item(feature, uri)
+    return RawItem(document=feature, base=uri if alone else item_base(feature, uri))
+
+
+def item_base(feature: Document, uri: str) -> str:
+    """What an item's relative hrefs are relative to: its `self` link where that is absolute.
+
+    Only for items of a collection. One in a document of its own means the
+    place where that document lies, also in a copy that kept the old `self`.
+    """
+    links = feature.get("links")
+    for link in links if isinstance(links, list) else []:
+        if isinstance(link, Mapping) and link.get("rel") == "self":
+            href = link.get("href")
+            if isinstance(href, str) and "://" in href:
+                return href
+    return uri
+
+
+def _objects(values: object, uri: str) -> list[Document]:
+    if not isinstance(values, list):
+        raise CatalogItemError(f"{uri} is no STAC document: expected an object or a list of items")
+    return [
+        value if isinstance(value, dict) else {"broken": f"entry {position} is no JSON object"}
+        for position, value in enumerate(values)
+    ]
+
+
+def _from_lines(text: str, uri: str, cause: Exception) -> list[Document]:
+    documents: list[Document] = []
+    good = 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+            ok = isinstance(value, dict)
+            documents.append(value if ok else {"broken": f"line {number} is no JSON object"})
+            good += ok
+        except ValueError as error:
+            documents.append({"broken": f"line {number} is no JSON: {error}"})
+    if not good:
+        raise CatalogItemError(
+            f"{uri} is neither JSON ({cause}) nor NDJSON; expected a STAC catalogue, an item "
+            "collection, a STAC API, or GeoTIFFs"
+        ) from cause
+    return documents
+
+
+def _from_parquet(data: bytes, uri: str) -> list[Document]:
+    """stac-geoparquet: item members and properties side by side as columns."""
+    try:
+        rows = pq.read_table(pa.BufferReader(data)).to_pylist()
+    except pa.ArrowException as error:
+        raise CatalogItemError(f"cannot read {uri} as stac-geoparquet: {error}") from error
+    if rows and not {"id", "assets", "geometry"} <= rows[0].keys():
+        raise CatalogItemError(f"{uri} is Parquet, but not stac-geoparquet (id, assets, geometry)")
+    return [_from_row(row) for row in rows]
+
+
+def _from_row(row: dict[str, Any]) -> Document:
+    members = ("type", "stac_version", "stac_extensions", "id", "collection", "links")
+    document = {name: row.pop(name) for name in members if name in row}
+    geometry, box = row.pop("geometry"), row.pop("bbox", None)
+    assets = {name: _kept(asset) for name, asset in (row.pop("assets") or {}).items() if asset}
+    if isinstance(box, Mapping):
+        box = [box["xmin"], box["ymin"], box["xmax"], box["ymax"]]
+    properties = {
+        name: value.isoformat() if hasattr(value, "isoformat") else value
+        for name, value in row.items()
+    }
+    shape = shapely.from_wkb(geometry, on_invalid="ignore") if geometry else None
+    return document | {
+        "type": "Feature",
+        "geometry": None if shape is None else shapely.geometry.mapping(shape),
+        "bbox": box,
+        "assets": assets,
+        "properties": _kept(properties),
+    }
+
+
+def _kept(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the nulls that a column has where only other items have the field."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,231 @@
+"""Building outlines with stable ids, and the accounting of law 3.
+
+Every feature of the file is accounted for once: it is a row, or an identical
+duplicate that was collapsed, or lies outside the AOI, or has no position at
+all (no geometry, an empty one, or no finite coordinate), in which case it
+cannot lie in the AOI and is reported instead. Nothing is repaired.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from quakestream.catalog.vectors import read_vector
+from quakestream.domain import Issue
+from quakestream.errors import AccountingError, FootprintError
+from quakestream.storage import StorageOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Footprints:
+    """The buildings a run answers for.
+
+    Raises:
+        AccountingError: if the counts do not add up to the rows of the file.
+    """
+
+    table: gpd.GeoDataFrame
+    """`building_id` (unique strings) and `geometry`, EPSG:4326, as it was given."""
+    invalid: NDArray[np.bool_]
+    """True where the geometry is no valid polygon, shape (N,)."""
+    representative: NDArray[np.object_]
+    """A point per row: inside the outline, or the middle of its box where that is invalid."""
+    issues: list[Issue]
+    rows_read: int
+    """Features in the file."""
+    duplicates_collapsed: int
+    """Features with the id and the geometry of an earlier one."""
+    outside_aoi: int
+    without_position: int
+    """Features that lie nowhere."""
+
+    def __post_init__(self) -> None:
+        lost = self.duplicates_collapsed + self.outside_aoi + self.without_position
+        if len(self.table) + lost != self.rows_read:
+            raise AccountingError(
+                f"{self.rows_read} footprints read, but {len(self.table)} rows + {lost} left out"
+            )
+
+
+def read_footprints(
+    uri: str,
+    id_column: str | None,
+    aoi: BaseGeometry,
+    options: StorageOptions | None = None,
+) -> Footprints:
+    """The footprints whose representative point lies in the AOI, one row per distinct input id.
+
+    Integers become plain strings ("7"); a missing id becomes `row-N` (N counts
+    from 0 in file order); an id that comes again with another geometry gets a
+    suffix (`ID#2`) in file order, whatever the AOI. Each of these is an issue.
+
+    Args:
+        uri: any vector file, any CRS.
+        id_column: column of the ids; None takes row numbers.
+        aoi: EPSG:4326.
+        options: how to reach the file.
+
+    Raises:
+        FootprintError: if the file is unreadable, empty, without CRS or id
+            column, or has nothing in the AOI.
+        StorageError: if the store fails.
+    """
+    columns = [] if id_column is None else [id_column]
+    frame = read_vector(uri, options or StorageOptions(), FootprintError, columns)
+    if len(frame) == 0:
+        raise FootprintError(f"{uri} holds no features; expected building outlines")
+    given = frame[id_column].to_numpy(object) if id_column else np.arange(len(frame), dtype=object)
+    return footprints_in(given, np.asarray(frame.geometry.values, object), aoi, uri)
+
+
+def footprints_in(
+    given_N: NDArray[np.object_], geometry_N: NDArray[np.object_], aoi: BaseGeometry, source: str
+) -> Footprints:
+    """Footprints out of ids as they were given (any type, None for missing) and geometries.
+
+    Raises:
+        FootprintError: if none lies in the AOI.
+    """
+    id_N, unnamed_N = _names(given_N)
+    id_N, first_N, repeated_N = _distinct(id_N, geometry_N)
+    cause_N = _causes(geometry_N)
+    point_N = _positions(geometry_N, cause_N)
+    placed_N = ~shapely.is_missing(point_N)
+    shapely.prepare(aoi)
+    inside_N = np.zeros(len(id_N), bool)
+    inside_N[placed_N] = shapely.intersects(aoi, point_N[placed_N])
+    kept_N = first_N & inside_N
+    if not kept_N.any():
+        raise FootprintError(
+            f"none of the {len(id_N)} footprints of {source} lies in the AOI "
+            f"({_bounds(aoi)}); they span {_bounds(geometry_N[placed_N])}; check the AOI and CRS"
+        )
+    nowhere_N = first_N & ~placed_N
+    flagged_N = kept_N | nowhere_N
+    geometry = gpd.GeoSeries(list(geometry_N[kept_N]), crs=4326)
+    return Footprints(
+        table=gpd.GeoDataFrame({"building_id": id_N[kept_N]}, geometry=geometry),
+        invalid=np.array([c is not None for c in cause_N[kept_N]], np.bool_),
+        representative=point_N[kept_N],
+        issues=[
+            *_issues(id_N, flagged_N & unnamed_N, "has no id; named by its row"),
+            *_issues(id_N, flagged_N & repeated_N, "its id stood before, with another outline"),
+            *_issues(id_N, kept_N, cause_N),
+            *_issues(id_N, nowhere_N, cause_N, "; it lies nowhere and has no row"),
+        ],
+        rows_read=len(id_N),
+        duplicates_collapsed=int((~first_N).sum()),
+        outside_aoi=int((first_N & placed_N & ~inside_N).sum()),
+        without_position=int(nowhere_N.sum()),
+    )
+
+
+def _names(given_N: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
+    """Ids as strings, and where there was none."""
+    names = [_name(value) for value in given_N]
+    unnamed_N = np.array([name is None for name in names], np.bool_)
+    filled = [f"row-{i}" if name is None else name for i, name in enumerate(names)]
+    return np.array(filled, object), unnamed_N
+
+
+def _name(value: Any) -> str | None:
+    if value is None or value != value:  # NaN, NaT
+        return None
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip() or None if str(value) != "<NA>" else None
+
+
+def _distinct(
+    id_N: NDArray[np.object_], geometry_N: NDArray[np.object_]
+) -> tuple[NDArray[np.object_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Unique ids, which rows are no identical duplicate, and which got a suffix.
+
+    Only rows whose id comes more than once are compared, by the bytes of their
+    geometry with rings and parts in a fixed order.
+    """
+    names, inverse_N, count = np.unique(id_N.astype(str), return_inverse=True, return_counts=True)
+    first_N = np.ones(len(id_N), bool)
+    repeated_N = np.zeros(len(id_N), bool)
+    taken = set(names.tolist())
+    unique_N = id_N.copy()
+    seen: dict[str, set[bytes]] = {}
+    for row in np.flatnonzero(count[inverse_N] > 1).tolist():
+        shapes = seen.setdefault(id_N[row], set())
+        shape = shapely.to_wkb(shapely.normalize(geometry_N[row])) or b""
+        if shape in shapes:
+            first_N[row] = False
+        elif shapes:
+            number = len(shapes) + 1
+            while f"{id_N[row]}#{number}" in taken:
+                number += 1
+            unique_N[row] = f"{id_N[row]}#{number}"
+            taken.add(unique_N[row])
+            repeated_N[row] = True
+        shapes.add(shape)
+    return unique_N, first_N, repeated_N
+
+
+def _causes(geometry_N: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Why a geometry is no valid polygon on the Earth; None where it is one."""
+    cause_N = np.full(len(geometry_N), None, object)
+    missing_N = shapely.is_missing(geometry_N)
+    empty_N = shapely.is_empty(geometry_N)
+    polygon_N = np.isin(shapely.get_type_id(geometry_N), (3, 6))
+    valid_N = shapely.is_valid(geometry_N)
+    for row in np.flatnonzero(~valid_N & ~missing_N).tolist():
+        cause_N[row] = f"invalid geometry: {shapely.is_valid_reason(geometry_N[row])}"
+    cause_N[~_on_earth(geometry_N)] = "coordinates are not finite degrees on the Earth"
+    for row in np.flatnonzero(~polygon_N & ~missing_N).tolist():
+        cause_N[row] = f"expected a polygon, got a {geometry_N[row].geom_type}"
+    cause_N[empty_N] = "its geometry is empty"
+    cause_N[missing_N] = "it has no geometry, or one that cannot be decoded"
+    return cause_N
+
+
+def _on_earth(geometry_N: NDArray[np.object_]) -> NDArray[np.bool_]:
+    coordinates, row = shapely.get_coordinates(geometry_N, return_index=True)
+    good = (np.abs(coordinates) <= (360.0, 90.0)).all(axis=1)
+    on_earth_N = np.ones(len(geometry_N), bool)
+    on_earth_N[row[~good]] = False
+    return on_earth_N
+
+
+def _positions(
+    geometry_N: NDArray[np.object_], cause_N: NDArray[np.object_]
+) -> NDArray[np.object_]:
+    """A point on each valid polygon; the middle of the finite box of others; None where none is."""
+    point_N = np.full(len(geometry_N), None, object)
+    valid_N = np.array([cause is None for cause in cause_N], np.bool_)
+    point_N[valid_N] = shapely.point_on_surface(geometry_N[valid_N])
+    for row in np.flatnonzero(~valid_N).tolist():
+        coordinates = shapely.get_coordinates(geometry_N[row])
+        finite = coordinates[np.isfinite(coordinates).all(axis=1)]
+        if len(finite):
+            middle = (finite.min(axis=0) + finite.max(axis=0)) / 2
+            point_N[row] = shapely.Point(middle)
+    return point_N
+
+
+def _issues(
+    id_N: NDArray[np.object_],
+    where_N: NDArray[np.bool_],
+    cause: str | NDArray[np.object_],
+    suffix: str = "",
+) -> list[Issue]:
+    found = []
+    for row in np.flatnonzero(where_N).tolist():
+        text = cause if isinstance(cause, str) else cause[row]
+        if text is not None:
+            found.append(Issue(subject=id_N[row], kind="footprint", cause=text + suffix))
+    return found
+
+
+def _bounds(geometry: Any) -> str:
+    bounds = shapely.total_bounds(geometry)
+    return ", ".join(f"{v:.4f}" for v in bounds)

@@ -1,0 +1,199 @@
+"""Items out of images alone: the header gives the place, a tag or the file name the time."""
+
+import datetime as dt
+import posixpath
+import warnings
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pyproj
+import shapely
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from quakestream.catalog.extents import raster_outline
+from quakestream.catalog.items import RawItem
+from quakestream.catalog.times import Acquired, acquired_from_name, acquired_from_tiff
+from quakestream.errors import CatalogItemError, InputError
+from quakestream.raster.source import open_dataset
+from quakestream.storage import StorageOptions, protocol_of
+
+IMAGE_SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".jpg", ".jpeg", ".png", ".img", ".ntf")
+_PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
+_EO = "https://stac-extensions.github.io/eo/v2.0.0/schema.json"
+_COLOURS = ("red", "green", "blue")
+
+
+def is_image(uri: str) -> bool:
+    """True for the names of rasters, as against catalogue documents."""
+    return image_name(uri).lower().endswith(IMAGE_SUFFIXES)
+
+
+def image_name(uri: str) -> str:
+    """File name of a URI or path."""
+    path = uri if protocol_of(uri) == "file" else unquote(urlsplit(uri).path)
+    return posixpath.basename(path.replace("\\", "/"))
+
+
+def image_item(
+    uri: str, options: StorageOptions, asset: str | None = None, given: Acquired | None = None
+) -> RawItem:
+    """A STAC 1.1 item for an image, with projection and eo fields and no links.
+
+    Args:
+        uri: the image; it becomes the asset's href as it is.
+        options: how to reach it.
+        asset: name of the asset; None: `visual` for 8-bit colour, else `data`.
+        given: when it was taken, if the caller knows better than the file.
+
+    Raises:
+        CatalogItemError: if it cannot be opened, has no georeference or no date.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with open_dataset(uri, options) as dataset:
+                return _item(dataset, uri, asset, given)
+    except (RasterioError, OSError) as error:
+        raise CatalogItemError(f"cannot read its header: {error}") from error
+    except InputError as error:
+        raise (
+            error if isinstance(error, CatalogItemError) else CatalogItemError(str(error))
+        ) from error
+
+
+def _item(dataset: Any, uri: str, asset: str | None, given: Acquired | None) -> RawItem:
+    outline = _outline(dataset)
+    acquired, note = _acquired(uri, dataset.tags().get("TIFFTAG_DATETIME", ""), given)
+    name = image_name(uri)
+    properties: dict[str, Any] = _datetimes(acquired)
+    gsd = _gsd_m(dataset)
+    if gsd is not None:
+        properties["gsd"] = gsd
+    properties |= _projection(dataset)
+    colour = dataset.count >= 3 and set(dataset.dtypes[:3]) == {"uint8"}
+    key = asset or ("visual" if colour else "data")
+    document = {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": [_PROJECTION, _EO],
+        "id": name.rpartition(".")[0] or name,
+        "geometry": _rounded(shapely.geometry.mapping(outline)),
+        "bbox": [round(v, 7) for v in outline.bounds],
+        "properties": properties,
+        "links": [],
+        "assets": {
+            key: {
+                "href": uri,
+                "title": name,
+                "type": _media_type(dataset),
+                "roles": ["visual", "data"] if key == "visual" else ["data"],
+                "bands": _bands(dataset),
+            }
+        },
+    }
+    return RawItem(document=document, base=uri, note=note)
+
+
+def _outline(dataset: Any) -> Any:
+    if dataset.crs is None:
+        points = "ground control points alone" if dataset.gcps[0] else "none"
+        raise CatalogItemError(
+            f"it has no georeference (CRS missing; {points}); warp it to a CRS with gdalwarp"
+        )
+    if dataset.transform.is_identity:
+        raise CatalogItemError("it has no georeference (the pixel grid is not placed)")
+    try:
+        outline = raster_outline(
+            dataset.crs.to_wkt(), tuple(dataset.transform)[:6], dataset.height, dataset.width
+        )
+    except pyproj.exceptions.ProjError as error:
+        raise CatalogItemError(f"its CRS is not on Earth: {dataset.crs}") from error
+    west, south, east, north = outline.bounds if not outline.is_empty else [np.nan] * 4
+    if not (west >= -181 and east <= 181 and south >= -90 and north <= 90):
+        raise CatalogItemError(f"it lies nowhere on Earth by its CRS {dataset.crs}")
+    return outline
+
+
+def _acquired(uri: str, tag: str, given: Acquired | None) -> tuple[Acquired, str]:
+    if given is not None:
+        return given, ""
+    from_tag = acquired_from_tiff(tag)
+    try:
+        from_name = acquired_from_name(image_name(uri))
+    except ValueError as error:
+        if from_tag is None:
+            raise CatalogItemError(f"{error}; give its time with --times") from None
+        from_name = None
+    if from_tag is None and from_name is None:
+        raise CatalogItemError(
+            "it has no date: neither TIFFTAG_DATETIME nor YYYYMMDD or YYYY-MM-DD in its name; "
+            "give it with --times FILE.csv (columns file,datetime)"
+        )
+    if from_tag is None or from_name is None:
+        return from_tag or from_name, ""  # type: ignore[return-value]
+    day = dt.timedelta(days=1)
+    if from_name.start - day <= from_tag.start <= from_name.end + day:
+        return from_tag, ""
+    # Software that rewrites a TIFF stamps the day of writing: the name is the one people chose.
+    return from_name, f"TIFFTAG_DATETIME {tag} disagrees with the date in the name, which is taken"
+
+
+def _datetimes(acquired: Acquired) -> dict[str, Any]:
+    start, end = (
+        t.isoformat(timespec="microseconds" if t.microsecond else "seconds").replace("+00:00", "Z")
+        for t in (acquired.start, acquired.end)
+    )
+    if start == end:
+        return {"datetime": start}
+    return {"datetime": None, "start_datetime": start, "end_datetime": end}
+
+
+def _projection(dataset: Any) -> dict[str, Any]:
+    epsg = dataset.crs.to_epsg()
+    return {
+        "proj:code": None if epsg is None else f"EPSG:{epsg}",
+        **({} if epsg is not None else {"proj:wkt2": dataset.crs.to_wkt()}),
+        "proj:shape": [dataset.height, dataset.width],
+        "proj:transform": [float(v) for v in tuple(dataset.transform)[:6]],
+        "proj:bbox": [float(v) for v in dataset.bounds],
+    }
+
+
+def _gsd_m(dataset: Any) -> float | None:
+    """Side of a pixel on the ground, metres; None for degrees."""
+    crs = pyproj.CRS.from_wkt(dataset.crs.to_wkt())
+    if not crs.is_projected:
+        return None
+    metres = float(crs.axis_info[0].unit_conversion_factor)
+    return float(round(np.sqrt(abs(dataset.transform.determinant)) * metres, 6))
+
+
+def _media_type(dataset: Any) -> str:
+    if dataset.driver == "GTiff":
+        cog = dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
+        return "image/tiff; application=geotiff" + ("; profile=cloud-optimized" if cog else "")
+    known = {"JP2OpenJPEG": "image/jp2", "JPEG": "image/jpeg", "PNG": "image/png"}
+    return known.get(dataset.driver, "application/octet-stream")
+
+
+def _bands(dataset: Any) -> list[dict[str, Any]]:
+    bands = []
+    for index, (interp, dtype) in enumerate(
+        zip(dataset.colorinterp, dataset.dtypes, strict=True), start=1
+    ):
+        band: dict[str, Any] = {"name": f"B{index}", "data_type": dtype}
+        if interp.name in _COLOURS:
+            band["eo:common_name"] = interp.name
+        if dataset.nodata is not None and np.isfinite(dataset.nodata):
+            band["nodata"] = dataset.nodata
+        bands.append(band)
+    return bands
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(v) for v in value]
+    return round(value, 7) if isinstance(value, float) else value

@@ -1,0 +1,256 @@
+"""One STAC item, as raw JSON from anywhere, to one scene. Tolerant of all but what is needed.
+
+Items are read as plain dicts: pystac refuses whole documents for one missing
+href (developmentseed/eoapi-devseed#39), and a bad item must not cost the rest.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyproj
+import shapely
+from affine import Affine
+from pyproj.exceptions import CRSError
+from shapely.geometry import box, shape
+from shapely.geometry.base import BaseGeometry
+
+from quakestream.catalog.extents import polygons_of, raster_outline
+from quakestream.catalog.times import Acquired, acquired_from_properties, middle
+from quakestream.domain import Scene
+from quakestream.errors import CatalogItemError
+from quakestream.storage import resolve_href
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawItem:
+    """An item's JSON and the URI that relative hrefs in it are relative to."""
+
+    document: Document
+    base: str
+    note: str = ""
+    """What was odd when the item was made, for items that are made here."""
+
+    @property
+    def name(self) -> str:
+        """Its id, else where it was found."""
+        return str(self.document.get("id") or self.base)
+
+    @property
+    def properties(self) -> Document:
+        found = self.document.get("properties")
+        return found if isinstance(found, Mapping) else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ParsedItem:
+    """A scene, and what its item left open."""
+
+    scene: Scene
+    acquired: Acquired
+    notes: list[str] = field(default_factory=list)
+    """Oddities that cost nothing, one phrase each, the same words for the same oddity."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Georeference:
+    crs_wkt: str = ""
+    transform: Affine | None = None
+    shape: tuple[int, int] | None = None
+    bounds: tuple[float, float, float, float] | None = None
+    """proj:bbox, in the CRS."""
+
+
+def item_outline(raw: RawItem, asset: str) -> tuple[BaseGeometry | None, str]:
+    """Ground an item shows, EPSG:4326, and what is odd about how it says so.
+
+    Its `geometry`; else the rectangle of its raster; else its `bbox`; else None.
+    """
+    given = raw.document.get("geometry")
+    note = "has no geometry"
+    if given is not None:
+        outline = _shape(given)
+        if outline is not None:
+            return outline, ""
+        note = "has a geometry that cannot be used"
+    georeference = _georeference(raw, asset)
+    rectangle = _rectangle(georeference)
+    if rectangle is not None:
+        return rectangle, f"{note}; the rectangle of its raster is taken"
+    bbox = raw.document.get("bbox")
+    numbers = _numbers(bbox, (4, 6))
+    if numbers is not None:
+        half = len(numbers) // 2
+        found = box(numbers[0], numbers[1], numbers[half], numbers[half + 1])
+        return found, f"{note}; its bbox is taken"
+    return None, note
+
+
+def parse_item(raw: RawItem, asset: str, outline: BaseGeometry) -> ParsedItem:
+    """The scene an item describes.
+
+    Raises:
+        CatalogItemError: if it has no id, no time, or not the asset with an href.
+    """
+    if not raw.document.get("id"):
+        raise CatalogItemError("it has no id")
+    acquired = acquired_of(raw)
+    href = _href(raw, asset)
+    georeference = _georeference(raw, asset)
+    found = _asset(raw, asset)
+    gsd = _number(found.get("gsd", raw.properties.get("gsd")))
+    cloud = _number(raw.properties.get("eo:cloud_cover"))
+    if cloud is None:
+        cloud = _number(raw.properties.get("tile:clouds_percent"))
+    notes = [note for note in (raw.note, acquired.note) if note]
+    if not georeference.crs_wkt or georeference.transform is None or georeference.shape is None:
+        notes.append("has no complete projection fields; the file's header gives them")
+    scene = Scene(
+        id=str(raw.document["id"]),
+        href=href,
+        datetime=middle(acquired),
+        outline=outline,
+        cloud_cover=cloud,
+        off_nadir_deg=_number(raw.properties.get("view:off_nadir")),
+        crs_wkt=georeference.crs_wkt,
+        transform=georeference.transform,
+        shape=georeference.shape,
+        gsd_m=gsd or _pixel_m(georeference),
+    )
+    return ParsedItem(scene=scene, acquired=acquired, notes=notes)
+
+
+def acquired_of(raw: RawItem) -> Acquired:
+    """When an item was acquired.
+
+    Raises:
+        CatalogItemError: if it does not say.
+    """
+    try:
+        return acquired_from_properties(raw.properties)
+    except ValueError as error:
+        raise CatalogItemError(str(error)) from error
+
+
+def _asset(raw: RawItem, name: str) -> Document:
+    assets = raw.document.get("assets")
+    found = assets.get(name) if isinstance(assets, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _href(raw: RawItem, name: str) -> str:
+    assets = raw.document.get("assets")
+    if not isinstance(assets, Mapping) or name not in assets:
+        known = ", ".join(sorted(assets)) if isinstance(assets, Mapping) and assets else "none"
+        raise CatalogItemError(f"it has no asset {name!r}; its assets: {known}")
+    href = _asset(raw, name).get("href")
+    if not isinstance(href, str) or not href.strip():
+        usable = [key for key in sorted(assets) if _asset(raw, key).get("href")]
+        others = ", ".join(usable) or "none"
+        raise CatalogItemError(f"its asset {name!r} has no href; assets with one: {others}")
+    return resolve_href(raw.base, href.strip())
+
+
+def _shape(given: Any) -> BaseGeometry | None:
+    try:
+        geometry = shapely.force_2d(shape(given))
+        if geometry.is_empty or not np.isfinite(shapely.get_coordinates(geometry)).all():
+            return None
+        outline = polygons_of(shapely.make_valid(geometry))
+    except (shapely.GEOSException, ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return None
+    return None if outline.is_empty else outline
+
+
+def _georeference(raw: RawItem, asset: str) -> _Georeference:
+    """Projection fields, the asset's before the item's; what is malformed counts as missing."""
+    found = _asset(raw, asset)
+
+    def get(name: str) -> Any:
+        return (
+            found[f"proj:{name}"] if f"proj:{name}" in found else raw.properties.get(f"proj:{name}")
+        )
+
+    size = _numbers(get("shape"), (2,))
+    matrix = _numbers(get("transform"), (6, 9))
+    bounds = _numbers(get("bbox"), (4, 6))
+    if bounds is not None and len(bounds) == 6:
+        bounds = [bounds[0], bounds[1], bounds[3], bounds[4]]
+    return _Georeference(
+        crs_wkt=_crs_wkt(get("code"), get("epsg"), get("wkt2"), get("projjson")),
+        transform=None if matrix is None else Affine(*matrix[:6]),
+        shape=None if size is None else (int(size[0]), int(size[1])),
+        bounds=None if bounds is None else (bounds[0], bounds[1], bounds[2], bounds[3]),
+    )
+
+
+def _crs_wkt(*candidates: Any) -> str:
+    for given in candidates:
+        if isinstance(given, Mapping):
+            given = json.dumps(given)
+        if isinstance(given, (str, int)) and not isinstance(given, bool):
+            wkt = _known_wkt(given)
+            if wkt:
+                return wkt
+    return ""
+
+
+@lru_cache(maxsize=256)
+def _known_wkt(given: str | int) -> str:
+    """WKT of a code or definition, empty where it is none: thousands of items share a few."""
+    try:
+        return str(pyproj.CRS.from_user_input(given).to_wkt())
+    except CRSError:
+        return ""
+
+
+def _rectangle(georeference: _Georeference) -> BaseGeometry | None:
+    wkt, affine, size = georeference.crs_wkt, georeference.transform, georeference.shape
+    if not wkt:
+        return None
+    if affine is not None and size is not None:
+        outline = raster_outline(wkt, tuple(affine)[:6], *size)
+    elif georeference.bounds is not None:
+        west, south, east, north = georeference.bounds
+        whole = (east - west, 0.0, west, 0.0, south - north, north)
+        outline = raster_outline(wkt, whole, 1, 1)
+    else:
+        return None
+    finite = np.isfinite(shapely.get_coordinates(outline)).all()
+    return outline if finite and not outline.is_empty else None
+
+
+def _pixel_m(georeference: _Georeference) -> float | None:
+    if georeference.transform is None or not georeference.crs_wkt:
+        return None
+    crs = pyproj.CRS.from_wkt(georeference.crs_wkt)
+    if not crs.is_projected:
+        return None
+    metres = float(crs.axis_info[0].unit_conversion_factor)
+    return math.sqrt(abs(georeference.transform.determinant)) * metres
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _numbers(value: Any, lengths: tuple[int, ...]) -> list[float] | None:
+    if isinstance(value, str):
+        value = value.split(",")  # some tools flatten arrays into text
+    if not isinstance(value, (list, tuple)) or len(value) not in lengths:
+        return None
+    numbers = [_number(v) for v in value]
+    kept = [n for n in numbers if n is not None]
+    return kept if len(kept) == len(numbers) else None

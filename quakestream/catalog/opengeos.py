@@ -1,0 +1,65 @@
+"""Flattened Maxar Open Data feature collections, made into items again.
+
+The collections of `opengeos/maxar-open-data`, and tables derived from them,
+hold one feature per tile of a scene, its assets as properties, and no id,
+links or assets. They are the only public catalogue of some events.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from quakestream.catalog.items import Document, RawItem
+
+_ASSETS = {
+    "visual": "visual",
+    "ms_analytic": "ms_analytic",
+    "pan_analytic": "pan_analytic",
+    "data-mask": "data-mask",
+    "data_mask": "data-mask",
+}
+_RENAMED = {
+    "clouds_cover": "tile:clouds_percent",
+    "off_nadir": "view:off_nadir",
+    "epsg": "proj:epsg",
+    "date": "datetime",
+}
+
+
+def is_opengeos(feature: Document) -> bool:
+    """True for a feature without id and assets that names a tile, a scene and an image."""
+    properties = feature.get("properties")
+    if not isinstance(properties, Mapping) or feature.get("assets"):
+        return False
+    names_scene = "catalog_id" in properties or "collection" in properties
+    return "quadkey" in properties and names_scene and any(n in properties for n in _ASSETS)
+
+
+def opengeos_item(feature: Document, base: str) -> RawItem:
+    """The item a feature was made from: id `quadkey_catalogid`, assets as in the original."""
+    given: Document = feature["properties"]
+    properties = {k: v for k, v in given.items() if k not in _ASSETS}
+    for old, new in _RENAMED.items():
+        if new not in properties and old in properties:
+            properties[new] = properties[old]
+    assets = {
+        name: {"href": given[column]}
+        for column, name in _ASSETS.items()
+        if isinstance(given.get(column), str) and given[column]
+    }
+    catalog_id = given.get("catalog_id") or given.get("collection")
+    document: dict[str, Any] = {
+        "type": "Feature",
+        "id": f"{_quadkey(given)}_{catalog_id}",
+        "geometry": feature.get("geometry"),
+        "properties": properties,
+        "assets": assets,
+    }
+    return RawItem(document=document, base=str(given.get("base_url") or base))
+
+
+def _quadkey(properties: Document) -> str:
+    """Where a table made a number of it, its leading zeros are in `grid:code` (MXRA-Z37-0311…)."""
+    code = properties.get("grid:code")
+    if not isinstance(properties["quadkey"], str) and isinstance(code, str):
+        return code.rpartition("-")[2]
+    return str(properties["quadkey"])

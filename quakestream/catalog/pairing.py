@@ -1,0 +1,142 @@
+"""Which pre and post scene each footprint is judged from."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from quakestream.catalog.extents import scene_extent
+from quakestream.catalog.footprints import Footprints
+from quakestream.domain import Scene, View
+
+UNKNOWN_CLOUD_PERCENT = 50.0
+"""What a scene that does not tell its cloud is taken to have when scenes are ranked."""
+LEAST_COVER = 0.5
+"""A scene that shows less of a footprint than this does not show it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Views:
+    """The best view of each footprint."""
+
+    views: list[View]
+    """Views that some footprint is judged from, by id."""
+    view_of_N: NDArray[np.int64]
+    """Index into `views`, -1 where there is none, shape (N,)."""
+    reason_of_N: NDArray[np.object_]
+    """None, `no_imagery` or `no_pre`, shape (N,)."""
+
+
+def assign_views(
+    footprints: Footprints, post: Sequence[Scene], pre: Sequence[Scene], needs_pre: bool
+) -> Views:
+    """The best post scene, and for models that compare the best pre scene, of each footprint.
+
+    Scenes rank by how much of the footprint they show (whole before part, more
+    before less), cloud (unknown counts as 50 %), date nearest to the event
+    (post: the earliest, since repair and clearance begin at once; pre: the
+    latest), off-nadir angle, GSD and id. That is a total order, so nothing
+    hangs on the order of scenes or footprints. Where no scene shows a
+    footprint whole, the one that shows most does if that is at least half; the
+    valid fraction decides later whether it is enough. A scene never makes a
+    pair with itself.
+    """
+    outline_N = _outlines(footprints)
+    post_N, post_ranked = _best(outline_N, post, newest_first=False)
+    if not needs_pre:
+        return _views(post_N, post_ranked, None, [])
+    shown_post = {scene.id for scene in post}
+    others = [scene for scene in pre if scene.id not in shown_post]
+    pre_N, pre_ranked = _best(outline_N, others, newest_first=True)
+    return _views(post_N, post_ranked, pre_N, pre_ranked)
+
+
+def coverage_reasons(views: Views) -> dict[str, int]:
+    """How many footprints are covered, and how many not for each reason."""
+    return dict(Counter(str(reason or "covered") for reason in views.reason_of_N))
+
+
+def _outlines(footprints: Footprints) -> NDArray[np.object_]:
+    """Outlines to compare with scenes; the representative point where one is invalid."""
+    outline_N = np.asarray(footprints.table.geometry.values, object).copy()
+    outline_N[footprints.invalid] = footprints.representative[footprints.invalid]
+    return outline_N
+
+
+def _best(
+    outline_N: NDArray[np.object_], scenes: Sequence[Scene], *, newest_first: bool
+) -> tuple[NDArray[np.int64], list[Scene]]:
+    """Rank of each footprint's best scene, -1 for none, and the scenes by rank."""
+    ranked = sorted(scenes, key=lambda scene: _rank(scene, newest_first))
+    extents = np.array([scene_extent(scene) for scene in ranked], object)
+    none = len(ranked)
+    best_N = np.full(len(outline_N), none, np.int64)
+    if none == 0:
+        return best_N - 1, ranked
+    tree = shapely.STRtree(outline_N)
+    rank, row = tree.query(extents, predicate="covers")
+    np.minimum.at(best_N, row, rank)
+    rest = np.flatnonzero(best_N == none)
+    if len(rest):
+        best_N[rest] = _best_part(outline_N[rest], extents)
+    best_N[best_N == none] = -1
+    return best_N, ranked
+
+
+def _best_part(outline_N: NDArray[np.object_], extents: NDArray[np.object_]) -> NDArray[np.int64]:
+    """Rank of the scene that shows most of each outline, if at least half."""
+    rank, row = shapely.STRtree(outline_N).query(extents, predicate="intersects")
+    shown = shapely.area(shapely.intersection(extents[rank], outline_N[row]))
+    whole = shapely.area(outline_N[row])
+    # Rounded, so that the last bits of a float do not decide between equals.
+    share = np.round(np.divide(shown, whole, out=np.zeros_like(shown), where=whole > 0), 6)
+    enough = share >= LEAST_COVER
+    rank, row, share = rank[enough], row[enough], share[enough]
+    best_N = np.full(len(outline_N), len(extents), np.int64)
+    order = np.lexsort((rank, -share, row))
+    rows, first = np.unique(row[order], return_index=True)
+    best_N[rows] = rank[order][first]
+    return best_N
+
+
+def _rank(scene: Scene, newest_first: bool) -> tuple[float | str, ...]:
+    time_s = scene.datetime.timestamp()
+    return (
+        UNKNOWN_CLOUD_PERCENT if scene.cloud_cover is None else scene.cloud_cover,
+        -time_s if newest_first else time_s,
+        90.0 if scene.off_nadir_deg is None else scene.off_nadir_deg,
+        np.inf if scene.gsd_m is None else scene.gsd_m,
+        scene.id,
+        scene.href,
+    )
+
+
+def _views(
+    post_N: NDArray[np.int64],
+    post: list[Scene],
+    pre_N: NDArray[np.int64] | None,
+    pre: list[Scene],
+) -> Views:
+    reason_N = np.full(len(post_N), None, object)
+    chosen_N = post_N >= 0
+    if pre_N is not None:
+        reason_N[pre_N < 0] = "no_pre"
+        chosen_N = chosen_N & (pre_N >= 0)
+    reason_N[post_N < 0] = "no_imagery"
+    pair_N2 = np.stack([post_N, post_N if pre_N is None else pre_N], axis=1)
+    pairs, inverse = np.unique(pair_N2[chosen_N], axis=0, return_inverse=True)
+    views = [
+        View(id=post[i].id, post=post[i])
+        if pre_N is None
+        else View(id=f"{post[i].id}__{pre[j].id}", post=post[i], pre=pre[j])
+        for i, j in pairs.tolist()
+    ]
+    order = sorted(range(len(views)), key=lambda k: views[k].id)
+    place = np.empty(len(views), np.int64)
+    place[order] = np.arange(len(views))
+    view_N = np.full(len(post_N), -1, np.int64)
+    view_N[chosen_N] = place[inverse.reshape(-1)]
+    return Views(views=[views[k] for k in order], view_of_N=view_N, reason_of_N=reason_N)

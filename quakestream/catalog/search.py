@@ -1,0 +1,219 @@
+"""The scenes of a run: whatever the catalogue is, the same filters and the same honesty."""
+
+import datetime as dt
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from quakestream.catalog.api import api_root, search_api
+from quakestream.catalog.documents import Harvest, collect, read_root
+from quakestream.catalog.images import image_item, is_image
+from quakestream.catalog.items import ParsedItem, RawItem, acquired_of, item_outline, parse_item
+from quakestream.catalog.times import Acquired
+from quakestream.config import EpochFilter, ImagerySection
+from quakestream.domain import Issue, Scene
+from quakestream.errors import CatalogItemError
+from quakestream.storage import StorageOptions
+
+_HEADERS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SearchResult:
+    """Scenes in the AOI that pass the filters, earliest first, and what the catalogue got wrong."""
+
+    post: list[Scene]
+    pre: list[Scene]
+    issues: list[Issue]
+    """Items that could have mattered and cannot be used, by id."""
+    notes: list[str]
+    """Oddities that cost nothing, with the ids of their items."""
+
+
+@dataclass(slots=True)
+class _Sieve:
+    """Sorts items into scenes, issues and notes."""
+
+    imagery: ImagerySection
+    aoi: BaseGeometry
+    scenes: dict[str, list[Scene]] = field(default_factory=lambda: {"post": [], "pre": []})
+    issues: list[Issue] = field(default_factory=list)
+    oddities: dict[str, list[str]] = field(default_factory=dict)
+    hrefs: dict[str, str] = field(default_factory=dict)
+
+    def take(self, raw: RawItem) -> None:
+        """One item. Broken ones are reported only if they may lie in the AOI and the interval."""
+        try:
+            outline, odd = item_outline(raw, self.imagery.asset)
+            if outline is None:
+                raise CatalogItemError(f"it {odd}, nor anything else that says where it is")
+            if not shapely.intersects(self.aoi, outline):
+                return
+            epoch = self._epoch(acquired_of(raw))
+            if epoch is None:
+                return
+            item = parse_item(raw, self.imagery.asset, outline)
+            if self._is_new(item.scene):
+                self._keep(item, epoch, odd)
+        except CatalogItemError as error:
+            self.issues.append(Issue(subject=raw.name, kind="item", cause=str(error)))
+
+    def _epoch(self, acquired: Acquired) -> str | None:
+        """`post`, `pre`, or None for neither.
+
+        Raises:
+            CatalogItemError: if the time is too vague to say.
+        """
+        filters = {"post": self.imagery.post, "pre": self.imagery.pre}
+        vague = ""
+        for epoch, chosen in filters.items():
+            if chosen is None or acquired.end < chosen.start or acquired.start > chosen.end:
+                continue
+            if chosen.start <= acquired.start and acquired.end <= chosen.end:
+                return epoch
+            vague = epoch
+        if vague:
+            raise CatalogItemError(
+                f"it was taken between {acquired.start:%Y-%m-%dT%H:%M:%SZ} and "
+                f"{acquired.end:%Y-%m-%dT%H:%M:%SZ}, only partly in imagery.{vague}.datetime; "
+                "give its exact time"
+            )
+        return None
+
+    def _is_new(self, scene: Scene) -> bool:
+        """False for an item met before.
+
+        Raises:
+            CatalogItemError: if another file has that id.
+        """
+        known = self.hrefs.setdefault(scene.id, scene.href)
+        if known == scene.href:
+            if all(scene.id != s.id for found in self.scenes.values() for s in found):
+                return True
+            self.oddities.setdefault("stands in the catalogue twice", []).append(scene.id)
+            return False
+        raise CatalogItemError(f"another item has this id, with {known}; this one: {scene.href}")
+
+    def _keep(self, item: ParsedItem, epoch: str, odd: str) -> None:
+        scene = item.scene
+        chosen = self.imagery.post if epoch == "post" else self.imagery.pre
+        assert chosen is not None
+        unknown = _unknown(scene, chosen)
+        if _too_bad(scene, chosen):
+            return
+        for phrase in [*item.notes, *([odd] if odd else []), *(f"{epoch}: {u}" for u in unknown)]:
+            self.oddities.setdefault(phrase, []).append(scene.id)
+        self.scenes[epoch].append(scene)
+
+
+def search(
+    imagery: ImagerySection, aoi: BaseGeometry, options: StorageOptions | None = None
+) -> SearchResult:
+    """Scenes of each epoch that touch the AOI, from any kind of catalogue.
+
+    A static catalogue, an item collection (JSON, NDJSON, stac-geoparquet), one
+    item, a STAC API, or images; what it is, is found by looking. A filter on a
+    property that an item lacks keeps the item, and a note says so. An item
+    whose time is known only to a span belongs to an epoch if all of it does.
+
+    Raises:
+        ConfigError: if the catalogue is missing or no catalogue.
+        StorageError: if the store or service fails.
+    """
+    harvest = _harvest(imagery, aoi, options or StorageOptions())
+    sieve = _Sieve(imagery=imagery, aoi=aoi)
+    shapely.prepare(aoi)
+    for raw in sorted(harvest.items, key=lambda item: (item.name, item.base)):
+        sieve.take(raw)
+    return SearchResult(
+        post=_in_order(sieve.scenes["post"]),
+        pre=_in_order(sieve.scenes["pre"]),
+        issues=[*harvest.issues, *sieve.issues],
+        notes=[_note(phrase, ids) for phrase, ids in sorted(sieve.oddities.items())],
+    )
+
+
+def _harvest(imagery: ImagerySection, aoi: BaseGeometry, options: StorageOptions) -> Harvest:
+    places = [imagery.catalog] if isinstance(imagery.catalog, str) else imagery.catalog
+    harvest = _from_images([p for p in places if is_image(p)], imagery.asset, options)
+    for place in places:
+        if not is_image(place):
+            found = _from_catalogue(place, imagery, aoi, options)
+            harvest.items.extend(found.items)
+            harvest.issues.extend(found.issues)
+    return harvest
+
+
+def _from_images(places: Sequence[str], asset: str, options: StorageOptions) -> Harvest:
+    harvest = Harvest()
+
+    def one(place: str) -> RawItem | CatalogItemError:
+        try:
+            return image_item(place, options, asset)
+        except CatalogItemError as error:
+            return error
+
+    with ThreadPoolExecutor(_HEADERS) as pool:
+        for place, found in zip(places, pool.map(one, places), strict=True):
+            if isinstance(found, RawItem):
+                harvest.items.append(found)
+            else:
+                harvest.issue(place, found)
+    return harvest
+
+
+def _from_catalogue(
+    place: str, imagery: ImagerySection, aoi: BaseGeometry, options: StorageOptions
+) -> Harvest:
+    documents = read_root(place, options)
+    root = api_root(documents[0], place) if len(documents) == 1 else None
+    if root is None:
+        return collect(documents, place, options)
+    west, south, east, north = aoi.bounds
+    filters = [f for f in (imagery.post, imagery.pre) if f is not None]
+    return search_api(*root, (west, south, east, north), [_interval(f) for f in filters])
+
+
+def _interval(chosen: EpochFilter) -> str:
+    def edge(moment: dt.datetime) -> str:
+        if moment.year in (dt.MINYEAR, dt.MAXYEAR):
+            return ".."
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    return f"{edge(chosen.start)}/{edge(chosen.end)}"
+
+
+def _too_bad(scene: Scene, chosen: EpochFilter) -> bool:
+    cloudy = (
+        chosen.max_cloud is not None
+        and scene.cloud_cover is not None
+        and scene.cloud_cover > chosen.max_cloud
+    )
+    oblique = (
+        chosen.max_off_nadir is not None
+        and scene.off_nadir_deg is not None
+        and scene.off_nadir_deg > chosen.max_off_nadir
+    )
+    return cloudy or oblique
+
+
+def _unknown(scene: Scene, chosen: EpochFilter) -> list[str]:
+    """Filters that could not be applied."""
+    found = []
+    if chosen.max_cloud is not None and scene.cloud_cover is None:
+        found.append("does not say its cloud cover; kept despite max_cloud")
+    if chosen.max_off_nadir is not None and scene.off_nadir_deg is None:
+        found.append("does not say its off-nadir angle; kept despite max_off_nadir")
+    return found
+
+
+def _note(phrase: str, ids: list[str]) -> str:
+    items = "1 item" if len(ids) == 1 else f"{len(ids)} items"
+    return f"{items}: {phrase}: {', '.join(ids)}"
+
+
+def _in_order(scenes: list[Scene]) -> list[Scene]:
+    return sorted(scenes, key=lambda scene: (scene.datetime, scene.id))

@@ -1,0 +1,201 @@
+"""A static STAC catalogue for people who only have GeoTIFFs."""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quakestream.catalog.images import image_item, image_name
+from quakestream.catalog.items import RawItem
+from quakestream.catalog.times import Acquired, acquired_from_text
+from quakestream.domain import Issue
+from quakestream.errors import CatalogItemError, ConfigError, RequestError
+from quakestream.storage import (
+    MissingObjectError,
+    StorageOptions,
+    Store,
+    open_store,
+    protocol_of,
+    read_bytes,
+    relative_href,
+)
+from quakestream.storage.uris import local_path
+
+STAC_VERSION = "1.1.0"
+_FILE = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
+_SHA256_MULTIHASH = "1220"
+"""Multihash prefix: sha2-256 (0x12), 32 bytes (0x20)."""
+_CHUNK_BYTES = 1 << 22
+_READERS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenCatalogue:
+    """What was written, and what was not."""
+
+    path: str
+    """Path or URI of `catalog.json`."""
+    item_ids: tuple[str, ...]
+    issues: tuple[Issue, ...]
+    """Images that could not be taken (`kind` item) and rows of `times` that fit none."""
+    notes: tuple[str, ...]
+
+
+def read_times(uri: str, options: StorageOptions | None = None) -> dict[str, Acquired]:
+    """Acquisition times by file from a CSV with the columns `file,datetime`.
+
+    Raises:
+        ConfigError: if the file is missing, lacks a column or holds no time in a row.
+    """
+    try:
+        text = read_bytes(uri, options).decode("utf-8-sig")
+    except MissingObjectError as error:
+        raise ConfigError(f"--times: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--times: {uri} is no CSV in UTF-8") from error
+    rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    if not {"file", "datetime"} <= set(rows.fieldnames or ()):
+        got = ", ".join(rows.fieldnames or ()) or "nothing"
+        raise ConfigError(f"--times: {uri} needs the columns file,datetime; got {got}")
+    times = {}
+    for row in rows:
+        try:
+            times[str(row["file"]).strip()] = acquired_from_text(row["datetime"])
+        except ValueError as error:
+            raise ConfigError(f"--times: {uri}, line {rows.line_num}: {error}") from error
+    return times
+
+
+def write_catalogue(
+    images: Sequence[str],
+    out_dir: str,
+    times: Mapping[str, Acquired] | None = None,
+    options: StorageOptions | None = None,
+) -> WrittenCatalogue:
+    """Writes `catalog.json` and one item per image; images stay where they are.
+
+    Hrefs are relative wherever image and catalogue lie in one store. Items
+    carry the projection, eo and file extensions; the checksum is left out for
+    images that are not on this machine, since it needs every byte of them.
+
+    Args:
+        images: paths or URIs of rasters with a georeference.
+        out_dir: folder or prefix; created if need be.
+        times: by path, URI or file name; goes before tag and name of the file.
+        options: how to reach images and `out_dir`.
+
+    Raises:
+        RequestError: if no image could be taken.
+        StorageError: if the catalogue cannot be written.
+    """
+    chosen = options or StorageOptions()
+    times = dict(times or {})
+    used: set[str] = set()
+    work = [(image, _time_of(image, times, used)) for image in dict.fromkeys(images)]
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = list(pool.map(lambda pair: _read(pair[0], pair[1], chosen), work))
+    issues = [item for item in found if isinstance(item, Issue)]
+    items = [item for item in found if isinstance(item, RawItem)]
+    if not items:
+        causes = "; ".join(f"{i.subject}: {i.cause}" for i in issues[:3])
+        raise RequestError(f"none of {len(work)} images can be put into a catalogue ({causes})")
+    for name in sorted(set(times) - used):
+        cause = "stands in --times but is none of the images"
+        issues.append(Issue(subject=name, kind="item", cause=cause))
+    ids = _distinct_ids([str(item.document["id"]) for item in items])
+    store = open_store(out_dir, chosen)
+    for item, item_id in zip(items, ids, strict=True):
+        _put(store, f"{item_id}/{item_id}.json", _linked(item, item_id, store))
+    _put(store, "catalog.json", _catalogue(ids))
+    notes = [f"{i}: {item.note}" for i, item in zip(ids, items, strict=True) if item.note]
+    return WrittenCatalogue(
+        path=store.uri_of("catalog.json"),
+        item_ids=tuple(ids),
+        issues=tuple(issues),
+        notes=tuple(notes),
+    )
+
+
+def _time_of(image: str, times: Mapping[str, Acquired], used: set[str]) -> Acquired | None:
+    for name in (image, image_name(image)):
+        if name in times:
+            used.add(name)
+            return times[name]
+    return None
+
+
+def _read(image: str, given: Acquired | None, options: StorageOptions) -> RawItem | Issue:
+    try:
+        item = image_item(image, options, given=given)
+    except CatalogItemError as error:
+        return Issue(subject=image, kind="item", cause=str(error))
+    if protocol_of(image) == "file":
+        document: dict[str, Any] = dict(item.document)
+        document["stac_extensions"] = [*document["stac_extensions"], _FILE]
+        for asset in document["assets"].values():
+            asset |= _file_fields(Path(local_path(image)))
+        return RawItem(document=document, base=item.base, note=item.note)
+    return item
+
+
+def _file_fields(path: Path) -> dict[str, Any]:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    return {"file:size": size, "file:checksum": _SHA256_MULTIHASH + digest.hexdigest()}
+
+
+def _distinct_ids(names: list[str]) -> list[str]:
+    """Names in order; the second of a name becomes `NAME-2`, and so on."""
+    taken = set(names)
+    seen: set[str] = set()
+    ids = []
+    for name in names:
+        unique, number = name, 2
+        while unique in seen or (unique != name and unique in taken):
+            unique, number = f"{name}-{number}", number + 1
+        seen.add(unique)
+        ids.append(unique)
+    return ids
+
+
+def _linked(item: RawItem, item_id: str, store: Store) -> dict[str, Any]:
+    here = store.uri_of(f"{item_id}/{item_id}.json")
+    document: dict[str, Any] = {**item.document, "id": item_id}
+    document["assets"] = {
+        name: {**asset, "href": relative_href(here, asset["href"])}
+        for name, asset in document["assets"].items()
+    }
+    document["links"] = [
+        {"rel": rel, "href": "../catalog.json", "type": "application/json"}
+        for rel in ("root", "parent")
+    ]
+    return document
+
+
+def _catalogue(ids: Sequence[str]) -> dict[str, Any]:
+    items = [
+        {"rel": "item", "href": f"./{i}/{i}.json", "type": "application/geo+json", "title": i}
+        for i in ids
+    ]
+    return {
+        "type": "Catalog",
+        "id": "images",
+        "stac_version": STAC_VERSION,
+        "description": f"{len(ids)} images, described from their headers",
+        "links": [
+            {"rel": "root", "href": "./catalog.json", "type": "application/json"},
+            *items,
+        ],
+    }
+
+
+def _put(store: Store, key: str, document: Mapping[str, Any]) -> None:
+    store.put(key, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
