@@ -132,7 +132,7 @@ def check_accounting(frame: gpd.GeoDataFrame, counts: Mapping[str, Any]) -> None
     `counts` must hold `footprints` (distinct ids in the AOI, counted when they were
     read). Where it holds `assessed`, `not_assessed` or `reasons`, they must agree too;
     where it holds `footprints_read`, it must equal `footprints` plus
-    `duplicates_collapsed` plus `outside_aoi`.
+    `duplicates_collapsed`, `outside_aoi` and `without_position`.
 
     Raises:
         AccountingError: with both figures.
@@ -148,7 +148,7 @@ def check_accounting(frame: gpd.GeoDataFrame, counts: Mapping[str, Any]) -> None
     if rows["assessed"] + rows["not_assessed"] != rows["footprints"]:
         raise AccountingError(f"assessed and not_assessed do not add up: {rows}")
     if "footprints_read" in counts:
-        parts = ("footprints", "duplicates_collapsed", "outside_aoi")
+        parts = ("footprints", "duplicates_collapsed", "outside_aoi", "without_position")
         total = sum(int(counts.get(p, 0)) for p in parts)
         if total != counts["footprints_read"]:
             raise AccountingError(

@@ -177,7 +177,7 @@ def _correlation(
 
 def _standard(surface_YX: NDArray[np.float32]) -> NDArray[np.float32]:
     deviation = float(surface_YX.std())
-    return ((surface_YX - surface_YX.mean()) / (deviation or 1.0)).astype(np.float32)
+    return np.asarray((surface_YX - surface_YX.mean()) / (deviation or 1.0), np.float32)
 
 
 def _peak(surface_YX: NDArray[np.float32], apart: int) -> tuple[float, float, float, float]:

@@ -6,6 +6,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize
+from shapely.geometry.base import BaseGeometry
 
 from quakestream.domain import Grid, Window
 
@@ -45,8 +46,7 @@ def find_owners(
             dtype=np.int32,
         )
     for i in np.flatnonzero(crossing_N):
-        inside_YX = rasterize([(polygons_N[i], 1)], out_shape=window.shape, transform=transform)
-        rows, cols = np.nonzero(inside_YX)
+        rows, cols = _pixels(polygons_N[i], grid, window)
         for before in np.unique(region_YX[rows, cols]):
             here = region_YX[rows, cols] == before
             region_YX[rows[here], cols[here]] = len(members)
@@ -59,6 +59,23 @@ def find_owners(
         building_M=building_N[flat] if len(flat) else flat,
         regions=len(members),
     )
+
+
+def _pixels(
+    polygon: BaseGeometry, grid: Grid, window: Window
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of a window whose centres lie in one polygon."""
+    box = grid.window(*polygon.bounds)
+    row, col = max(box.row, window.row), max(box.col, window.col)
+    height, width = min(box.row_end, window.row_end) - row, min(box.col_end, window.col_end) - col
+    if height <= 0 or width <= 0:
+        return np.empty(0, np.intp), np.empty(0, np.intp)
+    part = Window(row=row, col=col, height=height, width=width)
+    inside_YX = rasterize(
+        [(polygon, 1)], out_shape=part.shape, transform=grid.window_transform(part)
+    )
+    rows, cols = np.nonzero(inside_YX)
+    return rows + (row - window.row), cols + (col - window.col)
 
 
 def _crossing(polygons_N: NDArray[np.object_]) -> NDArray[np.bool_]:

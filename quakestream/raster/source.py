@@ -53,20 +53,27 @@ class RasterSource(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
+def gdal_session(options: StorageOptions) -> Any:
+    """GDAL as the run file wants it, for this thread, while it opens or reads."""
+    return rasterio.Env(session=rasterio.session.DummySession(), **gdal_env(options))
+
+
 @contextmanager
 def open_dataset(href: str, options: StorageOptions) -> Iterator[Any]:
-    """A rasterio dataset, wherever it lies.
+    """A rasterio dataset, wherever it lies, for use in one thread.
 
     Raises:
         SceneError: if it cannot be opened.
     """
-    with rasterio.Env(session=rasterio.session.DummySession(), **gdal_env(options)):
-        try:
-            dataset = rasterio.open(gdal_path(href), sharing=False)
-        except (RasterioError, OSError) as error:
-            raise SceneError(f"cannot open {href}: {error}") from error
-        with dataset:
-            yield dataset
+    with gdal_session(options), _opened(href) as dataset:
+        yield dataset
+
+
+def _opened(href: str) -> Any:
+    try:
+        return rasterio.open(gdal_path(href), sharing=False)
+    except (RasterioError, OSError) as error:
+        raise SceneError(f"cannot open {href}: {error}") from error
 
 
 class RasterioSource:
@@ -80,10 +87,11 @@ class RasterioSource:
 
     def __init__(self, scene: Scene, grid: Grid, options: StorageOptions | None = None) -> None:
         self._scene, self._grid = scene, grid
-        self._manager = open_dataset(scene.href, options or StorageOptions())
+        self._options = options or StorageOptions()
 
     def __enter__(self) -> Self:
-        self._dataset = self._manager.__enter__()
+        with gdal_session(self._options):
+            self._dataset = _opened(self._scene.href)
         self._same_crs = self._dataset.crs == rasterio.CRS.from_epsg(self._grid.epsg)
         self._bands = visible_bands(self._dataset)
         flags = self._dataset.mask_flag_enums[self._bands[0] - 1]
@@ -91,7 +99,7 @@ class RasterioSource:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.__exit__(None, None, None)
+        self._dataset.close()
 
     @property
     def seamless(self) -> bool:
@@ -99,12 +107,8 @@ class RasterioSource:
 
     def read(self, window: Window) -> Pixels:
         try:
-            if self.seamless:
-                counts_BYX, valid_YX = self._copied(window)
-            elif self._same_crs and _north_up(self._dataset.transform):
-                counts_BYX, valid_YX = self._scaled(window)
-            else:
-                counts_BYX, valid_YX = self._warped(window)
+            with gdal_session(self._options):
+                counts_BYX, valid_YX = self._read(window)
         except (RasterioError, OSError) as error:
             raise ReadError(
                 f"cannot read {self._scene.href} (scene {self._scene.id}, rows "
@@ -114,6 +118,13 @@ class RasterioSource:
         if not self._masked:  # nothing declared: black is what vendors fill with
             valid_YX &= counts_BYX.any(axis=0)
         return Pixels(counts_BYX=counts_BYX, valid_YX=valid_YX)
+
+    def _read(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        if self.seamless:
+            return self._copied(window)
+        if self._same_crs and _north_up(self._dataset.transform):
+            return self._scaled(window)
+        return self._warped(window)
 
     def _copied(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         row0, col0 = whole_offset(self._dataset.transform, self._grid)

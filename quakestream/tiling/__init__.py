@@ -1,5 +1,14 @@
 """Cells that cover the ground once. Pure arithmetic on grids."""
 
 from quakestream.tiling.lattice import Cell, Lattice, WindowTouches
+from quakestream.tiling.zones import project, split_by_zone, unproject, zones_of
 
-__all__ = ["Cell", "Lattice", "WindowTouches"]
+__all__ = [
+    "Cell",
+    "Lattice",
+    "WindowTouches",
+    "project",
+    "split_by_zone",
+    "unproject",
+    "zones_of",
+]

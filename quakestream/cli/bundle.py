@@ -1,0 +1,79 @@
+"""`quakestream bundle show|verify|list`."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from quakestream.bundles import Bundle, load_bundle, shipped_names
+from quakestream.cli.common import EXIT_FAILED, print_json, stdout
+from quakestream.cli.map import Json
+from quakestream.engines import Batch, open_engine
+
+PARITY = 1e-3
+"""Largest difference of logits from the golden batch that counts as the same model."""
+
+bundle_app = typer.Typer(help="Models as they are shipped.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="A shipped name, or a folder or .zip by path or URI.")]
+
+
+@bundle_app.command("list")
+def list_bundles(as_json: Json = False) -> None:
+    """Lists the bundles that come with the package. Example: quakestream bundle list"""
+    bundles = [load_bundle(name) for name in shipped_names()]
+    if as_json:
+        print_json([{"name": b.spec.name, "version": b.spec.version} for b in bundles])
+        return
+    for bundle in bundles:
+        spec = bundle.spec
+        stdout.print(
+            f"{spec.name} {spec.version}: {spec.task}, {'+'.join(spec.epochs)}, "
+            f"{spec.gsd_m:g} m, {len(bundle.graph) / 1e6:.1f} MB",
+            markup=False,
+        )
+
+
+@bundle_app.command("show")
+def show(name: Name, as_json: Json = False) -> None:
+    """Shows what a model needs and gives, and its card. Example: quakestream bundle show NAME"""
+    bundle = load_bundle(name)
+    if as_json:
+        print_json({**asdict(bundle.spec), "digest": bundle.digest})
+        return
+    spec = bundle.spec
+    stdout.print(f"{spec.name} {spec.version} ({bundle.digest[:12]}…) at {bundle.uri}")
+    stdout.print(f"  task {spec.task}, needs {' and '.join(spec.epochs)}, bands {spec.bands}")
+    stdout.print(f"  {spec.gsd_m:g} m, windows of {spec.window_px} px with halo {spec.halo_px} px")
+    stdout.print(f"  classes {', '.join(spec.labels)}; threshold {spec.thresholds.balanced:g}")
+    if "card.md" in bundle.files:
+        stdout.print(bundle.files["card.md"].decode(), markup=False)
+
+
+@bundle_app.command("verify")
+def verify(name: Name, runtime: str = "onnxruntime", as_json: Json = False) -> None:
+    """Checks digests, and the golden batch on a runtime. Example: quakestream bundle verify NAME"""
+    bundle = load_bundle(name)
+    difference = golden_difference(bundle, runtime)
+    same = difference <= PARITY
+    if as_json:
+        print_json({"name": bundle.spec.name, "difference": difference, "ok": same})
+    else:
+        stdout.print(
+            f"{bundle.spec.name}: digests right; golden batch on {runtime} differs by "
+            f"{difference:.2g} (allowed {PARITY:g}): {'ok' if same else 'NOT the same model'}"
+        )
+    if not same:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def golden_difference(bundle: Bundle, runtime: str) -> float:
+    """Largest absolute difference of logits on the golden batch."""
+    golden = bundle.golden
+    batch = Batch(
+        images={k: v for k, v in golden.items() if k in bundle.spec.epochs},
+        statistics={k: v for k, v in golden.items() if k.endswith("_NB")},
+    )
+    scores = open_engine(bundle, runtime=runtime).score(batch)
+    assert scores.logits_NKYX is not None
+    return float(np.abs(scores.logits_NKYX - golden["logits"]).max())

@@ -1,0 +1,150 @@
+"""What commands share: streams, exit codes, the progress display."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from quakestream.events import (
+    BatchCommitted,
+    Event,
+    Observer,
+    PlanReady,
+    Published,
+    Quarantined,
+    Stage,
+)
+
+EXIT_ATTENTION = 1
+EXIT_REQUEST = 2
+EXIT_FAILED = 3
+PLAIN_EVERY_S = 10.0
+
+stderr = Console(stderr=True, highlight=False)
+stdout = Console(highlight=False, soft_wrap=True)
+
+
+def console_error(message: str) -> None:
+    """One line on stderr."""
+    line = " ".join(message.split())
+    stderr.print(f"[bold red]error:[/] {escape(line)}", soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout, for machines."""
+    stdout.print(json.dumps(value, indent=2, ensure_ascii=False, default=str), markup=False)
+
+
+@dataclass(slots=True)
+class Progressed:
+    """What a run has said of itself so far."""
+
+    cells: int = 0
+    done: int = 0
+    km2: float = 0.0
+    km2_total: float = 0.0
+    buildings: int = 0
+    since: float = field(default_factory=time.monotonic)
+    resumed: int = 0
+
+    def add(self, event: Event) -> None:
+        if isinstance(event, PlanReady):
+            self.cells, self.done = event.cells, event.cells_done
+            self.km2_total, self.resumed = event.km2, event.cells_done
+            self.since = time.monotonic()
+        elif isinstance(event, BatchCommitted):
+            self.done += event.cells
+            self.km2 += event.km2
+            self.buildings += event.buildings
+
+    def line(self) -> str:
+        """`12/40 cells · 1.8 of 6.1 km² · 412 km²/h · ETA 0:38`."""
+        elapsed = max(time.monotonic() - self.since, 1e-6)
+        text = f"{self.done}/{self.cells} cells, {self.km2:.2f} of {self.km2_total:.2f} km²"
+        text += f", {self.buildings:,} buildings"
+        made = self.done - self.resumed
+        if made:
+            left_s = (self.cells - self.done) * elapsed / made
+            text += f", {self.km2 / elapsed * 3600:,.0f} km²/h, ETA {_clock(left_s)}"
+        return text
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@contextmanager
+def progress_observer(*, quiet: bool, verbose: bool) -> Iterator[list[Observer]]:
+    """Observers for a run: a bar on a terminal, one line every 10 s otherwise, or nothing."""
+    if quiet:
+        yield []
+    elif stderr.is_terminal:
+        with _Bar(verbose) as bar:
+            yield [bar]
+    else:
+        yield [_Plain(verbose)]
+
+
+class _Plain:
+    """Lines for logs."""
+
+    def __init__(self, verbose: bool) -> None:
+        self._state, self._verbose, self._last = Progressed(), verbose, time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        self._state.add(event)
+        if isinstance(event, Stage) and (self._verbose or event.name == "map"):
+            stderr.print(f"{event.name}: {self._state.line() if self._state.cells else ''}".strip())
+        elif isinstance(event, Quarantined) and self._verbose:
+            stderr.print(escape(f"quarantined {event.kind} {event.subject}: {event.cause}"))
+        elif isinstance(event, Published):
+            stderr.print(escape(f"published: {self._state.line()}; snapshot {event.snapshot}"))
+        elif time.monotonic() - self._last >= PLAIN_EVERY_S:
+            self._last = time.monotonic()
+            stderr.print(self._state.line())
+
+
+class _Bar:
+    """A bar for terminals."""
+
+    def __init__(self, verbose: bool) -> None:
+        self._state, self._verbose = Progressed(), verbose
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.description:<8}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[line]}"),
+            TimeElapsedColumn(),
+            console=stderr,
+            transient=False,
+        )
+        self._task = self._progress.add_task("plan", total=None, line="")
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        self._state.add(event)
+        if isinstance(event, Stage):
+            self._progress.update(self._task, description=event.name)
+        if isinstance(event, Quarantined) and self._verbose:
+            self._progress.console.print(escape(f"quarantined {event.subject}: {event.cause}"))
+        if self._state.cells:
+            self._progress.update(
+                self._task,
+                total=self._state.cells,
+                completed=self._state.done,
+                line=self._state.line(),
+            )

@@ -1,0 +1,74 @@
+"""`quakestream demo`: a synthetic earthquake with a known answer, end to end."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from quakestream.cli.common import print_json, progress_observer, stdout
+from quakestream.cli.map import Json, Quiet
+from quakestream.config import open_run
+from quakestream.outputs.readback import scale_of
+from quakestream.outputs.scores import Score, ScoreOptions
+from quakestream.outputs.scores import score as score_map
+from quakestream.outputs.truth import TruthRequest, read_truth
+from quakestream.pipeline.backends.local import LocalBackend
+from quakestream.pipeline.run import Result, map_run
+from quakestream.synthetic import make_earthquake
+
+DEMO_SEED = 7
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the earthquake and its map.")] = Path(
+        "demo-out"
+    ),
+    seed: Annotated[int, typer.Option(help="Another seed, another earthquake.")] = DEMO_SEED,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Makes a synthetic earthquake, maps it, and says how right the map is.
+
+    Example: quakestream demo --out demo-out
+    """
+    began = time.perf_counter()
+    if not quiet:
+        stdout.print(f"making a synthetic earthquake (seed {seed}) under {out}", markup=False)
+    made = make_earthquake(out, seed=seed)
+    run = open_run(made.run_file)
+    with progress_observer(quiet=quiet or as_json, verbose=False) as observers:
+        backend = LocalBackend(readers=run.profile_settings.readers)
+        result = map_run(run, backend=backend, fresh=True, observers=observers)
+    score = score_result(result, made.truth)
+    seconds = time.perf_counter() - began
+    if as_json:
+        print_json({"out": result.out, "seconds": seconds, "score": score.to_json(), **result.run})
+    else:
+        _show(result, score, seconds)
+
+
+def score_result(result: Result, truth: Path) -> Score:
+    """The map against the known truth."""
+    classes = scale_of(result.run)
+    return score_map(
+        result.buildings,
+        classes,
+        read_truth(TruthRequest(uri=str(truth)), classes),
+        ScoreOptions(),
+    )
+
+
+def _show(result: Result, score: Score, seconds: float) -> None:
+    counts: dict[str, Any] = result.run["counts"]
+    stdout.print(
+        f"{counts['footprints']:,} footprints, {counts['assessed']:,} assessed; not assessed: "
+        + ", ".join(f"{n} {reason}" for reason, n in counts["reasons"].items())
+    )
+    stdout.print(
+        f"against the known truth: ROC-AUC {score.auc.value:.3f} "
+        f"({score.auc.low:.3f} to {score.auc.high:.3f}), F1 {score.severe.f1:.3f}"
+    )
+    if score.baseline is not None:
+        stdout.print(f"the pre/post difference alone: ROC-AUC {score.baseline.auc.value:.3f}")
+    stdout.print(f"done in {seconds:.0f} s; open {result.out.rstrip('/')}/index.html", markup=False)

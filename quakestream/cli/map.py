@@ -1,0 +1,85 @@
+"""`quakestream map`: the main job."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from quakestream.cli.common import EXIT_ATTENTION, print_json, progress_observer, stdout
+from quakestream.config import RunFile, open_run
+from quakestream.errors import ConfigError, MissingExtraError
+from quakestream.pipeline.run import Backend, Result, map_run
+
+RunArgument = Annotated[str, typer.Argument(help="The run file, a path or URI.")]
+Json = Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also what was quarantined.")]
+
+
+def map_command(
+    run_file: RunArgument,
+    out: Annotated[str | None, typer.Option(help="Where the map goes, a path or URI.")] = None,
+    backend: Annotated[str | None, typer.Option(help="local or ray.")] = None,
+    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what was committed.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Makes the map: one verdict per building. Run it again and it resumes.
+
+    Example: quakestream map run.yaml --out s3://bucket/runs/kahramanmaras --backend ray
+    """
+    run = open_run(run_file)
+    with (
+        open_backend(run, backend, address) as where,
+        progress_observer(quiet=quiet, verbose=verbose) as observers,
+    ):
+        result = map_run(run, backend=where, out=out, fresh=fresh, observers=observers)
+    report_result(result, as_json=as_json)
+    if result.issues:
+        raise typer.Exit(EXIT_ATTENTION)
+
+
+@contextmanager
+def open_backend(run: RunFile, name: str | None, address: str | None) -> Iterator[Backend]:
+    """The backend asked for: ray when an address is given or RAY_ADDRESS is set, else local."""
+    address = address or os.environ.get("RAY_ADDRESS")
+    chosen = name or ("ray" if address else "local")
+    settings = run.profile_settings
+    if chosen == "local":
+        from quakestream.pipeline.backends.local import LocalBackend
+
+        yield LocalBackend(readers=settings.readers)
+    elif chosen == "ray":
+        try:
+            from quakestream.pipeline.backends.ray_data import RayBackend
+        except ImportError as error:
+            raise MissingExtraError(
+                f"Ray is not installed: pip install 'quakestream[ray]' ({error})"
+            ) from error
+        with RayBackend(address=address, engines=settings.engines) as backend:
+            yield backend
+    else:
+        raise ConfigError(f"no backend {chosen!r}: expected local or ray")
+
+
+def report_result(result: Result, *, as_json: bool) -> None:
+    """What came out, on stdout."""
+    if as_json:
+        print_json({"out": result.out, **result.run})
+        return
+    counts: dict[str, Any] = result.run["counts"]
+    stdout.print(
+        f"{counts['footprints']:,} footprints: {counts['assessed']:,} assessed, "
+        f"{counts['not_assessed']:,} not"
+    )
+    for label, number in counts["damage"].items():
+        stdout.print(f"  {label:<20}{number:>9,}")
+    for reason, number in counts["reasons"].items():
+        stdout.print(f"  not assessed: {reason:<20}{number:>9,}", style="dim")
+    if result.issues:
+        stdout.print(f"{len(result.issues)} inputs need attention: see quarantine.parquet")
+    stdout.print(f"map: {result.out.rstrip('/')}/index.html", markup=False)

@@ -1,0 +1,92 @@
+"""`quakestream plan`: everything checked, nothing read."""
+
+from collections import Counter
+from typing import Annotated, Any
+
+import psutil
+import typer
+
+from quakestream.cli.common import EXIT_ATTENTION, print_json, stdout
+from quakestream.cli.map import Json, RunArgument
+from quakestream.config import open_run
+from quakestream.pipeline.plan import Plan, make_plan
+
+
+def plan(
+    run_file: RunArgument,
+    price_per_hour: Annotated[
+        float | None, typer.Option("--price", help="Price of this machine per hour.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Says what a run would do: cells, km², bytes, memory, time and cost, and what is missing.
+
+    Example: quakestream plan run.yaml --price 0.40
+    """
+    made = make_plan(open_run(run_file))
+    statement = plan_statement(made, price_per_hour)
+    if as_json:
+        print_json(statement)
+    else:
+        _show(statement)
+    if made.problems or not statement["fits"]:
+        raise typer.Exit(EXIT_ATTENTION)
+
+
+def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str, Any]:
+    """The plan as a JSON object."""
+    memory = plan.memory
+    available_mb = psutil.virtual_memory().available / 1e6
+    reasons = Counter(r or "to_be_scored" for r in plan.assignment.reason_N)
+    hours = plan.seconds / 3600
+    return {
+        "event": plan.run.event.id,
+        "bundle": plan.bundle.spec.name,
+        "footprints": len(plan.footprints.table),
+        "coverage": dict(sorted(reasons.items())),
+        "cells": len(plan.units),
+        "area_cells": len(plan.area_cells),
+        "windows": plan.windows,
+        "km2": round(plan.km2, 4),
+        "views": len(plan.views),
+        "mpx": round(plan.mpx, 1),
+        "read_bytes": plan.read_bytes,
+        "seconds": round(plan.seconds, 1),
+        "limited_by": plan.limited_by,
+        "cost": None if price_per_hour is None else round(hours * price_per_hour, 2),
+        "peak_mb": round(memory.peak_mb),
+        "memory": {
+            "base_mb": round(memory.base_mb),
+            "engine_mb": round(memory.engine_mb),
+            "pixels_mb": round(memory.pixels_mb),
+            "tables_mb": round(memory.tables_mb),
+            "available_mb": round(available_mb),
+        },
+        "fits": memory.peak_mb <= available_mb,
+        "notes": list(plan.notes),
+        "problems": [
+            {"subject": p.subject, "kind": p.kind, "cause": p.cause} for p in plan.problems
+        ],
+    }
+
+
+def _show(statement: dict[str, Any]) -> None:
+    stdout.print(f"{statement['event']} with {statement['bundle']}", markup=False)
+    for reason, number in statement["coverage"].items():
+        stdout.print(f"  {number:>9,} footprints {reason}")
+    stdout.print(
+        f"  {statement['cells']} cells, {statement['windows']} windows, {statement['km2']:.2f} km², "
+        f"{statement['mpx']:,.0f} Mpx in {statement['views']} views, "
+        f"{statement['read_bytes'] / 1e9:.2f} GB decoded"
+    )
+    cost = "" if statement["cost"] is None else f", cost {statement['cost']}"
+    stdout.print(
+        f"  about {statement['seconds']:,.0f} s on this machine{cost}, limited by "
+        f"{statement['limited_by']}; peak memory {statement['peak_mb']:,} MB"
+    )
+    for note in statement["notes"]:
+        stdout.print(f"  note: {note}", markup=False, style="dim")
+    for problem in statement["problems"]:
+        stdout.print(f"  {problem['kind']} {problem['subject']}: {problem['cause']}", markup=False)
+    if not statement["fits"]:
+        stdout.print("  does not fit into the memory that is free: fewer readers, smaller cells")

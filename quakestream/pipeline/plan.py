@@ -1,0 +1,273 @@
+"""The plan: everything checked and chosen before the first pixel is read."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from quakestream.bundles import Bundle, load_bundle
+from quakestream.catalog import (
+    Footprints,
+    assign_views,
+    read_aoi,
+    read_footprints,
+    search,
+)
+from quakestream.config import RunFile
+from quakestream.domain import BundleSpec, Grid, Issue, Scene, View
+from quakestream.engines import Batch, open_engine
+from quakestream.errors import AoiError, ConfigError, InputError, StorageError
+from quakestream.pipeline.memory import MemoryStatement, state_memory
+from quakestream.pipeline.tasks import Unit
+from quakestream.pipeline.units import Assignment, plan_units
+from quakestream.raster.probe import probe
+from quakestream.storage import StorageOptions
+from quakestream.tiling import Cell, Lattice, project, split_by_zone, zones_of
+
+MAX_SCALE = 2.0
+"""Scenes coarser than this many times the bundle's GSD cannot show what the model saw."""
+PROBES = 8
+READ_MPX_PER_S = 40.0
+"""Reading through GDAL on one core, JPEG: the assumption behind the plan's time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Plan:
+    """What a run will do. Holds footprints and units; no pixels."""
+
+    run: RunFile
+    bundle: Bundle
+    aoi: BaseGeometry
+    """EPSG:4326."""
+    footprints: Footprints
+    zone_N: NDArray[np.int64]
+    """EPSG code of the UTM zone that owns each footprint."""
+    polygon_N: NDArray[np.object_]
+    """Outlines in their zone's CRS; None where the geometry is invalid."""
+    assignment: Assignment
+    views: tuple[View, ...]
+    units: tuple[Unit, ...]
+    area_cells: tuple[Cell, ...]
+    """Cells whose cores partition the AOI."""
+    problems: tuple[Issue, ...]
+    """What is wrong with the inputs, worst first."""
+    notes: tuple[str, ...]
+    engine: str
+    """Runtime and version that will score."""
+    seconds_per_window: float
+    """Scoring one window on this machine, measured on the bundle's golden batch."""
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """Cells that will be read."""
+        return tuple(dict.fromkeys(u.cell for u in self.units))
+
+    @property
+    def windows(self) -> int:
+        return sum(len(u.window_W2) for u in self.units)
+
+    @property
+    def km2(self) -> float:
+        """Ground that will be read, km²: cores of the windows with a footprint, once per view."""
+        spec = self.bundle.spec
+        return self.windows * (spec.core_px * spec.gsd_m) ** 2 / 1e6
+
+    @property
+    def mpx(self) -> float:
+        """Pixels to read, millions, all epochs, halos included."""
+        epochs = len(self.bundle.spec.epochs)
+        return self.windows * self.bundle.spec.window_px**2 * epochs / 1e6
+
+    @property
+    def read_bytes(self) -> int:
+        """Decoded bytes to read."""
+        return round(self.mpx * 1e6) * len(self.bundle.spec.bands)
+
+    @property
+    def read_s(self) -> float:
+        return self.mpx / READ_MPX_PER_S
+
+    @property
+    def score_s(self) -> float:
+        return self.windows * self.seconds_per_window / self.run.profile_settings.engines
+
+    @property
+    def seconds(self) -> float:
+        """Expected time on this machine: reading and scoring share its cores."""
+        return self.read_s + self.score_s
+
+    @property
+    def limited_by(self) -> str:
+        return "reading" if self.read_s > self.score_s else "scoring"
+
+    @property
+    def memory(self) -> MemoryStatement:
+        return state_memory(
+            self.bundle, self.run.profile_settings, len(self.footprints.table), len(self.area_cells)
+        )
+
+    def batches(self) -> list[tuple[Unit, ...]]:
+        """Units grouped as they are committed. Fixed by the plan alone."""
+        size = self.run.profile_settings.batch_cells
+        return [self.units[i : i + size] for i in range(0, len(self.units), size)]
+
+
+def make_plan(run: RunFile) -> Plan:
+    """Checks and chooses everything; reads headers and vector files, no pixels.
+
+    Raises:
+        RequestError: where the request itself is wrong.
+    """
+    options = run.storage_options
+    bundle = _damage_bundle(run, options)
+    spec = bundle.spec
+    aoi = read_aoi(run.aoi, options)
+    footprints = read_footprints(run.footprints.path, run.footprints.id, aoi, options)
+    found = search(run.imagery, aoi, options)
+    if not found.post and not found.issues:
+        raise AoiError(
+            f"no post-event scene of {run.imagery.catalog} lies in the AOI {run.aoi} "
+            f"({_bounds(aoi)}); check the AOI, imagery.post.datetime and the filters"
+        )
+    post, post_issues = _probed(found.post, options)
+    pre, pre_issues = _probed(found.pre, options)
+    zone_N, polygon_N = _projected(footprints)
+    assignment = _assign(footprints, post, pre, spec, run)
+    lattices = Lattices(spec=spec, cell_windows=run.profile_settings.cell_windows).of
+    engine, seconds = _timed(bundle, run)
+    problems = [*found.issues, *post_issues, *pre_issues, *footprints.issues]
+    return Plan(
+        run=run,
+        bundle=bundle,
+        aoi=aoi,
+        footprints=footprints,
+        zone_N=zone_N,
+        polygon_N=polygon_N,
+        assignment=assignment,
+        views=assignment.views,
+        units=plan_units(assignment, zone_N, polygon_N, lattices),
+        area_cells=_area_cells(aoi, lattices),
+        problems=tuple(sorted(set(problems), key=lambda p: (not p.retryable, p.kind, p.subject))),
+        notes=tuple(found.notes),
+        engine=engine,
+        seconds_per_window=seconds,
+    )
+
+
+def _damage_bundle(run: RunFile, options: StorageOptions) -> Bundle:
+    if run.models.damage is None:
+        raise ConfigError("models.damage is null: name a bundle; nothing else is mapped yet")
+    for name in ("landslide", "hazard"):
+        if getattr(run.models, name) is not None:
+            raise ConfigError(f"models.{name} is not supported by this version; leave it out")
+    bundle = load_bundle(run.models.damage, options)
+    if bundle.spec.task != "segmentation":
+        raise ConfigError(
+            f"bundle {bundle.spec.name} is for {bundle.spec.task}; models.damage takes a "
+            "segmentation bundle in this version"
+        )
+    if bundle.spec.needs_pre and run.imagery.pre is None:
+        raise ConfigError(
+            f"bundle {bundle.spec.name} compares pre and post imagery: add imagery.pre.datetime"
+        )
+    return bundle
+
+
+def _bounds(aoi: BaseGeometry) -> str:
+    return ", ".join(f"{v:.4f}" for v in aoi.bounds)
+
+
+def _probed(
+    scenes: Sequence[Scene], options: StorageOptions
+) -> tuple[list[Scene], list[Issue]]:
+    """Scenes with what their headers say; those that cannot be opened become issues."""
+
+    def one(scene: Scene) -> Scene | Issue:
+        try:
+            return probe(scene, options)
+        except (InputError, StorageError) as error:
+            retryable = isinstance(error, StorageError)
+            return Issue(subject=scene.id, kind="scene", cause=str(error), retryable=retryable)
+
+    with ThreadPoolExecutor(PROBES) as pool:
+        done = list(pool.map(one, scenes))
+    return (
+        [s for s in done if isinstance(s, Scene)],
+        [i for i in done if isinstance(i, Issue)],
+    )
+
+
+def _projected(footprints: Footprints) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
+    geometry_N = np.asarray(footprints.table.geometry.values, object)
+    usable_N = ~np.asarray(footprints.invalid)
+    point_N = np.asarray(footprints.representative, object)
+    zone_N = zones_of(shapely.get_x(point_N), shapely.get_y(point_N))
+    polygon_N = np.full(len(geometry_N), None, object)
+    for epsg in np.unique(zone_N[usable_N]):
+        here = usable_N & (zone_N == epsg)
+        polygon_N[here] = project(geometry_N[here], int(epsg))
+    return zone_N, polygon_N
+
+
+def _assign(
+    footprints: Footprints, post: list[Scene], pre: list[Scene], spec: BundleSpec, run: RunFile
+) -> Assignment:
+    """Views per footprint. Footprints that only coarser scenes show are set apart."""
+    sharp_post, sharp_pre = (
+        [s for s in scenes if (s.gsd_m or 0) <= MAX_SCALE * spec.gsd_m] for scenes in (post, pre)
+    )
+    groups = [sharp_post]
+    if run.profile_settings.views == "all":
+        groups = [[scene] for scene in sharp_post] or [[]]
+    parts = [assign_views(footprints, g, sharp_pre, spec.needs_pre) for g in groups]
+    assignment = Assignment.of(parts, np.asarray(footprints.invalid))
+    if len(sharp_post) + len(sharp_pre) < len(post) + len(pre):
+        coarse = assign_views(footprints, post, pre, spec.needs_pre)
+        only_coarse = (assignment.views_N == 0) & (np.asarray(coarse.view_of_N) >= 0)
+        reason_N = assignment.reason_N.copy()
+        reason_N[only_coarse & ~np.asarray(footprints.invalid)] = "outside_model_scale"
+        assignment = replace(assignment, reason_N=reason_N)
+    return assignment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lattices:
+    """The lattice of each zone's grid."""
+
+    spec: BundleSpec
+    cell_windows: int
+
+    def of(self, epsg: int) -> Lattice:
+        return Lattice(
+            grid=Grid(epsg=epsg, gsd_m=self.spec.gsd_m),
+            window_px=self.spec.window_px,
+            halo_px=self.spec.halo_px,
+            cell_windows=self.cell_windows,
+        )
+
+
+def _area_cells(
+    aoi: BaseGeometry, lattices: Callable[[int], Lattice]
+) -> tuple[Cell, ...]:
+    parts = split_by_zone(aoi)
+    return tuple(cell for epsg in sorted(parts) for cell in lattices(epsg).cells_over(parts[epsg]))
+
+
+def _timed(bundle: Bundle, run: RunFile) -> tuple[str, float]:
+    """The engine that will run, and its time for one window of the golden batch."""
+    settings = run.profile_settings
+    engine = open_engine(bundle, runtime=settings.runtime, threads=settings.threads)
+    names = set(bundle.spec.epochs)
+    batch = Batch(
+        images={k: v[:1] for k, v in bundle.golden.items() if k in names},
+        statistics={k: v[:1] for k, v in bundle.golden.items() if k.endswith("_NB")},
+    )
+    engine.score(batch)
+    began = time.perf_counter()
+    engine.score(batch)
+    return engine.name, time.perf_counter() - began

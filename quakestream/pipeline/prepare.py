@@ -1,0 +1,211 @@
+"""Prepare: what must be known of scenes and pairs before their cells, kept in the ledger."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from affine import Affine
+
+from quakestream.domain import Grid, Issue, Scene, Shift, View, Window
+from quakestream.errors import QuakestreamError, StorageError
+from quakestream.raster.coregistration import NODE_GSD_M, PairShifts, find_shifts
+from quakestream.raster.masks import CoarseQuality
+from quakestream.raster.prepare import PreparedScene, prepare_scene
+from quakestream.raster.statistics import SceneStatistics
+from quakestream.storage import Store, StorageOptions
+from quakestream.tiling import project
+
+PREPARED = "_ledger/prepared/"
+PREPARE_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SceneJob:
+    """Prepare one scene."""
+
+    scene: Scene
+    options: StorageOptions
+
+    @property
+    def key(self) -> str:
+        return _key("scene", self.scene.href, self.scene.etag)
+
+    def run(self) -> PreparedScene:
+        return prepare_scene(self.scene, self.options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PairJob:
+    """Measure one pair's shifts on one zone's grid."""
+
+    view: View
+    epsg: int
+    area: Window
+    """What both scenes show, pixels of the zone's 1 m grid."""
+    options: StorageOptions
+
+    @property
+    def key(self) -> str:
+        scenes = [s for s in (self.view.post, self.view.pre) if s is not None]
+        return _key("pair", str(self.epsg), *(v for s in scenes for v in (s.href, s.etag)))
+
+    def run(self) -> PairShifts:
+        assert self.view.pre is not None
+        grid = Grid(epsg=self.epsg, gsd_m=NODE_GSD_M)
+        return find_shifts(self.view.post, self.view.pre, grid, self.area, self.options)
+
+
+Job = SceneJob | PairJob
+
+
+@dataclass(slots=True)
+class Prepared:
+    """Results by scene version and by (view, zone); what failed, and why."""
+
+    scenes: dict[tuple[str, str], PreparedScene] = field(default_factory=dict)
+    shifts: dict[tuple[str, int], PairShifts] = field(default_factory=dict)
+    issues: list[Issue] = field(default_factory=list)
+    cached: int = 0
+
+    def view_failure(self, view: View, epsg: int) -> str | None:
+        """Why a view cannot be used in a zone: `read_error`, `misaligned` or None."""
+        scenes = [s for s in (view.post, view.pre) if s is not None]
+        if any((s.href, s.etag) not in self.scenes for s in scenes):
+            return "read_error"
+        if view.pre is not None:
+            shifts = self.shifts.get((view.id, epsg))
+            if shifts is None:
+                return "read_error"
+            if shifts.refused:
+                return "misaligned"
+        return None
+
+
+def jobs_for(
+    views: Iterable[tuple[View, int]], options: StorageOptions, extent_of: Callable[[Scene], Any]
+) -> list[Job]:
+    """One job per scene and per (pair, zone)."""
+    jobs: dict[str, Job] = {}
+    for view, epsg in views:
+        for scene in (view.post, view.pre):
+            if scene is not None:
+                job = SceneJob(scene=scene, options=options)
+                jobs.setdefault(job.key, job)
+        if view.pre is not None:
+            shared = extent_of(view.post).intersection(extent_of(view.pre))
+            bounds = project(np.array([shared], object), epsg)[0].bounds
+            area = Grid(epsg=epsg, gsd_m=NODE_GSD_M).window(*bounds)
+            pair = PairJob(view=view, epsg=epsg, area=area, options=options)
+            jobs.setdefault(pair.key, pair)
+    return list(jobs.values())
+
+
+def run_job(job: Job) -> PreparedScene | PairShifts | Issue:
+    """Runs one job; a failure is a value."""
+    try:
+        return job.run()
+    except (QuakestreamError, OSError, MemoryError) as error:
+        scene = job.scene if isinstance(job, SceneJob) else job.view.post
+        return Issue(subject=scene.id, kind="scene", cause=str(error), retryable=True)
+
+
+def prepare(
+    jobs: list[Job],
+    store: Store,
+    each: Callable[[Callable[[Job], Any], list[Job]], Iterator[tuple[Job, Any]]],
+) -> Prepared:
+    """Runs the jobs an earlier run has not left in the ledger, on the given backend."""
+    prepared = Prepared()
+    known = set(store.list(PREPARED))
+    todo: list[Job] = []
+    for job in jobs:
+        if job.key in known and (found := _load(store, job)) is not None:
+            _keep(prepared, job, found)
+            prepared.cached += 1
+        else:
+            todo.append(job)
+    for job, result in each(run_job, todo):
+        _keep(prepared, job, result)
+        if not isinstance(result, Issue):
+            store.put(job.key, _dump(result))
+    return prepared
+
+
+def _keep(prepared: Prepared, job: Job, result: Any) -> None:
+    if isinstance(result, Issue):
+        prepared.issues.append(result)
+    elif isinstance(job, SceneJob):
+        prepared.scenes[job.scene.href, job.scene.etag] = result
+    else:
+        prepared.shifts[job.view.id, job.epsg] = result
+        if result.refused:
+            metres = result.pair.metres(NODE_GSD_M)
+            cause = (
+                f"pre image lies {metres:.0f} m off the post image "
+                f"(rows {result.pair.rows}, cols {result.pair.cols} m); its buildings are misaligned"
+            )
+            prepared.issues.append(Issue(subject=job.view.id, kind="pair", cause=cause))
+
+
+def _key(*parts: str) -> str:
+    digest = hashlib.sha256(json.dumps([PREPARE_VERSION, *parts]).encode()).hexdigest()
+    return f"{PREPARED}{parts[0]}-{digest[:32]}.npz"
+
+
+def _dump(result: PreparedScene | PairShifts) -> bytes:
+    sink = BytesIO()
+    if isinstance(result, PreparedScene):
+        np.savez_compressed(
+            sink,
+            mean=result.statistics.mean_B,
+            std=result.statistics.std_B,
+            blocks=result.quality.block_YX,
+            transform=tuple(result.quality.transform)[:6],
+        )
+    else:
+        np.savez_compressed(
+            sink,
+            pair=(result.pair.rows, result.pair.cols, result.pair.quality),
+            refused=result.refused,
+            epsg=result.grid.epsg,
+            key=np.array(list(result.nodes), np.int64).reshape(-1, 2),
+            node=np.array(list(result.nodes.values()), np.float64).reshape(-1, 3),
+        )
+    return sink.getvalue()
+
+
+def _load(store: Store, job: Job) -> PreparedScene | PairShifts | None:
+    """What an earlier run left; None where it cannot be read, so that it is made again."""
+    try:
+        with np.load(BytesIO(store.get(job.key)), allow_pickle=False) as arrays:
+            return _scene_of(arrays) if isinstance(job, SceneJob) else _shifts_of(arrays)
+    except (StorageError, ValueError, KeyError, OSError):
+        return None
+
+
+def _scene_of(arrays: Any) -> PreparedScene:
+    return PreparedScene(
+        statistics=SceneStatistics(
+            mean_B=tuple(arrays["mean"].tolist()), std_B=tuple(arrays["std"].tolist())
+        ),
+        quality=CoarseQuality(
+            block_YX=arrays["blocks"], transform=Affine(*arrays["transform"].tolist())
+        ),
+    )
+
+
+def _shifts_of(arrays: Any) -> PairShifts:
+    rows, cols, quality = arrays["pair"].tolist()
+    return PairShifts(
+        pair=Shift(rows=int(rows), cols=int(cols), quality=quality),
+        refused=bool(arrays["refused"]),
+        grid=Grid(epsg=int(arrays["epsg"]), gsd_m=NODE_GSD_M),
+        nodes={
+            (int(r), int(c)): (float(a), float(b), float(q))
+            for (r, c), (a, b, q) in zip(arrays["key"], arrays["node"], strict=True)
+        },
+    )

@@ -1,0 +1,56 @@
+"""`_ledger/progress.json`: how far a running run is, for `quakestream status`."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from quakestream.events import BatchCommitted, Event, PlanReady
+from quakestream.pipeline.plan import Plan
+from quakestream.pipeline.record import run_id
+from quakestream.storage import Store
+
+EVERY_S = 3.0
+KEY = "_ledger/progress.json"
+
+
+@dataclass(slots=True)
+class ProgressFile:
+    """An observer that writes what it hears, every few seconds."""
+
+    store: Store
+    plan: Plan
+    cells_done: int = 0
+    km2_done: float = 0.0
+    buildings_done: int = 0
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    written: float = 0.0
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, PlanReady):
+            self.cells_done = event.cells_done
+            self.km2_done = event.km2 * event.cells_done / max(event.cells, 1)
+        elif isinstance(event, BatchCommitted):
+            self.cells_done += event.cells
+            self.km2_done += event.km2
+            self.buildings_done += event.buildings
+        else:
+            return
+        whole = self.cells_done >= len(self.plan.units)
+        if time.monotonic() - self.written >= EVERY_S or whole or isinstance(event, PlanReady):
+            self.written = time.monotonic()
+            self._write()
+
+    def _write(self) -> None:
+        state = {
+            "run_id": run_id(self.plan),
+            "started": self.started,
+            "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+            "cells_total": len(self.plan.units),
+            "cells_done": self.cells_done,
+            "km2_total": round(self.plan.km2, 4),
+            "km2_done": round(self.km2_done, 4),
+            "buildings_done": self.buildings_done,
+            "failed": 0,
+        }
+        self.store.put(KEY, json.dumps(state).encode())

@@ -1,0 +1,156 @@
+"""run.json: what was asked, what was used, what came out, and how fast."""
+
+import platform
+import resource
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from quakestream.domain import Scene
+from quakestream.errors import QuakestreamError
+from quakestream.hazard import HazardTable
+from quakestream.pipeline.plan import Plan
+from quakestream.pipeline.stages import BatchReport
+from quakestream.storage import fingerprint
+
+PACKAGES = ("quakestream", "numpy", "rasterio", "onnxruntime", "geopandas", "pyarrow", "ray")
+
+
+@dataclass(slots=True)
+class Work:
+    """What this run did itself, and what it found done."""
+
+    scored: int = 0
+    resumed: int = 0
+    """Cells an earlier run had committed."""
+    failed_windows: int = 0
+    windows: int = 0
+    mpx: float = 0.0
+    read_s: float = 0.0
+    score_s: float = 0.0
+    prepare_s: float = 0.0
+    map_s: float = 0.0
+    commits: list[str] = field(default_factory=list)
+
+    def add(self, report: BatchReport) -> None:
+        self.scored += report.cells
+        self.failed_windows += len(report.failures)
+        self.windows += report.windows
+        self.mpx += report.mpx
+        self.read_s += report.read_s
+        self.score_s += report.score_s
+        self.commits.append(report.commit_key)
+
+
+def run_id(plan: Plan) -> str:
+    """The event and what decides the map: the same request gives the same id."""
+    return f"{plan.run.event.id}-{plan.run.digest()[:8]}"
+
+
+def run_record(plan: Plan, work: Work, hazard: HazardTable, backend: str) -> dict[str, Any]:
+    """The content of run.json, but for what publishing adds."""
+    spec = plan.bundle.spec
+    return {
+        "run_id": run_id(plan),
+        "run_digest": plan.run.digest(),
+        "event": plan.run.event.model_dump(mode="json"),
+        "backend": backend,
+        "versions": _versions(),
+        "bundle": {
+            "name": spec.name,
+            "version": spec.version,
+            "digest": plan.bundle.digest,
+            "uri": plan.bundle.uri,
+            "engine": plan.engine,
+            "thresholds": {
+                "high_precision": spec.thresholds.high_precision,
+                "balanced": spec.thresholds.balanced,
+                "high_recall": spec.thresholds.high_recall,
+            },
+            "metrics": spec.metrics,
+        },
+        "inputs": _inputs(plan),
+        "hazard": hazard.versions,
+        "notes": list(plan.notes),
+        "counts": _counts(plan, work),
+        "rates": _rates(plan, work),
+        "memory": {
+            "planned_peak_mb": round(plan.memory.peak_mb),
+            "peak_rss_mb": round(peak_rss_mb()),
+            "of": "the driver process" if backend != "local" else "the process",
+        },
+    }
+
+
+def peak_rss_mb() -> float:
+    """Largest resident memory of this process so far, MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1024
+
+
+def _counts(plan: Plan, work: Work) -> dict[str, Any]:
+    footprints = plan.footprints
+    return {
+        "footprints_read": footprints.rows_read,
+        "footprints": len(footprints.table),
+        "duplicates_collapsed": footprints.duplicates_collapsed,
+        "outside_aoi": footprints.outside_aoi,
+        "without_position": footprints.without_position,
+        "cells": len(plan.units),
+        "cells_scored": work.scored,
+        "cells_resumed": work.resumed,
+        "commits": len(work.commits),
+        "windows_failed": work.failed_windows,
+        "scenes": len(_scenes(plan)),
+        "views": len(plan.views),
+    }
+
+
+def _rates(plan: Plan, work: Work) -> dict[str, float]:
+    spec = plan.bundle.spec
+    km2 = work.windows * (spec.core_px * spec.gsd_m) ** 2 / 1e6
+    return {
+        "km2": round(km2, 4),
+        "mpx_read": round(work.mpx, 2),
+        "prepare_s": round(work.prepare_s, 3),
+        "map_s": round(work.map_s, 3),
+        "read_cpu_s": round(work.read_s, 3),
+        "score_s": round(work.score_s, 3),
+        "km2_per_h": round(km2 / work.map_s * 3600, 2) if work.map_s else 0.0,
+    }
+
+
+def _scenes(plan: Plan) -> dict[str, Scene]:
+    scenes = [s for v in plan.views for s in (v.post, v.pre) if s is not None]
+    return {s.id: s for s in scenes}
+
+
+def _inputs(plan: Plan) -> dict[str, Any]:
+    run = plan.run
+    return {
+        "catalog": run.imagery.catalog,
+        "scenes": [
+            {"id": s.id, "href": s.href, "etag": s.etag, "datetime": s.datetime.isoformat()}
+            for s in _scenes(plan).values()
+        ],
+        "footprints": {"path": run.footprints.path, "etag": _etag(plan, run.footprints.path)},
+        "aoi": run.aoi,
+    }
+
+
+def _etag(plan: Plan, uri: str) -> str:
+    try:
+        return fingerprint(uri, plan.run.storage_options)
+    except (QuakestreamError, OSError):
+        return ""
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,147 @@
+"""The reduce stage: commits to sums per footprint, and sums to the rows of the products."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from quakestream.domain import Issue, Quality
+from quakestream.pipeline.ledger import CellRecord, read_commit
+from quakestream.reduce import Tally
+from quakestream.storage import Store
+
+
+@dataclass(slots=True)
+class Reduced:
+    """Sums per footprint over all cells and views: a stated number of bytes a footprint."""
+
+    tally: Tally
+    """One row per footprint of the run, zeros where nothing was seen."""
+    shift_m_N: NDArray[np.float32]
+    shift_quality_N: NDArray[np.float32]
+    failure_N: NDArray[np.object_]
+    """`read_error`, `model_error` or None."""
+    records: list[CellRecord]
+    issues: list[Issue]
+
+
+def reduce_commits(
+    store: Store, commit_keys: Iterable[str], wanted: set[str], ids: list[str], classes: int
+) -> Reduced:
+    """Adds up the commits of a run, one object in memory at a time.
+
+    Each (cell, view) counts once, a complete record before a partial one, whatever the
+    order of the objects.
+    """
+    sums = _Sums(len(ids), classes)
+    index = pd.Index(ids)
+    for record, rows in _chosen(store, commit_keys, wanted):
+        sums.records.append(record)
+        place_R = index.get_indexer(pd.Index(rows.column("building_id").to_pylist()))
+        sums.add(place_R, rows)
+    return sums.result()
+
+
+def _chosen(
+    store: Store, commit_keys: Iterable[str], wanted: set[str]
+) -> Iterator[tuple[CellRecord, pa.Table]]:
+    """Each wanted cell once; whole commits come first, so partial ones only fill gaps."""
+    taken: set[str] = set()
+    for key in sorted(commit_keys, key=lambda k: ("/partial-" in k, k)):
+        commit = read_commit(store, key)
+        for n, record in enumerate(commit.cells):
+            if record.key in wanted and record.key not in taken and record.complete:
+                taken.add(record.key)
+                yield record, _rows_of(commit.rows, n)
+    for key in sorted(k for k in commit_keys if "/partial-" in k):
+        commit = read_commit(store, key)
+        for n, record in enumerate(commit.cells):
+            if record.key in wanted and record.key not in taken:
+                taken.add(record.key)
+                yield record, _rows_of(commit.rows, n)
+
+
+def _rows_of(rows: pa.Table, cell: int) -> pa.Table:
+    return rows.filter(pc.equal(rows.column("cell"), cell))
+
+
+class _Sums:
+    def __init__(self, footprints: int, classes: int) -> None:
+        self.pixels_NQ = np.zeros((footprints, len(Quality)), np.int64)
+        self.sum_NC = np.zeros((footprints, classes), np.int64)
+        self.change_N = np.zeros(footprints, np.int64)
+        self.shift_m_N = np.zeros(footprints, np.float32)
+        self.shift_quality_N = np.zeros(footprints, np.float32)
+        self.shift_pixels_N = np.zeros(footprints, np.int64)
+        self.failure_N = np.full(footprints, None, object)
+        self.records: list[CellRecord] = []
+
+    def add(self, place_R: NDArray[np.intp], rows: pa.Table) -> None:
+        def column(name: str) -> NDArray[np.int64]:
+            return np.asarray(rows.column(name).to_numpy())
+
+        for q in Quality:
+            self.pixels_NQ[place_R, q] += column(f"pixels_{q.name.lower()}")
+        for c in range(self.sum_NC.shape[1]):
+            self.sum_NC[place_R, c] += column(f"sum_{c}")
+        self.change_N[place_R] += column("change")
+        self._keep_shift(place_R, *(column(f"shift_{n}") for n in ("pixels", "m", "quality")))
+        failure_R = np.array(rows.column("failure").to_pylist(), object)
+        failed_R = np.array([f is not None for f in failure_R], np.bool_)
+        self.failure_N[place_R[failed_R]] = failure_R[failed_R]
+
+    def _keep_shift(
+        self,
+        place_R: NDArray[np.intp],
+        pixels_R: NDArray[np.int64],
+        shift_m_R: NDArray[np.int64],
+        quality_R: NDArray[np.int64],
+    ) -> None:
+        """The shift of the window that holds most of a footprint; ties go to the larger shift."""
+        now_R = self.shift_pixels_N[place_R]
+        better_R = (pixels_R > now_R) | (
+            (pixels_R == now_R) & (shift_m_R > self.shift_m_N[place_R])
+        )
+        at_R = place_R[better_R]
+        self.shift_pixels_N[at_R] = pixels_R[better_R]
+        self.shift_m_N[at_R] = shift_m_R[better_R]
+        self.shift_quality_N[at_R] = quality_R[better_R]
+
+    def result(self) -> Reduced:
+        tally = Tally(
+            building_N=np.arange(len(self.change_N)),
+            pixels_NQ=self.pixels_NQ,
+            sum_NC=self.sum_NC,
+            change_N=self.change_N,
+        )
+        return Reduced(
+            tally=tally,
+            shift_m_N=self.shift_m_N,
+            shift_quality_N=self.shift_quality_N,
+            failure_N=self.failure_N,
+            records=sorted(self.records, key=lambda r: (r.cell_id, r.view_id)),
+            issues=_issues(self.records),
+        )
+
+
+def _issues(records: list[CellRecord]) -> list[Issue]:
+    """Failed windows, one issue per scene and cause."""
+    seen: dict[tuple[str, str], int] = {}
+    for record in records:
+        for failure in record.failures:
+            cause = failure.cause.split(" (scene ")[0]
+            key = (failure.subject, f"{failure.kind}: {cause}")
+            seen[key] = seen.get(key, 0) + 1
+    return [
+        Issue(
+            subject=subject,
+            kind="block" if "read_error" in cause else "cell",
+            cause=f"{cause} ({windows} windows; run again to retry)",
+            retryable=True,
+        )
+        for (subject, cause), windows in sorted(seen.items())
+    ]

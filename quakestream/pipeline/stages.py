@@ -1,0 +1,133 @@
+"""The stages as a worker runs them: a batch of cells read, scored, committed."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from quakestream.bundles import Bundle
+from quakestream.domain import Shift, View, Window
+from quakestream.engines import Engine, open_engine
+from quakestream.pipeline.assemble import Failure
+from quakestream.pipeline.ledger import commit
+from quakestream.pipeline.plan import Plan
+from quakestream.pipeline.prepare import Prepared
+from quakestream.pipeline.score import UnitResult
+from quakestream.pipeline.tasks import (
+    BatchTask,
+    SceneTask,
+    Unit,
+    UnitTask,
+    WorkerSpec,
+    batch_name,
+    unit_key,
+)
+from quakestream.raster.coregistration import PairShifts
+from quakestream.storage import open_store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchReport:
+    """What the driver hears of a committed batch."""
+
+    commit_key: str
+    unit_keys: tuple[str, ...]
+    cells: int
+    windows: int
+    buildings: int
+    mpx: float
+    read_s: float
+    score_s: float
+    failures: tuple[Failure, ...]
+
+
+def worker_spec(plan: Plan, out: str) -> WorkerSpec:
+    settings = plan.run.profile_settings
+    return WorkerSpec(
+        bundle=plan.bundle,
+        lattice_cell_windows=settings.cell_windows,
+        options=plan.run.storage_options,
+        ledger_uri=out,
+        runtime=settings.runtime,
+        threads=settings.threads,
+    )
+
+
+def model_identity(bundle: Bundle, runtime: str) -> str:
+    """What of the model a tally depends on."""
+    return f"{bundle.digest}/{runtime}"
+
+
+def key_of(plan: Plan, unit: Unit) -> str:
+    """Ledger key of a unit."""
+    table = plan.footprints.table
+    ids = table["building_id"].iloc[unit.footprint_F].tolist()
+    model = model_identity(plan.bundle, plan.run.profile_settings.runtime)
+    return unit_key(unit, plan.views[unit.view], ids, plan.polygon_N[unit.footprint_F], model)
+
+
+def unit_task(plan: Plan, prepared: Prepared, unit: Unit, key: str, spec: WorkerSpec) -> UnitTask:
+    """A unit with everything a worker needs to read and score it."""
+    view = plan.views[unit.view]
+    lattice = spec.lattice(unit.cell)
+    windows = [lattice.core(int(r), int(c)) for r, c in unit.window_W2]
+    ids = plan.footprints.table["building_id"].iloc[unit.footprint_F]
+    return UnitTask(
+        key=key,
+        cell=unit.cell,
+        view_id=view.id,
+        post=_scene_task(view, prepared, "post"),
+        pre=_scene_task(view, prepared, "pre") if view.pre is not None else None,
+        window_W2=unit.window_W2,
+        shift_W=_shifts(prepared.shifts.get((view.id, unit.cell.epsg)), unit, windows),
+        building_F=tuple(ids),
+        polygon_F=plan.polygon_N[unit.footprint_F],
+    )
+
+
+def batch_task(
+    plan: Plan, prepared: Prepared, units: list[tuple[Unit, str]], spec: WorkerSpec
+) -> BatchTask:
+    tasks = tuple(unit_task(plan, prepared, unit, key, spec) for unit, key in units)
+    return BatchTask(name=batch_name([t.key for t in tasks]), units=tasks)
+
+
+def _scene_task(view: View, prepared: Prepared, epoch: str) -> SceneTask:
+    scene = view.post if epoch == "post" else view.pre
+    assert scene is not None
+    known = prepared.scenes[scene.href, scene.etag]
+    return SceneTask(scene=scene, statistics=known.statistics, quality=known.quality)
+
+
+def _shifts(
+    shifts: PairShifts | None, unit: Unit, windows: list[Window]
+) -> tuple[Shift, ...]:
+    if shifts is None:
+        return (Shift(),) * len(windows)
+    return tuple(shifts.at(unit.cell.grid, window) for window in windows)
+
+
+class Scorer:
+    """An engine opened on this worker, its classes, and where commits go."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.engine: Engine = open_engine(spec.bundle, runtime=spec.runtime, threads=spec.threads)
+        self.classes = len(spec.bundle.spec.classes)
+        self._store = open_store(spec.ledger_uri, spec.options)
+
+    def commit(self, results: list[UnitResult]) -> BatchReport:
+        """Writes a scored batch and says what it held."""
+        key = commit(self._store, results)
+        return BatchReport(
+            commit_key=key,
+            unit_keys=tuple(r.key for r in results),
+            cells=len(results),
+            windows=sum(r.windows for r in results),
+            buildings=sum(len(r.building_F) for r in results),
+            mpx=sum(r.mpx for r in results),
+            read_s=sum(r.read_s for r in results),
+            score_s=sum(r.score_s for r in results),
+            failures=tuple(f for r in results for f in r.failures),
+        )
+
+
+Batches = Iterator[BatchTask]
+RunBatches = Callable[[WorkerSpec, Batches], Iterator[BatchReport]]

@@ -1,0 +1,60 @@
+"""Which UTM zone owns which ground, and geometries in it."""
+
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry import box
+from shapely.geometry.base import BaseGeometry
+
+from quakestream.domain import utm_epsg
+from quakestream.domain.grid import utm_zone_lon
+
+DENSE_DEG = 0.01
+"""Long edges get a vertex this often before they are projected (about 1 km)."""
+
+
+def zones_of(lon_N: NDArray[np.float64], lat_N: NDArray[np.float64]) -> NDArray[np.int64]:
+    """EPSG code of each point's UTM zone: a pure function of position."""
+    zone_N = np.floor((np.asarray(lon_N) + 180.0) / 6.0).astype(np.int64) % 60 + 1
+    return np.where(np.asarray(lat_N) >= 0, 32600, 32700) + zone_N
+
+
+def project(geometry_N: NDArray[np.object_], epsg: int) -> NDArray[np.object_]:
+    """Geometries from EPSG:4326 to a zone's CRS."""
+    return _transformed(geometry_N, 4326, epsg)
+
+
+def unproject(geometry_N: NDArray[np.object_], epsg: int) -> NDArray[np.object_]:
+    """Geometries from a zone's CRS to EPSG:4326."""
+    return _transformed(geometry_N, epsg, 4326)
+
+
+def split_by_zone(area: BaseGeometry) -> dict[int, BaseGeometry]:
+    """An area (EPSG:4326) cut along zone borders and the equator, each part in its zone's CRS.
+
+    The parts cover the area once: ground on a border belongs to one zone.
+    """
+    west, south, east, north = area.bounds
+    parts: dict[int, BaseGeometry] = {}
+    for low, high in ((-80.0, 0.0), (0.0, 84.0)):
+        if high <= south or low >= north:
+            continue
+        for zone in range(int((west + 180) // 6), int((east + 180) // 6) + 1):
+            epsg = utm_epsg(min(zone * 6.0 - 177.0, 179.0), (low + high) / 2)
+            left, right = utm_zone_lon(epsg)
+            part = shapely.intersection(area, box(left, low, right, high))
+            if part.area > 0:
+                dense = shapely.segmentize(part, DENSE_DEG)
+                parts[epsg] = project(np.array([dense], object), epsg)[0]
+    return parts
+
+
+def _transformed(geometry_N: NDArray[np.object_], source: int, target: int) -> NDArray[np.object_]:
+    transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
+
+    def moved(xy_P2: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.stack(transformer.transform(xy_P2[:, 0], xy_P2[:, 1]), axis=1)
+
+    out_N: NDArray[np.object_] = np.asarray(shapely.transform(geometry_N, moved), object)
+    return out_N

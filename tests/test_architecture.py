@@ -1,0 +1,102 @@
+"""Who may import whom, read from the sources (architecture.md, "Folders")."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "quakestream"
+
+RANKS = [
+    {"errors", "events"},
+    {"domain"},
+    {"tiling", "reduce", "fusion"},
+    {"config", "storage"},
+    {"raster"},
+    {"catalog", "hazard", "bundles", "outputs"},
+    {"engines"},
+    {"pipeline"},
+    {"synthetic", "testing"},
+    {"cli"},
+]
+RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
+# The run file carries storage options: config may use the seam it configures.
+ALLOWED_SAME_RANK = {("config", "storage"), ("events", "errors")}
+PURE = {"domain", "tiling", "reduce", "fusion"}
+PURE_LIBRARIES = {"numpy", "shapely", "pyproj", "affine"}
+ONLY_IN = {
+    "ray": {"pipeline/backends/ray_data.py", "pipeline/backends/dask_ray.py"},
+    "torch": {"engines/torch.py"},
+    "tensorrt": {"engines/tensorrt.py"},
+    "onnxruntime": {"engines/onnxruntime.py"},
+    "openvino": {"engines/openvino.py"},
+}
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield node.module or ""
+
+
+def folder_of(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_folders_import_only_what_is_lower(path: Path) -> None:
+    folder = folder_of(path)
+    if folder == "__init__":
+        return
+    assert folder in RANK, f"{folder} has no place in the import order"
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "quakestream" or len(parts) == 1:
+            continue
+        other = parts[1]
+        lower = RANK[other] < RANK[folder]
+        assert other == folder or lower or (folder, other) in ALLOWED_SAME_RANK, (
+            f"{path.relative_to(ROOT)} imports {name}"
+        )
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_runtimes_stay_in_their_files(path: Path) -> None:
+    here = str(path.relative_to(PACKAGE))
+    for name in imports(path):
+        top = name.split(".")[0]
+        assert here in ONLY_IN.get(top, {here}), f"{here} imports {name}"
+        assert top not in {"serving", "training", "benchmarks"}, f"{here} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in SOURCES if folder_of(p) in PURE], ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_pure_folders_do_no_input_or_output(path: Path) -> None:
+    import sys
+
+    standard = sys.stdlib_module_names
+    for name in imports(path):
+        top = name.split(".")[0]
+        assert top in PURE_LIBRARIES | standard | {"quakestream"}, f"{path} imports {name}"
+        assert top not in {"os", "pathlib", "io", "socket", "subprocess", "urllib"}, path
+
+
+@pytest.mark.parametrize("top", ["serving", "training", "benchmarks"])
+def test_siblings_do_not_import_each_other(top: str) -> None:
+    others = {"serving", "training", "benchmarks"} - {top}
+    for path in (ROOT / top).rglob("*.py"):
+        for name in imports(path):
+            assert name.split(".")[0] not in others, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_dask_stays_off_the_scoring_path() -> None:
+    for path in [*(PACKAGE / "engines").rglob("*.py"), PACKAGE / "pipeline" / "read.py"]:
+        assert not {n.split(".")[0] for n in imports(path)} & {"dask", "xarray", "zarr"}
