@@ -1,0 +1,393 @@
+"""index.html in a real browser, from disk: it draws, it filters, it asks nothing of a network."""
+
+import asyncio
+import base64
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import shapely
+from PIL import Image
+from rasterio.transform import from_origin
+
+from quakestream.domain import Issue, ScaleClass, Scene, View
+from quakestream.outputs.products import RunProducts
+from quakestream.outputs.publish import publish
+from quakestream.outputs.readback import current_buildings, current_run
+from quakestream.storage import open_store
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+FLAGS = """
+    --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync
+    --disable-background-networking --disable-component-update --disable-dev-shm-usage
+    --remote-debugging-port=0 --window-size=1280,800
+""".split()  # noqa: SIM905
+WEST, NORTH = 317000.0, 4161000.0
+HOSTILE = '<img src="https://evil.example/x" onerror="document.title=\'owned\'">'
+SCALE = tuple(
+    ScaleClass(index=i, label=label, xbd=xbd, ems98=(i,), copernicus=copernicus)
+    for i, (label, xbd, copernicus) in enumerate(
+        (
+            ("intact", "no", "No visible damage"),
+            ("damaged", "major", "Damaged"),
+            ("destroyed", "destroyed", "Destroyed"),
+        )
+    )
+)
+
+
+def _scene(folder: Path, name: str, time: datetime, grey: int) -> Scene:
+    """A COG of 200 × 150 m at 0.5 m, one shade of grey with a little noise."""
+    rng = np.random.default_rng(grey)
+    pixels = (grey + rng.integers(-8, 8, (3, 300, 400))).astype(np.uint8)
+    path = folder / f"{name}.tif"
+    with rasterio.open(
+        path,
+        "w",
+        driver="COG",
+        count=3,
+        height=300,
+        width=400,
+        dtype="uint8",
+        crs="EPSG:32637",
+        transform=from_origin(WEST, NORTH, 0.5, 0.5),
+    ) as out:
+        out.write(pixels)
+    return Scene(id=name, href=str(path), datetime=time, outline=shapely.box(36, 37, 38, 38))
+
+
+def _buildings(n: int = 60) -> gpd.GeoDataFrame:
+    """Squares of 8 m on a lattice over the scene; one has a hostile id."""
+    rng = np.random.default_rng(5)
+    east, north = WEST + 12 + 18.0 * (np.arange(n) % 10), NORTH - 20 - 20.0 * (np.arange(n) // 10)
+    shapes = gpd.GeoSeries(shapely.box(east, north, east + 8, north + 8), crs=32637).to_crs(4326)
+    p_NK = rng.dirichlet([2, 1, 1], n)
+    lost = np.arange(n) % 7 == 6
+    frame = gpd.GeoDataFrame(
+        {
+            "building_id": [HOSTILE, *(f"b{i:02d}" for i in range(1, n))],
+            "status": np.where(lost, "not_assessed", "assessed"),
+            "reason": np.where(lost, np.where(np.arange(n) % 2, "cloud", "nodata"), None),
+            "damage": pd.array(np.where(lost, None, p_NK.argmax(axis=1)), dtype="Int8"),
+            "scene_post": "post-1",
+            "scene_pre": "pre-1",
+            "mmi": 8.25,
+            "hazard_missing": [["psa30_g"]] * n,
+        },
+        geometry=shapes,
+    )
+    for k, one in enumerate(SCALE):
+        frame[f"p_{one.label}"] = np.where(lost, np.nan, p_NK[:, k])
+    return frame
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published map over a dark picture before and a bright one after."""
+    folder = tmp_path_factory.mktemp("viewer")
+    post = _scene(folder, "post-1", datetime(2023, 2, 7, 8, 11, tzinfo=UTC), 200)
+    pre = _scene(folder, "pre-1", datetime(2021, 4, 3, 8, 20, tzinfo=UTC), 60)
+    rows = _buildings()
+    products = RunProducts(
+        buildings=rows,
+        coverage=gpd.GeoDataFrame(
+            {
+                "cell_id": ["c"],
+                "status": ["done"],
+                "reason": [None],
+                "scenes": [["post-1"]],
+                "valid_fraction": [1.0],
+                "cloud_fraction": [0.0],
+                "shift_m": [0.0],
+            },
+            geometry=[shapely.box(*rows.total_bounds)],
+            crs=4326,
+        ),
+        issues=[Issue(subject=HOSTILE, kind="scene", cause="403 Forbidden")],
+        run={"event": {"id": "test-2023"}, "counts": {"footprints": len(rows)}},
+        classes=SCALE,
+        views=[View(id="post-1__pre-1", post=post, pre=pre)],
+    )
+    publish(open_store(str(folder / "out")), products)
+    return folder / "out"
+
+
+class Browser:
+    """One page over the DevTools protocol; keeps every request and every complaint."""
+
+    def __init__(self, port: int) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.count = 0
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        self.loop.run_until_complete(self._connect(port))
+
+    async def _connect(self, port: int) -> None:
+        self.session = aiohttp.ClientSession()
+        async with self.session.get(f"http://127.0.0.1:{port}/json") as reply:
+            target = next(t for t in await reply.json() if t["type"] == "page")
+        url = target["webSocketDebuggerUrl"]
+        self.socket = await self.session.ws_connect(url, max_msg_size=0)
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            await self._call(f"{domain}.enable", {})
+
+    async def _call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        self.count += 1
+        me = self.count
+        await self.socket.send_json({"id": me, "method": method, "params": params})
+        while True:
+            message = json.loads((await self.socket.receive(timeout=60)).data)
+            if message.get("id") == me:
+                assert "error" not in message, message
+                return message["result"]
+            self._note(message)
+
+    def _note(self, message: dict[str, Any]) -> None:
+        method, params = message.get("method"), message.get("params", {})
+        if method == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
+        if method == "Log.entryAdded" and params["entry"]["level"] == "error":
+            self.complaints.append(params["entry"]["text"])
+        if method == "Runtime.exceptionThrown":
+            self.complaints.append(json.dumps(params["exceptionDetails"]))
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        return self.loop.run_until_complete(self._call(method, params))
+
+    def evaluate(self, script: str) -> Any:
+        got = self.call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in got, got
+        return got["result"].get("value")
+
+    def open(self, address: str) -> None:
+        self.call("Page.navigate", url="about:blank")
+        self.requests.clear()
+        self.complaints.clear()
+        self.call("Page.navigate", url=address)
+        for _ in range(200):
+            with suppress(AssertionError):  # the old page may go away under the question
+                if self.evaluate("document.documentElement?.dataset.ready") == "yes":
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"the page did not come up: {self.complaints}")
+
+    def screenshot(self) -> np.ndarray:
+        self.evaluate(
+            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
+        data = self.call("Page.captureScreenshot", format="png")["data"]
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+
+    def close(self) -> None:
+        async def end() -> None:
+            await self.socket.close()
+            await self.session.close()
+
+        self.loop.run_until_complete(end())
+        self.loop.close()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine (looked for chromium, google-chrome)")
+    profile = tmp_path_factory.mktemp("chromium")
+    process = subprocess.Popen(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    port_file = profile / "DevToolsActivePort"
+    for _ in range(400):
+        if port_file.exists() and len(port_file.read_text().split()) == 2:
+            break
+        time.sleep(0.05)
+    page = Browser(int(port_file.read_text().split()[0]))
+    yield page
+    page.close()
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(timeout=20)
+
+
+@pytest.fixture
+def page(browser: Browser, out: Path) -> Browser:
+    browser.open((out / "index.html").as_uri())
+    return browser
+
+
+def _counts(page: Browser, selector: str, key: str) -> dict[str, int]:
+    return page.evaluate(
+        f"Object.fromEntries([...document.querySelectorAll('{selector}')]"
+        f".map((e) => [e.dataset.{key}, Number(e.textContent.replaceAll(',', ''))]))"
+    )
+
+
+def _visible(page: Browser) -> int:
+    return page.evaluate("page.visible.reduce((a, b) => a + b, 0)")
+
+
+def test_the_legend_counts_what_the_table_counts(page: Browser, out: Path):
+    store = open_store(str(out))
+    rows = current_buildings(store, current_run(store))
+    expected = rows["damage_label"].value_counts().to_dict()
+    expected["not_assessed"] = int((rows["status"] == "not_assessed").sum())
+    assert _counts(page, "#legend .count", "class") == expected
+    reasons = rows["reason"].value_counts().to_dict()
+    assert _counts(page, ".reason-count", "reason") == reasons
+    assert sum(expected.values()) == len(rows) == _visible(page)
+
+
+def test_nothing_leaves_the_page_and_nothing_complains(page: Browser):
+    page.evaluate("page.select(0, true)")
+    page.screenshot()
+    outside = [url for url in page.requests if not url.startswith(("file:", "data:"))]
+    assert page.requests
+    assert outside == []
+    assert page.complaints == []
+    blocked = page.evaluate("fetch('https://evil.example/').then(() => 'sent', () => 'refused')")
+    assert blocked == "refused"
+
+
+def test_hostile_text_is_shown_not_run(page: Browser):
+    index = page.evaluate("page.data.id.findIndex((id) => id.includes('onerror'))")
+    page.evaluate(f"page.select({index}, true)")
+    assert page.evaluate("document.querySelector('#card .id').textContent") == HOSTILE
+    assert page.evaluate("document.querySelector('#issues').textContent").count("onerror") == 1
+    assert page.evaluate("document.title") == "test-2023: building damage"
+    assert page.evaluate("document.querySelectorAll('img[onerror]').length") == 0
+
+
+def test_the_swipe_shows_before_left_and_after_right(page: Browser):
+    page.evaluate("page.showOnly(-1); page.map.fitBounds(page.home, {padding: [-40, -40]}); 0")
+    assert page.evaluate("document.getElementById('before').textContent") == "before · 2021-04-03"
+    page.evaluate("page.swipe.moveTo(0.5)")
+    half = page.screenshot()
+    x = page.evaluate("document.getElementById('divider').getBoundingClientRect().x + 16")
+    middle = half[250:500, :, 0]
+    assert np.median(middle[:, int(x) - 200 : int(x) - 40]) == pytest.approx(60, abs=15)
+    assert np.median(middle[:, int(x) + 40 : int(x) + 200]) == pytest.approx(200, abs=15)
+    page.evaluate("document.getElementById('divider').focus()")
+    for _ in range(3):
+        page.call("Input.dispatchKeyEvent", type="keyDown", key="PageUp", code="PageUp")
+    assert page.evaluate("page.swipe.share") == pytest.approx(0.8)
+    moved = page.screenshot()[250:500, :, 0]
+    assert np.median(moved[:, int(x) + 40 : int(x) + 200]) == pytest.approx(60, abs=15)
+    page.evaluate("page.swipe.setMode('post')")
+    assert np.median(page.screenshot()[250:500, 100:300, 0]) == pytest.approx(200, abs=15)
+
+
+def test_dragging_the_divider_moves_it(page: Browser):
+    box = page.evaluate("document.getElementById('divider').getBoundingClientRect().toJSON()")
+    y = box["y"] + box["height"] / 3
+    for kind, x in (("mousePressed", box["x"] + 16), ("mouseMoved", 200), ("mouseReleased", 200)):
+        page.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+    wide = page.evaluate("document.getElementById('stage').clientWidth")
+    assert page.evaluate("page.swipe.share") == pytest.approx(200 / wide, abs=0.01)
+
+
+def test_filters_change_the_drawing_and_come_back(page: Browser):
+    counts = _counts(page, "#legend .count", "class")
+    page.evaluate("document.querySelector('#legend input[data-key=\"0\"]').click()")
+    assert _visible(page) == 60 - counts["intact"]
+    page.evaluate("document.querySelector('#legend input[data-key=\"0\"]').click()")
+    page.evaluate("document.querySelector('.reason').click()")
+    assert _visible(page) == max(_counts(page, ".reason-count", "reason").values())
+    page.evaluate("document.querySelector('.reason').click()")
+    page.evaluate("page.showOnly(2)")
+    assert _visible(page) == counts["destroyed"]
+    page.evaluate("page.showOnly(2)")
+    page.evaluate(
+        "e = document.getElementById('least-input'); e.value = 60;"
+        "e.dispatchEvent(new Event('input'))"
+    )
+    expected = page.evaluate("page.data.severe.filter((p) => p >= 0.6).length")
+    assert expected > 0
+    assert _visible(page) == expected + counts["not_assessed"]
+
+
+def test_verdicts_are_drawn_in_their_colours(page: Browser):
+    page.evaluate("page.swipe.setMode('none'); page.showOnly(2)")
+    red = np.array([181, 18, 43])  # --c-destroyed, light theme
+    near = (np.abs(page.screenshot()[:, :800].astype(int) - red).max(axis=2) < 30).sum()
+    page.evaluate("page.showOnly(2); page.showOnly(0)")
+    gone = (np.abs(page.screenshot()[:, :800].astype(int) - red).max(axis=2) < 30).sum()
+    assert near > 500
+    assert gone == 0
+
+
+def test_clicking_a_building_tells_all_of_it(page: Browser, out: Path):
+    index = page.evaluate("page.worst[0]")
+    at = page.evaluate(
+        f"(() => {{ const c = page.centre({index}); const p = page.map.latLngToContainerPoint(c);"
+        "const r = document.getElementById('map').getBoundingClientRect();"
+        "return [p.x + r.x, p.y + r.y]; })()"
+    )
+    page.evaluate("page.swipe.moveTo(0)")
+    for kind in ("mousePressed", "mouseReleased"):
+        page.call(
+            "Input.dispatchMouseEvent", type=kind, x=at[0], y=at[1], button="left", clickCount=1
+        )
+    card = page.evaluate("document.getElementById('card').innerText")
+    store = open_store(str(out))
+    rows = current_buildings(store, current_run(store)).set_index("building_id")
+    row = rows.loc[page.evaluate(f"page.data.id[{index}]")]
+    for label in ("intact", "damaged", "destroyed"):
+        assert f"{100 * row[f'p_{label}']:.1f}" in card
+    for text in ("post-1, 2023-02-07 08:11 UTC", "pre-1, 2021-04-03 08:20 UTC", "8.25", "psa30_g"):
+        assert text in card
+    assert page.evaluate("document.querySelectorAll('#card canvas').length") == 2
+    assert page.evaluate("location.hash").startswith("#b=")
+
+
+def test_search_and_links_find_a_building(page: Browser, out: Path):
+    page.evaluate("document.getElementById('query').focus()")
+    page.call("Input.insertText", text="b17")
+    assert page.evaluate("document.querySelectorAll('#found li').length") == 1
+    page.call("Input.dispatchKeyEvent", type="keyDown", key="Enter", code="Enter", text="\r")
+    assert page.evaluate("document.querySelector('#card .id').textContent") == "b17"
+    page.open((out / "index.html").as_uri() + "#b=b23")
+    assert page.evaluate("document.querySelector('#card .id').textContent") == "b23"
+
+
+def test_a_phone_sees_the_map_and_the_panel_without_sideways_scrolling(page: Browser):
+    page.call(
+        "Emulation.setDeviceMetricsOverride",
+        width=390,
+        height=844,
+        deviceScaleFactor=2,
+        mobile=True,
+    )
+    try:
+        page.evaluate("page.select(page.worst[0], true)")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        boxes = page.evaluate(
+            "['map', 'panel', 'modes'].map((id) => document.getElementById(id)"
+            ".getBoundingClientRect().toJSON())"
+        )
+        assert all(b["left"] >= 0 and b["right"] <= 390 for b in boxes)
+        assert boxes[0]["height"] > 240
+        assert boxes[1]["height"] > 240
+    finally:
+        page.call("Emulation.clearDeviceMetricsOverride")
