@@ -157,7 +157,8 @@ def _distinct(
     seen: dict[str, set[bytes]] = {}
     for row in np.flatnonzero(count[inverse_N] > 1).tolist():
         shapes = seen.setdefault(id_N[row], set())
-        shape = shapely.to_wkb(shapely.normalize(geometry_N[row])) or b""
+        with np.errstate(invalid="ignore"):  # coordinates that are not numbers
+            shape = shapely.to_wkb(shapely.normalize(geometry_N[row])) or b""
         if shape in shapes:
             first_N[row] = False
         elif shapes:
@@ -227,5 +228,7 @@ def _issues(
 
 
 def _bounds(geometry: Any) -> str:
+    if np.all(shapely.is_missing(geometry)):
+        return "no place at all"
     bounds = shapely.total_bounds(geometry)
     return ", ".join(f"{v:.4f}" for v in bounds)
