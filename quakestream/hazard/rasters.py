@@ -9,12 +9,10 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
-from pyproj.exceptions import CRSError, ProjError
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from quakestream.errors import HazardError
+from quakestream.errors import HazardError, QuakestreamError
 from quakestream.hazard.interpolation import Floats, bilinear, positions_on_axis
 from quakestream.storage import StorageOptions, gdal_env, gdal_path, local_copy, protocol_of
 
@@ -51,8 +49,11 @@ def sample_raster(
             crs, note = _crs(raster, uri)
             row_N, col_N = _pixel_positions(raster, crs, lon_N, lat_N)
             return RasterSample(values_N=_values(raster, row_N, col_N), note=note)
-    except (RasterioError, CRSError, ProjError) as error:
-        raise HazardError(f"{uri}: cannot be read as a raster: {error}; check the file") from error
+    except QuakestreamError:
+        raise
+    except Exception as error:  # rasterio lets bare GDAL, PROJ and numpy errors through
+        cause = f"{type(error).__name__}: {error}"
+        raise HazardError(f"{uri}: cannot be read as a raster: {cause}; check the file") from error
 
 
 @contextmanager
@@ -72,7 +73,7 @@ def _check_band(raster: Any, uri: str) -> None:
             f"{uri}: expected one band of values, got {raster.count}; write the wanted one to a "
             f"file of its own (gdal_translate -b 1)"
         )
-    if np.dtype(raster.dtypes[0]).kind == "c":
+    if str(raster.dtypes[0]).startswith("complex"):
         raise HazardError(f"{uri}: expected real values, got {raster.dtypes[0]}; take amplitudes")
     if raster.transform.is_identity or raster.transform.determinant == 0:
         raise HazardError(
@@ -83,8 +84,7 @@ def _check_band(raster: Any, uri: str) -> None:
 def _crs(raster: Any, uri: str) -> tuple[CRS, str]:
     if raster.crs:
         return CRS.from_wkt(raster.crs.to_wkt()), ""
-    west, south, east, north = raster.bounds
-    south, north = min(south, north), max(south, north)
+    west, south, east, north = _extent(raster)
     if not (-181 <= west < east <= 361 and -91 <= south < north <= 91):
         raise HazardError(
             f"{uri}: has no CRS and bounds {west:g}, {south:g}, {east:g}, {north:g} are not "
@@ -95,6 +95,13 @@ def _crs(raster: Any, uri: str) -> tuple[CRS, str]:
         f"{north:g} can be degrees"
     )
     return CRS.from_epsg(4326), note
+
+
+def _extent(raster: Any) -> tuple[float, float, float, float]:
+    """West, south, east, north of a raster that may be south-up or rotated."""
+    corners = [raster.transform @ (c, r) for c in (0, raster.width) for r in (0, raster.height)]
+    x, y = zip(*corners, strict=True)
+    return min(x), min(y), max(x), max(y)
 
 
 def _pixel_positions(raster: Any, crs: CRS, lon_N: Floats, lat_N: Floats) -> tuple[Floats, Floats]:

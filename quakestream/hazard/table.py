@@ -16,7 +16,7 @@ from quakestream.hazard.rasters import RasterSample, sample_raster
 from quakestream.hazard.shakemap import ShakeMap, read_shakemap
 from quakestream.hazard.units import MEASURES, SITE_FIELD
 from quakestream.hazard.vs30 import sample_vs30
-from quakestream.storage import StorageOptions, fingerprint, is_remote
+from quakestream.storage import MissingObjectError, StorageOptions, fingerprint, is_remote
 
 VS30_COLUMN = "vs30_m_s"
 
@@ -134,12 +134,13 @@ class _Reader:
         return found.values_N, version
 
     def _note(self, uri: str, error: Exception) -> None:
+        unreachable = isinstance(error, StorageError) and not isinstance(error, MissingObjectError)
         self.issues.append(
             Issue(
                 subject=uri,
                 kind="hazard",
                 cause=str(error),
-                retryable=isinstance(error, StorageError) and is_remote(uri),
+                retryable=unreachable and is_remote(uri),
             )
         )
 
