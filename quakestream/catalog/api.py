@@ -17,12 +17,12 @@ def api_root(document: Document, uri: str) -> tuple[str, list[str]] | None:
     """Landing page and collections to search, where a document belongs to a STAC API."""
     if protocol_of(uri) not in ("http", "https"):
         return None
-    if document.get("conformsTo") or _link(document, "search"):
-        return uri, []
-    root = _link(document, "root")
-    if document.get("type") == "Collection" and root and _link(document, "items"):
-        return resolve_href(uri, root), [str(document.get("id"))]
-    return None
+    if document.get("type") == "Collection":
+        root = _link(document, "root")
+        if root and _link(document, "items"):
+            return resolve_href(uri, root), [str(document.get("id"))]
+        return None
+    return (uri, []) if document.get("conformsTo") or _link(document, "search") else None
 
 
 def search_api(

@@ -70,7 +70,7 @@ class _Georeference:
 def item_outline(raw: RawItem, asset: str) -> tuple[BaseGeometry | None, str]:
     """Ground an item shows, EPSG:4326, and what is odd about how it says so.
 
-    Its `geometry`; else the rectangle of its raster; else its `bbox`; else None.
+    Its `geometry`; else its `bbox`; else the rectangle of its raster; else None.
     """
     given = raw.document.get("geometry")
     note = "has no geometry"
@@ -79,16 +79,14 @@ def item_outline(raw: RawItem, asset: str) -> tuple[BaseGeometry | None, str]:
         if outline is not None:
             return outline, ""
         note = "has a geometry that cannot be used"
-    georeference = _georeference(raw, asset)
-    rectangle = _rectangle(georeference)
-    if rectangle is not None:
-        return rectangle, f"{note}; the rectangle of its raster is taken"
-    bbox = raw.document.get("bbox")
-    numbers = _numbers(bbox, (4, 6))
+    numbers = _numbers(raw.document.get("bbox"), (4, 6))
     if numbers is not None:
         half = len(numbers) // 2
         found = box(numbers[0], numbers[1], numbers[half], numbers[half + 1])
         return found, f"{note}; its bbox is taken"
+    rectangle = _rectangle(_georeference(raw, asset))
+    if rectangle is not None:
+        return rectangle, f"{note}; the rectangle of its raster is taken"
     return None, note
 
 
