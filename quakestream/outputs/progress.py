@@ -53,7 +53,8 @@ def read_status(store: Store, now: datetime | None = None) -> Status:
     done, total = int(progress.get("cells_done", 0)), int(progress.get("cells_total", 0))
     elapsed = _seconds(progress.get("started"), progress.get("updated"))
     km2_done, km2_total = float(progress.get("km2_done", 0)), float(progress.get("km2_total", 0))
-    rate = km2_done / elapsed if elapsed > 0 and km2_done > 0 else None
+    km2_made = km2_done - float(progress.get("km2_resumed", 0))
+    rate = km2_made / elapsed if elapsed > 0 and km2_made > 0 else None
     state = _state(progress, run, now or datetime.now(UTC))
     return Status(
         state=state,

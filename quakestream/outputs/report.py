@@ -17,7 +17,7 @@ from quakestream.outputs.viewer import (
 from quakestream.storage import Store
 
 UNITS_AT_MOST = 25
-ISSUES_AT_MOST = 60
+ROWS_AT_MOST = 60
 SHORT_TEXT = 24
 """Cells up to this long stay on one line."""
 
@@ -41,9 +41,11 @@ def report_html(store: Store, scores: Mapping[str, Any] | None = None) -> bytes:
         "reasons": _reasons(run["counts"]),
         "units": _units(summary, run),
         "scores": _scores(scores),
-        "models": _models(run.get("models", [])),
-        "rates": _pairs(flat_metrics(run.get("rates", {}))),
-        "inputs": _inputs(run.get("inputs", [])),
+        "models": _model(run.get("bundle")),
+        "rates": _pairs(flat_metrics({**run.get("rates", {}), **run.get("memory", {})})),
+        "notes": "".join(f"<li>{_safe(n)}</li>" for n in run.get("notes", [])),
+        "hazard": _inputs(_hazard_inputs(run.get("hazard"))),
+        "inputs": _inputs(run.get("inputs", {})),
         "quarantine": _quarantine(quarantine),
         "provenance": _pairs(
             [
@@ -131,26 +133,41 @@ def _scores(scores: Mapping[str, Any] | None) -> str:
     return f"<p>{_safe(question)}</p>{_pairs(rows)}"
 
 
-def _models(models: Sequence[Mapping[str, Any]]) -> str:
-    out = []
-    for model in models:
-        name = f"{model.get('task', '')} {model.get('name', '')} {model.get('version', '')}".strip()
-        out.append(f"<h3>{_safe(name)}</h3>")
-        rows = [("digest", str(model["digest"]))] if "digest" in model else []
-        out.append(_pairs([*rows, *flat_metrics(model.get("metrics", {}))]))
-    return "".join(out) or "<p>None named.</p>"
+def _model(bundle: Mapping[str, Any] | None) -> str:
+    if not bundle:
+        return "<p>None named.</p>"
+    facts = [(k, str(bundle[k])) for k in ("digest", "engine", "uri") if k in bundle]
+    facts += flat_metrics({"thresholds": bundle.get("thresholds", {})})
+    title = f"{bundle.get('name', '')} {bundle.get('version', '')}"
+    return f"<h3>{_safe(title)}</h3>{_pairs([*facts, *flat_metrics(bundle.get('metrics', {}))])}"
 
 
-def _inputs(inputs: Sequence[Mapping[str, Any]]) -> str:
-    names = sorted({key for one in inputs for key in one})
-    return _table(names, [[one.get(n, "") for n in names] for one in inputs])
+def _inputs(inputs: Mapping[str, Any]) -> str:
+    """Lists of records (scenes) as tables, everything else as pairs."""
+    lists = {k: v for k, v in inputs.items() if _is_records(v)}
+    out = [_pairs(flat_metrics({k: v for k, v in inputs.items() if k not in lists}))]
+    for title, rows in lists.items():
+        names = list(dict.fromkeys(key for one in rows for key in one))
+        cells = [[one.get(n, "") for n in names] for one in rows[:ROWS_AT_MOST]]
+        more = len(rows) - len(cells)
+        note = f"<p class='quiet'>{more:,} more in run.json.</p>" if more else ""
+        out.append(f"<h3>{_safe(title)}</h3>{_table(names, cells)}{note}")
+    return "".join(out)
+
+
+def _hazard_inputs(hazard: Any) -> dict[str, Any]:
+    return hazard if isinstance(hazard, dict) else {"hazard": hazard} if hazard else {}
+
+
+def _is_records(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
 
 
 def _quarantine(rows: pd.DataFrame) -> str:
     if rows.empty:
         return "<p>No input was refused.</p>"
     names = ("kind", "subject", "cause", "attempts", "retryable")
-    cells = [[row[n] for n in names] for row in rows.head(ISSUES_AT_MOST).to_dict("records")]
+    cells = [[row[n] for n in names] for row in rows.head(ROWS_AT_MOST).to_dict("records")]
     more = len(rows) - len(cells)
     note = f"<p class='quiet'>{more:,} more in quarantine.parquet.</p>" if more else ""
     return _table(names, cells, numbers=(3,)) + note

@@ -111,7 +111,8 @@ def _about(
     counts = rows["damage"].value_counts()
     reasons = rows["reason"].value_counts()
     issues = merged_issues(products.issues)
-    notes = [*notes, *(f"No picture of scene {s}: {why}." for s, why in previews.left_out)]
+    notes = [*run.get("notes", []), *notes]
+    notes += [f"No picture of scene {s}: {why}." for s, why in previews.left_out]
     if (coarsest := max((p.reduction for p in previews.shown), default=1.0)) > 1.5:
         notes.append(
             f"Pictures are reduced, up to {coarsest:.1f} pixels to one; the model read them whole."
@@ -121,7 +122,7 @@ def _about(
     return {
         "event": run.get("event", {}),
         "run": {k: run[k] for k in ("run_id", "snapshot", "published") if k in run},
-        "models": [_model_card(m) for m in run.get("models", [])],
+        "models": [_model_card(run["bundle"])] if "bundle" in run else [],
         "total": len(rows),
         "classes": [
             {"label": c.label, "xbd": c.xbd, "count": int(counts.get(c.index, 0))}
@@ -159,8 +160,8 @@ def _scene_dates(products: RunProducts) -> dict[str, str]:
 
 
 def _model_card(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Name, version and flat metrics of one entry of run.json's `models`."""
-    card = {k: str(model[k]) for k in ("task", "name", "version", "digest") if k in model}
+    """Name, version and flat metrics of run.json's `bundle`."""
+    card = {k: str(model[k]) for k in ("name", "version", "digest") if k in model}
     return card | {"metrics": flat_metrics(model.get("metrics", {}))}
 
 

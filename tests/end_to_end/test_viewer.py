@@ -112,7 +112,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         coverage=gpd.GeoDataFrame(
             {
                 "cell_id": ["c"],
-                "status": ["done"],
+                "status": ["scored"],
                 "reason": [None],
                 "scenes": [["post-1"]],
                 "valid_fraction": [1.0],

@@ -50,7 +50,7 @@ def coverage() -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(
         {
             "cell_id": ["c2", "c1"],
-            "status": ["failed", "done"],
+            "status": ["not_scored", "scored"],
             "reason": ["read_error", None],
             "scenes": [[], ["post-1"]],
             "valid_fraction": [0.0, 0.9],

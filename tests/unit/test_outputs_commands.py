@@ -73,6 +73,12 @@ def test_a_running_run_has_a_rate_and_an_end(tmp_path: Path):
     assert got.commits == 1
 
 
+def test_a_resumed_run_does_not_count_what_it_found_done(tmp_path: Path):
+    store = open_store(str(tmp_path))
+    _progress(store, km2_resumed=30.0)
+    assert read_status(store, NOW).km2_per_h == pytest.approx(40)
+
+
 def test_silence_with_work_left_is_a_stopped_run(tmp_path: Path):
     store = open_store(str(tmp_path))
     _progress(store)
@@ -159,7 +165,7 @@ def test_one_side_of_the_question_is_not_a_question(finished: Store, tmp_path: P
 def test_a_report_escapes_what_strangers_wrote(tmp_path: Path):
     store = open_store(str(tmp_path))
     run = {"event": {"id": "<b>x</b>"}, "counts": {"footprints": 12}}
-    run["inputs"] = [{"uri": "<img src=x onerror=alert(1)>"}]
+    run["inputs"] = {"scenes": [{"href": "<img src=x onerror=alert(1)>"}], "aoi": "<img>"}
     publish(store, products(run=run))
     page = Path(_call("report", store.uri).strip()).read_text()
     assert "<img" not in page

@@ -173,11 +173,12 @@ def test_accounting_holds_or_fails_loudly():
     assert (counts["footprints"], counts["assessed"], counts["reasons"]) == (12, 9, {"cloud": 3})
     assert sum(counts["damage"].values()) == 9
     check_accounting(frame, counts)
-    read = {"footprints_read": 15, "duplicates_collapsed": 1, "outside_aoi": 2}
+    read = {"footprints_read": 16, "duplicates_collapsed": 1, "outside_aoi": 2}
+    read["without_position"] = 1
     check_accounting(frame, counts | read)
     with pytest.raises(AccountingError, match="the run counted 13, the table has 12"):
         check_accounting(frame, {"footprints": 13})
-    with pytest.raises(AccountingError, match="footprints_read is 15"):
+    with pytest.raises(AccountingError, match="footprints_read is 16"):
         check_accounting(frame, counts | read | {"outside_aoi": 1})
     with pytest.raises(AccountingError, match="reasons"):
         check_accounting(frame, counts | {"reasons": {"cloud": 2, "snow": 1}})

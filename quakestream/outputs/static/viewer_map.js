@@ -148,7 +148,7 @@ const VerdictLayer = L.Renderer.extend({
         pen.globalAlpha = 1;
       }
       pen.lineWidth = 1;
-      pen.setLineDash(status[i] === "done" ? [] : [5, 4]);
+      pen.setLineDash(status[i] === "scored" ? [] : [5, 4]);
       pen.strokeStyle = cssColour("--accent");
       pen.stroke();
       pen.setLineDash([]);
