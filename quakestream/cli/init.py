@@ -17,6 +17,9 @@ from quakestream.storage import read_bytes, resolve_href
 _MAX_DOCUMENTS = 200
 """STAC documents looked at; a draft needs no more."""
 
+_MIN_ID_LETTERS = 4
+"""Shorter ids are found in any name."""
+
 
 def init(
     file: Annotated[Path, typer.Argument(help="Run file to write.")] = Path("run.yaml"),
@@ -170,7 +173,7 @@ def _documents(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
     while queue and len(seen) <= _MAX_DOCUMENTS:
         here = queue.pop(0)
         try:
-            document = json.loads(read_bytes(here))
+            document = _parsed(read_bytes(here))
         except (StorageError, ValueError) as error:
             if here == uri:
                 raise RequestError(f"--from-stac: cannot read {uri}: {error}") from None
@@ -188,13 +191,28 @@ def _documents(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
                     queue.append(target)
 
 
+def _parsed(data: bytes) -> Any:
+    """A JSON document; NDJSON comes as a feature collection of its lines.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    try:
+        return json.loads(data)
+    except ValueError:
+        lines = [line for line in data.splitlines() if line.strip()]
+        if len(lines) < 2:
+            raise
+        return {"type": "FeatureCollection", "features": [json.loads(line) for line in lines]}
+
+
 def _collection_of(event: str | None, found: _Found) -> str | None:
-    """URI of the one collection whose id has the event's id in it."""
-    if event is None:
+    """URI of the one collection of the event: its id is the event's, or has it in it."""
+    plain = _letters(event or "")
+    if len(plain) < _MIN_ID_LETTERS:
         return None
-    plain = _letters(event)
     matches = [uri for name, uri in found.collections.items() if plain in _letters(name)]
-    return matches[0] if len(matches) == 1 and plain else None
+    return matches[0] if len(matches) == 1 else None
 
 
 def _letters(name: str) -> str:

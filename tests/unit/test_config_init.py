@@ -136,3 +136,19 @@ def test_a_catalogue_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert isinstance(result.exception, RequestError)
     assert "none.json" in str(result.exception)
     assert not (tmp_path / "run.yaml").exists()
+
+
+@pytest.mark.parametrize("end", [".json", ".ndjson"])
+def test_item_collections_say_the_same(tmp_path: Path, end: str) -> None:
+    catalogue(tmp_path)
+    items = [json.loads(p.read_text()) for p in sorted(tmp_path.glob("*/item.json"))]
+    whole = json.dumps({"type": "FeatureCollection", "features": items})
+    lines = "\n".join(json.dumps(item) for item in items)
+    (tmp_path / f"items{end}").write_text(whole if end == ".json" else lines)
+    file = tmp_path / "run.yaml"
+    source = tmp_path / f"items{end}"
+    assert invoke(file, "--from-stac", source, "--time", "2023-02-06T01:17:34Z").exit_code == 0
+    run = open_run(file)
+    assert run.imagery.catalog == str(source)
+    assert run.imagery.asset == "rgb"
+    assert aoi_bbox(run.aoi) == pytest.approx((29.0, 37.5, 37.0, 37.6))
