@@ -1,6 +1,7 @@
 """Vector files of any format and CRS, read whole, with coordinates in EPSG:4326."""
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,29 +64,43 @@ def _read(
         _check_columns(columns, pq.read_schema(path).names, uri, error)
         wanted = [*columns, _geometry_column(path, uri, error)]
         return gpd.read_parquet(path, columns=wanted, to_pandas_kwargs=_EXACT)
-    info = pyogrio.read_info(path, force_feature_count=False)
-    if info["geometry_type"] is None:
-        raise error(f"{uri} holds a table without geometry; expected polygons")
+    layer = _layer(path, uri, error)
+    info = pyogrio.read_info(path, layer=layer)
     from_fid = [c for c in columns if c not in info["fields"] and c == info.get("fid_column")]
     from_json = _feature_ids(path, info, columns)
     present = [*info["fields"], *from_fid, *from_json]
     _check_columns(columns, present, uri, error)
-    frame = pyogrio.read_dataframe(
-        path,
-        columns=[c for c in columns if c in info["fields"]],
-        force_2d=True,
-        fid_as_index=bool(from_fid),
-        use_arrow=True,
-        on_invalid="ignore",
-        arrow_to_pandas_kwargs=_EXACT,
-    )
-    if not isinstance(frame, gpd.GeoDataFrame):
-        raise error(f"{uri} holds a table without geometry; expected polygons")
+    with warnings.catch_warnings():
+        # GDAL makes its own feature ids unique; ours are the column, and are checked later.
+        warnings.filterwarnings("ignore", message="Several features with id")
+        frame = pyogrio.read_dataframe(
+            path,
+            layer=layer,
+            columns=[c for c in columns if c in info["fields"]],
+            force_2d=True,
+            fid_as_index=bool(from_fid),
+            use_arrow=True,
+            on_invalid="ignore",
+            arrow_to_pandas_kwargs=_EXACT,
+        )
     for name in from_fid:
         frame[name] = frame.index.to_numpy()
     for name, ids in from_json.items():
         frame[name] = ids
     return frame.reset_index(drop=True)
+
+
+def _layer(path: Path, uri: str, error: type[RequestError]) -> str:
+    """The one layer with geometry; a GeoPackage often holds tables of styles beside it."""
+    layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    if not layers:
+        raise error(f"{uri} holds a table without geometry; expected polygons")
+    if len(layers) > 1:
+        raise error(
+            f"{uri} holds {len(layers)} layers ({', '.join(layers)}); expected one, so write the "
+            "one that is meant to a file of its own"
+        )
+    return layers[0]
 
 
 def _feature_ids(path: Path, info: dict[str, Any], columns: Sequence[str]) -> dict[str, list[Any]]:
