@@ -106,29 +106,30 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("viewer")
     post = _scene(folder, "post-1", datetime(2023, 2, 7, 8, 11, tzinfo=UTC), 200)
     pre = _scene(folder, "pre-1", datetime(2021, 4, 3, 8, 20, tzinfo=UTC), 60)
+    return _published(folder / "out", View(id="post-1__pre-1", post=post, pre=pre))
+
+
+def _published(folder: Path, *views: View) -> Path:
     rows = _buildings()
+    coverage = {
+        "cell_id": ["c"],
+        "status": ["scored"],
+        "reason": [None],
+        "scenes": [["post-1"]],
+        "valid_fraction": [1.0],
+        "cloud_fraction": [0.0],
+        "shift_m": [0.0],
+    }
     products = RunProducts(
         buildings=rows,
-        coverage=gpd.GeoDataFrame(
-            {
-                "cell_id": ["c"],
-                "status": ["scored"],
-                "reason": [None],
-                "scenes": [["post-1"]],
-                "valid_fraction": [1.0],
-                "cloud_fraction": [0.0],
-                "shift_m": [0.0],
-            },
-            geometry=[shapely.box(*rows.total_bounds)],
-            crs=4326,
-        ),
+        coverage=gpd.GeoDataFrame(coverage, geometry=[shapely.box(*rows.total_bounds)], crs=4326),
         issues=[Issue(subject=HOSTILE, kind="scene", cause="403 Forbidden")],
         run={"event": {"id": "test-2023"}, "counts": {"footprints": len(rows)}},
         classes=SCALE,
-        views=[View(id="post-1__pre-1", post=post, pre=pre)],
+        views=list(views),
     )
-    publish(open_store(str(folder / "out")), products)
-    return folder / "out"
+    publish(open_store(str(folder)), products)
+    return folder
 
 
 class Browser:
@@ -391,3 +392,18 @@ def test_a_phone_sees_the_map_and_the_panel_without_sideways_scrolling(page: Bro
         assert boxes[1]["height"] > 240
     finally:
         page.call("Emulation.clearDeviceMetricsOverride")
+
+
+@pytest.mark.parametrize("pictures", [0, 1])
+def test_maps_without_a_before_or_any_picture_open_too(
+    browser: Browser, tmp_path: Path, pictures: int
+):
+    post = _scene(tmp_path, "post-1", datetime(2023, 2, 7, 8, 11, tzinfo=UTC), 200)
+    folder = _published(tmp_path / "out", *[View(id="post-1", post=post)] * pictures)
+    browser.open((folder / "index.html").as_uri())
+    assert browser.evaluate("page.swipe.mode") == ("post" if pictures else "none")
+    assert browser.evaluate("document.getElementById('divider').hidden")
+    browser.evaluate("page.step(1); document.getElementById('cells').click()")
+    assert browser.evaluate("document.querySelectorAll('#card canvas').length") == pictures
+    browser.screenshot()
+    assert browser.complaints == []
