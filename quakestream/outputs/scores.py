@@ -126,17 +126,6 @@ def score(
             f"nothing to compare: {matched.items} reference items, {int(graded.sum())} graded "
             f"footprints ({matched.how}), none of them assessed"
         )
-    coverage = Coverage(
-        items=matched.items,
-        items_unmatched=matched.items_unmatched,
-        footprints_conflicting=matched.conflicting_footprints,
-        footprints_ignored=int((matched.rows["severe"] == -1).sum()),
-        footprints_not_assessed=int((graded & ~assessed).sum()),
-        footprints_not_assessed_severe=int(
-            ((matched.rows["severe"] == 1).to_numpy() & ~assessed).sum()
-        ),
-        footprints_compared=int(used.sum()),
-    )
     known = assessed & (matched.rows["class_index"].fillna(-1) >= 0).to_numpy()
     by_class = _by_class(buildings[known], matched.rows[known], classes)
     severe = _severe(buildings[used], matched.rows[used], classes, options)
@@ -145,10 +134,24 @@ def score(
         negative=_values(truth, 0),
         how=matched.how,
         block_m=options.block_m,
-        coverage=coverage,
+        coverage=_coverage(matched, assessed),
         labels=tuple(c.label for c in classes),
         **by_class,
         **severe,
+    )
+
+
+def _coverage(matched: Matched, assessed_N: NDArray[np.bool_]) -> Coverage:
+    severe = matched.rows["severe"]
+    graded_N = severe.isin((0, 1)).to_numpy()
+    return Coverage(
+        items=matched.items,
+        items_unmatched=matched.items_unmatched,
+        footprints_conflicting=matched.conflicting_footprints,
+        footprints_ignored=int((severe == -1).sum()),
+        footprints_not_assessed=int((graded_N & ~assessed_N).sum()),
+        footprints_not_assessed_severe=int(((severe == 1).to_numpy() & ~assessed_N).sum()),
+        footprints_compared=int((graded_N & assessed_N).sum()),
     )
 
 
