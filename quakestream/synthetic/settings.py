@@ -127,11 +127,11 @@ DEMO = SizePreset(
 )
 
 TINY = SizePreset(
-    name="tiny", extent_m=(320.0, 320.0), lon=36.02, lat=37.05, scenes=_PAIR, rural=0.0
+    name="tiny", extent_m=(320.0, 320.0), lon=38.6, lat=37.05, scenes=_PAIR, rural=0.0
 )
 
 TRAINING = SizePreset(
-    name="training", extent_m=(1000.0, 1000.0), lon=36.02, lat=37.05, scenes=_PAIR, rural=0.15
+    name="training", extent_m=(1000.0, 1000.0), lon=38.6, lat=37.05, scenes=_PAIR, rural=0.15
 )
 
 PRESETS: Mapping[str, SizePreset] = MappingProxyType(
