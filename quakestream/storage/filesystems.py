@@ -113,7 +113,7 @@ def _cause(error: BaseException) -> str:
     if number == errno.EFBIG:
         return "the file would be larger than the system allows"
     if isinstance(error, PermissionError) or status in (401, 403):
-        told = f" ({error})" if str(error) else ""
+        told = f" ({error})" if str(error) not in ("", "None") else ""
         return f"permission denied{told}; check credentials, `anon` and the rights on the place"
     if isinstance(error, NotImplementedError):
         return "this kind of store cannot do that"
