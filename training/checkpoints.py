@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -55,5 +56,5 @@ def load_checkpoint(path: Path) -> Checkpoint:
             step=raw["step"],
             figures=raw["figures"],
         )
-    except (OSError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, KeyError, TypeError, RuntimeError, UnpicklingError) as error:
         raise RequestError(f"{path}: not a checkpoint of this project: {error!r}") from error

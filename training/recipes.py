@@ -30,17 +30,6 @@ def synthetic_small() -> TrainConfig:
     )
 
 
-def synthetic_small() -> TrainConfig:
-    """Small on synthetic earthquakes alone; towns of other seeds are held out."""
-    return TrainConfig(
-        recipe="synthetic_small",
-        network="fc_siam_diff_small",
-        source="synthetic",
-        steps=500,
-        held_regions=",".join(region_of(seed) for seed in HELD_SEEDS),
-    )
-
-
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     f.__name__: f for f in (fc_siam_diff_small, fc_siam_diff_medium, synthetic_small)
 }
