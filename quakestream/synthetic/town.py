@@ -153,7 +153,7 @@ _LOT_M = {HOUSES: (15.0, 18.0), APARTMENTS: (26.0, 27.0), INDUSTRY: (48.0, 40.0)
 
 def _lots(rng: np.random.Generator, rects_B4: F64, kind: I64) -> tuple[F64, I64]:
     """Building rectangles in the plan's frame, and the kind of block each stands in."""
-    found: list[F64] = []
+    found: list[F64] = [np.zeros((0, 4))]
     kinds: list[int] = []
     for rect, block_kind in zip(rects_B4, kind, strict=True):
         if int(block_kind) not in _LOT_M:
