@@ -14,6 +14,7 @@ from quakestream.bundles import Bundle, load_bundle
 from quakestream.catalog import (
     Footprints,
     assign_views,
+    extent_issues,
     read_aoi,
     read_footprints,
     search,
@@ -26,6 +27,7 @@ from quakestream.pipeline.memory import MemoryStatement, state_memory
 from quakestream.pipeline.tasks import Unit
 from quakestream.pipeline.units import Assignment, plan_units
 from quakestream.raster.probe import probe
+from quakestream.raster.tiles import TileSurvey, survey_tiles
 from quakestream.storage import StorageOptions
 from quakestream.tiling import Cell, Lattice, project, split_by_zone, zones_of
 
@@ -61,6 +63,8 @@ class Plan:
     """Runtime and version that will score."""
     seconds_per_window: float
     """Scoring one window on this machine, measured on the bundle's golden batch."""
+    tiles: TileSurvey
+    """What the tile store holds of the scenes in use."""
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -134,13 +138,14 @@ def make_plan(run: RunFile) -> Plan:
             f"no post-event scene of {run.imagery.catalog} lies in the AOI {run.aoi} "
             f"({_bounds(aoi)}); check the AOI, imagery.post.datetime and the filters"
         )
-    post, post_issues = _probed(found.post, options)
-    pre, pre_issues = _probed(found.pre, options)
+    post, pre = _probed(found.post, options), _probed(found.pre, options)
     zone_N, polygon_N = _projected(footprints)
     assignment = _assign(footprints, post, pre, spec, run)
     lattices = Lattices(spec=spec, cell_windows=run.profile_settings.cell_windows).of
     engine, seconds = _timed(bundle, run)
-    problems = [*found.issues, *post_issues, *pre_issues, *footprints.issues]
+    units = plan_units(assignment, zone_N, polygon_N, lattices)
+    tiles = survey_tiles(run.imagery.store, used_scenes(units, assignment.views), options)
+    problems = [*found.issues, *post_issues, *pre_issues, *footprints.issues, *tiles.issues]
     return Plan(
         run=run,
         bundle=bundle,
@@ -150,13 +155,24 @@ def make_plan(run: RunFile) -> Plan:
         polygon_N=polygon_N,
         assignment=assignment,
         views=assignment.views,
-        units=plan_units(assignment, zone_N, polygon_N, lattices),
+        units=units,
         area_cells=_area_cells(aoi, lattices),
         problems=tuple(sorted(set(problems), key=lambda p: (not p.retryable, p.kind, p.subject))),
-        notes=tuple(found.notes),
+        notes=(*found.notes, *tiles.notes),
         engine=engine,
         seconds_per_window=seconds,
+        tiles=tiles,
     )
+
+
+def used_scenes(units: Sequence[Unit], views: Sequence[View]) -> list[tuple[Scene, Grid]]:
+    """Every scene that units read, with each grid it is read on; once."""
+    used: dict[tuple[str, Grid], Scene] = {}
+    for unit in units:
+        for scene in (views[unit.view].post, views[unit.view].pre):
+            if scene is not None:
+                used.setdefault((scene.id, unit.cell.grid), scene)
+    return [(scene, grid) for (_, grid), scene in used.items()]
 
 
 def _damage_bundle(run: RunFile, options: StorageOptions) -> Bundle:
@@ -182,10 +198,18 @@ def _bounds(aoi: BaseGeometry) -> str:
     return ", ".join(f"{v:.4f}" for v in aoi.bounds)
 
 
-def _probed(
-    scenes: Sequence[Scene], options: StorageOptions
-) -> tuple[list[Scene], list[Issue]]:
-    """Scenes with what their headers say; those that cannot be opened become issues."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Probed:
+    """Scenes of one epoch after a look at their headers."""
+
+    scenes: list[Scene]
+    lost: list[Scene]
+    """What their headers kept from being used, as the catalogue describes them."""
+    issues: list[Issue]
+
+
+def _probed(scenes: Sequence[Scene], options: StorageOptions) -> _Probed:
+    """Scenes with what their headers say; those that cannot be used become issues."""
 
     def one(scene: Scene) -> Scene | Issue:
         try:
@@ -196,9 +220,10 @@ def _probed(
 
     with ThreadPoolExecutor(PROBES) as pool:
         done = list(pool.map(one, scenes))
-    return (
-        [s for s in done if isinstance(s, Scene)],
-        [i for i in done if isinstance(i, Issue)],
+    return _Probed(
+        scenes=[s for s in done if isinstance(s, Scene)],
+        lost=[s for s, d in zip(scenes, done, strict=True) if isinstance(d, Issue)],
+        issues=[d for d in done if isinstance(d, Issue)],
     )
 
 
@@ -215,24 +240,29 @@ def _projected(footprints: Footprints) -> tuple[NDArray[np.int64], NDArray[np.ob
 
 
 def _assign(
-    footprints: Footprints, post: list[Scene], pre: list[Scene], spec: BundleSpec, run: RunFile
+    footprints: Footprints, post: _Probed, pre: _Probed, spec: BundleSpec, run: RunFile
 ) -> Assignment:
-    """Views per footprint. Footprints that only coarser scenes show are set apart."""
+    """Views per footprint. Footprints that only coarser scenes show are set apart, and those
+    that only scenes show which cannot be opened."""
     sharp_post, sharp_pre = (
-        [s for s in scenes if (s.gsd_m or 0) <= MAX_SCALE * spec.gsd_m] for scenes in (post, pre)
+        [s for s in epoch.scenes if (s.gsd_m or 0) <= MAX_SCALE * spec.gsd_m]
+        for epoch in (post, pre)
     )
     groups = [sharp_post]
     if run.profile_settings.views == "all":
         groups = [[scene] for scene in sharp_post] or [[]]
     parts = [assign_views(footprints, g, sharp_pre, spec.needs_pre) for g in groups]
     assignment = Assignment.of(parts, np.asarray(footprints.invalid))
-    if len(sharp_post) + len(sharp_pre) < len(post) + len(pre):
-        coarse = assign_views(footprints, post, pre, spec.needs_pre)
-        only_coarse = (assignment.views_N == 0) & (np.asarray(coarse.view_of_N) >= 0)
-        reason_N = assignment.reason_N.copy()
-        reason_N[only_coarse & ~np.asarray(footprints.invalid)] = "outside_model_scale"
-        assignment = replace(assignment, reason_N=reason_N)
-    return assignment
+    reason_N = assignment.reason_N.copy()
+    open_N = (assignment.views_N == 0) & ~np.asarray(footprints.invalid)
+    for reason, more_post, more_pre in (
+        ("read_error", [*post.scenes, *post.lost], [*pre.scenes, *pre.lost]),
+        ("outside_model_scale", post.scenes, pre.scenes),
+    ):
+        if len(more_post) + len(more_pre) > len(sharp_post) + len(sharp_pre):
+            there = assign_views(footprints, more_post, more_pre, spec.needs_pre)
+            reason_N[open_N & (np.asarray(there.view_of_N) >= 0)] = reason
+    return replace(assignment, reason_N=reason_N)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

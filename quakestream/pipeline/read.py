@@ -16,6 +16,7 @@ from quakestream.pipeline.assemble import Seen, UnitPixels, assemble
 from quakestream.pipeline.tasks import SceneTask, UnitTask, WorkerSpec
 from quakestream.raster.masks import saturated
 from quakestream.raster.source import Pixels, RasterioSource, RasterSource
+from quakestream.raster.tiles import tile_source_factory
 
 OpenSource = Callable[[Scene, Grid], RasterSource]
 ATTEMPTS = 2
@@ -29,7 +30,7 @@ class Reader:
 
     def __init__(self, spec: WorkerSpec, open_source: OpenSource | None = None) -> None:
         self._spec = spec
-        self._open = open_source or (lambda scene, grid: RasterioSource(scene, grid, spec.options))
+        self._open = open_source or _opener(spec)
         self._sources: OrderedDict[tuple[str, Grid], tuple[RasterSource, ExitStack]] = OrderedDict()
 
     def __enter__(self) -> Self:
@@ -91,6 +92,13 @@ class Reader:
     def _forget(self, scene: Scene, grid: Grid) -> None:
         if found := self._sources.pop((scene.href, grid), None):
             found[1].close()
+
+
+def _opener(spec: WorkerSpec) -> OpenSource:
+    """The tile store's reader where a run has one, else GDAL's."""
+    if spec.tile_store is not None:
+        return tile_source_factory(spec.tile_store, spec.options)
+    return lambda scene, grid: RasterioSource(scene, grid, spec.options)
 
 
 def _part(pixels: Pixels, outer: Window, window: Window) -> Pixels:

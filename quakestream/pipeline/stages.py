@@ -48,6 +48,7 @@ def worker_spec(plan: Plan, out: str) -> WorkerSpec:
         ledger_uri=out,
         runtime=settings.runtime,
         threads=settings.threads,
+        tile_store=plan.run.imagery.store,
     )
 
 
@@ -61,7 +62,8 @@ def key_of(plan: Plan, unit: Unit) -> str:
     table = plan.footprints.table
     ids = table["building_id"].iloc[unit.footprint_F].tolist()
     model = model_identity(plan.bundle, plan.run.profile_settings.runtime)
-    return unit_key(unit, plan.views[unit.view], ids, plan.polygon_N[unit.footprint_F], model)
+    view, outlines = plan.views[unit.view], plan.polygon_N[unit.footprint_F]
+    return unit_key(unit, view, ids, outlines, model, plan.tiles)
 
 
 def unit_task(plan: Plan, prepared: Prepared, unit: Unit, key: str, spec: WorkerSpec) -> UnitTask:

@@ -12,6 +12,7 @@ from quakestream.bundles import Bundle
 from quakestream.domain import Scene, Shift, View
 from quakestream.raster.masks import CoarseQuality
 from quakestream.raster.statistics import SceneStatistics
+from quakestream.raster.tiles import TileSurvey
 from quakestream.storage import StorageOptions
 from quakestream.tiling import Cell, Lattice
 
@@ -76,6 +77,8 @@ class WorkerSpec:
     ledger_uri: str
     runtime: str
     threads: int
+    tile_store: str | None = None
+    """Where scenes are read from when a run has a tile store."""
 
     def lattice(self, cell: Cell) -> Lattice:
         spec = self.bundle.spec
@@ -88,14 +91,22 @@ class WorkerSpec:
 
 
 def unit_key(
-    unit: Unit, view: View, ids: list[str], polygon_F: NDArray[np.object_], model: str
+    unit: Unit,
+    view: View,
+    ids: list[str],
+    polygon_F: NDArray[np.object_],
+    model: str,
+    tiles: TileSurvey,
 ) -> str:
     """Digest of what a cell's tally depends on, and of nothing else in the run.
 
     A scene counts as its href and version: statistics, masks and shifts are
-    functions of those and of `CELL_VERSION`.
+    functions of those and of `CELL_VERSION`. A tile store counts where its pixels
+    may not be the scene's to the last bit.
     """
-    scenes = [(s.href, s.etag) for s in (view.post, view.pre) if s is not None]
+    views = [s for s in (view.post, view.pre) if s is not None]
+    tokens = [tiles.token(s, unit.cell.grid) for s in views]
+    scenes = [(s.href, s.etag, *filter(None, [t])) for s, t in zip(views, tokens, strict=True)]
     outlines = hashlib.sha256(b"".join(shapely.to_wkb(polygon_F))).hexdigest()
     content = [
         CELL_VERSION,

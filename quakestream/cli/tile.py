@@ -1,0 +1,90 @@
+"""`quakestream tile`: the Zarr tile store."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from quakestream.cli.common import EXIT_ATTENTION, print_json, progress_observer, stdout
+from quakestream.cli.map import Json, Quiet, RunArgument, Verbose
+from quakestream.config import open_run
+from quakestream.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from quakestream.pipeline.tile import TileReport
+
+
+def tile(
+    run_file: RunArgument,
+    store: Annotated[
+        str | None, typer.Option(help="Where the tiles go; else imagery.store of the run file.")
+    ] = None,
+    virtual: Annotated[
+        bool, typer.Option("--virtual", help="References into the scenes; no pixel is copied.")
+    ] = False,
+    or_stored: Annotated[
+        bool, typer.Option("--or-stored", help="Write tiles for what cannot be virtual.")
+    ] = False,
+    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Make again what is there.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Makes a Zarr tile store of the scenes a run uses; run again, it completes it.
+
+    `map` reads from it once the run file says `imagery: {store: URI}`.
+
+    Example: quakestream tile run.yaml --store s3://bucket/tiles.zarr --virtual
+    """
+    from quakestream.pipeline.tile import TileSettings, report_json, tile_run
+
+    run = open_run(run_file)
+    target = store or run.imagery.store
+    if target is None:
+        raise ConfigError("no tile store: give --store URI, or imagery.store in the run file")
+    with (
+        _scheduler(address) as scheduler,
+        progress_observer(quiet=quiet, verbose=verbose) as observers,
+    ):
+        settings = TileSettings(
+            virtual=virtual, or_stored=or_stored, fresh=fresh, scheduler=scheduler
+        )
+        report = tile_run(run, target, settings, observers)
+    if as_json:
+        print_json(report_json(report))
+    else:
+        _show(report)
+    if report.issues:
+        raise typer.Exit(EXIT_ATTENTION)
+
+
+@contextmanager
+def _scheduler(address: str | None) -> Iterator[Any]:
+    """Dask-on-Ray when an address is given or RAY_ADDRESS is set, else this machine's threads."""
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not address:
+        yield "threads"
+        return
+    try:
+        from quakestream.pipeline.backends.dask_ray import dask_on_ray
+    except ImportError as error:
+        raise MissingExtraError(
+            f"Dask-on-Ray needs both: pip install 'quakestream[ray,tiles]' ({error})"
+        ) from error
+    with dask_on_ray(address) as get:
+        yield get
+
+
+def _show(report: "TileReport") -> None:
+    for scene in report.scenes:
+        kind = scene.kind or ""
+        grids = " ".join(scene.grids)
+        exact = "" if scene.exact or not scene.kind else "  (not to the last bit)"
+        line = f"  {scene.status:<8}{kind:<8} {scene.scene}  {grids}{exact}"
+        stdout.print(line, markup=False)
+        if scene.reason:
+            stdout.print(f"           {scene.reason}", markup=False, style="dim")
+    stdout.print(f"tiles: {report.store}; read them with imagery.store", markup=False)

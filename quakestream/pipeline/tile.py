@@ -1,0 +1,211 @@
+"""`quakestream tile`: a tile store of the scenes a plan uses."""
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from quakestream.config import RunFile
+from quakestream.domain import Grid, Issue, Scene
+from quakestream.errors import InputError
+from quakestream.events import Events, Observer, Prepared, Quarantined, Stage
+from quakestream.pipeline.plan import Plan, make_plan, used_scenes
+from quakestream.raster.tiles import (
+    TileEntry,
+    drop_entry,
+    read_entry,
+    write_entry,
+    write_root,
+)
+from quakestream.raster.tiles.entries import REFERENCES, Kind
+from quakestream.raster.tiles.references import make_references
+from quakestream.raster.tiles.stored import Scheduler, write_stored
+from quakestream.storage import Store, open_store
+
+Status = Literal["written", "kept", "refused", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileSettings:
+    """How a store is made."""
+
+    virtual: bool = False
+    """References into the scenes' own blocks instead of written tiles."""
+    or_stored: bool = False
+    """Write tiles for scenes that cannot be virtual."""
+    fresh: bool = False
+    """Make again what is there already."""
+    scheduler: Scheduler = "threads"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneTiles:
+    """What became of one scene."""
+
+    scene: str
+    status: Status
+    kind: Kind | None
+    grids: tuple[str, ...]
+    exact: bool
+    """True if `map` reads from the store what it would read from the scene, to the last bit."""
+    seconds: float
+    reason: str = ""
+    """Why it was refused, failed, or is stored although virtual was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileReport:
+    """What a store was made of."""
+
+    store: str
+    scenes: tuple[SceneTiles, ...]
+    issues: tuple[Issue, ...]
+    """What is wrong with the inputs, and scenes that are not in the store."""
+
+
+def tile_run(
+    run: RunFile,
+    store_uri: str,
+    settings: TileSettings | None = None,
+    observers: Iterable[Observer] = (),
+) -> TileReport:
+    """Makes a run's tile store, or completes it: scenes it has in this version are kept.
+
+    Raises:
+        RequestError: the request is wrong; nothing was written.
+        StorageError: the store cannot be written; scenes that were finished stay.
+        MissingExtraError: if the extra `tiles` is not installed.
+    """
+    events = Events(list(observers))
+    events(Stage(name="plan"))
+    plan = make_plan(without_store(run))
+    store = open_store(store_uri, run.storage_options)
+    write_root(store)
+    maker = _Maker(plan=plan, store=store, settings=settings or TileSettings())
+    events(Stage(name="tile"))
+    done, issues = [], list(plan.problems)
+    for scene, grids in scenes_with_grids(plan):
+        made = maker.make(scene, grids)
+        done.append(made)
+        if made.status in ("refused", "failed"):
+            issues.append(Issue(subject=scene.id, kind="scene", cause=made.reason))
+            events(Quarantined(subject=scene.id, kind="scene", cause=made.reason))
+        else:
+            events(Prepared(subject=scene.id, cached=made.status == "kept"))
+    return TileReport(store=store.uri, scenes=tuple(done), issues=tuple(issues))
+
+
+def without_store(run: RunFile) -> RunFile:
+    """The run as it is planned while its store may not be there yet."""
+    imagery = run.imagery.model_copy(update={"store": None})
+    return run.model_copy(update={"imagery": imagery})
+
+
+def scenes_with_grids(plan: Plan) -> list[tuple[Scene, tuple[Grid, ...]]]:
+    """The scenes a plan reads, each with all grids it is read on."""
+    scenes: dict[str, Scene] = {}
+    grids: dict[str, list[Grid]] = {}
+    for scene, grid in used_scenes(plan.units, plan.views):
+        scenes[scene.id] = scene
+        grids.setdefault(scene.id, []).append(grid)
+    return [(scene, tuple(sorted(grids[i]))) for i, scene in sorted(scenes.items())]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Maker:
+    """Makes scene after scene; a bad one is said to be bad, and the next is made."""
+
+    plan: Plan
+    store: Store
+    settings: TileSettings
+
+    def make(self, scene: Scene, grids: tuple[Grid, ...]) -> SceneTiles:
+        began = time.perf_counter()
+        if kept := self._kept(scene, grids):
+            return _of(kept, "kept", began)
+        drop_entry(self.store, scene.id)
+        reason = ""
+        if self.settings.virtual:
+            try:
+                return _of(self._virtual(scene, grids), "written", began)
+            except InputError as error:
+                reason = str(error)
+                if not self.settings.or_stored:
+                    return _failed(scene, "refused", f"{reason}; --or-stored writes it", began)
+        try:
+            return _of(self._stored(scene, grids), "written", began, reason)
+        except InputError as error:
+            return _failed(scene, "failed", str(error), began)
+
+    def _kept(self, scene: Scene, grids: tuple[Grid, ...]) -> TileEntry | None:
+        entry = None if self.settings.fresh else read_entry(self.store, scene.id)
+        if entry is None or entry.refusal(scene) is not None:
+            return None
+        asked = "virtual" if self.settings.virtual else "stored"
+        fits = entry.kind == asked or self.settings.or_stored
+        return entry if fits and all(entry.on(g) for g in grids) else None
+
+    def _virtual(self, scene: Scene, grids: tuple[Grid, ...]) -> TileEntry:
+        made = make_references(scene, grids, self.store.options)
+        key = f"{made.entry.group}/{REFERENCES}"
+        self.store.put(key, json.dumps(made.content, separators=(",", ":")).encode())
+        write_entry(self.store, made.entry)
+        return made.entry
+
+    def _stored(self, scene: Scene, grids: tuple[Grid, ...]) -> TileEntry:
+        entry = write_stored(
+            scene,
+            grids,
+            self.store,
+            scheduler=self.settings.scheduler,
+            workers=self.plan.run.profile_settings.readers,
+        )
+        write_entry(self.store, entry)
+        return entry
+
+
+def _of(entry: TileEntry, status: Status, began: float, reason: str = "") -> SceneTiles:
+    return SceneTiles(
+        scene=entry.scene_id,
+        status=status,
+        kind=entry.kind,
+        grids=tuple(g.name for g in entry.grids),
+        exact=all(g.exact for g in entry.grids),
+        seconds=round(time.perf_counter() - began, 3),
+        reason=reason,
+    )
+
+
+def _failed(scene: Scene, status: Status, reason: str, began: float) -> SceneTiles:
+    return SceneTiles(
+        scene=scene.id,
+        status=status,
+        kind=None,
+        grids=(),
+        exact=False,
+        seconds=round(time.perf_counter() - began, 3),
+        reason=reason,
+    )
+
+
+def report_json(report: TileReport) -> dict[str, Any]:
+    """The report as a JSON object."""
+    return {
+        "store": report.store,
+        "scenes": [
+            {
+                "scene": s.scene,
+                "status": s.status,
+                "kind": s.kind,
+                "grids": list(s.grids),
+                "exact": s.exact,
+                "seconds": s.seconds,
+                "reason": s.reason or None,
+            }
+            for s in report.scenes
+        ],
+        "issues": [
+            {"subject": i.subject, "kind": i.kind, "cause": i.cause} for i in report.issues
+        ],
+    }

@@ -1,0 +1,91 @@
+"""Where a scene lies on a grid."""
+
+import math
+from typing import Any, NamedTuple
+
+import rasterio
+from affine import Affine
+from rasterio.warp import transform_bounds
+
+from quakestream.domain import Grid, Scene, Window
+from quakestream.errors import SceneError
+from quakestream.raster.source import is_aligned, whole_offset
+
+CHUNK_PX = 512
+"""Side of a chunk: a square of the grid's own lattice, whatever the scene."""
+SHARD_PX = 2048
+"""Side of a shard, what one worker writes; a lattice too, so that no shard has two writers."""
+WARP_MARGIN_PX = 3
+"""What interpolation and averaging may reach beyond a scene's warped outline."""
+
+
+class Raster(NamedTuple):
+    """A raster's shape and georeference, by the names rasterio's datasets use."""
+
+    transform: Affine
+    height: int
+    width: int
+    crs: Any
+
+
+def raster_of(scene: Scene) -> Raster:
+    """What a probed scene's header said.
+
+    Raises:
+        SceneError: if it was not probed.
+    """
+    if scene.transform is None or scene.shape is None or not scene.crs_wkt:
+        raise SceneError(f"{scene.href} (scene {scene.id}) has no georeference: probe it first")
+    crs = rasterio.CRS.from_wkt(scene.crs_wkt)
+    return Raster(scene.transform, scene.shape[0], scene.shape[1], crs)
+
+
+def has_whole_pixels(raster: Any, grid: Grid) -> bool:
+    """True if the raster's pixels are the grid's, moved by a whole number at most half off."""
+    return bool(raster.crs == rasterio.CRS.from_epsg(grid.epsg) and is_aligned(raster, grid))
+
+
+def own_window(raster: Any, grid: Grid) -> Window:
+    """The window of a raster with whole pixels."""
+    row, col = whole_offset(raster.transform, grid)
+    return Window(row=row, col=col, height=raster.height, width=raster.width)
+
+
+def extent_on(scene: Scene, grid: Grid) -> Window:
+    """All grid pixels that can show anything of a scene.
+
+    Raises:
+        SceneError: if its outline cannot be brought onto the grid.
+    """
+    raster = raster_of(scene)
+    if has_whole_pixels(raster, grid):
+        return own_window(raster, grid)
+    bounds = rasterio.transform.array_bounds(raster.height, raster.width, raster.transform)
+    crs = rasterio.CRS.from_epsg(grid.epsg)
+    try:
+        moved = transform_bounds(raster.crs, crs, *bounds, densify_pts=101)
+    except rasterio.errors.RasterioError as error:
+        raise SceneError(f"{scene.href} cannot be warped to EPSG:{grid.epsg}: {error}") from error
+    if not all(math.isfinite(v) for v in moved):
+        raise SceneError(f"{scene.href} cannot be warped to EPSG:{grid.epsg}: {bounds}")
+    return grid.window(*moved).grown(WARP_MARGIN_PX)
+
+
+def on_lattice(window: Window, side_px: int) -> Window:
+    """The smallest window of whole lattice squares that holds a window."""
+    row, col = window.row // side_px * side_px, window.col // side_px * side_px
+    return Window(
+        row=row,
+        col=col,
+        height=math.ceil((window.row_end - row) / side_px) * side_px,
+        width=math.ceil((window.col_end - col) / side_px) * side_px,
+    )
+
+
+def squares(window: Window, side_px: int) -> list[Window]:
+    """A window of whole lattice squares, square by square, row by row."""
+    return [
+        Window(row=row, col=col, height=side_px, width=side_px)
+        for row in range(window.row, window.row_end, side_px)
+        for col in range(window.col, window.col_end, side_px)
+    ]

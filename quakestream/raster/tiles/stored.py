@@ -1,0 +1,157 @@
+"""Stored tiles: a scene's pixels written on a run's grid, shard by shard.
+
+dask runs the tasks; a task reads its square through the same source `map`
+reads with and writes it into the store itself, so that no pixel travels
+between workers and memory is one shard a worker, whatever the scene's size.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from quakestream.domain import Grid, Scene, Window
+from quakestream.errors import QuakestreamError, ReadError
+from quakestream.raster.source import RasterioSource
+from quakestream.raster.tiles.entries import GridTiles, TileEntry, group_name
+from quakestream.raster.tiles.extras import tiles_extra
+from quakestream.raster.tiles.placement import (
+    CHUNK_PX,
+    SHARD_PX,
+    extent_on,
+    has_whole_pixels,
+    on_lattice,
+    raster_of,
+    squares,
+)
+from quakestream.storage import StorageOptions, Store
+from quakestream.storage.filesystems import translated
+
+Scheduler = str | Callable[..., Any]
+"""What `dask.compute` takes: `threads`, or the function of a cluster."""
+ZSTD_LEVEL = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ShardTask:
+    """One square to read and write. Nothing in it is open."""
+
+    scene: Scene
+    tiles: GridTiles
+    window: Window
+    store_uri: str
+    options: StorageOptions
+
+
+def stored_tiles(scene: Scene, grid: Grid) -> GridTiles:
+    """Where a scene's tiles lie on a grid: whole shards of the grid's own lattice."""
+    window = on_lattice(extent_on(scene, grid), SHARD_PX)
+    return GridTiles(grid=grid, window=window, exact=has_whole_pixels(raster_of(scene), grid))
+
+
+def write_stored(
+    scene: Scene,
+    grids: Iterable[Grid],
+    store: Store,
+    *,
+    scheduler: Scheduler = "threads",
+    workers: int = 2,
+) -> TileEntry:
+    """Writes a scene's tiles on each grid; returns the entry that makes them count.
+
+    Raises:
+        SceneError: if the scene cannot be read or placed.
+        StorageError: if the store cannot be written.
+        MissingExtraError: if dask, xarray, zarr or odc-geo is missing.
+    """
+    with tiles_extra():
+        from dask.base import compute
+        from dask.delayed import delayed
+
+    tasks = []
+    placed = [stored_tiles(scene, grid) for grid in grids]
+    for tiles in placed:
+        make_arrays(scene, tiles, store)
+        for window in squares(tiles.window, SHARD_PX):
+            task = ShardTask(
+                scene=scene,
+                tiles=tiles,
+                window=window,
+                store_uri=store.uri,
+                options=store.options,
+            )
+            tasks.append(delayed(partial(write_shard, task), pure=False)())
+    settings = {"num_workers": workers} if scheduler == "threads" else {}
+    done = compute(*tasks, scheduler=scheduler, **settings)  # type: ignore[no-untyped-call]
+    failures = [f for f in done if f is not None]
+    if failures:
+        raise ReadError(f"{len(failures)} of {len(tasks)} shards failed, the first: {failures[0]}")
+    return TileEntry.describing(scene, "stored", placed)
+
+
+def make_arrays(scene: Scene, tiles: GridTiles, store: Store) -> None:
+    """Metadata and coordinates of a scene's arrays on one grid, laid out by xarray.
+
+    Raises:
+        StorageError: if they cannot be written.
+    """
+    with tiles_extra():
+        import dask.array as da
+        import xarray as xr
+        from odc.geo.geobox import GeoBox
+        from odc.geo.xr import xr_coords
+        from zarr.codecs import ZstdCodec
+
+        from quakestream.raster.tiles.arrays import zarr_store
+
+    height, width = tiles.window.shape
+    transform = tiles.grid.window_transform(tiles.window)
+    geobox = GeoBox((height, width), transform, f"EPSG:{tiles.grid.epsg}")
+    coordinates = xr_coords(geobox, dims=("y", "x"))
+    lazy_BYX = da.zeros((3, height, width), dtype="u1", chunks=(3, SHARD_PX, SHARD_PX))
+    dataset = xr.Dataset(
+        {"counts": (("band", "y", "x"), lazy_BYX), "valid": (("y", "x"), lazy_BYX[0])},
+        coords={**coordinates, "band": [1, 2, 3]},
+        attrs={"scene": scene.id},
+    )
+    codec = {"compressors": (ZstdCodec(level=ZSTD_LEVEL, checksum=True),), "fill_value": 0}
+    chunks, shards = (CHUNK_PX, CHUNK_PX), (SHARD_PX, SHARD_PX)
+    encoding = {
+        "counts": {"chunks": (3, *chunks), "shards": (3, *shards), **codec},
+        "valid": {"chunks": chunks, "shards": shards, **codec},
+    }
+    for name in encoding:
+        dataset[name].encoding["grid_mapping"] = "spatial_ref"
+    with translated("write", store.uri):
+        dataset.to_zarr(
+            zarr_store(store.uri, store.options, read_only=False),
+            group=f"{group_name(scene.id)}/{tiles.name}",
+            mode="w",
+            compute=False,
+            zarr_format=3,
+            consolidated=False,
+            encoding=encoding,
+        )
+
+
+def write_shard(task: ShardTask) -> str | None:
+    """Reads one square and writes it; why it could not be read, None where it could.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    from quakestream.raster.tiles.arrays import open_written
+
+    path = f"{group_name(task.scene.id)}/{task.tiles.name}"
+    rows, cols = task.window.slices_in(task.tiles.window)
+    try:
+        with RasterioSource(task.scene, task.tiles.grid, task.options) as source:
+            pixels = source.read(task.window)
+    except (QuakestreamError, OSError) as error:
+        return str(error)
+    with translated("write", task.store_uri):
+        counts = open_written(task.store_uri, task.options, f"{path}/counts", read_only=False)
+        counts[:, rows, cols] = pixels.counts_BYX
+        valid = open_written(task.store_uri, task.options, f"{path}/valid", read_only=False)
+        valid[rows, cols] = pixels.valid_YX.astype("u1")
+    return None
