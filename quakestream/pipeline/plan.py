@@ -145,7 +145,7 @@ def make_plan(run: RunFile) -> Plan:
     engine, seconds = _timed(bundle, run)
     units = plan_units(assignment, zone_N, polygon_N, lattices)
     tiles = survey_tiles(run.imagery.store, used_scenes(units, assignment.views), options)
-    problems = [*found.issues, *post_issues, *pre_issues, *footprints.issues, *tiles.issues]
+    problems = [*found.issues, *post.issues, *pre.issues, *footprints.issues, *tiles.issues]
     return Plan(
         run=run,
         bundle=bundle,
@@ -220,10 +220,11 @@ def _probed(scenes: Sequence[Scene], options: StorageOptions) -> _Probed:
 
     with ThreadPoolExecutor(PROBES) as pool:
         done = list(pool.map(one, scenes))
+    good = [s for s in done if isinstance(s, Scene)]
     return _Probed(
-        scenes=[s for s in done if isinstance(s, Scene)],
+        scenes=good,
         lost=[s for s, d in zip(scenes, done, strict=True) if isinstance(d, Issue)],
-        issues=[d for d in done if isinstance(d, Issue)],
+        issues=[*(d for d in done if isinstance(d, Issue)), *extent_issues(good)],
     )
 
 
@@ -281,9 +282,7 @@ class Lattices:
         )
 
 
-def _area_cells(
-    aoi: BaseGeometry, lattices: Callable[[int], Lattice]
-) -> tuple[Cell, ...]:
+def _area_cells(aoi: BaseGeometry, lattices: Callable[[int], Lattice]) -> tuple[Cell, ...]:
     parts = split_by_zone(aoi)
     return tuple(cell for epsg in sorted(parts) for cell in lattices(epsg).cells_over(parts[epsg]))
 
