@@ -1,1 +1,83 @@
+"""Damage mapping after earthquakes: from satellite scenes to one verdict per building.
 
+    import quakestream as qs
+    run = qs.open_run("run.yaml")          # validated, nothing read
+    plan = qs.plan(run)                    # plan.cells, plan.km2, plan.problems
+    result = qs.map(run, backend="local")  # result.buildings -> GeoDataFrame
+
+What is imported heavily is imported when it is used.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from quakestream.errors import QuakestreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from quakestream.config import RunFile
+    from quakestream.events import Observer
+    from quakestream.pipeline.plan import Plan
+    from quakestream.pipeline.run import Result
+
+__all__ = ["QuakestreamError", "__version__", "map", "open_run", "plan"]
+
+try:
+    __version__ = version("quakestream")
+except PackageNotFoundError:  # a checkout that was never installed
+    __version__ = "0+unknown"
+
+
+def open_run(path: str) -> RunFile:
+    """Reads and validates a run file; nothing it names is opened.
+
+    Raises:
+        ConfigError: with every problem of the file.
+    """
+    from quakestream.config import open_run as opened
+
+    return opened(path)
+
+
+def plan(run: RunFile) -> Plan:
+    """Checks and chooses everything a run needs; no pixel is read.
+
+    Raises:
+        RequestError: where the request itself is wrong.
+    """
+    from quakestream.pipeline.plan import make_plan
+
+    return make_plan(run)
+
+
+def map(
+    run: RunFile,
+    *,
+    backend: str = "local",
+    address: str | None = None,
+    out: str | None = None,
+    fresh: bool = False,
+    observers: Iterable[Observer] = (),
+) -> Result:
+    """Makes the map: one verdict per building. Run again on the same `out`, it resumes.
+
+    Args:
+        run: from `open_run`.
+        backend: `local` or `ray`.
+        address: of a Ray cluster; None starts one on this machine.
+        out: path or URI; the run file's `out` if None.
+        fresh: forget what an earlier run committed.
+        observers: called with each event (`quakestream.events`).
+
+    Raises:
+        RequestError: the request is wrong; nothing was started.
+        StorageError: `out` cannot be written; what was committed stays.
+    """
+    from quakestream.pipeline.backends import open_backend
+    from quakestream.pipeline.run import map_run
+
+    with open_backend(run, backend, address) as where:
+        return map_run(run, backend=where, out=out, fresh=fresh, observers=observers)

@@ -16,6 +16,7 @@
     ├── ShapeError (ValueError)            arrays do not describe what they claim
     ├── EngineError (RuntimeError)         a runtime refuses or fails
     ├── StorageError (OSError)             bytes cannot be read or written: exit code 3
+    │   └── storage.MissingObjectError (FileNotFoundError)   there is no such object
     ├── AccountingError (RuntimeError)     rows out ≠ footprints in: a bug, never hidden
     └── MissingExtraError (ImportError)    an optional dependency is not installed
 

@@ -1,16 +1,13 @@
 """`quakestream map`: the main job."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
 from quakestream.cli.common import EXIT_ATTENTION, print_json, progress_observer, stdout
-from quakestream.config import RunFile, open_run
-from quakestream.errors import ConfigError, MissingExtraError
-from quakestream.pipeline.run import Backend, Result, map_run
+from quakestream.config import open_run
+from quakestream.pipeline.backends import open_backend
+from quakestream.pipeline.run import Result, map_run
 
 RunArgument = Annotated[str, typer.Argument(help="The run file, a path or URI.")]
 Json = Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")]
@@ -41,29 +38,6 @@ def map_command(
     report_result(result, as_json=as_json)
     if result.issues:
         raise typer.Exit(EXIT_ATTENTION)
-
-
-@contextmanager
-def open_backend(run: RunFile, name: str | None, address: str | None) -> Iterator[Backend]:
-    """The backend asked for: ray when an address is given or RAY_ADDRESS is set, else local."""
-    address = address or os.environ.get("RAY_ADDRESS")
-    chosen = name or ("ray" if address else "local")
-    settings = run.profile_settings
-    if chosen == "local":
-        from quakestream.pipeline.backends.local import LocalBackend
-
-        yield LocalBackend(readers=settings.readers)
-    elif chosen == "ray":
-        try:
-            from quakestream.pipeline.backends.ray_data import RayBackend
-        except ImportError as error:
-            raise MissingExtraError(
-                f"Ray is not installed: pip install 'quakestream[ray]' ({error})"
-            ) from error
-        with RayBackend(address=address, engines=settings.engines) as backend:
-            yield backend
-    else:
-        raise ConfigError(f"no backend {chosen!r}: expected local or ray")
 
 
 def report_result(result: Result, *, as_json: bool) -> None:

@@ -75,8 +75,8 @@ def _show(statement: dict[str, Any]) -> None:
     for reason, number in statement["coverage"].items():
         stdout.print(f"  {number:>9,} footprints {reason}")
     stdout.print(
-        f"  {statement['cells']} cells, {statement['windows']} windows, {statement['km2']:.2f} km², "
-        f"{statement['mpx']:,.0f} Mpx in {statement['views']} views, "
+        f"  {statement['cells']} cells, {statement['windows']} windows, "
+        f"{statement['km2']:.2f} km², {statement['mpx']:,.0f} Mpx in {statement['views']} views, "
         f"{statement['read_bytes'] / 1e9:.2f} GB decoded"
     )
     cost = "" if statement["cost"] is None else f", cost {statement['cost']}"

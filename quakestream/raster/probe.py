@@ -7,8 +7,6 @@ from typing import Any
 import pyproj
 from pyproj.exceptions import ProjError
 from rasterio.errors import RasterioError
-from shapely.geometry import box
-from shapely.ops import transform as shapely_transform
 
 from quakestream.domain import Scene
 from quakestream.errors import SceneError
@@ -57,12 +55,11 @@ def _gsd_m(dataset: Any, href: str) -> float:
     """Ground size of a pixel, metres, at the scene's middle."""
     try:
         to_wgs84 = pyproj.Transformer.from_crs(dataset.crs.to_wkt(), 4326, always_xy=True)
-        outline = shapely_transform(to_wgs84.transform, box(*dataset.bounds))
-        west, south, east, north = outline.bounds
-        if not all(math.isfinite(v) for v in outline.bounds) or east <= west or north <= south:
+        west, south, east, north = bounds = to_wgs84.transform_bounds(*dataset.bounds)
+        if not all(math.isfinite(v) for v in bounds) or east <= west or north <= south:
             raise SceneError(f"{href} lies nowhere on Earth: its CRS is {dataset.crs}")
         if not (west >= -180.5 and east <= 180.5 and south >= -90 and north <= 90):
-            raise SceneError(f"{href} lies nowhere on Earth: {outline.bounds}")
+            raise SceneError(f"{href} lies nowhere on Earth: {bounds}")
         geod = pyproj.Geod(ellps="WGS84")
         _, _, height_m = geod.inv((west + east) / 2, south, (west + east) / 2, north)
     except ProjError as error:

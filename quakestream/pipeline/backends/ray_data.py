@@ -23,6 +23,11 @@ from quakestream.pipeline.stages import BatchReport, Scorer
 from quakestream.pipeline.tasks import BatchTask, WorkerSpec
 
 
+ENGINE_CPUS = 0.9
+"""Not a reader's 1: Ray Data would fuse stages that ask for the same, and an engine would
+then wait for every read."""
+
+
 class RayBackend:
     """A cluster, or this machine when no address is given.
 
@@ -41,12 +46,13 @@ class RayBackend:
         self._own = not ray.is_initialized()
         if self._own:
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            if address is None:  # its C++ layer calls things errors that are none
+                os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             ray.init(
                 address=address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False
             )
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        ray.data.DataContext.get_current().enable_progress_bars = False
 
     def __enter__(self) -> "RayBackend":
         return self
@@ -73,9 +79,9 @@ class RayBackend:
             .map(_read, fn_args=(shared,), num_cpus=1)
             .map(
                 _Score,
-                fn_constructor_args=(shared,),
+                fn_constructor_args=([shared],),
                 compute=ray.data.ActorPoolStrategy(size=self._engines),
-                num_cpus=1,
+                num_cpus=ENGINE_CPUS,
                 num_gpus=self._gpus or None,
             )
         )
@@ -103,8 +109,8 @@ def _read(row: dict[str, Any], shared: Any) -> dict[str, Any]:
 class _Score:
     """An engine opened on its worker, next to its device."""
 
-    def __init__(self, shared: Any) -> None:
-        self._scorer = Scorer(ray.get(shared))
+    def __init__(self, shared: list[Any]) -> None:
+        self._scorer = Scorer(ray.get(shared[0]))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         scorer = self._scorer

@@ -1,0 +1,1 @@
+"""One file per question. Each prints one JSON object; `make bench` keeps them in results/."""

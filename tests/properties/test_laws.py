@@ -1,0 +1,190 @@
+"""Laws 2, 3, 4 and 6 over whole runs of small worlds."""
+
+import random
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import yaml
+from affine import Affine
+from rasterio.warp import calculate_default_transform, reproject
+
+from quakestream.config import open_run
+from quakestream.pipeline.backends.local import LocalBackend
+from quakestream.pipeline.plan import make_plan
+from quakestream.pipeline.run import Result, map_run
+from quakestream.testing import make_world
+
+
+def mapped(folder: Path, out: str, **execution: int) -> Result:
+    """The small world in `folder`, mapped with other execution settings."""
+    run_file = folder / "run.yaml"
+    if not run_file.exists():
+        make_world(folder, seed=3)
+    content = yaml.safe_load(run_file.read_text())
+    content["execution"] |= execution
+    run_file.write_text(yaml.safe_dump(content))
+    return map_run(open_run(run_file), backend=LocalBackend(), out=str(folder / out))
+
+
+def same(one: gpd.GeoDataFrame, other: gpd.GeoDataFrame) -> None:
+    a, b = (f.sort_values("building_id").reset_index(drop=True) for f in (one, other))
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(a.drop(columns="geometry")), pd.DataFrame(b.drop(columns="geometry"))
+    )
+    assert a.geometry.geom_equals_exact(b.geometry, 0).all()
+
+
+def test_the_cell_size_changes_nothing(tmp_path: Path) -> None:
+    maps = [mapped(tmp_path, f"out{k}", cell_windows=k, batch_cells=3) for k in (1, 2, 5)]
+    cells = [m.run["counts"]["cells"] for m in maps]
+    assert cells[0] > cells[1] > cells[2] >= 1
+    same(maps[0].buildings, maps[1].buildings)
+    same(maps[0].buildings, maps[2].buildings)
+
+
+class Shuffled(LocalBackend):
+    """The local loop, with its batches in another order."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(readers=2)
+        self._random = random.Random(seed)
+
+    def batches(self, spec, tasks):  # type: ignore[no-untyped-def]
+        shuffled = list(tasks)
+        self._random.shuffle(shuffled)
+        return super().batches(spec, shuffled)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_order_of_cells_changes_nothing(tmp_path: Path, seed: int) -> None:
+    world = make_world(tmp_path, seed=5, execution={"cell_windows": 1, "batch_cells": 2})
+    run = open_run(world.run_file)
+    straight = map_run(run, backend=LocalBackend(), out=str(tmp_path / "a"))
+    shuffled = map_run(run, backend=Shuffled(seed), out=str(tmp_path / "b"))
+    same(straight.buildings, shuffled.buildings)
+
+
+def test_every_footprint_is_answered_once(tmp_path: Path) -> None:
+    result = mapped(tmp_path, "out")
+    given = gpd.read_file(tmp_path / "footprints.geojson")
+    answered = result.buildings
+    assert sorted(answered["building_id"]) == sorted(given["id"])
+    counts = result.run["counts"]
+    assert counts["assessed"] + counts["not_assessed"] == counts["footprints"] == len(given)
+    assert (answered["reason"].isna() == (answered["status"] == "assessed")).all()
+    assert (answered["status"] == "not_assessed").any(), "the world has footprints over its edge"
+
+
+def test_doing_it_again_scores_nothing_and_changes_nothing(tmp_path: Path) -> None:
+    world = make_world(tmp_path, seed=4, execution={"cell_windows": 2, "batch_cells": 2})
+    run = open_run(world.run_file)
+    first = map_run(run, backend=LocalBackend())
+    commits = sorted((tmp_path / "out" / "_ledger" / "cells").iterdir())
+    written = [p.stat().st_mtime_ns for p in commits]
+    second = map_run(run, backend=LocalBackend())
+    assert second.run["counts"]["cells_scored"] == 0
+    assert second.run["counts"]["cells_resumed"] == first.run["counts"]["cells"]
+    assert [p.stat().st_mtime_ns for p in commits] == written
+    assert second.run["snapshot"] == first.run["snapshot"]
+    same(first.buildings, second.buildings)
+
+
+@pytest.mark.parametrize("lost", [0, 1, -1])
+def test_a_run_with_lost_commits_ends_as_one_that_lost_none(tmp_path: Path, lost: int) -> None:
+    world = make_world(tmp_path, seed=6, execution={"cell_windows": 1, "batch_cells": 2})
+    run = open_run(world.run_file)
+    whole = map_run(run, backend=LocalBackend()).buildings
+    commits = sorted((tmp_path / "out" / "_ledger" / "cells").iterdir())
+    assert len(commits) > 5
+    for path in commits[lost::3]:
+        path.unlink()
+    resumed = map_run(run, backend=LocalBackend())
+    assert 0 < resumed.run["counts"]["cells_scored"] < resumed.run["counts"]["cells"]
+    same(whole, resumed.buildings)
+
+
+def test_another_batch_size_finds_the_cells_of_an_earlier_run(tmp_path: Path) -> None:
+    first = mapped(tmp_path, "out", cell_windows=1, batch_cells=2)
+    again = mapped(tmp_path, "out", cell_windows=1, batch_cells=7)
+    assert again.run["counts"]["cells_scored"] == 0
+    same(first.buildings, again.buildings)
+
+
+def test_a_changed_scene_is_read_again(tmp_path: Path) -> None:
+    world = make_world(tmp_path, seed=8)
+    run = open_run(world.run_file)
+    first = map_run(run, backend=LocalBackend())
+    make_world(tmp_path, seed=9)
+    second = map_run(open_run(world.run_file), backend=LocalBackend())
+    assert second.run["counts"]["cells_resumed"] == 0
+    differ = first.buildings.set_index("building_id")["pre_post_difference"]
+    other = second.buildings.set_index("building_id")["pre_post_difference"]
+    assert not differ.dropna().equals(other.dropna())
+
+
+def test_the_plan_reads_no_pixels(tmp_path: Path) -> None:
+    world = make_world(tmp_path, seed=10)
+    head = world.post.read_bytes()
+    plan = make_plan(open_run(world.run_file))
+    assert plan.windows > 0
+    assert plan.memory.peak_mb > 0
+    assert not (tmp_path / "out").exists()
+    assert world.post.read_bytes() == head
+
+
+def test_ray_gives_what_the_loop_gives(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    from quakestream.pipeline.backends.ray_data import RayBackend
+
+    world = make_world(tmp_path, seed=11, execution={"cell_windows": 1, "batch_cells": 4})
+    run = open_run(world.run_file)
+    local = map_run(run, backend=LocalBackend(), out=str(tmp_path / "local"))
+    with RayBackend() as backend:
+        ray = map_run(run, backend=backend, out=str(tmp_path / "ray"))
+    same(local.buildings, ray.buildings)
+    commits = [
+        sorted(p.name for p in (tmp_path / where / "_ledger" / "cells").iterdir())
+        for where in ("local", "ray")
+    ]
+    assert commits[0] == commits[1]
+
+
+@pytest.mark.parametrize("how", ["other_gsd", "other_zone"])
+def test_the_cell_size_changes_nothing_where_scenes_are_resampled(tmp_path: Path, how: str) -> None:
+    make_world(tmp_path, seed=12)
+    for name in ("pre_20220801.tif", "post_20230210.tif"):
+        _resampled(tmp_path / name, how)
+    maps = [mapped(tmp_path, f"out{k}", cell_windows=k, batch_cells=3) for k in (1, 3)]
+    assert maps[0].run["counts"]["assessed"] > 20
+    same(maps[0].buildings, maps[1].buildings)
+
+
+def _resampled(path: Path, how: str) -> None:
+    """The scene again at 0.3 m, or in the neighbouring zone's CRS."""
+    with rasterio.open(path) as dataset:
+        counts, profile = dataset.read(), dict(dataset.profile)
+        if how == "other_gsd":
+            ratio = 0.5 / 0.3
+            shape = (3, int(dataset.height * ratio), int(dataset.width * ratio))
+            counts = dataset.read(out_shape=shape)
+            transform = dataset.transform @ Affine.scale(1 / ratio)
+        else:
+            transform, width, height = calculate_default_transform(
+                dataset.crs, "EPSG:32636", dataset.width, dataset.height, *dataset.bounds
+            )
+            counts = np.zeros((3, height, width), np.uint8)
+            reproject(
+                rasterio.band(dataset, [1, 2, 3]),
+                counts,
+                dst_transform=transform,
+                dst_crs="EPSG:32636",
+            )
+            profile["crs"] = "EPSG:32636"
+    profile |= {"transform": transform, "height": counts.shape[1], "width": counts.shape[2]}
+    path.unlink()
+    with rasterio.open(path, "w", **profile) as dataset:
+        dataset.write(counts)
