@@ -26,14 +26,14 @@ EXIT_REQUEST = 2
 EXIT_FAILED = 3
 PLAIN_EVERY_S = 10.0
 
-stderr = Console(stderr=True, highlight=False)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 stdout = Console(highlight=False, soft_wrap=True)
 
 
 def console_error(message: str) -> None:
     """One line on stderr."""
     line = " ".join(message.split())
-    stderr.print(f"[bold red]error:[/] {escape(line)}", soft_wrap=True)
+    stderr.print(f"[bold red]error:[/] {escape(line)}")
 
 
 def print_json(value: Any) -> None:

@@ -1,8 +1,10 @@
 """The command line: one file per command, one place for exit codes."""
 
 import sys
+import warnings
 
 import typer
+from rasterio.errors import NotGeoreferencedWarning
 
 from quakestream.cli.common import EXIT_FAILED, EXIT_REQUEST, console_error
 from quakestream.errors import MissingExtraError, QuakestreamError, RequestError, StorageError
@@ -46,6 +48,8 @@ def _register() -> None:
 def main() -> None:
     """Runs a command; 0 done, 1 needs attention, 2 wrong request, 3 failed."""
     _register()
+    # What is wrong with a scene stands in the quarantine; GDAL's bindings need not say it too.
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)
     try:
         app()
     except RequestError as error:

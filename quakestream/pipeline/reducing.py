@@ -1,5 +1,6 @@
 """The reduce stage: commits to sums per footprint, and sums to the rows of the products."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -129,19 +130,17 @@ class _Sums:
 
 
 def _issues(records: list[CellRecord]) -> list[Issue]:
-    """Failed windows, one issue per scene and cause."""
-    seen: dict[tuple[str, str], int] = {}
-    for record in records:
+    """Failed windows, one issue per scene and kind: the first cause and how many there are."""
+    causes: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for record in sorted(records, key=lambda r: (r.cell_id, r.view_id)):
         for failure in record.failures:
-            cause = failure.cause.split(" (scene ")[0]
-            key = (failure.subject, f"{failure.kind}: {cause}")
-            seen[key] = seen.get(key, 0) + 1
+            causes[failure.subject, failure.kind].append(failure.cause)
     return [
         Issue(
             subject=subject,
-            kind="block" if "read_error" in cause else "cell",
-            cause=f"{cause} ({windows} windows; run again to retry)",
+            kind="block" if kind == "read_error" else "cell",
+            cause=f"{told[0]}; {len(told)} windows are {kind}, run the same command again to retry",
             retryable=True,
         )
-        for (subject, cause), windows in sorted(seen.items())
+        for (subject, kind), told in sorted(causes.items())
     ]

@@ -14,7 +14,7 @@ from rasterio.windows import Window as DatasetWindow
 from quakestream.domain import Scene
 from quakestream.errors import ReadError
 from quakestream.raster.masks import BLOCK_M, CoarseQuality, block_quality
-from quakestream.raster.source import open_dataset, visible_bands
+from quakestream.raster.source import open_dataset, told, visible_bands
 from quakestream.raster.statistics import STATISTICS_GSD_M, RunningStatistics, SceneStatistics
 from quakestream.storage import StorageOptions
 
@@ -41,7 +41,9 @@ def prepare_scene(scene: Scene, options: StorageOptions) -> PreparedScene:
         try:
             return _prepared(dataset, scene.gsd_m or STATISTICS_GSD_M)
         except (RasterioError, OSError) as error:
-            raise ReadError(f"cannot read {scene.href} (scene {scene.id}): {error}") from error
+            raise ReadError(
+                f"cannot read {scene.href} (scene {scene.id}): {told(error)}"
+            ) from error
 
 
 def _prepared(dataset: Any, gsd_m: float) -> PreparedScene:

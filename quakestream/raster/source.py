@@ -21,6 +21,9 @@ from quakestream.storage import StorageOptions, gdal_env, gdal_path
 AVERAGE_ABOVE = 1.5
 """A scene this many times finer than the grid is averaged down, else interpolated."""
 
+WARP_TOLERANCE_PX = 0.01
+"""How far GDAL may approximate the way between two CRS. (0 is refused by it.)"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pixels:
@@ -73,7 +76,14 @@ def _opened(href: str) -> Any:
     try:
         return rasterio.open(gdal_path(href), sharing=False)
     except (RasterioError, OSError) as error:
-        raise SceneError(f"cannot open {href}: {error}") from error
+        raise SceneError(f"cannot open {href}: {told(error)}") from error
+
+
+def told(error: BaseException) -> str:
+    """What went wrong in GDAL's innermost words; rasterio's own often only point there."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error) or type(error).__name__
 
 
 class RasterioSource:
@@ -82,7 +92,7 @@ class RasterioSource:
     No warp where the scene has the grid's CRS and GSD: whole-pixel offsets, off
     by at most half a pixel. Same CRS and another GSD: averaged (from overviews
     where there are) or interpolated. Another CRS: warped, bilinear or average,
-    with GDAL's exact transformer.
+    within 0.01 pixels of the exact position.
     """
 
     def __init__(self, scene: Scene, grid: Grid, options: StorageOptions | None = None) -> None:
@@ -113,7 +123,7 @@ class RasterioSource:
             raise ReadError(
                 f"cannot read {self._scene.href} (scene {self._scene.id}, rows "
                 f"{window.row}..{window.row_end}, cols {window.col}..{window.col_end} of grid "
-                f"{self._grid.epsg}): {error}"
+                f"{self._grid.epsg}): {told(error)}"
             ) from error
         if not self._masked:  # nothing declared: black is what vendors fill with
             valid_YX &= counts_BYX.any(axis=0)
@@ -178,7 +188,7 @@ class RasterioSource:
             width=window.width,
             height=window.height,
             resampling=Resampling.average if average else Resampling.bilinear,
-            tolerance=0.0,  # exact transformer: a pixel's value hangs on its position alone
+            tolerance=WARP_TOLERANCE_PX,
             add_alpha=not self._masked,
         ) as vrt:
             return vrt.read(self._bands), vrt.dataset_mask() > 0

@@ -98,11 +98,19 @@ def translated(verb: str, uri: str) -> Iterator[None]:
     except QuakestreamError:
         raise
     except FileNotFoundError as error:
+        # fsspec's HTTP says "not found" of every refusal and of a server that is away.
+        told = error.__cause__
+        if _of_web(told) and getattr(told, "status", 0) not in (404, 410):
+            raise StorageError(f"cannot {verb} {uri}: {_cause(told or error)}") from error
         raise MissingObjectError(
             f"cannot {verb} {uri}: there is no such object; check the name and the bucket or folder"
         ) from error
     except Exception as error:
         raise StorageError(f"cannot {verb} {uri}: {_cause(error)}") from error
+
+
+def _of_web(error: BaseException | None) -> bool:
+    return type(error).__module__.partition(".")[0] == "aiohttp"
 
 
 def _cause(error: BaseException) -> str:
