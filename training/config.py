@@ -40,6 +40,9 @@ class TrainConfig:
     """Comma-separated: these regions are held out whole, instead of a fold of blocks."""
     buffer_m: float = 10.0
     """Training buildings keep this distance from held-out ground."""
+    judge_bounds: bool = True
+    """Held-out buildings are judged inside their axis-aligned bounds: where destroyed ones are
+    polygons and intact ones boxes, their outlines alone would tell them apart."""
     window_px: int = 512
     halo_px: int = 64
     gsd_m: float = 0.5
@@ -106,10 +109,12 @@ def _with(value: Any, key: str, path: Sequence[str], text: str) -> Any:
 def _typed(key: str, old: Any, text: str) -> Any:
     """The text as a value of the type the setting has now."""
     try:
+        if isinstance(old, bool):
+            return {"true": True, "false": False}[text.lower()]
         if isinstance(old, tuple):
             return tuple(float(part) for part in text.split(","))
         if isinstance(old, int | float | str):
             return type(old)(text)
-    except ValueError as error:
+    except (ValueError, KeyError) as error:
         raise ConfigError(f"--set {key}={text}: expected {type(old).__name__}") from error
     raise ConfigError(f"--set {key}: name one of its fields, such as {key}.{fields(old)[0].name}")

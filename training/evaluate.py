@@ -28,11 +28,10 @@ def report(
     scored: Sequence[BuildingLogits], pairs: Sequence[LabelledPair], calibration: Calibration
 ) -> dict[str, Any]:
     """Figures of calibrated probabilities of held-out buildings, and of their difference."""
-    scale = 1.0 / calibration.temperature
-    p_N, destroyed_N = arrays(scored, scale=scale, offset=calibration.offset * scale)
+    p_N, destroyed_N = arrays(scored, temperature=calibration.temperature)
     block_N = _blocks(scored)
     prior = calibration.prior
-    thresholds = choose_thresholds(p_N, destroyed_N, prior=prior)
+    thresholds = choose_thresholds(p_N, destroyed_N)
     difference_N = differences(scored, pairs)
     return {
         **asdict(figures(p_N, destroyed_N)),

@@ -59,7 +59,7 @@ def export_bundle(checkpoint: Checkpoint, folder: Path) -> BundleSpec:
     calibration = calibrate(scored)
     metrics = report(scored, pairs, calibration)
     spec = bundle_spec(checkpoint, folder.name, calibration, metrics)
-    write_bundle(BundleGraph(network, offset=calibration.offset), spec, folder)
+    write_bundle(BundleGraph(network), spec, folder)
     return spec
 
 

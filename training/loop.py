@@ -3,12 +3,13 @@
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
+from shapely.geometry import box
 from torch import Tensor, nn
 
 from quakestream.tiling.lattice import Lattice
@@ -70,6 +71,8 @@ def held_out_logits(
         )
         held = config.split.held_ground(pair)
         chosen = buildings_on("held", pair, held, buffer_m=config.buffer_m)
+        if config.judge_bounds:
+            chosen = tuple(replace(b, geometry=box(*b.geometry.bounds)) for b in chosen)
         scored += score_buildings(network, pair, chosen, lattice)
     return scored
 

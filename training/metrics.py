@@ -79,8 +79,8 @@ def auc_interval(
 
 
 def arrays(
-    scored: Sequence[BuildingLogits], *, scale: float = 1.0, offset: float = 0.0
+    scored: Sequence[BuildingLogits], *, temperature: float = 1.0
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Probability and state per building."""
-    p_N = np.array([s.probability(scale=scale, offset=offset) for s in scored])
+    p_N = np.array([s.probability(temperature=temperature) for s in scored])
     return p_N, np.array([s.building.destroyed for s in scored], bool)

@@ -22,10 +22,9 @@ INPUTS = ("pre", "post", "pre_mean_NB", "pre_std_NB", "post_mean_NB", "post_std_
 class BundleGraph(nn.Module):
     """A network as a bundle ships it: counts cross to the device as uint8."""
 
-    def __init__(self, network: nn.Module, *, offset: float = 0.0) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.offset = offset
 
     def forward(
         self,
@@ -40,7 +39,7 @@ class BundleGraph(nn.Module):
         before = (pre.float() - pre_mean_NB[:, :, None, None]) / pre_std_NB[:, :, None, None]
         after = (post.float() - post_mean_NB[:, :, None, None]) / post_std_NB[:, :, None, None]
         logits: Tensor = self.network(before, after)
-        return logits + self.offset
+        return logits
 
 
 def export_onnx(graph: BundleGraph, path: Path, *, window_px: int) -> None:

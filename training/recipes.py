@@ -26,6 +26,7 @@ def synthetic_small() -> TrainConfig:
         network="fc_siam_diff_small",
         source="synthetic",
         steps=500,
+        judge_bounds=False,
         held_regions=",".join(region_of(seed) for seed in HELD_SEEDS),
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor, nn
 
 from quakestream.domain import Window
@@ -22,9 +23,9 @@ class BuildingLogits:
     building: Building
     logit_P: NDArray[np.float32]
 
-    def probability(self, *, scale: float = 1.0, offset: float = 0.0) -> float:
-        """Mean over pixels of σ(scale · logit + offset), in steps of 1/65535 like a tally."""
-        p_P = 1.0 / (1.0 + np.exp(-(scale * self.logit_P.astype(np.float64) + offset)))
+    def probability(self, *, temperature: float = 1.0) -> float:
+        """Mean over pixels of σ(logit / temperature), in steps of 1/65535 like a tally."""
+        p_P = expit(self.logit_P.astype(np.float64) / temperature)
         return float(np.round(p_P * PROBABILITY_ONE).sum() / (PROBABILITY_ONE * len(p_P)))
 
 

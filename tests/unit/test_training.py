@@ -91,12 +91,19 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
 def test_settings_are_typed_and_reach_into_parts() -> None:
     config = with_settings(
         recipe("fc_siam_diff_small"),
-        ["steps=7", "lr=0.5", "augmentation.haze=0", "augmentation.scale=0.9,1.1"],
+        [
+            "steps=7",
+            "lr=0.5",
+            "judge_bounds=false",
+            "augmentation.haze=0",
+            "augmentation.scale=0.9,1.1",
+        ],
     )
     assert (config.steps, config.lr, config.augmentation.haze) == (7, 0.5, 0.0)
     assert config.augmentation.scale == (0.9, 1.1)
+    assert config.judge_bounds is False
     assert from_json(to_json(config)) == config
-    for wrong in ("stps=7", "steps=many", "loss=1", "steps"):
+    for wrong in ("stps=7", "steps=many", "judge_bounds=0", "loss=1", "steps"):
         with pytest.raises(ConfigError):
             with_settings(config, [wrong])
 
@@ -265,27 +272,30 @@ def test_difference_of_a_building_is_over_its_own_pixels() -> None:
     np.testing.assert_allclose(differences(scored, [pair]), [30.0, 0.0])
 
 
-def test_calibration_recovers_a_known_temperature_and_prior() -> None:
+def test_calibration_recovers_a_known_temperature_at_any_share_of_destroyed() -> None:
     rng = np.random.default_rng(0)
     destroyed_N = rng.random(4000) < 0.1
-    evidence_N = rng.normal(np.where(destroyed_N, 1.0, -1.0), 1.0) * 2 + np.log(0.1 / 0.9)
-    shown_N = 3.0 * (evidence_N - 0.7)  # the network's logits: too sure, and off
-    scored = [scored_building(float(v), bool(d)) for v, d in zip(shown_N, destroyed_N, strict=True)]
-    found = calibrate(scored, prior=0.1)
-    assert found.temperature == pytest.approx(3.0, rel=0.15)
-    assert found.offset == pytest.approx(2.1, abs=0.5)
+    evidence_N = 2 * rng.normal(np.where(destroyed_N, 1.0, -1.0), 1.0)  # log odds at prior 1/2
+    scored = [
+        scored_building(3.0 * float(v), bool(d))  # a network that is too sure
+        for v, d in zip(evidence_N, destroyed_N, strict=True)
+    ]
+    assert calibrate(scored).temperature == pytest.approx(3.0, rel=0.15)
 
 
 def test_thresholds_are_ordered_and_do_what_they_are_named_for() -> None:
     rng = np.random.default_rng(1)
     destroyed_N = rng.random(2000) < 0.2
     p_N = 1 / (1 + np.exp(-rng.normal(np.where(destroyed_N, 0.8, -2.0), 1.0)))
-    chosen = choose_thresholds(p_N, destroyed_N, prior=0.1)
+    chosen = choose_thresholds(p_N, destroyed_N)
     assert chosen.high_recall <= chosen.balanced <= chosen.high_precision
     assert (p_N[destroyed_N] >= chosen.high_recall).mean() >= 0.95
-    declared_N = p_N >= chosen.high_precision
-    weight_N = np.where(destroyed_N, 0.1 / 0.2, 0.9 / 0.8)
-    assert np.average(destroyed_N[declared_N], weights=weight_N[declared_N]) > 0.78
+    assert (p_N[~destroyed_N] >= chosen.high_precision).mean() <= 0.021
+    right = [
+        np.mean([(p_N[destroyed_N] >= t).mean(), (p_N[~destroyed_N] < t).mean()])
+        for t in (chosen.balanced, 0.3, 0.5, 0.7)
+    ]
+    assert right[0] == max(right)
 
 
 def test_no_training_code_reads_the_test_scene() -> None:

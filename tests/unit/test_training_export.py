@@ -35,7 +35,7 @@ METRICS = {
 @pytest.fixture(scope="module")
 def graph() -> BundleGraph:
     torch.manual_seed(0)
-    return BundleGraph(build_network("fc_siam_diff_small"), offset=0.25).eval()
+    return BundleGraph(build_network("fc_siam_diff_small")).eval()
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def bundle_folder(graph: BundleGraph, tmp_path_factory: pytest.TempPathFactory) 
         recipe="tiny", network="fc_siam_diff_small", window_px=128, halo_px=32, source="synthetic"
     )
     checkpoint = Checkpoint(config=config, weights={}, step=3, figures={})
-    calibration = Calibration(temperature=1.5, offset=0.25, prior=0.1)
+    calibration = Calibration(temperature=1.5, prior=0.5)
     spec = bundle_spec(checkpoint, folder.name, calibration, METRICS)
     write_bundle(graph, spec, folder)
     return folder
