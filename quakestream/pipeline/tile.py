@@ -205,7 +205,5 @@ def report_json(report: TileReport) -> dict[str, Any]:
             }
             for s in report.scenes
         ],
-        "issues": [
-            {"subject": i.subject, "kind": i.kind, "cause": i.cause} for i in report.issues
-        ],
+        "issues": [{"subject": i.subject, "kind": i.kind, "cause": i.cause} for i in report.issues],
     }

@@ -178,7 +178,7 @@ class TileEntry:
 def group_name(scene_id: str) -> str:
     """Name of a scene's group: the id where it can be a key, else made so and told apart."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", scene_id).strip(".")[:80]
-    if plain == scene_id and not plain.startswith("__"):
+    if plain == scene_id and not plain.startswith("__") and plain not in ("", ROOT_KEY):
         return plain
     return f"{plain or 'scene'}-{hashlib.sha256(scene_id.encode()).hexdigest()[:8]}"
 

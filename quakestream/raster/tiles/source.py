@@ -70,15 +70,16 @@ class VirtualTiles:
         else:
             all_BYX = np.asarray(self._blocks[:, rows, cols])
         counts_BYX = np.ascontiguousarray(all_BYX[list(layout.bands)])
+        valid_YX: NDArray[np.bool_]
         if layout.validity == "mask":
-            return counts_BYX, np.asarray(self._mask[rows, cols]) > 0
-        if layout.validity == "alpha":
-            alpha_YX: NDArray[np.uint8] = all_BYX[layout.alpha]
-            return counts_BYX, alpha_YX > 0
-        if layout.validity == "nodata":  # GDAL: valid where any band says so, seen or not
-            told_BYX: NDArray[np.bool_] = np.not_equal(all_BYX, layout.nodata or 0)
-            return counts_BYX, told_BYX.any(axis=0)
-        return counts_BYX, counts_BYX.any(axis=0)
+            valid_YX = np.asarray(self._mask[rows, cols], np.bool_)
+        elif layout.validity == "alpha":
+            valid_YX = np.asarray(all_BYX[layout.alpha], np.bool_)
+        elif layout.validity == "nodata":  # GDAL: valid where any band says so, seen or not
+            valid_YX = np.logical_or.reduce(all_BYX != layout.nodata, axis=0)
+        else:
+            valid_YX = np.logical_or.reduce(counts_BYX, axis=0)
+        return counts_BYX, valid_YX
 
 
 _stored: type[Blocks] = StoredTiles

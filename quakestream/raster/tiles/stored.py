@@ -121,7 +121,7 @@ def make_arrays(scene: Scene, tiles: GridTiles, store: Store) -> None:
         "valid": {"chunks": chunks, "shards": shards, **codec},
     }
     for name in encoding:
-        dataset[name].encoding["grid_mapping"] = "spatial_ref"
+        dataset[name].attrs["grid_mapping"] = "spatial_ref"
     with translated("write", store.uri):
         dataset.to_zarr(
             zarr_store(store.uri, store.options, read_only=False),
