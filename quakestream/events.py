@@ -31,6 +31,8 @@ class BatchCommitted:
     cells: int
     km2: float
     buildings: int
+    cells_failed: int
+    """Cells of it with a window that could not be read or scored."""
     mpx: float
     """Megapixels read, both epochs."""
     read_s: float

@@ -2,10 +2,12 @@
 
 import sys
 import warnings
+from typing import Annotated
 
 import typer
 from rasterio.errors import NotGeoreferencedWarning
 
+from quakestream import __version__
 from quakestream.cli.common import EXIT_FAILED, EXIT_REQUEST, console_error
 from quakestream.errors import MissingExtraError, QuakestreamError, RequestError, StorageError
 
@@ -17,6 +19,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Damage mapping after earthquakes: from satellite scenes to one verdict per building."""
 
 
 def _register() -> None:

@@ -30,9 +30,7 @@ class MemoryStatement:
         return self.base_mb + self.engine_mb + self.pixels_mb + self.tables_mb
 
 
-def state_memory(
-    bundle: Bundle, settings: Profile, footprints: int, cells: int
-) -> MemoryStatement:
+def state_memory(bundle: Bundle, settings: Profile, footprints: int, cells: int) -> MemoryStatement:
     """The statement for one local process."""
     spec = bundle.spec
     windows = settings.cell_windows**2

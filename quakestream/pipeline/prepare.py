@@ -12,11 +12,11 @@ from affine import Affine
 
 from quakestream.domain import Grid, Issue, Scene, Shift, View, Window
 from quakestream.errors import QuakestreamError, StorageError
-from quakestream.raster.coregistration import NODE_GSD_M, PairShifts, find_shifts
+from quakestream.raster.coregistration import BOUND_M, NODE_GSD_M, PairShifts, find_shifts
 from quakestream.raster.masks import CoarseQuality
 from quakestream.raster.prepare import PreparedScene, prepare_scene
 from quakestream.raster.statistics import SceneStatistics
-from quakestream.storage import Store, StorageOptions
+from quakestream.storage import StorageOptions, Store
 from quakestream.tiling import project
 
 PREPARED = "_ledger/prepared/"
@@ -146,7 +146,8 @@ def _keep(prepared: Prepared, job: Job, result: Any) -> None:
             metres = result.pair.metres(NODE_GSD_M)
             cause = (
                 f"pre image lies {metres:.0f} m off the post image "
-                f"(rows {result.pair.rows}, cols {result.pair.cols} m); its buildings are misaligned"
+                f"({result.pair.rows} m in rows, {result.pair.cols} m in columns; bound "
+                f"{BOUND_M:g} m): its buildings are misaligned"
             )
             prepared.issues.append(Issue(subject=job.view.id, kind="pair", cause=cause))
 

@@ -22,18 +22,22 @@ class ProgressFile:
     plan: Plan
     cells_done: int = 0
     km2_done: float = 0.0
+    km2_resumed: float = 0.0
     buildings_done: int = 0
+    failed: int = 0
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     written: float = 0.0
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, PlanReady):
             self.cells_done = event.cells_done
-            self.km2_done = event.km2 * event.cells_done / max(event.cells, 1)
+            self.km2_resumed = event.km2 * event.cells_done / max(event.cells, 1)
+            self.km2_done = self.km2_resumed
         elif isinstance(event, BatchCommitted):
             self.cells_done += event.cells
             self.km2_done += event.km2
             self.buildings_done += event.buildings
+            self.failed += event.cells_failed
         else:
             return
         whole = self.cells_done >= len(self.plan.units)
@@ -51,6 +55,7 @@ class ProgressFile:
             "km2_total": round(self.plan.km2, 4),
             "km2_done": round(self.km2_done, 4),
             "buildings_done": self.buildings_done,
-            "failed": 0,
+            "km2_resumed": round(self.km2_resumed, 4),
+            "failed": self.failed,
         }
         self.store.put(KEY, json.dumps(state).encode())

@@ -212,6 +212,7 @@ class _Job:
             cells=report.cells,
             km2=report.windows * (spec.core_px * spec.gsd_m) ** 2 / 1e6,
             buildings=report.buildings,
+            cells_failed=report.cells_failed,
             mpx=report.mpx,
             read_s=report.read_s,
             score_s=report.score_s,

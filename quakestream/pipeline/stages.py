@@ -31,6 +31,7 @@ class BatchReport:
     commit_key: str
     unit_keys: tuple[str, ...]
     cells: int
+    cells_failed: int
     windows: int
     buildings: int
     mpx: float
@@ -99,9 +100,7 @@ def _scene_task(view: View, prepared: Prepared, epoch: str) -> SceneTask:
     return SceneTask(scene=scene, statistics=known.statistics, quality=known.quality)
 
 
-def _shifts(
-    shifts: PairShifts | None, unit: Unit, windows: list[Window]
-) -> tuple[Shift, ...]:
+def _shifts(shifts: PairShifts | None, unit: Unit, windows: list[Window]) -> tuple[Shift, ...]:
     if shifts is None:
         return (Shift(),) * len(windows)
     return tuple(shifts.at(unit.cell.grid, window) for window in windows)
@@ -122,6 +121,7 @@ class Scorer:
             commit_key=key,
             unit_keys=tuple(r.key for r in results),
             cells=len(results),
+            cells_failed=sum(not r.complete for r in results),
             windows=sum(r.windows for r in results),
             buildings=sum(len(r.building_F) for r in results),
             mpx=sum(r.mpx for r in results),

@@ -14,7 +14,6 @@ from quakestream.domain import Quality
 from quakestream.hazard import HazardTable
 from quakestream.pipeline.ledger import CellRecord
 from quakestream.pipeline.plan import Plan
-from quakestream.pipeline.prepare import Prepared
 from quakestream.pipeline.reducing import Reduced
 from quakestream.reduce import Verdicts, decide
 from quakestream.tiling import Cell, unproject
@@ -77,7 +76,7 @@ def _reasons(
     zone_P = plan.zone_N[assignment.footprint_P]
     for (view, epsg), failure in sorted(view_failures.items()):
         reason_N[assignment.footprint_P[(assignment.view_P == view) & (zone_P == epsg)]] = failure
-    for (view, epsg) in {(u.view, u.cell.epsg) for u in plan.units} - view_failures.keys():
+    for view, epsg in {(u.view, u.cell.epsg) for u in plan.units} - view_failures.keys():
         # another view of the same footprint could be used
         other_F = assignment.footprint_P[(assignment.view_P == view) & (zone_P == epsg)]
         reason_N[other_F] = np.where(failed_N, reduced.failure_N, verdicts.reason_N)[other_F]

@@ -70,7 +70,7 @@ def write_bundle(
         golden[f"{epoch}_mean_NB"] = np.full((1, 3), 120, np.float32)
         golden[f"{epoch}_std_NB"] = np.full((1, 3), 50, np.float32)
     golden["logits"] = np.zeros((1, 2, window_px, window_px), np.float32)
-    np.savez(folder / "golden.npz", **golden)
+    np.savez(folder / "golden.npz", allow_pickle=False, **golden)
     (folder / "model.onnx").write_bytes(b"no network")
     write_manifest(folder, spec)
     return folder

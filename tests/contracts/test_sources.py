@@ -69,7 +69,7 @@ class TestOtherZone(TestAligned):
 
     @pytest.fixture(autouse=True)
     def _scene(self, tmp_path: Path) -> None:
-        west, south, east, north = rasterio.warp.transform_bounds(
+        west, _, _, north = rasterio.warp.transform_bounds(
             "EPSG:32637", self.crs, WEST_M, NORTH_M - 100, WEST_M + 100, NORTH_M
         )
         self.path = tmp_path / "scene.tif"

@@ -1,5 +1,7 @@
 """Laws 2 and 5: tallies merge in any order and grouping, and any cut gives the same verdicts."""
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,7 +84,7 @@ def test_cutting_a_buildings_pixels_anywhere_gives_the_same_verdict(
             sum_NC=whole[a:b].sum(axis=0, keepdims=True),
             change_N=np.array([0]),
         )
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
+        for a, b in itertools.pairwise(edges)
     ]
     cut, uncut = decide(both(*parts), SPEC), decide(both(parts[0], *parts[1:]), SPEC)
     once = Tally(

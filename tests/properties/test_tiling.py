@@ -67,7 +67,10 @@ def test_touched_windows_cover_each_box_whatever_the_cell(
 
 
 @given(
-    west=st.floats(28, 45), south=st.floats(-8, 40), width=st.floats(0.01, 9), height=st.floats(0.01, 9)
+    west=st.floats(28, 45),
+    south=st.floats(-8, 40),
+    width=st.floats(0.01, 9),
+    height=st.floats(0.01, 9),
 )
 def test_zones_cover_an_area_once(west: float, south: float, width: float, height: float) -> None:
     area = box(west, south, west + width, south + height)

@@ -21,9 +21,7 @@ class LocalBackend:
     def __init__(self, *, readers: int = 2) -> None:
         self._readers = readers
 
-    def each(
-        self, function: Callable[[Job], Any], jobs: list[Job]
-    ) -> Iterator[tuple[Job, Any]]:
+    def each(self, function: Callable[[Job], Any], jobs: list[Job]) -> Iterator[tuple[Job, Any]]:
         """Runs small jobs side by side; results in order."""
         with ThreadPoolExecutor(self._readers) as pool:
             yield from zip(jobs, pool.map(function, jobs), strict=True)

@@ -10,7 +10,7 @@ import logging
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import ray
 import ray.data
@@ -21,7 +21,6 @@ from quakestream.pipeline.read import Reader
 from quakestream.pipeline.score import score_unit
 from quakestream.pipeline.stages import BatchReport, Scorer
 from quakestream.pipeline.tasks import BatchTask, WorkerSpec
-
 
 ENGINE_CPUS = 0.9
 """Not a reader's 1: Ray Data would fuse stages that ask for the same, and an engine would
@@ -49,7 +48,10 @@ class RayBackend:
             if address is None:  # its C++ layer calls things errors that are none
                 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             ray.init(
-                address=address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False
+                address=address,
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
             )
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False
@@ -76,9 +78,9 @@ class RayBackend:
         shared = ray.put(spec)
         stream = (
             ray.data.from_items(rows, override_num_blocks=len(rows))
-            .map(_read, fn_args=(shared,), num_cpus=1)
+            .map(cast("Any", _read), fn_args=(shared,), num_cpus=1)
             .map(
-                _Score,
+                cast("Any", _Score),
                 fn_constructor_args=([shared],),
                 compute=ray.data.ActorPoolStrategy(size=self._engines),
                 num_cpus=ENGINE_CPUS,
