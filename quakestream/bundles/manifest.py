@@ -78,7 +78,7 @@ def write_manifest(folder: Path, spec: BundleSpec) -> Path:
 
 
 def _read_files(name_or_uri: str, options: StorageOptions) -> tuple[dict[str, bytes], str]:
-    if (SHIPPED / name_or_uri / MANIFEST).is_file():
+    if name_or_uri in shipped_names():
         return _folder(SHIPPED / name_or_uri), f"shipped:{name_or_uri}"
     path = Path(name_or_uri)
     if path.is_dir() and (path / MANIFEST).is_file():

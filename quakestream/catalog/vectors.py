@@ -66,6 +66,8 @@ def _read(
         return gpd.read_parquet(path, columns=wanted, to_pandas_kwargs=_EXACT)
     layer = _layer(path, uri, error)
     info = pyogrio.read_info(path, layer=layer)
+    if info["features"] == 0:  # before columns are missed, which an empty GeoJSON has none of
+        raise error(f"{uri} holds no features; expected polygons")
     from_fid = [c for c in columns if c not in info["fields"] and c == info.get("fid_column")]
     from_json = _feature_ids(path, info, columns)
     present = [*info["fields"], *from_fid, *from_json]
