@@ -1,0 +1,34 @@
+"""A tiny town, a bundle that needs no weights, and the map of an undisturbed run."""
+
+from pathlib import Path
+
+import pytest
+from running import Map, quakestream, read_map, run_content, write_run, write_threshold_bundle
+from servers import moto, radosgw
+
+from quakestream.synthetic import TINY, SyntheticEarthquake, make_earthquake
+
+__all__ = ["moto", "radosgw"]
+
+
+@pytest.fixture(scope="session")
+def town(tmp_path_factory: pytest.TempPathFactory) -> SyntheticEarthquake:
+    """320 × 320 m, one pair of scenes, a ShakeMap."""
+    return make_earthquake(tmp_path_factory.mktemp("town"), seed=3, size=TINY)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_threshold_bundle(tmp_path_factory.mktemp("bundle") / "difference")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    town: SyntheticEarthquake, bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Map:
+    """The town's map, made by one process from files, without a mishap."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run_file = write_run(folder / "run.yaml", run_content(town, bundle))
+    done = quakestream("map", run_file, "--out", folder / "out", "--quiet")
+    assert done.code == 0, done.stderr
+    return read_map(folder / "out")

@@ -1,0 +1,208 @@
+"""Real servers on loopback: S3 (moto for small objects, Ceph radosgw), and HTTP with faults."""
+
+import http.server
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from quakestream.storage import StorageOptions
+from quakestream.storage.filesystems import filesystem
+
+RADOSGW_PORT = 7480
+"""Fixed by the script that starts it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Server:
+    """An S3 server, and what a client needs to know of it."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+
+    @property
+    def storage(self) -> dict[str, Any]:
+        """The `storage` section of a run file."""
+        return {"s3": {"endpoint_url": self.endpoint}}
+
+    @property
+    def options(self) -> StorageOptions:
+        return StorageOptions(protocols=self.storage)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Credentials, as a user has them."""
+        return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+
+    def make_bucket(self, name: str) -> str:
+        """An empty bucket; its URI."""
+        filesystem(f"s3://{name}", self.options)[0].mkdir(name)
+        return f"s3://{name}"
+
+    def upload(self, folder: Path, uri: str) -> None:
+        """Copies a folder under a prefix."""
+        fs, root = filesystem(uri, self.options)
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            fs.pipe_file(f"{root}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Server]:
+    """moto on a free port. Clients in this process must not read it through GDAL, which keeps
+    the interpreter's lock while it opens a file; clients in other processes may."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    made = S3Server(endpoint=f"http://{host}:{port}", access_key="testing", secret_key="testing")
+    with _in_environment(made.env):
+        yield made
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def radosgw(data_dir: Path) -> Iterator[S3Server]:
+    """Ceph's S3 gateway, started once; skips with the reason where it cannot be had."""
+    script = data_dir.parent / "tools" / "radosgw.sh"
+    if shutil.which("radosgw") is None:
+        pytest.skip("no radosgw on PATH; apt-get install radosgw ceph-mon ceph-osd ceph-common")
+    if not script.is_file():
+        pytest.skip(f"no script {script} to start radosgw with")
+    if _answers(RADOSGW_PORT):
+        pytest.skip(f"port {RADOSGW_PORT} is taken by a server that is not ours")
+    folder = Path(tempfile.mkdtemp(prefix="qs-rgw-"))  # short: its sockets lie below
+    made = S3Server(
+        endpoint=f"http://127.0.0.1:{RADOSGW_PORT}", access_key="test", secret_key="testtest"
+    )
+    try:
+        started = subprocess.run(
+            ["bash", str(script), str(folder / "ceph")],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=180,
+            check=False,
+        )
+        if started.returncode != 0 or not _answers(RADOSGW_PORT):
+            pytest.skip(f"radosgw did not start (exit code {started.returncode})")
+        with _in_environment(made.env):
+            yield made
+    finally:
+        _end(folder / "ceph" / "run")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _in_environment(values: dict[str, str]) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setenv(name, value)
+        yield
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _end(folder: Path) -> None:
+    """Ends the processes whose pid files lie in a folder, the gateway first."""
+    pids = [int(p.read_text()) for p in sorted(folder.glob("*.pid"), reverse=True)]
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + 10
+    for pid in pids:
+        while time.monotonic() < until and Path(f"/proc/{pid}").exists():
+            time.sleep(0.1)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    """Files with byte ranges, and the answers that `faults` asks for.
+
+    A fault is a status (403, 404, 500), or a share below 1: the header says the
+    whole size, and the connection ends where that share of the object does.
+    """
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, *args: Any, faults: dict[str, float], **kwargs: Any) -> None:
+        self._faults = faults
+        super().__init__(*args, **kwargs)
+
+    def do_HEAD(self) -> None:
+        self._answer(send=False)
+
+    def do_GET(self) -> None:
+        self._answer(send=True)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+    def _answer(self, *, send: bool) -> None:
+        fault = self._faults.get(unquote(urlsplit(self.path).path).lstrip("/"))
+        path = Path(self.translate_path(self.path))
+        share = 1.0 if fault is None else fault
+        if share > 1 or not path.is_file():
+            self.send_error(int(share) if share > 1 else 404)
+            return
+        data = path.read_bytes()
+        start, stop, status = self._range(len(data))
+        self.send_response(status)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(stop - start))
+        self.send_header("ETag", f'"{path.stat().st_mtime_ns}"')
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
+        self.end_headers()
+        if send:
+            there = int(len(data) * share)
+            self.wfile.write(data[start : min(stop, there)])
+            self.close_connection = there < stop
+
+    def _range(self, size: int) -> tuple[int, int, int]:
+        asked = self.headers.get("Range", "")
+        if not asked.startswith("bytes="):
+            return 0, size, 200
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        start = int(first) if first else max(size - int(last), 0)
+        stop = min(int(last) + 1, size) if first and last else size
+        return start, max(stop, start), 206
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebServer:
+    """A folder over HTTP; `faults` (path to status or share sent) may change at any time."""
+
+    url: str
+    faults: dict[str, float]
+
+
+@contextmanager
+def web_server(folder: Path, faults: dict[str, float] | None = None) -> Iterator[WebServer]:
+    """Serves a folder on a free port for as long as the `with` lasts."""
+    known = dict(faults or {})
+    handler = partial(_Handler, directory=str(folder), faults=known)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield WebServer(url=f"http://127.0.0.1:{server.server_port}", faults=known)
+        server.shutdown()
+        thread.join()
