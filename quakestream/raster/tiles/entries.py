@@ -1,10 +1,10 @@
 """What a tile store says of each scene: one Zarr v3 group a scene, its attributes written last.
 
-    zarr.json                     root group
-    SCENE/zarr.json               attributes: the entry; a scene without it is not in the store
-    SCENE/32637-0.5m/counts       stored: (band, y, x) uint8, sharded, on the run's grid
-    SCENE/32637-0.5m/valid        stored: (y, x) uint8, 1 where the sensor saw the ground
-    SCENE/refs.json               virtual: kerchunk references into the scene's own blocks
+zarr.json                     root group
+SCENE/zarr.json               attributes: the entry; a scene without it is not in the store
+SCENE/32637-0.5m/counts       stored: (band, y, x) uint8, sharded, on the run's grid
+SCENE/32637-0.5m/valid        stored: (y, x) uint8, 1 where the sensor saw the ground
+SCENE/refs.json               virtual: kerchunk references into the scene's own blocks
 """
 
 import hashlib
@@ -271,9 +271,7 @@ def survey_tiles(
         if why is not None
     ]
     note = f"{len(missing)} scene(s) are read themselves: {uri} lacks {', '.join(missing)}"
-    return TileSurvey(
-        entries=entries, issues=tuple(issues), notes=(note,) if missing else ()
-    )
+    return TileSurvey(entries=entries, issues=tuple(issues), notes=(note,) if missing else ())
 
 
 def _lacks(entry: TileEntry | None, grid: Grid) -> bool:
