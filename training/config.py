@@ -18,7 +18,7 @@ class TrainConfig:
     network: str
     source: Literal["turkiye", "synthetic"] = "turkiye"
     seed: int = 1
-    steps: int = 1200
+    steps: int = 900
     batch: int = 16
     chip_px: int = 128
     """Side of a training chip, pixels."""
@@ -28,9 +28,9 @@ class TrainConfig:
     dropout: float = 0.0
     ema: float = 0.99
     """Decay of the weights' moving average; the average is what is kept."""
-    checks: int = 8
+    checks: int = 3
     """Times the second half of a run is judged on held-out buildings; the best is kept."""
-    threads: int = 2
+    threads: int = 1
     loss: LossWeights = field(default_factory=LossWeights)
     augmentation: Augmentation = field(default_factory=Augmentation)
     block_m: float = 150.0
@@ -40,6 +40,8 @@ class TrainConfig:
     """Comma-separated: these regions are held out whole, instead of a fold of blocks."""
     buffer_m: float = 10.0
     """Training buildings keep this distance from held-out ground."""
+    label_bounds: bool = False
+    """Buildings are labelled inside their axis-aligned bounds, not their outlines."""
     judge_bounds: bool = True
     """Held-out buildings are judged inside their axis-aligned bounds: where destroyed ones are
     polygons and intact ones boxes, their outlines alone would tell them apart."""

@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for path in options.checkpoints:
             checkpoint = load_checkpoint(path)
-            pairs = load_pairs(checkpoint.config)
+            pairs = load_pairs(checkpoint.config, held_only=True)
             scored = held_out_logits(checkpoint.config, pairs, checkpoint.network())
             values = report(scored, pairs, calibrate(scored))
             print(json.dumps({"checkpoint": str(path), "step": checkpoint.step, **values}))

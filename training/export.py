@@ -53,7 +53,7 @@ def export_bundle(checkpoint: Checkpoint, folder: Path) -> BundleSpec:
     Raises:
         EngineError: if ONNX Runtime and torch differ by 1e-3 or more on a logit.
     """
-    pairs = load_pairs(checkpoint.config)
+    pairs = load_pairs(checkpoint.config, held_only=True)
     network = checkpoint.network()
     scored = held_out_logits(checkpoint.config, pairs, network)
     calibration = calibrate(scored)

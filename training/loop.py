@@ -3,13 +3,12 @@
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
-from shapely.geometry import box
 from torch import Tensor, nn
 
 from quakestream.tiling.lattice import Lattice
@@ -17,7 +16,7 @@ from training.checkpoints import Checkpoint
 from training.config import TrainConfig, to_json
 from training.data.augment import Chips, augment
 from training.data.chips import ChipSource
-from training.data.pairs import LabelledPair
+from training.data.pairs import LabelledPair, outlined_by_bounds
 from training.data.split import buildings_on
 from training.losses import damage_loss
 from training.metrics import arrays, figures
@@ -65,14 +64,13 @@ def held_out_logits(
 ) -> list[BuildingLogits]:
     """Held-out buildings of all pairs, scored the way inference does."""
     scored: list[BuildingLogits] = []
-    for pair in pairs:
+    for given in pairs:
+        pair = outlined_by_bounds(given) if config.judge_bounds else given
         lattice = Lattice(
             grid=pair.grid, window_px=config.window_px, halo_px=config.halo_px, cell_windows=1
         )
         held = config.split.held_ground(pair)
         chosen = buildings_on("held", pair, held, buffer_m=config.buffer_m)
-        if config.judge_bounds:
-            chosen = tuple(replace(b, geometry=box(*b.geometry.bounds)) for b in chosen)
         scored += score_buildings(network, pair, chosen, lattice)
     return scored
 
@@ -110,7 +108,7 @@ class _Average:
 
 def _source(config: TrainConfig, pairs: Sequence[LabelledPair]) -> ChipSource:
     return ChipSource(
-        pairs,
+        [outlined_by_bounds(pair) for pair in pairs] if config.label_bounds else pairs,
         config.split,
         raw_px=config.raw_px,
         jitter_px=config.chip_px // 3,

@@ -15,7 +15,7 @@ def fc_siam_diff_small() -> TrainConfig:
 def fc_siam_diff_medium() -> TrainConfig:
     """1.24 M parameters, 5.6 times the arithmetic of Small."""
     return TrainConfig(
-        recipe="fc_siam_diff_medium", network="fc_siam_diff_medium", lr=2e-3, steps=1200
+        recipe="fc_siam_diff_medium", network="fc_siam_diff_medium", lr=2e-3, steps=500
     )
 
 
@@ -25,7 +25,7 @@ def synthetic_small() -> TrainConfig:
         recipe="synthetic_small",
         network="fc_siam_diff_small",
         source="synthetic",
-        steps=500,
+        steps=300,
         judge_bounds=False,
         held_regions=",".join(region_of(seed) for seed in HELD_SEEDS),
     )

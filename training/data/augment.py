@@ -18,23 +18,23 @@ class Augmentation:
     range is named; radiometry is in units of the scene's deviation.
     """
 
-    turn_share: float = 0.5
+    turn_share: float = 0.3
     """Share of chips turned by any angle and scaled; the rest keep their pixels exactly."""
     scale: tuple[float, float] = (0.8, 1.25)
     shift_px: float = 2.5
     """Shift of the pre-event image against the post-event image, per axis."""
     max_shift_px: float = 6.0
-    gamma: float = 0.15
-    contrast: float = 0.2
-    brightness: float = 0.25
-    cast: float = 0.1
+    gamma: float = 0.1
+    contrast: float = 0.1
+    brightness: float = 0.12
+    cast: float = 0.05
     """Contrast and brightness of one band against the others."""
-    haze: float = 0.4
+    haze: float = 0.15
     """Largest amplitude of a smooth veil."""
-    sharpness: tuple[float, float] = (-0.6, 0.9)
+    sharpness: tuple[float, float] = (-0.4, 0.6)
     """-: sharpened, 0: as it is, 1: blurred."""
     noise: float = 0.05
-    grey_share: float = 0.15
+    grey_share: float = 0.0
     """Share of images whose colours are partly taken away."""
 
 

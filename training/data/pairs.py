@@ -1,6 +1,6 @@
 """A pre and a post image of the same ground with buildings whose state is known."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +72,12 @@ class LabelledPair:
     def outline(self) -> BaseGeometry:
         """Ground both images show, in the CRS of the grid."""
         return box(*self.grid.bounds(self.window))
+
+
+def outlined_by_bounds(pair: LabelledPair) -> LabelledPair:
+    """The pair with every building's outline replaced by its axis-aligned bounds."""
+    boxes = tuple(replace(b, geometry=box(*b.geometry.bounds)) for b in pair.buildings)
+    return replace(pair, buildings=boxes)
 
 
 def read_image(path: Path) -> Image:

@@ -1,5 +1,6 @@
 """Labelled pairs of synthetic earthquakes: every building's state is known."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,10 +19,10 @@ def region_of(seed: int) -> str:
     return f"seed-{seed}"
 
 
-def synthetic_pairs() -> list[LabelledPair]:
+def synthetic_pairs(seeds: Sequence[int]) -> list[LabelledPair]:
     """A pair a seed, made anew so that it is never older than the generator."""
     with TemporaryDirectory() as folder:
-        return [_pair(seed, Path(folder) / str(seed)) for seed in TRAINING_SEEDS + HELD_SEEDS]
+        return [_pair(seed, Path(folder) / str(seed)) for seed in seeds]
 
 
 def _pair(seed: int, folder: Path) -> LabelledPair:
