@@ -134,7 +134,7 @@ class Map:
     summary: pd.DataFrame
 
     @property
-    def reasons(self) -> pd.Series:
+    def reasons(self) -> Any:
         """Reason by building id, `assessed` where there is none."""
         return self.buildings.set_index("building_id")["reason"].fillna("assessed")
 
