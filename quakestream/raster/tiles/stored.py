@@ -29,7 +29,6 @@ from quakestream.storage.filesystems import translated
 
 Scheduler = str | Callable[..., Any]
 """What `dask.compute` takes: `threads`, or the function of a cluster."""
-ZSTD_LEVEL = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,7 +99,7 @@ def make_arrays(scene: Scene, tiles: GridTiles, store: Store) -> None:
         import xarray as xr
         from odc.geo.geobox import GeoBox
         from odc.geo.xr import xr_coords
-        from zarr.codecs import ZstdCodec
+        from zarr.codecs import BloscCodec, Crc32cCodec
 
         from quakestream.raster.tiles.arrays import zarr_store
 
@@ -114,7 +113,10 @@ def make_arrays(scene: Scene, tiles: GridTiles, store: Store) -> None:
         coords={**coordinates, "band": [1, 2, 3]},
         attrs={"scene": scene.id},
     )
-    codec = {"compressors": (ZstdCodec(level=ZSTD_LEVEL, checksum=True),), "fill_value": 0}
+    # Imagery hardly shrinks (zstd: by 6 % at half the speed); LZ4 is for what is empty, and
+    # the checksum for what is damaged.
+    lz4 = BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle", typesize=1)
+    codec = {"compressors": (lz4, Crc32cCodec()), "fill_value": 0}
     chunks, shards = (CHUNK_PX, CHUNK_PX), (SHARD_PX, SHARD_PX)
     encoding = {
         "counts": {"chunks": (3, *chunks), "shards": (3, *shards), **codec},
