@@ -102,9 +102,12 @@ def translated(verb: str, uri: str) -> Iterator[None]:
         told = error.__cause__
         if _of_web(told) and getattr(told, "status", 0) not in (404, 410):
             raise StorageError(f"cannot {verb} {uri}: {_cause(told or error)}") from error
-        raise MissingObjectError(
-            f"cannot {verb} {uri}: there is no such object; check the name and the bucket or folder"
-        ) from error
+        missing = (
+            "its bucket or container does not exist; make it, or check the name"
+            if verb == "write"
+            else "there is no such object; check the name and the bucket or folder"
+        )
+        raise MissingObjectError(f"cannot {verb} {uri}: {missing}") from error
     except Exception as error:
         raise StorageError(f"cannot {verb} {uri}: {_cause(error)}") from error
 
@@ -118,6 +121,10 @@ def _cause(error: BaseException) -> str:
     status = getattr(error, "status", None)
     if number in (errno.ENOSPC, errno.EDQUOT):
         return "no space left on the device; free some or choose another place, then run again"
+    if number == errno.EROFS:
+        return "the file system is read-only; choose another place, then run again"
+    if isinstance(error, NotADirectoryError):
+        return "a part of its path is a file, not a folder; choose another place, then run again"
     if number == errno.EFBIG:
         return "the file would be larger than the system allows"
     if isinstance(error, PermissionError) or status in (401, 403):
