@@ -23,12 +23,14 @@ from training.data.pairs import Building, Image, LabelledPair
 from training.data.split import RegionSplit
 from training.data.turkiye import label_buildings
 from training.evaluate import differences
+from training.export import main as export_command
 from training.loop import held_out_logits, train
 from training.losses import LossWeights, damage_loss
 from training.metrics import arrays
 from training.networks import build_network
 from training.recipes import RECIPES, recipe
 from training.scoring import BuildingLogits, score_buildings
+from training.train import main as train_command
 
 GRID = Grid(epsg=32637, gsd_m=0.5)
 PARAMETERS = {
@@ -296,6 +298,20 @@ def test_thresholds_are_ordered_and_do_what_they_are_named_for() -> None:
         for t in (chosen.balanced, 0.3, 0.5, 0.7)
     ]
     assert right[0] == max(right)
+
+
+def test_a_wrong_request_ends_with_one_line_and_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_command(["nothing"]) == 2
+    assert train_command(["fc_siam_diff_small", "--set", "stps=1"]) == 2
+    assert export_command([str(tmp_path / "no.pt"), "-o", str(tmp_path / "b")]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 3
+    assert "fc_siam_diff_small" in lines[0]
+    assert "steps" in lines[1]
+    assert "no.pt" in lines[2]
+    assert not (tmp_path / "b").exists()
 
 
 def test_no_training_code_reads_the_test_scene() -> None:
