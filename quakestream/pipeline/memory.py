@@ -7,7 +7,7 @@ from quakestream.config import Profile
 
 BASE_MB = 420.0
 """Interpreter, libraries and GDAL's caches of one local process."""
-BYTES_PER_FOOTPRINT = 4_000
+BYTES_PER_FOOTPRINT = 9_000
 """Outline twice (EPSG:4326 and zone), ids, sums and the row of the product."""
 BYTES_PER_CELL = 2_500
 ENGINE_MB_PER_MPX = 700.0
