@@ -6,7 +6,6 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize
-from shapely.geometry.base import BaseGeometry
 
 from quakestream.domain import Grid, Window
 
@@ -31,28 +30,25 @@ class Owners:
 def find_owners(
     polygons_N: NDArray[np.object_], building_N: NDArray[np.int64], grid: Grid, window: Window
 ) -> Owners:
-    """Rasterises footprints (grid's CRS) at pixel centres."""
+    """Rasterises footprints (grid's CRS) at pixel centres.
+
+    Footprints that overlap go to different layers; a layer is burnt in one call, and
+    where layers meet, a region of its own is made for every set of owners.
+    """
     region_YX = np.full(window.shape, -1, np.int32)
-    crossing_N = _crossing(polygons_N)
-    alone = np.flatnonzero(~crossing_N)
-    members: list[tuple[int, ...]] = [(int(i),) for i in alone]
-    transform = grid.window_transform(window)
-    if len(alone):
-        region_YX = rasterize(
-            [(polygons_N[i], r) for r, i in enumerate(alone)],
-            out_shape=window.shape,
-            fill=-1,
-            transform=transform,
-            dtype=np.int32,
-        )
-    for i in np.flatnonzero(crossing_N):
-        rows, cols = _pixels(polygons_N[i], grid, window)
-        for before in np.unique(region_YX[rows, cols]):
-            here = region_YX[rows, cols] == before
-            region_YX[rows[here], cols[here]] = len(members)
-            members.append((*(members[before] if before >= 0 else ()), int(i)))
+    members: list[tuple[int, ...]] = [(n,) for n in range(len(polygons_N))]
+    for layer in _layers(polygons_N):
+        burnt_YX = _burnt(polygons_N[layer], layer, grid, window)
+        both_YX = (burnt_YX >= 0) & (region_YX >= 0)
+        if both_YX.any():
+            pair_P = region_YX[both_YX].astype(np.int64) * len(polygons_N) + burnt_YX[both_YX]
+            pairs, place_P = np.unique(pair_P, return_inverse=True)
+            burnt_YX[both_YX] = place_P + len(members)
+            befores, laters = (v.tolist() for v in np.divmod(pairs, len(polygons_N)))
+            members += [(*members[b], n) for b, n in zip(befores, laters, strict=True)]
+        region_YX = np.where(burnt_YX >= 0, burnt_YX, region_YX)
     sizes = np.array([len(m) for m in members], np.int64)
-    flat = np.array([i for m in members for i in m], np.int64)
+    flat = np.array([n for m in members for n in m], np.int64)
     return Owners(
         region_YX=region_YX,
         region_M=np.repeat(np.arange(len(members)), sizes),
@@ -61,30 +57,31 @@ def find_owners(
     )
 
 
-def _pixels(
-    polygon: BaseGeometry, grid: Grid, window: Window
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns of a window whose centres lie in one polygon."""
-    box = grid.window(*polygon.bounds)
-    row, col = max(box.row, window.row), max(box.col, window.col)
-    height, width = min(box.row_end, window.row_end) - row, min(box.col_end, window.col_end) - col
-    if height <= 0 or width <= 0:
-        return np.empty(0, np.intp), np.empty(0, np.intp)
-    part = Window(row=row, col=col, height=height, width=width)
-    inside_YX = rasterize(
-        [(polygon, 1)], out_shape=part.shape, transform=grid.window_transform(part)
+def _burnt(
+    polygons_N: NDArray[np.object_], value_N: NDArray[np.int64], grid: Grid, window: Window
+) -> NDArray[np.int32]:
+    """The value of the polygon each pixel centre lies in, -1 where none does."""
+    burnt_YX: NDArray[np.int32] = rasterize(
+        zip(polygons_N, value_N.tolist(), strict=True),
+        out_shape=window.shape,
+        fill=-1,
+        transform=grid.window_transform(window),
+        dtype=np.int32,
     )
-    rows, cols = np.nonzero(inside_YX)
-    return rows + (row - window.row), cols + (col - window.col)
+    return burnt_YX
 
 
-def _crossing(polygons_N: NDArray[np.object_]) -> NDArray[np.bool_]:
-    """True for polygons whose bounding box meets another's: they may share pixels."""
-    crossing_N = np.zeros(len(polygons_N), np.bool_)
-    if len(polygons_N) > 1:
-        one, other = shapely.STRtree(polygons_N).query(polygons_N)
-        pairs = one != other
-        one, other = one[pairs], other[pairs]
-        really = shapely.intersects(polygons_N[one], polygons_N[other])
-        crossing_N[one[really]] = True
-    return crossing_N
+def _layers(polygons_N: NDArray[np.object_]) -> list[NDArray[np.int64]]:
+    """Indices in as few groups as a greedy colouring gives; none meets another of its group."""
+    if len(polygons_N) == 0:
+        return []
+    one, other = shapely.STRtree(polygons_N).query(polygons_N, predicate="intersects")
+    earlier: list[list[int]] = [[] for _ in polygons_N]
+    for a, b in zip(one.tolist(), other.tolist(), strict=True):
+        if b < a:
+            earlier[a].append(b)
+    colour = np.zeros(len(polygons_N), np.int64)
+    for n, before in enumerate(earlier):
+        taken = {int(colour[b]) for b in before}
+        colour[n] = next(c for c in range(len(taken) + 1) if c not in taken)
+    return [np.flatnonzero(colour == c) for c in range(int(colour.max()) + 1)]
