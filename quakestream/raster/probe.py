@@ -13,6 +13,9 @@ from quakestream.errors import SceneError
 from quakestream.raster.source import open_dataset, visible_bands
 from quakestream.storage import StorageOptions, fingerprint
 
+PROBE_ROWS = 100
+TRUE_TO = 0.005
+
 
 def probe(scene: Scene, options: StorageOptions) -> Scene:
     """The scene with CRS, transform, shape, GSD and version from its file.
@@ -60,10 +63,24 @@ def _gsd_m(dataset: Any, href: str) -> float:
             raise SceneError(f"{href} lies nowhere on Earth: its CRS is {dataset.crs}")
         if not (west >= -180.5 and east <= 180.5 and south >= -90 and north <= 90):
             raise SceneError(f"{href} lies nowhere on Earth: {bounds}")
-        geod = pyproj.Geod(ellps="WGS84")
-        _, _, height_m = geod.inv((west + east) / 2, south, (west + east) / 2, north)
+        return _pixel_m(dataset, to_wgs84)
     except ProjError as error:
         raise SceneError(
             f"{href} has a CRS that is not on Earth: {dataset.crs} ({error})"
         ) from error
-    return float(height_m / dataset.height)
+
+
+def _pixel_m(dataset: Any, to_wgs84: pyproj.Transformer) -> float:
+    """Height of a pixel on the ground. A projection's own metre counts where it is true to
+    0.5 %, as UTM's is and Web Mercator's is not: a 0.5 m scene is then 0.5 m exactly."""
+    transform, middle = dataset.transform, (dataset.width / 2, dataset.height / 2)
+    top = transform @ (middle[0], middle[1] - PROBE_ROWS / 2)
+    bottom = transform @ (middle[0], middle[1] + PROBE_ROWS / 2)
+    lon, lat = to_wgs84.transform(*zip(top, bottom, strict=True))
+    _, _, metres = pyproj.Geod(ellps="WGS84").inv(lon[0], lat[0], lon[1], lat[1])
+    measured = float(metres / PROBE_ROWS)
+    if dataset.crs.is_projected:
+        nominal = abs(transform.e) * float(dataset.crs.linear_units_factor[1])
+        if abs(measured / nominal - 1.0) < TRUE_TO:
+            return nominal
+    return measured

@@ -106,6 +106,8 @@ class RasterioSource:
         self._bands = visible_bands(self._dataset)
         flags = self._dataset.mask_flag_enums[self._bands[0] - 1]
         self._masked = flags != [MaskFlags.all_valid]
+        # a warp carries nodata and alpha along; a mask beside the bands it would lose
+        self._needs_alpha = not {MaskFlags.alpha, MaskFlags.nodata} & set(flags)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -189,7 +191,7 @@ class RasterioSource:
             height=window.height,
             resampling=Resampling.average if average else Resampling.bilinear,
             tolerance=WARP_TOLERANCE_PX,
-            add_alpha=not self._masked,
+            add_alpha=self._needs_alpha,
         ) as vrt:
             return vrt.read(self._bands), vrt.dataset_mask() > 0
 

@@ -13,7 +13,9 @@ from shapely.geometry import box
 
 from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import ReadError
+from quakestream.raster.probe import probe
 from quakestream.raster.source import RasterioSource, RasterSource
+from quakestream.storage import StorageOptions
 from quakestream.testing import RasterSourceContract
 from quakestream.testing.worlds import GSD_M, NORTH_M, WEST_M, write_scene
 
@@ -132,3 +134,57 @@ def test_a_finer_scene_is_averaged(tmp_path: Path) -> None:
     with RasterioSource(scene_at(path, 0.25), GRID) as source:
         counts = source.read(window).counts_BYX
     assert (counts == 50).all()
+
+
+@pytest.mark.parametrize("kind", ["mask", "nodata", "alpha", "black"])
+def test_what_is_masked_stays_masked_through_a_warp(tmp_path: Path, kind: str) -> None:
+    """Half of a scene in the neighbouring zone is masked: half of its ground is invalid."""
+    west, _, _, north = rasterio.warp.transform_bounds(
+        "EPSG:32637", "EPSG:32636", WEST_M, NORTH_M - 100, WEST_M + 100, NORTH_M
+    )
+    path = tmp_path / "scene.tif"
+    transform = Affine(0.5, 0, west - 30, 0, -0.5, north + 30)
+    pixels = noise(4)
+    options: dict[str, object] = {}
+    if kind in ("nodata", "black"):
+        pixels[:, :200] = 0
+        options = {"nodata": 0} if kind == "nodata" else {}
+    if kind == "alpha":
+        cover = np.full((1, SIDE, SIDE), 255, np.uint8)
+        cover[:, :200] = 0
+        pixels = np.concatenate([pixels, cover])
+        options = {"photometric": "RGB", "alpha": "YES"}
+    write_scene(path, pixels, transform=transform, crs="EPSG:32636", **options)
+    if kind == "mask":
+        cover_YX = np.full((SIDE, SIDE), 255, np.uint8)
+        cover_YX[:200] = 0
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+            rasterio.open(path, "r+") as dataset,
+        ):
+            dataset.write_mask(cover_YX)
+    window = GRID.window(WEST_M - 60, NORTH_M - 220, WEST_M + 200, NORTH_M + 60)
+    with RasterioSource(scene_at(path), GRID) as source:
+        valid = source.read(window).valid_YX
+    assert abs(valid.sum() / (SIDE * SIDE / 2) - 1) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("crs", "pixel", "expected"),
+    [
+        ("EPSG:32637", 0.5, 0.5),
+        ("EPSG:32636", 0.3, 0.3),
+        ("EPSG:3857", 0.5, 0.396),
+        ("EPSG:4326", 5e-6, 0.555),
+    ],
+)
+def test_the_gsd_is_that_on_the_ground(
+    tmp_path: Path, crs: str, pixel: float, expected: float
+) -> None:
+    x, y = rasterio.warp.transform("EPSG:32637", crs, [WEST_M], [NORTH_M])
+    path = tmp_path / "scene.tif"
+    write_scene(path, noise(), transform=Affine(pixel, 0, x[0], 0, -pixel, y[0]), crs=crs)
+    gsd_m = probe(scene_at(path), StorageOptions()).gsd_m
+    assert gsd_m == pytest.approx(expected, rel=0.01)
+    if crs.startswith("EPSG:326"):
+        assert gsd_m == expected
