@@ -5,9 +5,8 @@
     │   ├── ConfigError                    run file: key, value, path
     │   ├── AoiError                       AOI unreadable or outside all imagery
     │   ├── FootprintError                 footprint file empty, unreadable, no CRS
-    │   ├── BundleError                    not a bundle, unknown name
-    │   │   └── DigestError                a bundle's files are not what it says
-    │   └── DoesNotFitError                the plan needs more than the machine has
+    │   └── BundleError                    not a bundle, unknown name
+    │       └── DigestError                a bundle's files are not what it says
     ├── InputError (ValueError)            one input is bad: quarantined, the map is made
     │   ├── SceneError                     header, CRS, bands, georeference
     │   │   └── ReadError (OSError)        blocks of a scene cannot be read
@@ -51,10 +50,6 @@ class BundleError(RequestError):
 
 class DigestError(BundleError):
     """A bundle's files are not the ones its manifest names."""
-
-
-class DoesNotFitError(RequestError):
-    """The plan needs more memory or disk than there is."""
 
 
 class InputError(QuakestreamError, ValueError):

@@ -69,7 +69,6 @@ class Prepared:
     scenes: dict[tuple[str, str], PreparedScene] = field(default_factory=dict)
     shifts: dict[tuple[str, int], PairShifts] = field(default_factory=dict)
     issues: list[Issue] = field(default_factory=list)
-    cached: int = 0
 
     def view_failure(self, view: View, epsg: int) -> str | None:
         """Why a view cannot be used in a zone: `read_error`, `misaligned` or None."""
@@ -125,7 +124,6 @@ def prepare(
     for job in jobs:
         if job.key in known and (found := _load(store, job)) is not None:
             _keep(prepared, job, found)
-            prepared.cached += 1
         else:
             todo.append(job)
     for job, result in each(run_job, todo):

@@ -20,6 +20,8 @@ from quakestream.raster.tiles import tile_source_factory
 
 OpenSource = Callable[[Scene, Grid], RasterSource]
 ATTEMPTS = 2
+STALL_S = 15.0
+"""A scene of which a failed read took this long is not asked again by this worker."""
 OPEN_SCENES = 8
 QUALITY_STEP_PX = 8
 """Coarse cloud masks are looked up every so many pixels; a lattice core starts on a multiple."""
@@ -32,6 +34,7 @@ class Reader:
         self._spec = spec
         self._open = open_source or _opener(spec)
         self._sources: OrderedDict[tuple[str, Grid], tuple[RasterSource, ExitStack]] = OrderedDict()
+        self._stalled: dict[str, Exception] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -55,12 +58,11 @@ class Reader:
     def _epoch(self, scene: SceneTask, grid: Grid, windows: list[Window]) -> list[Seen | Exception]:
         """One epoch's windows with their quality; an exception where one cannot be read."""
         try:
-            source = self._source(scene.scene, grid)
-            if source.seamless:
+            if self._source(scene.scene, grid).seamless:
                 outer = windows[0]
                 for window in windows[1:]:
                     outer = outer.union(window)
-                pixels = source.read(outer)
+                pixels = self._read(scene.scene, grid, outer)
                 return [_seen(_part(pixels, outer, w), scene, grid, w) for w in windows]
         except ReadError:
             pass  # some block is bad: find out which windows can do without it
@@ -71,13 +73,24 @@ class Reader:
     def _alone(self, scene: SceneTask, grid: Grid, window: Window) -> Seen | Exception:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                pixels = self._source(scene.scene, grid).read(window)
-                return _seen(pixels, scene, grid, window)
+                return _seen(self._read(scene.scene, grid, window), scene, grid, window)
             except (SceneError, OSError) as error:
                 failure = error
-                if attempt < ATTEMPTS:
+                if attempt < ATTEMPTS and scene.scene.href not in self._stalled:
                     self._forget(scene.scene, grid)
         return failure
+
+    def _read(self, scene: Scene, grid: Grid, window: Window) -> Pixels:
+        """A window; the same error at once where the scene's server has stalled before."""
+        if scene.href in self._stalled:
+            raise self._stalled[scene.href]
+        began = time.monotonic()
+        try:
+            return self._source(scene, grid).read(window)
+        except (SceneError, OSError) as error:
+            if time.monotonic() - began > STALL_S:
+                self._stalled[scene.href] = error
+            raise
 
     def _source(self, scene: Scene, grid: Grid) -> RasterSource:
         key = (scene.href, grid)

@@ -1,6 +1,5 @@
 """The stages as a worker runs them: a batch of cells read, scored, committed."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from quakestream.bundles import Bundle
@@ -29,7 +28,6 @@ class BatchReport:
     """What the driver hears of a committed batch."""
 
     commit_key: str
-    unit_keys: tuple[str, ...]
     cells: int
     cells_failed: int
     windows: int
@@ -119,7 +117,6 @@ class Scorer:
         key = commit(self._store, results)
         return BatchReport(
             commit_key=key,
-            unit_keys=tuple(r.key for r in results),
             cells=len(results),
             cells_failed=sum(not r.complete for r in results),
             windows=sum(r.windows for r in results),
@@ -129,7 +126,3 @@ class Scorer:
             score_s=sum(r.score_s for r in results),
             failures=tuple(f for r in results for f in r.failures),
         )
-
-
-Batches = Iterator[BatchTask]
-RunBatches = Callable[[WorkerSpec, Batches], Iterator[BatchReport]]

@@ -82,5 +82,5 @@ def _pixel_m(dataset: Any, to_wgs84: pyproj.Transformer) -> float:
     if dataset.crs.is_projected:
         nominal = abs(transform.e) * float(dataset.crs.linear_units_factor[1])
         if abs(measured / nominal - 1.0) < TRUE_TO:
-            return nominal
+            return float(nominal)
     return measured

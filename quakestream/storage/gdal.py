@@ -1,5 +1,6 @@
 """How GDAL is told of the same objects: virtual paths and configuration."""
 
+import os
 from urllib.parse import urlsplit
 
 from quakestream.errors import StorageError
@@ -7,6 +8,12 @@ from quakestream.storage.filesystems import StorageOptions
 from quakestream.storage.uris import local_path, protocol_of
 
 GDAL_CACHE_BYTES = 96_000_000
+_PATIENCE = {
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "100",
+    "GDAL_HTTP_LOW_SPEED_TIME": "20",
+}
+"""Seconds and bytes per second: without them a server that stalls holds a run for ever."""
 _PREFIXES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/"}
 
 
@@ -40,6 +47,7 @@ def gdal_env(options: StorageOptions | None = None) -> dict[str, str | int]:
         "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
         "GDAL_HTTP_MAX_RETRY": "3",
         "GDAL_HTTP_RETRY_DELAY": "0.5",
+        **{name: value for name, value in _PATIENCE.items() if name not in os.environ},
     }
     s3 = (options or StorageOptions()).of("s3://")
     if endpoint := s3.get("endpoint_url"):
