@@ -76,8 +76,8 @@ def _pixel_m(dataset: Any, to_wgs84: pyproj.Transformer) -> float:
     transform, middle = dataset.transform, (dataset.width / 2, dataset.height / 2)
     top = transform @ (middle[0], middle[1] - PROBE_ROWS / 2)
     bottom = transform @ (middle[0], middle[1] + PROBE_ROWS / 2)
-    lon, lat = to_wgs84.transform(*zip(top, bottom, strict=True))
-    _, _, metres = pyproj.Geod(ellps="WGS84").inv(lon[0], lat[0], lon[1], lat[1])
+    places = (to_wgs84.transform(*top), to_wgs84.transform(*bottom))
+    _, _, metres = pyproj.Geod(ellps="WGS84").inv(*places[0], *places[1])
     measured = float(metres / PROBE_ROWS)
     if dataset.crs.is_projected:
         nominal = abs(transform.e) * float(dataset.crs.linear_units_factor[1])
