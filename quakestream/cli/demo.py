@@ -33,7 +33,7 @@ def demo(
     Example: quakestream demo --out demo-out
     """
     began = time.perf_counter()
-    if not quiet:
+    if not (quiet or as_json):
         stdout.print(f"making a synthetic earthquake (seed {seed}) under {out}", markup=False)
     made = make_earthquake(out, seed=seed)
     run = open_run(made.run_file)
