@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-NAMES = ("kahramanmaras", "scale")
+NAMES = ("kahramanmaras", "real_runs", "scale")
 
 if __name__ == "__main__":
     for name in NAMES:
