@@ -1,7 +1,7 @@
 """The read stage: a cell's windows of each epoch, opened and read on a worker."""
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Self
@@ -20,8 +20,10 @@ from quakestream.raster.tiles import tile_source_factory
 
 OpenSource = Callable[[Scene, Grid], RasterSource]
 ATTEMPTS = 2
-STALL_S = 15.0
-"""A scene of which a failed read took this long is not asked again by this worker."""
+SLOW_S = 1.0
+STALL_S = 15
+"""A scene whose failed reads, those of over a second, took this long in all is not asked
+again by this worker: its server stalls, and would hold the run for hours."""
 OPEN_SCENES = 8
 QUALITY_STEP_PX = 8
 """Coarse cloud masks are looked up every so many pixels; a lattice core starts on a multiple."""
@@ -34,6 +36,7 @@ class Reader:
         self._spec = spec
         self._open = open_source or _opener(spec)
         self._sources: OrderedDict[tuple[str, Grid], tuple[RasterSource, ExitStack]] = OrderedDict()
+        self._lost_s: Counter[str] = Counter()
         self._stalled: dict[str, Exception] = {}
 
     def __enter__(self) -> Self:
@@ -88,7 +91,9 @@ class Reader:
         try:
             return self._source(scene, grid).read(window)
         except (SceneError, OSError) as error:
-            if time.monotonic() - began > STALL_S:
+            took_s = time.monotonic() - began
+            self._lost_s[scene.href] += round(took_s) if took_s > SLOW_S else 0
+            if self._lost_s[scene.href] >= STALL_S:
                 self._stalled[scene.href] = error
             raise
 
