@@ -25,6 +25,8 @@ from quakestream.storage.filesystems import filesystem
 
 RADOSGW_PORT = 7480
 """Fixed by the script that starts it."""
+STALL_S = 100.0
+"""How long a connection that stalls stays open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +139,8 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     """Files with byte ranges, and the answers that `faults` asks for.
 
     A fault is a status (403, 404, 500), or a share below 1: the header says the
-    whole size, and the connection ends where that share of the object does.
+    whole size, and the connection ends where that share of the object does;
+    a negative share is sent too, and then nothing while the connection stays open.
     """
 
     protocol_version = "HTTP/1.1"
@@ -172,9 +175,13 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
         self.end_headers()
         if send:
-            there = int(len(data) * share)
+            there = int(len(data) * abs(share))
             self.wfile.write(data[start : min(stop, there)])
             self.close_connection = there < stop
+            if share < 0 and there < stop:
+                self.connection.settimeout(STALL_S)
+                with suppress(OSError):
+                    self.connection.recv(1)  # until the client gives up
 
     def _range(self, size: int) -> tuple[int, int, int]:
         asked = self.headers.get("Range", "")

@@ -263,6 +263,37 @@ def test_the_same_command_retries_what_failed_and_nothing_else(messy: Messy) -> 
     assert kept["p_destroyed"].tolist() == untouched["p_destroyed"].tolist()
 
 
+@pytest.mark.slow
+def test_a_server_that_stalls_does_not_hang_the_run(
+    town: SyntheticEarthquake, bundle: Path, tmp_path: Path
+) -> None:
+    """It sends half of an image and then nothing, with the connection open."""
+    items = []
+    for name, source, columns, time in (
+        ("pre", town.pre[0], (0, 640), PRE),
+        ("good", town.post[0], (0, 320), POST),
+        ("stalls", town.post[0], (320, 640), POST),
+    ):
+        pixels_BYX, transform, crs = columns_of(source, *columns)
+        write_scene(tmp_path / f"{name}.tif", pixels_BYX, transform, crs)
+        items.append(
+            item(name, f"{name}.tif", outline_of(pixels_BYX.shape[1:], transform, crs), time)
+        )
+    content = run_content(town, bundle)
+    content["imagery"]["catalog"] = "items.json"
+    run_file = write_run(tmp_path / "run.yaml", content)
+    with web_server(tmp_path, {"stalls.tif": -0.6}) as web:
+        items[-1]["assets"]["visual"]["href"] = f"{web.url}/stalls.tif"
+        write_items(tmp_path / "items.json", items)
+        env = {"GDAL_HTTP_LOW_SPEED_TIME": "1"}
+        done = quakestream("map", run_file, "--out", tmp_path / "out", "--quiet", env=env)
+    assert done.code == 1, done.stderr
+    made = read_map(tmp_path / "out")
+    assert_accounted(made)
+    assert set(made.reasons) == {"assessed", "read_error"}
+    assert made.causes("stalls")
+
+
 @pytest.mark.data
 def test_fuzzed_and_odd_tiffs_neither_kill_nor_hang(
     town: SyntheticEarthquake, bundle: Path, undisturbed: Map, data_dir: Path, tmp_path: Path
