@@ -333,11 +333,7 @@ def test_the_template_explains_every_key_of_the_schema() -> None:
 
     def walk(content: Any, node: dict[str, Any], where: str) -> None:
         ref = next(
-            (
-                part["$ref"]
-                for part in [node, *node.get("anyOf", [])]
-                if "$ref" in part
-            ),
+            (part["$ref"] for part in [node, *node.get("anyOf", [])] if "$ref" in part),
             None,
         )
         section = schema["$defs"][str(ref).rpartition("/")[2]] if ref else node
