@@ -10,12 +10,12 @@ from disjoint halves of each pair.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import scipy.fft
 import scipy.ndimage as ndi
 from numpy.typing import NDArray
-from skimage.filters import window as window_function
 
 from quakestream.domain import Grid, Scene, Shift, Window
 from quakestream.raster.source import Pixels, RasterioSource
@@ -156,17 +156,21 @@ def _edges(pixels: Pixels) -> NDArray[np.complex64]:
     return np.asarray(np.where(valid_YX, edge_YX, 0), np.complex64)
 
 
-_TAPER_YX: NDArray[np.float32] = window_function(  # type: ignore[no-untyped-call]
-    "hann", (NODE_PX, NODE_PX)
-).astype(np.float32)
+@cache
+def _taper_YX() -> NDArray[np.float32]:
+    """Hann window of a node. Its library takes a second to import: not at every command's start."""
+    from skimage.filters import window
+
+    taper_YX = window("hann", (NODE_PX, NODE_PX))  # type: ignore[no-untyped-call]
+    return np.asarray(taper_YX, np.float32)
 
 
 def _correlation(
     pre_YX: NDArray[np.complex64], post_YX: NDArray[np.complex64]
 ) -> NDArray[np.float32]:
     """Phase correlation for shifts within REACH_M; a peak at d: pre(x + d) shows post(x)."""
-    pre_F = scipy.fft.fft2(pre_YX * _TAPER_YX)
-    post_F = scipy.fft.fft2(post_YX * _TAPER_YX)
+    pre_F = scipy.fft.fft2(pre_YX * _taper_YX())
+    post_F = scipy.fft.fft2(post_YX * _taper_YX())
     cross_F = pre_F * np.conj(post_F)
     cross_F /= np.abs(cross_F) + 1e-3 * np.abs(cross_F).mean() + 1e-12
     full_YX: NDArray[np.float32] = np.fft.fftshift(scipy.fft.ifft2(cross_F).real)
