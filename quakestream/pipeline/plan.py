@@ -251,7 +251,7 @@ def _assign(
     )
     groups = [sharp_post]
     if run.profile_settings.views == "all":
-        groups = [[scene] for scene in sharp_post] or [[]]
+        groups += [[scene] for scene in sharp_post]  # the best view stays the first
     parts = [assign_views(footprints, g, sharp_pre, spec.needs_pre) for g in groups]
     assignment = Assignment.of(parts, np.asarray(footprints.invalid))
     reason_N = assignment.reason_N.copy()

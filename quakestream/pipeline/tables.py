@@ -33,7 +33,7 @@ def building_rows(
         constants: `model`, `model_digest`, `engine`, `run_id`.
     """
     spec = plan.bundle.spec
-    verdicts = decide(reduced.tally, spec)
+    verdicts = decide(reduced.tally, spec, plan.assignment.views_N)
     reason_N = _reasons(plan, reduced, view_failures, verdicts)
     assessed_N = np.array([r is None for r in reason_N], np.bool_)
     damage = pd.array(np.where(assessed_N, verdicts.damage_N, -1), dtype="Int8")

@@ -40,15 +40,20 @@ class Verdicts:
     """Mean |post - pre| per valid pixel and band, sensor counts."""
 
 
-def decide(tally: Tally, spec: BundleSpec) -> Verdicts:
+def decide(tally: Tally, spec: BundleSpec, views_N: NDArray[np.int64] | None = None) -> Verdicts:
     """One verdict per building of a merged tally.
 
     The declared class is the most severe whose cumulative probability (its own
     and worse) reaches the bundle's balanced threshold.
+
+    Args:
+        views_N: how many views of the same ground the tally holds (one if None). A building
+            seen whole in one of three views was seen: clouds in the others do not hide it.
     """
     pixels_N = tally.pixels_NQ.sum(axis=1)
     valid_N = tally.pixels_NQ[:, Quality.VALID]
-    fraction_N = valid_N / np.maximum(pixels_N, 1)
+    once_N = pixels_N if views_N is None else pixels_N / np.maximum(views_N, 1)
+    fraction_N = np.minimum(valid_N / np.maximum(once_N, 1), 1.0)
     reason_N = _reasons(tally, pixels_N, fraction_N)
     assessed_N = np.array([r is None for r in reason_N], np.bool_)
 

@@ -188,3 +188,26 @@ def _resampled(path: Path, how: str) -> None:
     path.unlink()
     with rasterio.open(path, "w", **profile) as dataset:
         dataset.write(counts)
+
+
+def test_all_views_answer_at_least_what_the_best_view_answers(tmp_path: Path) -> None:
+    world = make_world(tmp_path, seed=13)
+    with rasterio.open(world.post) as dataset:
+        counts, profile = dataset.read(), dict(dataset.profile)
+    counts[:, :, 200:] = 0  # a second scene after the event that shows the west alone
+    second = tmp_path / "post_20230215.tif"
+    with rasterio.open(second, "w", **profile) as dataset:
+        dataset.write(counts)
+    content = yaml.safe_load(world.run_file.read_text())
+    content["imagery"]["catalog"].append(str(second))
+    maps = {}
+    for views in ("best", "all"):
+        content["imagery"]["views"] = views
+        world.run_file.write_text(yaml.safe_dump(content))
+        run = open_run(world.run_file)
+        maps[views] = map_run(run, backend=LocalBackend(), out=str(tmp_path / views)).buildings
+    best, every = (m.set_index("building_id").sort_index() for m in maps.values())
+    assert (every["views"] == 2).any()
+    assert (best["views"] <= 1).all()
+    assert (every["status"] == "assessed")[best["status"] == "assessed"].all()
+    assert (every["scene_post"].dropna() == best["scene_post"].dropna()).all()

@@ -126,6 +126,16 @@ def test_the_most_severe_class_that_reaches_the_threshold_is_declared() -> None:
     assert decide(tally, SPEC).damage_N.tolist() == [1, 1, 2, 0, 2]
 
 
+def test_one_clear_view_of_three_is_enough() -> None:
+    tally = Tally(
+        building_N=np.arange(2),
+        pixels_NQ=np.array([[10, 0, 20, 0, 0], [10, 0, 20, 0, 0]]),
+        sum_NC=np.ones((2, CLASSES), np.int64),
+        change_N=np.zeros(2, np.int64),
+    )
+    assert decide(tally, SPEC, np.array([3, 1])).reason_N.tolist() == [None, "cloud"]
+
+
 def test_unseen_buildings_say_what_hid_them() -> None:
     pixels = np.array([[4, 5, 0, 0, 0], [4, 0, 5, 0, 0], [1, 1, 0, 0, 0], [5, 0, 0, 4, 0]])
     tally = Tally(
