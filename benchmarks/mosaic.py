@@ -16,9 +16,9 @@ SCENE = "adiyaman3"
 PRE, POST = "pre_20220817", "post_20230212"
 
 
-def make_mosaic(folder: Path, *, across: int, down: int) -> Path:
-    """A pre and a post scene of `across` × `down` copies of one pair, its boxes as footprints,
-    and a run file. Returns the run file. Kept between runs."""
+def make_mosaic(folder: Path, *, across: int, down: int, every: int = 1) -> Path:
+    """A pre and a post scene of `across` × `down` copies of one pair, each `every`-th of its
+    boxes as footprints, and a run file. Returns the run file. Kept between runs."""
     folder.mkdir(parents=True, exist_ok=True)
     source = data_dir() / "turkiye-2023-scenes"
     paths = []
@@ -27,10 +27,10 @@ def make_mosaic(folder: Path, *, across: int, down: int) -> Path:
         if not path.exists():
             _repeat(source / "imagery" / f"{SCENE}_{epoch}_50cm.tif", path, across, down)
         paths.append(path)
-    boxes = folder / "boxes.parquet"
+    boxes = folder / f"boxes-{every}.parquet"
     if not boxes.exists():
-        _boxes(source, paths[0], across, down).to_parquet(boxes)
-    run_file = folder / "run.yaml"
+        _boxes(source, paths[0], across, down).iloc[::every].to_parquet(boxes)
+    run_file = folder / f"run-{every}.yaml"
     run_file.write_text(yaml.safe_dump(_run(folder, paths, boxes)))
     return run_file
 

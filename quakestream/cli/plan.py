@@ -35,7 +35,7 @@ def plan(
 
 def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str, Any]:
     """The plan as a JSON object."""
-    memory = plan.memory
+    memory = plan.memory()
     available_mb = psutil.virtual_memory().available / 1e6
     reasons = Counter(r or "to_be_scored" for r in plan.assignment.reason_N)
     hours = plan.seconds / 3600
@@ -55,6 +55,7 @@ def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str,
         "limited_by": plan.limited_by,
         "cost": None if price_per_hour is None else round(hours * price_per_hour, 2),
         "peak_mb": round(memory.peak_mb),
+        "peak_mb_ray": round(plan.memory("ray").peak_mb),
         "memory": {
             "base_mb": round(memory.base_mb),
             "engine_mb": round(memory.engine_mb),
@@ -82,7 +83,8 @@ def _show(statement: dict[str, Any]) -> None:
     cost = "" if statement["cost"] is None else f", cost {statement['cost']}"
     stdout.print(
         f"  about {statement['seconds']:,.0f} s on this machine{cost}, limited by "
-        f"{statement['limited_by']}; peak memory {statement['peak_mb']:,} MB"
+        f"{statement['limited_by']}; peak memory {statement['peak_mb']:,} MB "
+        f"(on Ray, on this machine, {statement['peak_mb_ray']:,} MB)"
     )
     for note in statement["notes"]:
         stdout.print(f"  note: {note}", markup=False, style="dim")

@@ -1,5 +1,6 @@
 """What a run will need at its peak, said before it starts (law 7)."""
 
+import os
 from dataclasses import dataclass
 
 from quakestream.bundles import Bundle
@@ -7,6 +8,11 @@ from quakestream.config import Profile
 
 BASE_MB = 420.0
 """Interpreter, libraries and GDAL's caches of one local process."""
+RAY_DAEMONS_MB = 600.0
+RAY_WORKER_MB = 350.0
+"""One Ray worker with the libraries, before it holds pixels."""
+RAY_BATCHES_ALIVE = 8
+"""Batches of cells in readers, in the object store and in an engine, pickled copies counted."""
 BYTES_PER_FOOTPRINT = 9_000
 """Outline twice (EPSG:4326 and zone), ids, sums and the row of the product."""
 BYTES_PER_CELL = 2_500
@@ -17,7 +23,7 @@ of 64 channels of float32 at full resolution, several alive at a time."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryStatement:
-    """Peak resident memory of the local backend, MB, and what it is made of."""
+    """Peak resident memory on one machine, MB, and what it is made of."""
 
     base_mb: float
     engine_mb: float
@@ -30,17 +36,24 @@ class MemoryStatement:
         return self.base_mb + self.engine_mb + self.pixels_mb + self.tables_mb
 
 
-def state_memory(bundle: Bundle, settings: Profile, footprints: int, cells: int) -> MemoryStatement:
-    """The statement for one local process."""
+def state_memory(
+    bundle: Bundle, settings: Profile, footprints: int, cells: int, backend: str = "local"
+) -> MemoryStatement:
+    """The statement for one machine: one process (`local`), or Ray's on as many CPUs as here."""
     spec = bundle.spec
     windows = settings.cell_windows**2
-    window_bytes = spec.window_px**2 * (len(spec.bands) * len(spec.epochs) + 8)
-    # each reader holds a cell as read and as stacked; one more waits, one is scored
-    cell_bytes = windows * window_bytes * 2
-    alive = settings.readers + 2
+    cell_bytes = windows * spec.window_px**2 * (len(spec.bands) * len(spec.epochs) + 8)
+    if backend == "ray":
+        workers = (os.cpu_count() or 1) + settings.engines + 1
+        base_mb = BASE_MB + RAY_DAEMONS_MB + workers * RAY_WORKER_MB
+        pixels = RAY_BATCHES_ALIVE * settings.batch_cells * cell_bytes
+    else:
+        base_mb = BASE_MB
+        # each reader holds a cell as read and as stacked; one more waits, one is scored
+        pixels = (settings.readers + 2) * 2 * cell_bytes
     return MemoryStatement(
-        base_mb=BASE_MB,
+        base_mb=base_mb,
         engine_mb=len(bundle.graph) * 3 / 1e6 + ENGINE_MB_PER_MPX * spec.window_px**2 / 1e6,
-        pixels_mb=alive * cell_bytes / 1e6,
+        pixels_mb=pixels / 1e6,
         tables_mb=(footprints * BYTES_PER_FOOTPRINT + cells * BYTES_PER_CELL) / 1e6,
     )

@@ -109,10 +109,11 @@ class Plan:
     def limited_by(self) -> str:
         return "reading" if self.read_s > self.score_s else "scoring"
 
-    @property
-    def memory(self) -> MemoryStatement:
+    def memory(self, backend: str = "local") -> MemoryStatement:
+        """Peak memory on one machine, on that backend."""
+        footprints, cells = len(self.footprints.table), len(self.area_cells)
         return state_memory(
-            self.bundle, self.run.profile_settings, len(self.footprints.table), len(self.area_cells)
+            self.bundle, self.run.profile_settings, footprints, cells, backend=backend
         )
 
     def batches(self) -> list[tuple[Unit, ...]]:

@@ -76,7 +76,7 @@ def run_record(plan: Plan, work: Work, hazard: HazardTable, backend: str) -> dic
         "counts": _counts(plan, work),
         "rates": _rates(plan, work),
         "memory": {
-            "planned_peak_mb": round(plan.memory.peak_mb),
+            "planned_peak_mb": round(plan.memory(backend).peak_mb),
             "peak_rss_mb": round(peak_rss_mb()),
             "of": "the driver process" if backend != "local" else "the process",
         },
