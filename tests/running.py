@@ -9,24 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
-import numpy as np
 import pandas as pd
 import yaml
 
-from quakestream.bundles import write_manifest
-from quakestream.domain import BundleSpec, ScaleClass
 from quakestream.outputs.readback import current_buildings, current_run, current_table
 from quakestream.storage import StorageOptions, Store, open_store
 from quakestream.synthetic import SyntheticEarthquake
+from quakestream.testing import write_bundle
 
 ROOT = Path(__file__).parent.parent
 CLI = [sys.executable, "-m", "quakestream.cli.main"]
-CLASSES = (
-    ScaleClass(
-        index=0, label="intact", xbd="no", ems98=(0, 1, 2, 3), copernicus="No visible damage"
-    ),
-    ScaleClass(index=1, label="destroyed", xbd="destroyed", ems98=(4, 5), copernicus="Destroyed"),
-)
 SMALL_CELLS = {"runtime": "threshold", "cell_windows": 1, "batch_cells": 1}
 """One window a cell, one cell a commit: a tiny town has more than twenty commits."""
 MOMENTARY = ("first_seen",)
@@ -34,31 +26,7 @@ MOMENTARY = ("first_seen",)
 
 def write_threshold_bundle(folder: Path, *, window_px: int = 128, halo_px: int = 16) -> Path:
     """A bundle for the `threshold` runtime, which needs no weights: verdicts by difference."""
-    folder.mkdir(parents=True, exist_ok=True)
-    spec = BundleSpec(
-        name="difference",
-        version="1",
-        task="segmentation",
-        epochs=("pre", "post"),
-        bands=("red", "green", "blue"),
-        gsd_m=0.5,
-        window_px=window_px,
-        halo_px=halo_px,
-        context_m=0,
-        dtype="uint8",
-        normalisation="per_scene",
-        classes=CLASSES,
-    )
-    (folder / "model.onnx").write_bytes(b"this runtime needs no graph")
-    rng = np.random.default_rng(0)
-    golden: dict[str, Any] = {"logits": np.zeros((1, 1, window_px, window_px), np.float32)}
-    for epoch in spec.epochs:
-        golden[epoch] = rng.integers(0, 255, (1, 3, window_px, window_px)).astype(np.uint8)
-        golden[f"{epoch}_mean_NB"] = np.full((1, 3), 127, np.float32)
-        golden[f"{epoch}_std_NB"] = np.full((1, 3), 50, np.float32)
-    np.savez(folder / "golden.npz", **golden)
-    write_manifest(folder, spec)
-    return folder
+    return write_bundle(folder, window_px=window_px, halo_px=halo_px)
 
 
 def run_content(town: SyntheticEarthquake, bundle: Path | str, **changed: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from quakestream.catalog import (
 )
 from quakestream.config import RunFile
 from quakestream.domain import BundleSpec, Grid, Issue, Scene, View
-from quakestream.engines import Batch, open_engine
+from quakestream.engines import RUNTIMES, Batch, open_engine
 from quakestream.errors import AoiError, ConfigError, InputError, StorageError
 from quakestream.pipeline.memory import MemoryStatement, state_memory
 from quakestream.pipeline.tasks import Unit
@@ -291,6 +291,10 @@ def _area_cells(aoi: BaseGeometry, lattices: Callable[[int], Lattice]) -> tuple[
 def _timed(bundle: Bundle, run: RunFile) -> tuple[str, float]:
     """The engine that will run, and its time for one window of the golden batch."""
     settings = run.profile_settings
+    if settings.runtime not in RUNTIMES:
+        raise ConfigError(
+            f"execution.runtime is {settings.runtime!r}; there are {', '.join(RUNTIMES)}"
+        )
     engine = open_engine(bundle, runtime=settings.runtime, threads=settings.threads)
     names = set(bundle.spec.epochs)
     batch = Batch(

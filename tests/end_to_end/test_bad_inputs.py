@@ -482,6 +482,11 @@ def _no_catalogue(content: dict[str, Any], folder: Path) -> list[str]:
     return ["imagery.catalog", "nowhere/catalog.json", "no such object"]
 
 
+def _unknown_runtime(content: dict[str, Any], folder: Path) -> list[str]:
+    content["execution"]["runtime"] = "tensorflow"
+    return ["execution.runtime is 'tensorflow'", "onnxruntime"]
+
+
 WRONG_REQUESTS: dict[str, Spoiler] = {
     "aoi outside all imagery": _aoi_outside_imagery,
     "aoi without footprints": _aoi_without_footprints,
@@ -493,6 +498,7 @@ WRONG_REQUESTS: dict[str, Spoiler] = {
     "unknown bundle": _unknown_bundle,
     "unreadable aoi": _unreadable_aoi,
     "no catalogue": _no_catalogue,
+    "unknown runtime": _unknown_runtime,
 }
 
 
