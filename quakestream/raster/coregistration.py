@@ -11,6 +11,7 @@ from disjoint halves of each pair.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
 import numpy as np
 import scipy.fft
@@ -24,6 +25,8 @@ from quakestream.storage import StorageOptions
 NODE_GSD_M = 1.0
 NODE_PX = 256
 STRIDE_PX = 128
+STRIP_NODES = 32
+"""Nodes read at once."""
 BOUND_M = 10.0
 """A pair whose nodes agree on more than this is refused as misaligned."""
 REACH_M = 64.0
@@ -39,6 +42,9 @@ MIN_RATIO = 1.35
 SPREAD_M = 10
 """How far the shifts of one pair's nodes spread: relief and off-nadir views bend it."""
 MIN_VALID = 0.5
+REACH = int(REACH_M / NODE_GSD_M)
+NEAR = slice(REACH - int(BOUND_M) - AROUND_M, REACH + int(BOUND_M) + AROUND_M + 1)
+"""The part of a node's surface that a pair within the bound may need."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -76,11 +82,14 @@ def find_shifts(
     a clear peak near the pair's; where none has, the pair's; where even the pair
     has none, zero with quality 0. When unsure, the pair is kept.
     """
-    surfaces = dict(_surfaces(post, pre, grid, area, options))
-    if not surfaces:
+    sum_YX: NDArray[np.float64] = np.zeros((2 * REACH + 1, 2 * REACH + 1))
+    near: dict[tuple[int, int], NDArray[np.float16]] = {}
+    for key, surface_YX in _surfaces(post, pre, grid, area, options):
+        sum_YX += surface_YX
+        near[key] = surface_YX[NEAR, NEAR].astype(np.float16)  # 6 kB a node is all that is kept
+    if not near:
         return PairShifts(pair=Shift(), refused=False, grid=grid, nodes={})
-    total_YX = _standard(np.sum(list(surfaces.values()), axis=0))
-    rows, cols, peak, ratio = _peak(total_YX, SPREAD_M)
+    rows, cols, peak, ratio = _peak(_standard(sum_YX.astype(np.float32)), SPREAD_M)
     sure = peak >= MIN_PEAK and ratio >= MIN_RATIO
     distance_m = float(np.hypot(rows, cols)) * NODE_GSD_M
     if not sure or distance_m > BOUND_M:
@@ -91,19 +100,18 @@ def find_shifts(
         pair=Shift(rows=round(rows), cols=round(cols), quality=_quality(ratio)),
         refused=False,
         grid=grid,
-        nodes=_nodes(surfaces, (rows, cols), _quality(ratio)),
+        nodes=_nodes(near, (rows, cols), _quality(ratio)),
     )
 
 
 def _nodes(
-    surfaces: dict[tuple[int, int], NDArray[np.float32]], pair: tuple[float, float], quality: float
+    kept: dict[tuple[int, int], NDArray[np.float16]], pair: tuple[float, float], quality: float
 ) -> dict[tuple[int, int], tuple[float, float, float]]:
-    reach = len(next(iter(surfaces.values()))) // 2
-    top, left = round(pair[0]) + reach - AROUND_M, round(pair[1]) + reach - AROUND_M
+    top, left = round(pair[0]) + int(BOUND_M), round(pair[1]) + int(BOUND_M)
     span = 2 * AROUND_M + 1
-    near = {key: s[top : top + span, left : left + span] for key, s in surfaces.items()}
+    near = {key: s[top : top + span, left : left + span] for key, s in kept.items()}
     nodes = {}
-    for row, col in surfaces:
+    for row, col in near:
         nodes[row, col] = (pair[0] * NODE_GSD_M, pair[1] * NODE_GSD_M, quality / 2)
         for radius in (1, 2, 4):
             rows, cols, _, ratio = _peak(_standard(_neighbourhood(near, row, col, radius)), LOCAL_M)
@@ -116,30 +124,39 @@ def _nodes(
 
 
 def _neighbourhood(
-    near: dict[tuple[int, int], NDArray[np.float32]], row: int, col: int, radius: int
+    near: dict[tuple[int, int], NDArray[np.float16]], row: int, col: int, radius: int
 ) -> NDArray[np.float32]:
     span = range(-radius, radius + 1)
     keys = [(row + r, col + c) for r in span for c in span]
-    total_YX: NDArray[np.float32] = np.sum([near[k] for k in keys if k in near], axis=0)
-    return total_YX
+    found = [near[k] for k in keys if k in near]
+    return np.asarray(np.sum(found, axis=0, dtype=np.float32))
 
 
 def _surfaces(
     post: Scene, pre: Scene, grid: Grid, area: Window, options: StorageOptions
 ) -> Iterator[tuple[tuple[int, int], NDArray[np.float32]]]:
-    """Correlation surface of each node, for shifts up to REACH_M, row by row of nodes."""
+    """Correlation surface of each node, for shifts up to REACH_M, strip by strip of a row of
+    nodes; strips end at columns fixed to the grid, so that memory has a bound."""
     first, last = area.row // STRIDE_PX - 1, (area.row_end - 1) // STRIDE_PX
     left, right = area.col // STRIDE_PX - 1, (area.col_end - 1) // STRIDE_PX
-    width = (right - left) * STRIDE_PX + NODE_PX
+    strips = [
+        (max(left, band * STRIP_NODES), min(right, (band + 1) * STRIP_NODES - 1))
+        for band in range(left // STRIP_NODES, right // STRIP_NODES + 1)
+    ]
     with (
         RasterioSource(post, grid, options) as post_source,
         RasterioSource(pre, grid, options) as pre_source,
     ):
-        for row in range(first, last + 1):
-            strip = Window(row=row * STRIDE_PX, col=left * STRIDE_PX, height=NODE_PX, width=width)
+        for row, (start_col, end_col) in product(range(first, last + 1), strips):
+            strip = Window(
+                row=row * STRIDE_PX,
+                col=start_col * STRIDE_PX,
+                height=NODE_PX,
+                width=(end_col - start_col) * STRIDE_PX + NODE_PX,
+            )
             post_YX, pre_YX = (_edges(source.read(strip)) for source in (post_source, pre_source))
-            for col in range(left, right + 1):
-                start = (col - left) * STRIDE_PX
+            for col in range(start_col, end_col + 1):
+                start = (col - start_col) * STRIDE_PX
                 cut = slice(start, start + NODE_PX)
                 both = (post_YX[:, cut] != 0) & (pre_YX[:, cut] != 0)
                 if both.mean() >= MIN_VALID:
@@ -174,8 +191,7 @@ def _correlation(
     cross_F = pre_F * np.conj(post_F)
     cross_F /= np.abs(cross_F) + 1e-3 * np.abs(cross_F).mean() + 1e-12
     full_YX: NDArray[np.float32] = np.fft.fftshift(scipy.fft.ifft2(cross_F).real)
-    centre, reach = NODE_PX // 2, int(REACH_M / NODE_GSD_M)
-    cut = slice(centre - reach, centre + reach + 1)
+    cut = slice(NODE_PX // 2 - REACH, NODE_PX // 2 + REACH + 1)
     return _standard(full_YX[cut, cut])
 
 
