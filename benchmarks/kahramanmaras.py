@@ -79,7 +79,7 @@ def _score(out: Path, source: Path, *, osm: bool = False) -> dict[str, Any]:
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
     parsed: dict[str, Any] = json.loads(done.stdout)
-    return parsed
+    return {k: v for k, v in parsed.items() if k not in ("out", "truth")}
 
 
 if __name__ == "__main__":
