@@ -40,7 +40,7 @@ def acquired_from_properties(properties: Mapping[str, Any]) -> Acquired:
     start, end = acquired_from_text(first), acquired_from_text(last)
     if end.end < start.start:
         raise ValueError(f"end_datetime {last!r} is before start_datetime {first!r}")
-    note = start.note or end.note or "its datetime is a span"
+    note = start.note or end.note or "its datetime is known as a span (its middle is shown)"
     return Acquired(start=start.start, end=end.end, note=note)
 
 
