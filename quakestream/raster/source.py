@@ -102,12 +102,12 @@ class RasterioSource:
     def __enter__(self) -> Self:
         with gdal_session(self._options):
             self._dataset = _opened(self._scene.href)
-        self._same_crs = self._dataset.crs == rasterio.CRS.from_epsg(self._grid.epsg)
-        self._bands = visible_bands(self._dataset)
-        flags = self._dataset.mask_flag_enums[self._bands[0] - 1]
-        self._masked = flags != [MaskFlags.all_valid]
-        # a warp carries nodata and alpha along; a mask beside the bands it would lose
-        self._needs_alpha = not {MaskFlags.alpha, MaskFlags.nodata} & set(flags)
+            self._same_crs = self._dataset.crs == rasterio.CRS.from_epsg(self._grid.epsg)
+            self._bands = visible_bands(self._dataset)
+            flags = self._dataset.mask_flag_enums[self._bands[0] - 1]
+            self._masked = flags != [MaskFlags.all_valid]
+            # a warp carries nodata and alpha along; a mask beside the bands it would lose
+            self._needs_alpha = not {MaskFlags.alpha, MaskFlags.nodata} & set(flags)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -115,6 +115,7 @@ def test_a_bucket_gives_what_files_give(
     watcher.over.set()
     watcher.join()
     assert done.code == 0, done.stderr
+    assert "amazonaws" not in done.stderr, "another server was asked than the endpoint given"
     made = read_map(content["out"], moto.options)
     assert_accounted(made)
     assert_same_products(made, undisturbed)
