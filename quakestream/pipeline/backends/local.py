@@ -1,5 +1,6 @@
 """The local loop: the reference for what a run gives. Reads ahead while it scores."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,7 +42,7 @@ class LocalBackend:
     ) -> Iterator[tuple[bool, UnitPixels]]:
         """Cells in order; no more than `readers` + 1 are held, whatever the run's size."""
         waiting: deque[tuple[bool, Future[UnitPixels]]] = deque()
-        with ThreadPoolExecutor(self._readers, initializer=lambda: None) as pool:
+        with ThreadPoolExecutor(self._readers) as pool:
             readers = _PerThread(spec)
             try:
                 for last, unit in _units(tasks):
@@ -61,8 +62,6 @@ class _PerThread:
     """A reader per thread: GDAL datasets are not shared between threads."""
 
     def __init__(self, spec: WorkerSpec) -> None:
-        import threading
-
         self._spec, self._local = spec, threading.local()
 
     def read(self, unit: UnitTask) -> UnitPixels:
