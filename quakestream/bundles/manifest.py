@@ -3,16 +3,17 @@
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.domain import BundleSpec, HazardInput, ScaleClass, Thresholds
+from quakestream.domain.bundle import Task
 from quakestream.errors import BundleError, DigestError
 from quakestream.storage import StorageOptions, open_store
 
@@ -53,7 +54,7 @@ def load_bundle(name_or_uri: str, options: StorageOptions | None = None) -> Bund
     """Opens a shipped bundle by name, or a folder or `.zip` by path or URI, and verifies it.
 
     Raises:
-        BundleError: nothing there, or no bundle.
+        BundleError: nothing there, no bundle, or a manifest that contradicts its task.
         DigestError: a file is not the one the manifest names.
     """
     files, uri = _read_files(name_or_uri, options or StorageOptions())
@@ -64,6 +65,7 @@ def load_bundle(name_or_uri: str, options: StorageOptions | None = None) -> Bund
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{uri}/{MANIFEST} is not a bundle manifest: {error!r}") from error
     _verify(uri, files, listed)
+    _check(uri, spec)
     digest = hashlib.sha256(files[MANIFEST]).hexdigest()
     return Bundle(uri=uri, spec=spec, digest=digest, files=files)
 
@@ -139,6 +141,42 @@ def _spec(raw: Mapping[str, Any]) -> BundleSpec:
     )
     values["hazard"] = tuple(HazardInput(**h) for h in raw.get("hazard", ()))
     values["thresholds"] = Thresholds(**raw["thresholds"])
-    for name in ("epochs", "bands", "mean", "std"):
+    for name in ("epochs", "bands", "mean", "std", "prior", "hazard_groups"):
         values[name] = tuple(raw.get(name, ()))
+    sides = {"window_px": raw.get("window_px", raw.get("crop_px")), "halo_px": raw["halo_px"]}
+    values |= {name: int(side) for name, side in sides.items()}
+    values["gsd_m"] = float(raw["gsd_m"])
     return BundleSpec(**values)
+
+
+def _check(uri: str, spec: BundleSpec) -> None:
+    """Raises BundleError where a manifest contradicts itself or its task."""
+    for wrong, what in _contradictions(spec):
+        if wrong:
+            raise BundleError(f"bundle {uri}, task {spec.task}: {what}; export the bundle again")
+
+
+def _contradictions(spec: BundleSpec) -> Iterator[tuple[bool, str]]:
+    classes, epochs = len(spec.classes), set(spec.epochs)
+    yield spec.task not in get_args(Task), f"expected a task out of {', '.join(get_args(Task))}"
+    yield classes < 2, f"expected two classes or more, got {classes}"
+    if spec.task == "hazard":
+        yield bool(epochs), f"takes no imagery, its epochs are {', '.join(spec.epochs)}"
+        yield not spec.hazard, "names no hazard values"
+    else:
+        named = ", ".join(spec.epochs) or "none"
+        yield not {"post"} <= epochs <= {"pre", "post"}, f"expected post or pre, post, got {named}"
+        yield not spec.gsd_m > 0, f"expected gsd_m above 0, got {spec.gsd_m}"
+        side = f"window_px {spec.window_px}, halo_px {spec.halo_px}"
+        yield not (spec.window_px > 0 <= spec.halo_px), f"expected sizes in pixels, got {side}"
+        yield spec.core_px <= 0, f"the halo leaves no core: {side}"
+    if spec.task == "building":
+        yield spec.halo_px != 0, f"a crop has no halo: expected halo_px 0, got {spec.halo_px}"
+    if spec.task == "segmentation":
+        yield bool(spec.hazard), "takes no hazard values; only building and hazard bundles do"
+    groups, values = spec.hazard_groups, len(spec.hazard)
+    yield bool(groups) and sum(groups) != values, f"hazard_groups {groups} of {values} values"
+    yield len({h.name for h in spec.hazard}) < values, "names a hazard value twice"
+    prior = spec.prior
+    whole = len(prior) == classes and min(prior) >= 0 and abs(sum(prior) - 1.0) < 1e-3
+    yield bool(prior) and not whole, f"prior {prior} is not one share for each of {classes} classes"

@@ -43,8 +43,13 @@ class HazardInput:
 class BundleSpec:
     """`bundle.json`. The graph's inputs are `post` (and `pre`), uint8 (N, band, y, x), and for
     `per_scene` normalisation `post_mean_NB, post_std_NB` (`pre_mean_NB, pre_std_NB`), float32.
-    Its output `logits` is float32 (N, K, y, x), K = classes, or K = 1 (sigmoid of the second
-    of two classes).
+    Its output `logits` is float32, K = classes, or K = 1 (sigmoid of the second of two):
+
+    `segmentation`: (N, K, y, x), a score per pixel of a window.
+    `building`: (N, K), a score per crop around a footprint. With `hazard` the graph also
+    takes `hazard`, float32 (N, M), in the units named here, NaN where a value is missing:
+    what is made of a missing value is inside the graph.
+    `hazard`: (N, K) from `hazard` alone; no epochs, and `window_px` 0.
     """
 
     name: str
@@ -65,7 +70,11 @@ class BundleSpec:
     std: tuple[float, ...] = ()
     scale: float = 1.0
     hazard: tuple[HazardInput, ...] = ()
+    hazard_groups: tuple[int, ...] = ()
+    """Sizes of the groups `hazard` falls into, in order; empty where it is one group."""
     classes: tuple[ScaleClass, ...] = ()
+    prior: tuple[float, ...] = ()
+    """Class shares its probabilities assume; empty for equal shares."""
     outputs: Literal["logits", "probabilities"] = "logits"
     temperature: float = 1.0
     thresholds: Thresholds = Thresholds(high_precision=0.8, balanced=0.5, high_recall=0.2)
