@@ -173,6 +173,7 @@ def _write_vectors(made: SyntheticEarthquake, seed: int, epochs: Epochs, bad: bo
     columns: dict[str, Any] = {
         "building_id": ids,
         "damage_label": np.where(damage.destroyed, "destroyed", "intact"),
+        "grade": damage.grade,
         "severity": damage.severity.astype(np.float32),
         "p_destroyed": damage.p_destroyed.astype(np.float32),
         "vulnerability": damage.vulnerability.astype(np.float32),

@@ -18,6 +18,7 @@ from quakestream.synthetic import DEMO, TINY, SceneLayout, SyntheticEarthquake, 
 from quakestream.synthetic.baseline import difference_per_footprint, roc_auc
 from quakestream.synthetic.sensor import world_affine
 from quakestream.synthetic.shaking import (
+    GRADES,
     PER_LN_VS30,
     PER_MMI,
     VS30_REFERENCE_M_S,
@@ -88,6 +89,9 @@ def test_footprints_lie_within_a_metre_of_the_truth(tiny: SyntheticEarthquake) -
     destroyed = truth["damage_label"] == "destroyed"
     assert (truth.loc[destroyed, "severity"] > 0.6).all()
     assert (truth.loc[~destroyed, "severity"] < 0.6).all()
+    assert ((truth["grade"] == "destroyed") == destroyed).all()
+    assert ((truth["grade"] == "slight") == (truth["severity"] < 0.2)).all()
+    assert set(truth["grade"]) == set(GRADES)
 
 
 def test_buildings_stand_apart(tiny: SyntheticEarthquake) -> None:
@@ -185,6 +189,16 @@ def test_fragility_link_is_recovered_from_labels() -> None:
     # Unseen vulnerability flattens the link by about an eighth.
     assert fitted[0] == pytest.approx(0.88 * PER_MMI, rel=0.2)
     assert fitted[1] == pytest.approx(0.88 * PER_LN_VS30, rel=0.3)
+
+
+def test_shaking_tells_slight_from_heavy_damage_of_what_stands() -> None:
+    damages = [latent_damage(seed) for seed in range(20, 28)]
+    standing = np.concatenate([~d.destroyed for d in damages])
+    mmi, vs30 = (np.concatenate([getattr(d, n) for d in damages]) for n in ("mmi", "vs30_m_s"))
+    known = fragility(mmi, vs30, np.zeros(len(mmi)))[standing]
+    heavy = np.concatenate([d.grade == "heavy" for d in damages])[standing]
+    assert 0.1 < heavy.mean() < 0.5
+    assert 0.65 < roc_auc(known, heavy) < 0.85
 
 
 def test_a_sixth_to_a_third_is_destroyed() -> None:
