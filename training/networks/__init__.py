@@ -1,23 +1,79 @@
 """Networks by name: what a checkpoint's configuration is turned back into."""
 
+from collections.abc import Callable
+from functools import partial
+
 from torch import nn
 
 from quakestream.errors import ConfigError
 from training.networks.fc_siam import WIDTHS, FcSiam, Mode
+from training.networks.hazard import HazardNet
+from training.networks.inputs import NetworkInputs
+from training.networks.metadata import ENCODERS, EncoderKind
+from training.networks.metaformer import VARIANTS, MetaFormer
 
-__all__ = ["FcSiam", "build_network"]
+__all__ = ["FcSiam", "HazardNet", "MetaFormer", "NetworkInputs", "build_network", "network_names"]
 
 _MODES: dict[str, Mode] = {"ef": "ef", "siam_conc": "conc", "siam_diff": "diff"}
+_Builder = Callable[[float, NetworkInputs], nn.Module]
 
 
-def build_network(name: str, *, dropout: float = 0.0) -> nn.Module:
-    """The untrained network called `fc_MODE_WIDTH`, such as `fc_siam_diff_small`.
+def build_network(
+    name: str, *, dropout: float = 0.0, inputs: NetworkInputs | None = None
+) -> nn.Module:
+    """The untrained network of that name.
+
+    Args:
+        name: `fc_MODE_WIDTH` compares two dates per pixel, such as `fc_siam_diff_small`;
+            `qif_SIZE` grades one crop, `qmf_SIZE[_ENCODER]` one crop with hazard values,
+            `hazard_ENCODER` hazard values alone.
+        dropout: share dropped in training: activations (`fc`, `hazard`) or, for `qif` and `qmf`,
+            samples that skip the deepest block.
+        inputs: sizes of inputs and outputs; `fc` networks take three bands of any size.
 
     Raises:
-        ConfigError: if no network has that name.
+        ConfigError: if no network has that name, or it cannot be built for these inputs.
     """
-    known = {f"fc_{key}_{width}": (mode, width) for key, mode in _MODES.items() for width in WIDTHS}
-    if name not in known:
-        raise ConfigError(f"network: no network is called {name!r}; known: {', '.join(known)}")
-    mode, width = known[name]
+    builders = _builders()
+    if name not in builders:
+        raise ConfigError(f"network: no network is called {name!r}; known: {', '.join(builders)}")
+    inputs = inputs or NetworkInputs()
+    wants_hazard = name.startswith(("qmf_", "hazard_"))
+    if wants_hazard and not inputs.hazard_groups:
+        raise ConfigError(f"network {name}: expected hazard groups such as (3, 30, 1), got none")
+    if not wants_hazard and inputs.hazard_groups:
+        raise ConfigError(
+            f"network {name}: takes no hazard values, got groups {inputs.hazard_groups}"
+        )
+    return builders[name](dropout, inputs)
+
+
+def network_names() -> tuple[str, ...]:
+    """Every name `build_network` knows."""
+    return tuple(_builders())
+
+
+def _builders() -> dict[str, _Builder]:
+    known: dict[str, _Builder] = {}
+    for key, mode in _MODES.items():
+        known |= {f"fc_{key}_{width}": partial(_fc_siam, mode, width) for width in WIDTHS}
+    known |= {f"qif_{size}": partial(_metaformer, size, "mlp") for size in VARIANTS}
+    for encoder in ENCODERS:
+        suffix = "" if encoder == "mlp" else f"_{encoder}"
+        known |= {f"qmf_{size}{suffix}": partial(_metaformer, size, encoder) for size in VARIANTS}
+        known[f"hazard_{encoder}"] = partial(_hazard, encoder)
+    return known
+
+
+def _fc_siam(mode: Mode, width: str, dropout: float, inputs: NetworkInputs) -> nn.Module:
     return FcSiam(mode=mode, widths=WIDTHS[width], dropout=dropout)
+
+
+def _metaformer(
+    size: str, encoder: EncoderKind, dropout: float, inputs: NetworkInputs
+) -> nn.Module:
+    return MetaFormer(VARIANTS[size], inputs, encoder=encoder, drop_path=dropout)
+
+
+def _hazard(encoder: EncoderKind, dropout: float, inputs: NetworkInputs) -> nn.Module:
+    return HazardNet(inputs, encoder, dropout=dropout)
