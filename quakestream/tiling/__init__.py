@@ -1,5 +1,6 @@
 """Cells that cover the ground once. Pure arithmetic on grids."""
 
+from quakestream.tiling.crops import around, crop_corners, crop_groups, crop_windows
 from quakestream.tiling.lattice import Cell, Lattice, WindowTouches
 from quakestream.tiling.zones import project, split_by_zone, unproject, zones_of
 
@@ -7,6 +8,10 @@ __all__ = [
     "Cell",
     "Lattice",
     "WindowTouches",
+    "around",
+    "crop_corners",
+    "crop_groups",
+    "crop_windows",
     "project",
     "split_by_zone",
     "unproject",
