@@ -1,6 +1,6 @@
 """Tallies add up; verdicts come out. Pure."""
 
 from quakestream.reduce.tally import PROBABILITY_ONE, Tally, merge
-from quakestream.reduce.verdict import Verdicts, decide
+from quakestream.reduce.verdict import Revision, Verdicts, decide
 
-__all__ = ["PROBABILITY_ONE", "Tally", "Verdicts", "decide", "merge"]
+__all__ = ["PROBABILITY_ONE", "Revision", "Tally", "Verdicts", "decide", "merge"]

@@ -1,5 +1,6 @@
 """From sums to answers: one verdict per building."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,9 @@ MIN_PIXELS = 4
 """A footprint with fewer pixels than this is `too_small` to be judged."""
 MIN_VALID_FRACTION = 0.5
 """A verdict needs at least this share of a footprint's pixels seen."""
+
+Revision = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Class probabilities from the image, shape (N, C), to those a verdict rests on."""
 
 _REASON_OF_QUALITY = {
     Quality.NODATA: "nodata",
@@ -40,7 +44,12 @@ class Verdicts:
     """Mean |post - pre| per valid pixel and band, sensor counts."""
 
 
-def decide(tally: Tally, spec: BundleSpec, views_N: NDArray[np.int64] | None = None) -> Verdicts:
+def decide(
+    tally: Tally,
+    spec: BundleSpec,
+    views_N: NDArray[np.int64] | None = None,
+    revise: Revision | None = None,
+) -> Verdicts:
     """One verdict per building of a merged tally.
 
     The declared class is the most severe whose cumulative probability (its own
@@ -49,6 +58,8 @@ def decide(tally: Tally, spec: BundleSpec, views_N: NDArray[np.int64] | None = N
     Args:
         views_N: how many views of the same ground the tally holds (one if None). A building
             seen whole in one of three views was seen: clouds in the others do not hide it.
+        revise: adds what else is known of the buildings, before anything is declared. What is
+            assessed does not depend on it.
     """
     pixels_N = tally.pixels_NQ.sum(axis=1)
     valid_N = tally.pixels_NQ[:, Quality.VALID]
@@ -59,6 +70,8 @@ def decide(tally: Tally, spec: BundleSpec, views_N: NDArray[np.int64] | None = N
 
     whole_N = tally.sum_NC.sum(axis=1, keepdims=True)
     p_NC = tally.sum_NC / np.maximum(whole_N, 1)
+    if revise is not None:
+        p_NC = np.where(assessed_N[:, None], revise(p_NC), p_NC)
     cumulative_NC = p_NC[:, ::-1].cumsum(axis=1)[:, ::-1]
     reaches_NC = cumulative_NC >= spec.thresholds.balanced
     reaches_NC[:, 0] = True  # the mildest class holds where no worse one is reached
