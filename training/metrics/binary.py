@@ -1,4 +1,4 @@
-"""Figures of a set of scored buildings."""
+"""Figures of a set of buildings scored destroyed or intact."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,0 +1,57 @@
+"""How good a model is, in figures; every one is checked against scikit-learn in the tests.
+
+`binary` judges pixel models by building, `multiclass` anything with a probability per class,
+`pixels` masks; `intervals` says how sure any of them is. A figure the data cannot give is NaN.
+"""
+
+from training.metrics.binary import (
+    MIN_PER_STATE,
+    Figures,
+    arrays,
+    auc_interval,
+    balanced_log_loss,
+    figures,
+    prior_weights,
+)
+from training.metrics.intervals import (
+    Statistic,
+    block_interval,
+    blocks_of,
+    difference,
+    seed_interval,
+)
+from training.metrics.multiclass import (
+    STATISTICS,
+    ClassFigures,
+    class_figures,
+    classwise_error,
+    confusion_distance,
+    statistic,
+    top_label_error,
+)
+from training.metrics.pixels import PixelCounts, batch_mean, pooled
+
+__all__ = [
+    "MIN_PER_STATE",
+    "STATISTICS",
+    "ClassFigures",
+    "Figures",
+    "PixelCounts",
+    "Statistic",
+    "arrays",
+    "auc_interval",
+    "balanced_log_loss",
+    "batch_mean",
+    "block_interval",
+    "blocks_of",
+    "class_figures",
+    "classwise_error",
+    "confusion_distance",
+    "difference",
+    "figures",
+    "pooled",
+    "prior_weights",
+    "seed_interval",
+    "statistic",
+    "top_label_error",
+]
