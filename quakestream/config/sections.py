@@ -38,7 +38,8 @@ _CREDENTIAL = re.compile(
     re.IGNORECASE,
 )
 _COLUMN = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
-# Columns of buildings.parquet that a hazard layer of the same name would overwrite.
+# Columns of buildings.parquet that a hazard layer of the same name would overwrite. Those of
+# ShakeMap and VS30 are not among them: a layer may stand in for a file that there is not.
 _RESERVED = frozenset(
     [
         "building_id",
@@ -58,18 +59,12 @@ _RESERVED = frozenset(
         "views",
         "shift_m",
         "shift_quality",
-        "mmi",
-        "pga_g",
-        "pgv_cm_s",
-        "psa03_g",
-        "psa10_g",
-        "psa30_g",
-        "vs30_m_s",
         "hazard_missing",
         "model",
         "model_digest",
         "engine",
         "run_id",
+        "pre_post_difference",
     ]
 )
 
@@ -164,7 +159,9 @@ class HazardSection(Section):
     )
     layers: dict[str, Place] = Field(
         default_factory=dict,
-        description="Further rasters by the column name they get: dpm, sar_vv, sar_vh, ...",
+        description="Further rasters by the column name they get: dpm, sar_vv, sar_vh, ... One "
+        "named mmi, pga_g, pgv_cm_s, psa03_g, psa10_g, psa30_g or vs30_m_s, in that unit, fills "
+        "that column where no ShakeMap or VS30 file has a value",
     )
 
     @field_validator("layers")
@@ -194,7 +191,10 @@ class ModelsSection(Section):
     )
     landslide: ModelRef | None = Field(default=None, description="Landslides per pixel")
     hazard: ModelRef | None = Field(
-        default=None, description="Damage from hazard layers, fused with the image's"
+        default=None,
+        description="Damage from the values of `hazard` alone, a bundle of task hazard: added as "
+        "log-odds to what the image says, and given as p_hazard_* for every building with a "
+        "value; with a damage bundle that takes hazard values itself, only the latter",
     )
 
 

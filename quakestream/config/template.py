@@ -99,7 +99,9 @@ footprints:
 #   shakemaps: [us6000jllz/grid.xml, us6000jlqa/grid.xml]
 #   # VS30 in m/s, a raster or a CSV with lon, lat, vs30. Left out: the ShakeMap's own.
 #   vs30: vs30.tif
-#   # One-band rasters by the column name they get: damage proxy maps, SAR backscatter, ...
+#   # One-band rasters by the column name they get: damage proxy maps, SAR backscatter, ... One
+#   # named mmi, pga_g, pgv_cm_s, psa03_g, psa10_g, psa30_g or vs30_m_s fills that column where
+#   # no ShakeMap or VS30 file has a value.
 #   layers: {dpm: dpm.tif, sar_vv: vv.tif, sar_vh: vh.tif}
 
 # Elevation in metres, for landslides.
@@ -110,7 +112,9 @@ footprints:
 models:
   damage: damage-turkiye-2023
 #   landslide: ./landslide-bundle    # landslides per pixel
-#   hazard: ./hazard-bundle          # damage from shaking alone, fused with the image's
+#   # Damage from hazard values alone (task hazard): its log-odds are added to the image's, and
+#   # buildings that no image shows get its probabilities, as p_hazard_*.
+#   hazard: ./hazard-bundle
 
 # Units of summary.csv: polygons and the column that names them. Left out: 500 m squares.
 # summary:

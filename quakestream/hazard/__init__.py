@@ -1,5 +1,6 @@
 """ShakeMap, VS30 and proxy rasters to one value per footprint, with units and missing flags."""
 
+from quakestream.hazard.inputs import columns_given, inputs_not_given, model_inputs
 from quakestream.hazard.rasters import RasterSample, sample_raster
 from quakestream.hazard.shakemap import ShakeMap, read_shakemap
 from quakestream.hazard.table import HazardTable, sample_hazard
@@ -9,6 +10,9 @@ __all__ = [
     "HazardTable",
     "RasterSample",
     "ShakeMap",
+    "columns_given",
+    "inputs_not_given",
+    "model_inputs",
     "read_shakemap",
     "sample_hazard",
     "sample_raster",

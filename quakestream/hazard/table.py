@@ -1,7 +1,7 @@
 """One row of hazard values per footprint, and what is missing in it."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,15 @@ from quakestream.errors import InputError, MissingExtraError, ShapeError, Storag
 from quakestream.hazard.interpolation import Floats
 from quakestream.hazard.rasters import RasterSample, sample_raster
 from quakestream.hazard.shakemap import ShakeMap, read_shakemap
-from quakestream.hazard.units import MEASURES, SITE_FIELD
+from quakestream.hazard.units import (
+    FIELD_OF_COLUMN,
+    MEASURES,
+    SITE_FIELD,
+    VS30_COLUMN,
+    as_measure,
+)
 from quakestream.hazard.vs30 import sample_vs30
 from quakestream.storage import MissingObjectError, StorageOptions, fingerprint, is_remote
-
-VS30_COLUMN = "vs30_m_s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,7 +31,7 @@ class HazardTable:
 
     values: pd.DataFrame
     """float32, NaN where missing: `mmi, pga_g, pgv_cm_s, psa03_g, psa10_g, psa30_g, vs30_m_s`,
-    then one column per layer, then those per event if asked for."""
+    then one column per further layer, then those per event if asked for."""
     missing_N: list[list[str]]
     """Names of the columns without a value at each point. Rows that miss the same share one
     list: not to be changed."""
@@ -49,7 +53,8 @@ def sample_hazard(
     A file that cannot be used becomes an issue and its columns are missing; no file stops
     the others. Of several ShakeMaps the largest value counts, measure by measure; of two
     versions of one event, the later. VS30 comes from its own file, or from the ShakeMaps
-    where the run names none.
+    where the run names none. A layer that bears the name of one of these columns, and holds
+    values in its unit, fills it where they say nothing.
 
     Args:
         lon_N: longitudes, EPSG:4326; NaN for a footprint without a place.
@@ -79,7 +84,8 @@ def sample_hazard(
         columns[VS30_COLUMN], vs30_version = reader.layer(sample_vs30, hazard.vs30, lon, lat)
     layer_versions = {}
     for name, uri in hazard.layers.items():
-        columns[name], layer_versions[name] = reader.layer(sample_raster, uri, lon, lat)
+        sampled, layer_versions[name] = reader.layer(_sampler(name), uri, lon, lat)
+        columns[name] = _first((columns.get(name, sampled), sampled), lon)
     missing = _missing(columns)
     if per_event:
         columns |= {
@@ -143,6 +149,18 @@ class _Reader:
                 retryable=unreachable and is_remote(uri),
             )
         )
+
+
+def _sampler(name: str) -> Callable[[str, Floats, Floats, StorageOptions], RasterSample]:
+    """How a layer of that name is sampled: those that stand in for a measure are checked."""
+    if name not in FIELD_OF_COLUMN:
+        return sample_raster
+
+    def checked(uri: str, lon: Floats, lat: Floats, options: StorageOptions) -> RasterSample:
+        found = sample_raster(uri, lon, lat, options)
+        return replace(found, values_N=as_measure(found.values_N, name, uri))
+
+    return checked
 
 
 def _latest(shakemaps: list[ShakeMap], issues: list[Issue]) -> list[ShakeMap]:

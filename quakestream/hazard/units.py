@@ -5,7 +5,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from quakestream.errors import HazardError
+from quakestream.errors import BundleError, HazardError
 
 STANDARD_GRAVITY_M_S2 = 9.80665
 
@@ -21,6 +21,13 @@ MEASURES: dict[str, str] = {
 
 SITE_FIELD = "SVEL"
 """ShakeMap's VS30, m/s."""
+VS30_COLUMN = "vs30_m_s"
+
+FIELD_OF_COLUMN = {column: field for field, column in MEASURES.items()} | {VS30_COLUMN: SITE_FIELD}
+"""Columns that have a unit of their own, whatever file their values come from."""
+
+LARGEST_G = 10.0
+"""More than twice the strongest motion on record (4.4 g, Iwate 2008): beyond it are percents."""
 
 # ShakeMap writes an empty attribute, or `%g`, for percent of g.
 _ACCELERATION = {
@@ -38,7 +45,7 @@ _ACCELERATION = {
 }
 _VELOCITY_CM_S = {"": 1.0, "cm/s": 1.0, "cms": 1.0, "cm/sec": 1.0, "m/s": 100.0, "ms": 100.0}
 _VELOCITY_M_S = {"": 1.0, "m/s": 1.0, "ms": 1.0, "m/sec": 1.0, "cm/s": 0.01, "km/s": 1000.0}
-_INTENSITY = {"": 1.0, "intensity": 1.0, "mmi": 1.0, "none": 1.0}
+_INTENSITY = {"": 1.0, "intensity": 1.0, "mmi": 1.0, "none": 1.0, "1": 1.0}
 
 _LOGARITHM = re.compile(r"^(?:ln|log)\((.*)\)$")
 
@@ -62,7 +69,7 @@ def to_standard(
     if field not in MEASURES and field != SITE_FIELD:
         return values
     known = _known_units(field)
-    canonical = unit.strip().lower().replace(" ", "").replace("^", "").replace("**", "")
+    canonical = _canonical(unit)
     logarithm = _LOGARITHM.match(canonical)
     name = logarithm.group(1) if logarithm else canonical
     if name not in known or (logarithm and not name):
@@ -72,6 +79,50 @@ def to_standard(
         )
     linear = np.exp(values) if logarithm else values
     return _possible(linear * known[name], field)
+
+
+def as_measure(values_N: NDArray[np.float64], column: str, uri: str) -> NDArray[np.float64]:
+    """Values of a raster that stands in for a measure, which must be in the column's unit; what
+    no instrument could mean becomes NaN.
+
+    Raises:
+        HazardError: if accelerations can only be in percent of g.
+    """
+    field = FIELD_OF_COLUMN[column]
+    possible_N = _possible(values_N, field)
+    largest = float(np.max(possible_N, initial=0.0, where=~np.isnan(possible_N)))
+    if _known_units(field) is _ACCELERATION and largest > LARGEST_G:
+        raise HazardError(
+            f"{uri}: layer {column} holds values up to {largest:g}, expected g (no motion beyond "
+            f"{LARGEST_G:g} g is known); divide by 100 if it is in percent of g"
+        )
+    return possible_N
+
+
+def in_unit(
+    values_N: NDArray[np.float64], column: str, unit: str, model: str
+) -> NDArray[np.float64]:
+    """A hazard column's values in the unit a model takes; layers have no unit and stay.
+
+    An empty unit in a manifest is the column's own.
+
+    Raises:
+        BundleError: if the column cannot be had in that unit.
+    """
+    if column not in FIELD_OF_COLUMN or not unit.strip():
+        return values_N
+    known = _known_units(FIELD_OF_COLUMN[column])
+    name = _canonical(unit)
+    if name not in known:
+        raise BundleError(
+            f"bundle {model} takes {column} in {unit!r}, expected one of "
+            f"{', '.join(repr(u) for u in known if u)}; correct `hazard` in its manifest"
+        )
+    return values_N / known[name]
+
+
+def _canonical(unit: str) -> str:
+    return unit.strip().lower().replace(" ", "").replace("^", "").replace("**", "")
 
 
 def _known_units(field: str) -> dict[str, float]:

@@ -113,6 +113,7 @@ def test_a_catalogue_may_be_a_list_of_files() -> None:
         ("anon: true|client_kwargs: {awsSecretAccessKey: abc}", 20, ("credential",)),
         ("{s3: {|{s33: {", 20, ("unknown protocol 's33'",)),
         ("dpm: dpm.tif|damage: dpm.tif", 14, ("hazard.layers", "column of the product")),
+        ("dpm: dpm.tif|pre_post_difference: d.tif", 14, ("hazard.layers", "column of the product")),
         ("dpm: dpm.tif|a b: dpm.tif", 14, ("hazard.layers", "'a b'")),
         ("aoi.geojson|170,10,171,95", 2, ("aoi", "south < north")),
         ("asset:   visual|catalog: twice.json", 5, ("catalog", "stands twice", "line 4")),
@@ -131,6 +132,12 @@ def test_a_mistake_is_named_with_its_line_and_what_to_do(
     assert f"line {line}, " in message
     for word in words:
         assert word in message
+
+
+def test_a_layer_may_bear_the_name_of_a_measure() -> None:
+    text = CONTRACT.replace("dpm: dpm.tif", "pga_g: pga.tif, vs30_m_s: v.tif")
+    layers = parse_run(text, "/d/run.yaml").hazard.layers
+    assert (layers["pga_g"], layers["vs30_m_s"]) == ("/d/pga.tif", "/d/v.tif")
 
 
 def test_every_problem_is_reported_at_once_in_the_order_of_the_file() -> None:

@@ -12,8 +12,9 @@ import rasterio
 from rasterio.transform import from_origin
 
 from quakestream.config import HazardSection
-from quakestream.errors import ShapeError
-from quakestream.hazard import sample_hazard
+from quakestream.domain import BundleSpec, HazardInput
+from quakestream.errors import BundleError, ShapeError
+from quakestream.hazard import inputs_not_given, model_inputs, sample_hazard
 
 MEASURES = ["mmi", "pga_g", "pgv_cm_s", "psa03_g", "psa10_g", "psa30_g"]
 LON, LAT = np.array([36.05, 36.15, 36.5]), np.array([37.05, 37.05, 37.05])
@@ -74,6 +75,85 @@ def test_every_column_is_there_and_what_is_missing_is_named(tmp_path: Path) -> N
     assert table.versions["shakemaps"][0]["event_id"] == "a"
     assert table.versions["vs30"] == {"from": "ShakeMap SVEL"}
     assert json.loads(json.dumps(table.versions)) == table.versions
+
+
+def test_a_layer_named_like_a_measure_fills_what_no_shakemap_gives(tmp_path: Path) -> None:
+    pga = raster(tmp_path / "pga.tif", 0.27)
+    alone = sample_hazard(LON, LAT, HazardSection(layers={"pga_g": pga}))
+    assert list(alone.values.columns) == [*MEASURES, "vs30_m_s"]
+    assert alone.values["pga_g"].tolist()[:2] == pytest.approx([0.27, 0.27])
+    assert "pga_g" not in alone.missing_N[0]
+    assert "pga_g" in alone.missing_N[2]
+    assert alone.versions["layers"]["pga_g"]["uri"] == pga
+    beside = HazardSection(
+        shakemaps=[shakemap(tmp_path / "a.xml", 30, west=36.1)], layers={"pga_g": pga}
+    )
+    both = sample_hazard(LON, LAT, beside).values["pga_g"]
+    assert both.tolist()[:2] == pytest.approx([0.27, 0.3])  # the ShakeMap's own counts first
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [("pga_g", 27.0, "percent of g"), ("psa10_g", 180.0, "percent of g")],
+)
+def test_percent_of_g_is_not_taken_for_g(
+    tmp_path: Path, column: str, value: float, words: str
+) -> None:
+    uri = raster(tmp_path / "a.tif", value)
+    table = sample_hazard(LON, LAT, HazardSection(layers={column: uri}))
+    assert table.values[column].isna().all()
+    assert [(i.subject, i.kind) for i in table.issues] == [(uri, "hazard")]
+    assert words in table.issues[0].cause
+
+
+def test_what_no_instrument_could_mean_is_missing_in_a_layer_too(tmp_path: Path) -> None:
+    layers = {
+        "mmi": raster(tmp_path / "mmi.tif", 99.0),
+        "vs30_m_s": raster(tmp_path / "vs30.tif", -1.0),
+        "dpm": raster(tmp_path / "dpm.tif", -1.0),
+    }
+    table = sample_hazard(LON, LAT, HazardSection(layers=layers))
+    assert table.values[["mmi", "vs30_m_s"]].isna().all(axis=None)
+    assert table.values["dpm"].tolist()[:2] == [-1.0, -1.0]  # a layer of its own may hold anything
+
+
+def test_a_models_inputs_are_its_columns_in_its_order_and_units(tmp_path: Path) -> None:
+    hazard = HazardSection(
+        shakemaps=[shakemap(tmp_path / "a.xml", 30)],
+        layers={"dpm": raster(tmp_path / "dpm.tif", 0.25, west=36.1)},
+    )
+    values = sample_hazard(LON, LAT, hazard).values
+    spec = takes(("dpm", "dB"), ("pga_g", "%g"), ("ndbi", ""), ("pgv_cm_s", "m/s"), ("mmi", "1"))
+    inputs_NM = model_inputs(values, spec)
+    assert inputs_NM.dtype == np.float32
+    assert inputs_NM.shape == (3, 5)
+    assert inputs_NM[1] == pytest.approx([0.25, 30.0, np.nan, 0.6, 7.0], nan_ok=True)
+    assert np.isnan(inputs_NM[2, 1:]).all()
+    assert inputs_not_given(spec, hazard) == ("ndbi",)
+    assert inputs_not_given(spec, HazardSection(vs30="v.tif")) == tuple(h.name for h in spec.hazard)
+    assert model_inputs(values.iloc[:0], spec).shape == (0, 5)
+
+
+def test_a_unit_nobody_knows_is_refused_in_one_line() -> None:
+    with pytest.raises(BundleError, match=r"hazard-x takes pga_g in 'furlong'.*manifest"):
+        inputs_not_given(takes(("pga_g", "furlong")), HazardSection())
+
+
+def takes(*inputs: tuple[str, str]) -> BundleSpec:
+    return BundleSpec(
+        name="hazard-x",
+        version="1",
+        task="hazard",
+        epochs=(),
+        bands=(),
+        gsd_m=0.0,
+        window_px=0,
+        halo_px=0,
+        context_m=0.0,
+        dtype="float32",
+        normalisation="fixed",
+        hazard=tuple(HazardInput(name=n, unit=u, mean=0.0, std=1.0) for n, u in inputs),
+    )
 
 
 def test_without_any_hazard_every_measure_is_missing() -> None:
