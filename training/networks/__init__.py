@@ -6,13 +6,21 @@ from functools import partial
 from torch import nn
 
 from quakestream.errors import ConfigError
-from training.networks.fc_siam import WIDTHS, FcSiam, Mode
+from training.networks.fc_siam import WIDTHS, Embedding, FcSiam, Mode
 from training.networks.hazard import HazardNet
 from training.networks.inputs import NetworkInputs
 from training.networks.metadata import ENCODERS, EncoderKind
 from training.networks.metaformer import VARIANTS, MetaFormer
 
-__all__ = ["FcSiam", "HazardNet", "MetaFormer", "NetworkInputs", "build_network", "network_names"]
+__all__ = [
+    "Embedding",
+    "FcSiam",
+    "HazardNet",
+    "MetaFormer",
+    "NetworkInputs",
+    "build_network",
+    "network_names",
+]
 
 _MODES: dict[str, Mode] = {"ef": "ef", "siam_conc": "conc", "siam_diff": "diff"}
 _Builder = Callable[[float, NetworkInputs], nn.Module]

@@ -8,7 +8,7 @@ decoder blocks are convolution, norm, ReLU, channel dropout; the last convolutio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,12 @@ class FcSiam(nn.Module):
         self.stride = 2 ** len(widths.encoder)
         """Sides of the input must be multiples of this."""
         tops = [level[-1] for level in widths.encoder]
-        starts = [2 * bands if mode == "ef" else bands, *tops[:-1]]
+        self.bottom = tops[-1]
+        """Channels of the last encoder map."""
+        self.encoder_bands = 2 * bands if mode == "ef" else bands
+        """Bands of one image as the encoder takes it: `ef` takes both dates as one."""
+        self.encoder_frozen = False
+        starts = [self.encoder_bands, *tops[:-1]]
         self.encoder = nn.ModuleList(
             _encoder_block([start, *level], dropout)
             for start, level in zip(starts, widths.encoder, strict=True)
@@ -71,20 +76,45 @@ class FcSiam(nn.Module):
         Raises:
             ShapeError: if a side is no multiple of the network's stride.
         """
-        height, width = post_NBYX.shape[-2:]
-        if height % self.stride or width % self.stride:
-            raise ShapeError(
-                f"network input: sides must be multiples of {self.stride}, got {height}×{width}"
-            )
+        self._check_sides(post_NBYX)
         bottom, skips = self._encode(pre_NBYX, post_NBYX)
         for up, block, skip in zip(self.up, self.decoder, reversed(skips), strict=True):
             bottom = block(torch.cat([up(bottom), *skip], dim=1))
         return bottom
 
+    def encode(self, image_NBYX: Tensor) -> Tensor:
+        """The last encoder map (N, bottom, y / stride, x / stride) of `encoder_bands` bands.
+
+        Raises:
+            ShapeError: if a side is no multiple of the network's stride.
+        """
+        self._check_sides(image_NBYX)
+        return self._levels(image_NBYX)[0]
+
+    def freeze_encoder(self) -> None:
+        """The encoder keeps its weights and batch statistics from here on."""
+        self.encoder.requires_grad_(False)
+        self.encoder_frozen = True
+        self.encoder.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """As always, but a frozen encoder stays in use."""
+        super().train(mode)
+        if self.encoder_frozen:
+            self.encoder.eval()
+        return self
+
+    def _check_sides(self, image: Tensor) -> None:
+        height, width = image.shape[-2:]
+        if height % self.stride or width % self.stride:
+            raise ShapeError(
+                f"network input: sides must be multiples of {self.stride}, got {height}×{width}"
+            )
+
     def _encode(self, pre: Tensor, post: Tensor) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
         """The bottleneck the decoder starts from, and the skips from full resolution down."""
         if self.mode == "ef":
-            bottom, levels = self._levels(torch.cat([pre, post], dim=1))
+            bottom, levels = self._levels(stack_dates(pre, post))
             return bottom, [(level,) for level in levels]
         if self.training:  # one pass: the batch norms see both dates as one population
             _, levels = self._levels(torch.cat([post, pre], dim=0))
@@ -106,6 +136,39 @@ class FcSiam(nn.Module):
             levels.append(level)
             image = nn.functional.max_pool2d(level, 2)
         return image, levels
+
+
+class Embedding(nn.Module):
+    """A point on the unit sphere per image: what the contrastive pretext compares.
+
+    It shares the encoder with its network, so training the one trains the other.
+    """
+
+    def __init__(self, network: FcSiam, width: int = 128) -> None:
+        super().__init__()
+        self.network = network
+        self.embedding = nn.Linear(network.bottom, width)
+
+    def forward(self, first_NBYX: Tensor, second_NBYX: Tensor) -> tuple[Tensor, Tensor]:
+        """Points (N, width) of length 1 of two normalised images.
+
+        Args:
+            first_NBYX: the pre-event image; for `ef` one pair, see `stack_dates`.
+            second_NBYX: the post-event image; for `ef` another pair.
+
+        Raises:
+            ShapeError: if a side is no multiple of the network's stride.
+        """
+        # One pass: the batch norms see both images as one population.
+        map_NCYX = self.network.encode(torch.cat([first_NBYX, second_NBYX]))
+        point_ND = self.embedding(map_NCYX.mean((2, 3)))
+        unit_ND = nn.functional.normalize(point_ND.float(), dim=1)
+        return unit_ND[: len(first_NBYX)], unit_ND[len(first_NBYX) :]
+
+
+def stack_dates(pre_NBYX: Tensor, post_NBYX: Tensor) -> Tensor:
+    """Both dates as the one image that the encoder of `ef` takes, (N, 2·band, y, x)."""
+    return torch.cat([pre_NBYX, post_NBYX], dim=1)
 
 
 def _encoder_block(widths: Sequence[int], dropout: float) -> nn.Sequential:
