@@ -1,4 +1,4 @@
-"""Losses on labelled buildings. Unlabelled ground has no say in any of them."""
+"""The loss on buildings inside image chips. Unlabelled ground has no say in it."""
 
 from dataclasses import dataclass
 
@@ -41,8 +41,8 @@ def _building_logits(logit_P: Tensor, owner_P: Tensor, known: Tensor) -> tuple[T
     span = int(owner_P.abs().max()) + 1
     key_P = (chip_P * 2 * span) + owner_P + span
     keys, place_P = torch.unique(key_P, return_inverse=True)
-    count_K = torch.zeros(len(keys)).index_add_(0, place_P, torch.ones(len(place_P)))
-    p_K = torch.zeros(len(keys)).index_add(0, place_P, torch.sigmoid(logit_P)) / count_K
+    count_K = torch.bincount(place_P, minlength=len(keys))
+    p_K = logit_P.new_zeros(len(keys)).index_add(0, place_P, torch.sigmoid(logit_P)) / count_K
     logit_K = torch.logit(p_K.clamp(1e-4, 1 - 1e-4))
     return logit_K, keys % (2 * span) > span
 
