@@ -42,6 +42,7 @@ def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str,
     return {
         "event": plan.run.event.id,
         "bundle": plan.bundle.spec.name,
+        "hazard_bundle": plan.hazard_model.bundle.spec.name if plan.hazard_model else None,
         "footprints": len(plan.footprints.table),
         "coverage": dict(sorted(reasons.items())),
         "cells": len(plan.units),
@@ -72,7 +73,9 @@ def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str,
 
 
 def _show(statement: dict[str, Any]) -> None:
-    stdout.print(f"{statement['event']} with {statement['bundle']}", markup=False)
+    hazard = statement["hazard_bundle"]
+    models = statement["bundle"] + (f" and hazard evidence of {hazard}" if hazard else "")
+    stdout.print(f"{statement['event']} with {models}", markup=False)
     for reason, number in statement["coverage"].items():
         stdout.print(f"  {number:>9,} footprints {reason}")
     stdout.print(

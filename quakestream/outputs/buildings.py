@@ -7,6 +7,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from quakestream.domain import REASONS
 from quakestream.errors import AccountingError, ShapeError
@@ -106,10 +107,30 @@ def check_rows(frame: gpd.GeoDataFrame, labels: tuple[str, ...]) -> None:
         "probabilities do not sum to 1": assessed & ~(np.abs(sums - 1) <= PROBABILITY_TOLERANCE),
         "not assessed but with probabilities": ~assessed & ~unfilled,
     }
-    for rule, broken in rules.items():
+    for rule, broken in (rules | _evidence_rules(frame, labels, assessed)).items():
         if broken.any():
             some = ids[broken].astype(str).head(3).tolist()
             raise AccountingError(f"{int(broken.sum())} rows of buildings: {rule}, e.g. {some}")
+
+
+def _evidence_rules(
+    frame: gpd.GeoDataFrame, labels: tuple[str, ...], assessed_N: NDArray[np.bool_]
+) -> dict[str, NDArray[np.bool_]]:
+    """What verdicts and p_hazard_* rest on, by rule: True for rows that break it."""
+    columns = [f"p_hazard_{label}" for label in labels if f"p_hazard_{label}" in frame.columns]
+    p_NK = frame[columns].to_numpy(dtype=np.float64, na_value=np.nan)
+    said_N = ~np.isnan(p_NK).all(axis=1)
+    sums_N = p_NK.sum(axis=1)
+    evidence = frame["evidence"] if "evidence" in frame.columns else pd.Series(None, frame.index)
+    imaged_N = evidence.isin(("image", "image+hazard")).to_numpy()
+    alone_N = (evidence == "hazard").to_numpy()
+    return {
+        f"evidence is not one of {EVIDENCE}": evidence.notna().to_numpy() & ~(imaged_N | alone_N),
+        "not assessed but with evidence of an image": ~assessed_N & imaged_N,
+        "assessed without evidence of an image": assessed_N & alone_N,
+        "evidence of hazard values without p_hazard": alone_N & ~said_N,
+        "p_hazard does not sum to 1": said_N & ~(np.abs(sums_N - 1) <= PROBABILITY_TOLERANCE),
+    }
 
 
 def count(frame: gpd.GeoDataFrame) -> dict[str, Any]:
@@ -117,12 +138,14 @@ def count(frame: gpd.GeoDataFrame) -> dict[str, Any]:
     by_status = frame["status"].value_counts()
     reasons = frame["reason"].dropna().value_counts()
     labels = frame["damage_label"].dropna().value_counts() if "damage_label" in frame else {}
+    evidence = frame["evidence"].dropna().value_counts() if "evidence" in frame else {}
     return {
         "footprints": len(frame),
         "assessed": int(by_status.get("assessed", 0)),
         "not_assessed": int(by_status.get("not_assessed", 0)),
         "reasons": {r: int(reasons[r]) for r in REASONS if r in reasons.index},
         "damage": {str(k): int(v) for k, v in sorted(dict(labels).items())},
+        "evidence": {e: int(evidence[e]) for e in EVIDENCE if e in dict(evidence)},
     }
 
 

@@ -10,6 +10,7 @@ from quakestream.outputs.readback import current_run, current_table
 from quakestream.outputs.viewer import (
     REASON_TITLES,
     content_security_policy,
+    evidence_sentence,
     fill,
     flat_metrics,
     static,
@@ -41,7 +42,7 @@ def report_html(store: Store, scores: Mapping[str, Any] | None = None) -> bytes:
         "reasons": _reasons(run["counts"]),
         "units": _units(summary, run),
         "scores": _scores(scores),
-        "models": _model(run.get("bundle")),
+        "models": _model(run.get("bundle")) + _hazard_model(run),
         "rates": _pairs(flat_metrics({**run.get("rates", {}), **run.get("memory", {})})),
         "notes": "".join(f"<li>{_safe(n)}</li>" for n in run.get("notes", [])),
         "hazard": _inputs(_hazard_inputs(run.get("hazard"))),
@@ -67,8 +68,17 @@ def _lead(run: Mapping[str, Any]) -> str:
     return (
         f"<p>{struck}Of {counts['footprints']:,} buildings, {counts['assessed']:,} "
         f"({share:.1%}) were assessed; the model calls <b>{severe:,}</b> {_safe(names)}. "
-        f"{counts['not_assessed']:,} were not assessed: nothing is known of them.</p>"
+        f"{counts['not_assessed']:,} were not assessed: {_safe(_of_the_others(counts))}.</p>"
+        f"{f'<p>{_safe(evidence)}</p>' if (evidence := evidence_sentence(run)) else ''}"
     )
+
+
+def _of_the_others(counts: Mapping[str, Any]) -> str:
+    alone = int(counts.get("evidence", {}).get("hazard", 0))
+    if not alone:
+        return "nothing is known of them"
+    known = "all" if alone == counts["not_assessed"] else f"{alone:,}"
+    return f"no image tells of them, and of {known} only hazard values say how likely damage is"
 
 
 _SEVERE = ("major", "destroyed")
@@ -140,6 +150,19 @@ def _model(bundle: Mapping[str, Any] | None) -> str:
     facts += flat_metrics({"thresholds": bundle.get("thresholds", {})})
     title = f"{bundle.get('name', '')} {bundle.get('version', '')}"
     return f"<h3>{_safe(title)}</h3>{_pairs([*facts, *flat_metrics(bundle.get('metrics', {}))])}"
+
+
+def _hazard_model(run: Mapping[str, Any]) -> str:
+    """The bundle of `models.hazard`: its class shares, what it takes and how often it had it."""
+    bundle = run.get("hazard_bundle")
+    if not bundle:
+        return ""
+    total = run["counts"]["footprints"]
+    missing = bundle["footprints_missing"]
+    rows = [(name, f"{total - missing[name]:,} of {total:,}") for name in bundle["takes"]]
+    heads = ("value taken", "footprints with it")
+    shares = _pairs(flat_metrics({"class shares it assumes": bundle["prior"]}))
+    return f"{_model(bundle)}{shares}{_table(heads, rows, numbers=(1,))}"
 
 
 def _inputs(inputs: Mapping[str, Any]) -> str:

@@ -122,7 +122,8 @@ def _about(
     return {
         "event": run.get("event", {}),
         "run": {k: run[k] for k in ("run_id", "snapshot", "published") if k in run},
-        "models": [_model_card(run["bundle"])] if "bundle" in run else [],
+        "models": [_model_card(run[key]) for key in ("bundle", "hazard_bundle") if key in run],
+        "evidence": evidence_sentence(run),
         "total": len(rows),
         "classes": [
             {"label": c.label, "xbd": c.xbd, "count": int(counts.get(c.index, 0))}
@@ -174,6 +175,25 @@ def flat_metrics(metrics: Any, prefix: str = "") -> list[tuple[str, str]]:
     else:
         text = f"{metrics:.3f}" if isinstance(metrics, float) else str(metrics)
     return [(prefix.removesuffix(" · "), text)]
+
+
+def evidence_sentence(run: Mapping[str, Any]) -> str:
+    """What the verdicts of a map rest on, where that is more than imagery; else empty."""
+    found = run.get("counts", {}).get("evidence", {})
+    both, image, alone = (int(found.get(e, 0)) for e in ("image+hazard", "image", "hazard"))
+    if not both + alone and "hazard_bundle" not in run:
+        return ""
+    bundle = run.get("hazard_bundle", {})
+    by = f" ({bundle['name']} {bundle['version']})" if "name" in bundle else ""
+    said = f"{both:,} verdicts rest on imagery and hazard values{by}, {image:,} on imagery alone."
+    if "name" in bundle and not bundle.get("added_to_verdicts", True):
+        said = (
+            f"{both:,} verdicts rest on imagery and hazard values, {image:,} on imagery alone; "
+            f"what {bundle['name']} {bundle['version']} says is given apart."
+        )
+    if alone:
+        said += f" {alone:,} not assessed have a probability from hazard values alone."
+    return said
 
 
 def _event_name(run: Mapping[str, Any]) -> str:

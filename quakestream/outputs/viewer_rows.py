@@ -34,7 +34,7 @@ def building_columns(
 ) -> dict[str, Any]:
     """Everything the viewer knows of the rows, one entry per column, in the rows' order."""
     hazards = {name: HAZARD_TITLES.get(name, name) for name in (*SHAKING_COLUMNS, *layers)}
-    hazards |= {f"p_hazard_{a}": f"{a}, from shaking alone" for a in labels}
+    hazards |= {f"p_hazard_{a}": f"{a}, from hazard values alone" for a in labels}
     return {
         "id": rows["building_id"].astype(str).tolist(),
         "damage": _integers(rows["damage"], missing=-1),

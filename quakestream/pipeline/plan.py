@@ -23,6 +23,7 @@ from quakestream.config import RunFile
 from quakestream.domain import BundleSpec, Grid, Issue, Scene, View
 from quakestream.engines import RUNTIMES, Batch, open_engine
 from quakestream.errors import AoiError, ConfigError, InputError, StorageError
+from quakestream.pipeline.evidence import HazardModel, hazard_model
 from quakestream.pipeline.memory import MemoryStatement, state_memory
 from quakestream.pipeline.tasks import Unit
 from quakestream.pipeline.units import Assignment, plan_units
@@ -44,6 +45,8 @@ class Plan:
 
     run: RunFile
     bundle: Bundle
+    hazard_model: HazardModel | None
+    """The bundle of `models.hazard`; its evidence is added when sums become verdicts."""
     aoi: BaseGeometry
     """EPSG:4326."""
     footprints: Footprints
@@ -131,6 +134,7 @@ def make_plan(run: RunFile) -> Plan:
     options = run.storage_options
     bundle = _damage_bundle(run, options)
     spec = bundle.spec
+    hazard = hazard_model(run, spec)
     aoi = read_aoi(run.aoi, options)
     footprints = read_footprints(run.footprints.path, run.footprints.id, aoi, options)
     found = search(run.imagery, aoi, options)
@@ -150,6 +154,7 @@ def make_plan(run: RunFile) -> Plan:
     return Plan(
         run=run,
         bundle=bundle,
+        hazard_model=hazard,
         aoi=aoi,
         footprints=footprints,
         zone_N=zone_N,
@@ -159,7 +164,7 @@ def make_plan(run: RunFile) -> Plan:
         units=units,
         area_cells=_area_cells(aoi, lattices),
         problems=tuple(sorted(set(problems), key=lambda p: (not p.retryable, p.kind, p.subject))),
-        notes=(*found.notes, *tiles.notes),
+        notes=(*found.notes, *tiles.notes, *(hazard.notes if hazard else ())),
         engine=engine,
         seconds_per_window=seconds,
         tiles=tiles,
@@ -179,9 +184,8 @@ def used_scenes(units: Sequence[Unit], views: Sequence[View]) -> list[tuple[Scen
 def _damage_bundle(run: RunFile, options: StorageOptions) -> Bundle:
     if run.models.damage is None:
         raise ConfigError("models.damage is null: name a bundle; nothing else is mapped yet")
-    for name in ("landslide", "hazard"):
-        if getattr(run.models, name) is not None:
-            raise ConfigError(f"models.{name} is not supported by this version; leave it out")
+    if run.models.landslide is not None:
+        raise ConfigError("models.landslide is not supported by this version; leave it out")
     bundle = load_bundle(run.models.damage, options)
     if bundle.spec.task != "segmentation":
         raise ConfigError(

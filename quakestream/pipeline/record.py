@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from quakestream.bundles import Bundle
 from quakestream.domain import Scene
 from quakestream.errors import QuakestreamError
-from quakestream.hazard import HazardTable
+from quakestream.fusion import prior_of
+from quakestream.pipeline.evidence import HazardEvidence, HazardModel
 from quakestream.pipeline.plan import Plan
 from quakestream.pipeline.stages import BatchReport
+from quakestream.pipeline.tables import KnownHazard
 from quakestream.storage import fingerprint
 
 PACKAGES = ("quakestream", "numpy", "rasterio", "onnxruntime", "geopandas", "pyarrow", "ray")
@@ -48,30 +51,18 @@ def run_id(plan: Plan) -> str:
     return f"{plan.run.event.id}-{plan.run.digest()[:8]}"
 
 
-def run_record(plan: Plan, work: Work, hazard: HazardTable, backend: str) -> dict[str, Any]:
+def run_record(plan: Plan, work: Work, hazard: KnownHazard, backend: str) -> dict[str, Any]:
     """The content of run.json, but for what publishing adds."""
-    spec = plan.bundle.spec
     return {
         "run_id": run_id(plan),
         "run_digest": plan.run.digest(),
         "event": plan.run.event.model_dump(mode="json"),
         "backend": backend,
         "versions": _versions(),
-        "bundle": {
-            "name": spec.name,
-            "version": spec.version,
-            "digest": plan.bundle.digest,
-            "uri": plan.bundle.uri,
-            "engine": plan.engine,
-            "thresholds": {
-                "high_precision": spec.thresholds.high_precision,
-                "balanced": spec.thresholds.balanced,
-                "high_recall": spec.thresholds.high_recall,
-            },
-            "metrics": spec.metrics,
-        },
+        "bundle": _bundle(plan.bundle, plan.engine),
+        **_hazard_bundle(plan.hazard_model, hazard.evidence),
         "inputs": _inputs(plan),
-        "hazard": hazard.versions,
+        "hazard": hazard.table.versions,
         "notes": list(plan.notes),
         "counts": _counts(plan, work),
         "rates": _rates(plan, work),
@@ -80,6 +71,43 @@ def run_record(plan: Plan, work: Work, hazard: HazardTable, backend: str) -> dic
             "peak_rss_mb": round(peak_rss_mb()),
             "of": "the driver process" if backend != "local" else "the process",
         },
+    }
+
+
+def _bundle(bundle: Bundle, engine: str) -> dict[str, Any]:
+    spec = bundle.spec
+    return {
+        "name": spec.name,
+        "version": spec.version,
+        "digest": bundle.digest,
+        "uri": bundle.uri,
+        "engine": engine,
+        "thresholds": {
+            "high_precision": spec.thresholds.high_precision,
+            "balanced": spec.thresholds.balanced,
+            "high_recall": spec.thresholds.high_recall,
+        },
+        "metrics": spec.metrics,
+    }
+
+
+def _hazard_bundle(
+    model: HazardModel | None, evidence: HazardEvidence | None
+) -> dict[str, dict[str, Any]]:
+    """`hazard_bundle` of run.json; nothing where the run names none."""
+    if model is None or evidence is None:
+        return {}
+    spec = model.bundle.spec
+    return {
+        "hazard_bundle": {
+            **_bundle(model.bundle, evidence.engine),
+            "prior": dict(zip(spec.labels, prior_of(spec).tolist(), strict=True)),
+            "takes": [one.name for one in spec.hazard],
+            "not_given": list(model.not_given),
+            "footprints": int(evidence.there_N.sum()),
+            "footprints_missing": evidence.missing,
+            "added_to_verdicts": model.fuses,
+        }
     }
 
 

@@ -24,11 +24,13 @@ from quakestream.events import (
     Quarantined,
     Stage,
 )
-from quakestream.hazard import HazardTable, sample_hazard
+from quakestream.hazard import sample_hazard
+from quakestream.outputs.buildings import SHAKING_COLUMNS
 from quakestream.outputs.products import RunProducts
 from quakestream.outputs.publish import publish
 from quakestream.outputs.readback import current_buildings, current_run
 from quakestream.pipeline import ledger
+from quakestream.pipeline.evidence import hazard_evidence
 from quakestream.pipeline.plan import Plan, make_plan
 from quakestream.pipeline.prepare import Job, Prepared, jobs_for, prepare
 from quakestream.pipeline.progress import ProgressFile
@@ -36,7 +38,7 @@ from quakestream.pipeline.record import Work, run_record
 from quakestream.pipeline.reducing import Reduced, reduce_commits
 from quakestream.pipeline.stages import BatchReport, batch_task, key_of, worker_spec
 from quakestream.pipeline.summaries import read_admin
-from quakestream.pipeline.tables import building_rows, coverage_rows
+from quakestream.pipeline.tables import KnownHazard, building_rows, coverage_rows
 from quakestream.pipeline.tasks import BatchTask, Unit, WorkerSpec
 from quakestream.storage import Store, open_store
 
@@ -238,7 +240,7 @@ class _Job:
             issues=list(dict.fromkeys(self.issues)),
             run=record,
             classes=plan.bundle.spec.classes,
-            layers=tuple(run.hazard.layers),
+            layers=tuple(n for n in run.hazard.layers if n not in SHAKING_COLUMNS),
             admin=admin,
             admin_id=admin_id,
             views=list(plan.views),
@@ -253,16 +255,19 @@ class _Job:
             store=self.store,
         )
 
-    def _hazard(self) -> HazardTable:
+    def _hazard(self) -> KnownHazard:
         point_N = self.plan.footprints.representative
-        hazard = sample_hazard(
+        table = sample_hazard(
             shapely.get_x(point_N),
             shapely.get_y(point_N),
             self.plan.run.hazard,
             self.plan.run.storage_options,
         )
-        self._add_issues(hazard.issues)
-        return hazard
+        self._add_issues(table.issues)
+        model = self.plan.hazard_model
+        evidence = hazard_evidence(model, table.values) if model is not None else None
+        self._add_issues(evidence.issues if evidence is not None else ())
+        return KnownHazard(table=table, evidence=evidence)
 
     def _add_issues(self, issues: Iterable[Issue]) -> None:
         for issue in issues:

@@ -1,6 +1,7 @@
 """The rows of the products, from the plan and the sums."""
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 import geopandas as gpd
@@ -10,8 +11,10 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from quakestream.domain import Quality
+from quakestream.domain import BundleSpec, Quality
+from quakestream.fusion import prior_of
 from quakestream.hazard import HazardTable
+from quakestream.pipeline.evidence import HazardEvidence
 from quakestream.pipeline.ledger import CellRecord
 from quakestream.pipeline.plan import Plan
 from quakestream.pipeline.reducing import Reduced
@@ -19,11 +22,20 @@ from quakestream.reduce import Verdicts, decide
 from quakestream.tiling import Cell, unproject
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KnownHazard:
+    """What is known of the footprints beyond imagery."""
+
+    table: HazardTable
+    evidence: HazardEvidence | None
+    """What the bundle of `models.hazard` makes of it; None where the run names none."""
+
+
 def building_rows(
     plan: Plan,
     reduced: Reduced,
     view_failures: dict[tuple[int, int], str],
-    hazard: HazardTable,
+    hazard: KnownHazard,
     constants: dict[str, str],
 ) -> gpd.GeoDataFrame:
     """One row per footprint, in the footprint table's order.
@@ -33,7 +45,7 @@ def building_rows(
         constants: `model`, `model_digest`, `engine`, `run_id`.
     """
     spec = plan.bundle.spec
-    verdicts = decide(reduced.tally, spec, plan.assignment.views_N)
+    verdicts = _verdicts(plan, reduced, hazard.evidence)
     reason_N = _reasons(plan, reduced, view_failures, verdicts)
     assessed_N = np.array([r is None for r in reason_N], np.bool_)
     damage = pd.array(np.where(assessed_N, verdicts.damage_N, -1), dtype="Int8")
@@ -43,7 +55,7 @@ def building_rows(
         "status": np.where(assessed_N, "assessed", "not_assessed"),
         "reason": reason_N,
         "damage": damage,
-        "evidence": np.array(["image" if a else None for a in assessed_N], object),
+        "evidence": evidence_column(assessed_N, hazard, spec),
         "confidence": _blank(verdicts.confidence_N, assessed_N),
         "uncertainty": _blank(verdicts.uncertainty_N, assessed_N),
         "valid_fraction": verdicts.valid_fraction_N,
@@ -51,11 +63,48 @@ def building_rows(
     }
     for c, label in enumerate(spec.labels):
         columns[f"p_{label}"] = _blank(verdicts.p_NC[:, c], assessed_N)
+        if hazard.evidence is not None:
+            columns[f"p_hazard_{label}"] = hazard.evidence.p_NC[:, c]
     columns |= _view_columns(plan, reduced)
-    columns |= {name: hazard.values[name].to_numpy() for name in hazard.values.columns}
-    columns["hazard_missing"] = hazard.missing_N
+    values = hazard.table.values
+    columns |= {name: values[name].to_numpy() for name in values.columns}
+    columns["hazard_missing"] = hazard.table.missing_N
     columns |= constants
     return gpd.GeoDataFrame(columns, geometry=plan.footprints.table.geometry.values, crs=4326)
+
+
+def _verdicts(plan: Plan, reduced: Reduced, evidence: HazardEvidence | None) -> Verdicts:
+    """Verdicts on the image's probabilities, with the evidence of hazard values added."""
+    spec, views_N = plan.bundle.spec, plan.assignment.views_N
+    if evidence is None:
+        return decide(reduced.tally, spec, views_N)
+    prior_C = prior_of(spec)
+    return decide(reduced.tally, spec, views_N, lambda p_NC: evidence.revised(p_NC, prior_C))
+
+
+def evidence_column(
+    assessed_N: NDArray[np.bool_], hazard: KnownHazard, spec: BundleSpec
+) -> NDArray[np.object_]:
+    """What each row's probabilities rest on.
+
+    `image+hazard`: a verdict to which log-odds of hazard values were added; or, where the
+    damage bundle takes hazard values itself, one for which it had at least one of them (no
+    log-odds are added then, whatever `models.hazard` says). `image`: a verdict without.
+    `hazard`: no verdict, but p_hazard_* from hazard values alone. None: neither.
+    """
+    values = hazard.table.values
+    known_N = np.zeros(len(assessed_N), np.bool_)
+    if hazard.evidence is not None:
+        known_N = hazard.evidence.there_N
+    helped_N = known_N
+    if spec.hazard:
+        taken = [one.name for one in spec.hazard if one.name in values.columns]
+        helped_N = values[taken].notna().any(axis=1).to_numpy()
+    column_N = np.full(len(assessed_N), None, object)
+    column_N[assessed_N] = "image"
+    column_N[assessed_N & helped_N] = "image+hazard"
+    column_N[~assessed_N & known_N] = "hazard"
+    return column_N
 
 
 def _blank(values_N: NDArray[np.float32], keep_N: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -140,6 +140,8 @@ class Page {
       }
       $("legend").append(this.legendRow(k, name, count, colour));
     }
+    $("evidence").textContent = this.about.evidence;
+    $("evidence").hidden = !this.about.evidence;
     $("stack").setAttribute("aria-label", rows.map(([, name, count]) => `${name} ${count}`).join(", "));
     $("least-what").textContent = `probability of ${names}`;
     $("least").hidden = from < 0;
