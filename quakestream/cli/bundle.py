@@ -1,5 +1,6 @@
 """`quakestream bundle show|verify|list`."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Annotated
 
@@ -9,7 +10,9 @@ import typer
 from quakestream.bundles import Bundle, load_bundle, shipped_names
 from quakestream.cli.common import EXIT_FAILED, print_json, stdout
 from quakestream.cli.map import Json
+from quakestream.domain import BundleSpec
 from quakestream.engines import Batch, open_engine
+from quakestream.errors import BundleError
 
 PARITY = 1e-3
 """Largest difference of logits from the golden batch that counts as the same model."""
@@ -28,8 +31,8 @@ def list_bundles(as_json: Json = False) -> None:
     for bundle in bundles:
         spec = bundle.spec
         stdout.print(
-            f"{spec.name} {spec.version}: {spec.task}, {'+'.join(spec.epochs)}, "
-            f"{spec.gsd_m:g} m, {len(bundle.graph) / 1e6:.1f} MB",
+            f"{spec.name} {spec.version}: {spec.task}, {_takes(spec)}, "
+            f"{len(bundle.graph) / 1e6:.1f} MB",
             markup=False,
         )
 
@@ -43,11 +46,32 @@ def show(name: Name, as_json: Json = False) -> None:
         return
     spec = bundle.spec
     stdout.print(f"{spec.name} {spec.version} ({bundle.digest[:12]}…) at {bundle.uri}")
-    stdout.print(f"  task {spec.task}, needs {' and '.join(spec.epochs)}, bands {spec.bands}")
-    stdout.print(f"  {spec.gsd_m:g} m, windows of {spec.window_px} px with halo {spec.halo_px} px")
+    for line in _needs(spec):
+        stdout.print(f"  {line}", markup=False)
     stdout.print(f"  classes {', '.join(spec.labels)}; threshold {spec.thresholds.balanced:g}")
     if "card.md" in bundle.files:
         stdout.print(bundle.files["card.md"].decode(), markup=False)
+
+
+def _takes(spec: BundleSpec) -> str:
+    """Inputs in a few words: `pre+post, 0.5 m`, `post+hazard, 0.5 m`, `hazard`."""
+    inputs = "+".join([*spec.epochs, *(["hazard"] if spec.hazard else [])])
+    return f"{inputs}, {spec.gsd_m:g} m" if spec.epochs else inputs
+
+
+def _needs(spec: BundleSpec) -> Iterator[str]:
+    """What a model takes, line by line."""
+    if spec.epochs:
+        yield f"task {spec.task}, needs {' and '.join(spec.epochs)}, bands {spec.bands}"
+    else:
+        yield f"task {spec.task}, needs no imagery"
+    if spec.task == "building":
+        side_m = spec.window_px * spec.gsd_m
+        yield f"{spec.gsd_m:g} m, a crop of {spec.window_px} px ({side_m:g} m) around a building"
+    elif spec.epochs:
+        yield f"{spec.gsd_m:g} m, windows of {spec.window_px} px with halo {spec.halo_px} px"
+    if spec.hazard:
+        yield f"hazard values {', '.join(f'{h.name} ({h.unit})' for h in spec.hazard)}"
 
 
 @bundle_app.command("verify")
@@ -68,12 +92,18 @@ def verify(name: Name, runtime: str = "onnxruntime", as_json: Json = False) -> N
 
 
 def golden_difference(bundle: Bundle, runtime: str) -> float:
-    """Largest absolute difference of logits on the golden batch."""
-    golden = bundle.golden
-    batch = Batch(
-        images={k: v for k, v in golden.items() if k in bundle.spec.epochs},
-        statistics={k: v for k, v in golden.items() if k.endswith("_NB")},
-    )
-    scores = open_engine(bundle, runtime=runtime).score(batch)
-    assert scores.logits_NKYX is not None
-    return float(np.abs(scores.logits_NKYX - golden["logits"]).max())
+    """Largest absolute difference of logits on the golden batch.
+
+    Raises:
+        BundleError: if the logits have another shape than the reference.
+    """
+    scores = open_engine(bundle, runtime=runtime).score(Batch.of(bundle.golden, bundle.spec))
+    logits = scores.logits_NK if scores.logits_NKYX is None else scores.logits_NKYX
+    assert logits is not None
+    reference = bundle.golden["logits"]
+    if logits.shape != reference.shape:
+        raise BundleError(
+            f"bundle {bundle.uri}: {runtime} gives logits of shape {logits.shape} for the golden "
+            f"batch, its reference has {reference.shape}; export the bundle again"
+        )
+    return float(np.abs(logits - reference).max(initial=0.0))

@@ -1,6 +1,15 @@
 """Engines run bundles: one Protocol, one file per runtime."""
 
-from quakestream.engines.base import Batch, Engine, Scores, owner_sums
+from quakestream.engines.base import Batch, Engine, Scores, crop_shares, owner_sums, probabilities
 from quakestream.engines.registry import RUNTIMES, open_engine
 
-__all__ = ["RUNTIMES", "Batch", "Engine", "Scores", "open_engine", "owner_sums"]
+__all__ = [
+    "RUNTIMES",
+    "Batch",
+    "Engine",
+    "Scores",
+    "crop_shares",
+    "open_engine",
+    "owner_sums",
+    "probabilities",
+]

@@ -1,12 +1,12 @@
 """The seam between the stream and a runtime.
 
-Axis legend: N windows of a batch, B bands, K graph outputs, C classes, Y rows,
-X columns, R owners.
+Axis legend: N windows or crops of a batch, B bands, M hazard values, K graph outputs,
+C classes, Y rows, X columns, R owners.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,32 +18,47 @@ from quakestream.reduce.tally import PROBABILITY_ONE
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
-    """Windows as a graph takes them. Any number; engines split and pad.
+    """Windows, crops or rows of hazard values as a graph takes them. Any number; engines split.
 
     Raises:
-        ShapeError: if epochs disagree on the number of windows.
+        ShapeError: if the inputs disagree on how many there are.
     """
 
-    images: Mapping[str, NDArray[np.uint8]]
+    images: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
     """Sensor counts per epoch (`pre`, `post`), shape (N, B, Y, X)."""
     statistics: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """`post_mean_NB`, ... for `per_scene` normalisation, shape (N, B)."""
+    hazard_NM: NDArray[np.float32] | None = None
+    """Values of the manifest's `hazard`, in its order and units; NaN where one is missing."""
 
     def __post_init__(self) -> None:
-        arrays: list[NDArray[Any]] = [*self.images.values(), *self.statistics.values()]
-        sizes = {len(a) for a in arrays}
+        sizes = {len(a) for a in self._arrays().values()}
         if len(sizes) > 1:
             raise ShapeError(f"a batch whose inputs differ in length: {sorted(sizes)}")
 
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]], spec: BundleSpec) -> Self:
+        """A batch from graph inputs by name, such as a golden batch; other names are left."""
+        return cls(
+            images={k: v for k, v in arrays.items() if k in spec.epochs},
+            statistics={k: v for k, v in arrays.items() if k.endswith("_NB")},
+            hazard_NM=arrays["hazard"] if spec.hazard and "hazard" in arrays else None,
+        )
+
     def __len__(self) -> int:
-        return len(next(iter(self.images.values())))
+        return len(next(iter(self._arrays().values()), ()))
 
     def inputs(self, start: int, stop: int) -> dict[str, NDArray[np.generic]]:
         """Graph inputs for windows start..stop."""
-        feed: dict[str, NDArray[np.generic]] = {}
-        feed.update({k: v[start:stop] for k, v in self.images.items()})
-        feed.update({k: v[start:stop] for k, v in self.statistics.items()})
-        return feed
+        return {name: array[start:stop] for name, array in self._arrays().items()}
+
+    def part(self, start: int, stop: int) -> "Batch":
+        """Windows start..stop as a batch."""
+        return Batch(
+            images={k: v[start:stop] for k, v in self.images.items()},
+            statistics={k: v[start:stop] for k, v in self.statistics.items()},
+            hazard_NM=None if self.hazard_NM is None else self.hazard_NM[start:stop],
+        )
 
     def check(self, spec: BundleSpec) -> None:
         """Raises ShapeError if the batch is not what the manifest says."""
@@ -53,6 +68,17 @@ class Batch:
             expected = (len(spec.bands), side, side)
             if got != expected:
                 raise ShapeError(f"{spec.name}: input {epoch} has shape {got}, takes {expected}")
+        values = 0 if self.hazard_NM is None else self.hazard_NM.shape[1]
+        if values != len(spec.hazard):
+            raise ShapeError(
+                f"{spec.name}: got {values} hazard values a row, takes {len(spec.hazard)}"
+            )
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        arrays: dict[str, NDArray[Any]] = {**self.images, **self.statistics}
+        if self.hazard_NM is not None:
+            arrays["hazard"] = self.hazard_NM
+        return arrays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,6 +86,9 @@ class Scores:
     """Logits, or sums per owner: whichever was asked for."""
 
     logits_NKYX: NDArray[np.float32] | None = None
+    """Of windows (`segmentation`)."""
+    logits_NK: NDArray[np.float32] | None = None
+    """Of crops (`building`) or of rows of hazard values (`hazard`)."""
     sum_RC: NDArray[np.int64] | None = None
     """Sum of class probability × 65535 over each owner's pixels."""
 
@@ -73,8 +102,9 @@ class Engine(Protocol):
         ...
 
     def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
-        """Class logits, or sums per owner when owners are given.
+        """Class logits, or sums per owner when owners are given (`segmentation` alone).
 
+        What one window, crop or row scores never depends on what else is in the batch.
         Owners cover the core alone (the window less the halo) and are numbered
         0..R-1 over the whole batch; -1 owns nothing.
 
@@ -119,6 +149,15 @@ def owner_sums(
     owner = owner_NYX.reshape(-1)[owned]
     window, row, col = np.unravel_index(owned, owner_NYX.shape)
     p_CN = probabilities(np.stack([core_NKYX[window, k, row, col] for k in range(outputs)]), spec)
-    whole_CN = np.rint(p_CN * np.float32(PROBABILITY_ONE))
+    whole_CN = _whole(p_CN)
     sums = [np.bincount(owner, weights=row, minlength=owners) for row in whole_CN]
     return np.stack(sums, axis=1).astype(np.int64)
+
+
+def crop_shares(logits_NK: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.int64]:
+    """Class probabilities of crops as whole numbers (p × 65535, rounded), shape (N, C)."""
+    return _whole(probabilities(logits_NK.T, spec)).T.astype(np.int64)
+
+
+def _whole(p_CN: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(np.rint(p_CN * np.float32(PROBABILITY_ONE)), np.float32)

@@ -17,17 +17,13 @@ from numpy.typing import NDArray
 from shapely.geometry import box, mapping
 
 from quakestream.bundles import write_manifest
-from quakestream.domain import BundleSpec, ScaleClass
+from quakestream.domain import BundleSpec
+from quakestream.testing.bundles import CLASSES
 from quakestream.tiling import unproject
 
 EPSG = 32637
 WEST_M, NORTH_M = 320_000.0, 4_160_000.0
 GSD_M = 0.5
-
-CLASSES = (
-    ScaleClass(index=0, label="intact", xbd="no", ems98=(0, 1, 2), copernicus="No visible damage"),
-    ScaleClass(index=1, label="destroyed", xbd="destroyed", ems98=(5,), copernicus="Destroyed"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

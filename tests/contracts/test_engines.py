@@ -1,16 +1,26 @@
 """Every runtime that is here, held against the same contract."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from quakestream.bundles import load_bundle, shipped_names
+from quakestream.bundles import load_bundle, shipped_names, write_manifest
 from quakestream.cli.bundle import PARITY, golden_difference
 from quakestream.domain import BundleSpec
-from quakestream.engines import Engine, open_engine
+from quakestream.engines import Batch, Engine, open_engine
 from quakestream.errors import BundleError, DigestError, EngineError
-from quakestream.testing import EngineContract, write_bundle
+from quakestream.testing import (
+    CropEngineContract,
+    EngineContract,
+    write_building_bundle,
+    write_bundle,
+    write_hazard_bundle,
+)
+from quakestream.testing.bundles import expected_logits
 
 
 class TestUniform(EngineContract):
@@ -48,6 +58,103 @@ class TestOnnxRuntime(EngineContract):
         return self.bundle.spec
 
 
+class TestCropsOnOnnxRuntime(CropEngineContract):
+    """On a small real graph that takes both epochs and hazard values."""
+
+    runtime = "onnxruntime"
+
+    @pytest.fixture(autouse=True)
+    def _bundle(self, tmp_path: Path) -> None:
+        folder = write_building_bundle(tmp_path / "bundle", hazard=("mmi", "dpm"))
+        self.bundle = load_bundle(str(folder))
+        self.opened: Engine | None = None
+
+    def engine(self) -> Engine:
+        self.opened = self.opened or open_engine(self.bundle, runtime=self.runtime, threads=2)
+        return self.opened
+
+    def spec(self) -> BundleSpec:
+        return self.bundle.spec
+
+
+class TestCropsPostOnly(TestCropsOnOnnxRuntime):
+    @pytest.fixture(autouse=True)
+    def _bundle(self, tmp_path: Path) -> None:
+        folder = write_building_bundle(tmp_path / "bundle", epochs=("post",), window_px=130)
+        self.bundle = load_bundle(str(folder))
+        self.opened: Engine | None = None
+
+
+class TestCropsThreshold(TestCropsOnOnnxRuntime):
+    runtime = "threshold"
+
+
+class TestCropsUniform(TestCropsOnOnnxRuntime):
+    runtime = "uniform"
+
+
+def test_rows_of_hazard_values_score_the_same_anywhere(tmp_path: Path) -> None:
+    bundle = load_bundle(str(write_hazard_bundle(tmp_path / "bundle", hazard=("mmi", "pga_g"))))
+    engine = open_engine(bundle, threads=1)
+    rng = np.random.default_rng(0)
+    hazard_NM = rng.normal((7.0, 0.3), (1.5, 0.2), (2500, 2)).astype(np.float32)
+    hazard_NM[rng.random(hazard_NM.shape) < 0.2] = np.nan
+    logits = engine.score(Batch(hazard_NM=hazard_NM)).logits_NK
+    assert logits is not None
+    assert logits.shape == (2500, 2)
+    expected = expected_logits(bundle.spec, {"hazard": hazard_NM})
+    assert np.allclose(logits, expected, atol=1e-5)
+    order = rng.permutation(len(hazard_NM))
+    shuffled = engine.score(Batch(hazard_NM=hazard_NM[order])).logits_NK
+    assert shuffled is not None
+    assert np.array_equal(shuffled, logits[order])
+
+
+def test_a_graph_of_another_task_is_refused_in_one_line(tmp_path: Path) -> None:
+    folder = write_building_bundle(tmp_path / "bundle", epochs=("post",))
+    spec = load_bundle(str(folder)).spec
+    write_manifest(folder, replace(spec, task="segmentation"))
+    bundle = load_bundle(str(folder))
+    with pytest.raises(EngineError, match=r"gave logits of shape \(1, 2\), a segmentation bundle"):
+        open_engine(bundle).score(Batch.of(bundle.golden, bundle.spec))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ({"halo_px": 8}, "a crop has no halo"),
+        ({"window_px": 0}, "expected sizes in pixels"),
+        ({"epochs": ("pre",)}, "expected post or pre, post, got pre"),
+        ({"hazard_groups": (1,)}, r"hazard_groups \(1,\) of 2 values"),
+        ({"prior": (0.5, 0.2, 0.3)}, "is not one share for each of 2 classes"),
+        ({"task": "hazard"}, "takes no imagery, its epochs are pre, post"),
+        ({"task": "segmentation"}, "takes no hazard values"),
+        ({"task": "bulding"}, "expected a task out of segmentation, building"),
+    ],
+    ids=str,
+)
+def test_a_manifest_that_contradicts_its_task_is_refused(
+    tmp_path: Path, wrong: tuple[dict[str, Any], str]
+) -> None:
+    folder = write_building_bundle(tmp_path / "bundle", hazard=("mmi", "dpm"))
+    write_manifest(folder, replace(load_bundle(str(folder)).spec, **wrong[0]))
+    with pytest.raises(BundleError, match=wrong[1]) as caught:
+        load_bundle(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_prior_and_groups_come_back_and_may_be_left_out(tmp_path: Path) -> None:
+    folder = write_hazard_bundle(tmp_path / "bundle", hazard=("mmi", "pga_g", "dpm"))
+    spec = replace(load_bundle(str(folder)).spec, hazard_groups=(2, 1))
+    write_manifest(folder, spec)
+    assert load_bundle(str(folder)).spec == spec
+    manifest = folder / "bundle.json"
+    raw = json.loads(manifest.read_text())
+    raw = {k: v for k, v in raw.items() if k not in ("prior", "hazard_groups")}
+    manifest.write_text(json.dumps(raw))
+    assert load_bundle(str(folder)).spec == replace(spec, prior=(), hazard_groups=())
+
+
 @pytest.mark.parametrize("name", shipped_names())
 def test_shipped_bundles_give_their_golden_logits(name: str) -> None:
     assert golden_difference(load_bundle(name), "onnxruntime") < PARITY
@@ -58,7 +165,7 @@ def test_shipped_bundles_hold_what_a_user_must_know(name: str) -> None:
     bundle = load_bundle(name)
     spec = bundle.spec
     assert spec.name == name
-    assert spec.core_px % 16 == 0
+    assert spec.core_px % 16 == 0  # 0 for a bundle without imagery
     assert spec.metrics
     assert spec.training
     assert len(bundle.files["card.md"]) > 800
