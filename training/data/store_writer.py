@@ -1,0 +1,116 @@
+"""Writing a training store: shards in any order and anywhere, what makes it one last."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from quakestream.errors import RequestError, ShapeError
+from quakestream.storage import StorageOptions, open_store
+from training.data.store_format import (
+    ARRAYS,
+    COLUMNS,
+    MANIFEST,
+    STATISTICS,
+    TABLE,
+    StoreMeta,
+    array_metadata,
+    check_shards,
+    shard_key,
+    to_json,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreWriter:
+    """A store while it is made. A value that travels: a shard is written by one worker.
+
+    `begin` once, `write` each shard in any order and anywhere, `finish` once.
+    """
+
+    uri: str
+    meta: StoreMeta
+    options: StorageOptions = field(default_factory=StorageOptions)
+
+    def begin(self, *, replace: bool = False) -> None:
+        """Writes the arrays' metadata. What an unfinished attempt left is removed.
+
+        Raises:
+            RequestError: if there is a finished store and `replace` is not set.
+            StorageError: if nothing can be written there.
+        """
+        store = open_store(self.uri, self.options)
+        if not replace and store.exists(MANIFEST):
+            raise RequestError(
+                f"{self.uri} is a finished training store; name another place, or replace it "
+                "with --fresh"
+            )
+        ours = (MANIFEST, TABLE, f"{ARRAYS}/")
+        for key in sorted(store.list(), key=lambda k: k != MANIFEST):  # first what makes it one
+            if key.startswith(ours):
+                store.delete(key)
+        store.put(
+            f"{ARRAYS}/zarr.json",
+            to_json({"zarr_format": 3, "node_type": "group", "attributes": {}}),
+        )
+        for name, shape in self.meta.arrays.items():
+            store.put(f"{ARRAYS}/{name}/zarr.json", to_json(array_metadata(name, shape, self.meta)))
+
+    def write(self, shard: int, pixels: Mapping[str, NDArray[Any]]) -> None:
+        """Writes one shard: `post`, `inside` and, where kept, `pre`, of its chips in order.
+
+        The last shard may hold fewer chips than others.
+
+        Raises:
+            ShapeError: if these are not the shard's chips.
+            StorageError: if it cannot be written.
+        """
+        meta = self.meta
+        count = min(meta.shard_chips, meta.chips - shard * meta.shard_chips)
+        store = open_store(self.uri, self.options)
+        for name, shape in meta.arrays.items():
+            array = np.ascontiguousarray(pixels[name])
+            if array.shape != (count, *shape) or array.dtype not in (np.uint8, np.bool_):
+                raise ShapeError(
+                    f"shard {shard} of {name}: expected {(count, *shape)} bytes, "
+                    f"got {array.shape} {array.dtype}"
+                )
+            rest = (meta.shard_chips - count) * array[:1].nbytes  # Zarr's chunks are all whole
+            store.put(shard_key(name, shard, len(shape)), array.tobytes() + bytes(rest))
+
+    def finish(self, table: pd.DataFrame, provenance: Mapping[str, Any] | None = None) -> None:
+        """Writes the rows, then the manifest: from here on there is a store.
+
+        Args:
+            table: `COLUMNS`, `STATISTICS` and the hazard columns; further columns are kept.
+            provenance: added to the meta's.
+
+        Raises:
+            RequestError: if no chip is left.
+            ShapeError: if columns are missing or rows point nowhere.
+            StorageError: if a shard is missing or nothing can be written.
+        """
+        meta = self.meta
+        if table.empty:
+            raise RequestError(f"no chip to store in {self.uri}: nothing could be read")
+        missing = {*COLUMNS, *STATISTICS, *meta.hazard_names} - {*table.columns}
+        if missing:
+            raise ShapeError(f"store table lacks {sorted(missing)}")
+        if not table["chip"].between(0, meta.chips - 1).all() or table["chip"].duplicated().any():
+            raise ShapeError(f"rows must point at different chips of {meta.chips}")
+        if not table["label"].between(-1, len(meta.classes) - 1).all():
+            raise ShapeError(f"labels must be -1 or one of {len(meta.classes)} classes")
+        store = open_store(self.uri, self.options)
+        check_shards(store, meta)
+        floats = dict.fromkeys((*STATISTICS, *meta.hazard_names), "float32")
+        sink = BytesIO()
+        table.astype(COLUMNS | floats).reset_index(drop=True).to_parquet(sink, index=False)
+        store.put(TABLE, sink.getvalue())
+        told = replace(meta, provenance=meta.provenance | dict(provenance or {}))
+        digest = hashlib.sha256(sink.getvalue()).hexdigest()
+        store.put(MANIFEST, told.to_json(rows=len(table), table_sha256=digest))
