@@ -1,4 +1,7 @@
-"""Which ground is held out. Training never sees a pixel of it; validation sees nothing else."""
+"""Which ground is held out. Training never sees a pixel of it; validation sees nothing else.
+
+Pairs are split by ground (here), points and tables of chips by rows (`point_split`).
+"""
 
 import hashlib
 import math
@@ -13,6 +16,43 @@ from shapely.geometry.base import BaseGeometry
 from shapely.ops import unary_union
 
 from training.data.pairs import Building, LabelledPair
+from training.data.point_split import (
+    FIELD_BLOCK_DEG,
+    FIELD_BUFFER_DEG,
+    PAPER_SHARES,
+    Fold,
+    block_folds,
+    chosen_sources,
+    label_fraction,
+    leave_one_region_out,
+    paper_parts,
+    random_parts,
+    random_split,
+    table_block_folds,
+    table_region_folds,
+)
+
+__all__ = [
+    "FIELD_BLOCK_DEG",
+    "FIELD_BUFFER_DEG",
+    "PAPER_SHARES",
+    "BlockSplit",
+    "Fold",
+    "RegionSplit",
+    "Side",
+    "Split",
+    "blanked",
+    "block_folds",
+    "buildings_on",
+    "chosen_sources",
+    "label_fraction",
+    "leave_one_region_out",
+    "paper_parts",
+    "random_parts",
+    "random_split",
+    "table_block_folds",
+    "table_region_folds",
+]
 
 Side = Literal["train", "held"]
 
