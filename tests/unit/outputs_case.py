@@ -77,3 +77,31 @@ def products(**changes: Any) -> RunProducts:
         "layers": ("dpm",),
     }
     return RunProducts(**(given | changes))
+
+
+def with_hazard_evidence(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """The rows with what a hazard bundle said of all but the last two of them."""
+    rows, said = len(frame), np.arange(len(frame)) < len(frame) - 2
+    p = np.random.default_rng(9).dirichlet([3, 1, 1], rows).astype(np.float32)
+    for k, label in enumerate(LABELS):
+        frame[f"p_hazard_{label}"] = np.where(said, p[:, k], np.nan)
+    imaged = np.where(said, "image+hazard", "image")
+    unseen = np.where(said, "hazard", None)
+    frame["evidence"] = np.where(frame["status"] == "assessed", imaged, unseen)
+    return frame
+
+
+HAZARD_BUNDLE = {
+    "name": "shaking",
+    "version": "2",
+    "digest": "ab" * 32,
+    "thresholds": {"balanced": 0.5},
+    "metrics": {"auc": 0.7},
+    "prior": {"intact": 0.8, "destroyed": 0.2},
+    "takes": ["mmi", "dpm"],
+    "not_given": ["dpm"],
+    "footprints": 10,
+    "footprints_missing": {"mmi": 2, "dpm": 12},
+    "added_to_verdicts": True,
+}
+"""`hazard_bundle` of run.json."""

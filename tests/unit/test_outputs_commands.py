@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from outputs_case import buildings, products
+from outputs_case import HAZARD_BUNDLE, buildings, products, with_hazard_evidence
 from typer.testing import CliRunner
 
 from quakestream.cli.report import report
@@ -155,6 +155,16 @@ def test_score_then_report_tell_one_story(finished: Store, tmp_path: Path):
     assert f"{figures['auc']['value']:.3f}" in page
     assert "403 Forbidden" in page
     assert "<script" not in page
+
+
+def test_a_report_says_what_hazard_values_said(tmp_path: Path):
+    store = open_store(str(tmp_path))
+    run = {"counts": {"footprints": 12}, "hazard_bundle": HAZARD_BUNDLE}
+    publish(store, products(buildings=with_hazard_evidence(buildings()), run=run))
+    page = Path(_call("report", store.uri).strip()).read_text()
+    for words in ("shaking 2", "10 of 12", "0 of 12", "of 2 only hazard values say", "8 verdicts"):
+        assert words in page
+    assert "nothing is known of them" not in page
 
 
 def test_one_side_of_the_question_is_not_a_question(finished: Store, tmp_path: Path):

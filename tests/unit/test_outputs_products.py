@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from outputs_case import LABELS, buildings, coverage, products
+from outputs_case import LABELS, buildings, coverage, products, with_hazard_evidence
 
 from quakestream.domain import Issue
 from quakestream.errors import AccountingError, RequestError, ShapeError, StorageError
@@ -156,6 +156,35 @@ def test_a_building_not_assessed_has_a_reason_and_no_verdict(column, value, comp
     frame.loc[3, column] = value
     with pytest.raises(AccountingError, match=complaint):
         ordered_buildings(frame, LABELS, ("dpm",))
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value", "complaint"),
+    [
+        (0, "evidence", "rumour", "evidence is not one of"),
+        (3, "evidence", "image", "not assessed but with evidence of an image"),
+        (0, "evidence", "hazard", "assessed without evidence of an image"),
+        (11, "evidence", "hazard", "evidence of hazard values without p_hazard"),
+        (3, "p_hazard_intact", 0.999, "p_hazard does not sum to 1"),
+        (3, "p_hazard_intact", np.nan, "p_hazard does not sum to 1"),
+    ],
+)
+def test_evidence_is_what_the_row_has(row, column, value, complaint):
+    frame = with_hazard_evidence(buildings())
+    frame.loc[row, column] = value
+    with pytest.raises(AccountingError, match=complaint):
+        _written(frame)
+
+
+def test_evidence_of_hazard_values_has_its_columns_and_is_counted():
+    frame = with_hazard_evidence(buildings())
+    table = _written(frame)
+    at = table.schema.names.index("evidence")
+    assert table.schema.names[at + 1 : at + 4] == [f"p_hazard_{label}" for label in LABELS]
+    assert table.schema.field("p_hazard_intact").type == pa.float32()
+    counted = count(ordered_buildings(frame, LABELS, ("dpm",)))["evidence"]
+    assert counted == {"image": 1, "image+hazard": 8, "hazard": 2}
+    assert count(ordered_buildings(buildings(), LABELS, ("dpm",)))["evidence"] == {}
 
 
 def test_missing_and_unknown_columns_are_named():

@@ -8,11 +8,18 @@ import re
 import geopandas as gpd
 import numpy as np
 import shapely
-from outputs_case import LABELS, buildings, coverage, products
+from outputs_case import (
+    HAZARD_BUNDLE,
+    LABELS,
+    buildings,
+    coverage,
+    products,
+    with_hazard_evidence,
+)
 
 from quakestream.domain import REASONS
 from quakestream.outputs.buildings import ordered_buildings
-from quakestream.outputs.viewer import REASON_TITLES, viewer_html
+from quakestream.outputs.viewer import REASON_TITLES, evidence_sentence, viewer_html
 from quakestream.outputs.viewer_rows import building_columns, rings
 
 
@@ -77,6 +84,25 @@ def test_counts_on_the_page_are_those_of_the_table():
     assert about["reasons"] == [{"reason": "cloud", "title": "cloud", "count": 3}]
     assert about["total"] == 12
     assert set(REASON_TITLES) == set(REASONS)
+
+
+def test_the_page_says_what_its_verdicts_rest_on():
+    counts = {"footprints": 12, "evidence": {"image": 1, "image+hazard": 8, "hazard": 2}}
+    run = {"counts": counts, "bundle": {"name": "pairs"}, "hazard_bundle": HAZARD_BUNDLE}
+    _, about, verdicts = _page(buildings=with_hazard_evidence(buildings()), run=run)
+    assert about["evidence"] == (
+        "8 verdicts rest on imagery and hazard values (shaking 2), 1 on imagery alone. "
+        "2 not assessed have a probability from hazard values alone."
+    )
+    assert [m["name"] for m in about["models"]] == ["pairs", "shaking"]
+    titles = [h["title"] for h in verdicts["hazard"]]
+    assert "destroyed, from hazard values alone" in titles
+    assert set(verdicts["text"]["evidence"]["words"]) == {"hazard", "image", "image+hazard"}
+    apart = run | {"hazard_bundle": HAZARD_BUNDLE | {"added_to_verdicts": False}}
+    assert "what shaking 2 says is given apart" in evidence_sentence(apart)
+    assert evidence_sentence({"counts": {"evidence": {"image": 9}}}) == ""
+    took = {"counts": {"evidence": {"image": 1, "image+hazard": 8}}}  # a damage bundle that did
+    assert evidence_sentence(took).startswith("8 verdicts rest on imagery and hazard values, 1")
 
 
 def test_the_page_asks_for_nothing():
