@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import expit
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit, log_softmax, softmax
 
-from quakestream.domain import Thresholds
+from quakestream.domain import ScaleClass, Thresholds
+from quakestream.errors import RequestError
 from training.metrics import balanced_log_loss, prior_weights
 from training.scoring import BuildingLogits
 
@@ -19,6 +20,14 @@ MIN_RECALL = 0.95
 TEMPERATURES = (0.5, 5.0)
 """Between these the temperature is looked for. Sharper than that, a pixel is a vote of yes or no:
 figures of buildings get worse, and runtimes that differ in the last digit give other verdicts."""
+
+
+CLASS_TEMPERATURES = (0.05, 20.0)
+"""Wider than for pixels: a building has one logit, and a focal loss leaves it far too flat."""
+OFFSET_PENALTY = 1e-3
+"""Keeps the offset of a class finite that held-out data tell apart perfectly."""
+SEVERE = ("major", "destroyed")
+"""xBD grades whose cumulative probability the thresholds are chosen on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +60,104 @@ def calibrate(scored: Sequence[BuildingLogits], *, prior: float = PRIOR) -> Cali
 
     found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
     return Calibration(temperature=float(np.exp(found.x)), prior=prior)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassCalibration:
+    """p = softmax((logits + offset) / temperature), at the prior.
+
+    A building model has one row of logits a building, so that, unlike with pixels, an offset per
+    class can move its probabilities to any prior (Alexandari et al. 2020, arXiv:1901.06852).
+    """
+
+    temperature: float
+    offset_C: tuple[float, ...]
+    """Sums to 0."""
+    prior_C: tuple[float, ...]
+
+    def probabilities(self, logit_NC: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Class probabilities of logits as the network leaves them."""
+        moved_NC = np.asarray(logit_NC, np.float64) + np.array(self.offset_C)
+        p_NC: NDArray[np.float64] = softmax(moved_NC / self.temperature, axis=1)
+        return p_NC
+
+
+def calibrate_classes(
+    logit_NC: NDArray[np.floating],
+    label_N: NDArray[np.int64],
+    *,
+    prior_C: Sequence[float] | None = None,
+    offsets: bool = True,
+) -> ClassCalibration:
+    """Temperature and offsets with the least log-loss of held-out items at the prior.
+
+    Items are weighted so that the classes have the prior's shares; classes without a held-out
+    item take no part and keep offset 0.
+
+    Args:
+        prior_C: shares the probabilities shall assume; equal ones if None.
+        offsets: False fits the temperature alone.
+
+    Raises:
+        RequestError: if fewer than two classes have a held-out item.
+    """
+    classes = logit_NC.shape[1]
+    prior = np.full(classes, 1 / classes) if prior_C is None else np.array(prior_C, np.float64)
+    count_C = np.bincount(label_N, minlength=classes)
+    if (count_C > 0).sum() < 2:
+        raise RequestError(
+            f"calibration: expected held-out items of two classes or more, got {count_C.tolist()}"
+        )
+    logit = np.asarray(logit_NC, np.float64)
+    weight_N = (prior / np.maximum(count_C, 1))[label_N]
+    weight_N /= weight_N.sum()
+    free_C = np.flatnonzero((count_C > 0) & (prior > 0)) if offsets else np.arange(0)
+
+    def offset_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        offset_C = np.zeros(classes)
+        offset_C[free_C] = values - values.mean() if len(values) else values
+        return offset_C
+
+    def loss(parameters: NDArray[np.float64]) -> float:
+        # In units of the temperature: the two then hardly depend on each other.
+        scaled_NC = logit / np.exp(parameters[0]) + offset_of(parameters[1:])
+        picked_N = log_softmax(scaled_NC, axis=1)[np.arange(len(label_N)), label_N]
+        return float(-(weight_N * picked_N).sum() + OFFSET_PENALTY * (parameters[1:] ** 2).sum())
+
+    bounds = [tuple(np.log(CLASS_TEMPERATURES)), *([(-20.0, 20.0)] * len(free_C))]
+    found = minimize(loss, np.zeros(1 + len(free_C)), method="L-BFGS-B", bounds=bounds)
+    temperature = float(np.exp(found.x[0]))
+    return ClassCalibration(
+        temperature=temperature,
+        offset_C=tuple(float(v) for v in offset_of(found.x[1:]) * temperature),
+        prior_C=tuple(float(v) for v in prior),
+    )
+
+
+def first_severe(classes: Sequence[ScaleClass]) -> int:
+    """Index of the mildest severe class: xBD `major` or `destroyed`, else the last class alone."""
+    severe = [c.index for c in classes if c.xbd in SEVERE and c.index > 0]
+    return min(severe, default=len(classes) - 1)
+
+
+def choose_class_thresholds(
+    p_NC: NDArray[np.float64], label_N: NDArray[np.int64], first: int
+) -> Thresholds:
+    """Operating points of "severe": the cumulative probability of class `first` and worse.
+
+    A verdict is the most severe class whose cumulative probability reaches the threshold; what
+    matters most is that severe damage is neither missed nor made up.
+
+    Raises:
+        RequestError: if no held-out item is severe, or every one is.
+    """
+    severe_N = label_N >= first
+    if severe_N.all() or not severe_N.any():
+        raise RequestError(
+            f"thresholds: expected held-out items below and from class {first}, got "
+            f"{int(severe_N.sum())} severe of {len(severe_N)}; hold out other ground"
+        )
+    return choose_thresholds(p_NC[:, first:].sum(axis=1), severe_N)
 
 
 def choose_thresholds(p_N: NDArray[np.float64], destroyed_N: NDArray[np.bool_]) -> Thresholds:

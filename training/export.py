@@ -6,42 +6,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from quakestream.bundles import load_bundle, write_manifest
-from quakestream.domain import BundleSpec, ScaleClass, Thresholds
+from quakestream.domain import BundleSpec, Thresholds
 from quakestream.errors import QuakestreamError, RequestError
 from training.calibrate import Calibration, calibrate
+from training.cards import card_of
 from training.checkpoints import Checkpoint, load_checkpoint
 from training.config import to_json
 from training.data.sources import load_pairs
 from training.evaluate import report
+from training.graphs import BundleGraph, SegmentationGraph
 from training.loop import held_out_logits
-from training.onnx_graph import (
-    OPSET,
-    BundleGraph,
-    check_parity,
-    compressed,
-    export_onnx,
-    golden_inputs,
-    run_onnx,
-)
+from training.mlm import ModelFacts, write_record
+from training.onnx_graph import OPSET, check_parity, compressed, export_onnx, run_onnx
+from training.scales import scale_of
 
 VERSION = "1"
-CARDS = Path(__file__).parent / "cards"
 
-CLASSES = (
-    # A collapsed building is EMS-98 grade 5 or, seen from above, a grade 4 with a fallen roof.
-    ScaleClass(
-        index=0, label="intact", xbd="no", ems98=(0, 1, 2, 3), copernicus="No visible damage"
-    ),
-    ScaleClass(index=1, label="destroyed", xbd="destroyed", ems98=(4, 5), copernicus="Destroyed"),
-)
-
-PROVENANCE = {
+PROVENANCE: dict[str, dict[str, Any]] = {
     "turkiye": {
         "data": "SkySat 0.5 m pairs of Adıyaman, Türkoğlu and Hatay, February 2023; "
         "OpenStreetMap destroyed buildings; detector boxes seen in both epochs",
         "licence": "imagery © Planet Labs PBC, to be cleared before redistribution; "
         "© OpenStreetMap contributors, ODbL 1.0",
+        "period": ["2018-07-08T00:00:00Z", "2023-02-12T23:59:59Z"],
+        "bbox": [36.14, 36.22, 38.29, 37.77],
     },
     "synthetic": {"data": "synthetic earthquakes alone", "licence": "Apache-2.0"},
 }
@@ -59,20 +50,30 @@ def export_bundle(checkpoint: Checkpoint, folder: Path) -> BundleSpec:
     calibration = calibrate(scored)
     metrics = report(scored, pairs, calibration)
     spec = bundle_spec(checkpoint, folder.name, calibration, metrics)
-    write_bundle(BundleGraph(network), spec, folder)
+    write_bundle(SegmentationGraph(network, window_px=spec.window_px), spec, folder)
     return spec
 
 
-def write_bundle(graph: BundleGraph, spec: BundleSpec, folder: Path) -> None:
-    """Writes graph, golden batch, card and manifest, and checks what was written."""
+def write_bundle(
+    graph: BundleGraph, spec: BundleSpec, folder: Path, *, counts: tuple[int, ...] = (1, 3)
+) -> None:
+    """Writes graph, golden batch, card, record and manifest, and checks what was written.
+
+    Args:
+        counts: sizes of the batches on which the graph is compared with torch.
+
+    Raises:
+        EngineError: if ONNX Runtime and torch differ by 1e-3 or more on a logit.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "model.onnx"
-    export_onnx(graph, path, window_px=spec.window_px)
-    check_parity(graph, path, window_px=spec.window_px)
-    golden = golden_inputs(spec.window_px, count=1)
+    export_onnx(graph, path)
+    check_parity(graph, path, counts=counts)
+    golden = graph.example(count=1)
     golden["logits"] = run_onnx(path, golden)
     (folder / "golden.npz").write_bytes(compressed(golden))
-    (folder / "card.md").write_text(_card(spec))
+    (folder / "card.md").write_text(card_of(spec))
+    write_record(folder, spec, facts_of(graph, spec))
     write_manifest(folder, spec)
     load_bundle(str(folder))
 
@@ -80,7 +81,7 @@ def write_bundle(graph: BundleGraph, spec: BundleSpec, folder: Path) -> None:
 def bundle_spec(
     checkpoint: Checkpoint, name: str, calibration: Calibration, metrics: dict[str, Any]
 ) -> BundleSpec:
-    """The manifest of a damage bundle."""
+    """The manifest of a damage bundle that compares pairs."""
     config = checkpoint.config
     points = metrics["operating_points"]
     return BundleSpec(
@@ -95,7 +96,7 @@ def bundle_spec(
         context_m=0.0,
         dtype="uint8",
         normalisation="per_scene",
-        classes=CLASSES,
+        classes=scale_of(("intact", "destroyed")),
         temperature=calibration.temperature,
         thresholds=Thresholds(**{k: v["threshold"] for k, v in points.items()}),
         metrics={"split": _split_name(checkpoint), **metrics},
@@ -109,37 +110,37 @@ def bundle_spec(
     )
 
 
+def facts_of(graph: BundleGraph, spec: BundleSpec) -> ModelFacts:
+    """What the record says beyond the manifest."""
+    config = spec.training["config"]
+    return ModelFacts(
+        architecture=architecture(config["network"]),
+        framework="PyTorch",
+        framework_version=torch.__version__,
+        parameters=sum(p.numel() for p in graph.parameters()),
+        pretrained_source=config.get("init") or None,
+    )
+
+
+def architecture(network: str) -> str:
+    """The literature's name of a network."""
+    kind, _, rest = network.partition("_")
+    if kind == "fc":
+        mode, _, width = rest.rpartition("_")
+        shown = {"ef": "FC-EF", "siam_conc": "FC-Siam-Conc", "siam_diff": "FC-Siam-Diff"}[mode]
+        return f"{shown} {width.capitalize()}"
+    size, _, encoder = rest.partition("_")
+    if kind == "hazard":
+        return f"Multi-layer perceptron over hazard groups ({rest})"
+    shown = {"qif": "QuakeImageFormer", "qmf": "QuakeMetaFormer"}[kind]
+    return f"{shown} (MetaFormer-{size}{f', {encoder} encoders' if encoder else ''})"
+
+
 def _split_name(checkpoint: Checkpoint) -> str:
     config = checkpoint.config
     if config.held_regions:
         return f"held-out regions {config.held_regions}"
     return f"fold {config.fold} of {config.folds}, {config.block_m:g} m blocks"
-
-
-def _card(spec: BundleSpec) -> str:
-    metrics, config = spec.metrics, spec.training["config"]
-    point = metrics["operating_points"]["balanced"]
-    low, high = metrics["auc_95"]
-    return (
-        (CARDS / f"{config['source']}.md")
-        .read_text()
-        .format(
-            name=spec.name,
-            network=config["network"],
-            gsd_m=spec.gsd_m,
-            destroyed=metrics["destroyed"],
-            intact=metrics["intact"],
-            split=metrics["split"],
-            auc=f"{metrics['auc']:.3f} ({low:.3f} to {high:.3f})",
-            difference_auc=f"{metrics['difference_auc']:.3f}",
-            average_precision=f"{metrics['average_precision']:.3f}",
-            calibration_error=f"{metrics['calibration_error']:.3f}",
-            prior=f"{metrics['prior']:.0%}",
-            recall=f"{point['recall']:.2f}",
-            false_alarms=f"{point['false_alarm_rate']:.2f}",
-            threshold=f"{point['threshold']:.3f}",
-        )
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,94 @@
+"""Cards: what a person must know before using a bundle."""
+
+from pathlib import Path
+from typing import Any
+
+from quakestream.domain import BundleSpec
+
+CARDS = Path(__file__).parent
+
+
+def card_of(spec: BundleSpec) -> str:
+    """The card of a bundle, its figures those of the manifest."""
+    fields = _pair_fields(spec) if spec.task == "segmentation" else _class_fields(spec)
+    return (CARDS / f"{_template(spec)}.md").read_text().format(**_common_fields(spec), **fields)
+
+
+def _template(spec: BundleSpec) -> str:
+    if spec.task == "segmentation":
+        return str(spec.training["config"]["source"])
+    return spec.task
+
+
+def _common_fields(spec: BundleSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "network": spec.training["config"]["network"],
+        "gsd_m": spec.gsd_m,
+        "split": spec.metrics["split"],
+    }
+
+
+def _pair_fields(spec: BundleSpec) -> dict[str, Any]:
+    metrics = spec.metrics
+    point = metrics["operating_points"]["balanced"]
+    low, high = metrics["auc_95"]
+    return {
+        "destroyed": metrics["destroyed"],
+        "intact": metrics["intact"],
+        "auc": f"{metrics['auc']:.3f} ({low:.3f} to {high:.3f})",
+        "difference_auc": f"{metrics['difference_auc']:.3f}",
+        "average_precision": f"{metrics['average_precision']:.3f}",
+        "calibration_error": f"{metrics['calibration_error']:.3f}",
+        "prior": f"{metrics['prior']:.0%}",
+        "recall": f"{point['recall']:.2f}",
+        "false_alarms": f"{point['false_alarm_rate']:.2f}",
+        "threshold": f"{point['threshold']:.3f}",
+    }
+
+
+def _class_fields(spec: BundleSpec) -> dict[str, Any]:
+    metrics = spec.metrics
+    point = metrics["operating_points"]["balanced"]
+    low, high = metrics["macro_auc_95"]
+    severe = ", ".join(c.label for c in spec.classes[metrics["first_severe"] :])
+    return {
+        "data": spec.training["data"],
+        "licence": spec.training["licence"],
+        "inputs": _inputs(spec),
+        "classes": "\n".join(
+            f"| {c.label} | {c.copernicus} | {', '.join(map(str, c.ems98))} | {n} | {_auc(a)} |"
+            for c, n, a in zip(spec.classes, metrics["support"], metrics["auc"], strict=True)
+        ),
+        "items": metrics["items"],
+        "macro_auc": f"{metrics['macro_auc']:.3f} ({low:.3f} to {high:.3f})",
+        "macro_f1": f"{metrics['macro_f1']:.3f}",
+        "accuracy": f"{metrics['accuracy']:.3f}",
+        "within_one": f"{sum(metrics['distance'][:2]):.0%}",
+        "top_label_error": f"{metrics['top_label_error']:.3f}",
+        "severe": severe,
+        "recall": f"{point['recall']:.2f}",
+        "false_alarms": f"{point['false_alarm_rate']:.2f}",
+        "threshold": f"{point['threshold']:.3f}",
+        "prior": ", ".join(
+            f"{c.label} {p:.0%}" for c, p in zip(spec.classes, _prior(spec), strict=True)
+        ),
+    }
+
+
+def _inputs(spec: BundleSpec) -> str:
+    epochs = {"pre": "a crop from before the event", "post": "one from after it"}
+    sides = f", {spec.window_px} px of {spec.gsd_m:g} m" if spec.epochs else ""
+    images = [" and ".join(epochs[e] for e in spec.epochs) + sides] if spec.epochs else []
+    if spec.epochs == ("post",):
+        images = [f"a crop from after the event{sides}"]
+    values = [f"{h.name} ({h.unit})" for h in spec.hazard]
+    return "; ".join([*images, *([f"hazard values {', '.join(values)}"] if values else [])])
+
+
+def _prior(spec: BundleSpec) -> tuple[float, ...]:
+    return spec.prior or (1 / len(spec.classes),) * len(spec.classes)
+
+
+def _auc(value: float | None) -> str:
+    return "–" if value is None or value != value else f"{value:.3f}"

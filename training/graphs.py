@@ -1,0 +1,198 @@
+"""What a bundle ships: a network with everything that lies between counts and logits.
+
+Pixels come in as uint8 and hazard values in their own units, NaN where missing; normalisation,
+z-scores and what is made of a missing value are inside, so that no runtime can do them otherwise.
+
+Axis legend: N items, B bands, M hazard values, C classes, Y rows, X columns.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from quakestream.domain import HazardInput
+from quakestream.errors import ConfigError
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+class BundleGraph(nn.Module):
+    """A graph whose inputs come in the order of `names`, so that an exporter can name them."""
+
+    names: tuple[str, ...]
+
+    def example(self, *, count: int, seed: int = 0) -> Arrays:
+        """A synthetic batch, inputs by name."""
+        raise NotImplementedError
+
+    def run(self, arrays: Arrays) -> NDArray[np.float32]:
+        """Logits of arrays given by name, without gradients."""
+        device = next(self.parameters()).device
+        tensors = [torch.from_numpy(np.ascontiguousarray(arrays[n])).to(device) for n in self.names]
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = self(*tensors).float().cpu().numpy()
+        return logits
+
+
+class SegmentationGraph(BundleGraph):
+    """A pair of windows to a logit per pixel, (N, 1, Y, X)."""
+
+    names = ("pre", "post", "pre_mean_NB", "pre_std_NB", "post_mean_NB", "post_std_NB")
+
+    def __init__(self, network: nn.Module, *, window_px: int) -> None:
+        super().__init__()
+        self.network, self.window_px = network, window_px
+
+    def forward(
+        self,
+        pre: Tensor,
+        post: Tensor,
+        pre_mean_NB: Tensor,
+        pre_std_NB: Tensor,
+        post_mean_NB: Tensor,
+        post_std_NB: Tensor,
+    ) -> Tensor:
+        logits: Tensor = self.network(
+            normalised(pre, pre_mean_NB, pre_std_NB), normalised(post, post_mean_NB, post_std_NB)
+        )
+        return logits
+
+    def example(self, *, count: int, seed: int = 0) -> Arrays:
+        return _images(("pre", "post"), self.window_px, count, np.random.default_rng(seed))
+
+
+class HazardScaling(nn.Module):
+    """Hazard values in their units to z-scores, 0 where missing.
+
+    Raises:
+        ConfigError: if a value has no spread to divide by.
+    """
+
+    mean_M: Tensor
+    std_M: Tensor
+
+    def __init__(self, hazard: Sequence[HazardInput]) -> None:
+        super().__init__()
+        for value in hazard:
+            if not value.std > 0:
+                raise ConfigError(f"hazard {value.name}: expected a std above 0, got {value.std}")
+        self.register_buffer("mean_M", torch.tensor([h.mean for h in hazard]))
+        self.register_buffer("std_M", torch.tensor([h.std for h in hazard]))
+
+    def forward(self, hazard_NM: Tensor) -> Tensor:
+        score_NM = (hazard_NM - self.mean_M) / self.std_M
+        return torch.where(torch.isnan(hazard_NM), torch.zeros_like(score_NM), score_NM)
+
+    def example(self, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Values about their means; a fifth is missing, in the last row all of them."""
+        mean_M, std_M = self.mean_M.cpu().numpy(), self.std_M.cpu().numpy()
+        value_NM = mean_M + std_M * rng.normal(size=(count, len(mean_M)))
+        value_NM[rng.random(value_NM.shape) < 0.2] = np.nan
+        if count > 1:
+            value_NM[-1] = np.nan
+        return value_NM.astype(np.float32)
+
+
+class BuildingGraph(BundleGraph):
+    """Crops, and hazard values if the network takes any, to a logit per class, (N, C).
+
+    Args:
+        network: takes a crop (N, B, Y, X), pre-event bands before post-event ones where there
+            are both, and hazard values (N, M) where there are any.
+        epochs: `("post",)` or `("pre", "post")`.
+        crop_px: side of a crop.
+        hazard: values in the network's order; empty for a network without.
+        offset_C: added to the logits, what moves them to the prior the manifest states.
+    """
+
+    offset_C: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        epochs: Sequence[str],
+        crop_px: int,
+        hazard: Sequence[HazardInput] = (),
+        offset_C: Sequence[float] = (0.0,),
+    ) -> None:
+        super().__init__()
+        self.network, self.crop_px, self.epochs = network, crop_px, tuple(epochs)
+        self.scaling = HazardScaling(hazard) if hazard else None
+        self.register_buffer("offset_C", torch.tensor(tuple(offset_C)))
+        statistics = (f"{e}_{figure}_NB" for e in self.epochs for figure in ("mean", "std"))
+        self.names = (*self.epochs, *statistics, *(("hazard",) if hazard else ()))
+
+    def forward(self, *arrays: Tensor) -> Tensor:
+        given = dict(zip(self.names, arrays, strict=True))
+        crops = [
+            normalised(given[e], given[f"{e}_mean_NB"], given[f"{e}_std_NB"]) for e in self.epochs
+        ]
+        image_NBYX = torch.cat(crops, dim=1) if len(crops) > 1 else crops[0]
+        inputs = [image_NBYX] if self.scaling is None else [image_NBYX, self.scaling(arrays[-1])]
+        logits: Tensor = self.network(*inputs)
+        return logits + self.offset_C
+
+    def example(self, *, count: int, seed: int = 0) -> Arrays:
+        rng = np.random.default_rng(seed)
+        arrays = _images(self.epochs, self.crop_px, count, rng)
+        if self.scaling is not None:
+            arrays["hazard"] = self.scaling.example(count, rng)
+        return arrays
+
+
+class HazardGraph(BundleGraph):
+    """Hazard values alone to a logit per class, (N, C)."""
+
+    names = ("hazard",)
+    offset_C: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        hazard: Sequence[HazardInput],
+        offset_C: Sequence[float] = (0.0,),
+    ) -> None:
+        super().__init__()
+        self.network, self.scaling = network, HazardScaling(hazard)
+        self.register_buffer("offset_C", torch.tensor(tuple(offset_C)))
+
+    def forward(self, hazard: Tensor) -> Tensor:
+        logits: Tensor = self.network(self.scaling(hazard))
+        return logits + self.offset_C
+
+    def example(self, *, count: int, seed: int = 0) -> Arrays:
+        return {"hazard": self.scaling.example(count, np.random.default_rng(seed))}
+
+
+def normalised(counts_NBYX: Tensor, mean_NB: Tensor, std_NB: Tensor) -> Tensor:
+    """Counts less the scene's mean, over its deviation."""
+    return (counts_NBYX.float() - mean_NB[:, :, None, None]) / std_NB[:, :, None, None]
+
+
+def _images(epochs: Sequence[str], side: int, count: int, rng: np.random.Generator) -> Arrays:
+    """Roofs and streets made of rectangles; after the event a pile of rubble among them."""
+    pre = np.stack([_town(side, rng) for _ in range(count)])
+    post = np.clip(pre * 0.8 + 20, 0, 255).astype(np.uint8)
+    third = side // 3
+    rubble = rng.integers(0, 16, (count, 3, third, third)) * 16
+    post[:, :, third : 2 * third, third : 2 * third] = rubble
+    arrays: Arrays = {e: {"pre": pre, "post": post}[e] for e in epochs}
+    for epoch in epochs:
+        arrays[f"{epoch}_mean_NB"] = np.full((count, 3), 110.0, np.float32)
+        arrays[f"{epoch}_std_NB"] = np.full((count, 3), 45.0, np.float32)
+    return arrays
+
+
+def _town(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    image = np.full((3, side, side), 120, np.uint8)
+    for _ in range(40):
+        top, left = rng.integers(0, side, 2)
+        height, width = rng.integers(side // 20 + 1, side // 8 + 2, 2)
+        colour_B = rng.integers(60, 220, 3).astype(np.uint8)
+        image[:, top : top + height, left : left + width] = colour_B[:, None, None]
+    return image
