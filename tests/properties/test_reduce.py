@@ -145,3 +145,31 @@ def test_unseen_buildings_say_what_hid_them() -> None:
         change_N=np.zeros(4, np.int64),
     )
     assert decide(tally, SPEC).reason_N.tolist() == ["nodata", "cloud", "too_small", None]
+
+
+@given(
+    sums=hnp.arrays(np.int64, (6, CLASSES), elements=st.integers(0, 10**6)),
+    pixels=hnp.arrays(np.int64, (6, len(Quality)), elements=st.integers(0, 500)),
+    known=hnp.arrays(np.float64, (6, CLASSES), elements=st.floats(0.01, 1.0)),
+)
+def test_what_else_is_known_moves_verdicts_and_never_what_is_assessed(
+    sums: np.ndarray, pixels: np.ndarray, known: np.ndarray
+) -> None:
+    tally = Tally(
+        building_N=np.arange(6), pixels_NQ=pixels, sum_NC=sums, change_N=np.zeros(6, np.int64)
+    )
+    known = known / known.sum(axis=1, keepdims=True)
+    plain, same = decide(tally, SPEC), decide(tally, SPEC, revise=lambda p_NC: p_NC)
+    revised = decide(tally, SPEC, revise=lambda _: known)
+    for name in ("reason_N", "damage_N", "p_NC", "confidence_N", "uncertainty_N"):
+        assert np.array_equal(
+            getattr(plain, name), getattr(same, name), equal_nan=name != "reason_N"
+        )
+    assert (plain.reason_N == revised.reason_N).all()
+    assert np.array_equal(plain.valid_fraction_N, revised.valid_fraction_N)
+    seen_N = plain.damage_N >= 0
+    assert (revised.damage_N[~seen_N] == -1).all()
+    assert np.isnan(revised.p_NC[~seen_N]).all()
+    assert np.allclose(revised.p_NC[seen_N], known[seen_N], atol=1e-6)
+    declared = known[np.arange(6), revised.damage_N.clip(0)]
+    assert np.allclose(revised.confidence_N[seen_N], declared[seen_N], atol=1e-6)
