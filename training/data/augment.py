@@ -52,24 +52,24 @@ class Chips:
 def augment(raw: RawChips, chip_px: int, how: Augmentation, generator: torch.Generator) -> Chips:
     """Chips of `chip_px`, moved, recoloured and normalised with their scenes' statistics."""
     raw_px = raw.post_NBYX.shape[-1]
-    frame_N23 = _frames(len(raw.post_NBYX), how, generator)
-    moved_N23 = frame_N23 + _shifts(len(frame_N23), how, generator)
-    owner_N1YX = _sample(raw.owner_NYX[:, None], frame_N23, chip_px, raw_px, "nearest")
+    frame_N23 = frames(len(raw.post_NBYX), how, generator)
+    moved_N23 = frame_N23 + shifts(len(frame_N23), how, generator)
+    owner_N1YX = sample(raw.owner_NYX[:, None], frame_N23, chip_px, raw_px, "nearest")
     images = []
-    for pixels, frames, first in ((raw.pre_NBYX, moved_N23, 0), (raw.post_NBYX, frame_N23, 2)):
-        counts = _sample(pixels.float(), frames, chip_px, raw_px, "bilinear")
+    for pixels, frame, first in ((raw.pre_NBYX, moved_N23, 0), (raw.post_NBYX, frame_N23, 2)):
+        counts = sample(pixels.float(), frame, chip_px, raw_px, "bilinear")
         mean, std = raw.statistics_N4B[:, first], raw.statistics_N4B[:, first + 1]
-        images.append(_recoloured(counts, mean, std, how, generator))
+        images.append(recoloured(counts, mean, std, how, generator))
     return Chips(pre_NBYX=images[0], post_NBYX=images[1], owner_NYX=owner_N1YX[:, 0].long())
 
 
-def _frames(count: int, how: Augmentation, generator: torch.Generator) -> Tensor:
+def frames(count: int, how: Augmentation, generator: torch.Generator) -> Tensor:
     """Per chip, the affine map from output to input offsets (pixels from the centre), (N, 2, 3)."""
     quarter = torch.randint(0, 4, (count,), generator=generator) * (torch.pi / 2)
-    free = _uniform(count, generator) < how.turn_share
-    angle = quarter + torch.where(free, _uniform(count, generator) * torch.pi / 2, 0.0)
+    free = uniform(count, generator) < how.turn_share
+    angle = quarter + torch.where(free, uniform(count, generator) * torch.pi / 2, 0.0)
     low, high = how.scale
-    scale = torch.where(free, low * (high / low) ** _uniform(count, generator), 1.0)
+    scale = torch.where(free, low * (high / low) ** uniform(count, generator), 1.0)
     mirror = torch.randint(0, 2, (count,), generator=generator) * 2.0 - 1.0
     cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
     zero = torch.zeros(count)
@@ -77,16 +77,16 @@ def _frames(count: int, how: Augmentation, generator: torch.Generator) -> Tensor
     return torch.stack(rows, dim=1)
 
 
-def _shifts(count: int, how: Augmentation, generator: torch.Generator) -> Tensor:
+def shifts(count: int, how: Augmentation, generator: torch.Generator) -> Tensor:
     """Shift of the pre-event image, whole pixels for half of the chips, (N, 2, 3)."""
     shift_N2 = torch.randn(count, 2, generator=generator) * how.shift_px
     shift_N2 = shift_N2.clamp(-how.max_shift_px, how.max_shift_px)
-    whole = _uniform(count, generator) < 0.5
+    whole = uniform(count, generator) < 0.5
     shift_N2 = torch.where(whole[:, None], shift_N2.round(), shift_N2)
     return nn.functional.pad(shift_N2[:, :, None], (2, 0))
 
 
-def _sample(image: Tensor, frame_N23: Tensor, chip_px: int, raw_px: int, mode: str) -> Tensor:
+def sample(image: Tensor, frame_N23: Tensor, chip_px: int, raw_px: int, mode: str) -> Tensor:
     """The image seen through each frame; outside of it 0."""
     offset = torch.arange(chip_px) - (chip_px - 1) / 2
     y, x = torch.meshgrid(offset, offset, indexing="ij")
@@ -96,7 +96,7 @@ def _sample(image: Tensor, frame_N23: Tensor, chip_px: int, raw_px: int, mode: s
     return nn.functional.grid_sample(image, grid_NYX2, mode=mode, align_corners=False)
 
 
-def _recoloured(
+def recoloured(
     counts: Tensor, mean_NB: Tensor, std_NB: Tensor, how: Augmentation, generator: torch.Generator
 ) -> Tensor:
     """Normalised images after gamma, sharpness, contrast, brightness, cast, veil and noise."""
@@ -109,24 +109,24 @@ def _recoloured(
     image = 255.0 * (counts / 255.0).clamp(1e-3, 1.0) ** gamma
     image = (image - mean_NB[:, :, None, None]) / std_NB[:, :, None, None]
     image = _resharpened(image, how, generator)
-    grey = torch.where(_uniform(n, generator) < how.grey_share, _uniform(n, generator), 0.0)
+    grey = torch.where(uniform(n, generator) < how.grey_share, uniform(n, generator), 0.0)
     image = image.lerp(image.mean(dim=1, keepdim=True), grey[:, None, None, None])
     image = image * torch.exp(normal(how.contrast) + normal(how.cast, bands))
     image = image + normal(how.brightness) + normal(how.cast, bands)
-    amplitude = _uniform(n, generator)[:, None, None, None] * how.haze
+    amplitude = uniform(n, generator)[:, None, None, None] * how.haze
     veil = torch.rand(n, 1, 4, 4, generator=generator) * amplitude
     image = image + nn.functional.interpolate(veil, image.shape[-2:], mode="bilinear")
-    grain = _uniform(n, generator)[:, None, None, None] * how.noise
+    grain = uniform(n, generator)[:, None, None, None] * how.noise
     return image + torch.randn(image.shape, generator=generator) * grain
 
 
 def _resharpened(image: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
     low, high = how.sharpness
-    amount = low + (high - low) * _uniform(len(image), generator)
-    touched = _uniform(len(image), generator) < 0.6
+    amount = low + (high - low) * uniform(len(image), generator)
+    touched = uniform(len(image), generator) < 0.6
     amount = torch.where(touched, amount, 0.0)[:, None, None, None]
     return image.lerp(nn.functional.avg_pool2d(image, 3, 1, 1, count_include_pad=False), amount)
 
 
-def _uniform(count: int, generator: torch.Generator) -> Tensor:
+def uniform(count: int, generator: torch.Generator) -> Tensor:
     return torch.rand(count, generator=generator)
