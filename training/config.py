@@ -1,13 +1,58 @@
 """A run's whole configuration: one frozen value that travels with the checkpoint."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, get_args, get_type_hints
 
 from quakestream.errors import ConfigError
 from training.data.augment import Augmentation
 from training.data.split import BlockSplit, RegionSplit, Split
 from training.losses import LossWeights
+
+LessonName = Literal["pairs", "pretext", "chips", "vectors"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pretext:
+    """Contrastive pre-training of an encoder."""
+
+    margin: float = 1.0
+    """Squared distance that pairs with damage are pushed apart to."""
+    width: int = 128
+    """Numbers per embedded image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Which buildings of a table are trained on, judged for choosing, and kept for the test."""
+
+    split: Literal["random", "blocks", "regions", "sources", "papers"] = "blocks"
+    """`papers`: 85/15 at random and chosen on the 15 % that are then reported, as they did."""
+    fold: int = 0
+    folds: int = 5
+    block_m: float = 2000.0
+    buffer_m: float = 500.0
+    held: str = ""
+    """Comma-separated regions or sources that are the test, for `regions` and `sources`."""
+    share: float = 0.15
+    """Share held out where it is drawn at random."""
+    labels: float = 1.0
+    """Share of the training labels that is used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grades:
+    """How a classifier of damage grades learns."""
+
+    gamma: float = 4.0
+    """Focus on examples that are still wrong; 0 is weighted cross-entropy."""
+    reduction: Literal["official", "mean"] = "mean"
+    """`official` sums over the batch and divides by the classes' weights, as was published."""
+    balanced: bool = True
+    """Classes weigh N / (K n), so that rare ones count as much."""
+    hazard_dropout: Literal["linear", "none"] = "linear"
+    """`linear`: at the start all examples lack their hazard values, at the end none does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,23 +61,62 @@ class TrainConfig:
 
     recipe: str
     network: str
-    source: Literal["turkiye", "synthetic"] = "turkiye"
+    lesson: LessonName = "pairs"
+    source: str = "turkiye"
+    """`turkiye` or `synthetic` pairs; for `chips` the URI of a store; for `vectors` a table."""
+    init: str = ""
+    """Checkpoint whose weights are started from: all of them, or the encoder's."""
+    freeze_encoder: bool = False
+    encoder_lr: float = 1.0
+    """Learning rate of the encoder as a share of `lr`, for gentle steps after a pretext."""
     seed: int = 1
+
     steps: int = 900
+    """Updates of the weights."""
+    epochs: int = 0
+    """Passes over the examples; where it is not 0 it says how many steps there are."""
     batch: int = 16
-    chip_px: int = 128
-    """Side of a training chip, pixels."""
+    """Chips per worker."""
+    workers: int = 1
+    """Workers whose chips make one batch. A run on fewer of them shares the same batches."""
+    accumulate: int = 1
+    """Batches per update."""
     lr: float = 3e-3
-    """Largest learning rate of the one-cycle schedule."""
+    """Largest learning rate of the schedule."""
+    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    warmup: float = 0.2
+    """Share of the steps in which the learning rate rises."""
     weight_decay: float = 1e-2
+    clip: float = 1.0
+    """Largest norm of a gradient; 0 leaves gradients as they are."""
     dropout: float = 0.0
     ema: float = 0.99
-    """Decay of the weights' moving average; the average is what is kept."""
+    """Decay of the weights' moving average, which is what is judged and kept; 0: the weights."""
+
     checks: int = 3
-    """Times the second half of a run is judged on held-out buildings; the best is kept."""
+    """Times the second half of a run is judged on held-out buildings; 0: after every epoch."""
+    best: str = "auc"
+    """Figure the kept state is chosen by; empty: the last state is kept."""
+    patience: int = 0
+    """Judgings without a better figure after which a run ends; 0: it does not."""
+    keep_every: int = 100
+    """Steps between states that an interrupted run goes on from."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bfloat16 where the device computes faster in it."""
+    compile: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 1
+
+    chip_px: int = 128
+    """Side of a training chip, pixels."""
+    objective: Literal["buildings", "bce", "dice", "iou"] = "buildings"
+    """Loss of segmentation networks: `loss` on buildings, or one of the papers' on pixels."""
     loss: LossWeights = field(default_factory=LossWeights)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    pretext: Pretext = field(default_factory=Pretext)
+    rows: Rows = field(default_factory=Rows)
+    grades: Grades = field(default_factory=Grades)
     block_m: float = 150.0
     folds: int = 5
     fold: int = 0
@@ -49,6 +133,25 @@ class TrainConfig:
     halo_px: int = 64
     gsd_m: float = 0.5
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "workers", "accumulate", "keep_every", "threads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.patience and self.lesson == "pairs" and self.held_regions:
+            raise ConfigError(
+                "patience: held-out regions are the test, and a run must not end by them; "
+                "set patience=0, or hold out a fold of blocks"
+            )
+
+    @property
+    def global_batch(self) -> int:
+        """Chips of one batch over all workers."""
+        return self.batch * self.workers
+
+    def epoch_steps(self, examples: int) -> int:
+        """Steps in which as many chips are drawn as there are examples."""
+        return max(1, math.ceil(examples / (self.global_batch * self.accumulate)))
+
     @property
     def split(self) -> Split:
         if self.held_regions:
@@ -60,6 +163,15 @@ class TrainConfig:
         """Side of a chip as it is cut, with margin to turn, shrink and shift it; even."""
         reach = self.chip_px * 2**0.5 / min(self.augmentation.scale[0], 1.0)
         return 2 * int(reach / 2 + self.augmentation.max_shift_px + 1)
+
+
+PARTS: dict[str, type] = {
+    "loss": LossWeights,
+    "augmentation": Augmentation,
+    "pretext": Pretext,
+    "rows": Rows,
+    "grades": Grades,
+}
 
 
 def with_settings(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
@@ -82,21 +194,23 @@ def to_json(config: TrainConfig) -> dict[str, Any]:
 
 
 def from_json(raw: dict[str, Any]) -> TrainConfig:
-    """The inverse of `to_json`.
+    """The inverse of `to_json`. Settings that older versions did not have take their defaults.
 
     Raises:
         ConfigError: if the values are not a configuration of this version.
     """
     try:
-        augmentation: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in raw["augmentation"].items()
-        }
-        parts = {"loss": LossWeights(**raw["loss"]), "augmentation": Augmentation(**augmentation)}
+        parts = {name: part(**_tuples(raw[name])) for name, part in PARTS.items() if name in raw}
         return TrainConfig(**{**raw, **parts})
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"checkpoint configuration: {error}; written by another version"
         ) from error
+
+
+def _tuples(raw: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
 
 
 def _with(value: Any, key: str, path: Sequence[str], text: str) -> Any:
@@ -104,12 +218,19 @@ def _with(value: Any, key: str, path: Sequence[str], text: str) -> Any:
     if path[0] not in known:
         raise ConfigError(f"--set {key}: no setting {path[0]!r}; known: {', '.join(sorted(known))}")
     old = known[path[0]]
-    new = _with(old, key, path[1:], text) if len(path) > 1 else _typed(key, old, text)
+    if len(path) > 1:
+        if not is_dataclass(old):
+            raise ConfigError(f"--set {key}: {path[0]} has no parts")
+        new = _with(old, key, path[1:], text)
+    else:
+        new = _typed(key, old, text, get_args(get_type_hints(type(value))[path[0]]))
     return replace(value, **{path[0]: new})
 
 
-def _typed(key: str, old: Any, text: str) -> Any:
+def _typed(key: str, old: Any, text: str, choices: tuple[Any, ...]) -> Any:
     """The text as a value of the type the setting has now."""
+    if isinstance(old, str) and choices and text not in choices:
+        raise ConfigError(f"--set {key}={text}: expected one of {', '.join(choices)}")
     try:
         if isinstance(old, bool):
             return {"true": True, "false": False}[text.lower()]

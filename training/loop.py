@@ -1,178 +1,276 @@
-"""The training loop: plain torch, one process."""
+"""The training loop: one for all lessons, alone or as one worker of many."""
 
-import json
+import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from statistics import fmean
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from quakestream.tiling.lattice import Lattice
-from training.checkpoints import Checkpoint
+from quakestream.errors import ConfigError, QuakestreamError, RequestError
+from training.checkpoints import Checkpoint, as_checkpoint
 from training.config import TrainConfig, to_json
-from training.data.augment import Chips, augment
-from training.data.chips import ChipSource
-from training.data.pairs import LabelledPair, outlined_by_bounds
-from training.data.split import buildings_on
-from training.losses import damage_loss
-from training.metrics import arrays, figures
-from training.networks import build_network
-from training.scoring import BuildingLogits, score_buildings
+from training.crew import Crew
+from training.data.pairs import LabelledPair
+from training.feeds import threaded
+from training.journal import Log, Record
+from training.keeping import Keeper, LogKeeper
+from training.lessons.base import Batch, Figures, Lesson, OnDevice
+from training.lessons.pairs import PairsLesson, held_out_logits
+from training.trainee import Trainee
 
-Log = Callable[[dict[str, Any]], None]
+__all__ = ["Feeder", "by_thread", "held_out_logits", "run", "train"]
+
+Feeder = Callable[[Lesson, range, Crew], AbstractContextManager[Iterator[Batch]]]
+"""Makes the batches of a range for one worker."""
+
+FREE_TO_CHANGE = {"threads", "keep_every", "device"}
+"""Settings that may differ when a run is gone on with."""
 
 
 def train(config: TrainConfig, pairs: Sequence[LabelledPair], log: Log) -> Checkpoint:
-    """Trains one network and returns its best state on held-out buildings.
+    """Trains on pairs in this process and returns the best state on held-out buildings.
 
-    What is judged and kept is the moving average of the weights. With whole regions held out
-    the last state is returned, since there choosing would be peeking.
+    With whole regions held out the last state is returned, since there choosing would be peeking.
+    """
+    checkpoint = run(config, PairsLesson(config, pairs), LogKeeper(log))
+    assert checkpoint is not None  # one worker is the leader
+    return checkpoint
+
+
+def by_thread(
+    lesson: Lesson, numbers: range, crew: Crew
+) -> AbstractContextManager[Iterator[Batch]]:
+    """Batches made by a thread of this process."""
+    return threaded(lambda number: lesson.batch(number, crew.rank, crew.world), numbers)
+
+
+def run(
+    config: TrainConfig,
+    lesson: Lesson,
+    keeper: Keeper,
+    *,
+    crew: Crew | None = None,
+    feeder: Feeder = by_thread,
+) -> Checkpoint | None:
+    """One worker's part of a run, from its start or from the last state kept.
+
+    Returns:
+        The state that was kept; None on workers other than the leader.
+
+    Raises:
+        RequestError: if the last state is of a run with other settings.
+        QuakestreamError: if the loss is no number any more.
     """
     torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    network = build_network(config.network, dropout=config.dropout)
-    for parameter in network.parameters():
-        parameter.data = _channels_last(parameter.data)
-    average = _Average(network, config.ema)
-    source = _source(config, pairs)
-    optimiser, schedule = _optimiser(config, network)
-    generator = torch.Generator().manual_seed(config.seed)
-    log({"event": "start", "destroyed_intact": source.counts(), "config": to_json(config)})
-    best: Checkpoint | None = None
-    began, losses = time.monotonic(), []
-    for step in range(1, config.steps + 1):
-        chips = augment(source.draw(config.batch), config.chip_px, config.augmentation, generator)
-        losses.append(_step(config, network, optimiser, chips))
-        schedule.step()
-        average.update(network)
-        if _is_check(config, step):
-            candidate = _judged(config, pairs, average.weights, step)
-            pace = {"loss": round(fmean(losses), 4), "s": round(time.monotonic() - began)}
-            log({"event": "check", "step": step} | pace | candidate.figures)
-            losses.clear()
-            best = _better(config, best, candidate)
-    assert best is not None  # the last step is always judged
-    return best
+    progress = _Progress(config, lesson, crew or Crew(device=device_of(config)))
+    state = keeper.latest()
+    if state is not None:
+        progress.restore(state)
+    keeper.tell([progress.opening()], None)
+    with feeder(lesson, progress.batch_numbers(), progress.crew) as batches:
+        while not progress.ended:
+            records = progress.advance(batches)
+            if records or progress.is_kept():
+                keeper.tell(records, progress.plain if progress.is_kept() else None)
+    return progress.best
 
 
-def held_out_logits(
-    config: TrainConfig, pairs: Sequence[LabelledPair], network: nn.Module
-) -> list[BuildingLogits]:
-    """Held-out buildings of all pairs, scored the way inference does."""
-    scored: list[BuildingLogits] = []
-    for given in pairs:
-        pair = outlined_by_bounds(given) if config.judge_bounds else given
-        lattice = Lattice(
-            grid=pair.grid, window_px=config.window_px, halo_px=config.halo_px, cell_windows=1
+def device_of(config: TrainConfig) -> torch.device:
+    """Where a process that trains alone computes."""
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(config.device)
+
+
+class _Progress:
+    """How far a run is, what is best so far, and when there is something to tell."""
+
+    def __init__(self, config: TrainConfig, lesson: Lesson, crew: Crew) -> None:
+        self._config, self._lesson, self.crew = config, lesson, crew
+        self._epoch_steps = config.epoch_steps(lesson.examples)
+        self._steps = config.epochs * self._epoch_steps or config.steps
+        self._trainee = Trainee(config, lesson, crew, self._steps)
+        self._clock = _Clock(config.global_batch)
+        self._losses: list[Tensor] = []
+        self._step, self._stale, self._best_score = 0, 0, -math.inf
+        self.ended = False
+        self.best: Checkpoint | None = None
+
+    def batch_numbers(self) -> range:
+        """Batches that are still to come."""
+        end = self._step if self.ended else self._steps
+        return range(self._step * self._config.accumulate, end * self._config.accumulate)
+
+    def opening(self) -> Record:
+        """What is known before the first step."""
+        return {
+            "event": "start",
+            "step": self._step,
+            "steps": self._steps,
+            "epoch_steps": self._epoch_steps,
+            "started_from": self._trainee.started_from,
+            "workers": self.crew.world,
+            "device": self.crew.device.type,
+            "bf16": self._trainee.bf16,
+            **self._lesson.facts(),
+            "config": to_json(self._config),
+        }
+
+    def advance(self, batches: Iterator[Batch]) -> list[Record]:
+        """One step, and what there is to tell of it."""
+        self._losses += self._trainee.update(self._clock.watched(batches), self._step)
+        self._step += 1
+        self.ended = self._step == self._steps
+        records = []
+        if self._step % self._epoch_steps == 0 or self.ended:
+            records.append(self._epoch())
+        if self._is_check():
+            records.append(self._check())
+            self._clock.restart()
+        return records
+
+    def is_kept(self) -> bool:
+        return self.ended or self._step % self._config.keep_every == 0
+
+    def plain(self) -> dict[str, Any]:
+        """The run's state, as `restore` takes it: plain values and tensors."""
+        return {
+            "config": to_json(self._config),
+            "step": self._step,
+            "ended": self.ended,
+            "stale": self._stale,
+            "best_score": self._best_score,
+            "best": self.best.as_plain() if self.best else None,
+            "losses": torch.stack(self._losses).cpu() if self._losses else torch.zeros(0),
+            **self._trainee.plain(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a state.
+
+        Raises:
+            RequestError: if it is of a run with other settings.
+        """
+        _check_same(state["config"], to_json(self._config))
+        self._step, self.ended, self._stale = state["step"], state["ended"], state["stale"]
+        self._best_score = state["best_score"]
+        self.best = as_checkpoint(state["best"], "kept state") if state["best"] else None
+        self._losses = list(state["losses"].to(self.crew.device))
+        self._trainee.restore(state)
+
+    def _epoch(self) -> Record:
+        loss = float(torch.stack(self._losses).mean())
+        self._losses.clear()
+        if not math.isfinite(loss):
+            raise QuakestreamError(
+                f"step {self._step}: the loss is {loss}; lower lr, or look for values in the data "
+                "that are not numbers"
+            )
+        return {
+            "event": "epoch",
+            "epoch": math.ceil(self._step / self._epoch_steps),
+            "step": self._step,
+            "loss": loss,
+            "lr": self._trainee.lr,
+            **self._clock.read(),
+        }
+
+    @property
+    def _chosen_by(self) -> str:
+        """The figure states are chosen by; none where what is held out is the test."""
+        held_out = self._config.lesson == "pairs" and self._config.held_regions
+        return "" if held_out else self._config.best
+
+    def _is_check(self) -> bool:
+        if self.ended:
+            return True
+        if not self._chosen_by:
+            return False
+        if not self._config.checks:
+            return self._step % self._epoch_steps == 0
+        every = max(1, self._steps // (2 * self._config.checks))
+        return self._step > self._steps // 2 and self._step % every == 0
+
+    def _check(self) -> Record:
+        """Judges on validation data, keeps the best state, ends a run that gets no better."""
+        candidate = self._candidate() if self.crew.leads else None
+        score = self.crew.first(self._score(candidate.figures) if candidate else 0.0)
+        if not self._chosen_by or score > self._best_score or self._best_score == -math.inf:
+            self._best_score = -math.inf if math.isnan(score) else score
+            self.best, self._stale = candidate, 0
+        else:
+            self._stale += 1
+        self.ended |= 0 < self._config.patience <= self._stale
+        figures = candidate.figures if candidate else {}
+        return {"event": "check", "step": self._step, "s": self._clock.since_start(), **figures}
+
+    def _candidate(self) -> Checkpoint:
+        weights = self._trainee.weights()
+        network = self._lesson.network()
+        network.load_state_dict(weights)
+        figures = self._lesson.judge(OnDevice(network.eval(), self.crew.device))
+        return Checkpoint(
+            config=self._config,
+            weights=weights,
+            step=self._step,
+            figures=figures,
+            inputs=self._lesson.inputs,
+            facts=self._lesson.facts(),
         )
-        held = config.split.held_ground(pair)
-        chosen = buildings_on("held", pair, held, buffer_m=config.buffer_m)
-        scored += score_buildings(network, pair, chosen, lattice)
-    return scored
+
+    def _score(self, figures: Figures) -> float:
+        if not self._chosen_by:
+            return math.nan
+        if self._chosen_by not in figures:
+            raise ConfigError(
+                f"best={self._chosen_by}: no such figure; known: {', '.join(figures)}"
+            )
+        return figures[self._chosen_by]
 
 
-def jsonl_log(path: Path, echo: Callable[[str], None]) -> Log:
-    """A log that appends one JSON object a line, and says it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+class _Clock:
+    """Chips a second, and the share of the time that was spent waiting for them."""
 
-    def log(record: dict[str, Any]) -> None:
-        line = json.dumps(record)
-        with path.open("a") as file:
-            file.write(line + "\n")
-        echo(line)
+    def __init__(self, chips_per_batch: int) -> None:
+        self._per_batch = chips_per_batch
+        self._start = time.monotonic()
+        self.restart()
 
-    return log
+    def restart(self) -> None:
+        self._since, self._waited, self._batches = time.monotonic(), 0.0, 0
 
+    def watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches, with the time they take to come counted."""
+        while True:
+            asked = time.monotonic()
+            batch = next(batches)
+            self._waited += time.monotonic() - asked
+            self._batches += 1
+            yield batch
 
-class _Average:
-    """Moving average of weights and batch statistics."""
+    def since_start(self) -> float:
+        return round(time.monotonic() - self._start, 1)
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.weights = {k: v.detach().clone() for k, v in network.state_dict().items()}
-        self._decay, self._updates = decay, 0
-
-    def update(self, network: nn.Module) -> None:
-        self._updates += 1
-        # Early on the average follows the weights: the first ones are worth nothing.
-        decay = min(self._decay, self._updates / (self._updates + 10))
-        for name, value in network.state_dict().items():
-            if value.is_floating_point():
-                self.weights[name].lerp_(value, 1 - decay)
-            else:
-                self.weights[name].copy_(value)
-
-
-def _source(config: TrainConfig, pairs: Sequence[LabelledPair]) -> ChipSource:
-    return ChipSource(
-        [outlined_by_bounds(pair) for pair in pairs] if config.label_bounds else pairs,
-        config.split,
-        raw_px=config.raw_px,
-        jitter_px=config.chip_px // 3,
-        buffer_m=config.buffer_m,
-        seed=config.seed,
-    )
+    def read(self) -> dict[str, float]:
+        """Pace since it was last read."""
+        passed = max(time.monotonic() - self._since, 1e-9)
+        pace = {
+            "images_per_s": round(self._batches * self._per_batch / passed, 1),
+            "data_wait": round(self._waited / passed, 4),
+            "s": self.since_start(),
+        }
+        self.restart()
+        return pace
 
 
-def _optimiser(
-    config: TrainConfig, network: nn.Module
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    matrices = [p for p in network.parameters() if p.ndim > 1]
-    vectors = [p for p in network.parameters() if p.ndim <= 1]  # norms and biases: no decay
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": config.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ],
-        lr=config.lr,
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=config.lr, total_steps=config.steps + 1, pct_start=0.2
-    )
-    return optimiser, schedule
-
-
-def _step(
-    config: TrainConfig, network: nn.Module, optimiser: torch.optim.Optimizer, chips: Chips
-) -> float:
-    """One update; its loss. bfloat16 halves the time of a step on CPUs that have it."""
-    network.train()
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = network(_channels_last(chips.pre_NBYX), _channels_last(chips.post_NBYX))
-    loss = damage_loss(logits.float(), chips.owner_NYX, config.loss)
-    optimiser.zero_grad()
-    torch.autograd.backward(loss)
-    nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-    optimiser.step()
-    return float(loss.detach())
-
-
-def _is_check(config: TrainConfig, step: int) -> bool:
-    if config.held_regions:
-        return step == config.steps
-    every = max(1, config.steps // (2 * config.checks))
-    return step == config.steps or (step > config.steps // 2 and step % every == 0)
-
-
-def _judged(
-    config: TrainConfig, pairs: Sequence[LabelledPair], weights: dict[str, Tensor], step: int
-) -> Checkpoint:
-    kept = {k: v.contiguous().clone() for k, v in weights.items()}
-    checkpoint = Checkpoint(config=config, weights=kept, step=step, figures={})
-    scored = held_out_logits(config, pairs, checkpoint.network())
-    return Checkpoint(
-        config=config, weights=kept, step=step, figures=asdict(figures(*arrays(scored)))
-    )
-
-
-def _better(config: TrainConfig, best: Checkpoint | None, new: Checkpoint) -> Checkpoint:
-    if best is None or config.held_regions or new.figures["auc"] > best.figures["auc"]:
-        return new
-    return best
-
-
-def _channels_last(array: Tensor) -> Tensor:
-    return array.contiguous(memory_format=torch.channels_last) if array.ndim == 4 else array
+def _check_same(kept: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    differing = sorted(k for k in now if k not in FREE_TO_CHANGE and kept.get(k) != now[k])
+    if differing:
+        name = differing[0]
+        raise RequestError(
+            f"resume: this run was started with {name}={kept.get(name)}, not {now[name]}; "
+            "give the same settings, or another --out to start anew"
+        )

@@ -1,22 +1,24 @@
 """Recipes: functions that give a whole configuration. `--set` changes single values."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
 from quakestream.errors import ConfigError
-from training.config import TrainConfig
+from training.config import Grades, Rows, TrainConfig
 from training.data.synthetic import HELD_SEEDS, region_of
 
+_SEGMENTATION: dict[str, dict[str, Any]] = {
+    "small": {},
+    "medium": {"lr": 2e-3, "steps": 500},
+    "large": {"lr": 1e-3, "steps": 500},
+}
 
-def fc_siam_diff_small() -> TrainConfig:
-    """0.09 M parameters, the lightest."""
-    return TrainConfig(recipe="fc_siam_diff_small", network="fc_siam_diff_small")
 
-
-def fc_siam_diff_medium() -> TrainConfig:
-    """1.24 M parameters, 5.6 times the arithmetic of Small."""
-    return TrainConfig(
-        recipe="fc_siam_diff_medium", network="fc_siam_diff_medium", lr=2e-3, steps=500
-    )
+def fc_siam(mode: str, width: str) -> TrainConfig:
+    """A pixel network on the Türkiye pairs, from scratch."""
+    name = f"fc_{mode}_{width}"
+    return TrainConfig(recipe=name, network=name, **_SEGMENTATION[width])
 
 
 def synthetic_small() -> TrainConfig:
@@ -31,8 +33,150 @@ def synthetic_small() -> TrainConfig:
     )
 
 
+def epfl(
+    mode: str,
+    *,
+    objective: Literal["dice", "iou"],
+    lr: float,
+    weight_decay: float,
+    dropout: float,
+    accumulate: int = 1,
+) -> TrainConfig:
+    """As published (EPFL study on Kahramanmaraş 2023): 100 epochs of 1024 px tiles, a constant
+    rate, the best validation IoU. A GPU is needed; `--set chip_px=128` is for a look.
+    """
+    return TrainConfig(
+        recipe=f"epfl_fc_{mode}_large",
+        network=f"fc_{mode}_large",
+        epochs=100,
+        batch=4,
+        accumulate=accumulate,
+        lr=lr,
+        weight_decay=weight_decay,
+        dropout=dropout,
+        schedule="constant",
+        clip=0.0,
+        ema=0.0,
+        checks=0,
+        best="pixel_iou",
+        objective=objective,
+        chip_px=1024,
+    )
+
+
+def pretext_siam_diff_small() -> TrainConfig:
+    """Encoder of Small, pre-trained to tell damaged places from intact ones by both dates.
+
+    Then: `fc_siam_diff_small --set init=runs/pretext_siam_diff_small-1/checkpoint.pt`.
+    """
+    return TrainConfig(
+        recipe="pretext_siam_diff_small",
+        network="fc_siam_diff_small",
+        lesson="pretext",
+        steps=600,
+        lr=1e-3,
+        weight_decay=1e-4,
+        schedule="cosine",
+        warmup=0.1,
+        checks=2,
+    )
+
+
+def qmf_384() -> TrainConfig:
+    """QuakeMetaFormer as published: MetaFG-2 at 384 px, batch 20, 150 epochs, 20 of them warm-up.
+
+    Rates are the paper's times 20 / 512, as its code has them. `--set source=STORE`, and
+    `--set init=official:PATH` for the weights the paper starts from.
+    """
+    return TrainConfig(
+        recipe="qmf_384",
+        network="qmf_2",
+        lesson="chips",
+        source="",
+        epochs=150,
+        batch=20,
+        lr=5e-5 * 20 / 512,
+        schedule="cosine",
+        warmup=20 / 150,
+        weight_decay=0.05,
+        dropout=0.1,
+        ema=0.0,
+        checks=0,
+        best="macro_auc",
+        chip_px=384,
+        rows=Rows(split="papers"),
+        grades=Grades(reduction="official"),
+    )
+
+
+def building_tiny(kind: Literal["qif", "qmf"]) -> TrainConfig:
+    """The smallest building network, for 2 cores; `--set source=STORE`."""
+    return TrainConfig(
+        recipe=f"{kind}_tiny",
+        network=f"{kind}_tiny",
+        lesson="chips",
+        source="",
+        steps=1500,
+        batch=32,
+        lr=1e-3,
+        schedule="cosine",
+        warmup=0.1,
+        weight_decay=0.05,
+        dropout=0.1,
+        best="macro_auc",
+        chip_px=64,
+        grades=Grades(gamma=2.0),
+    )
+
+
+def hazard_mlp() -> TrainConfig:
+    """Damage from hazard values alone, on the field points of Yu et al. 2024."""
+    return TrainConfig(
+        recipe="hazard_mlp",
+        network="hazard_mlp",
+        lesson="vectors",
+        source="field-points",
+        steps=1500,
+        batch=256,
+        lr=2e-3,
+        schedule="cosine",
+        warmup=0.1,
+        weight_decay=0.05,
+        dropout=0.1,
+        best="macro_auc",
+        precision="fp32",
+        rows=Rows(split="blocks", block_m=2000.0, buffer_m=500.0),
+        grades=Grades(gamma=0.0, hazard_dropout="none"),
+    )
+
+
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
-    f.__name__: f for f in (fc_siam_diff_small, fc_siam_diff_medium, synthetic_small)
+    **{
+        f"fc_{mode}_{width}": partial(fc_siam, mode, width)
+        for mode in ("ef", "siam_conc", "siam_diff")
+        for width in _SEGMENTATION
+    },
+    "synthetic_small": synthetic_small,
+    "epfl_fc_ef_large": partial(
+        epfl, "ef", objective="dice", lr=4e-5, weight_decay=7e-5, dropout=0.01
+    ),
+    "epfl_fc_siam_conc_large": partial(
+        epfl, "siam_conc", objective="iou", lr=5e-4, weight_decay=2e-4, dropout=0.02
+    ),
+    "epfl_fc_siam_diff_large": partial(
+        epfl,
+        "siam_diff",
+        objective="dice",
+        lr=3e-4,
+        weight_decay=2e-3,
+        dropout=0.05,
+        accumulate=2,
+    ),
+    "pretext_siam_diff_small": pretext_siam_diff_small,
+    "qmf_384": qmf_384,
+    "qif_tiny": partial(building_tiny, "qif"),
+    "qmf_tiny": partial(building_tiny, "qmf"),
+    "hazard_mlp": hazard_mlp,
 }
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from quakestream.errors import RequestError
 from training.data.pairs import Building, LabelledPair, pixels_inside
 from training.data.split import Split, blanked, buildings_on
+from training.seeds import rng
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,7 +60,7 @@ class ChipSource:
     ) -> None:
         self._raw_px = raw_px
         self._jitter_px = jitter_px
-        self._rng = np.random.default_rng(seed)
+        self._seed = seed
         margin = raw_px // 2 + jitter_px
         self._grounds = [_ground(pair, split, margin, buffer_m) for pair in pairs]
         self._shares = {flag: self._scene_shares(flag) for flag in (True, False)}
@@ -69,9 +70,9 @@ class ChipSource:
         destroyed = sum(int(g.destroyed_N.sum()) for g in self._grounds)
         return destroyed, sum(len(g.destroyed_N) for g in self._grounds) - destroyed
 
-    def draw(self, count: int) -> RawChips:
-        """The next `count` chips."""
-        picks = [self._pick(destroyed=n < count // 2) for n in range(count)]
+    def draw(self, step: int, places: range, *, of: int) -> RawChips:
+        """Chips `places` of the `of` that a step has; the same ones whenever it is asked."""
+        picks = [self._pick(rng(self._seed, step, n), destroyed=n < of // 2) for n in places]
         cuts = [self._cut(ground, row, col) for ground, row, col in picks]
         return RawChips(
             pre_NBYX=torch.from_numpy(np.stack([c[0] for c in cuts])),
@@ -87,10 +88,10 @@ class ChipSource:
             raise RequestError(f"training data: no {state} building is left on the training side")
         return np.asarray(share_G / share_G.sum(), np.float64)
 
-    def _pick(self, *, destroyed: bool) -> tuple[_Ground, int, int]:
-        ground = self._grounds[self._rng.choice(len(self._grounds), p=self._shares[destroyed])]
-        chosen = self._rng.choice(np.flatnonzero(ground.destroyed_N == destroyed))
-        jitter_2 = self._rng.integers(-self._jitter_px, self._jitter_px + 1, 2)
+    def _pick(self, draw: np.random.Generator, *, destroyed: bool) -> tuple[_Ground, int, int]:
+        ground = self._grounds[draw.choice(len(self._grounds), p=self._shares[destroyed])]
+        chosen = draw.choice(np.flatnonzero(ground.destroyed_N == destroyed))
+        jitter_2 = draw.integers(-self._jitter_px, self._jitter_px + 1, 2)
         row, col = ground.centres_N2[chosen] + jitter_2
         return ground, int(row), int(col)
 

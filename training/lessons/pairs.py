@@ -1,0 +1,144 @@
+"""Segmentation of pairs: destroyed or intact, learnt where a building's state is known."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quakestream.tiling.lattice import Lattice
+from training.config import TrainConfig
+from training.crew import Share, whole
+from training.data.augment import Chips, augment
+from training.data.chips import ChipSource, RawChips
+from training.data.pairs import LabelledPair, outlined_by_bounds
+from training.data.split import buildings_on
+from training.lessons.base import Batch, Figures, Lesson
+from training.losses import bce_loss, damage_loss, dice_loss, iou_loss
+from training.metrics import arrays, figures
+from training.networks import NetworkInputs, build_network
+from training.scoring import BuildingLogits, score_buildings
+from training.seeds import torch_rng
+
+
+class PairsLesson:
+    """Chips around labelled buildings of image pairs."""
+
+    streams = False
+
+    def __init__(self, config: TrainConfig, pairs: Sequence[LabelledPair]) -> None:
+        self._config, self._pairs = config, pairs
+        self._chips = PairChips(config, pairs)
+
+    @property
+    def inputs(self) -> NetworkInputs:
+        return NetworkInputs()
+
+    @property
+    def examples(self) -> int:
+        return self._chips.buildings
+
+    def facts(self) -> dict[str, Any]:
+        return {"destroyed_intact": list(self._chips.counts)}
+
+    def network(self) -> nn.Module:
+        return build_network(self._config.network, dropout=self._config.dropout)
+
+    def batch(self, number: int, rank: int, world: int) -> Batch:
+        share = Share(total=self._config.global_batch, rank=rank, world=world)
+        chips = self._chips.share(number, share)
+        return Batch(
+            tensors={
+                "pre_NBYX": chips.pre_NBYX,
+                "post_NBYX": chips.post_NBYX,
+                "owner_NYX": chips.owner_NYX,
+            },
+            share=share,
+        )
+
+    def loss(self, network: nn.Module, batch: Batch, number: int) -> Tensor:
+        part_N1YX = network(batch["pre_NBYX"], batch["post_NBYX"])
+        logits_N1YX = whole(part_N1YX.float(), batch.share)
+        owner_NYX = whole(batch["owner_NYX"], batch.share)
+        return pixel_loss(self._config, logits_N1YX, owner_NYX)
+
+    def judge(self, network: nn.Module) -> Figures:
+        scored = held_out_logits(self._config, self._pairs, network)
+        return asdict(figures(*arrays(scored)))
+
+
+class PairChips:
+    """Augmented chips of the training side, each a function of seed, batch and place in it."""
+
+    def __init__(self, config: TrainConfig, pairs: Sequence[LabelledPair]) -> None:
+        self._config = config
+        self._source = ChipSource(
+            [outlined_by_bounds(pair) for pair in pairs] if config.label_bounds else pairs,
+            config.split,
+            raw_px=config.raw_px,
+            jitter_px=config.chip_px // 3,
+            buffer_m=config.buffer_m,
+            seed=config.seed,
+        )
+        self.counts = self._source.counts()
+        """Destroyed and intact buildings."""
+        self.buildings = sum(self.counts)
+
+    def share(self, number: int, share: Share) -> Chips:
+        """Chips of one worker; which worker makes a chip does not change it."""
+        config = self._config
+        raw = self._source.draw(number, share.places, of=share.total)
+        made = [
+            augment(
+                _one(raw, i),
+                config.chip_px,
+                config.augmentation,
+                torch_rng(config.seed, number, place),
+            )
+            for i, place in enumerate(share.places)
+        ]
+        return Chips(
+            pre_NBYX=torch.cat([chip.pre_NBYX for chip in made]),
+            post_NBYX=torch.cat([chip.post_NBYX for chip in made]),
+            owner_NYX=torch.cat([chip.owner_NYX for chip in made]),
+        )
+
+
+def _one(raw: RawChips, i: int) -> RawChips:
+    part = slice(i, i + 1)
+    return RawChips(
+        pre_NBYX=raw.pre_NBYX[part],
+        post_NBYX=raw.post_NBYX[part],
+        owner_NYX=raw.owner_NYX[part],
+        statistics_N4B=raw.statistics_N4B[part],
+    )
+
+
+def pixel_loss(config: TrainConfig, logits_N1YX: Tensor, owner_NYX: Tensor) -> Tensor:
+    """The configuration's loss on a whole batch. Unlabelled ground has no say."""
+    if config.objective == "buildings":
+        return damage_loss(logits_N1YX, owner_NYX, config.loss)
+    maps = (logits_N1YX[:, 0], owner_NYX > 0, owner_NYX != 0)
+    if config.objective == "bce":
+        return bce_loss(*maps)
+    return dice_loss(*maps) if config.objective == "dice" else iou_loss(*maps)
+
+
+def held_out_logits(
+    config: TrainConfig, pairs: Sequence[LabelledPair], network: nn.Module
+) -> list[BuildingLogits]:
+    """Held-out buildings of all pairs, scored the way inference does."""
+    scored: list[BuildingLogits] = []
+    for given in pairs:
+        pair = outlined_by_bounds(given) if config.judge_bounds else given
+        lattice = Lattice(
+            grid=pair.grid, window_px=config.window_px, halo_px=config.halo_px, cell_windows=1
+        )
+        held = config.split.held_ground(pair)
+        chosen = buildings_on("held", pair, held, buffer_m=config.buffer_m)
+        scored += score_buildings(network, pair, chosen, lattice)
+    return scored
+
+
+_: type[Lesson] = PairsLesson
