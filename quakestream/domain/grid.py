@@ -75,6 +75,16 @@ class Window:
             width=max(self.col_end, other.col_end) - col,
         )
 
+    def shared(self, other: "Window") -> "Window":
+        """What two windows share; of no height or width where they share nothing."""
+        row, col = max(self.row, other.row), max(self.col, other.col)
+        return Window(
+            row=row,
+            col=col,
+            height=max(min(self.row_end, other.row_end) - row, 0),
+            width=max(min(self.col_end, other.col_end) - col, 0),
+        )
+
     def slices_in(self, outer: "Window") -> tuple[slice, slice]:
         """Row and column slices of this window inside an array that holds `outer`.
 

@@ -1,9 +1,18 @@
 """Engines run bundles: one Protocol, one file per runtime."""
 
-from quakestream.engines.base import Batch, Engine, Scores, crop_shares, owner_sums, probabilities
+from quakestream.engines.base import (
+    PIXELS_AT_ONCE,
+    Batch,
+    Engine,
+    Scores,
+    crop_shares,
+    owner_sums,
+    probabilities,
+)
 from quakestream.engines.registry import RUNTIMES, open_engine
 
 __all__ = [
+    "PIXELS_AT_ONCE",
     "RUNTIMES",
     "Batch",
     "Engine",

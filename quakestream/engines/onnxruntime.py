@@ -8,12 +8,9 @@ from numpy.typing import NDArray
 
 from quakestream.bundles import Bundle
 from quakestream.domain import BundleSpec
-from quakestream.engines.base import Batch, Engine, Scores, owner_sums
+from quakestream.engines.base import PIXELS_AT_ONCE, Batch, Engine, Scores, owner_sums
 from quakestream.errors import BundleError, EngineError, QuakestreamError
 
-PIXELS_AT_ONCE = 2**17
-"""Pixels of the crops that one run takes: 8 crops of 128 px. On two cores a quarter more
-crops a second than one by one, half as many again at 64 px; nothing is won beyond it."""
 MOST_AT_ONCE = 32
 ROWS_AT_ONCE = 1024
 """Rows of hazard values that one run takes; the last run is padded."""

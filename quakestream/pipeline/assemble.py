@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import shapely
@@ -9,27 +10,19 @@ from numpy.typing import NDArray
 
 from quakestream.domain import Quality, Shift
 from quakestream.engines import Batch
-from quakestream.pipeline.tasks import SceneTask, UnitTask, WorkerSpec
+from quakestream.pipeline.seen import Seen, change, worst
+from quakestream.pipeline.tasks import UnitTask, WorkerSpec
 from quakestream.raster.owners import Owners, find_owners
 from quakestream.tiling import Lattice
-
-UNSEEN = 255
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Seen:
-    """One window of one epoch."""
-
-    counts_BYX: NDArray[np.uint8]
-    quality_YX: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """One window of a cell that could not be read or scored."""
+    """One window or crop of a cell that could not be read or scored."""
 
     row: int
     col: int
+    """Of a window on its lattice, of a crop's upper left pixel on the grid."""
     kind: str
     """`read_error` or `model_error`."""
     cause: str
@@ -53,25 +46,21 @@ class UnitPixels:
 
 
 @dataclass(slots=True)
-class UnitSums:
-    """Integer sums of a cell's F footprints while its windows are added."""
+class FootprintSums:
+    """Integer sums of a cell's F footprints that need no engine."""
 
     pixels_FQ: NDArray[np.int64]
     change_F: NDArray[np.int64]
     shift_F: list[Shift]
-    """Shift of the window that holds most of a footprint."""
+    """Shift of the crop, or of the window that holds most of a footprint."""
     shift_pixels_F: NDArray[np.int64]
-    """How much of the footprint that window holds, pixels."""
+    """How much of the footprint that window or crop holds, pixels."""
     failed_F: NDArray[np.bool_]
-    """True for footprints with a part in a window that failed."""
+    """True for footprints with a part in a window or crop that failed."""
     quality_Q: NDArray[np.int64]
-    regions: int = 0
-    region_P: list[NDArray[np.int64]] = field(default_factory=list)
-    footprint_P: list[NDArray[np.int64]] = field(default_factory=list)
-    """Memberships per window: region, and the footprint it counts for."""
 
     @classmethod
-    def of(cls, footprints: int) -> "UnitSums":
+    def of(cls, footprints: int) -> Self:
         return cls(
             pixels_FQ=np.zeros((footprints, len(Quality)), np.int64),
             change_F=np.zeros(footprints, np.int64),
@@ -80,6 +69,16 @@ class UnitSums:
             failed_F=np.zeros(footprints, np.bool_),
             quality_Q=np.zeros(len(Quality), np.int64),
         )
+
+
+@dataclass(slots=True)
+class UnitSums(FootprintSums):
+    """The sums while a cell's windows are added."""
+
+    regions: int = 0
+    region_P: list[NDArray[np.int64]] = field(default_factory=list)
+    footprint_P: list[NDArray[np.int64]] = field(default_factory=list)
+    """Memberships per window: region, and the footprint it counts for."""
 
     def add(
         self,
@@ -138,15 +137,16 @@ def assemble(
         seen = {epoch: windows[w] for epoch, windows in epochs.items()}
         read = {epoch: s for epoch, s in seen.items() if isinstance(s, Seen)}
         if len(read) < len(seen):
-            failures.append(_failure(task, row, col, seen))
+            failures.append(read_failure(task, row, col, dict(seen)))
             sums.failed_F[touching_T] = True
             continue
         own = find_owners(
             task.polygon_F[touching_T], touching_T, task.cell.grid, lattice.core(row, col)
         )
         core = slice(halo, halo + lattice.core_px)
-        quality_YX, change_YX = _of_both({e: _cut(s, core) for e, s in read.items()})
-        owners.append(sums.add(own, quality_YX, change_YX, task.shift_W[w]))
+        cut = {e: _cut(s, core) for e, s in read.items()}
+        quality_YX = worst(s.quality_YX for s in cut.values())
+        owners.append(sums.add(own, quality_YX, change(cut), task.shift_W[w]))
         good.append(read)
     return UnitPixels(
         task=task,
@@ -171,8 +171,9 @@ def _touching(
     )
 
 
-def _failure(task: UnitTask, row: int, col: int, seen: dict[str, Seen | Exception]) -> Failure:
-    epoch, error = next((e, s) for e, s in seen.items() if isinstance(s, Exception))
+def read_failure(task: UnitTask, row: int, col: int, epochs: dict[str, object]) -> Failure:
+    """The failure of a window or crop of which an epoch is an exception."""
+    epoch, error = next((e, s) for e, s in epochs.items() if isinstance(s, Exception))
     scene = task.pre.scene if epoch == "pre" and task.pre else task.post.scene
     return Failure(row=row, col=col, kind="read_error", cause=str(error), subject=scene.id)
 
@@ -181,36 +182,27 @@ def _cut(seen: Seen, core: slice) -> Seen:
     return Seen(counts_BYX=seen.counts_BYX[:, core, core], quality_YX=seen.quality_YX[core, core])
 
 
-def _of_both(seen: dict[str, Seen]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Quality of the pixels all epochs must show, and |post - pre| summed over bands."""
-    qualities = [np.where(s.quality_YX == 0, UNSEEN, s.quality_YX) for s in seen.values()]
-    worst_YX = np.minimum.reduce(qualities)
-    quality_YX = np.where(worst_YX == UNSEEN, 0, worst_YX).astype(np.uint8)
-    if "pre" not in seen:
-        return quality_YX, np.zeros(quality_YX.shape, np.int64)
-    post_BYX, pre_BYX = (seen[e].counts_BYX.astype(np.int16) for e in ("post", "pre"))
-    return quality_YX, np.abs(post_BYX - pre_BYX).sum(axis=0, dtype=np.int64)
-
-
 def _batch(task: UnitTask, good: list[dict[str, Seen]], window_px: int) -> Batch:
-    scenes: dict[str, SceneTask] = {"post": task.post}
-    if task.pre is not None:
-        scenes["pre"] = task.pre
     images = {
         epoch: np.stack([g[epoch].counts_BYX for g in good])
         if good
         else np.empty((0, 3, window_px, window_px), np.uint8)
-        for epoch in scenes
+        for epoch in task.scenes
     }
+    return Batch(images=images, statistics=statistics_of(task, len(good)))
+
+
+def statistics_of(task: UnitTask, windows: int) -> dict[str, NDArray[np.float32]]:
+    """Scene statistics as a graph takes them: the same for every window of a cell."""
     statistics = {}
-    for epoch, scene in scenes.items():
+    for epoch, scene in task.scenes.items():
         for name, value_B in (
             ("mean", scene.statistics.mean_B),
             ("std", scene.statistics.std_B),
         ):
             row_1B = np.array([value_B], np.float32)
-            statistics[f"{epoch}_{name}_NB"] = np.repeat(row_1B, len(good), axis=0)
-    return Batch(images=images, statistics=statistics)
+            statistics[f"{epoch}_{name}_NB"] = np.repeat(row_1B, windows, axis=0)
+    return statistics
 
 
 def _no_owners(lattice: Lattice) -> NDArray[np.int32]:

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 from quakestream.bundles import Bundle
 from quakestream.config import Profile
+from quakestream.domain import BundleSpec
+from quakestream.engines import PIXELS_AT_ONCE
+from quakestream.pipeline.crops import CHUNK_PX
+from quakestream.pipeline.tasks import CROP_LATTICE_PX
 
 BASE_MB = 420.0
 """Interpreter, libraries and GDAL's caches of one local process."""
@@ -41,8 +45,7 @@ def state_memory(
 ) -> MemoryStatement:
     """The statement for one machine: one process (`local`), or Ray's on as many CPUs as here."""
     spec = bundle.spec
-    windows = settings.cell_windows**2
-    cell_bytes = windows * spec.window_px**2 * (len(spec.bands) * len(spec.epochs) + 8)
+    cell_bytes = _cell_bytes(spec, settings.cell_windows)
     if backend == "ray":
         workers = (os.cpu_count() or 1) + settings.engines + 1
         base_mb = BASE_MB + RAY_DAEMONS_MB + workers * RAY_WORKER_MB
@@ -53,7 +56,22 @@ def state_memory(
         pixels = (settings.readers + 2) * 2 * cell_bytes
     return MemoryStatement(
         base_mb=base_mb,
-        engine_mb=len(bundle.graph) * 3 / 1e6 + ENGINE_MB_PER_MPX * spec.window_px**2 / 1e6,
+        engine_mb=len(bundle.graph) * 3 / 1e6 + ENGINE_MB_PER_MPX * _engine_px(spec) / 1e6,
         pixels_mb=pixels / 1e6,
         tables_mb=(footprints * BYTES_PER_FOOTPRINT + cells * BYTES_PER_CELL) / 1e6,
     )
+
+
+def _cell_bytes(spec: BundleSpec, cell_windows: int) -> int:
+    """A cell as it waits for its engine. Crops are slices of windows that together are no
+    larger than the cell with half a crop around it, however many buildings stand there."""
+    seen = len(spec.bands) * len(spec.epochs) + 8
+    if spec.task == "building":
+        side = cell_windows * CROP_LATTICE_PX + spec.window_px
+        return side**2 * seen + CHUNK_PX * len(spec.bands) * len(spec.epochs)
+    return cell_windows**2 * spec.window_px**2 * seen
+
+
+def _engine_px(spec: BundleSpec) -> int:
+    """Pixels an engine works on at a time: a window, or the crops that it takes at once."""
+    return max(spec.window_px**2, PIXELS_AT_ONCE) if spec.task == "building" else spec.window_px**2

@@ -1,7 +1,7 @@
 """The plan: everything checked and chosen before the first pixel is read."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -19,19 +19,29 @@ from quakestream.catalog import (
     read_footprints,
     search,
 )
-from quakestream.config import RunFile
+from quakestream.config import ImagerySection, RunFile
 from quakestream.domain import BundleSpec, Grid, Issue, Scene, View
 from quakestream.engines import RUNTIMES, Batch, open_engine
-from quakestream.errors import AoiError, ConfigError, InputError, StorageError
+from quakestream.errors import (
+    AoiError,
+    BundleError,
+    ConfigError,
+    EngineError,
+    InputError,
+    ShapeError,
+    StorageError,
+)
+from quakestream.hazard import inputs_not_given
 from quakestream.pipeline.evidence import HazardModel, hazard_model
 from quakestream.pipeline.memory import MemoryStatement, state_memory
-from quakestream.pipeline.tasks import Unit
+from quakestream.pipeline.tasks import Unit, run_lattice
 from quakestream.pipeline.units import Assignment, plan_units
 from quakestream.raster.probe import probe
 from quakestream.raster.tiles import TileSurvey, survey_tiles
 from quakestream.storage import StorageOptions
 from quakestream.tiling import Cell, Lattice, project, split_by_zone, zones_of
 
+DAMAGE_TASKS = ("segmentation", "building")
 MAX_SCALE = 2.0
 """Scenes coarser than this many times the bundle's GSD cannot show what the model saw."""
 PROBES = 8
@@ -65,7 +75,7 @@ class Plan:
     engine: str
     """Runtime and version that will score."""
     seconds_per_window: float
-    """Scoring one window on this machine, measured on the bundle's golden batch."""
+    """Scoring one window or crop on this machine, measured on the bundle's golden batch."""
     tiles: TileSurvey
     """What the tile store holds of the scenes in use."""
 
@@ -76,19 +86,22 @@ class Plan:
 
     @property
     def windows(self) -> int:
-        return sum(len(u.window_W2) for u in self.units)
+        """Windows to score, or crops."""
+        return sum(u.scored for u in self.units)
 
     @property
     def km2(self) -> float:
-        """Ground that will be read, km²: cores of the windows with a footprint, once per view."""
-        spec = self.bundle.spec
-        return self.windows * (spec.core_px * spec.gsd_m) ** 2 / 1e6
+        """Ground that will be judged, km², once per view: cores of the lattice's windows that
+        hold a footprint, or the middle of a crop."""
+        spec, cell_windows = self.bundle.spec, self.run.profile_settings.cell_windows
+        return sum(
+            run_lattice(spec, u.cell.grid, cell_windows).km2(len(u.window_W2)) for u in self.units
+        )
 
     @property
     def mpx(self) -> float:
-        """Pixels to read, millions, all epochs, halos included."""
-        epochs = len(self.bundle.spec.epochs)
-        return self.windows * self.bundle.spec.window_px**2 * epochs / 1e6
+        """Pixels to read, millions, all epochs; with halos, or with what lies between crops."""
+        return sum(u.read_px for u in self.units) * len(self.bundle.spec.epochs) / 1e6
 
     @property
     def read_bytes(self) -> int:
@@ -135,9 +148,10 @@ def make_plan(run: RunFile) -> Plan:
     bundle = _damage_bundle(run, options)
     spec = bundle.spec
     hazard = hazard_model(run, spec)
+    taken = tuple(_inputs_notes(spec, run))
     aoi = read_aoi(run.aoi, options)
     footprints = read_footprints(run.footprints.path, run.footprints.id, aoi, options)
-    found = search(run.imagery, aoi, options)
+    found = search(_imagery(run, spec), aoi, options)
     if not found.post and not found.issues:
         raise AoiError(
             f"no post-event scene of {run.imagery.catalog} lies in the AOI {run.aoi} "
@@ -148,7 +162,7 @@ def make_plan(run: RunFile) -> Plan:
     assignment = _assign(footprints, post, pre, spec, run)
     lattices = Lattices(spec=spec, cell_windows=run.profile_settings.cell_windows).of
     engine, seconds = _timed(bundle, run)
-    units = plan_units(assignment, zone_N, polygon_N, lattices)
+    units = plan_units(assignment, zone_N, polygon_N, lattices, spec)
     tiles = survey_tiles(run.imagery.store, used_scenes(units, assignment.views), options)
     problems = [*found.issues, *post.issues, *pre.issues, *footprints.issues, *tiles.issues]
     return Plan(
@@ -164,7 +178,12 @@ def make_plan(run: RunFile) -> Plan:
         units=units,
         area_cells=_area_cells(aoi, lattices),
         problems=tuple(sorted(set(problems), key=lambda p: (not p.retryable, p.kind, p.subject))),
-        notes=(*found.notes, *tiles.notes, *(hazard.notes if hazard else ())),
+        notes=(
+            *found.notes,
+            *tiles.notes,
+            *(hazard.notes if hazard else ()),
+            *taken,
+        ),
         engine=engine,
         seconds_per_window=seconds,
         tiles=tiles,
@@ -187,16 +206,35 @@ def _damage_bundle(run: RunFile, options: StorageOptions) -> Bundle:
     if run.models.landslide is not None:
         raise ConfigError("models.landslide is not supported by this version; leave it out")
     bundle = load_bundle(run.models.damage, options)
-    if bundle.spec.task != "segmentation":
+    if bundle.spec.task not in DAMAGE_TASKS:
         raise ConfigError(
-            f"bundle {bundle.spec.name} is for {bundle.spec.task}; models.damage takes a "
-            "segmentation bundle in this version"
+            f"models.damage: bundle {bundle.spec.name} is for {bundle.spec.task}, expected one "
+            f"for {' or '.join(DAMAGE_TASKS)}; name another, or see `quakestream bundle list`"
         )
     if bundle.spec.needs_pre and run.imagery.pre is None:
         raise ConfigError(
             f"bundle {bundle.spec.name} compares pre and post imagery: add imagery.pre.datetime"
         )
     return bundle
+
+
+def _imagery(run: RunFile, spec: BundleSpec) -> ImagerySection:
+    """What is searched for: a bundle that looks at post imagery alone needs no pre scenes."""
+    return run.imagery if spec.needs_pre else run.imagery.model_copy(update={"pre": None})
+
+
+def _inputs_notes(spec: BundleSpec, run: RunFile) -> Iterator[str]:
+    """Hazard values the damage bundle takes and the run does not give.
+
+    Raises:
+        BundleError: if the bundle takes one in a unit it cannot be had in.
+    """
+    absent = inputs_not_given(spec, run.hazard)
+    if absent:
+        yield (
+            f"models.damage {spec.name} takes {len(spec.hazard)} hazard values; the run gives no "
+            f"{', '.join(absent)}: missing for every footprint"
+        )
 
 
 def _bounds(aoi: BaseGeometry) -> str:
@@ -279,12 +317,7 @@ class Lattices:
     cell_windows: int
 
     def of(self, epsg: int) -> Lattice:
-        return Lattice(
-            grid=Grid(epsg=epsg, gsd_m=self.spec.gsd_m),
-            window_px=self.spec.window_px,
-            halo_px=self.spec.halo_px,
-            cell_windows=self.cell_windows,
-        )
+        return run_lattice(self.spec, Grid(epsg=epsg, gsd_m=self.spec.gsd_m), self.cell_windows)
 
 
 def _area_cells(aoi: BaseGeometry, lattices: Callable[[int], Lattice]) -> tuple[Cell, ...]:
@@ -300,12 +333,14 @@ def _timed(bundle: Bundle, run: RunFile) -> tuple[str, float]:
             f"execution.runtime is {settings.runtime!r}; there are {', '.join(RUNTIMES)}"
         )
     engine = open_engine(bundle, runtime=settings.runtime, threads=settings.threads)
-    names = set(bundle.spec.epochs)
-    batch = Batch(
-        images={k: v[:1] for k, v in bundle.golden.items() if k in names},
-        statistics={k: v[:1] for k, v in bundle.golden.items() if k.endswith("_NB")},
-    )
-    engine.score(batch)
-    began = time.perf_counter()
-    engine.score(batch)
-    return engine.name, time.perf_counter() - began
+    golden = Batch.of(bundle.golden, bundle.spec)
+    batch = golden.part(0, 1) if bundle.spec.task == "segmentation" else golden
+    try:
+        engine.score(batch)
+        began = time.perf_counter()
+        engine.score(batch)
+    except (EngineError, ShapeError) as error:
+        raise BundleError(
+            f"{bundle.uri} does not run on its own golden batch: {error}; export it again"
+        ) from error
+    return engine.name, (time.perf_counter() - began) / max(len(batch), 1)

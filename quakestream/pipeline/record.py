@@ -29,6 +29,7 @@ class Work:
     """Cells an earlier run had committed."""
     failed_windows: int = 0
     windows: int = 0
+    km2: float = 0.0
     mpx: float = 0.0
     read_s: float = 0.0
     score_s: float = 0.0
@@ -40,6 +41,7 @@ class Work:
         self.scored += report.cells
         self.failed_windows += len(report.failures)
         self.windows += report.windows
+        self.km2 += report.km2
         self.mpx += report.mpx
         self.read_s += report.read_s
         self.score_s += report.score_s
@@ -65,7 +67,7 @@ def run_record(plan: Plan, work: Work, hazard: KnownHazard, backend: str) -> dic
         "hazard": hazard.table.versions,
         "notes": list(plan.notes),
         "counts": _counts(plan, work),
-        "rates": _rates(plan, work),
+        "rates": _rates(work),
         "memory": {
             "planned_peak_mb": round(plan.memory(backend).peak_mb),
             "peak_rss_mb": round(peak_rss_mb()),
@@ -135,17 +137,15 @@ def _counts(plan: Plan, work: Work) -> dict[str, Any]:
     }
 
 
-def _rates(plan: Plan, work: Work) -> dict[str, float]:
-    spec = plan.bundle.spec
-    km2 = work.windows * (spec.core_px * spec.gsd_m) ** 2 / 1e6
+def _rates(work: Work) -> dict[str, float]:
     return {
-        "km2": round(km2, 4),
+        "km2": round(work.km2, 4),
         "mpx_read": round(work.mpx, 2),
         "prepare_s": round(work.prepare_s, 3),
         "map_s": round(work.map_s, 3),
         "read_cpu_s": round(work.read_s, 3),
         "score_s": round(work.score_s, 3),
-        "km2_per_h": round(km2 / work.map_s * 3600, 2) if work.map_s else 0.0,
+        "km2_per_h": round(work.km2 / work.map_s * 3600, 2) if work.map_s else 0.0,
     }
 
 

@@ -102,11 +102,17 @@ class _Sums:
         shift_m_R: NDArray[np.int64],
         quality_R: NDArray[np.int64],
     ) -> None:
-        """The shift of the window that holds most of a footprint; ties go to the larger shift."""
-        now_R = self.shift_pixels_N[place_R]
-        better_R = (pixels_R > now_R) | (
-            (pixels_R == now_R) & (shift_m_R > self.shift_m_N[place_R])
-        )
+        """The shift of the window that holds most of a footprint; ties go to the larger shift,
+        then to the better measured, so that the order of commits does not matter."""
+        better_R = np.zeros(len(place_R), np.bool_)
+        tied_R = np.ones(len(place_R), np.bool_)
+        for new_R, kept_N in (
+            (pixels_R, self.shift_pixels_N),
+            (shift_m_R, self.shift_m_N),
+            (quality_R, self.shift_quality_N),
+        ):
+            better_R |= tied_R & (new_R > kept_N[place_R])
+            tied_R &= new_R == kept_N[place_R]
         at_R = place_R[better_R]
         self.shift_pixels_N[at_R] = pixels_R[better_R]
         self.shift_m_N[at_R] = shift_m_R[better_R]

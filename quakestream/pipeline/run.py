@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import geopandas as gpd
+import numpy as np
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
@@ -24,7 +26,7 @@ from quakestream.events import (
     Quarantined,
     Stage,
 )
-from quakestream.hazard import sample_hazard
+from quakestream.hazard import model_inputs, sample_hazard
 from quakestream.outputs.buildings import SHAKING_COLUMNS
 from quakestream.outputs.products import RunProducts
 from quakestream.outputs.publish import publish
@@ -36,7 +38,7 @@ from quakestream.pipeline.prepare import Job, Prepared, jobs_for, prepare
 from quakestream.pipeline.progress import ProgressFile
 from quakestream.pipeline.record import Work, run_record
 from quakestream.pipeline.reducing import Reduced, reduce_commits
-from quakestream.pipeline.stages import BatchReport, batch_task, key_of, worker_spec
+from quakestream.pipeline.stages import BatchReport, Tasks, asked_of, key_of, worker_spec
 from quakestream.pipeline.summaries import read_admin
 from quakestream.pipeline.tables import KnownHazard, building_rows, coverage_rows
 from quakestream.pipeline.tasks import BatchTask, Unit, WorkerSpec
@@ -114,18 +116,22 @@ class _Job:
     events: Events
     work: Work = field(default_factory=Work)
     issues: list[Issue] = field(default_factory=list)
+    known: KnownHazard | None = None
 
     def finish(self, backend: Backend) -> Result:
         plan = self.plan
         self._add_issues(plan.problems)
-        keys = {id(unit): key_of(plan, unit) for unit in plan.units}
+        hazard_NM = self._model_inputs()
+        keys = {id(u): key_of(plan, u, asked_of(plan, u, hazard_NM)) for u in plan.units}
         pending, commits = self._pending(keys)
         progress = ProgressFile(store=self.store, plan=plan)
         self.events.observers.append(progress)
         self._announce(sum(len(b) for b in pending))
         prepared = self._prepare(backend, pending)
         view_failures = _view_failures(plan, prepared)
-        commits |= self._map(backend, pending, prepared, view_failures, keys)
+        spec = worker_spec(plan, self.store.uri)
+        tasks = Tasks(plan=plan, prepared=prepared, spec=spec, hazard_NM=hazard_NM)
+        commits |= self._map(backend, pending, tasks, view_failures, keys)
         self.events(Stage(name="reduce"))
         ids = plan.footprints.table["building_id"].tolist()
         classes = len(plan.bundle.spec.classes)
@@ -183,24 +189,22 @@ class _Job:
         self,
         backend: Backend,
         pending: list[list[Unit]],
-        prepared: Prepared,
+        tasks: Tasks,
         view_failures: dict[tuple[int, int], str],
         keys: dict[int, str],
     ) -> set[str]:
         """Reads, scores and commits what is left; returns the commits made."""
         self.events(Stage(name="map"))
         began = time.perf_counter()
-        spec = worker_spec(self.plan, self.store.uri)
 
-        def tasks() -> Iterator[BatchTask]:
+        def batches() -> Iterator[BatchTask]:
             for units in pending:
                 usable = [u for u in units if (u.view, u.cell.epsg) not in view_failures]
                 if usable:
-                    pairs = [(u, keys[id(u)]) for u in usable]
-                    yield batch_task(self.plan, prepared, pairs, spec)
+                    yield tasks.batch([(u, keys[id(u)]) for u in usable])
 
         made: set[str] = set()
-        for report in backend.batches(spec, tasks()):
+        for report in backend.batches(tasks.spec, batches()):
             made.add(report.commit_key)
             self.work.add(report)
             self.events(self._committed(report))
@@ -208,11 +212,10 @@ class _Job:
         return made
 
     def _committed(self, report: BatchReport) -> BatchCommitted:
-        spec = self.plan.bundle.spec
         return BatchCommitted(
             name=report.commit_key,
             cells=report.cells,
-            km2=report.windows * (spec.core_px * spec.gsd_m) ** 2 / 1e6,
+            km2=report.km2,
             buildings=report.buildings,
             cells_failed=report.cells_failed,
             mpx=report.mpx,
@@ -255,7 +258,20 @@ class _Job:
             store=self.store,
         )
 
+    def _model_inputs(self) -> NDArray[np.float32]:
+        """What the damage bundle itself takes of hazard values: cells depend on it."""
+        spec = self.plan.bundle.spec
+        if not spec.hazard:
+            return np.empty((len(self.plan.footprints.table), 0), np.float32)
+        return model_inputs(self._hazard().table.values, spec)
+
     def _hazard(self) -> KnownHazard:
+        """Sampled once, when it is first asked for."""
+        if self.known is None:
+            self.known = self._sampled()
+        return self.known
+
+    def _sampled(self) -> KnownHazard:
         point_N = self.plan.footprints.representative
         table = sample_hazard(
             shapely.get_x(point_N),

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
 from quakestream.bundles import Bundle
 from quakestream.domain import Shift, View, Window
 from quakestream.engines import Engine, open_engine
@@ -11,6 +15,7 @@ from quakestream.pipeline.plan import Plan
 from quakestream.pipeline.prepare import Prepared
 from quakestream.pipeline.score import UnitResult
 from quakestream.pipeline.tasks import (
+    Asked,
     BatchTask,
     SceneTask,
     Unit,
@@ -21,6 +26,7 @@ from quakestream.pipeline.tasks import (
 )
 from quakestream.raster.coregistration import PairShifts
 from quakestream.storage import open_store
+from quakestream.tiling import crop_windows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +37,8 @@ class BatchReport:
     cells: int
     cells_failed: int
     windows: int
+    """Windows, or crops."""
+    km2: float
     buildings: int
     mpx: float
     read_s: float
@@ -56,39 +64,63 @@ def model_identity(bundle: Bundle, runtime: str) -> str:
     return f"{bundle.digest}/{runtime}"
 
 
-def key_of(plan: Plan, unit: Unit) -> str:
-    """Ledger key of a unit."""
-    table = plan.footprints.table
-    ids = table["building_id"].iloc[unit.footprint_F].tolist()
-    model = model_identity(plan.bundle, plan.run.profile_settings.runtime)
-    view, outlines = plan.views[unit.view], plan.polygon_N[unit.footprint_F]
-    return unit_key(unit, view, ids, outlines, model, plan.tiles)
+def asked_of(plan: Plan, unit: Unit, hazard_NM: NDArray[np.float32]) -> Asked:
+    """A unit's footprints, out of those of the run.
 
-
-def unit_task(plan: Plan, prepared: Prepared, unit: Unit, key: str, spec: WorkerSpec) -> UnitTask:
-    """A unit with everything a worker needs to read and score it."""
-    view = plan.views[unit.view]
-    lattice = spec.lattice(unit.cell)
-    windows = [lattice.core(int(r), int(c)) for r, c in unit.window_W2]
-    ids = plan.footprints.table["building_id"].iloc[unit.footprint_F]
-    return UnitTask(
-        key=key,
-        cell=unit.cell,
-        view_id=view.id,
-        post=_scene_task(view, prepared, "post"),
-        pre=_scene_task(view, prepared, "pre") if view.pre is not None else None,
-        window_W2=unit.window_W2,
-        shift_W=_shifts(prepared.shifts.get((view.id, unit.cell.epsg)), unit, windows),
-        building_F=tuple(ids),
-        polygon_F=plan.polygon_N[unit.footprint_F],
+    Args:
+        hazard_NM: what the bundle takes of hazard values, a row per footprint of the run.
+    """
+    footprint_F = unit.footprint_F
+    return Asked(
+        ids=plan.footprints.table["building_id"].iloc[footprint_F].tolist(),
+        polygon_F=plan.polygon_N[footprint_F],
+        hazard_FM=hazard_NM[footprint_F],
     )
 
 
-def batch_task(
-    plan: Plan, prepared: Prepared, units: list[tuple[Unit, str]], spec: WorkerSpec
-) -> BatchTask:
-    tasks = tuple(unit_task(plan, prepared, unit, key, spec) for unit, key in units)
-    return BatchTask(name=batch_name([t.key for t in tasks]), units=tasks)
+def key_of(plan: Plan, unit: Unit, asked: Asked) -> str:
+    """Ledger key of a unit."""
+    model = model_identity(plan.bundle, plan.run.profile_settings.runtime)
+    return unit_key(unit, plan.views[unit.view], asked, model, plan.tiles)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tasks:
+    """Turns units into what a worker needs to read and score them."""
+
+    plan: Plan
+    prepared: Prepared
+    spec: WorkerSpec
+    hazard_NM: NDArray[np.float32]
+    """What the bundle takes of hazard values, a row per footprint of the run."""
+
+    def batch(self, units: list[tuple[Unit, str]]) -> BatchTask:
+        """Units with their ledger keys, as one commit."""
+        tasks = tuple(self.unit(unit, key) for unit, key in units)
+        return BatchTask(name=batch_name([t.key for t in tasks]), units=tasks)
+
+    def unit(self, unit: Unit, key: str) -> UnitTask:
+        view = self.plan.views[unit.view]
+        lattice, bundle = self.spec.lattice(unit.cell), self.spec.bundle.spec
+        asked = asked_of(self.plan, unit, self.hazard_NM)
+        if bundle.task == "building":
+            bounds_F4 = shapely.bounds(asked.polygon_F)
+            windows = crop_windows(bounds_F4, unit.cell.grid, bundle.window_px)
+        else:
+            windows = [lattice.core(int(r), int(c)) for r, c in unit.window_W2]
+        return UnitTask(
+            key=key,
+            cell=unit.cell,
+            view_id=view.id,
+            post=_scene_task(view, self.prepared, "post"),
+            pre=_scene_task(view, self.prepared, "pre") if view.pre is not None else None,
+            window_W2=unit.window_W2,
+            shift_W=_shifts(self.prepared.shifts.get((view.id, unit.cell.epsg)), unit, windows),
+            building_F=tuple(asked.ids),
+            polygon_F=asked.polygon_F,
+            hazard_FM=asked.hazard_FM,
+            km2=lattice.km2(len(unit.window_W2)),
+        )
 
 
 def _scene_task(view: View, prepared: Prepared, epoch: str) -> SceneTask:
@@ -105,11 +137,11 @@ def _shifts(shifts: PairShifts | None, unit: Unit, windows: list[Window]) -> tup
 
 
 class Scorer:
-    """An engine opened on this worker, its classes, and where commits go."""
+    """An engine opened on this worker, its manifest, and where commits go."""
 
     def __init__(self, spec: WorkerSpec) -> None:
         self.engine: Engine = open_engine(spec.bundle, runtime=spec.runtime, threads=spec.threads)
-        self.classes = len(spec.bundle.spec.classes)
+        self.spec = spec.bundle.spec
         self._store = open_store(spec.ledger_uri, spec.options)
 
     def commit(self, results: list[UnitResult]) -> BatchReport:
@@ -120,6 +152,7 @@ class Scorer:
             cells=len(results),
             cells_failed=sum(not r.complete for r in results),
             windows=sum(r.windows for r in results),
+            km2=sum(r.km2 for r in results),
             buildings=sum(len(r.building_F) for r in results),
             mpx=sum(r.mpx for r in results),
             read_s=sum(r.read_s for r in results),

@@ -9,13 +9,15 @@ import shapely
 from numpy.typing import NDArray
 
 from quakestream.bundles import Bundle
-from quakestream.domain import Scene, Shift, View
+from quakestream.domain import BundleSpec, Grid, Scene, Shift, View
 from quakestream.raster.masks import CoarseQuality
 from quakestream.raster.statistics import SceneStatistics
 from quakestream.raster.tiles import TileSurvey
 from quakestream.storage import StorageOptions
 from quakestream.tiling import Cell, Lattice
 
+CROP_LATTICE_PX = 512
+"""Side of the squares that make up a cell where crops are scored."""
 CELL_VERSION = 1
 """Raised whenever the same input would give another tally: old commits are then not reused."""
 
@@ -28,9 +30,14 @@ class Unit:
     view: int
     """Index into the plan's views."""
     window_W2: NDArray[np.int64]
-    """Lattice (row, col) of the windows with something to score, ascending."""
+    """Lattice (row, col) of the windows with something to score, ascending; where crops are
+    scored, of those that hold the middle of one."""
     footprint_F: NDArray[np.int64]
     """Indices into the plan's footprint table, ascending."""
+    scored: int
+    """Windows, or crops: what the engine is asked."""
+    read_px: int
+    """Pixels to read of each epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,9 +61,19 @@ class UnitTask:
     pre: SceneTask | None
     window_W2: NDArray[np.int64]
     shift_W: tuple[Shift, ...]
+    """Of each window; where crops are scored, of each footprint's crop."""
     building_F: tuple[str, ...]
     polygon_F: NDArray[np.object_]
     """Outlines in the cell's CRS."""
+    hazard_FM: NDArray[np.float32]
+    """Hazard values as the bundle takes them, NaN where missing; no columns if it takes none."""
+    km2: float
+    """Ground of the windows."""
+
+    @property
+    def scenes(self) -> dict[str, SceneTask]:
+        """By epoch."""
+        return {"post": self.post} if self.pre is None else {"post": self.post, "pre": self.pre}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,23 +98,41 @@ class WorkerSpec:
     """Where scenes are read from when a run has a tile store."""
 
     def lattice(self, cell: Cell) -> Lattice:
-        spec = self.bundle.spec
-        return Lattice(
-            grid=cell.grid,
-            window_px=spec.window_px,
-            halo_px=spec.halo_px,
-            cell_windows=self.lattice_cell_windows,
-        )
+        return run_lattice(self.bundle.spec, cell.grid, self.lattice_cell_windows)
 
 
-def unit_key(
-    unit: Unit,
-    view: View,
-    ids: list[str],
-    polygon_F: NDArray[np.object_],
-    model: str,
-    tiles: TileSurvey,
-) -> str:
+def run_lattice(spec: BundleSpec, grid: Grid, cell_windows: int) -> Lattice:
+    """The lattice of a run: of the bundle's windows, or where crops are scored, of squares of
+    the usual size that only say which crops are worked on together."""
+    crops = spec.task == "building"
+    return Lattice(
+        grid=grid,
+        window_px=CROP_LATTICE_PX if crops else spec.window_px,
+        halo_px=0 if crops else spec.halo_px,
+        cell_windows=cell_windows,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Asked:
+    """What is asked of a unit's footprints."""
+
+    ids: list[str]
+    polygon_F: NDArray[np.object_]
+    """Outlines in the cell's CRS."""
+    hazard_FM: NDArray[np.float32]
+    """Hazard values as the bundle takes them."""
+
+    @property
+    def digests(self) -> list[str]:
+        """Of the outlines, and of the hazard values if there are any."""
+        parts = [b"".join(shapely.to_wkb(self.polygon_F))]
+        if self.hazard_FM.shape[1]:  # one NaN is as good as another
+            parts.append(np.where(np.isnan(self.hazard_FM), np.nan, self.hazard_FM).tobytes())
+        return [hashlib.sha256(part).hexdigest() for part in parts]
+
+
+def unit_key(unit: Unit, view: View, asked: Asked, model: str, tiles: TileSurvey) -> str:
     """Digest of what a cell's tally depends on, and of nothing else in the run.
 
     A scene counts as its href and version: statistics, masks and shifts are
@@ -107,15 +142,14 @@ def unit_key(
     views = [s for s in (view.post, view.pre) if s is not None]
     tokens = [tiles.token(s, unit.cell.grid) for s in views]
     scenes = [(s.href, s.etag, *filter(None, [t])) for s, t in zip(views, tokens, strict=True)]
-    outlines = hashlib.sha256(b"".join(shapely.to_wkb(polygon_F))).hexdigest()
     content = [
         CELL_VERSION,
         unit.cell.id,
         unit.window_W2.tolist(),
         view.id,
         scenes,
-        ids,
-        outlines,
+        asked.ids,
+        *asked.digests,
         model,
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]

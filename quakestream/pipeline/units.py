@@ -9,9 +9,9 @@ import shapely
 from numpy.typing import NDArray
 
 from quakestream.catalog import Views
-from quakestream.domain import View
+from quakestream.domain import BundleSpec, View
 from quakestream.pipeline.tasks import Unit
-from quakestream.tiling import Lattice
+from quakestream.tiling import Lattice, WindowTouches, around, crop_corners, crop_groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,16 +66,24 @@ def plan_units(
     zone_N: NDArray[np.int64],
     polygon_N: NDArray[np.object_],
     lattice_of: Callable[[int], Lattice],
+    spec: BundleSpec,
 ) -> tuple[Unit, ...]:
     """Groups (footprint, view) pairs into (cell, view) units, in an order that reads each
-    scene from top to bottom."""
+    scene from top to bottom.
+
+    A footprint belongs to every cell whose windows it touches; where crops are scored, to the
+    one cell that holds the middle of its crop.
+    """
+    crops = spec.task == "building"
     units: list[Unit] = []
     zone_P = zone_N[assignment.footprint_P]
     for epsg in np.unique(zone_P):
         here = np.flatnonzero(zone_P == epsg)
         footprint_P, view_P = assignment.footprint_P[here], assignment.view_P[here]
         lattice = lattice_of(int(epsg))
-        touches = lattice.touches(shapely.bounds(polygon_N[footprint_P]))
+        bounds_P4 = shapely.bounds(polygon_N[footprint_P])
+        corner_P2 = crop_corners(bounds_P4, lattice.grid, spec.window_px)
+        touches = _middles(corner_P2, spec, lattice) if crops else lattice.touches(bounds_P4)
         key_T4 = np.stack(
             [
                 view_P[touches.item_P],
@@ -91,12 +99,32 @@ def plan_units(
             pick = order[start:stop]
             view, row, col = (int(v) for v in key_T4[start])
             windows = np.stack([touches.row_P[pick], touches.col_P[pick]], axis=1)
+            window_W2 = np.unique(windows, axis=0)
+            shown = touches.item_P[pick]
             units.append(
                 Unit(
                     cell=lattice.cell(row, col),
                     view=view,
-                    window_W2=np.unique(windows, axis=0),
-                    footprint_F=np.unique(footprint_P[touches.item_P[pick]]),
+                    window_W2=window_W2,
+                    footprint_F=np.unique(footprint_P[shown]),
+                    scored=len(shown) if crops else len(window_W2),
+                    read_px=_together_px(corner_P2[shown], spec.window_px)
+                    if crops
+                    else len(window_W2) * spec.window_px**2,
                 )
             )
     return tuple(units)
+
+
+def _middles(corner_P2: NDArray[np.int64], spec: BundleSpec, lattice: Lattice) -> WindowTouches:
+    """The one window of the lattice that holds the middle pixel of each crop."""
+    middle_P2 = (corner_P2 + spec.window_px // 2) // lattice.core_px
+    return WindowTouches(
+        item_P=np.arange(len(corner_P2)), row_P=middle_P2[:, 0], col_P=middle_P2[:, 1]
+    )
+
+
+def _together_px(corner_N2: NDArray[np.int64], side_px: int) -> int:
+    """Pixels of the windows in which crops are read together."""
+    windows = [around(corner_N2[group], side_px) for group in crop_groups(corner_N2, side_px)]
+    return sum(window.height * window.width for window in windows)

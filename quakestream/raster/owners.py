@@ -6,6 +6,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize
+from shapely.geometry.base import BaseGeometry
 
 from quakestream.domain import Grid, Window
 
@@ -55,6 +56,14 @@ def find_owners(
         building_M=building_N[flat] if len(flat) else flat,
         regions=len(members),
     )
+
+
+def inside(polygon: BaseGeometry, grid: Grid, window: Window) -> NDArray[np.bool_]:
+    """True for the pixels of a window whose centres lie in a polygon (grid's CRS)."""
+    if 0 in window.shape:
+        return np.zeros(window.shape, np.bool_)
+    one = np.zeros(1, np.int64)
+    return np.asarray(_burnt(np.array([polygon], object), one, grid, window) == 0)
 
 
 def _burnt(

@@ -24,6 +24,8 @@ from quakestream.tiling import unproject
 EPSG = 32637
 WEST_M, NORTH_M = 320_000.0, 4_160_000.0
 GSD_M = 0.5
+BORDER_M = 234_968.0
+"""Easting of 36°E, where zone 37 ends, in the north of a small world."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,24 +81,28 @@ def make_world(
     side_px: int = 420,
     buildings: int = 60,
     execution: dict[str, Any] | None = None,
+    west_m: float = WEST_M,
 ) -> World:
     """Two scenes of noise at 0.5 m, overlapping footprints, an AOI that holds them.
 
     Args:
         execution: the run file's `execution` section over `{"runtime": "threshold"}`.
+        west_m: where the scenes begin, metres of zone 37; `BORDER_M` less half their side puts
+            them over the border with zone 36.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     base_BYX = rng.integers(30, 200, (3, side_px, side_px))
     change_BYX = rng.integers(-60, 61, (3, side_px, side_px))
     pre, post = folder / "pre_20220801.tif", folder / "post_20230210.tif"
-    write_scene(pre, base_BYX.astype(np.uint8))
-    write_scene(post, (base_BYX + change_BYX).clip(1, 255).astype(np.uint8))
+    where = Affine(GSD_M, 0, west_m, 0, -GSD_M, NORTH_M)
+    write_scene(pre, base_BYX.astype(np.uint8), transform=where)
+    write_scene(post, (base_BYX + change_BYX).clip(1, 255).astype(np.uint8), transform=where)
     footprints = folder / "footprints.geojson"
-    _write_footprints(footprints, rng, side_px, buildings)
+    _write_footprints(footprints, rng, _ground(side_px, west_m), buildings)
     bundle = write_bundle(folder / "bundle")
     run_file = folder / "run.yaml"
-    area = unproject(np.array([_ground(side_px).buffer(50)], object), EPSG)[0]
+    area = unproject(np.array([_ground(side_px, west_m).buffer(50)], object), EPSG)[0]
     content = {
         "event": {"id": "small-world", "time": "2023-02-06T01:17:34Z"},
         "aoi": area.wkt,
@@ -142,19 +148,20 @@ def write_scene(
         dataset.write(counts_BYX)
 
 
-def _ground(side_px: int) -> Any:
+def _ground(side_px: int, west_m: float) -> Any:
     side_m = side_px * GSD_M
-    return box(WEST_M, NORTH_M - side_m, WEST_M + side_m, NORTH_M)
+    return box(west_m, NORTH_M - side_m, west_m + side_m, NORTH_M)
 
 
-def _write_footprints(path: Path, rng: np.random.Generator, side_px: int, count: int) -> None:
+def _write_footprints(path: Path, rng: np.random.Generator, ground: Any, count: int) -> None:
     """Boxes of 4 to 20 m; some overlap, some hang over the edge, some lie beyond it."""
-    side_m = side_px * GSD_M
+    west_m, _, east_m, north_m = ground.bounds
+    side_m = east_m - west_m
     features = []
     for n in range(count):
         x, y = rng.uniform(-14, side_m + 2, 2)
         width, height = rng.uniform(4, 20, 2)
-        outline = box(WEST_M + x, NORTH_M - y - height, WEST_M + x + width, NORTH_M - y)
+        outline = box(west_m + x, north_m - y - height, west_m + x + width, north_m - y)
         outline = unproject(np.array([outline], object), EPSG)[0]
         features.append(
             {"type": "Feature", "properties": {"id": f"b{n:03}"}, "geometry": mapping(outline)}

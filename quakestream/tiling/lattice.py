@@ -82,6 +82,10 @@ class Lattice:
     def cell_px(self) -> int:
         return self.core_px * self.cell_windows
 
+    def km2(self, windows: int) -> float:
+        """Ground of that many cores."""
+        return windows * (self.core_px * self.grid.gsd_m) ** 2 / 1e6
+
     def core(self, row: int, col: int) -> Window:
         """Pixels whose scores this window gives."""
         size = self.core_px

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from quakestream.pipeline.assemble import UnitPixels
+from quakestream.pipeline.crops import CropPixels
 from quakestream.pipeline.prepare import Job
 from quakestream.pipeline.read import Reader
 from quakestream.pipeline.score import UnitResult, score_unit
@@ -32,16 +33,16 @@ class LocalBackend:
         scorer = Scorer(spec)
         results: list[UnitResult] = []
         for last, pixels in self._read_ahead(spec, tasks):
-            results.append(score_unit(pixels, scorer.engine, scorer.classes))
+            results.append(score_unit(pixels, scorer.engine, scorer.spec))
             if last:
                 yield scorer.commit(results)
                 results = []
 
     def _read_ahead(
         self, spec: WorkerSpec, tasks: Iterable[BatchTask]
-    ) -> Iterator[tuple[bool, UnitPixels]]:
+    ) -> Iterator[tuple[bool, UnitPixels | CropPixels]]:
         """Cells in order; no more than `readers` + 1 are held, whatever the run's size."""
-        waiting: deque[tuple[bool, Future[UnitPixels]]] = deque()
+        waiting: deque[tuple[bool, Future[UnitPixels | CropPixels]]] = deque()
         with ThreadPoolExecutor(self._readers) as pool:
             readers = _PerThread(spec)
             try:
@@ -64,7 +65,7 @@ class _PerThread:
     def __init__(self, spec: WorkerSpec) -> None:
         self._spec, self._local = spec, threading.local()
 
-    def read(self, unit: UnitTask) -> UnitPixels:
+    def read(self, unit: UnitTask) -> UnitPixels | CropPixels:
         if not hasattr(self._local, "reader"):
             self._local.reader = Reader(self._spec)
         reader: Reader = self._local.reader

@@ -117,7 +117,7 @@ class _Score:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         scorer = self._scorer
         cells = pickle.loads(row["pixels"])
-        results = [score_unit(cell, scorer.engine, scorer.classes) for cell in cells]
+        results = [score_unit(cell, scorer.engine, scorer.spec) for cell in cells]
         return {"report": pickle.dumps(scorer.commit(results))}
 
 

@@ -110,7 +110,7 @@ class TileSource:
         """
         counts_BYX = np.zeros((3, *window.shape), np.uint8)
         valid_YX = np.zeros(window.shape, np.bool_)
-        inside = _shared(window, self._tiles.window)
+        inside = window.shared(self._tiles.window)
         if inside.height > 0 and inside.width > 0:
             rows, cols = inside.slices_in(window)
             where = (
@@ -145,16 +145,6 @@ class _AsReadError:
             raise ReadError(f"{self._what}: {told}; make them again with `quakestream tile`") from (
                 error
             )
-
-
-def _shared(window: Window, held: Window) -> Window:
-    row, col = max(window.row, held.row), max(window.col, held.col)
-    return Window(
-        row=row,
-        col=col,
-        height=max(min(window.row_end, held.row_end) - row, 0),
-        width=max(min(window.col_end, held.col_end) - col, 0),
-    )
 
 
 _source: type[RasterSource] = TileSource

@@ -1,0 +1,249 @@
+"""Laws 2, 3, 4 and 6 over whole runs of small worlds judged crop by crop."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import rasterio
+from affine import Affine
+from cropping import SIDE_PX, by_id, crop_world, edit, mapped, oracle, same, write_layer
+from shapely.geometry import box
+
+from quakestream.config import open_run
+from quakestream.pipeline.backends.local import LocalBackend
+from quakestream.pipeline.run import map_run
+from quakestream.testing import write_bundle
+from quakestream.testing.worlds import BORDER_M, EPSG, GSD_M, NORTH_M, WEST_M
+
+LATTICE_M = 256.0
+"""Side of the squares that make up cells: 512 px of 0.5 m."""
+WORLDS: dict[str, dict[str, Any]] = {
+    "both_epochs": {},
+    "post_and_hazard": {"epochs": ("post",), "hazard": ("dpm", "vs30_m_s", "mmi")},
+    "over_a_zone_border": {"west_m": BORDER_M - SIDE_PX * GSD_M / 2, "window_px": 57},
+    "crops_larger_than_cells": {"window_px": 640},
+}
+
+
+@pytest.mark.parametrize("kind", WORLDS)
+def test_the_cell_size_changes_nothing(tmp_path: Path, kind: str) -> None:
+    crop_world(tmp_path, **WORLDS[kind])
+    maps = [mapped(tmp_path, f"out{k}", cell_windows=k) for k in (1, 3)]
+    cells = [m.run["counts"]["cells"] for m in maps]
+    assert cells[0] > cells[1] >= 1
+    assert maps[0].run["counts"]["assessed"] > 100
+    assert maps[0].run["rates"]["km2"] == maps[1].run["rates"]["km2"]
+    same(maps[0].buildings, maps[1].buildings)
+    if kind == "over_a_zone_border":
+        rows = _commit_rows(tmp_path / "out1")
+        assert {c[:5] for c in rows["cell_id"]} == {"32636", "32637"}
+
+
+@pytest.mark.parametrize("gsd_m", [0.3, 0.8])
+def test_the_cell_size_changes_nothing_where_scenes_are_resampled(
+    tmp_path: Path, gsd_m: float
+) -> None:
+    world = crop_world(tmp_path)
+    for path in (world.pre, world.post):
+        _resample(path, gsd_m)
+    maps = [mapped(tmp_path, f"out{k}", cell_windows=k) for k in (1, 3)]
+    assert maps[0].run["counts"]["assessed"] > 100
+    same(maps[0].buildings, maps[1].buildings)
+
+
+def _resample(path: Path, gsd_m: float) -> None:
+    ratio = GSD_M / gsd_m
+    with rasterio.open(path) as dataset:
+        profile = dict(dataset.profile)
+        side = int(dataset.height * ratio)
+        counts = dataset.read(out_shape=(3, side, side))
+        transform = dataset.transform @ Affine.scale(1 / ratio)
+    path.unlink()
+    profile |= {"transform": transform, "height": side, "width": side}
+    with rasterio.open(path, "w", **profile) as dataset:
+        dataset.write(counts)
+
+
+@pytest.mark.parametrize("kind", ["both_epochs", "post_and_hazard", "crops_larger_than_cells"])
+def test_each_footprint_is_judged_as_it_is_alone(tmp_path: Path, kind: str) -> None:
+    world = crop_world(tmp_path, **WORLDS[kind])
+    result = mapped(tmp_path, "out", cell_windows=2)
+    got = result.buildings.set_index("building_id")["p_destroyed"]
+    judged = got.dropna().index
+    expected = oracle(world, result)
+    assert len(judged) > 100
+    assert np.abs(got[judged] - expected[judged]).max() < 2e-5
+    assert got.std() > 0.1, "a world in which all buildings look alike tests nothing"
+
+
+class Shuffled(LocalBackend):
+    """The local loop, with its batches in another order."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(readers=2)
+        self._random = random.Random(seed)
+
+    def batches(self, spec, tasks):  # type: ignore[no-untyped-def]
+        shuffled = list(tasks)
+        self._random.shuffle(shuffled)
+        return super().batches(spec, shuffled)
+
+
+def test_neither_order_nor_batches_nor_lost_commits_change_anything(tmp_path: Path) -> None:
+    crop_world(tmp_path, **WORLDS["post_and_hazard"])
+    whole = mapped(tmp_path, "out", batch_cells=2)
+    same(whole.buildings, mapped(tmp_path, "shuffled", Shuffled(1), batch_cells=2).buildings)
+    commits = sorted((tmp_path / "out" / "_ledger" / "cells").iterdir())
+    assert len(commits) > 3
+    again = mapped(tmp_path, "out", batch_cells=3)
+    assert again.run["counts"]["cells_scored"] == 0
+    same(whole.buildings, again.buildings)
+    for path in commits[::2]:
+        path.unlink()
+    resumed = mapped(tmp_path, "out", batch_cells=2)
+    assert 0 < resumed.run["counts"]["cells_scored"] < resumed.run["counts"]["cells"]
+    same(whole.buildings, resumed.buildings)
+
+
+def test_ray_gives_what_the_loop_gives(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    from quakestream.pipeline.backends.ray_data import RayBackend
+
+    crop_world(tmp_path, hazard=("dpm", "vs30_m_s"))
+    local = mapped(tmp_path, "local", batch_cells=4)
+    with RayBackend() as backend:
+        ray = mapped(tmp_path, "ray", backend, batch_cells=4)
+    same(local.buildings, ray.buildings)
+    names = [
+        sorted(p.name for p in (tmp_path / where / "_ledger" / "cells").iterdir())
+        for where in ("local", "ray")
+    ]
+    assert names[0] == names[1]
+
+
+def test_footprints_on_cell_borders_are_judged_once(tmp_path: Path) -> None:
+    world = crop_world(tmp_path)
+    west, north = WEST_M + LATTICE_M, NORTH_M - LATTICE_M / 2
+    outlines = [
+        box(x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+        for w, h in ((10.0, 10.0), (9.5, 8.0), (6.5, 130.0))
+        for x in (west, west + 100, west + LATTICE_M, west - 0.2, west + 0.2)
+        for y in (north, north - LATTICE_M, north - 77)
+    ]
+    ids = [f"b{n}" for n in range(len(outlines))]
+    frame = gpd.GeoDataFrame({"id": ids}, geometry=outlines, crs=EPSG)
+    frame.to_crs(4326).to_file(world.footprints, driver="GeoJSON")
+    maps = [mapped(tmp_path, f"out{k}", cell_windows=k) for k in (1, 2)]
+    rows = _commit_rows(tmp_path / "out1")
+    assert sorted(rows["building_id"]) == sorted(ids)
+    assert rows["cell_id"].nunique() >= 4
+    same(maps[0].buildings, maps[1].buildings)
+    got = maps[0].buildings.set_index("building_id")["p_destroyed"]
+    assert np.abs(got - oracle(world, maps[0])).max() < 2e-5
+
+
+def _commit_rows(out: Path) -> pd.DataFrame:
+    """What the commits of a run hold: a row per footprint and view, with its cell."""
+    from quakestream.pipeline.ledger import read_records
+    from quakestream.storage import open_store
+
+    parts = []
+    for path in sorted((out / "_ledger" / "cells").iterdir()):
+        cells = [
+            r.cell_id for r in read_records(open_store(str(out)), f"_ledger/cells/{path.name}")
+        ]
+        rows = pq.read_table(path).to_pandas()
+        parts.append(rows.assign(cell_id=[cells[n] for n in rows["cell"]]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_every_footprint_is_answered_once(tmp_path: Path) -> None:
+    crop_world(tmp_path)
+    result = mapped(tmp_path, "out")
+    given = gpd.read_file(tmp_path / "footprints.geojson")
+    answered, counts = result.buildings, result.run["counts"]
+    assert sorted(answered["building_id"]) == sorted(given["id"])
+    assert counts["assessed"] + counts["not_assessed"] == counts["footprints"] == len(given)
+    assert (answered["reason"].isna() == (answered["status"] == "assessed")).all()
+    assert (answered["status"] == "not_assessed").any(), "the world has footprints over its edge"
+    assert _commit_rows(tmp_path / "out")["building_id"].is_unique
+
+
+def test_a_changed_hazard_layer_touches_only_its_cells(tmp_path: Path) -> None:
+    world = crop_world(tmp_path, **WORLDS["post_and_hazard"])
+    first = mapped(tmp_path, "out", batch_cells=1)
+    with rasterio.open(tmp_path / "dpm.tif", "r+") as layer:
+        values = layer.read(1)
+        values[:, -30:] += 1.0
+        layer.write(values, 1)
+    second = mapped(tmp_path, "out", batch_cells=1)
+    assert 0 < second.run["counts"]["cells_scored"] < second.run["counts"]["cells"]
+    same(second.buildings, mapped(tmp_path, "anew", batch_cells=1).buildings)
+    one, other = by_id(first.buildings), by_id(second.buildings)
+    moved = (one["dpm"] != other["dpm"]) & one["dpm"].notna() & one["p_destroyed"].notna()
+    assert moved.any()
+    assert (one["p_destroyed"] != other["p_destroyed"])[moved].mean() > 0.5
+    still = ~moved & one["p_destroyed"].notna()
+    assert (one["p_destroyed"] == other["p_destroyed"])[still].all()
+    assert world.post.exists()
+
+
+def test_all_views_add_up_and_answer_at_least_what_the_best_answers(tmp_path: Path) -> None:
+    world = crop_world(tmp_path)
+    with rasterio.open(world.post) as dataset:
+        counts, profile = dataset.read(), dict(dataset.profile)
+    counts[:, :, 500:] = 0  # a second scene after the event that shows the west alone
+    second = tmp_path / "post_20230215.tif"
+    with rasterio.open(second, "w", **profile) as dataset:
+        dataset.write(counts)
+    edit(world.run_file, lambda content: content["imagery"]["catalog"].append(str(second)))
+    maps = {}
+    for views in ("best", "all"):
+        edit(world.run_file, lambda c, v=views: c["imagery"].update(views=v))
+        maps[views] = [mapped(tmp_path, f"{views}{k}", cell_windows=k) for k in (1, 3)]
+        same(*(m.buildings for m in maps[views]))
+    best, every = (by_id(m[0].buildings) for m in maps.values())
+    assert (every["views"] == 2).any()
+    assert (every["status"] == "assessed")[best["status"] == "assessed"].all()
+    unseen = (every["views"] == 2) & (every["valid_fraction"] == 1)
+    assert unseen.any()
+
+
+def test_post_only_windows_need_no_pre_imagery_either(tmp_path: Path) -> None:
+    world = crop_world(tmp_path, epochs=("post",))
+    bundle = write_bundle(tmp_path / "windows", epochs=("post",))
+    edit(world.run_file, lambda content: content["models"].update(damage=str(bundle)))
+    maps = [mapped(tmp_path, f"out{k}", runtime="threshold", cell_windows=k) for k in (1, 4)]
+    assert maps[0].run["counts"]["assessed"] > 100
+    assert maps[0].buildings["scene_pre"].isna().all()
+    assert maps[0].buildings["pre_post_difference"].isna().all()
+    same(maps[0].buildings, maps[1].buildings)
+
+
+def test_pre_scenes_do_not_matter_to_a_bundle_that_does_not_look_at_them(tmp_path: Path) -> None:
+    world = crop_world(tmp_path, epochs=("post",))
+    without = mapped(tmp_path, "without")
+    pre = {"pre": {"datetime": "2018-01-01/2023-02-05"}}
+    edit(world.run_file, lambda content: content["imagery"].update(pre))
+    with_pre = map_run(open_run(world.run_file), backend=LocalBackend(), out=str(tmp_path / "with"))
+    same(without.buildings.drop(columns="run_id"), with_pre.buildings.drop(columns="run_id"))
+    assert with_pre.run["counts"]["scenes"] == 1
+
+
+def test_what_a_layer_holds_for_other_ground_does_not_matter(tmp_path: Path) -> None:
+    """A raster that shows none of the buildings is the same as values that are missing."""
+    crop_world(tmp_path, epochs=("post",), hazard=("dpm",))
+    write_layer(tmp_path / "dpm.tif", WEST_M + 50_000, seed=1)
+    nothing = mapped(tmp_path, "nothing")
+    edit(tmp_path / "run.yaml", lambda content: content["hazard"].update(layers={}))
+    absent = mapped(tmp_path, "absent")
+    assert any("the run gives no dpm" in note for note in absent.run["notes"])
+    one, other = by_id(nothing.buildings), by_id(absent.buildings)
+    assert one["p_destroyed"].notna().sum() > 100
+    assert one["p_destroyed"].equals(other["p_destroyed"])
+    assert set(one["evidence"].dropna()) == {"image"}
