@@ -1,0 +1,255 @@
+"""`python -m training.regions RECIPE -o DIR`: leaves each region out in turn, and judges on it.
+
+The question a new earthquake asks: does what was learnt in other towns hold in this one? A run is
+trained for each region on all others, its last state is taken (choosing would be peeking), and
+the answers for left-out buildings are pooled: most regions have too few destroyed buildings for
+figures of their own. `--compare DIR DIR...` sets finished runs side by side on the same buildings.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.metrics import f1_score, roc_auc_score
+
+from quakestream.errors import QuakestreamError, RequestError
+from training.calibrate import choose_thresholds
+from training.checkpoints import Checkpoint
+from training.config import TrainConfig, with_settings
+from training.data.sources import load_pairs
+from training.journal import Journal
+from training.keeping import LogKeeper
+from training.lessons import open_lesson
+from training.lessons.base import Lesson
+from training.lessons.pairs import held_out_logits
+from training.loop import run
+from training.metrics import MIN_PER_STATE, block_interval, blocks_of, difference, figures
+from training.pair_report import differences
+from training.recipes import recipe
+
+BLOCK_M = 150.0
+ANSWERS = "answers.parquet"
+TEMPERATURE = 0.5
+"""Of the pixel probabilities whose mean is compared: what every run so far was calibrated to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What is trained for each region that is left out."""
+
+    config: TrainConfig
+    pretext: TrainConfig | None = None
+    """Trained first, with the same region left out; its encoder is where `config` starts."""
+
+
+def leave_each_out(course: Course, out: Path) -> pd.DataFrame:
+    """Trains a run a region; a row per left-out building.
+
+    Returns:
+        Columns `region, building_id, destroyed, x_m, y_m, epsg, p, difference`.
+    """
+    regions = sorted({pair.region for pair in load_pairs(course.config)})
+    parts = [_left_out(course, region, out / region) for region in regions]
+    answers = pd.concat(parts, ignore_index=True)
+    answers.to_parquet(out / ANSWERS)
+    return answers
+
+
+def compare(runs: dict[str, pd.DataFrame], *, draws: int = 1000) -> dict[str, Any]:
+    """Figures of each run and of the plain difference, and what each gains over it.
+
+    Raises:
+        RequestError: if two runs did not answer for the same buildings.
+    """
+    tables = [t.sort_values("building_id", ignore_index=True) for t in runs.values()]
+    first = tables[0]
+    for name, table in zip(runs, tables, strict=True):
+        if not table["building_id"].equals(first["building_id"]):
+            raise RequestError(f"{name} answered for other buildings than {next(iter(runs))}")
+    scores = {"pre/post difference": first["difference"].to_numpy()}
+    scores |= {name: t["p"].to_numpy() for name, t in zip(runs, tables, strict=True)}
+    baseline = scores["pre/post difference"]
+    return {name: _judged(p_N, baseline, first, draws) for name, p_N in scores.items()}
+
+
+def left_out_thresholds(answers: pd.DataFrame, p_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Threshold per building, balanced on the buildings of all other regions."""
+    destroyed_N = answers["destroyed"].to_numpy(bool)
+    region_N = answers["region"].to_numpy()
+    threshold_N = np.empty(len(answers))
+    for region in np.unique(region_N):
+        here_N = region_N == region
+        chosen = choose_thresholds(p_N[~here_N], destroyed_N[~here_N])
+        threshold_N[here_N] = chosen.balanced
+    return threshold_N
+
+
+def _left_out(course: Course, region: str, out: Path) -> pd.DataFrame:
+    config = replace(course.config, held_regions=region)
+    if course.pretext is not None:
+        pretext = _trained(replace(course.pretext, held_regions=region), out / "pretext")
+        pretext.save(out / "pretext" / "checkpoint.pt")
+        config = replace(config, init=str(out / "pretext" / "checkpoint.pt"))
+    checkpoint = _trained(config, out)
+    checkpoint.save(out / "checkpoint.pt")
+    pairs = [pair for pair in load_pairs(config, held_only=True) if pair.region == region]
+    scored = held_out_logits(config, pairs, checkpoint.network())
+    centres = [s.building.geometry.centroid for s in scored]
+    epsg_of = {pair.name: pair.grid.epsg for pair in pairs}
+    return pd.DataFrame(
+        {
+            "region": region,
+            "building_id": [s.building.id for s in scored],
+            "destroyed": [s.building.destroyed for s in scored],
+            "x_m": [c.x for c in centres],
+            "y_m": [c.y for c in centres],
+            "epsg": [epsg_of[s.pair] for s in scored],
+            "p": [s.probability(temperature=TEMPERATURE) for s in scored],
+            "difference": differences(scored, pairs),
+        }
+    )
+
+
+def _trained(config: TrainConfig, out: Path) -> Checkpoint:
+    lesson: Lesson = open_lesson(config)
+    checkpoint = run(config, lesson, LogKeeper(Journal(out)))
+    assert checkpoint is not None  # one worker is the leader
+    return checkpoint
+
+
+def _judged(
+    p_N: NDArray[np.float64], baseline_N: NDArray[np.float64], answers: pd.DataFrame, draws: int
+) -> dict[str, Any]:
+    destroyed_N = answers["destroyed"].to_numpy(bool)
+    block_N = blocks_of(
+        answers["x_m"], answers["y_m"], side_m=BLOCK_M, group_N=answers["epsg"].to_numpy()
+    )
+    declared_N = p_N >= left_out_thresholds(answers, p_N)
+
+    def auc(score_N: NDArray[np.float64]) -> Any:
+        return lambda weight_N: _auc(destroyed_N, score_N, weight_N)
+
+    def f1(weight_N: NDArray[np.float64]) -> float:
+        return float(f1_score(destroyed_N, declared_N, sample_weight=weight_N, zero_division=0))
+
+    gained = difference(auc(p_N), auc(baseline_N))
+    return {
+        "auc": asdict(block_interval(auc(p_N), block_N, draws=draws)),
+        "f1": asdict(block_interval(f1, block_N, draws=draws)),
+        "average_precision": figures(p_N, destroyed_N, probabilities=False).average_precision,
+        "auc_over_difference": asdict(block_interval(gained, block_N, draws=draws)),
+        "regions": {
+            str(region): _region(p_N[here_N], destroyed_N[here_N])
+            for region, here_N in _members(answers["region"].to_numpy())
+        },
+        "all_but_the_largest": _without_largest(p_N, destroyed_N, answers["region"].to_numpy()),
+    }
+
+
+def _auc(
+    destroyed_N: NDArray[np.bool_], p_N: NDArray[np.float64], weight_N: NDArray[np.float64]
+) -> float:
+    if not 0 < weight_N[destroyed_N].sum() < weight_N.sum():
+        return float("nan")
+    return float(roc_auc_score(destroyed_N, p_N, sample_weight=weight_N))
+
+
+def _region(p_N: NDArray[np.float64], destroyed_N: NDArray[np.bool_]) -> dict[str, Any]:
+    found = figures(p_N, destroyed_N, probabilities=False)
+    return {"destroyed": found.destroyed, "intact": found.intact, "auc": found.auc}
+
+
+def _without_largest(
+    p_N: NDArray[np.float64], destroyed_N: NDArray[np.bool_], region_N: NDArray[np.object_]
+) -> dict[str, Any]:
+    """Figures without the region that holds most destroyed buildings and so rules the pool."""
+    counts = {region: int(destroyed_N[here_N].sum()) for region, here_N in _members(region_N)}
+    rest_N = region_N != max(counts, key=lambda region: counts[region])
+    return _region(p_N[rest_N], destroyed_N[rest_N])
+
+
+def _members(region_N: NDArray[np.object_]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    for region in np.unique(region_N):
+        yield str(region), region_N == region
+
+
+def markdown(compared: dict[str, Any]) -> str:
+    """The comparison as a table."""
+    lines = [
+        "| run | AUC, pooled | F1 | AP | AUC over the difference | largest region | others |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, found in compared.items():
+        regions = found["regions"].values()
+        largest = max(regions, key=lambda r: r["destroyed"])
+        cells = [
+            name,
+            _told(found["auc"]),
+            _told(found["f1"]),
+            f"{found['average_precision']:.3f}",
+            _told(found["auc_over_difference"]),
+            f"{largest['auc']:.3f}",
+            f"{found['all_but_the_largest']['auc']:.3f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _told(interval: dict[str, float]) -> str:
+    return f"{interval['value']:.3f} ({interval['low']:.3f} to {interval['high']:.3f})"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Trains or compares; 2 if the request is wrong."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.compare:
+            runs = {path.name: _answers(path) for path in options.compare}
+            compared = compare(runs)
+            print(json.dumps(compared) if options.json else markdown(compared))
+            return 0
+        if not options.recipe or options.out is None:
+            raise RequestError("give a recipe and -o DIR, or --compare DIR...")
+        pretext = recipe(options.pretext) if options.pretext else None
+        config = with_settings(recipe(options.recipe), options.settings)
+        answers = leave_each_out(Course(config=config, pretext=pretext), options.out)
+        print(markdown(compare({options.out.name: answers})))
+    except QuakestreamError as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, RequestError) else 3
+    return 0
+
+
+def _answers(folder: Path) -> pd.DataFrame:
+    path = folder / ANSWERS
+    if not path.is_file():
+        raise RequestError(f"{path}: not there; make it with `python -m training.regions RECIPE`")
+    return pd.read_parquet(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.regions",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"A region with fewer than {MIN_PER_STATE} buildings of either state has no AUC. "
+        "example: python -m training.regions fc_siam_diff_small --set steps=500 -o runs/lodo/diff",
+    )
+    parser.add_argument("recipe", nargs="?")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    parser.add_argument("--pretext", default="", metavar="RECIPE", help="pre-trains each encoder")
+    parser.add_argument("-o", "--out", type=Path, metavar="DIR")
+    parser.add_argument("--compare", nargs="+", type=Path, metavar="DIR", default=[])
+    parser.add_argument("--json", action="store_true")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
