@@ -70,6 +70,20 @@ def write_layer(path: Path, west_m: float, seed: int, low: float = 0.0, hole: bo
         dataset.write(values_YX.astype(np.float32), 1)
 
 
+def resample(path: Path, gsd_m: float) -> None:
+    """The scene again with pixels of another size: no longer on the grid of a run."""
+    ratio = GSD_M / gsd_m
+    with rasterio.open(path) as dataset:
+        profile = dict(dataset.profile)
+        side = int(dataset.height * ratio)
+        counts = dataset.read(out_shape=(3, side, side))
+        transform = dataset.transform @ Affine.scale(1 / ratio)
+    path.unlink()
+    profile |= {"transform": transform, "height": side, "width": side}
+    with rasterio.open(path, "w", **profile) as dataset:
+        dataset.write(counts)
+
+
 def edit(run_file: Path, change: Any) -> None:
     """Changes a run file in place."""
     content = yaml.safe_load(run_file.read_text())

@@ -10,8 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import rasterio
-from affine import Affine
-from cropping import SIDE_PX, by_id, crop_world, edit, mapped, oracle, same, write_layer
+from cropping import SIDE_PX, by_id, crop_world, edit, mapped, oracle, resample, same, write_layer
 from shapely.geometry import box
 
 from quakestream.config import open_run
@@ -50,23 +49,10 @@ def test_the_cell_size_changes_nothing_where_scenes_are_resampled(
 ) -> None:
     world = crop_world(tmp_path)
     for path in (world.pre, world.post):
-        _resample(path, gsd_m)
+        resample(path, gsd_m)
     maps = [mapped(tmp_path, f"out{k}", cell_windows=k) for k in (1, 3)]
     assert maps[0].run["counts"]["assessed"] > 100
     same(maps[0].buildings, maps[1].buildings)
-
-
-def _resample(path: Path, gsd_m: float) -> None:
-    ratio = GSD_M / gsd_m
-    with rasterio.open(path) as dataset:
-        profile = dict(dataset.profile)
-        side = int(dataset.height * ratio)
-        counts = dataset.read(out_shape=(3, side, side))
-        transform = dataset.transform @ Affine.scale(1 / ratio)
-    path.unlink()
-    profile |= {"transform": transform, "height": side, "width": side}
-    with rasterio.open(path, "w", **profile) as dataset:
-        dataset.write(counts)
 
 
 @pytest.mark.parametrize("kind", ["both_epochs", "post_and_hazard", "crops_larger_than_cells"])
