@@ -321,7 +321,7 @@ def test_a_scene_of_two_regions_is_refused() -> None:
     for fold in folds.values():
         assert not set(scenes[fold.train_N]) & set(scenes[fold.held_N])
     table.loc[0, "region"] = "b"
-    with pytest.raises(RequestError, match="scene a of s shows 2 regions"):
+    with pytest.raises(RequestError, match="scene a of s shows more than one region"):
         table_region_folds(table)
 
 

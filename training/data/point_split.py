@@ -220,11 +220,12 @@ def table_region_folds(table: pd.DataFrame) -> dict[str, Fold]:
     Raises:
         RequestError: if a scene shows two regions, and so would be on both sides.
     """
-    regions = table.groupby(["source", "scene"])["region"].nunique()
-    if (regions > 1).any():
-        source, scene = regions.idxmax()
+    shown = table[["source", "scene", "region"]].drop_duplicates()
+    twice = shown[shown.duplicated(["source", "scene"])]
+    if len(twice):
+        source, scene = twice.iloc[0][["source", "scene"]]
         raise RequestError(
-            f"scene {scene} of {source} shows {regions.max()} regions and would be on both sides; "
+            f"scene {scene} of {source} shows more than one region and would be on both sides; "
             "make them one region"
         )
     return leave_one_region_out(table["region"].to_numpy(object))

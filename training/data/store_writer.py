@@ -38,7 +38,7 @@ class StoreWriter:
     options: StorageOptions = field(default_factory=StorageOptions)
 
     def begin(self, *, replace: bool = False) -> None:
-        """Writes the arrays' metadata. What an unfinished attempt left is removed.
+        """Makes room: what an unfinished attempt left is removed.
 
         Raises:
             RequestError: if there is a finished store and `replace` is not set.
@@ -54,12 +54,7 @@ class StoreWriter:
         for key in sorted(store.list(), key=lambda k: k != MANIFEST):  # first what makes it one
             if key.startswith(ours):
                 store.delete(key)
-        store.put(
-            f"{ARRAYS}/zarr.json",
-            to_json({"zarr_format": 3, "node_type": "group", "attributes": {}}),
-        )
-        for name, shape in self.meta.arrays.items():
-            store.put(f"{ARRAYS}/{name}/zarr.json", to_json(array_metadata(name, shape, self.meta)))
+        self._describe()  # so that a place that cannot be written is known at once
 
     def write(self, shard: int, pixels: Mapping[str, NDArray[Any]]) -> None:
         """Writes one shard: `post`, `inside` and, where kept, `pre`, of its chips in order.
@@ -107,6 +102,7 @@ class StoreWriter:
             raise ShapeError(f"labels must be -1 or one of {len(meta.classes)} classes")
         store = open_store(self.uri, self.options)
         check_shards(store, meta)
+        self._describe()
         floats = dict.fromkeys((*STATISTICS, *meta.hazard_names), "float32")
         sink = BytesIO()
         table.astype(COLUMNS | floats).reset_index(drop=True).to_parquet(sink, index=False)
@@ -114,3 +110,61 @@ class StoreWriter:
         told = replace(meta, provenance=meta.provenance | dict(provenance or {}))
         digest = hashlib.sha256(sink.getvalue()).hexdigest()
         store.put(MANIFEST, told.to_json(rows=len(table), table_sha256=digest))
+
+    def _describe(self) -> None:
+        """Writes the arrays' own metadata."""
+        store = open_store(self.uri, self.options)
+        group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
+        store.put(f"{ARRAYS}/zarr.json", to_json(group))
+        for name, shape in self.meta.arrays.items():
+            described = array_metadata(name, shape, self.meta)
+            store.put(f"{ARRAYS}/{name}/zarr.json", to_json(described))
+
+
+class ShardStream:
+    """Chips written as they come, where their number is not known beforehand. One process.
+
+    Args:
+        writer: begun; the `chips` of its meta do not matter.
+    """
+
+    def __init__(self, writer: StoreWriter) -> None:
+        self._writer, self._written, self._waiting = writer, 0, 0
+        self._parts: list[Mapping[str, NDArray[Any]]] = []
+
+    @property
+    def chips(self) -> int:
+        """How many were added."""
+        return self._written + self._waiting
+
+    def add(self, pixels: Mapping[str, NDArray[Any]]) -> None:
+        """Adds chips; whole shards are written.
+
+        Raises:
+            ShapeError: if these are no chips of the store.
+            StorageError: if a shard cannot be written.
+        """
+        self._parts.append(pixels)
+        self._waiting += len(pixels["inside"])
+        size = self._writer.meta.shard_chips
+        while self._waiting >= size:
+            self._flush(size)
+
+    def finish(self, table: pd.DataFrame, provenance: Mapping[str, Any] | None = None) -> None:
+        """Writes what is left and finishes the store, see `StoreWriter.finish`."""
+        if self._waiting:
+            if not self._written:  # one shard holds all: it need be no larger
+                small = replace(self._writer.meta, shard_chips=self._waiting)
+                self._writer = replace(self._writer, meta=small)
+            self._flush(self._waiting)
+        final = replace(self._writer, meta=replace(self._writer.meta, chips=self._written))
+        final.finish(table, provenance)
+
+    def _flush(self, count: int) -> None:
+        names = self._writer.meta.arrays
+        joined = {name: np.concatenate([part[name] for part in self._parts]) for name in names}
+        shard, end = self._written // self._writer.meta.shard_chips, self._written + count
+        sized = replace(self._writer, meta=replace(self._writer.meta, chips=end))
+        sized.write(shard, {name: array[:count] for name, array in joined.items()})
+        self._parts = [{name: array[count:] for name, array in joined.items()}]
+        self._written, self._waiting = end, self._waiting - count
