@@ -144,11 +144,28 @@ def make_plan(run: RunFile) -> Plan:
     Raises:
         RequestError: where the request itself is wrong.
     """
-    options = run.storage_options
-    bundle = _damage_bundle(run, options)
-    spec = bundle.spec
-    hazard = hazard_model(run, spec)
-    taken = tuple(_inputs_notes(spec, run))
+    bundle = _damage_bundle(run, run.storage_options)
+    hazard = hazard_model(run, bundle.spec)
+    taken = tuple(_inputs_notes(bundle.spec, run))
+    plan = plan_for(run, bundle)
+    engine, seconds = _timed(bundle, run)
+    return replace(
+        plan,
+        hazard_model=hazard,
+        notes=(*plan.notes, *(hazard.notes if hazard else ()), *taken),
+        engine=engine,
+        seconds_per_window=seconds,
+    )
+
+
+def plan_for(run: RunFile, bundle: Bundle) -> Plan:
+    """What a run reads for a bundle of whichever origin, with no engine to score it: training
+    cuts its chips from this plan, so that a model sees at inference what it saw.
+
+    Raises:
+        RequestError: where the request itself is wrong.
+    """
+    options, spec = run.storage_options, bundle.spec
     aoi = read_aoi(run.aoi, options)
     footprints = read_footprints(run.footprints.path, run.footprints.id, aoi, options)
     found = search(_imagery(run, spec), aoi, options)
@@ -161,14 +178,13 @@ def make_plan(run: RunFile) -> Plan:
     zone_N, polygon_N = _projected(footprints)
     assignment = _assign(footprints, post, pre, spec, run)
     lattices = Lattices(spec=spec, cell_windows=run.profile_settings.cell_windows).of
-    engine, seconds = _timed(bundle, run)
     units = plan_units(assignment, zone_N, polygon_N, lattices, spec)
     tiles = survey_tiles(run.imagery.store, used_scenes(units, assignment.views), options)
     problems = [*found.issues, *post.issues, *pre.issues, *footprints.issues, *tiles.issues]
     return Plan(
         run=run,
         bundle=bundle,
-        hazard_model=hazard,
+        hazard_model=None,
         aoi=aoi,
         footprints=footprints,
         zone_N=zone_N,
@@ -178,14 +194,9 @@ def make_plan(run: RunFile) -> Plan:
         units=units,
         area_cells=_area_cells(aoi, lattices),
         problems=tuple(sorted(set(problems), key=lambda p: (not p.retryable, p.kind, p.subject))),
-        notes=(
-            *found.notes,
-            *tiles.notes,
-            *(hazard.notes if hazard else ()),
-            *taken,
-        ),
-        engine=engine,
-        seconds_per_window=seconds,
+        notes=(*found.notes, *tiles.notes),
+        engine="",
+        seconds_per_window=0.0,
         tiles=tiles,
     )
 
