@@ -4,7 +4,7 @@ Both are asked the same question in the same words, the inputs of the bundle's g
 is judged is what ships.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,11 @@ class Model:
 
     def probabilities(self, arrays: Arrays) -> NDArray[np.float64]:
         """Class probabilities (N, C) at the manifest's temperature."""
-        out_NK = self.logits(arrays).astype(np.float64)
+        return self.as_probabilities(self.logits(arrays))
+
+    def as_probabilities(self, logit_NK: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The same of what the graph has given."""
+        out_NK = logit_NK.astype(np.float64)
         if self.spec.outputs == "logits":
             scaled_NK = out_NK / self.spec.temperature
             out_NK = expit(scaled_NK) if out_NK.shape[1] == 1 else softmax(scaled_NK, axis=1)
@@ -59,62 +63,49 @@ def bundle_model(bundle: Bundle, *, threads: int = 0) -> Model:
     return Model(spec=bundle.spec, logits=logits)
 
 
-def score_rows(
-    model: Model,
-    store: ChipStore,
-    row_N: NDArray[np.int64],
-    *,
-    masked: Collection[str] = (),
-    batch: int = BATCH,
-) -> NDArray[np.float32]:
-    """Logits (N, K) of rows of a store, read and scored batch by batch.
+def score(model: Model, batches: Iterable[Arrays]) -> NDArray[np.float32]:
+    """Logits (N, K), batch by batch.
+
+    Raises:
+        RequestError: if there is nothing to score.
+    """
+    parts = [model.logits(arrays) for arrays in batches]
+    if not parts:
+        raise RequestError("nothing to score: no building of known class is held out")
+    return np.concatenate(parts)
+
+
+def store_inputs(
+    spec: BundleSpec, store: ChipStore, row_N: NDArray[np.int64], masked: Collection[str] = ()
+) -> Arrays:
+    """Rows of a store as a building graph takes them.
 
     Args:
         masked: hazard values made missing, by name, as if their layer had not come.
 
     Raises:
-        RequestError: if the store is not what the model takes.
-    """
-    if not len(row_N):
-        raise RequestError("nothing to score: no chip of the store is held out with a known label")
-    parts = [
-        model.logits(inputs_of(model.spec, store, row_N[start : start + batch], masked=masked))
-        for start in range(0, len(row_N), batch)
-    ]
-    return np.concatenate(parts)
-
-
-def inputs_of(
-    spec: BundleSpec, store: ChipStore, row_N: NDArray[np.int64], *, masked: Collection[str] = ()
-) -> Arrays:
-    """Rows of a store as a building graph takes them.
-
-    Raises:
         RequestError: if the store lacks an epoch or a hazard value, or has other pixels.
     """
     check_store(spec, store)
-    arrays: Arrays = {}
-    if spec.epochs:
-        arrays = _images(spec, store.read(row_N))
+    arrays = _images(spec, store.read(row_N)) if spec.epochs else {}
     if spec.hazard:
-        arrays["hazard"] = hazard_of(spec, store, row_N, masked=masked)
+        names = [h.name for h in spec.hazard]
+        value_NM = store.table.iloc[row_N][names].to_numpy(np.float32, copy=True)
+        arrays["hazard"] = without(spec, value_NM, masked)
     return arrays
 
 
-def hazard_of(
-    spec: BundleSpec, store: ChipStore, row_N: NDArray[np.int64], *, masked: Collection[str] = ()
+def without(
+    spec: BundleSpec, value_NM: NDArray[np.float32], masked: Collection[str]
 ) -> NDArray[np.float32]:
-    """Hazard values (N, M) in the order of the manifest, NaN where missing or masked.
+    """Hazard values with some made missing, in place.
 
     Raises:
         RequestError: if a masked name is none of the model's.
     """
     names = [h.name for h in spec.hazard]
     if unknown := sorted(set(masked) - set(names)):
-        raise RequestError(
-            f"mask {', '.join(unknown)}: the model takes {', '.join(names) or 'no hazard values'}"
-        )
-    value_NM = store.table.iloc[row_N][names].to_numpy(np.float32, copy=True)
+        raise RequestError(f"mask {', '.join(unknown)}: the model takes {', '.join(names)}")
     value_NM[:, np.isin(names, list(masked))] = np.nan
     return value_NM
 
