@@ -35,12 +35,17 @@ def crop_world(
     window_px: int = 48,
     west_m: float = WEST_M,
 ) -> World:
-    """A world of several cells. The run gives the layer `dpm`, with a hole, and VS30; it has no
-    imagery.pre where the bundle looks at post imagery alone."""
+    """A world of several cells, with ground that no scene after the event shows. The run gives
+    the layer `dpm`, with a hole, and VS30; it has no imagery.pre where the bundle looks at post
+    imagery alone."""
     world = make_world(folder, seed=seed, side_px=SIDE_PX, buildings=150, west_m=west_m)
     bundle = write_building_bundle(
         folder / "crops", window_px=window_px, epochs=epochs, hazard=hazard
     )
+    with rasterio.open(world.post, "r+") as dataset:
+        counts = dataset.read()
+        counts[:, 300:420, 500:640] = 0
+        dataset.write(counts)
     dpm, vs30 = folder / "dpm.tif", folder / "vs30.tif"
     write_layer(dpm, west_m, seed, hole=True)
     write_layer(vs30, west_m, seed + 1, low=300.0)
