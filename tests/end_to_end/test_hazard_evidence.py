@@ -30,6 +30,7 @@ from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.plan import make_plan
 from quakestream.pipeline.run import Result, map_run
 from quakestream.storage import open_store
+from quakestream.testing import write_building_bundle
 
 HAZARD_COLUMNS = ["p_hazard_intact", "p_hazard_destroyed"]
 
@@ -317,6 +318,28 @@ def test_bundles_that_cannot_be_run_are_refused_before_the_first_pixel(world: Sh
         make_plan(open_run(world.run("unit", models={"hazard": str(unit)})))
     with pytest.raises(BundleError, match="no bundle"):
         make_plan(open_run(world.run("none", models={"hazard": "./nowhere"})))
+
+
+def test_a_damage_bundle_that_takes_hazard_values_is_never_given_them_twice(
+    world: ShakenWorld, link: Path
+) -> None:
+    took = write_building_bundle(world.folder / "took", hazard=("mmi",))
+    execution = {"execution": {"cell_windows": 1, "batch_cells": 4}}
+    alone = rows_of(mapped(world.run("took", models={"damage": str(took)}, **execution)))
+    models = {"damage": str(took), "hazard": str(link)}
+    result = mapped(world.run("both", models=models, **execution))
+    both, given = rows_of(result), world.truth["shaken"]
+    own = ["status", "damage", "p_intact", "p_destroyed", "confidence"]
+    pd.testing.assert_frame_equal(pd.DataFrame(both[own]), pd.DataFrame(alone[own]))
+    assert result.run["hazard_bundle"]["added_to_verdicts"] is False
+    assert ["not added to its verdicts" in n for n in result.run["notes"]].count(True) == 1
+    assert both.loc[given, HAZARD_COLUMNS].notna().all(axis=None)
+    assessed = both["status"] == "assessed"
+    assert (both["evidence"][assessed & given] == "image+hazard").all()
+    assert (both["evidence"][assessed & ~given] == "image").all()
+    assert (both["evidence"][~assessed & given] == "hazard").all()
+    pd.testing.assert_series_equal(alone["evidence"][assessed], both["evidence"][assessed])
+    assert alone["evidence"][~assessed].isna().all()
 
 
 def test_ray_fuses_what_the_loop_fuses(
