@@ -229,3 +229,18 @@ def test_the_report_is_a_table_and_a_figure() -> None:
     assert f"image: {share} of destroyed" in titles
     widths = [float(r.get("width", 0)) for r in figure.iter(f"{namespace}rect") if list(r)]
     assert sum(widths) == pytest.approx(2 * (760 - 150 - 90), abs=1.0)
+
+
+def test_a_figure_of_many_inputs_keeps_its_colours_apart() -> None:
+    model = known_model(image=1.0, hazard=tuple(np.linspace(0.1, 2.0, 11)))
+    items, background = buildings(3, 11, seed=8), buildings(2, 11, seed=9)
+    label_N = np.array([0, 1, 1])
+    many = explain(model, items, label_N, background, single=True, deals=1)
+    assert len(many.players) == 12
+    figure = ElementTree.fromstring(svg(many))
+    texts = [t.text for t in figure.iter("{http://www.w3.org/2000/svg}text")]
+    assert "5 others" in texts
+    largest = many.players[int(np.mean(many.share, axis=1).argmax())]
+    assert largest in texts
+    assert len([t for t in texts if t in many.players]) == 7
+    assert "| h0 |" in markdown(many)
