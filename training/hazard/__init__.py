@@ -1,0 +1,1 @@
+"""Class likelihoods from hazard values, without an image."""

@@ -1,0 +1,138 @@
+"""The models that are compared, each with the settings it may be tuned over."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from quakestream.errors import RequestError
+from training.hazard.terms import HazardTerms
+
+Settings = Mapping[str, Any]
+ABSENT = -9999.0
+"""What a missing value becomes for trees that know no NaN: a split of its own."""
+TREES, TREES_TUNING = 300, 60
+"""Of a forest that is judged, and of one that is only compared with other settings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """A kind of model and the settings among which inner folds choose."""
+
+    name: str
+    build: Callable[..., Any]
+    """Keyword settings, `trees` among them where `grows` says so, to an unfitted classifier."""
+    grid: Mapping[str, tuple[Any, ...]]
+    grows: bool = False
+    """True if a forest, tuned with fewer trees than it is judged with."""
+
+    def settings(self) -> tuple[Settings, ...]:
+        """Every combination of the grid."""
+        return tuple(
+            dict(zip(self.grid, chosen, strict=True)) for chosen in product(*self.grid.values())
+        )
+
+    def model(self, settings: Settings, *, tuning: bool = False) -> Any:
+        """An unfitted classifier."""
+        trees = {"trees": TREES_TUNING if tuning else TREES} if self.grows else {}
+        return self.build(**settings, **trees)
+
+
+def logistic(degree: int, c: float) -> Any:
+    """Multinomial logistic regression on `HazardTerms`; `c` is the inverse of the penalty."""
+    return make_pipeline(
+        HazardTerms(degree), StandardScaler(), LogisticRegression(C=c, max_iter=1000)
+    )
+
+
+def boosting(leaves: int, rounds: int) -> Any:
+    """Gradient boosting of small trees; missing values take a side of their own."""
+    return HistGradientBoostingClassifier(
+        learning_rate=0.05,
+        max_iter=rounds,
+        max_leaf_nodes=leaves,
+        min_samples_leaf=200,
+        l2_regularization=10.0,
+        early_stopping=False,
+        random_state=0,
+    )
+
+
+def extra_trees(leaf: int, tried: int, trees: int = TREES) -> Any:
+    """Trees whose splits are drawn at random: smoother than a forest's."""
+    return _imputed(
+        ExtraTreesClassifier(trees, min_samples_leaf=leaf, max_features=tried, random_state=0)
+    )
+
+
+def forest(leaf: int, tried: int | str = "sqrt", trees: int = TREES) -> Any:
+    """The random forest of Yu et al. 2024; with `leaf` 1 as scikit-learn grows it by default."""
+    return _imputed(
+        RandomForestClassifier(trees, min_samples_leaf=leaf, max_features=tried, random_state=0)
+    )
+
+
+FAMILIES: dict[str, Family] = {
+    f.name: f
+    for f in (
+        Family(
+            name="logistic",
+            build=logistic,
+            grid={"degree": (1, 2, 3), "c": (3e-4, 1e-3, 1e-2, 1e-1)},
+        ),
+        Family(name="boosting", build=boosting, grid={"leaves": (3, 6), "rounds": (40, 120)}),
+        Family(
+            name="extra_trees",
+            build=extra_trees,
+            grid={"leaf": (25, 50, 100, 200), "tried": (1, 3)},
+            grows=True,
+        ),
+        Family(
+            name="forest",
+            build=forest,
+            grid={"leaf": (5, 20, 100, 200, 500), "tried": (1, 3)},
+            grows=True,
+        ),
+    )
+}
+
+
+def family(name: str) -> Family:
+    """A family by name.
+
+    Raises:
+        RequestError: if there is none of that name.
+    """
+    if name not in FAMILIES:
+        raise RequestError(f"no model {name!r}; known: {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def masked_copies(
+    values_NM: NDArray[np.floating], label_N: NDArray[np.int64], *, seed: int = 0
+) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+    """The points, and each once more with some of its values taken away.
+
+    Surveyed points have every layer, footprints often do not. The share taken from a point is
+    itself drawn, so that every combination comes up, with one value left or none.
+    """
+    rng = np.random.default_rng(seed)
+    share_N1 = rng.random((len(values_NM), 1))
+    masked_NM = np.where(rng.random(values_NM.shape) < share_N1, np.nan, values_NM)
+    return np.concatenate([values_NM, masked_NM]), np.concatenate([label_N, label_N])
+
+
+def _imputed(model: Any) -> Any:
+    return make_pipeline(SimpleImputer(strategy="constant", fill_value=ABSENT), model)
