@@ -9,6 +9,7 @@ from quakestream.errors import ConfigError
 from training.data.augment import Augmentation
 from training.data.split import BlockSplit, RegionSplit, Split
 from training.losses import LossWeights
+from training.losses.grades import Reduction
 
 LessonName = Literal["pairs", "pretext", "chips", "vectors"]
 
@@ -25,20 +26,48 @@ class Pretext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """Which buildings of a table are trained on, judged for choosing, and kept for the test."""
+    """Which rows of a table are trained on, which are chosen by, and which are the test.
 
-    split: Literal["random", "blocks", "regions", "sources", "papers"] = "blocks"
-    """`papers`: 85/15 at random and chosen on the 15 % that are then reported, as they did."""
-    fold: int = 0
+    Except under the papers' names, rows to choose by are blocks of what is not the test.
+    """
+
+    split: Literal["blocks", "regions", "sources", "paper-85-15", "paper-70-15-15"] = "blocks"
+    """`paper-85-15` chooses on the 15 % it is then reported on, as was done there."""
+    block: float = 1000.0
+    """Side of a block: metres in a store, degrees for points."""
+    buffer: float = 200.0
+    """Rows nearer than this to held-out blocks are not trained on; in the same unit."""
     folds: int = 5
-    block_m: float = 2000.0
-    buffer_m: float = 500.0
+    fold: int = 0
+    """The test, for `blocks`."""
     held: str = ""
-    """Comma-separated regions or sources that are the test, for `regions` and `sources`."""
-    share: float = 0.15
-    """Share held out where it is drawn at random."""
+    """Comma-separated: the test, for `regions` and `sources`."""
     labels: float = 1.0
     """Share of the training labels that is used."""
+    seed: int = 0
+    """Of the split alone: runs of other seeds are judged on the same rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Points:
+    """What is read of a file of points, see `training.hazard.points.read_points`."""
+
+    features: str = ""
+    """Comma-separated columns; empty: all that the field points have."""
+    classes: str = ""
+    """Comma-separated, mildest first; empty: those of the field points."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CropSettings:
+    """What a building's crop shows."""
+
+    pair: bool = False
+    """The pre-event crop goes in too, under the post-event one."""
+    jitter_px: float = 4.0
+    """Largest shift of the crop against the footprint in training, pixels."""
+    erase_share: float = 0.0
+    """Share of training crops with a rectangle erased."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +76,15 @@ class Grades:
 
     gamma: float = 4.0
     """Focus on examples that are still wrong; 0 is weighted cross-entropy."""
-    reduction: Literal["official", "mean"] = "mean"
-    """`official` sums over the batch and divides by the classes' weights, as was published."""
+    reduction: Reduction = "mean"
     balanced: bool = True
     """Classes weigh N / (K n), so that rare ones count as much."""
     hazard_dropout: Literal["linear", "none"] = "linear"
     """`linear`: at the start all examples lack their hazard values, at the end none does."""
+    hazard_groups: str = ""
+    """Comma-separated sizes of groups of hazard values; empty: the store's, or one group."""
+    learned_missing: bool = False
+    """A group without any value becomes a learned token instead of that of zeros."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +95,8 @@ class TrainConfig:
     network: str
     lesson: LessonName = "pairs"
     source: str = "turkiye"
-    """`turkiye` or `synthetic` pairs; for `chips` the URI of a store; for `vectors` a table."""
+    """`turkiye` or `synthetic` pairs; for `chips` URIs of stores, separated by commas; for
+    `vectors` `field` or a file of points."""
     init: str = ""
     """Checkpoint whose weights are started from: all of them, or the encoder's."""
     freeze_encoder: bool = False
@@ -116,6 +149,8 @@ class TrainConfig:
     augmentation: Augmentation = field(default_factory=Augmentation)
     pretext: Pretext = field(default_factory=Pretext)
     rows: Rows = field(default_factory=Rows)
+    crops: CropSettings = field(default_factory=CropSettings)
+    points: Points = field(default_factory=Points)
     grades: Grades = field(default_factory=Grades)
     block_m: float = 150.0
     folds: int = 5
@@ -137,11 +172,16 @@ class TrainConfig:
         for name in ("steps", "batch", "workers", "accumulate", "keep_every", "threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if self.patience and self.lesson == "pairs" and self.held_regions:
+        if self.patience and self.held_regions:
             raise ConfigError(
                 "patience: held-out regions are the test, and a run must not end by them; "
                 "set patience=0, or hold out a fold of blocks"
             )
+
+    @property
+    def chosen_by(self) -> str:
+        """Figure the kept state is chosen by; none where what is held out is the test."""
+        return "" if self.held_regions else self.best
 
     @property
     def global_batch(self) -> int:
@@ -151,6 +191,10 @@ class TrainConfig:
     def epoch_steps(self, examples: int) -> int:
         """Steps in which as many chips are drawn as there are examples."""
         return max(1, math.ceil(examples / (self.global_batch * self.accumulate)))
+
+    def run_steps(self, examples: int) -> int:
+        """Updates of the whole run."""
+        return self.epochs * self.epoch_steps(examples) or self.steps
 
     @property
     def split(self) -> Split:
@@ -170,6 +214,8 @@ PARTS: dict[str, type] = {
     "augmentation": Augmentation,
     "pretext": Pretext,
     "rows": Rows,
+    "crops": CropSettings,
+    "points": Points,
     "grades": Grades,
 }
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from importlib import import_module
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ class Journal:
         if record["event"] == "start":
             self._take_back(record["step"])
         with self._lines.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(as_line(record) + "\n")
         self._curves.add(record)
 
     def _take_back(self, step: int) -> None:
@@ -65,3 +66,11 @@ class _Curves:
             self._event(step=record["step"], summary=self._summary(value=values))
         )
         self._writer.flush()
+
+
+def as_line(record: Record) -> str:
+    """One line of JSON, which knows no NaN: what cannot be had is null."""
+    return json.dumps(
+        {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in record.items()},
+        allow_nan=False,
+    )

@@ -91,7 +91,7 @@ class _Progress:
     def __init__(self, config: TrainConfig, lesson: Lesson, crew: Crew) -> None:
         self._config, self._lesson, self.crew = config, lesson, crew
         self._epoch_steps = config.epoch_steps(lesson.examples)
-        self._steps = config.epochs * self._epoch_steps or config.steps
+        self._steps = config.run_steps(lesson.examples)
         self._trainee = Trainee(config, lesson, crew, self._steps)
         self._clock = _Clock(config.global_batch)
         self._losses: list[Tensor] = []
@@ -178,16 +178,10 @@ class _Progress:
             **self._clock.read(),
         }
 
-    @property
-    def _chosen_by(self) -> str:
-        """The figure states are chosen by; none where what is held out is the test."""
-        held_out = self._config.lesson == "pairs" and self._config.held_regions
-        return "" if held_out else self._config.best
-
     def _is_check(self) -> bool:
         if self.ended:
             return True
-        if not self._chosen_by:
+        if not self._config.chosen_by:
             return False
         if not self._config.checks:
             return self._step % self._epoch_steps == 0
@@ -198,7 +192,7 @@ class _Progress:
         """Judges on validation data, keeps the best state, ends a run that gets no better."""
         candidate = self._candidate() if self.crew.leads else None
         score = self.crew.first(self._score(candidate.figures) if candidate else 0.0)
-        if not self._chosen_by or score > self._best_score or self._best_score == -math.inf:
+        if not self._config.chosen_by or score > self._best_score or self._best_score == -math.inf:
             self._best_score = -math.inf if math.isnan(score) else score
             self.best, self._stale = candidate, 0
         else:
@@ -222,13 +216,13 @@ class _Progress:
         )
 
     def _score(self, figures: Figures) -> float:
-        if not self._chosen_by:
+        if not self._config.chosen_by:
             return math.nan
-        if self._chosen_by not in figures:
+        if self._config.chosen_by not in figures:
             raise ConfigError(
-                f"best={self._chosen_by}: no such figure; known: {', '.join(figures)}"
+                f"best={self._config.chosen_by}: no such figure; known: {', '.join(figures)}"
             )
-        return figures[self._chosen_by]
+        return figures[self._config.chosen_by]
 
 
 class _Clock:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from quakestream.errors import ConfigError
 from training.config import Grades, Rows, TrainConfig
+from training.data.point_split import FIELD_BLOCK_DEG, FIELD_BUFFER_DEG
 from training.data.synthetic import HELD_SEEDS, region_of
 
 _SEGMENTATION: dict[str, dict[str, Any]] = {
@@ -104,7 +105,7 @@ def qmf_384() -> TrainConfig:
         checks=0,
         best="macro_auc",
         chip_px=384,
-        rows=Rows(split="papers"),
+        rows=Rows(split="paper-85-15"),
         grades=Grades(reduction="official"),
     )
 
@@ -135,7 +136,7 @@ def hazard_mlp() -> TrainConfig:
         recipe="hazard_mlp",
         network="hazard_mlp",
         lesson="vectors",
-        source="field-points",
+        source="field",
         steps=1500,
         batch=256,
         lr=2e-3,
@@ -145,8 +146,8 @@ def hazard_mlp() -> TrainConfig:
         dropout=0.1,
         best="macro_auc",
         precision="fp32",
-        rows=Rows(split="blocks", block_m=2000.0, buffer_m=500.0),
-        grades=Grades(gamma=0.0, hazard_dropout="none"),
+        rows=Rows(block=FIELD_BLOCK_DEG, buffer=FIELD_BUFFER_DEG),
+        grades=Grades(gamma=0.0, hazard_dropout="none", hazard_groups="4,1"),
     )
 
 

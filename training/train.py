@@ -1,7 +1,6 @@
 """`python -m training.train RECIPE [--set key=value] [--workers N] [--out DIR] [--resume]`."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from quakestream.errors import ConfigError, MissingExtraError, QuakestreamError, RequestError
 from training.checkpoints import Checkpoint
 from training.config import TrainConfig, with_settings
-from training.journal import Journal, Record
+from training.journal import Journal, Record, as_line
 from training.recipes import RECIPES, recipe
 
 
@@ -81,7 +80,7 @@ def _here(config: TrainConfig, out: Path, resume: bool) -> Checkpoint:
 
     def log(record: Record) -> None:
         journal(record)
-        print(json.dumps(record))
+        print(as_line(record))
 
     keeper = FolderKeeper(out / "states", log)
     _start_or_go_on(keeper.latest() is not None, resume, out)

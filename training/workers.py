@@ -92,7 +92,7 @@ def train_on_ray(
         QuakestreamError: if training failed more often than allowed.
     """
     given = {"config": to_json(config), "opened": opened}
-    with _ray(cluster, streams=True), _echoed(folder / "log.jsonl", echo):
+    with ray_for(cluster), _echoed(folder / "log.jsonl", echo):
         trainer = _api.torch.TorchTrainer(
             _work,
             train_loop_config=given,
@@ -216,7 +216,7 @@ def _best(result: Any) -> Checkpoint:
 
 
 @contextmanager
-def _ray(cluster: Cluster, *, streams: bool) -> Iterator[None]:
+def ray_for(cluster: Cluster) -> Iterator[None]:
     """Ray as it runs, or started here for as long as it is needed."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)

@@ -80,6 +80,6 @@ class OnDevice(nn.Module):
         super().__init__()
         self.network, self._device = network.to(device), device
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        out: Tensor = self.network(*(i.to(self._device) for i in inputs))
-        return out.cpu()
+    def forward(self, *inputs: Tensor) -> Any:
+        out = self.network(*(i.to(self._device) for i in inputs))
+        return tuple(part.cpu() for part in out) if isinstance(out, tuple) else out.cpu()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ from training.data.pairs import LabelledPair, outlined_by_bounds
 from training.data.split import buildings_on
 from training.lessons.base import Batch, Figures, Lesson
 from training.losses import bce_loss, damage_loss, dice_loss, iou_loss
-from training.metrics import arrays, figures
+from training.metrics import PixelCounts, arrays, figures
 from training.networks import NetworkInputs, build_network
 from training.scoring import BuildingLogits, score_buildings
 from training.seeds import torch_rng
@@ -65,7 +66,7 @@ class PairsLesson:
 
     def judge(self, network: nn.Module) -> Figures:
         scored = held_out_logits(self._config, self._pairs, network)
-        return asdict(figures(*arrays(scored)))
+        return {**asdict(figures(*arrays(scored))), **_pixel_figures(scored)}
 
 
 class PairChips:
@@ -123,6 +124,16 @@ def pixel_loss(config: TrainConfig, logits_N1YX: Tensor, owner_NYX: Tensor) -> T
     if config.objective == "bce":
         return bce_loss(*maps)
     return dice_loss(*maps) if config.objective == "dice" else iou_loss(*maps)
+
+
+def _pixel_figures(scored: Sequence[BuildingLogits]) -> Figures:
+    """F1 and IoU of "destroyed" over the pixels of all buildings together."""
+    counts = PixelCounts()
+    for item in scored:
+        truth_P = np.full(len(item.logit_P), item.building.destroyed)
+        counts += PixelCounts.of(item.logit_P > 0, truth_P)
+    pooled = counts.figures()
+    return {"pixel_f1": pooled["f1"], "pixel_iou": pooled["iou"]}
 
 
 def held_out_logits(

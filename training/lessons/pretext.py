@@ -1,0 +1,156 @@
+"""Contrastive pre-training on pairs: what was damaged lies apart, what was not lies together."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+
+from quakestream.domain import Window
+from quakestream.errors import ConfigError
+from training.config import TrainConfig
+from training.crew import Share, whole
+from training.data.augment import Chips
+from training.data.pairs import Building, LabelledPair
+from training.data.split import buildings_on
+from training.lessons.base import Batch, Figures, Lesson
+from training.lessons.pairs import PairChips
+from training.losses import UNKNOWN, pairs_contrast, siamese_contrast
+from training.metrics import MIN_PER_STATE
+from training.networks import Embedding, FcSiam, NetworkInputs, build_network
+from training.networks.fc_siam import stack_dates
+from training.scoring import normalised
+from training.seeds import rng
+
+AT_ONCE = 64
+_OTHERS = 3  # a stream of random numbers
+
+
+class PretextLesson:
+    """An encoder that tells places where a building was destroyed from places where none was.
+
+    Siamese networks compare the two dates of a place. FC-EF sees both dates at once and compares
+    two places, of which in half of the cases one was damaged.
+    """
+
+    streams = False
+
+    def __init__(self, config: TrainConfig, pairs: Sequence[LabelledPair]) -> None:
+        self._config, self._pairs = config, pairs
+        if not config.network.startswith("fc_"):
+            raise ConfigError(
+                f"pretext: {config.network} compares no two dates; take an fc network"
+            )
+        self._early = config.network.startswith("fc_ef_")
+        self._chips = PairChips(config, pairs)
+
+    @property
+    def inputs(self) -> NetworkInputs:
+        return NetworkInputs()
+
+    @property
+    def examples(self) -> int:
+        return self._chips.buildings
+
+    def facts(self) -> dict[str, Any]:
+        return {"destroyed_intact": list(self._chips.counts)}
+
+    def network(self) -> nn.Module:
+        network = build_network(self._config.network, dropout=self._config.dropout)
+        assert isinstance(network, FcSiam)  # by its name
+        for part in (network.up, network.decoder):
+            part.requires_grad_(False)
+        return Embedding(network, self._config.pretext.width)
+
+    def batch(self, number: int, rank: int, world: int) -> Batch:
+        share = Share(total=self._config.global_batch, rank=rank, world=world)
+        chips = self._chips.share(number, share)
+        return Batch(
+            tensors={
+                "pre_NBYX": chips.pre_NBYX,
+                "post_NBYX": chips.post_NBYX,
+                "damage_N": _damage(chips),
+            },
+            share=share,
+        )
+
+    def loss(self, network: nn.Module, batch: Batch, number: int) -> Tensor:
+        margin, share = self._config.pretext.margin, batch.share
+        damage_N = whole(batch["damage_N"], share)
+        first_ND, second_ND = self._points(network, batch["pre_NBYX"], batch["post_NBYX"])
+        if not self._early:
+            return siamese_contrast(
+                whole(first_ND, share), whole(second_ND, share), damage_N, margin=margin
+            )
+        point_ND = whole(torch.cat([first_ND, second_ND]), share)
+        other = torch.from_numpy(self._others(number, share.total))
+        return pairs_contrast(point_ND, point_ND[other], damage_N, damage_N[other], margin=margin)
+
+    def judge(self, network: nn.Module) -> Figures:
+        """How well distance tells held-out places apart: ROC area of "differ"."""
+        firsts, seconds, states = [], [], []
+        with torch.inference_mode():
+            for pair in self._pairs:
+                for pre, post, destroyed_N in held_chips(self._config, pair):
+                    first_ND, second_ND = self._points(network, pre, post)
+                    firsts.append(first_ND)
+                    seconds.append(second_ND)
+                    states.append(destroyed_N)
+        differ_N = np.concatenate(states) if states else np.zeros(0, bool)
+        if self._early:
+            point_ND, other = torch.cat([*firsts, *seconds]), self._others(0, len(differ_N))
+            apart_N = (point_ND - point_ND[other]).square().sum(dim=1)
+            differ_N = differ_N != differ_N[other]
+        else:
+            apart_N = (torch.cat(firsts) - torch.cat(seconds)).square().sum(dim=1)
+        few = min(differ_N.sum(), (~differ_N).sum()) < MIN_PER_STATE
+        return {"auc": float("nan") if few else float(roc_auc_score(differ_N, apart_N.numpy()))}
+
+    def _points(self, network: nn.Module, pre: Tensor, post: Tensor) -> tuple[Tensor, Tensor]:
+        """Both dates of each place; for early fusion the first and the second half of places."""
+        if not self._early:
+            first_ND, second_ND = network(pre, post)
+        else:
+            both = stack_dates(pre, post)
+            half = (len(both) + 1) // 2
+            first_ND, second_ND = network(both[:half], both[half:])
+        return first_ND, second_ND
+
+    def _others(self, number: int, count: int) -> NDArray[np.int64]:
+        """Whom each place is compared with."""
+        return rng(self._config.seed, _OTHERS, number).permutation(count)
+
+
+def held_chips(
+    config: TrainConfig, pair: LabelledPair
+) -> Iterator[tuple[Tensor, Tensor, NDArray[np.bool_]]]:
+    """Chips around held-out buildings as they are, some at a time: pre, post, destroyed."""
+    held = config.split.held_ground(pair)
+    buildings = buildings_on("held", pair, held, buffer_m=config.buffer_m)
+    for first in range(0, len(buildings), AT_ONCE):
+        some = buildings[first : first + AT_ONCE]
+        windows = [_around(building, pair, config.chip_px) for building in some]
+        yield (
+            torch.cat([normalised(pair.pre, window) for window in windows]),
+            torch.cat([normalised(pair.post, window) for window in windows]),
+            np.array([building.destroyed for building in some], bool),
+        )
+
+
+def _around(building: Building, pair: LabelledPair, side: int) -> Window:
+    centre = building.geometry.centroid
+    col, row = ~pair.grid.transform @ (centre.x, centre.y)
+    return Window(row=int(row) - side // 2, col=int(col) - side // 2, height=side, width=side)
+
+
+def _damage(chips: Chips) -> Tensor:
+    """1 where a chip shows a destroyed building, 0 where it shows intact ones alone."""
+    owner_NP = chips.owner_NYX.flatten(1)
+    destroyed_N, intact_N = (owner_NP > 0).any(dim=1), (owner_NP < 0).any(dim=1)
+    return torch.where(destroyed_N, 1, torch.where(intact_N, 0, UNKNOWN))
+
+
+_: type[Lesson] = PretextLesson
