@@ -1,0 +1,299 @@
+"""Rectangles of a scene's own pixels: fetched in few requests, decoded block by block.
+
+Counts go from the decoder's scratch into the caller's arrays; nothing larger than a
+block lies between them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quakestream.errors import ReadError
+from quakestream.raster.cog.decode import add_up, decode, unpack
+from quakestream.raster.cog.fetch import Buffer, Fetcher, FetchPolicy, Run, runs_of
+from quakestream.raster.cog.layout import CogLayout, Level
+from quakestream.raster.cog.places import (
+    InterleavedPlace,
+    Part2D,
+    Place,
+    PlanarPlace,
+    SamplePlace,
+    Target,
+    split,
+    validity,
+)
+from quakestream.raster.cog.workers import BlockCache, Scratch, Team
+
+IN_FLIGHT_BYTES = 64 << 20
+"""Encoded bytes of one window that are held at once, unless a single request is larger."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rect:
+    """Pixels of one level: rows from `top`, columns from `left`."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """One block's share of a rectangle."""
+
+    level: Level
+    image: int
+    """Index into the layout's levels and masks."""
+    index: int
+    """Of the block in the level."""
+    plane: int
+    row: int
+    offset: int
+    size: int
+    """Bytes in the file; 0 where the block is not there."""
+    source: Part2D
+    """Rows and columns of the block."""
+    target: Part2D
+    """Rows and columns of the rectangle."""
+    whole: bool
+    """True if nothing of the block is left for another window."""
+    place: Place
+
+
+class BlockReader:
+    """Reads one scene's blocks. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        layout: CogLayout,
+        fetcher: Fetcher,
+        *,
+        name: str,
+        team: Team | None = None,
+        cache: BlockCache | None = None,
+    ) -> None:
+        self._layout, self._fetcher, self._name = layout, fetcher, name
+        self._images = (*layout.levels, *layout.masks)
+        self._team, self._cache = team or Team(), cache
+        self._policy: FetchPolicy = getattr(fetcher, "policy", FetchPolicy())
+        self._scratch = Scratch()
+
+    def samples(self, image: int, rect: Rect) -> NDArray[Any]:
+        """All bands as they are stored, shape (sample, y, x), in the machine's byte order.
+
+        Raises:
+            ReadError: if a block cannot be fetched or decoded; names it.
+        """
+        level = self._images[image]
+        dtype = np.dtype(level.coding.dtype).newbyteorder("=")
+        if level.coding.bits == 1:
+            dtype = np.dtype(np.bool_)
+        out_SYX = np.empty((level.samples, rect.height, rect.width), dtype)
+        place = SamplePlace(dict(enumerate(out_SYX)), apart=level.planar)
+        self._read(list(self._parts(image, rect, range(level.planes), place)))
+        return out_SYX
+
+    def colour(self, level: int, rect: Rect, target: Target) -> None:
+        """Red, green, blue and validity of a rectangle, into arrays of its shape.
+
+        Validity is left alone where the target is interleaved and nothing is declared.
+
+        Raises:
+            ReadError: if a block cannot be fetched or decoded; names it.
+        """
+        colour = self._layout.colour
+        assert colour is not None
+        parts: list[Part] = []
+        if colour.validity == "mask":
+            truth = SamplePlace({0: target.valid_YX}, apart=False)
+            parts.extend(self._parts(len(self._layout.levels) + level, rect, (0,), truth))
+        if not self._images[level].planar:
+            kind = InterleavedPlace if target.interleaved else PlanarPlace
+            place = kind(colour, target, self._scratch)
+            self._read([*self._parts(level, rect, (0,), place), *parts])
+            return
+        planes: dict[int, NDArray[Any]] = dict(zip(colour.bands, target.counts_BYX, strict=True))
+        for sample in colour.used[len(planes) :]:
+            planes[sample] = np.empty(target.valid_YX.shape, np.uint8)
+        apart = SamplePlace(planes, apart=True)
+        self._read([*self._parts(level, rect, colour.used, apart), *parts])
+        truth_YX = validity(colour, planes, target, Scratch())
+        if truth_YX is not None:
+            np.not_equal(truth_YX, 0, out=target.valid_YX)
+
+    def _parts(self, image: int, rect: Rect, planes: Iterable[int], place: Place) -> Iterator[Part]:
+        """The blocks a rectangle lies on."""
+        level = self._images[image]
+        high, wide = level.block_height, level.block_width
+        rows = range(rect.top // high, -(-(rect.top + rect.height) // high))
+        cols = range(rect.left // wide, -(-(rect.left + rect.width) // wide))
+        downs = [(r, *_share(rect.top, rect.height, r * high, high, level.height)) for r in rows]
+        acrosses = [(c, *_share(rect.left, rect.width, c * wide, wide, level.width)) for c in cols]
+        for plane in planes:
+            for row, from_y, to_y, all_y in downs:
+                first = level.block(plane, row, cols.start)
+                last = first + len(cols)
+                offsets = level.offset_N[first:last].tolist()
+                sizes = level.bytes_N[first:last].tolist()
+                for n, (_, from_x, to_x, all_x) in enumerate(acrosses):
+                    yield Part(
+                        level,
+                        image,
+                        first + n,
+                        plane,
+                        row,
+                        offsets[n],
+                        sizes[n],
+                        (from_y, from_x),
+                        (to_y, to_x),
+                        all_y and all_x,
+                        place,
+                    )
+
+    def _read(self, parts: Sequence[Part]) -> None:
+        """Fetches, decodes and places parts, several at once."""
+        absent = [part for part in parts if not self._from_memory(part)]
+        if self._policy.requests == 0:
+            self._team.each(absent, self._inline)
+            return
+        runs = runs_of([p.offset for p in absent], [p.size for p in absent], self._policy)
+        for wave in _waves(runs):
+            self._read_runs(absent, wave)
+
+    def _from_memory(self, part: Part) -> bool:
+        """Places a part that needs no bytes: known already, or not in the file."""
+        known = None
+        if part.size == 0:
+            known = self._absent(part)
+            if isinstance(part.place, PlanarPlace):
+                known = known.transpose(2, 0, 1)
+        elif self._cache is not None:
+            known = self._cache.get(self._key(part))
+        if known is None:
+            return False
+        part.place.put(known, part.plane, part.source, part.target)
+        return True
+
+    def _absent(self, part: Part) -> NDArray[Any]:
+        """A block that is not in the file: nodata, else 0, as GDAL has it."""
+        shape, dtype = part.level.shape_of(part.row), part.level.coding.dtype
+        mask = part.image >= len(self._layout.levels)
+        return np.full(shape, 0 if mask else self._layout.fill, dtype)
+
+    def _inline(self, part: Part) -> None:
+        try:
+            data = self._fetcher.fetch(part.offset, part.size)
+            self._decode(part, data)
+        except Exception as error:  # stores and codecs share no base
+            self._fail(part, error)
+
+    def _read_runs(self, parts: Sequence[Part], runs: list[Run]) -> None:
+        """All requests at once; blocks are decoded as soon as theirs is answered."""
+        waiting: list[tuple[Part, int, Future[Buffer]]] = []
+        for run in runs:
+            answer = self._team.later(self._fetching(run))
+            waiting += [(parts[n], parts[n].offset - run.start, answer) for n in run.wanted]
+
+        def one(item: tuple[Part, int, Future[Buffer]]) -> None:
+            part, start, answer = item
+            try:
+                self._decode(part, memoryview(answer.result())[start : start + part.size])
+            except Exception as error:
+                self._fail(part, error)
+
+        try:
+            self._team.each(waiting, one)
+        finally:
+            for _, _, answer in waiting:
+                answer.cancel()
+
+    def _fetching(self, run: Run) -> Callable[[], Buffer]:
+        return lambda: self._fetcher.fetch(run.start, run.length)
+
+    def _decode(self, part: Part, data: Buffer) -> None:
+        if len(data) < part.size:
+            raise ValueError(f"the file ends {part.size - len(data)} bytes before it does")
+        keep = self._cache is not None and not part.whole
+        if isinstance(part.place, PlanarPlace):
+            made = self._split(part, part.place, data, keep)
+        else:
+            made = self._plain(part, data, keep)
+        if made is None:
+            return  # it is where it belongs
+        if keep and self._cache is not None:
+            self._cache.put(self._key(part), made)
+        part.place.put(made, part.plane, part.source, part.target)
+
+    def _plain(self, part: Part, data: Buffer, keep: bool) -> NDArray[Any]:
+        """A block as it is stored; with `keep` in memory of its own."""
+        level = part.level
+        shape, dtype = level.packed_shape(part.row), level.coding.dtype
+        if not keep:
+            return decode(level, data, self._scratch.array("block", shape, dtype))
+        made_YXS = decode(level, data, np.empty(shape, dtype))
+        # plain bytes are a view of the request's, which would be kept whole
+        return made_YXS.copy() if level.coding.codec == "none" else made_YXS
+
+    def _split(
+        self, part: Part, place: PlanarPlace, data: Buffer, keep: bool
+    ) -> NDArray[np.uint8] | None:
+        """A block's bands, (sample, y, x); None where they went to their place at once."""
+        level = part.level
+        height, width, samples = level.packed_shape(part.row)
+        block_YXS = self._scratch.array("block", (height, width, samples), "|u1")
+        raw_YXS = unpack(level, data, block_YXS)
+        predicted = level.coding.predictor == 2
+        if predicted and not keep and place.put_differences(raw_YXS, part.source, part.target):
+            return None
+        bands = samples, height, width
+        made_SYX = np.empty(bands, np.uint8) if keep else self._scratch.array("bands", bands, "|u1")
+        if predicted:
+            add_up(raw_YXS, 2, made_SYX)
+        else:
+            split(raw_YXS, made_SYX)
+        return made_SYX
+
+    def _key(self, part: Part) -> tuple[Any, ...]:
+        # a block is kept as its place wants it, and one scene may be read on two grids
+        return (self._layout.key, part.image, part.index, isinstance(part.place, PlanarPlace))
+
+    def _fail(self, part: Part, error: Exception) -> NoReturn:
+        """Raises an error that names the scene, the block and the cause."""
+        if isinstance(error, ImportError):
+            raise error
+        href, images = self._layout.href, len(self._layout.levels)
+        what = f"block {part.row},{part.index % part.level.across}"
+        if part.level.planar:
+            what += f" of band {part.plane + 1}"
+        if part.image >= images:
+            what += " of the mask"
+        if part.image % images:
+            what += f" of overview {part.image % images}"
+        told = str(error).rpartition(f"{href}: ")[2] or type(error).__name__
+        raise ReadError(f"cannot read {href} ({self._name}{what}): {told}") from error
+
+
+def _share(start: int, length: int, at: int, side: int, end: int) -> tuple[slice, slice, bool]:
+    """Along one axis: what a rectangle wants of a block, where it goes, and if that is all."""
+    first, last = max(start, at), min(start + length, at + side)
+    whole = first == at and last == min(at + side, end)
+    return slice(first - at, last - at), slice(first - start, last - start), whole
+
+
+def _waves(runs: Iterable[Run]) -> Iterator[list[Run]]:
+    """Requests in groups that hold a bounded number of bytes."""
+    wave: list[Run] = []
+    held = 0
+    for run in runs:
+        if wave and held + run.length > IN_FLIGHT_BYTES:
+            yield wave
+            wave, held = [], 0
+        wave.append(run)
+        held += run.length
+    if wave:
+        yield wave

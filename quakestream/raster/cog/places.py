@@ -1,0 +1,148 @@
+"""Where the pixels of decoded blocks go, and what tells ground from nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quakestream.raster.cog.decode import add_up
+from quakestream.raster.cog.extras import fast_extra
+from quakestream.raster.cog.layout import Colour
+from quakestream.raster.cog.workers import Scratch
+
+with fast_extra():
+    import cv2
+
+Part2D = tuple[slice, slice]
+"""Rows and columns."""
+Planes = NDArray[Any] | Mapping[int, NDArray[Any]]
+"""Bands by index, each (y, x)."""
+
+
+class Place(Protocol):
+    """Takes blocks. Called from several threads, never twice for one pixel and band."""
+
+    def put(self, made: NDArray[Any], plane: int, source: Part2D, target: Part2D) -> None:
+        """Puts the `source` part of a block (of one plane, where bands lie apart) to `target`.
+
+        Args:
+            made: (y, x, sample); for a `PlanarPlace` (sample, y, x).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Target:
+    """Arrays to fill with a rectangle of a scene."""
+
+    counts_BYX: NDArray[np.uint8]
+    """Red, green, blue. With `interleaved` a view of memory in the order (y, x, band)."""
+    valid_YX: NDArray[np.bool_]
+    interleaved: bool = False
+    """True for pixels that are to be resampled: what is black is told apart afterwards."""
+
+
+class SamplePlace:
+    """Bands into arrays of their own, each (y, x), those nobody wants left out."""
+
+    def __init__(self, planes: Mapping[int, NDArray[Any]], *, apart: bool) -> None:
+        self._planes, self._apart = planes, apart
+
+    def put(self, made: NDArray[Any], plane: int, source: Part2D, target: Part2D) -> None:
+        if self._apart:
+            self._planes[plane][target] = made[..., 0][source]
+            return
+        for sample, out_YX in self._planes.items():
+            out_YX[target] = made[..., sample][source]
+
+
+class PlanarPlace:
+    """Pixels whose bands lie together, into bands that lie apart; and validity."""
+
+    def __init__(self, colour: Colour, target: Target, scratch: Scratch) -> None:
+        self._colour, self._target, self._scratch = colour, target, scratch
+
+    def put(self, made: NDArray[Any], plane: int, source: Part2D, target: Part2D) -> None:
+        part_SYX = made[(slice(None), *source)]
+        for band, out_YX in zip(self._colour.bands, self._target.counts_BYX, strict=True):
+            out_YX[target] = part_SYX[band]
+        self._judge(part_SYX, target)
+
+    def put_differences(self, raw_YXS: NDArray[np.uint8], source: Part2D, target: Part2D) -> bool:
+        """Adds up a predictor's differences on their way; False if that cannot be done here."""
+        if source[1].start != 0 or self._colour.bands != tuple(range(raw_YXS.shape[2])):
+            return False
+        out_BYX = self._target.counts_BYX[(slice(None), *target)]
+        add_up(raw_YXS[source], 2, out_BYX)
+        self._judge(out_BYX, target)
+        return True
+
+    def _judge(self, part_SYX: NDArray[np.uint8], target: Part2D) -> None:
+        colour, valid_YX = self._colour, self._target.valid_YX
+        if colour.validity == "black" and part_SYX[colour.bands[1]].min() > 0:
+            valid_YX[target] = True  # what is green is not black: by far the most blocks
+            return
+        truth_YX = validity(colour, part_SYX, self._target, self._scratch)
+        if truth_YX is not None:
+            np.not_equal(truth_YX, 0, out=valid_YX[target])
+
+
+class InterleavedPlace:
+    """Pixels whose bands lie together and stay so; and validity."""
+
+    def __init__(self, colour: Colour, target: Target, scratch: Scratch) -> None:
+        self._colour, self._target, self._scratch = colour, target, scratch
+
+    def put(self, made: NDArray[Any], plane: int, source: Part2D, target: Part2D) -> None:
+        into, part_YXS = self._target, made[source]
+        if self._colour.bands == (0, 1, 2) == tuple(range(made.shape[2])):
+            into.counts_BYX.transpose(1, 2, 0)[target] = part_YXS
+        else:
+            for band, out_YX in zip(self._colour.bands, into.counts_BYX, strict=True):
+                out_YX[target] = part_YXS[..., band]
+        truth_YX = validity(self._colour, part_YXS.transpose(2, 0, 1), into, self._scratch)
+        if truth_YX is not None:
+            np.not_equal(truth_YX, 0, out=into.valid_YX[target])
+
+
+_sample: type[Place] = SamplePlace
+_planar: type[Place] = PlanarPlace
+_interleaved: type[Place] = InterleavedPlace
+
+
+def split(block_YXS: NDArray[np.uint8], out_SYX: NDArray[np.uint8]) -> None:
+    """Takes bands apart, into a whole array: into slices it would take ten times as long."""
+    cv2.split(block_YXS, list(out_SYX))
+
+
+def validity(
+    colour: Colour, planes: Planes, into: Target, scratch: Scratch
+) -> NDArray[np.uint8] | None:
+    """Not 0 where a pixel shows the ground; None where something else tells (a mask).
+
+    The result is overwritten by the thread's next call.
+    """
+    if colour.validity == "mask" or (colour.validity == "black" and into.interleaved):
+        return None
+    if colour.validity == "alpha":
+        assert colour.alpha is not None
+        return planes[colour.alpha]
+    if colour.validity == "black":
+        return _any([planes[b] for b in colour.bands], scratch)
+    seen = [planes[b] for b in colour.nodata_bands]
+    if colour.nodata:
+        seen = [np.bitwise_xor(plane_YX, np.uint8(colour.nodata)) for plane_YX in seen]
+    return _any(seen, scratch)
+
+
+def _any(planes: Sequence[NDArray[Any]], scratch: Scratch) -> NDArray[np.uint8]:
+    """Not 0 where any plane is not."""
+    if len(planes) == 1:
+        return planes[0]
+    truth_YX = scratch.array("truth", planes[0].shape, "|u1")
+    np.bitwise_or(planes[0], planes[1], out=truth_YX)
+    for plane_YX in planes[2:]:
+        np.bitwise_or(truth_YX, plane_YX, out=truth_YX)
+    return truth_YX

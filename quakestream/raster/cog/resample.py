@@ -1,0 +1,259 @@
+"""A window of a scene whose pixels are not the grid's: interpolated, or averaged when finer.
+
+What GDAL does for `RasterioSource`, near enough (tests state how near) and ten times as
+fast: bilinear between pixel centres; a scene finer than the grid is read from the
+overview next finer, at several places in each pixel whose mean is taken. Invalid pixels
+take no part; a pixel is valid where the scene's nearest is.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quakestream.domain import Window
+from quakestream.raster.cog.blocks import BlockReader, Rect
+from quakestream.raster.cog.extras import fast_extra
+from quakestream.raster.cog.layout import CogLayout, Level
+from quakestream.raster.cog.places import Target
+from quakestream.raster.cog.positions import STEPS, Patch, Positions
+from quakestream.raster.cog.workers import Scratch, Team
+from quakestream.raster.source import AVERAGE_ABOVE, Pixels
+
+with fast_extra():
+    import cv2
+
+MOST_FINER = 4
+"""A scene without an overview this near the grid is left to GDAL, which reads it in strips."""
+NEAREST_TIE = 0.25
+"""Steps that break the tie between two nearest pixels, always towards the same."""
+PIECE_PX = 2048
+"""Side of what is resampled at once: a larger window is cut, and reads the same."""
+Map = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which level is read for a grid, and how."""
+
+    index: int
+    scale: tuple[float, float]
+    """Level pixels per scene pixel, along columns and rows."""
+    finer: int
+    """Places read in a grid pixel, along each side."""
+
+
+def choose_level(layout: CogLayout, ratio: float) -> Choice | None:
+    """The coarsest level that is not coarser than the grid; None where none is near it.
+
+    Args:
+        ratio: scene pixels in a grid pixel, along a side.
+    """
+    first = layout.levels[0]
+    index, factor = 0, 1.0
+    for n, level in enumerate(layout.levels):
+        reduced = first.width / level.width
+        if reduced <= ratio * 1.001 and ratio >= AVERAGE_ABOVE:
+            index, factor = n, reduced
+    left = ratio / factor
+    finer = 1 if left < 1.25 else math.ceil(left)
+    if finer > MOST_FINER:
+        return None
+    level = layout.levels[index]
+    scale = (level.width / first.width, level.height / first.height)
+    return Choice(index=index, scale=scale, finer=finer)
+
+
+class Resampler:
+    """Reads windows of one grid. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        layout: CogLayout,
+        reader: BlockReader,
+        positions: Positions,
+        choice: Choice,
+        team: Team,
+    ) -> None:
+        self._level = layout.levels[choice.index]
+        self._reader, self._positions, self._choice = reader, positions, choice
+        self._team, self._scratch = team, Scratch()
+
+    def read(self, window: Window) -> Pixels:
+        """Counts and validity; zeros and invalid outside the scene.
+
+        Raises:
+            ReadError: if a block cannot be fetched or decoded.
+        """
+        made = Pixels(
+            counts_BYX=np.zeros((3, *window.shape), np.uint8),
+            valid_YX=np.zeros(window.shape, np.bool_),
+        )
+        for piece in _pieces(window):
+            self._fill(piece, window, made)
+        return made
+
+    def _fill(self, piece: Window, window: Window, made: Pixels) -> None:
+        """Reads what a piece takes from the level, and samples it patch by patch."""
+        reach = {}
+        for patch in self._positions.patches(piece):
+            needed = _on_level(self._positions.reach(patch, self._choice.scale), self._level)
+            if needed is not None:
+                reach[patch] = needed
+        if not reach:
+            return
+        rect = _around(list(reach.values()))
+        counts_YXB = np.empty((rect.height, rect.width, 3), np.uint8)
+        valid_YX = np.ones((rect.height, rect.width), np.bool_)
+        counts_BYX = counts_YXB.transpose(2, 0, 1)
+        target = Target(counts_BYX=counts_BYX, valid_YX=valid_YX, interleaved=True)
+        self._reader.colour(self._choice.index, rect, target)
+
+        def one(patch: Patch) -> None:
+            part = reach[patch]
+            top, left = part.top - rect.top, part.left - rect.left
+            source = slice(top, top + part.height), slice(left, left + part.width)
+            places = self._places(patch, (part.top, part.left))
+            rows, cols = patch.window.slices_in(window)
+            counts_BYX, truth_YX = self._sampled(counts_YXB[source], valid_YX[source], places)
+            made.counts_BYX[:, rows, cols] = counts_BYX
+            made.valid_YX[rows, cols] = truth_YX
+
+        self._team.each(reach, one)
+
+    def _places(self, patch: Patch, origin: tuple[int, int]) -> tuple[Map, Map]:
+        """Where a patch's (sub-)pixels are read: columns and rows from `origin`, level pixels."""
+        finer = self._choice.finer
+        shape = patch.window.height * finer, patch.window.width * finer
+        made = []
+        for name, steps in zip(
+            ("u", "v"), self._positions.steps(patch, self._choice.scale, finer, origin), strict=True
+        ):
+            place_YX = self._scratch.array(name, shape, "<f4")
+            np.multiply(steps.astype(np.float32), np.float32(1 / STEPS), out=place_YX)
+            made.append(place_YX)
+        return made[0], made[1]
+
+    def _sampled(
+        self, counts_YXB: NDArray[np.uint8], valid_YX: NDArray[np.bool_], places: tuple[Map, Map]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | np.bool_]:
+        """Counts (3, y, x) and validity of a patch, in arrays that the next call overwrites."""
+        finer, shape = self._choice.finer, places[0].shape
+        fine_YXB = self._scratch.array("fine", (*shape, 3), "|u1")
+        cv2.remap(counts_YXB, *places, cv2.INTER_LINEAR, fine_YXB, cv2.BORDER_REPLICATE)
+        truth_YX: NDArray[np.bool_] | np.bool_ = np.True_
+        size = shape[0] // finer, shape[1] // finer
+        mean_YXB = fine_YXB
+        if finer > 1:
+            mean_YXB = self._scratch.array("mean", (*size, 3), "|u1")
+            cv2.resize(fine_YXB, size[::-1], mean_YXB, interpolation=cv2.INTER_AREA)
+        if not (_within(places, valid_YX.shape) and valid_YX.all()):
+            fine_truth_YX = mended(fine_YXB, counts_YXB, valid_YX, places)
+            truth_YX = averaged(mean_YXB, fine_YXB, fine_truth_YX, finer)
+        planes_BYX = self._scratch.array("planes", (3, *size), "|u1")
+        cv2.split(mean_YXB, list(planes_BYX))
+        return planes_BYX, truth_YX
+
+
+def mended(
+    fine_YXB: NDArray[np.uint8],
+    counts_YXB: NDArray[np.uint8],
+    valid_YX: NDArray[np.bool_],
+    places: tuple[Map, Map],
+) -> NDArray[np.bool_]:
+    """Takes what is invalid out of interpolated counts, in place; True where the nearest is valid.
+
+    Every product is exact in single precision (7 bits of position each way, 8 of counts),
+    so that a pixel with four valid neighbours keeps the counts it had.
+    """
+    known_YX = valid_YX.astype(np.float32)
+    weight_YX = _zero_outside(known_YX, places, cv2.INTER_LINEAR)
+    part_YX = (weight_YX > 0) & (weight_YX < 1)
+    if part_YX.any():
+        seen_YXB = counts_YXB * known_YX[..., None]
+        sum_YXB = _zero_outside(seen_YXB, places, cv2.INTER_LINEAR)
+        fine_YXB[part_YX] = np.rint(sum_YXB[part_YX] / weight_YX[part_YX][:, None])
+    tie = np.float32(NEAREST_TIE / STEPS)
+    nearest = places[0] + tie, places[1] + tie
+    truth_YX: NDArray[np.bool_] = (
+        _zero_outside(valid_YX.view(np.uint8), nearest, cv2.INTER_NEAREST) > 0
+    )
+    fine_YXB[~truth_YX] = 0
+    return truth_YX
+
+
+def _zero_outside(values: NDArray[Any], places: tuple[Map, Map], how: int) -> NDArray[Any]:
+    found: NDArray[Any] = cv2.remap(
+        values, *places, how, borderMode=cv2.BORDER_CONSTANT, borderValue=0
+    )
+    return found
+
+
+def averaged(
+    mean_YXB: NDArray[np.uint8],
+    fine_YXB: NDArray[np.uint8],
+    fine_truth_YX: NDArray[np.bool_],
+    finer: int,
+) -> NDArray[np.bool_]:
+    """Means over the valid places of each pixel, in place; True where half of them are valid."""
+    if finer == 1:
+        return fine_truth_YX
+    height, width = mean_YXB.shape[:2]
+    blocks = (height, finer, width, finer)
+    count_YX = fine_truth_YX.reshape(blocks).sum(axis=(1, 3))
+    part_YX = count_YX < finer * finer
+    sum_YXB = fine_YXB.reshape(*blocks, 3).sum(axis=(1, 3), dtype=np.int64)
+    truth_YX: NDArray[np.bool_] = 2 * count_YX >= finer * finer
+    some_YX = np.maximum(count_YX, 1)[..., None]
+    mean_YXB[part_YX] = ((sum_YXB + some_YX // 2) // some_YX)[part_YX]
+    mean_YXB[~truth_YX] = 0
+    return truth_YX
+
+
+def _within(places: tuple[Map, Map], shape: tuple[int, ...]) -> bool:
+    """True if all four neighbours of every place are there."""
+    u_YX, v_YX = places
+    return bool(
+        u_YX.min() >= 0
+        and v_YX.min() >= 0
+        and u_YX.max() <= shape[1] - 1
+        and v_YX.max() <= shape[0] - 1
+    )
+
+
+def _pieces(window: Window) -> list[Window]:
+    """A window in equal parts that bound what is held of the scene at once."""
+    downs, acrosses = (
+        _cuts(s, n) for s, n in ((window.row, window.height), (window.col, window.width))
+    )
+    return [
+        Window(row=row, col=col, height=height, width=width)
+        for row, height in downs
+        for col, width in acrosses
+    ]
+
+
+def _cuts(start: int, length: int) -> list[tuple[int, int]]:
+    parts = max(math.ceil(length / PIECE_PX), 1)
+    edges = [start + length * n // parts for n in range(parts + 1)]
+    return [(a, b - a) for a, b in itertools.pairwise(edges) if b > a]
+
+
+def _on_level(reach: tuple[int, int, int, int], level: Level) -> Rect | None:
+    """What of a patch's reach lies on the level; None where nothing does."""
+    top, left = max(reach[0], 0), max(reach[1], 0)
+    bottom, right = min(reach[2], level.height), min(reach[3], level.width)
+    if bottom <= top or right <= left:
+        return None
+    return Rect(top=top, left=left, height=bottom - top, width=right - left)
+
+
+def _around(rects: list[Rect]) -> Rect:
+    """The smallest rectangle that holds all."""
+    top, left = min(r.top for r in rects), min(r.left for r in rects)
+    bottom = max(r.top + r.height for r in rects)
+    right = max(r.left + r.width for r in rects)
+    return Rect(top=top, left=left, height=bottom - top, width=right - left)

@@ -1,0 +1,165 @@
+"""One scene on one grid by the hot path: the pixels GDAL's reader gives, sooner."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Self
+
+import numpy as np
+import rasterio
+from affine import Affine
+
+from quakestream.domain import Grid, Scene, Window
+from quakestream.errors import SceneError, StorageError
+from quakestream.raster.cog.blocks import BlockReader, Rect
+from quakestream.raster.cog.fetch import OpenFetcher, open_fetcher
+from quakestream.raster.cog.layout import CogLayout
+from quakestream.raster.cog.places import Target
+from quakestream.raster.cog.positions import Positions
+from quakestream.raster.cog.resample import Resampler, choose_level
+from quakestream.raster.cog.workers import BlockCache, Team
+from quakestream.raster.source import Pixels, RasterSource, is_aligned, whole_offset
+from quakestream.storage import StorageOptions
+
+OpenBytes = Callable[[str, StorageOptions], OpenFetcher]
+
+
+class _Raster(NamedTuple):
+    """A raster's shape and georeference, by the names rasterio's datasets use."""
+
+    transform: Affine
+    height: int
+    width: int
+
+
+class CogSource:
+    """Reads a colour scene by its block index. Safe to read from several threads.
+
+    Whole-pixel offsets where the scene has the grid's CRS and GSD, as `RasterioSource`
+    reads it, to the last bit but for JPEG, whose decoders differ in rounding and chroma.
+    Any other scene is resampled, each pixel within `POSITION_BOUND_PX` of where it
+    belongs. Whatever window a pixel is read in, its counts are the same.
+
+    Held while a window is read: its counts and validity; per thread a decoded block or
+    two; at most 64 MB of encoded bytes; and for a scene that is resampled the part of the
+    level under at most 2,048 × 2,048 pixels of the window.
+
+    Raises:
+        SceneError: if the hot path does not cover the scene on this grid.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        grid: Grid,
+        layout: CogLayout,
+        options: StorageOptions | None = None,
+        *,
+        team: Team | None = None,
+        cache: BlockCache | None = None,
+        opens: OpenBytes = open_fetcher,
+    ) -> None:
+        self._scene, self._grid, self._layout = scene, grid, layout
+        self._options, self._opens = options or StorageOptions(), opens
+        self._team, self._cache = team or Team(), cache
+        first = layout.levels[0]
+        if layout.colour is None:
+            raise SceneError(f"{scene.href}: {layout.why_not}")
+        if first.coding.dtype != "|u1" or first.coding.bits != 8:
+            raise SceneError(f"{scene.href} holds {first.coding.dtype}, takes uint8")
+        if not layout.crs_wkt:
+            raise SceneError(f"{scene.href} has no CRS")
+        self._raster = _Raster(layout.transform, first.height, first.width)
+        self._offset = self._whole_pixels()
+        if self._offset is None:
+            self._positions = self._way()
+            choice = choose_level(layout, self._positions.ratio)
+            if choice is None:
+                raise SceneError(
+                    f"{scene.href} is {self._positions.ratio:.1f} times finer than the grid "
+                    "and has no overview near it"
+                )
+            self._choice = choice
+
+    def _whole_pixels(self) -> tuple[int, int] | None:
+        """Grid row and column of the scene's first pixel; None where its pixels are others."""
+        same = rasterio.CRS.from_wkt(self._layout.crs_wkt) == rasterio.CRS.from_epsg(
+            self._grid.epsg
+        )
+        if not (same and is_aligned(self._raster, self._grid)):
+            return None
+        return whole_offset(self._raster.transform, self._grid)
+
+    def _way(self) -> Positions:
+        shape = self._raster.height, self._raster.width
+        try:
+            return Positions(self._grid, self._layout.crs_wkt, self._raster.transform, shape)
+        except SceneError as error:
+            raise SceneError(f"{self._scene.href}: {error}") from error
+
+    def __enter__(self) -> Self:
+        try:
+            self._fetcher = self._opens(self._scene.href, self._options)
+        except StorageError as error:
+            raise SceneError(str(error)) from error
+        self._reader = BlockReader(
+            self._layout,
+            self._fetcher,
+            name=f"scene {self._scene.id}, ",
+            team=self._team,
+            cache=self._cache,
+        )
+        if self._offset is None:
+            self._resampler = Resampler(
+                self._layout, self._reader, self._positions, self._choice, self._team
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._fetcher.close()
+
+    @property
+    def seamless(self) -> bool:
+        return True
+
+    @property
+    def aligned(self) -> bool:
+        """True if its pixels are the file's own; False if they are resampled."""
+        return self._offset is not None
+
+    def read(self, window: Window) -> Pixels:
+        """Counts and validity; zeros and invalid outside the scene.
+
+        Raises:
+            ReadError: if a block cannot be fetched or decoded; names it.
+        """
+        if self._offset is not None:
+            return self._copied(window, *self._offset)
+        pixels = self._resampler.read(window)
+        colour = self._layout.colour
+        if colour is not None and colour.validity == "black":
+            seen_YX = pixels.counts_BYX[0] | pixels.counts_BYX[1] | pixels.counts_BYX[2]
+            np.logical_and(pixels.valid_YX, seen_YX, out=pixels.valid_YX)
+        return pixels
+
+    def _copied(self, window: Window, row0: int, col0: int) -> Pixels:
+        top, left = max(window.row, row0), max(window.col, col0)
+        bottom = min(window.row_end, row0 + self._raster.height)
+        right = min(window.col_end, col0 + self._raster.width)
+        whole = (top, left, bottom, right) == (
+            window.row,
+            window.col,
+            window.row_end,
+            window.col_end,
+        )
+        make = np.empty if whole else np.zeros
+        counts_BYX = make((3, *window.shape), np.uint8)
+        valid_YX = make(window.shape, np.bool_)
+        if bottom > top and right > left:
+            rows = slice(top - window.row, bottom - window.row)
+            cols = slice(left - window.col, right - window.col)
+            rect = Rect(top=top - row0, left=left - col0, height=bottom - top, width=right - left)
+            target = Target(counts_BYX=counts_BYX[:, rows, cols], valid_YX=valid_YX[rows, cols])
+            self._reader.colour(0, rect, target)
+        return Pixels(counts_BYX=counts_BYX, valid_YX=valid_YX)
+
+
+_: type[RasterSource] = CogSource
