@@ -3,47 +3,55 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from quakestream.bundles import load_bundle, write_manifest
-from quakestream.domain import BundleSpec, Thresholds
+from quakestream.domain import BundleSpec
 from quakestream.errors import QuakestreamError, RequestError
-from training.calibrate import Calibration, calibrate
+from training.calibrate import calibrate, calibrate_classes, choose_class_thresholds, first_severe
 from training.cards import card_of
 from training.checkpoints import Checkpoint, load_checkpoint
-from training.config import to_json
 from training.data.sources import load_pairs
 from training.evaluate import report
 from training.graphs import BundleGraph, SegmentationGraph
-from training.loop import held_out_logits
-from training.mlm import ModelFacts, write_record
-from training.onnx_graph import OPSET, check_parity, compressed, export_onnx, run_onnx
-from training.scales import scale_of
+from training.judging import class_report, plain, severe_points
+from training.lessons.pairs import held_out_logits
+from training.manifests import TASKS, bundle_spec, class_graph, class_spec, facts_of
+from training.mlm import write_record
+from training.models import graph_model
+from training.onnx_graph import check_parity, compressed, export_onnx, run_onnx
+from training.rows import held_out
 
-VERSION = "1"
-
-PROVENANCE: dict[str, dict[str, Any]] = {
-    "turkiye": {
-        "data": "SkySat 0.5 m pairs of Adıyaman, Türkoğlu and Hatay, February 2023; "
-        "OpenStreetMap destroyed buildings; detector boxes seen in both epochs",
-        "licence": "imagery © Planet Labs PBC, to be cleared before redistribution; "
-        "© OpenStreetMap contributors, ODbL 1.0",
-        "period": ["2018-07-08T00:00:00Z", "2023-02-12T23:59:59Z"],
-        "bbox": [36.14, 36.22, 38.29, 37.77],
-    },
-    "synthetic": {"data": "synthetic earthquakes alone", "licence": "Apache-2.0"},
-}
+CLASS_COUNTS = (1, 3, 32)
+"""Batches of crops or rows on which ONNX Runtime is held against torch."""
 
 
-def export_bundle(checkpoint: Checkpoint, folder: Path) -> BundleSpec:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What a person decides about a bundle of classes."""
+
+    data: str
+    """What it was trained on, for the card."""
+    licence: str
+    prior: str = "equal"
+    """`equal`: probabilities assume equal class shares; `shares`: those of the validation set."""
+
+
+def export_bundle(checkpoint: Checkpoint, folder: Path, wishes: Wishes | None = None) -> BundleSpec:
     """Calibrates on held-out buildings, writes the bundle, and opens it again to verify it.
 
+    Args:
+        wishes: needed for building and hazard models.
+
     Raises:
+        RequestError: if the held-out buildings do not suffice to calibrate on.
         EngineError: if ONNX Runtime and torch differ by 1e-3 or more on a logit.
     """
+    if checkpoint.config.lesson in TASKS:
+        if wishes is None:
+            raise RequestError(f"{folder}: say what it was trained on, with --data and --licence")
+        return _export_classes(checkpoint, folder, wishes)
     pairs = load_pairs(checkpoint.config, held_only=True)
     network = checkpoint.network()
     scored = held_out_logits(checkpoint.config, pairs, network)
@@ -78,69 +86,37 @@ def write_bundle(
     load_bundle(str(folder))
 
 
-def bundle_spec(
-    checkpoint: Checkpoint, name: str, calibration: Calibration, metrics: dict[str, Any]
-) -> BundleSpec:
-    """The manifest of a damage bundle that compares pairs."""
-    config = checkpoint.config
-    points = metrics["operating_points"]
-    return BundleSpec(
-        name=name,
-        version=VERSION,
-        task="segmentation",
-        epochs=("pre", "post"),
-        bands=("red", "green", "blue"),
-        gsd_m=config.gsd_m,
-        window_px=config.window_px,
-        halo_px=config.halo_px,
-        context_m=0.0,
-        dtype="uint8",
-        normalisation="per_scene",
-        classes=scale_of(("intact", "destroyed")),
+def _export_classes(checkpoint: Checkpoint, folder: Path, wishes: Wishes) -> BundleSpec:
+    """Calibrated and thresholds chosen on validation rows; figures from test rows."""
+    held = held_out(checkpoint.config)
+    bare = class_spec(checkpoint, folder.name)
+    model = graph_model(class_graph(checkpoint, bare), bare)
+    logit_NC, label_N = held.logits(model, "validation"), held.labels("validation")
+    shares_C = [float((label_N == c.index).mean()) for c in bare.classes]
+    calibration = calibrate_classes(
+        logit_NC, label_N, prior_C=shares_C if wishes.prior == "shares" else None
+    )
+    thresholds = choose_class_thresholds(
+        calibration.probabilities(logit_NC), label_N, first_severe(bare.classes)
+    )
+    judged = held.judged(calibration.probabilities(held.logits(model)))
+    spec = replace(
+        bare,
         temperature=calibration.temperature,
-        thresholds=Thresholds(**{k: v["threshold"] for k, v in points.items()}),
-        metrics={"split": _split_name(checkpoint), **metrics},
-        training={
-            **PROVENANCE[config.source],
-            "recipe": config.recipe,
-            "step": checkpoint.step,
-            "opset": OPSET,
-            "config": to_json(config),
-        },
+        prior=calibration.prior_C,
+        thresholds=thresholds,
+        metrics=plain(
+            {"split": held.name}
+            | class_report(judged)
+            | severe_points(judged, bare.classes, thresholds)
+        ),
+        training=bare.training
+        | {"data": wishes.data, "licence": wishes.licence, "offset": calibration.offset_C},
     )
-
-
-def facts_of(graph: BundleGraph, spec: BundleSpec) -> ModelFacts:
-    """What the record says beyond the manifest."""
-    config = spec.training["config"]
-    return ModelFacts(
-        architecture=architecture(config["network"]),
-        framework="PyTorch",
-        framework_version=torch.__version__,
-        parameters=sum(p.numel() for p in graph.parameters()),
-        pretrained_source=config.get("init") or None,
+    write_bundle(
+        class_graph(checkpoint, spec, calibration.offset_C), spec, folder, counts=CLASS_COUNTS
     )
-
-
-def architecture(network: str) -> str:
-    """The literature's name of a network."""
-    kind, _, rest = network.partition("_")
-    if kind == "fc":
-        mode, _, width = rest.rpartition("_")
-        shown = {"ef": "FC-EF", "siam_conc": "FC-Siam-Conc", "siam_diff": "FC-Siam-Diff"}[mode]
-        return f"{shown} {width.capitalize()}"
-    size, _, encoder = rest.partition("_")
-    if kind == "hazard":
-        return f"Multi-layer perceptron over hazard groups ({rest})"
-    shown = {"qif": "QuakeImageFormer", "qmf": "QuakeMetaFormer"}[kind]
-    return f"{shown} (MetaFormer-{size}{f', {encoder} encoders' if encoder else ''})"
-
-
-def _split_name(checkpoint: Checkpoint) -> str:
-    config = checkpoint.config
-    if config.held_regions:
-        return f"held-out regions {config.held_regions}"
-    return f"fold {config.fold} of {config.folds}, {config.block_m:g} m blocks"
+    return spec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -152,13 +128,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="BUNDLE")
+    parser.add_argument("--data", default="", help="building and hazard models: trained on what")
+    parser.add_argument("--licence", default="", help="building and hazard models: of the weights")
+    parser.add_argument(
+        "--prior",
+        choices=("equal", "shares"),
+        default="equal",
+        help="class shares the probabilities assume: equal ones, or those of the validation set",
+    )
     options = parser.parse_args(arguments)
+    given = options.data and options.licence
+    wishes = Wishes(data=options.data, licence=options.licence, prior=options.prior)
     try:
-        spec = export_bundle(load_checkpoint(options.checkpoint), options.out)
+        checkpoint = load_checkpoint(options.checkpoint)
+        spec = export_bundle(checkpoint, options.out, wishes if given else None)
     except QuakestreamError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 3
-    print(f"{options.out}: held-out AUC {spec.metrics['auc']:.3f}")
+    figure = "auc" if spec.task == "segmentation" else "macro_auc"
+    print(f"{options.out}: held-out {figure.replace('_', ' ').upper()} {spec.metrics[figure]:.3f}")
     return 0
 
 

@@ -17,8 +17,9 @@ from quakestream.errors import ConfigError, EngineError, RequestError
 from training.calibrate import Calibration
 from training.checkpoints import Checkpoint
 from training.config import TrainConfig
-from training.export import architecture, bundle_spec, write_bundle
+from training.export import write_bundle
 from training.graphs import BuildingGraph, BundleGraph, HazardGraph, SegmentationGraph
+from training.manifests import architecture, bundle_spec
 from training.networks import NetworkInputs, build_network, network_names
 from training.onnx_graph import OPSET, check_parity, export_onnx, run_onnx, wide_numbers
 from training.scales import scale_of
