@@ -173,7 +173,8 @@ def test_the_column_is_found_by_its_values(tmp_path: Path) -> None:
     ("values", "change", "says"),
     [
         (["slight", "wobbly"], {"column": "state"}, r"unknown classes \['wobbly'\].*--ignore"),
-        (["slight", "wobbly"], {}, "name the column with --label-column"),
+        (["slight", "wobbly"], {}, r"column 'state' .* unknown classes \['wobbly'\]"),
+        (["wobbly"], {}, "name the column with --label-column"),
         (["slight"], {"column": "grade"}, "no column 'grade'.*'state', 'note'"),
         (["slight"], {"constant": "gone"}, "--all-are gone: expected one of slight"),
         ([], {}, "empty"),

@@ -82,6 +82,11 @@ class Scale:
             )
         return np.array([known[v] for v in text.str.lower()], np.int8)
 
+    def knows(self, values: pd.Series) -> bool:
+        """True if one of the values means a class."""
+        known = {v.lower() for rule in self.classes for v in rule.values}
+        return bool(values.map(_text).str.lower().isin(known).any())
+
 
 def _same(labels: Sequence[str], ignored: Sequence[str] = ()) -> Scale:
     rules = tuple(ClassRule(label=label, values=(label,)) for label in labels)
@@ -212,6 +217,41 @@ def read_labels(request: LabelRequest, storage: StorageOptions | None = None) ->
     return LabelItems(frame=items, by_id=by_id, column=column)
 
 
+def recognised(
+    uri: str,
+    column: str | None = None,
+    ignored: Sequence[str] = (),
+    storage: StorageOptions | None = None,
+) -> Scale:
+    """The scale of `SCALES` a label file is on, judging by its column or by the only fitting one.
+
+    Bare numbers are taken for field classes only in a column that was named, or in a file of
+    field points.
+
+    Raises:
+        RequestError: if the file cannot be read or is on none of them.
+    """
+    frame = _read(uri, storage or StorageOptions())
+    candidates = [column] if column in frame.columns else [str(c) for c in frame.columns]
+    for name, known in SCALES.items():
+        scale = Scale(classes=known.classes, ignored=(*known.ignored, *ignored))
+        for candidate in candidates:
+            numbers = pd.api.types.is_numeric_dtype(frame[candidate])
+            if candidate == "geometry" or (numbers and candidate not in (column, "class")):
+                continue
+            try:
+                label_N = scale.index_of(frame[candidate], name)
+            except RequestError:
+                continue
+            if (label_N >= 0).any():
+                return scale
+    raise RequestError(
+        f"labels {uri} are on none of the scales {', '.join(SCALES)}, judging by the columns "
+        f"{[c for c in candidates if c != 'geometry']}: name the classes with --classes, mildest "
+        "first, and the column with --label-column"
+    )
+
+
 def match_labels(
     items: LabelItems, footprints: gpd.GeoDataFrame, request: LabelRequest
 ) -> MatchedLabels:
@@ -270,20 +310,23 @@ def _column(frame: gpd.GeoDataFrame, request: LabelRequest) -> str:
                 "choose one with --label-column"
             )
         return request.column
-    found = []
+    found, partly = [], []
     for column in columns:
         try:
             label_N = request.scale.index_of(frame[column], column)
         except RequestError:
+            if request.scale.knows(frame[column]):
+                partly.append(column)
             continue
         if (label_N >= 0).any():
             found.append(column)
-    if len(found) != 1:
+    chosen = found or partly  # of a column that holds some of the classes, the others are told
+    if len(chosen) != 1:
         raise RequestError(
             f"labels {request.uri}: {len(found)} of the columns {columns} hold only the classes "
             f"{', '.join(request.scale.labels)}; name the column with --label-column"
         )
-    return found[0]
+    return chosen[0]
 
 
 def _by_id(items: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame) -> pd.DataFrame:

@@ -207,7 +207,7 @@ class _Planned:
                 "--epochs post"
             )
         items = read_labels(source.labels, run.storage_options)
-        plan = plan_for(run, _bundle(request))
+        plan = plan_for(run, store_bundle(request))
         usable = plan.footprints.table.copy()
         usable.loc[np.asarray(plan.footprints.invalid), "geometry"] = None
         labels = match_labels(items, usable, source.labels)
@@ -233,7 +233,7 @@ class _Planned:
         )
 
 
-def _bundle(request: StoreRequest) -> Bundle:
+def store_bundle(request: StoreRequest) -> Bundle:
     """A building model's manifest without a model: what a plan must know of one."""
     spec = BundleSpec(
         name="training-store",
