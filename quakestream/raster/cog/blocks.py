@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from quakestream.errors import ReadError
 from quakestream.raster.cog.decode import add_up, decode, unpack
-from quakestream.raster.cog.fetch import Buffer, Fetcher, FetchPolicy, Run, runs_of
+from quakestream.raster.cog.fetch import Buffer, OpenFetcher, Run, runs_of
 from quakestream.raster.cog.layout import CogLayout, Level
 from quakestream.raster.cog.places import (
     InterleavedPlace,
@@ -71,7 +71,7 @@ class BlockReader:
     def __init__(
         self,
         layout: CogLayout,
-        fetcher: Fetcher,
+        fetcher: OpenFetcher,
         *,
         name: str,
         team: Team | None = None,
@@ -80,7 +80,7 @@ class BlockReader:
         self._layout, self._fetcher, self._name = layout, fetcher, name
         self._images = (*layout.levels, *layout.masks)
         self._team, self._cache = team or Team(), cache
-        self._policy: FetchPolicy = getattr(fetcher, "policy", FetchPolicy())
+        self._policy = fetcher.policy
         self._scratch = Scratch()
 
     def samples(self, image: int, rect: Rect) -> NDArray[Any]:

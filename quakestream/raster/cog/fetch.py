@@ -50,6 +50,25 @@ class Fetcher(Protocol):
         ...
 
 
+class OpenFetcher(Fetcher, Protocol):
+    """A fetcher that holds something open."""
+
+    @property
+    def policy(self) -> FetchPolicy:
+        """How its ranges are best asked for."""
+        ...
+
+    def size(self) -> int:
+        """Bytes of the whole object.
+
+        Raises:
+            StorageError: if the store does not say.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """Bytes fetched in one request, and which of the wanted ranges lie in it."""
@@ -88,7 +107,7 @@ def runs_of(starts: Sequence[int], lengths: Sequence[int], policy: FetchPolicy) 
 class LocalFetcher:
     """A file of this machine."""
 
-    policy = INLINE
+    policy: FetchPolicy = INLINE
 
     def __init__(self, href: str) -> None:
         self._href = href
@@ -115,7 +134,7 @@ class LocalFetcher:
 class StoreFetcher:
     """An object of a store that obstore speaks to: s3, gs, az, http(s)."""
 
-    policy = FetchPolicy()
+    policy: FetchPolicy = FetchPolicy()
 
     def __init__(self, href: str, store: Any, path: str) -> None:
         self._href, self._store, self._path = href, store, path
@@ -141,7 +160,7 @@ class StoreFetcher:
 class FsspecFetcher:
     """An object of any other store, or one whose settings only fsspec knows."""
 
-    policy = FetchPolicy()
+    policy: FetchPolicy = FetchPolicy()
 
     def __init__(self, href: str, options: StorageOptions) -> None:
         self._href = href
@@ -162,11 +181,9 @@ class FsspecFetcher:
         """Connections belong to fsspec, one a process."""
 
 
-_local: type[Fetcher] = LocalFetcher
-_store: type[Fetcher] = StoreFetcher
-_fsspec: type[Fetcher] = FsspecFetcher
-
-OpenFetcher = LocalFetcher | StoreFetcher | FsspecFetcher
+_local: type[OpenFetcher] = LocalFetcher
+_store: type[OpenFetcher] = StoreFetcher
+_fsspec: type[OpenFetcher] = FsspecFetcher
 
 
 def open_fetcher(href: str, options: StorageOptions) -> OpenFetcher:

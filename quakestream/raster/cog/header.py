@@ -19,7 +19,7 @@ from rasterio.windows import Window as DatasetWindow
 from quakestream.errors import ReadError, SceneError, StorageError
 from quakestream.raster.cog.blocks import BlockReader, Rect
 from quakestream.raster.cog.extras import fast_extra
-from quakestream.raster.cog.fetch import Fetcher, open_fetcher
+from quakestream.raster.cog.fetch import OpenFetcher, open_fetcher
 from quakestream.raster.cog.layout import Codec, Coding, CogLayout, Colour, Level
 from quakestream.raster.cog.ranged import RangedFile
 from quakestream.raster.source import open_dataset, visible_bands
@@ -290,7 +290,7 @@ def _fill(dataset: Any) -> float:
     return float(min(max(round(nodata), limits.min), limits.max))
 
 
-def _compare(layout: CogLayout, dataset: Any, fetcher: Fetcher) -> None:
+def _compare(layout: CogLayout, dataset: Any, fetcher: OpenFetcher) -> None:
     """Reads a block of the middle both ways.
 
     Raises:

@@ -40,6 +40,11 @@ class CogOpener:
         self.refusals: dict[str, str] = {}
         """By href: why a scene is read through GDAL."""
 
+    @property
+    def held_bytes(self) -> int:
+        """Decoded blocks held for neighbours."""
+        return self._cache.held_bytes
+
     def __enter__(self) -> Self:
         return self
 

@@ -1,28 +1,19 @@
 """A remote file for readers that seek: what they ask for is fetched in few, growing pieces."""
 
 import io
-from typing import Protocol
 
 from quakestream.errors import StorageError
-from quakestream.raster.cog.fetch import Buffer
+from quakestream.raster.cog.fetch import OpenFetcher
 
 FIRST_BYTES = 64 << 10
 """The header of a COG of 40,000 × 40,000 pixels, its overviews and masks, fits."""
 LARGEST_BYTES = 4 << 20
 
 
-class Sized(Protocol):
-    """A fetcher that knows how long its object is."""
-
-    def fetch(self, start: int, length: int) -> Buffer: ...
-
-    def size(self) -> int: ...
-
-
 class RangedFile(io.RawIOBase):
     """Reads as a file does. Keeps every piece it fetched: for headers, not for pixels."""
 
-    def __init__(self, fetcher: Sized) -> None:
+    def __init__(self, fetcher: OpenFetcher) -> None:
         super().__init__()
         self._fetcher, self._size = fetcher, fetcher.size()
         self._at = 0
