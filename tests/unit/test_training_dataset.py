@@ -371,3 +371,48 @@ def test_xbd_folders_are_taken_by_the_same_command(
     assert "5 chips of 5: no-damage 1, minor-damage 1" in capsys.readouterr().out
     assert main(["run.yaml", "--xbd", str(tmp_path), "-o", str(tmp_path / "s")]) == 2
     assert main(["-o", str(tmp_path / "s")]) == 2
+
+
+@pytest.mark.data
+def test_outlines_of_destroyed_buildings_over_a_real_pair(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Adıyaman: detector boxes as footprints, OpenStreetMap says which are destroyed."""
+    folder = data_dir / "turkiye-2023-scenes"
+    boxes = gpd.read_file(folder / "labels/adiyaman4_detection_boxes.geojson")
+    boxes = boxes[boxes["status"] != "only_in_post"].reset_index(drop=True)
+    boxes["id"] = [f"box-{n}" for n in range(len(boxes))]
+    boxes.to_file(tmp_path / "boxes.gpkg")
+    images = sorted(str(p) for p in (folder / "imagery").glob("adiyaman4_*.tif"))
+    assert len(images) == 2
+    bounds = boxes.to_crs(4326).total_bounds
+    content = {
+        "event": {"id": "adiyaman", "time": "2023-02-06T01:17:34Z"},
+        "aoi": ",".join(f"{v:.6f}" for v in bounds + np.array([-1, -1, 1, 1]) * 0.001),
+        "imagery": {
+            "catalog": images,
+            "post": {"datetime": "2023-02-06/2023-03-01"},
+            "pre": {"datetime": "2018-01-01/2023-02-05"},
+        },
+        "footprints": {"path": str(tmp_path / "boxes.gpkg"), "id": "id"},
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(content))
+    osm = folder / "labels/osm_destroyed_buildings_turkiye.geojson"
+    arguments = [str(tmp_path / "run.yaml"), "--labels", str(osm), "-o", str(tmp_path / "store")]
+    arguments += ["--classes", "intact", "destroyed", "--all-are", "destroyed", "--quiet"]
+    assert main(arguments) == 2
+    check_one_line(capsys, "no example of class intact")
+    assert main([*arguments, "--allow-empty-class", "--unlabelled", "--json"]) in (0, 1)
+    report = json.loads(capsys.readouterr().out)
+    store = ChipStore.open(str(tmp_path / "store"))
+    assert report["classes"]["destroyed"] >= 50
+    assert report["chips"] + sum(report["dropped"].values()) == report["candidates"]
+    assert report["candidates"] >= 500
+    assert store.meta.hazard == ()
+    # Destroyed buildings changed more than the others, most of which stand.
+    chips = store.read(range(len(store)))
+    assert chips.pre_NBYX is not None
+    gone = np.abs(chips.post_NBYX.astype(int) - chips.pre_NBYX).mean(axis=1)
+    change_N = (gone * chips.inside_NYX).sum(axis=(1, 2)) / chips.inside_NYX.sum(axis=(1, 2))
+    destroyed_N = chips.label_N == 1
+    assert change_N[destroyed_N].mean() > change_N[~destroyed_N].mean() + 1
