@@ -44,10 +44,10 @@ _SCALES: tuple[tuple[_Class, ...], ...] = (
         ("destroyed", "destroyed", (4, 5), "Destroyed"),
     ),
     (
-        ("No visible damage", "no", (0, 1), "No visible damage"),
-        ("Possibly damaged", "minor", (2,), "Possibly damaged"),
-        ("Damaged", "major", (3,), "Damaged"),
-        ("Destroyed", "destroyed", (4, 5), "Destroyed"),
+        ("no_visible_damage", "no", (0, 1), "No visible damage"),
+        ("possibly_damaged", "minor", (2,), "Possibly damaged"),
+        ("damaged", "major", (3,), "Damaged"),
+        ("destroyed", "destroyed", (4, 5), "Destroyed"),
     ),
 )
 

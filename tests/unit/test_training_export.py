@@ -14,9 +14,12 @@ from mlm_case import MLM_RULES
 from quakestream.bundles import load_bundle
 from quakestream.domain import BundleSpec, HazardInput
 from quakestream.errors import ConfigError, EngineError, RequestError
+from quakestream.synthetic.shaking import GRADES
 from training.calibrate import Calibration
 from training.checkpoints import Checkpoint
 from training.config import TrainConfig
+from training.data.labels import SCALES
+from training.data.vectors import FIELD_CLASSES
 from training.export import write_bundle
 from training.graphs import BuildingGraph, BundleGraph, HazardGraph, SegmentationGraph
 from training.manifests import architecture, bundle_spec
@@ -57,7 +60,7 @@ HAZARD = (
     HazardInput(name="pga_g", unit="g", mean=0.3, std=0.1),
     HazardInput(name="vs30_m_s", unit="m/s", mean=400.0, std=120.0),
 )
-GROUPS = (2, 1)
+HAZARD_GROUPS = (2, 1)
 CROP_PX = 64
 
 
@@ -85,7 +88,7 @@ def building_graph() -> BundleGraph:
     """The hardest of them: two epochs, hazard values, a learned token where they are missing."""
     torch.manual_seed(0)
     inputs = NetworkInputs(
-        crop_px=CROP_PX, bands=6, classes=3, hazard_groups=GROUPS, learned_missing=True
+        crop_px=CROP_PX, bands=6, classes=3, hazard_groups=HAZARD_GROUPS, learned_missing=True
     )
     return BuildingGraph(
         build_network("qmf_tiny", inputs=inputs),
@@ -117,7 +120,7 @@ def building_spec(name: str) -> BundleSpec:
         dtype="uint8",
         normalisation="per_scene",
         hazard=HAZARD,
-        hazard_groups=GROUPS,
+        hazard_groups=HAZARD_GROUPS,
         classes=scale_of(("slight", "heavy", "destroyed")),
         prior=(0.5, 0.3, 0.2),
         temperature=0.8,
@@ -219,7 +222,7 @@ def test_a_building_bundle_opens_and_says_what_it_takes(building_folder: Path) -
     spec = bundle.spec
     assert (spec.task, spec.window_px, spec.halo_px) == ("building", CROP_PX, 0)
     assert spec.hazard == HAZARD
-    assert spec.hazard_groups == GROUPS
+    assert spec.hazard_groups == HAZARD_GROUPS
     assert spec.prior == (0.5, 0.3, 0.2)
     assert set(bundle.golden) == {
         *("pre", "post", "pre_mean_NB", "pre_std_NB", "post_mean_NB", "post_std_NB"),
@@ -264,7 +267,7 @@ def test_the_offset_moves_logits_and_nothing_else(building_graph: BundleGraph) -
 
 
 def test_a_hazard_graph_takes_values_alone(tmp_path: Path) -> None:
-    inputs = NetworkInputs(classes=5, hazard_groups=GROUPS)
+    inputs = NetworkInputs(classes=5, hazard_groups=HAZARD_GROUPS)
     graph = HazardGraph(build_network("hazard_mlp", inputs=inputs), hazard=HAZARD).eval()
     folder = tmp_path / "hazard-test"
     spec = replace(
@@ -342,13 +345,16 @@ def test_every_network_has_a_name_for_people() -> None:
 @pytest.mark.parametrize(
     "labels",
     [
-        ("slight", "heavy", "destroyed"),
-        ("none", "slight", "heavy", "to_be_demolished", "collapsed"),
+        ("intact", "destroyed"),
+        GRADES,
+        FIELD_CLASSES,
+        *(tuple(rule.label for rule in scale.classes) for scale in SCALES.values()),
     ],
 )
-def test_a_scale_holds_every_grade_once(labels: tuple[str, ...]) -> None:
+def test_a_scale_of_a_store_holds_every_grade_once(labels: tuple[str, ...]) -> None:
     scale = scale_of(labels)
     assert [g for c in scale for g in c.ems98] == list(range(6))
+    assert scale[-1].xbd == "destroyed"
     with pytest.raises(RequestError, match="no damage scale"):
         scale_of(labels[::-1])
 
@@ -366,7 +372,9 @@ def test_every_pair_network_exports(mode: str, width: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["qif_tiny", "qmf_tiny_resnorm", "qmf_tiny_deepmlp", "qmf_0"])
 def test_every_building_network_exports(name: str, tmp_path: Path) -> None:
     hazard = HAZARD if name.startswith("qmf") else ()
-    inputs = NetworkInputs(crop_px=CROP_PX, classes=4, hazard_groups=GROUPS if hazard else ())
+    inputs = NetworkInputs(
+        crop_px=CROP_PX, classes=4, hazard_groups=HAZARD_HAZARD_GROUPS if hazard else ()
+    )
     graph = BuildingGraph(
         build_network(name, inputs=inputs), epochs=("post",), crop_px=CROP_PX, hazard=hazard
     ).eval()
