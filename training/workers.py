@@ -50,6 +50,12 @@ _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
 }
+_LOCAL_SETTINGS = {
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # its C++ layer calls things errors that are none
+    "RAY_worker_niceness": "0",  # Ray's 15 starves workers on a machine that does anything else
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+"""For a cluster that is this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,17 +224,16 @@ def _best(result: Any) -> Checkpoint:
 @contextmanager
 def ray_for(cluster: Cluster) -> Iterator[None]:
     """Ray as it runs, or started here for as long as it is needed."""
-    for name, value in _SETTINGS.items():
+    address = cluster.address or os.environ.get("RAY_ADDRESS")
+    for name, value in (_SETTINGS | ({} if address else _LOCAL_SETTINGS)).items():
         os.environ.setdefault(name, value)
     if ray.is_initialized():
         yield
         return
-    address = cluster.address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address:
         ray.init(address=address, **quiet)
     else:
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         ray.init(
             # Reading is light beside training: it may share the cores.
             num_cpus=max(os.cpu_count() or 1, 2 * cluster.most),
