@@ -87,9 +87,19 @@ def test_no_roof_or_haze_is_taken_for_cloud(turkiye: tuple[Result, pd.DataFrame]
     assert not {"cloud", "snow", "saturated", "misaligned"} & set(reasons)
 
 
-@pytest.mark.parametrize(
-    "bundle", [n for n in shipped_names() if load_bundle(n).spec.task != "hazard"]
-)
+TASKS = {name: load_bundle(name).spec.task for name in shipped_names()}
+DAMAGE = [name for name, task in TASKS.items() if task != "hazard"]
+HAZARD = [name for name, task in TASKS.items() if task == "hazard"]
+LAYERS = {
+    "adi": "amplitude_dispersion_index",
+    "dpm_s1": "dpm_sentinel1",
+    "dpm_alos2": "dpm_alos2",
+    "ndbi": "ndbi",
+    "pga_g": "pga_g",
+}
+
+
+@pytest.mark.parametrize("bundle", DAMAGE)
 def test_kahramanmaras_is_mapped_by_the_shipped_models(
     data_dir: Path, tmp_path: Path, bundle: str
 ) -> None:
@@ -115,3 +125,42 @@ def test_kahramanmaras_is_mapped_by_the_shipped_models(
     assert 150 < len(known) < 300, "half the boxes lie on nodata of the 30 m layer"
     assert rows["mmi"].isna().all()
     assert all("mmi" in missing for missing in rows["hazard_missing"])
+
+
+@pytest.mark.parametrize("bundle", HAZARD)
+def test_kahramanmaras_with_the_evidence_of_its_layers(
+    data_dir: Path, tmp_path: Path, bundle: str
+) -> None:
+    """The columns are there and add up, PGA from a layer too; nothing is said of how right."""
+    source = data_dir / "kahramanmaras-2023-main"
+    boxes = boxes_of(source / "labels")
+    boxes = boxes[boxes["status"] != "only_in_post"]
+    layers = {name: str(source / "fusion" / f"{file}.tif") for name, file in LAYERS.items()}
+    path = write_run(
+        tmp_path,
+        sorted((source / "imagery").glob("*.tif")),
+        boxes,
+        aoi="36.9215,37.5755,36.9335,37.5820",
+        hazard={"layers": layers},
+        models={"damage": DAMAGE[0], "hazard": bundle},
+        execution={"runtime": "threshold"},
+    )
+    result = map_run(open_run(path), backend=LocalBackend())
+    rows, run = result.buildings, result.run
+    assert len(rows) == 447
+    assert (rows["status"] == "assessed").all()
+    assert not result.issues
+    assert not [n for n in run["notes"] if "models.hazard" in n], "every value is given"
+    known = rows[list(LAYERS)].notna().any(axis=1)
+    assert 150 < known.sum() < 300, "half the boxes lie on nodata of the 30 m layers"
+    assert rows["pga_g"].dropna().between(0.26, 0.28).all()
+    columns = [c for c in rows.columns if c.startswith("p_hazard_")]
+    assert columns == ["p_hazard_intact", "p_hazard_destroyed"]
+    assert (rows[columns].notna().all(axis=1) == known).all()
+    assert rows.loc[known, columns].sum(axis=1).between(1 - 1e-5, 1 + 1e-5).all()
+    assert rows["evidence"].eq("image+hazard").eq(known).all()
+    evidence = {"image": int((~known).sum()), "image+hazard": int(known.sum())}
+    assert run["counts"]["evidence"] == evidence
+    assert run["hazard_bundle"]["name"] == bundle
+    assert run["hazard_bundle"]["footprints"] == known.sum()
+    assert run["hazard"]["layers"]["pga_g"]["uri"] == layers["pga_g"]
