@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from quakestream.domain import Quality, Shift
 from quakestream.engines import Batch
-from quakestream.pipeline.seen import Seen, change, worst
+from quakestream.pipeline.seen import Seen, change, counted, worst
 from quakestream.pipeline.tasks import UnitTask, WorkerSpec
 from quakestream.raster.owners import Owners, find_owners
 from quakestream.tiling import Lattice
@@ -98,7 +98,7 @@ class UnitSums(FootprintSums):
         ).astype(np.int64)
         np.add.at(self.pixels_FQ, owners.building_M, pixels_RQ[owners.region_M])
         np.add.at(self.change_F, owners.building_M, change_R[owners.region_M])
-        self.quality_Q += np.bincount(quality_YX.ravel(), minlength=len(Quality))
+        self.quality_Q += counted(quality_YX)
         self._keep_shift(owners, pixels_RQ.sum(axis=1), shift)
         self.region_P.append(owners.region_M + self.regions)
         self.footprint_P.append(owners.building_M)

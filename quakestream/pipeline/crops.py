@@ -19,7 +19,7 @@ from quakestream.domain import BundleSpec, Grid, Quality, Scene, Window
 from quakestream.engines import Batch
 from quakestream.errors import ReadError, SceneError
 from quakestream.pipeline.assemble import Failure, FootprintSums, read_failure, statistics_of
-from quakestream.pipeline.seen import Seen, change, see, worst
+from quakestream.pipeline.seen import Seen, change, counted, see, worst
 from quakestream.pipeline.tasks import SceneTask, UnitTask
 from quakestream.raster.owners import inside
 from quakestream.raster.source import Pixels
@@ -223,7 +223,7 @@ class _Made:
             return
         seen = {e: s.seen.part(s.window, w) for e, (s, w, _) in shown.items() if s.seen}
         quality_YX = worst(s.quality_YX for s in seen.values())
-        self.sums.quality_Q += np.bincount(quality_YX.ravel(), minlength=len(Quality))
+        self.sums.quality_Q += counted(quality_YX)
         if self._count(footprint, post, seen, quality_YX):
             place = {e: (len(self.patches[e]), w) for e, (_, w, _) in shown.items()}
             self.crops.append(Crop(footprint=footprint, windows=place))

@@ -53,11 +53,12 @@ def state_memory(
     else:
         base_mb = BASE_MB
         # each reader holds a cell as read and as stacked; one more waits, one is scored
-        pixels = (settings.readers + 2) * 2 * cell_bytes
+        copies = 1 if spec.task == "building" else 2  # crops are stacked a few at a time
+        pixels = (settings.readers + 2) * copies * cell_bytes
     return MemoryStatement(
         base_mb=base_mb,
         engine_mb=len(bundle.graph) * 3 / 1e6 + ENGINE_MB_PER_MPX * _engine_px(spec) / 1e6,
-        pixels_mb=pixels / 1e6,
+        pixels_mb=(pixels + _stacked_bytes(spec)) / 1e6,
         tables_mb=(footprints * BYTES_PER_FOOTPRINT + cells * BYTES_PER_CELL) / 1e6,
     )
 
@@ -67,9 +68,13 @@ def _cell_bytes(spec: BundleSpec, cell_windows: int) -> int:
     larger than the cell with half a crop around it, however many buildings stand there."""
     seen = len(spec.bands) * len(spec.epochs) + 8
     if spec.task == "building":
-        side = cell_windows * CROP_LATTICE_PX + spec.window_px
-        return side**2 * seen + CHUNK_PX * len(spec.bands) * len(spec.epochs)
+        return (cell_windows * CROP_LATTICE_PX + spec.window_px) ** 2 * seen
     return cell_windows**2 * spec.window_px**2 * seen
+
+
+def _stacked_bytes(spec: BundleSpec) -> int:
+    """Crops as an engine takes them."""
+    return CHUNK_PX * len(spec.bands) * len(spec.epochs) if spec.task == "building" else 0
 
 
 def _engine_px(spec: BundleSpec) -> int:

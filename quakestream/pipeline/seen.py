@@ -50,8 +50,18 @@ def see(pixels: Pixels, scene: SceneTask, grid: Grid, window: Window) -> Seen:
 
 def worst(qualities: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Quality of pixels that all epochs must show."""
-    worst_YX = np.minimum.reduce([np.where(q == 0, UNSEEN, q) for q in qualities])
+    given = list(qualities)
+    if not any(q.any() for q in given):  # most windows: nothing hides the ground
+        return np.zeros_like(given[0])
+    worst_YX = np.minimum.reduce([np.where(q == 0, UNSEEN, q) for q in given])
     return np.where(worst_YX == UNSEEN, 0, worst_YX).astype(np.uint8)
+
+
+def counted(quality_YX: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Pixels per `Quality`."""
+    if not quality_YX.any():
+        return np.array([quality_YX.size] + [0] * (len(Quality) - 1), np.int64)
+    return np.bincount(quality_YX.ravel(), minlength=len(Quality))
 
 
 def change(seen: dict[str, Seen]) -> NDArray[np.int64]:
