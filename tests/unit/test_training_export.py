@@ -373,7 +373,7 @@ def test_every_pair_network_exports(mode: str, width: str, tmp_path: Path) -> No
 def test_every_building_network_exports(name: str, tmp_path: Path) -> None:
     hazard = HAZARD if name.startswith("qmf") else ()
     inputs = NetworkInputs(
-        crop_px=CROP_PX, classes=4, hazard_groups=HAZARD_HAZARD_GROUPS if hazard else ()
+        crop_px=CROP_PX, classes=4, hazard_groups=HAZARD_GROUPS if hazard else ()
     )
     graph = BuildingGraph(
         build_network(name, inputs=inputs), epochs=("post",), crop_px=CROP_PX, hazard=hazard
