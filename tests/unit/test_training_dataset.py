@@ -35,6 +35,7 @@ from training.data.run_store import (
     store_bundle,
     write_run_store,
 )
+from training.data.split import table_region_folds
 from training.data.store import ChipStore
 from training.data.synthetic_store import synthetic_store
 from training.dataset import main
@@ -216,6 +217,7 @@ def test_several_towns_make_one_store_with_a_region_each(tmp_path: Path) -> None
     store, report = synthetic_store(str(tmp_path / "s"), [1, 2], request, size=TINY)
     assert set(store.table["region"]) == {"seed-1", "seed-2"}
     assert len(report.labels) == 2
+    assert set(table_region_folds(store.table)) == {"seed-1", "seed-2"}  # all scenes are `post`
     alone, _ = synthetic_store(str(tmp_path / "t"), [2], request, size=TINY)
     rows = np.flatnonzero(store.table["region"] == "seed-2")
     np.testing.assert_array_equal(

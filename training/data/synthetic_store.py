@@ -63,7 +63,7 @@ def synthetic_store(
                     run=open_run(made.run_file),
                     labels=truth,
                     region=region_of(seed),
-                    source="synthetic",
+                    source=region_of(seed),  # scenes of all towns have the same names
                 )
             )
             tell(f"made {region_of(seed)}")
