@@ -133,6 +133,24 @@ def test_footprints_on_cell_borders_are_judged_once(tmp_path: Path) -> None:
     assert np.abs(got - oracle(world, maps[0])).max() < 2e-5
 
 
+def test_pre_crops_are_moved_by_the_pairs_shift(tmp_path: Path) -> None:
+    """A pre scene that lies 4 m off in both directions is as good as one that does not."""
+    world = crop_world(tmp_path)
+    still = by_id(mapped(tmp_path, "still").buildings)
+    with rasterio.open(world.pre, "r+") as dataset:
+        dataset.write(np.roll(dataset.read(), (8, 8), axis=(1, 2)))
+    maps = [mapped(tmp_path, f"moved{k}", cell_windows=k) for k in (1, 3)]
+    same(*(m.buildings for m in maps))
+    moved = by_id(maps[0].buildings)
+    found = np.isclose(moved["shift_m"], 4 * 2**0.5)
+    assert found.mean() > 0.7
+    gap = (moved["p_destroyed"] - still["p_destroyed"])[found].abs().dropna()
+    assert len(gap) > 80
+    # Those near the edge saw beyond it; the mean colour of all has changed a little.
+    assert gap.median() < 0.003
+    assert (gap < 0.05).mean() > 0.9
+
+
 def _commit_rows(out: Path) -> pd.DataFrame:
     """What the commits of a run hold: a row per footprint and view, with its cell."""
     from quakestream.pipeline.ledger import read_records
