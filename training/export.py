@@ -21,6 +21,7 @@ from training.manifests import TASKS, bundle_spec, class_graph, class_spec, fact
 from training.mlm import write_record
 from training.models import graph_model
 from training.onnx_graph import check_parity, compressed, export_onnx, run_onnx
+from training.regions import left_out_logits
 from training.rows import held_out
 
 CLASS_COUNTS = (1, 3, 32)
@@ -38,11 +39,19 @@ class Wishes:
     """`equal`: probabilities assume equal class shares; `shares`: those of the validation set."""
 
 
-def export_bundle(checkpoint: Checkpoint, folder: Path, wishes: Wishes | None = None) -> BundleSpec:
+def export_bundle(
+    checkpoint: Checkpoint,
+    folder: Path,
+    wishes: Wishes | None = None,
+    *,
+    left_out: Path | None = None,
+) -> BundleSpec:
     """Calibrates on held-out buildings, writes the bundle, and opens it again to verify it.
 
     Args:
         wishes: needed for building and hazard models.
+        left_out: of a pair model that was trained on all regions: folder of the course of
+            `training.regions` that left each of them out. It is calibrated and judged by those.
 
     Raises:
         RequestError: if the held-out buildings do not suffice to calibrate on.
@@ -52,11 +61,16 @@ def export_bundle(checkpoint: Checkpoint, folder: Path, wishes: Wishes | None = 
         if wishes is None:
             raise RequestError(f"{folder}: say what it was trained on, with --data and --licence")
         return _export_classes(checkpoint, folder, wishes)
-    pairs = load_pairs(checkpoint.config, held_only=True)
     network = checkpoint.network()
-    scored = held_out_logits(checkpoint.config, pairs, network)
+    split = {}
+    if left_out is not None:
+        scored, pairs = left_out_logits(left_out)
+        split = {"split": "each region left out in turn"}
+    else:
+        pairs = load_pairs(checkpoint.config, held_only=True)
+        scored = held_out_logits(checkpoint.config, pairs, network)
     calibration = calibrate(scored)
-    metrics = report(scored, pairs, calibration)
+    metrics = report(scored, pairs, calibration) | split
     spec = bundle_spec(checkpoint, folder.name, calibration, metrics)
     write_bundle(SegmentationGraph(network, window_px=spec.window_px), spec, folder)
     return spec
@@ -136,12 +150,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default="equal",
         help="class shares the probabilities assume: equal ones, or those of the validation set",
     )
+    parser.add_argument(
+        "--left-out",
+        type=Path,
+        metavar="DIR",
+        help="pair models trained on everything: calibrate and judge by this course of regions",
+    )
     options = parser.parse_args(arguments)
     given = options.data and options.licence
     wishes = Wishes(data=options.data, licence=options.licence, prior=options.prior)
     try:
         checkpoint = load_checkpoint(options.checkpoint)
-        spec = export_bundle(checkpoint, options.out, wishes if given else None)
+        spec = export_bundle(
+            checkpoint, options.out, wishes if given else None, left_out=options.left_out
+        )
     except QuakestreamError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 3

@@ -21,8 +21,9 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from quakestream.errors import QuakestreamError, RequestError
 from training.calibrate import choose_thresholds
-from training.checkpoints import Checkpoint
+from training.checkpoints import Checkpoint, load_checkpoint
 from training.config import TrainConfig, with_settings
+from training.data.pairs import LabelledPair
 from training.data.sources import load_pairs
 from training.journal import Journal
 from training.keeping import LogKeeper
@@ -33,6 +34,7 @@ from training.loop import run
 from training.metrics import MIN_PER_STATE, block_interval, blocks_of, difference, figures
 from training.pair_report import differences
 from training.recipes import recipe
+from training.scoring import BuildingLogits
 
 BLOCK_M = 150.0
 ANSWERS = "answers.parquet"
@@ -60,6 +62,22 @@ def leave_each_out(course: Course, out: Path) -> pd.DataFrame:
     answers = pd.concat(parts, ignore_index=True)
     answers.to_parquet(out / ANSWERS)
     return answers
+
+
+def left_out_logits(folder: Path) -> tuple[list[BuildingLogits], list[LabelledPair]]:
+    """Left-out buildings of a finished course as its runs scored them, and their pairs.
+
+    Raises:
+        RequestError: if a region's run is not there.
+    """
+    pairs: list[LabelledPair] = []
+    scored: list[BuildingLogits] = []
+    for region in sorted(_answers(folder)["region"].unique()):
+        checkpoint = load_checkpoint(folder / region / "checkpoint.pt")
+        pairs = pairs or load_pairs(checkpoint.config, held_only=True)
+        here = [pair for pair in pairs if pair.region == region]
+        scored += held_out_logits(checkpoint.config, here, checkpoint.network())
+    return scored, pairs
 
 
 def compare(runs: dict[str, pd.DataFrame], *, draws: int = 1000) -> dict[str, Any]:
