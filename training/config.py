@@ -81,6 +81,9 @@ class Grades:
     """Classes weigh N / (K n), so that rare ones count as much."""
     hazard_dropout: Literal["linear", "none"] = "linear"
     """`linear`: at the start all examples lack their hazard values, at the end none does."""
+    hazard_least: float = 0.0
+    """Share of examples that lack them to the end: a model that is to work where they are missing
+    must not forget how. The papers' schedule ends at 0."""
     hazard_groups: str = ""
     """Comma-separated sizes of groups of hazard values; empty: the store's, or one group."""
     learned_missing: bool = False

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import softmax
 from sklearn.metrics import f1_score, roc_auc_score
 
 from quakestream.errors import QuakestreamError, RequestError
@@ -25,15 +26,19 @@ from training.checkpoints import Checkpoint, load_checkpoint
 from training.config import TrainConfig, with_settings
 from training.data.pairs import LabelledPair
 from training.data.sources import load_pairs
+from training.data.store import BuildingChips, ChipStore
 from training.journal import Journal
 from training.keeping import LogKeeper
 from training.lessons import open_lesson
 from training.lessons.base import Lesson
 from training.lessons.pairs import held_out_logits
 from training.loop import run
+from training.manifests import class_graph, class_spec
 from training.metrics import MIN_PER_STATE, block_interval, blocks_of, difference, figures
+from training.models import graph_model
 from training.pair_report import differences
 from training.recipes import recipe
+from training.rows import held_out
 from training.scoring import BuildingLogits
 
 BLOCK_M = 150.0
@@ -57,7 +62,7 @@ def leave_each_out(course: Course, out: Path) -> pd.DataFrame:
     Returns:
         Columns `region, building_id, destroyed, x_m, y_m, epsg, p, difference`.
     """
-    regions = sorted({pair.region for pair in load_pairs(course.config)})
+    regions = _regions(course.config)
     parts = [_left_out(course, region, out / region) for region in regions]
     answers = pd.concat(parts, ignore_index=True)
     answers.to_parquet(out / ANSWERS)
@@ -109,7 +114,16 @@ def left_out_thresholds(answers: pd.DataFrame, p_N: NDArray[np.float64]) -> NDAr
     return threshold_N
 
 
+def _regions(config: TrainConfig) -> list[str]:
+    if config.lesson == "chips":
+        table = ChipStore.open(*config.source.split(",")).table
+        return sorted(table.loc[table["label"] >= 0, "region"].unique())
+    return sorted({pair.region for pair in load_pairs(config)})
+
+
 def _left_out(course: Course, region: str, out: Path) -> pd.DataFrame:
+    if course.config.lesson == "chips":
+        return _left_out_chips(course.config, region, out)
     config = replace(course.config, held_regions=region)
     if course.pretext is not None:
         pretext = _trained(replace(course.pretext, held_regions=region), out / "pretext")
@@ -133,6 +147,40 @@ def _left_out(course: Course, region: str, out: Path) -> pd.DataFrame:
             "difference": differences(scored, pairs),
         }
     )
+
+
+def _left_out_chips(config: TrainConfig, region: str, out: Path) -> pd.DataFrame:
+    """A building model of two classes, chosen on blocks of the regions it was trained on."""
+    config = replace(config, rows=replace(config.rows, split="regions", held=region))
+    checkpoint = _trained(config, out)
+    checkpoint.save(out / "checkpoint.pt")
+    spec = class_spec(checkpoint, config.recipe)
+    if len(spec.classes) != 2:
+        raise RequestError(f"{config.source}: expected two classes, got {', '.join(spec.labels)}")
+    held, store = held_out(config), ChipStore.open(*config.source.split(","))
+    row_N = held.rows["test"]
+    table = store.table.iloc[row_N]
+    logits_NK = held.logits(graph_model(class_graph(checkpoint, spec), spec))
+    return pd.DataFrame(
+        {
+            "region": region,
+            "building_id": table["building_id"].to_numpy(object),
+            "destroyed": table["label"].to_numpy() == 1,
+            "x_m": table["x_m"].to_numpy(),
+            "y_m": table["y_m"].to_numpy(),
+            "epsg": table["epsg"].to_numpy(),
+            "p": softmax(logits_NK.astype(np.float64), axis=1)[:, 1],
+            "difference": [_difference(store.read(row_N[i : i + 1])) for i in range(len(row_N))],
+        }
+    )
+
+
+def _difference(chip: BuildingChips) -> float:
+    """Mean |post - pre| of a chip inside its footprint, counts."""
+    if chip.pre_NBYX is None:
+        return 0.0
+    apart_BYX = np.abs(chip.post_NBYX[0].astype(np.int16) - chip.pre_NBYX[0])
+    return float(apart_BYX[:, chip.inside_NYX[0]].mean())
 
 
 def _trained(config: TrainConfig, out: Path) -> Checkpoint:

@@ -85,7 +85,7 @@ class Order:
 
 
 class HazardDropout:
-    """Hides hazard values of whole rows, most at the start of a run and none at its end."""
+    """Hides hazard values of whole rows, most at the start of a run and fewest at its end."""
 
     def __init__(self, config: TrainConfig, examples: int) -> None:
         self._config = config
@@ -95,7 +95,7 @@ class HazardDropout:
         """One worker's rows with theirs of the batch's hidden rows set to 0."""
         if self._config.grades.hazard_dropout == "none":
             return hazard_NM
-        hidden_share = masked_share(number, self._batches)
+        hidden_share = max(masked_share(number, self._batches), self._config.grades.hazard_least)
         generator = torch_rng(self._config.seed, _MASKS, number)
         hidden_N = masked_rows(share.total, hidden_share, generator)
         places = share.places
