@@ -15,7 +15,13 @@ from training.checkpoints import Checkpoint, load_checkpoint
 from training.data.sources import load_pairs
 from training.evaluate import report
 from training.graphs import BundleGraph, SegmentationGraph
-from training.judging import class_report, plain, severe_points
+from training.judging import (
+    calibration_report,
+    class_report,
+    plain,
+    severe_points,
+    verdict_report,
+)
 from training.lessons.pairs import held_out_logits
 from training.manifests import TASKS, bundle_spec, class_graph, class_spec, facts_of
 from training.mlm import write_record
@@ -122,7 +128,9 @@ def _export_classes(checkpoint: Checkpoint, folder: Path, wishes: Wishes) -> Bun
         metrics=plain(
             {"split": held.name}
             | class_report(judged)
+            | calibration_report(judged, calibration.prior_C)
             | severe_points(judged, bare.classes, thresholds)
+            | {"verdict": verdict_report(judged, thresholds.balanced)}
         ),
         training=bare.training
         | {"data": wishes.data, "licence": wishes.licence, "offset": calibration.offset_C},

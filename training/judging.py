@@ -14,9 +14,12 @@ from training.metrics import (
     STATISTICS,
     block_interval,
     class_figures,
+    classwise_error,
     difference,
+    prior_weights_of,
     seed_interval,
     statistic,
+    top_label_error,
 )
 
 HEADLINE = ("macro_auc", "macro_f1", "accuracy")
@@ -79,6 +82,31 @@ def severe_points(
     p_N, severe_N = judged.p_NC[:, first:].sum(axis=1), judged.label_N >= first
     points = {n: _point(p_N, severe_N, threshold) for n, threshold in asdict(chosen).items()}
     return {"first_severe": first, "operating_points": points}
+
+
+def calibration_report(judged: Judged, prior_C: Sequence[float]) -> dict[str, float]:
+    """Calibration errors where classes have the shares that the probabilities assume."""
+    weight_N = prior_weights_of(judged.label_N, prior_C)
+    return {
+        "top_label_error_at_prior": top_label_error(judged.p_NC, judged.label_N, weight_N=weight_N),
+        "classwise_error_at_prior": classwise_error(judged.p_NC, judged.label_N, weight_N=weight_N),
+    }
+
+
+def verdict_report(judged: Judged, threshold: float) -> dict[str, Any]:
+    """Figures of the main job's verdicts, which are not the most probable class.
+
+    Declared is the most severe class whose cumulative probability, its own and worse, reaches
+    the threshold.
+    """
+    cumulative_NC = judged.p_NC[:, ::-1].cumsum(axis=1)[:, ::-1]
+    reaches_NC = cumulative_NC >= threshold
+    reaches_NC[:, 0] = True
+    classes = judged.p_NC.shape[1]
+    declared_N = classes - 1 - reaches_NC[:, ::-1].argmax(axis=1)
+    told = class_figures(np.eye(classes)[declared_N], judged.label_N)
+    names = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "confusion", "distance")
+    return {name: getattr(told, name) for name in names}
 
 
 def plain(value: Any) -> Any:

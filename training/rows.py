@@ -66,7 +66,9 @@ class StoreBuildings:
     @property
     def block_N(self) -> NDArray[np.int64]:
         table = self.store.table
-        return blocks_of(table["x_m"], table["y_m"], side_m=BLOCK_M, group_N=table["epsg"])
+        # Synthetic towns all lie at one place; in a real store a region has its own ground.
+        ground = table["epsg"].astype(str) + "/" + table["region"].astype(str)
+        return blocks_of(table["x_m"], table["y_m"], side_m=BLOCK_M, group_N=ground.to_numpy(str))
 
     @property
     def region_N(self) -> NDArray[np.object_]:

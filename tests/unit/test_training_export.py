@@ -52,8 +52,9 @@ CLASS_METRICS = {
     "macro_f1": 0.5,
     "accuracy": 0.8,
     "distance": [0.8, 0.15, 0.05],
-    "top_label_error": 0.03,
+    "top_label_error_at_prior": 0.03,
     "first_severe": 1,
+    "verdict": {"macro_f1": 0.48, "accuracy": 0.77},
 }
 HAZARD = (
     HazardInput(name="mmi", unit="1", mean=7.5, std=0.8),

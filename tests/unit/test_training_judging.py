@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import confusion_matrix, log_loss, roc_auc_score
 from training_data_case import MadeStore, make_store
 
 from quakestream.bundles import load_bundle
+from quakestream.domain import Quality
 from quakestream.engines.base import Batch, probabilities
 from quakestream.engines.onnxruntime import OnnxRuntimeEngine
 from quakestream.errors import RequestError
+from quakestream.reduce.tally import PROBABILITY_ONE, Tally
+from quakestream.reduce.verdict import decide
 from training.calibrate import (
     calibrate_classes,
     choose_class_thresholds,
@@ -28,7 +31,15 @@ from training.explain import Depth, explain_model
 from training.explain import main as explain_command
 from training.export import Wishes, export_bundle
 from training.export import main as export_command
-from training.judging import Judged, apart, class_report, plain, severe_points
+from training.judging import (
+    Judged,
+    apart,
+    calibration_report,
+    class_report,
+    plain,
+    severe_points,
+    verdict_report,
+)
 from training.lessons.chips import ChipsLesson, open_chips
 from training.lessons.vectors import open_vectors
 from training.rows import held_out
@@ -368,3 +379,47 @@ def test_a_report_has_intervals_and_json_has_no_nan() -> None:
     json.dumps(told, allow_nan=False)
     same = apart(judged, judged, draws=20)
     assert same["accuracy"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_verdicts_are_those_of_the_main_job() -> None:
+    """The rule is written twice, for tallies and for tables of probabilities: it has to agree."""
+    rng = np.random.default_rng(4)
+    classes = scale_of(("none", "slight", "heavy", "to_be_demolished", "collapsed"))
+    p_NC = rng.dirichlet(np.full(5, 0.6), 300)
+    whole_NC = np.rint(p_NC * PROBABILITY_ONE).astype(np.int64)
+    spec = replace(load_bundle("damage-synthetic").spec, classes=classes)
+    quality_NQ = np.zeros((300, len(Quality)), np.int64)
+    quality_NQ[:, Quality.VALID] = 100
+    tally = Tally(
+        building_N=np.arange(300),
+        sum_NC=whole_NC,
+        pixels_NQ=quality_NQ,
+        change_N=np.zeros(300, np.int64),
+    )
+    expected_N = decide(tally, spec).damage_N
+    label_N = rng.integers(0, 5, 300)
+    judged = Judged(
+        row_N=np.arange(300),
+        p_NC=whole_NC / whole_NC.sum(axis=1, keepdims=True),
+        label_N=label_N,
+        block_N=np.arange(300),
+    )
+    told = verdict_report(judged, spec.thresholds.balanced)
+    counts = confusion_matrix(label_N, expected_N, labels=range(5))
+    np.testing.assert_array_equal(told["confusion"], counts)
+
+
+def test_calibration_is_judged_at_the_prior_it_was_made_for() -> None:
+    logit_NC, label_N = drawn(20_000, 5)
+    found = calibrate_classes(logit_NC, label_N)
+    other_NC, truth_N = drawn(20_000, 6)
+    judged = Judged(
+        row_N=np.arange(20_000),
+        p_NC=found.probabilities(other_NC),
+        label_N=truth_N,
+        block_N=np.arange(20_000),
+    )
+    at_prior = calibration_report(judged, found.prior_C)
+    as_it_comes = class_report(judged, draws=0)
+    assert at_prior["classwise_error_at_prior"] < 0.03
+    assert as_it_comes["classwise_error"] > 0.1

@@ -20,6 +20,7 @@ from training.metrics import (
     confusion_distance,
     difference,
     pooled,
+    prior_weights_of,
     seed_interval,
     statistic,
     top_label_error,
@@ -260,3 +261,19 @@ def test_items_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ShapeError, match=words):
         class_figures(p_NC, label_N)
+
+
+@given(case=items(), seed=st.integers(0, 999))
+def test_a_prior_is_what_its_weights_make_of_the_items(case: Items, seed: int) -> None:
+    p_NC, label_N = case
+    prior_C = np.random.default_rng(seed).dirichlet(np.ones(p_NC.shape[1])) + 0.01
+    prior_C /= prior_C.sum()
+    weight_N = prior_weights_of(label_N, prior_C)
+    shares = np.bincount(label_N, weights=weight_N, minlength=len(prior_C)) / weight_N.sum()
+    present = np.unique(label_N)
+    np.testing.assert_allclose(shares[present], prior_C[present] / prior_C[present].sum())
+    assert weight_N.mean() == pytest.approx(1.0)
+    same = prior_weights_of(label_N, np.bincount(label_N, minlength=len(prior_C)))
+    assert classwise_error(p_NC, label_N, weight_N=same) == pytest.approx(
+        classwise_error(p_NC, label_N)
+    )

@@ -51,7 +51,7 @@ def _class_fields(spec: BundleSpec) -> dict[str, Any]:
     metrics = spec.metrics
     point = metrics["operating_points"]["balanced"]
     low, high = metrics["macro_auc_95"]
-    severe = ", ".join(c.label for c in spec.classes[metrics["first_severe"] :])
+    severe = " or ".join(c.label for c in spec.classes[metrics["first_severe"] :])
     return {
         "data": spec.training["data"],
         "licence": spec.training["licence"],
@@ -65,13 +65,15 @@ def _class_fields(spec: BundleSpec) -> dict[str, Any]:
         "macro_f1": f"{metrics['macro_f1']:.3f}",
         "accuracy": f"{metrics['accuracy']:.3f}",
         "within_one": f"{sum(metrics['distance'][:2]):.0%}",
-        "top_label_error": f"{metrics['top_label_error']:.3f}",
+        "calibration_error": f"{metrics['top_label_error_at_prior']:.3f}",
+        "verdict_f1": f"{metrics['verdict']['macro_f1']:.3f}",
+        "verdict_accuracy": f"{metrics['verdict']['accuracy']:.3f}",
         "severe": severe,
         "recall": f"{point['recall']:.2f}",
         "false_alarms": f"{point['false_alarm_rate']:.2f}",
         "threshold": f"{point['threshold']:.3f}",
         "prior": ", ".join(
-            f"{c.label} {p:.0%}" for c, p in zip(spec.classes, _prior(spec), strict=True)
+            f"{c.label} {100 * p:.3g} %" for c, p in zip(spec.classes, _prior(spec), strict=True)
         ),
     }
 
@@ -82,7 +84,7 @@ def _inputs(spec: BundleSpec) -> str:
     images = [" and ".join(epochs[e] for e in spec.epochs) + sides] if spec.epochs else []
     if spec.epochs == ("post",):
         images = [f"a crop from after the event{sides}"]
-    values = [f"{h.name} ({h.unit})" for h in spec.hazard]
+    values = [f"{h.name} ({h.unit})" if h.unit else h.name for h in spec.hazard]
     return "; ".join([*images, *([f"hazard values {', '.join(values)}"] if values else [])])
 
 

@@ -26,6 +26,7 @@ from training.metrics.multiclass import (
     class_figures,
     classwise_error,
     confusion_distance,
+    prior_weights_of,
     statistic,
     top_label_error,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "figures",
     "pooled",
     "prior_weights",
+    "prior_weights_of",
     "seed_interval",
     "statistic",
     "top_label_error",

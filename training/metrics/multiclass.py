@@ -4,7 +4,7 @@ Axis legend: N items, C classes. Macro figures are means over classes, each clas
 same however few items it has.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,21 +81,50 @@ def confusion_distance(counts_CC: NDArray[np.floating | np.integer]) -> tuple[fl
     return tuple(_ratio(float(counts_CC[apart_CC == d].sum()), total) for d in range(classes))
 
 
-def top_label_error(p_NC: NDArray[np.floating], label_N: ArrayLike, *, bins: int = BINS) -> float:
-    """Expected calibration error of the declared class's probability (Guo et al. 2017)."""
+def top_label_error(
+    p_NC: NDArray[np.floating],
+    label_N: ArrayLike,
+    *,
+    weight_N: NDArray[np.float64] | None = None,
+    bins: int = BINS,
+) -> float:
+    """Expected calibration error of the declared class's probability (Guo et al. 2017).
+
+    Args:
+        weight_N: how much each item counts; see `prior_weights_of`.
+    """
     p_NC, label = _checked(p_NC, label_N)
-    return _bin_error(p_NC.max(axis=1), p_NC.argmax(axis=1) == label, bins)
+    weight_N = _ones(label) if weight_N is None else weight_N
+    return _bin_error(p_NC.max(axis=1), p_NC.argmax(axis=1) == label, weight_N, bins)
 
 
-def classwise_error(p_NC: NDArray[np.floating], label_N: ArrayLike, *, bins: int = BINS) -> float:
+def classwise_error(
+    p_NC: NDArray[np.floating],
+    label_N: ArrayLike,
+    *,
+    weight_N: NDArray[np.float64] | None = None,
+    bins: int = BINS,
+) -> float:
     """Mean over classes of the calibration error of that class's probability (Kull et al. 2019).
 
     Unlike the top-label error it also sees the probabilities of classes not declared, which
     sums over a district are made of.
     """
     p_NC, label = _checked(p_NC, label_N)
-    each = [_bin_error(p_NC[:, c], label == c, bins) for c in range(p_NC.shape[1])]
+    weight_N = _ones(label) if weight_N is None else weight_N
+    each = [_bin_error(p_NC[:, c], label == c, weight_N, bins) for c in range(p_NC.shape[1])]
     return float(np.mean(each))
+
+
+def prior_weights_of(label_N: ArrayLike, prior_C: Sequence[float]) -> NDArray[np.float64]:
+    """Weights under which classes have a prior's shares: where calibration to it is judged.
+
+    Classes without an item leave their share to the others.
+    """
+    label = np.asarray(label_N, np.int64)
+    count_C = np.bincount(label, minlength=len(prior_C))
+    weight_N = (np.array(prior_C, np.float64) / np.maximum(count_C, 1))[label]
+    return np.asarray(weight_N / weight_N.mean())
 
 
 def statistic(name: str, p_NC: NDArray[np.floating], label_N: ArrayLike) -> Statistic:
@@ -186,12 +215,18 @@ def _per_class(
     return figures[0], figures[1], figures[2]
 
 
-def _bin_error(p_N: NDArray[np.float64], right_N: NDArray[np.bool_], bins: int) -> float:
+def _bin_error(
+    p_N: NDArray[np.float64],
+    right_N: NDArray[np.bool_],
+    weight_N: NDArray[np.float64],
+    bins: int,
+) -> float:
     """|mean probability - frequency| over equal-width bins, weighted by their items."""
     if not len(p_N):
         return float("nan")
     bin_N = np.clip((p_N * bins).astype(np.int64), 0, bins - 1)
-    return float(np.abs(np.bincount(bin_N, weights=p_N - right_N)).sum() / len(p_N))
+    gap_B = np.bincount(bin_N, weights=weight_N * (p_N - right_N))
+    return float(np.abs(gap_B).sum() / weight_N.sum())
 
 
 def _log_loss(p_NC: NDArray[np.float64], label_N: NDArray[np.int64]) -> float:
