@@ -39,6 +39,8 @@ OpenLesson = Callable[[TrainConfig], Lesson]
 
 OBJECT_STORE_BYTES = 200_000_000
 _RUN = "run"
+_ATTEMPTS = 3
+_QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 _ECHO_S = 0.5
 _SETTINGS = {
     "RAY_TRAIN_V2_ENABLED": "1",
@@ -98,6 +100,8 @@ def train_on_ray(
         QuakestreamError: if training failed more often than allowed.
     """
     given = {"config": to_json(config), "opened": opened}
+    if not unfinished(folder, cluster):
+        (folder / "log.jsonl").unlink(missing_ok=True)
     with ray_for(cluster), _echoed(folder / "log.jsonl", echo):
         trainer = _api.torch.TorchTrainer(
             _work,
@@ -230,21 +234,44 @@ def ray_for(cluster: Cluster) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address:
-        ray.init(address=address, **quiet)
+        _join(address)
     else:
-        ray.init(
-            # Reading is light beside training: it may share the cores.
-            num_cpus=max(os.cpu_count() or 1, 2 * cluster.most),
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            **quiet,
-        )
+        _start(cluster)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _join(address: str) -> None:
+    try:
+        ray.init(address=address, **_QUIET)
+    except (ConnectionError, ValueError) as error:
+        raise RequestError(
+            f"no Ray cluster at {address}: {str(error).strip().splitlines()[0]}"
+        ) from error
+
+
+def _start(cluster: Cluster) -> None:
+    """Starts Ray here, again where a busy machine was too slow for its deadlines."""
+    for attempts_left in reversed(range(_ATTEMPTS)):
+        try:
+            ray.init(
+                # Reading is light beside training: it may share the cores.
+                num_cpus=max(os.cpu_count() or 1, 2 * cluster.most),
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                **_QUIET,
+            )
+            return
+        except Exception as error:  # Ray raises this very class
+            ray.shutdown()
+            if not attempts_left:
+                raise QuakestreamError(
+                    f"Ray did not start here: {str(error).strip().splitlines()[0]} "
+                    "Train in this process with --workers 0, or when the machine is less busy"
+                ) from error
 
 
 @contextmanager
