@@ -42,7 +42,7 @@ class EncoderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         groups: tuple[int, ...] = (4, 1),
         loss: Loss = "cross_entropy",
         epochs: int = 6,
-        seeds: int = 1,
+        seeds: int = 2,
     ) -> None:
         self.network = network
         self.groups = groups

@@ -12,7 +12,6 @@ from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     RandomForestClassifier,
 )
-from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -21,9 +20,7 @@ from quakestream.errors import RequestError
 from training.hazard.terms import HazardTerms
 
 Settings = Mapping[str, Any]
-ABSENT = -9999.0
-"""What a missing value becomes for trees that know no NaN: a split of its own."""
-TREES, TREES_TUNING = 300, 60
+TREES, TREES_TUNING = 200, 40
 """Of a forest that is judged, and of one that is only compared with other settings."""
 
 
@@ -70,16 +67,16 @@ def boosting(leaves: int, rounds: int) -> Any:
     )
 
 
-def extra_trees(leaf: int, tried: int, trees: int = TREES) -> Any:
-    """Trees whose splits are drawn at random: smoother than a forest's."""
-    return _imputed(
+def extra_trees(leaf: int, tried: float, trees: int = TREES) -> Any:
+    """Trees whose splits are drawn at random, among a share `tried` of the values."""
+    return _with_flags(
         ExtraTreesClassifier(trees, min_samples_leaf=leaf, max_features=tried, random_state=0)
     )
 
 
-def forest(leaf: int, tried: int | str = "sqrt", trees: int = TREES) -> Any:
+def forest(leaf: int, tried: float | str = "sqrt", trees: int = TREES) -> Any:
     """The random forest of Yu et al. 2024; with `leaf` 1 as scikit-learn grows it by default."""
-    return _imputed(
+    return _with_flags(
         RandomForestClassifier(trees, min_samples_leaf=leaf, max_features=tried, random_state=0)
     )
 
@@ -92,17 +89,19 @@ FAMILIES: dict[str, Family] = {
             build=logistic,
             grid={"degree": (1, 2, 3), "c": (3e-4, 1e-3, 1e-2, 1e-1)},
         ),
-        Family(name="boosting", build=boosting, grid={"leaves": (3, 6), "rounds": (40, 120)}),
+        Family(
+            name="boosting", build=boosting, grid={"leaves": (2, 4, 8), "rounds": (20, 60, 150)}
+        ),
         Family(
             name="extra_trees",
             build=extra_trees,
-            grid={"leaf": (25, 50, 100, 200), "tried": (1, 3)},
+            grid={"leaf": (10, 25, 50, 100, 200), "tried": (0.2, 0.6, 1.0)},
             grows=True,
         ),
         Family(
             name="forest",
             build=forest,
-            grid={"leaf": (5, 20, 100, 200, 500), "tried": (1, 3)},
+            grid={"leaf": (5, 20, 100, 200, 500), "tried": (0.2, 0.6)},
             grows=True,
         ),
     )
@@ -134,5 +133,6 @@ def masked_copies(
     return np.concatenate([values_NM, masked_NM]), np.concatenate([label_N, label_N])
 
 
-def _imputed(model: Any) -> Any:
-    return make_pipeline(SimpleImputer(strategy="constant", fill_value=ABSENT), model)
+def _with_flags(model: Any) -> Any:
+    """For trees that know no NaN: 0 and a flag. A far-off number would take the random splits."""
+    return make_pipeline(HazardTerms(1), model)

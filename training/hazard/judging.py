@@ -43,6 +43,13 @@ def macro_auc(predicted: Predicted, label_N: NDArray[np.int64]) -> Statistic:
     return figure
 
 
+def class_aucs(predicted: Predicted, label_N: NDArray[np.int64]) -> tuple[float, ...]:
+    """The same for each class; NaN for a class of which no fold holds out enough."""
+    ones_N = np.ones(len(label_N))
+    classes = range(predicted.p_NC.shape[1])
+    return tuple(_class_auc(predicted, label_N, c)(ones_N) for c in classes)
+
+
 def pooled_auc(
     predicted: Predicted, label_N: NDArray[np.int64], *, over_prior: bool = False
 ) -> Statistic:
@@ -86,9 +93,7 @@ def figures(
     ones_N = np.ones(len(label_N))
     row: dict[str, Any] = {
         "macro_auc": rounded(block_interval(auc, block_N, draws=draws)),
-        "auc_per_class": [
-            round(_class_auc(predicted, label_N, c)(ones_N), 4) for c in range(p_NC.shape[1])
-        ],
+        "auc_per_class": [round(a, 4) for a in class_aucs(predicted, label_N)],
         "pooled_auc": round(pooled_auc(predicted, label_N)(ones_N), 4),
         "pooled_auc_over_prior": round(pooled_auc(predicted, label_N, over_prior=True)(ones_N), 4),
         "accuracy": round(plain.accuracy, 4),

@@ -32,6 +32,12 @@ class Recipe:
     def name(self) -> str:
         return "+".join(f.name for f, _ in self.parts)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings by name; those of several parts by part."""
+        each = {f.name: dict(s) for f, s in self.parts}
+        return each if len(each) > 1 else next(iter(each.values()))
+
     def fit(
         self, values_NM: NDArray[np.floating], label_N: NDArray[np.int64], *, tuning: bool = False
     ) -> list[Any]:

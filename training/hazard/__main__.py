@@ -1,0 +1,3 @@
+from training.hazard.cli import main
+
+raise SystemExit(main())

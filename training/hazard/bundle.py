@@ -1,0 +1,259 @@
+"""Fits a recipe to points and writes it as a bundle of task `hazard`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sklearn
+from numpy.typing import NDArray
+
+from quakestream.bundles import load_bundle, write_manifest
+from quakestream.domain import BundleSpec, HazardInput, Thresholds
+from quakestream.errors import RequestError
+from training.data.split import FIELD_BLOCK_DEG
+from training.hazard.card import card_of
+from training.hazard.comparison import Say
+from training.hazard.convert import OPSET, check_parity, run, to_onnx
+from training.hazard.families import FAMILIES, family
+from training.hazard.judging import Predicted, class_aucs, macro_auc, pooled_auc
+from training.hazard.nested import (
+    OUTER,
+    Tuned,
+    blend,
+    folds_of,
+    gathered,
+    mean_probabilities,
+    shares,
+    tempered,
+    tune,
+)
+from training.hazard.points import HazardPoints
+from training.judging import Judged, class_report, plain, severe_points
+from training.metrics import block_interval, blocks_of
+from training.mlm import ModelFacts, write_record
+from training.onnx_graph import compressed
+from training.scales import scale_of
+
+VERSION = "1"
+AUTO = "auto"
+DRAWS = 1000
+PARITY_ROWS = 2000
+SPLIT = "five folds of 0.02° blocks, 0.005° buffer, settings chosen inside the training part"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where the points come from, for the manifest and the card."""
+
+    data: str
+    licence: str
+    excluded: str = ""
+    """Ground left out, in words; empty for none."""
+    period: tuple[str, str] | None = None
+    """First and last moment the points speak of, ISO 8601."""
+    notes: str = ""
+    """What else to know of the values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fit:
+    """Fitted classifiers, how they were chosen, and what held-out ground says of such a choice."""
+
+    tuned: Tuned
+    models: tuple[Any, ...]
+    metrics: dict[str, Any]
+    thresholds: Thresholds
+
+
+def fit(points: HazardPoints, model: str, *, seed: int = 0, say: Say) -> Fit:
+    """Chooses settings on folds of all points, fits all points, and judges the whole procedure.
+
+    Points also come with values taken away, so that a footprint with some layers missing gets
+    what the others are worth.
+
+    Args:
+        points: what to learn from.
+        model: a family, families joined by `+`, or `auto` for the best on inner folds.
+        seed: of the dealing of blocks into folds.
+        say: told what was done.
+
+    Raises:
+        RequestError: if there is no such model, or the points make no folds.
+    """
+    names = _names(model)
+    held: list[NDArray[np.float64]] = []
+    folds = folds_of(points, OUTER, seed)
+    for number, fold in enumerate(folds):
+        train = points.take(fold.train_N)
+        tuned = choose(train, names, seed)
+        models = tuned.recipe.fit(train.values_NM, train.label_N)
+        p_NC = mean_probabilities(models, points.values_NM[fold.held_N])
+        held.append(tempered(p_NC, tuned.temperature))
+        say(f"fold {number + 1} of {OUTER}: {tuned.recipe.name}, {tuned.recipe.settings}")
+    metrics, thresholds = _metrics(gathered(points, folds, held), points)
+    tuned = choose(points, names, seed)
+    say(f"all points: {tuned.recipe.name}, {tuned.recipe.settings}")
+    return Fit(
+        tuned=tuned,
+        models=tuple(tuned.recipe.fit(points.values_NM, points.label_N)),
+        metrics=metrics,
+        thresholds=thresholds,
+    )
+
+
+def choose(points: HazardPoints, names: tuple[tuple[str, ...], ...], seed: int = 0) -> Tuned:
+    """The best of some models on inner folds; one of several families is their mean."""
+    single = {
+        name: tune(FAMILIES[name], points, masked=True, seed=seed)
+        for name in sorted({n for group in names for n in group})
+    }
+    candidates = [
+        single[group[0]] if len(group) == 1 else blend([single[n] for n in group], points)
+        for group in names
+    ]
+    return max(candidates, key=lambda t: t.inner_auc)
+
+
+def write(fitted: Fit, points: HazardPoints, source: Source, folder: Path) -> BundleSpec:
+    """Writes graph, golden batch, card, record and manifest, and checks what was written.
+
+    Raises:
+        EngineError: if ONNX Runtime and scikit-learn differ by 1e-5 or more on a probability.
+    """
+    temperature = fitted.tuned.temperature
+    graph = to_onnx(fitted.models, len(points.names), temperature).SerializeToString()
+    rows = np.random.default_rng(0).permutation(len(points))[:PARITY_ROWS]
+    check_parity(graph, fitted.models, temperature, points.values_NM[rows])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(graph)
+    spec = spec_of(fitted, points, source, folder.name)
+    golden: dict[str, NDArray[np.generic]] = {"hazard": golden_values(spec)}
+    golden["logits"] = run(graph, golden_values(spec))
+    (folder / "golden.npz").write_bytes(compressed(golden))
+    facts = _facts(fitted)
+    (folder / "card.md").write_text(card_of(spec, model=facts.architecture, notes=source.notes))
+    write_record(folder, spec, facts)
+    write_manifest(folder, spec)
+    load_bundle(str(folder))
+    return spec
+
+
+def spec_of(fitted: Fit, points: HazardPoints, source: Source, name: str) -> BundleSpec:
+    """The manifest. The temperature is in the graph: what it gives are probabilities."""
+    recipe = fitted.tuned.recipe
+    west, south = float(points.lon_N.min()), float(points.lat_N.min())
+    east, north = float(points.lon_N.max()), float(points.lat_N.max())
+    return BundleSpec(
+        name=name,
+        version=VERSION,
+        task="hazard",
+        epochs=(),
+        bands=(),
+        gsd_m=0.0,
+        window_px=0,
+        halo_px=0,
+        context_m=0.0,
+        dtype="float32",
+        normalisation="fixed",
+        hazard=_inputs(points),
+        hazard_groups=(),
+        classes=scale_of(points.classes),
+        prior=tuple(round(float(s), 6) for s in shares(points.label_N, len(points.classes))),
+        outputs="probabilities",
+        thresholds=fitted.thresholds,
+        metrics=fitted.metrics,
+        training={
+            "data": source.data,
+            "licence": source.licence,
+            "points": len(points),
+            "per_class": np.bincount(points.label_N, minlength=len(points.classes)).tolist(),
+            **({"excluded": source.excluded} if source.excluded else {}),
+            **({"period": list(source.period)} if source.period else {}),
+            "bbox": [round(v, 4) for v in (west, south, east, north)],
+            "recipe": recipe.name,
+            "settings": recipe.settings,
+            "masked_copies": recipe.masked,
+            "calibration": {
+                "kind": "temperature, fitted on inner folds, inside the graph",
+                "temperature": round(fitted.tuned.temperature, 4),
+            },
+            "opset": OPSET,
+            "config": {"network": recipe.name, **recipe.settings},
+        },
+    )
+
+
+def golden_values(spec: BundleSpec, rows: int = 8, seed: int = 0) -> NDArray[np.float32]:
+    """A synthetic batch: values about their means, some missing, in the last row all."""
+    rng = np.random.default_rng(seed)
+    mean_M = np.array([h.mean for h in spec.hazard])
+    std_M = np.array([h.std for h in spec.hazard])
+    value_NM = mean_M + std_M * rng.normal(size=(rows, len(mean_M)))
+    value_NM[rng.random(value_NM.shape) < 0.2] = np.nan
+    value_NM[0], value_NM[-1] = mean_M, np.nan
+    return value_NM.astype(np.float32)
+
+
+def _names(model: str) -> tuple[tuple[str, ...], ...]:
+    """Which means of families take part."""
+    if model == AUTO:
+        return (("logistic",), ("boosting",), ("extra_trees",), ("logistic", "extra_trees"))
+    parts = tuple(model.split("+"))
+    if len(set(parts)) < len(parts):
+        raise RequestError(f"model {model!r} names a family twice")
+    return (tuple(family(part).name for part in parts),)
+
+
+def _inputs(points: HazardPoints) -> tuple[HazardInput, ...]:
+    values_NM = points.values_NM.astype(np.float64)
+    mean_M: list[float] = np.nanmean(values_NM, axis=0).tolist()
+    std_M: list[float] = np.atleast_1d(np.nanstd(values_NM, axis=0)).tolist()
+    return tuple(
+        HazardInput(name=n, unit=u, mean=round(m, 6), std=round(s, 6), missing="mask")
+        for n, u, m, s in zip(points.names, points.units, mean_M, std_M, strict=True)
+    )
+
+
+def _metrics(predicted: Predicted, points: HazardPoints) -> tuple[dict[str, Any], Thresholds]:
+    """Figures of calibrated probabilities on ground that chose nothing."""
+    block_N = blocks_of(points.lon_N, points.lat_N, side_m=FIELD_BLOCK_DEG)
+    judged = Judged(
+        row_N=np.arange(len(points)),
+        p_NC=predicted.p_NC,
+        label_N=points.label_N,
+        block_N=block_N,
+    )
+    of_severe = severe_points(judged, scale_of(points.classes))
+    auc = block_interval(macro_auc(predicted, points.label_N), block_N, draws=DRAWS)
+    thresholds = {n: p["threshold"] for n, p in of_severe["operating_points"].items()}
+    metrics = {
+        "split": SPLIT,
+        **class_report(judged, draws=DRAWS),
+        # Means over folds: see `judging.macro_auc`.
+        "macro_auc": auc.value,
+        "macro_auc_95": (auc.low, auc.high),
+        "auc": class_aucs(predicted, points.label_N),
+        "pooled_auc": pooled_auc(predicted, points.label_N)(np.ones(len(points))),
+        **of_severe,
+    }
+    return plain(metrics), Thresholds(**thresholds)
+
+
+def _facts(fitted: Fit) -> ModelFacts:
+    linear = [m[-1] for m in fitted.models if hasattr(m, "steps") and hasattr(m[-1], "coef_")]
+    count = sum(m.coef_.size + m.intercept_.size for m in linear)
+    return ModelFacts(
+        architecture=" and ".join(ARCHITECTURES[f.name] for f, _ in fitted.tuned.recipe.parts),
+        framework="scikit-learn",
+        framework_version=sklearn.__version__,
+        parameters=int(count) if len(linear) == len(fitted.models) else None,
+    )
+
+
+ARCHITECTURES = {
+    "logistic": "Multinomial logistic regression",
+    "boosting": "Gradient-boosted trees",
+    "extra_trees": "Extremely randomised trees",
+    "forest": "Random forest",
+}
