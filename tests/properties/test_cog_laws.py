@@ -165,13 +165,16 @@ def test_every_pixel_is_read_within_the_bound(
     corner = grid.window(east, north - 1, east + 1, north)
     window = Window(row=corner.row, col=corner.col, height=300, width=2 * SQUARE_PX)
     for patch in positions.patches(window):
-        u, v = positions.steps(patch, (1.0, 1.0), 1, (0, 0))
         part = patch.window
+        top, left, *_ = positions.reach(patch, (1.0, 1.0))
+        u, v = np.empty(part.shape, np.float32), np.empty(part.shape, np.float32)
+        positions.places(patch, (1.0, 1.0), 1, (top, left), (u, v))
         cols, rows = np.meshgrid(
             np.arange(part.col, part.col_end) + 0.5, np.arange(part.row, part.row_end) + 0.5
         )
         exact_u, exact_v = positions.scene_pixels(cols, rows)
-        apart = np.hypot(u / STEPS + 0.5 - exact_u, v / STEPS + 0.5 - exact_v)
+        assert not ((u * STEPS) % 1).any()
+        apart = np.hypot(u + (left + 0.5 - exact_u), v + (top + 0.5 - exact_v))
         assert apart.max() / max(positions.ratio, 1.0) <= POSITION_BOUND_PX
 
 

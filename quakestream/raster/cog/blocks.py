@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.errors import ReadError
-from quakestream.raster.cog.decode import add_up, decode, unpack
+from quakestream.raster.cog.decode import decode
 from quakestream.raster.cog.fetch import Buffer, OpenFetcher, Run, runs_of
 from quakestream.raster.cog.layout import CogLayout, Level
 from quakestream.raster.cog.places import (
@@ -219,43 +219,29 @@ class BlockReader:
         if len(data) < part.size:
             raise ValueError(f"the file ends {part.size - len(data)} bytes before it does")
         keep = self._cache is not None and not part.whole
-        if isinstance(part.place, PlanarPlace):
-            made = self._split(part, part.place, data, keep)
-        else:
-            made = self._plain(part, data, keep)
-        if made is None:
-            return  # it is where it belongs
+        level = part.level
+        shape, dtype = level.packed_shape(part.row), level.coding.dtype
+        planar = isinstance(part.place, PlanarPlace)
+        own = keep and not planar
+        made = decode(
+            level,
+            data,
+            np.empty(shape, dtype) if own else self._scratch.array("block", shape, dtype),
+        )
+        if planar:
+            made = self._split(made, keep)
+        elif keep and level.coding.codec == "none":
+            made = made.copy()  # a view of the request's bytes, which would be kept whole
         if keep and self._cache is not None:
             self._cache.put(self._key(part), made)
         part.place.put(made, part.plane, part.source, part.target)
 
-    def _plain(self, part: Part, data: Buffer, keep: bool) -> NDArray[Any]:
-        """A block as it is stored; with `keep` in memory of its own."""
-        level = part.level
-        shape, dtype = level.packed_shape(part.row), level.coding.dtype
-        if not keep:
-            return decode(level, data, self._scratch.array("block", shape, dtype))
-        made_YXS = decode(level, data, np.empty(shape, dtype))
-        # plain bytes are a view of the request's, which would be kept whole
-        return made_YXS.copy() if level.coding.codec == "none" else made_YXS
-
-    def _split(
-        self, part: Part, place: PlanarPlace, data: Buffer, keep: bool
-    ) -> NDArray[np.uint8] | None:
-        """A block's bands, (sample, y, x); None where they went to their place at once."""
-        level = part.level
-        height, width, samples = level.packed_shape(part.row)
-        block_YXS = self._scratch.array("block", (height, width, samples), "|u1")
-        raw_YXS = unpack(level, data, block_YXS)
-        predicted = level.coding.predictor == 2
-        if predicted and not keep and place.put_differences(raw_YXS, part.source, part.target):
-            return None
+    def _split(self, block_YXS: NDArray[np.uint8], keep: bool) -> NDArray[np.uint8]:
+        """A block's bands, (sample, y, x); with `keep` in memory of their own."""
+        height, width, samples = block_YXS.shape
         bands = samples, height, width
         made_SYX = np.empty(bands, np.uint8) if keep else self._scratch.array("bands", bands, "|u1")
-        if predicted:
-            add_up(raw_YXS, 2, made_SYX)
-        else:
-            split(raw_YXS, made_SYX)
+        split(block_YXS, made_SYX)
         return made_SYX
 
     def _key(self, part: Part) -> tuple[Any, ...]:

@@ -1,6 +1,13 @@
-"""From the bytes of one block to its pixels. imagecodecs releases the interpreter's lock."""
+"""From the bytes of one block to its pixels. imagecodecs releases the interpreter's lock.
 
+LZW, and differences of a predictor, are left to libtiff, which imagecodecs brings along: it
+is handed the block as a TIFF of one strip. Measured on a block of 512 × 512 × 3: LZW 2.8 ms
+instead of 4.3, zstd with a predictor 0.74 instead of 0.85.
+"""
+
+import struct
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +25,9 @@ imagecodecs: Any = _imagecodecs
 _END_OF_JPEG = b"\xff\xd9"
 _PADDING_BYTES = 64
 """How far before its last byte a JPEG block may end: some writers pad."""
+_LIBTIFF = {"lzw": 5, "deflate": 8, "zstd": 50000}
+"""TIFF's numbers of what libtiff may decode."""
+_HAS_LIBTIFF: bool = imagecodecs.TIFF.available
 
 _UNPACK: dict[str, Callable[..., Any]] = {
     "deflate": imagecodecs.deflate_decode,
@@ -29,8 +39,8 @@ _UNPACK: dict[str, Callable[..., Any]] = {
 """What gives back the bytes as they were. The others give pixels."""
 
 
-def unpack(level: Level, data: Buffer, out_YXS: NDArray[Any]) -> NDArray[Any]:
-    """A block as its codec gives it back, differences of a predictor not yet added up.
+def decode(level: Level, data: Buffer, out_YXS: NDArray[Any]) -> NDArray[Any]:
+    """A block's pixels, shape (y, x, sample); samples of a packed mask are bool.
 
     Args:
         out_YXS: of the level's `packed_shape` and dtype; its content is lost.
@@ -43,44 +53,87 @@ def unpack(level: Level, data: Buffer, out_YXS: NDArray[Any]) -> NDArray[Any]:
             block holds fewer pixels than it should.
     """
     coding = level.coding
-    if coding.codec == "none":
-        return _plain(data, out_YXS)
-    if coding.codec in _UNPACK:
-        flat_N = out_YXS.reshape(-1).view(np.uint8)
-        _check_size(len(_UNPACK[coding.codec](data, out=flat_N)), flat_N.nbytes)
-        return out_YXS
-    return _image(coding, data, out_YXS)
-
-
-def add_up(raw_YXS: NDArray[Any], predictor: int, out: NDArray[Any]) -> NDArray[Any]:
-    """Counts from a predictor's differences along rows.
-
-    Args:
-        raw_YXS: from `unpack`, or the first columns of it.
-        out: where they go if they are integers, shape (y, x, sample) or (sample, y, x);
-            may be a part of a larger array.
-    """
-    made: NDArray[Any]
-    if predictor == 3:
-        made = imagecodecs.floatpred_decode(raw_YXS, axis=-2)
-    elif out.shape == raw_YXS.shape:
-        made = imagecodecs.delta_decode(raw_YXS, axis=-2, out=out)
-    else:  # in one pass with taking the bands apart
-        made = imagecodecs.delta_decode(raw_YXS.transpose(2, 0, 1), axis=-1, out=out)
-    return made
-
-
-def decode(level: Level, data: Buffer, out_YXS: NDArray[Any]) -> NDArray[Any]:
-    """A block's pixels, shape (y, x, sample); samples of a packed mask are bool.
-
-    Arguments, result and exceptions are those of `unpack`.
-    """
-    made_YXS = unpack(level, data, out_YXS)
-    if level.coding.predictor != 1:
-        made_YXS = add_up(made_YXS, level.coding.predictor, out_YXS)
-    if level.coding.bits == 1:
+    if coding.codec in ("jpeg", "webp", "lerc"):
+        return _image(coding, data, out_YXS)
+    if _suits_libtiff(coding):
+        return _through_libtiff(coding, data, out_YXS)
+    made_YXS = _unpacked(coding, data, out_YXS)
+    if coding.predictor == 2:
+        made_YXS = imagecodecs.delta_decode(made_YXS, axis=-2, out=out_YXS)
+    elif coding.predictor == 3:
+        made_YXS = imagecodecs.floatpred_decode(made_YXS, axis=-2)
+    if coding.bits == 1:
         return _bits(made_YXS, level.block_width)
     return made_YXS
+
+
+def _unpacked(coding: Coding, data: Buffer, out_YXS: NDArray[Any]) -> NDArray[Any]:
+    """Samples, or their differences where there is a predictor."""
+    if coding.codec == "none":
+        return _plain(data, out_YXS)
+    flat_N = out_YXS.reshape(-1).view(np.uint8)
+    _check_size(len(_UNPACK[coding.codec](data, out=flat_N)), flat_N.nbytes)
+    return out_YXS
+
+
+def _suits_libtiff(coding: Coding) -> bool:
+    counts = np.dtype(coding.dtype)
+    plain = counts.kind == "u" and counts.itemsize <= 2 and coding.bits > 1
+    differences = coding.predictor == 2 and coding.codec in _LIBTIFF
+    return _HAS_LIBTIFF and plain and (coding.codec == "lzw" or differences)
+
+
+def _through_libtiff(coding: Coding, data: Buffer, out_YXS: NDArray[Any]) -> NDArray[Any]:
+    before, order, after = _one_strip(coding, out_YXS.shape)
+    size = struct.pack(f"{order}I", len(data))
+    made: NDArray[Any] = imagecodecs.tiff_decode(b"".join((before, size, after, data)))
+    _check_size(made.nbytes, out_YXS.nbytes)
+    return made.reshape(out_YXS.shape)
+
+
+@lru_cache(maxsize=64)
+def _one_strip(coding: Coding, shape: tuple[int, int, int]) -> tuple[bytes, str, bytes]:
+    """The header of a TIFF whose only strip follows it, cut where the strip's size belongs.
+
+    Returns:
+        What comes before the size, the byte order of the size, and what comes after.
+    """
+    height, width, samples = shape
+    counts = np.dtype(coding.dtype)
+    order = ">" if counts.str[0] == ">" else "<"
+    short, long = 3, 4
+    tags = [  # number, type, value; in the order of their numbers
+        (256, long, width),
+        (257, long, height),
+        (258, short, 8 * counts.itemsize),
+        (259, short, _LIBTIFF[coding.codec]),
+        (262, short, 1),  # black is zero: any number of samples may stand for anything
+        (273, long, 0),
+        (277, short, samples),
+        (278, long, height),
+        (279, long, 0),
+        (284, short, 1),
+        (317, short, coding.predictor),
+    ]
+    bits_at = 8 + 2 + 12 * len(tags) + 4
+    start = bits_at + 2 * max(samples, 2)
+    made = [b"II*\0" if order == "<" else b"MM\0*", struct.pack(f"{order}IH", 8, len(tags))]
+    for number, kind, value in tags:
+        count = samples if number == 258 else 1
+        many = number == 258 and samples > 2
+        value = start if number == 273 else value
+        if kind == long or many:
+            field = struct.pack(f"{order}I", bits_at if many else value)
+        else:
+            field = struct.pack(f"{order}HH", value, value if count == 2 else 0)
+        made.append(struct.pack(f"{order}HHI", number, kind, count) + field)
+    made += [
+        bytes(4),
+        struct.pack(f"{order}{max(samples, 2)}H", *[8 * counts.itemsize] * max(samples, 2)),
+    ]
+    header = b"".join(made)
+    size_at = 8 + 2 + 12 * [number for number, *_ in tags].index(279) + 8
+    return header[:size_at], order, header[size_at + 4 :]
 
 
 def _plain(data: Buffer, out_YXS: NDArray[Any]) -> NDArray[Any]:

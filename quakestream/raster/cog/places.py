@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from quakestream.raster.cog.decode import add_up
 from quakestream.raster.cog.extras import fast_extra
 from quakestream.raster.cog.layout import Colour
 from quakestream.raster.cog.workers import Scratch
@@ -69,15 +68,6 @@ class PlanarPlace:
         for band, out_YX in zip(self._colour.bands, self._target.counts_BYX, strict=True):
             out_YX[target] = part_SYX[band]
         self._judge(part_SYX, target)
-
-    def put_differences(self, raw_YXS: NDArray[np.uint8], source: Part2D, target: Part2D) -> bool:
-        """Adds up a predictor's differences on their way; False if that cannot be done here."""
-        if source[1].start != 0 or self._colour.bands != tuple(range(raw_YXS.shape[2])):
-            return False
-        out_BYX = self._target.counts_BYX[(slice(None), *target)]
-        add_up(raw_YXS[source], 2, out_BYX)
-        self._judge(out_BYX, target)
-        return True
 
     def _judge(self, part_SYX: NDArray[np.uint8], target: Part2D) -> None:
         colour, valid_YX = self._colour, self._target.valid_YX

@@ -19,7 +19,7 @@ from quakestream.raster.cog.blocks import BlockReader, Rect
 from quakestream.raster.cog.extras import fast_extra
 from quakestream.raster.cog.layout import CogLayout, Level
 from quakestream.raster.cog.places import Target
-from quakestream.raster.cog.positions import STEPS, Patch, Positions
+from quakestream.raster.cog.positions import STEPS, Map, Patch, Positions
 from quakestream.raster.cog.workers import Scratch, Team
 from quakestream.raster.source import AVERAGE_ABOVE, Pixels
 
@@ -32,7 +32,6 @@ NEAREST_TIE = 0.25
 """Steps that break the tie between two nearest pixels, always towards the same."""
 PIECE_PX = 2048
 """Side of what is resampled at once: a larger window is cut, and reads the same."""
-Map = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +58,7 @@ def choose_level(layout: CogLayout, ratio: float) -> Choice | None:
         if reduced <= ratio * 1.001 and ratio >= AVERAGE_ABOVE:
             index, factor = n, reduced
     left = ratio / factor
-    finer = 1 if left < 1.25 else math.ceil(left)
+    finer = 1 if left < 1.25 else math.ceil(left - 0.05)
     if finer > MOST_FINER:
         return None
     level = layout.levels[index]
@@ -81,6 +80,8 @@ class Resampler:
         self._level = layout.levels[choice.index]
         self._reader, self._positions, self._choice = reader, positions, choice
         self._team, self._scratch = team, Scratch()
+        assert layout.colour is not None
+        self._colour = layout.colour
 
     def read(self, window: Window) -> Pixels:
         """Counts and validity; zeros and invalid outside the scene.
@@ -89,8 +90,8 @@ class Resampler:
             ReadError: if a block cannot be fetched or decoded.
         """
         made = Pixels(
-            counts_BYX=np.zeros((3, *window.shape), np.uint8),
-            valid_YX=np.zeros(window.shape, np.bool_),
+            counts_BYX=np.empty((3, *window.shape), np.uint8),
+            valid_YX=np.empty(window.shape, np.bool_),
         )
         for piece in _pieces(window):
             self._fill(piece, window, made)
@@ -98,59 +99,73 @@ class Resampler:
 
     def _fill(self, piece: Window, window: Window, made: Pixels) -> None:
         """Reads what a piece takes from the level, and samples it patch by patch."""
-        reach = {}
+        jobs: list[tuple[Patch, Rect, bool]] = []
         for patch in self._positions.patches(piece):
-            needed = _on_level(self._positions.reach(patch, self._choice.scale), self._level)
+            wanted = self._positions.reach(patch, self._choice.scale)
+            needed = _on_level(wanted, self._level)
             if needed is not None:
-                reach[patch] = needed
-        if not reach:
+                jobs.append((patch, needed, (needed.height, needed.width) == _sides(wanted)))
+        if sum(patch.window.height * patch.window.width for patch, *_ in jobs) < _area(piece):
+            rows, cols = piece.slices_in(window)
+            made.counts_BYX[:, rows, cols], made.valid_YX[rows, cols] = 0, False
+        if not jobs:
             return
-        rect = _around(list(reach.values()))
-        counts_YXB = np.empty((rect.height, rect.width, 3), np.uint8)
-        valid_YX = np.ones((rect.height, rect.width), np.bool_)
+        rect = _around([needed for _, needed, _ in jobs])
+        shape = rect.height, rect.width
+        counts_YXB = np.empty((*shape, 3), np.uint8)
+        black = self._colour.validity == "black"
+        valid_YX = np.broadcast_to(np.True_, shape) if black else np.ones(shape, np.bool_)
         counts_BYX = counts_YXB.transpose(2, 0, 1)
         target = Target(counts_BYX=counts_BYX, valid_YX=valid_YX, interleaved=True)
         self._reader.colour(self._choice.index, rect, target)
 
-        def one(patch: Patch) -> None:
-            part = reach[patch]
+        def one(job: tuple[Patch, Rect, bool]) -> None:
+            patch, part, within = job
             top, left = part.top - rect.top, part.left - rect.left
             source = slice(top, top + part.height), slice(left, left + part.width)
-            places = self._places(patch, (part.top, part.left))
+            within = within and (black or bool(valid_YX[source].all()))
+            counts_BYX, truth_YX = self._sampled(
+                counts_YXB[source], valid_YX[source], self._places(patch, part), whole=within
+            )
+            if black and counts_BYX[1].min() == 0:  # what is green is not black
+                truth_YX = truth_YX & counts_BYX.any(axis=0)
             rows, cols = patch.window.slices_in(window)
-            counts_BYX, truth_YX = self._sampled(counts_YXB[source], valid_YX[source], places)
             made.counts_BYX[:, rows, cols] = counts_BYX
             made.valid_YX[rows, cols] = truth_YX
 
-        self._team.each(reach, one)
+        self._team.each(jobs, one)
 
-    def _places(self, patch: Patch, origin: tuple[int, int]) -> tuple[Map, Map]:
-        """Where a patch's (sub-)pixels are read: columns and rows from `origin`, level pixels."""
-        finer = self._choice.finer
-        shape = patch.window.height * finer, patch.window.width * finer
-        made = []
-        for name, steps in zip(
-            ("u", "v"), self._positions.steps(patch, self._choice.scale, finer, origin), strict=True
-        ):
-            place_YX = self._scratch.array(name, shape, "<f4")
-            np.multiply(steps.astype(np.float32), np.float32(1 / STEPS), out=place_YX)
-            made.append(place_YX)
-        return made[0], made[1]
+    def _places(self, patch: Patch, part: Rect) -> tuple[Map, Map]:
+        """Where a patch's (sub-)pixels are read: columns and rows of a part of the level."""
+        choice = self._choice
+        shape = patch.window.height * choice.finer, patch.window.width * choice.finer
+        made = self._scratch.array("u", shape, "<f4"), self._scratch.array("v", shape, "<f4")
+        self._positions.places(patch, choice.scale, choice.finer, (part.top, part.left), made)
+        return made
 
     def _sampled(
-        self, counts_YXB: NDArray[np.uint8], valid_YX: NDArray[np.bool_], places: tuple[Map, Map]
+        self,
+        counts_YXB: NDArray[np.uint8],
+        valid_YX: NDArray[np.bool_],
+        places: tuple[Map, Map],
+        *,
+        whole: bool,
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | np.bool_]:
-        """Counts (3, y, x) and validity of a patch, in arrays that the next call overwrites."""
+        """Counts (3, y, x) and validity of a patch, in arrays that the next call overwrites.
+
+        Args:
+            whole: all that is read is there and valid.
+        """
         finer, shape = self._choice.finer, places[0].shape
         fine_YXB = self._scratch.array("fine", (*shape, 3), "|u1")
         cv2.remap(counts_YXB, *places, cv2.INTER_LINEAR, fine_YXB, cv2.BORDER_REPLICATE)
-        truth_YX: NDArray[np.bool_] | np.bool_ = np.True_
         size = shape[0] // finer, shape[1] // finer
         mean_YXB = fine_YXB
         if finer > 1:
             mean_YXB = self._scratch.array("mean", (*size, 3), "|u1")
             cv2.resize(fine_YXB, size[::-1], mean_YXB, interpolation=cv2.INTER_AREA)
-        if not (_within(places, valid_YX.shape) and valid_YX.all()):
+        truth_YX: NDArray[np.bool_] | np.bool_ = np.True_
+        if not whole:
             fine_truth_YX = mended(fine_YXB, counts_YXB, valid_YX, places)
             truth_YX = averaged(mean_YXB, fine_YXB, fine_truth_YX, finer)
         planes_BYX = self._scratch.array("planes", (3, *size), "|u1")
@@ -213,17 +228,6 @@ def averaged(
     return truth_YX
 
 
-def _within(places: tuple[Map, Map], shape: tuple[int, ...]) -> bool:
-    """True if all four neighbours of every place are there."""
-    u_YX, v_YX = places
-    return bool(
-        u_YX.min() >= 0
-        and v_YX.min() >= 0
-        and u_YX.max() <= shape[1] - 1
-        and v_YX.max() <= shape[0] - 1
-    )
-
-
 def _pieces(window: Window) -> list[Window]:
     """A window in equal parts that bound what is held of the scene at once."""
     downs, acrosses = (
@@ -249,6 +253,15 @@ def _on_level(reach: tuple[int, int, int, int], level: Level) -> Rect | None:
     if bottom <= top or right <= left:
         return None
     return Rect(top=top, left=left, height=bottom - top, width=right - left)
+
+
+def _area(window: Window) -> int:
+    return window.height * window.width
+
+
+def _sides(reach: tuple[int, int, int, int]) -> tuple[int, int]:
+    top, left, bottom, right = reach
+    return bottom - top, right - left
 
 
 def _around(rects: list[Rect]) -> Rect:

@@ -133,12 +133,7 @@ class CogSource:
         """
         if self._offset is not None:
             return self._copied(window, *self._offset)
-        pixels = self._resampler.read(window)
-        colour = self._layout.colour
-        if colour is not None and colour.validity == "black":
-            seen_YX = pixels.counts_BYX[0] | pixels.counts_BYX[1] | pixels.counts_BYX[2]
-            np.logical_and(pixels.valid_YX, seen_YX, out=pixels.valid_YX)
-        return pixels
+        return self._resampler.read(window)
 
     def _copied(self, window: Window, row0: int, col0: int) -> Pixels:
         top, left = max(window.row, row0), max(window.col, col0)
