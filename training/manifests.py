@@ -18,7 +18,6 @@ from training.scales import scale_of
 VERSION = "1"
 TASKS: dict[str, Literal["building", "hazard"]] = {"chips": "building", "vectors": "hazard"}
 """What a checkpoint of a lesson becomes; one of pairs becomes a segmentation bundle."""
-_PLACES = ("source", "init")
 
 PROVENANCE: dict[str, dict[str, Any]] = {
     "turkiye": {
@@ -126,12 +125,13 @@ def _hazard(checkpoint: Checkpoint) -> tuple[HazardInput, ...]:
 
 
 def _portable(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without the places of one machine: of each path the last part stays."""
+    """The configuration without the places of one machine: the ends of its paths stay."""
 
-    def last(places: str) -> str:
-        return ",".join(p.rstrip("/").rpartition("/")[2] for p in places.split(","))
+    def end(place: str, parts: int) -> str:
+        return "/".join(place.rstrip("/").split("/")[-parts:])
 
-    return {key: last(value) if key in _PLACES else value for key, value in config.items()}
+    source = ",".join(end(place, 1) for place in config["source"].split(","))
+    return config | {"source": source, "init": end(config["init"], 2)}
 
 
 def facts_of(graph: BundleGraph, spec: BundleSpec) -> ModelFacts:

@@ -1,5 +1,6 @@
 """Bundles out of untrained networks: they open, and ONNX Runtime agrees with torch."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 from mlm_case import MLM_RULES
 
-from quakestream.bundles import load_bundle
+from quakestream.bundles import load_bundle, shipped_names
 from quakestream.domain import BundleSpec, HazardInput
 from quakestream.errors import ConfigError, EngineError, RequestError
 from quakestream.synthetic.shaking import GRADES
@@ -327,6 +328,28 @@ def test_the_record_belongs_to_the_bundle(building_folder: Path, tmp_path: Path)
     (tmp_path / "mlm.json").write_text("{}")
     with pytest.raises(RequestError, match=r"mlm\.json has sha256"):
         load_bundle(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_every_shipped_bundle_has_its_record(name: str) -> None:
+    bundle = load_bundle(name)
+    record = json.loads(bundle.files["mlm.json"])
+    MLM_RULES.validate(record)
+    assert record["properties"]["mlm:name"] == bundle.spec.name
+    classes = record["properties"]["mlm:output"][0]["classification:classes"]
+    assert [c["name"] for c in classes] == list(bundle.spec.labels)
+    digest = record["assets"]["model"]["file:checksum"].removeprefix("1220")
+    assert digest == hashlib.sha256(bundle.graph).hexdigest()
+
+
+def test_a_manifest_names_no_place_of_this_machine() -> None:
+    config = TrainConfig(
+        recipe="x", network="fc_siam_diff_small", init="/home/me/runs/first-1/checkpoint.pt"
+    )
+    checkpoint = Checkpoint(config=config, weights={}, step=3, figures={})
+    spec = bundle_spec(checkpoint, "x", Calibration(temperature=1.0, prior=0.5), METRICS)
+    assert spec.training["config"]["init"] == "first-1/checkpoint.pt"
+    assert "/home" not in json.dumps(spec.training)
 
 
 @pytest.mark.parametrize("broken", ["mlm:name", "mlm:output", "mlm:tasks"])
