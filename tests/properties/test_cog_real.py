@@ -22,6 +22,7 @@ from quakestream.raster.cog.blocks import BlockReader, Rect
 from quakestream.raster.cog.fetch import open_fetcher
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.source import CogSource
+from quakestream.raster.cog.workers import Team
 from quakestream.raster.probe import probe
 from quakestream.raster.source import Pixels, RasterioSource
 from quakestream.raster.tiles.placement import extent_on
@@ -93,7 +94,7 @@ def _samples(path: Path) -> np.ndarray:
     level = layout.levels[0]
     fetcher = open_fetcher(str(path), LOCAL)
     try:
-        reader = BlockReader(layout, fetcher, name="")
+        reader = BlockReader(layout, fetcher, name="", team=Team())
         return reader.samples(0, Rect(top=0, left=0, height=level.height, width=level.width))
     finally:
         fetcher.close()

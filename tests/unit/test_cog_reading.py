@@ -32,6 +32,7 @@ from quakestream.raster.cog.blocks import BlockReader, Rect
 from quakestream.raster.cog.fetch import open_fetcher
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.source import CogSource
+from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import Pixels
 from quakestream.raster.tiles.placement import extent_on
 
@@ -170,7 +171,7 @@ def test_other_counts_than_eight_bits(dtype: str, options: dict[str, Any], tmp_p
         made.write(values_BYX.astype(dtype))
     with rasterio.open(path) as dataset:
         layout = make_layout(str(path), LOCAL)
-        reader = BlockReader(layout, open_fetcher(str(path), LOCAL), name="")
+        reader = BlockReader(layout, open_fetcher(str(path), LOCAL), name="", team=Team())
         for rect in (
             Rect(top=0, left=0, height=HEIGHT, width=WIDTH),
             Rect(top=130, left=300, height=260, width=599),

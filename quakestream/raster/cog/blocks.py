@@ -74,12 +74,12 @@ class BlockReader:
         fetcher: OpenFetcher,
         *,
         name: str,
-        team: Team | None = None,
+        team: Team,
         cache: BlockCache | None = None,
     ) -> None:
         self._layout, self._fetcher, self._name = layout, fetcher, name
         self._images = (*layout.levels, *layout.masks)
-        self._team, self._cache = team or Team(), cache
+        self._team, self._cache = team, cache
         self._policy = fetcher.policy
         self._scratch = Scratch()
 

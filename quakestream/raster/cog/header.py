@@ -5,6 +5,7 @@ What decodes otherwise than GDAL would show it is refused with its reason, and a
 the middle is read both ways before the index is accepted.
 """
 
+import itertools
 import math
 from typing import Any
 
@@ -22,6 +23,7 @@ from quakestream.raster.cog.extras import fast_extra
 from quakestream.raster.cog.fetch import OpenFetcher, open_fetcher
 from quakestream.raster.cog.layout import Codec, Coding, CogLayout, Colour, Level
 from quakestream.raster.cog.ranged import RangedFile
+from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import open_dataset, visible_bands
 from quakestream.storage import StorageOptions, fingerprint
 
@@ -74,7 +76,7 @@ def make_layout(href: str, options: StorageOptions, etag: str = "") -> CogLayout
             try:
                 opened: Any = RangedFile(fetcher)
                 with tifffile.TiffFile(opened, name="scene") as tiff:
-                    layout = _described(href, etag, dataset, tiff)
+                    layout = _described(href, etag, dataset, tiff, options)
             except (SceneError, StorageError):
                 raise
             except Exception as error:  # tifffile raises whatever a bad header trips over
@@ -89,10 +91,10 @@ def refused(href: str, reason: str) -> SceneError:
     return SceneError(f"{href} is read through GDAL: {reason}")
 
 
-def _described(href: str, etag: str, dataset: Any, tiff: Any) -> CogLayout:
+def _described(href: str, etag: str, dataset: Any, tiff: Any, options: StorageOptions) -> CogLayout:
     if dataset.driver not in ("GTiff", "COG"):
         raise refused(href, f"GDAL reads it as {dataset.driver}")
-    pages = list(tiff.pages)[:MOST_IMAGES]
+    pages = list(itertools.islice(tiff.pages, MOST_IMAGES))
     first = _level(href, pages[0], tiff.byteorder)
     _agree(href, first, dataset)
     levels = [first, *_overviews(href, pages, tiff.byteorder, first)]
@@ -101,7 +103,7 @@ def _described(href: str, etag: str, dataset: Any, tiff: Any) -> CogLayout:
     if colour is not None and colour.validity == "mask":
         pairs = _with_masks(href, levels, pages, tiff.byteorder)
         levels, masks = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-        if not pairs or levels[0] is not first:
+        if not pairs or levels[0] is not first or _exists(f"{href}.msk", options):
             colour, why_not = None, "its mask is not inside the file (a .msk beside it?)"
             levels, masks = [first], []
     return CogLayout(
@@ -115,6 +117,15 @@ def _described(href: str, etag: str, dataset: Any, tiff: Any) -> CogLayout:
         colour=colour,
         why_not=why_not,
     )
+
+
+def _exists(href: str, options: StorageOptions) -> bool:
+    # not `dataset.files`: GDAL looks for thirty other companions to answer that
+    try:
+        fingerprint(href, options)
+    except StorageError:
+        return False
+    return True
 
 
 def _agree(href: str, level: Level, dataset: Any) -> None:
@@ -251,8 +262,6 @@ def _colour(dataset: Any) -> tuple[Colour | None, str]:
         return None, str(error)
     ours = tuple(b - 1 for b in bands)
     flags = set(dataset.mask_flag_enums[bands[0] - 1])
-    if any(str(name).endswith(".msk") for name in dataset.files):
-        return None, "its mask is not inside the file (a .msk beside it?)"
     if flags == {MaskFlags.all_valid}:
         return Colour(bands=ours, validity="black"), ""
     if flags == {MaskFlags.per_dataset, MaskFlags.alpha}:
@@ -303,11 +312,11 @@ def _compare(layout: CogLayout, dataset: Any, fetcher: OpenFetcher) -> None:
         theirs_SYX = dataset.read(window=window)
     except (RasterioError, rasterio.errors.RasterioIOError):
         return  # the block is bad for everyone; it will be told when it is read
-    reader = BlockReader(layout, fetcher, name=layout.href)
-    try:
-        ours_SYX = reader.samples(0, rect)
-    except ReadError as error:
-        raise refused(layout.href, f"GDAL reads what this cannot: {error}") from error
+    with Team() as team:
+        try:
+            ours_SYX = BlockReader(layout, fetcher, name="", team=team).samples(0, rect)
+        except ReadError as error:
+            raise refused(layout.href, f"GDAL reads what this cannot: {error}") from error
     if told := _difference(ours_SYX, theirs_SYX, exact=level.coding.exact):
         raise refused(layout.href, f"its blocks do not decode as GDAL's: {told}")
 

@@ -42,6 +42,10 @@ class CogSource:
     two; at most 64 MB of encoded bytes; and for a scene that is resampled the part of the
     level under at most 2,048 × 2,048 pixels of the window.
 
+    Args:
+        team: threads it may use; without, those who ask for a window decode it.
+        cache: blocks that neighbouring windows share; without, each decodes its own.
+
     Raises:
         SceneError: if the hot path does not cover the scene on this grid.
     """
@@ -59,7 +63,7 @@ class CogSource:
     ) -> None:
         self._scene, self._grid, self._layout = scene, grid, layout
         self._options, self._opens = options or StorageOptions(), opens
-        self._team, self._cache = team or Team(), cache
+        self._lent, self._cache = team, cache
         first = layout.levels[0]
         if layout.colour is None:
             raise SceneError(f"{scene.href}: {layout.why_not}")
@@ -100,6 +104,7 @@ class CogSource:
             self._fetcher = self._opens(self._scene.href, self._options)
         except StorageError as error:
             raise SceneError(str(error)) from error
+        self._team = self._lent or Team()
         self._reader = BlockReader(
             self._layout,
             self._fetcher,
@@ -115,6 +120,8 @@ class CogSource:
 
     def __exit__(self, *_: object) -> None:
         self._fetcher.close()
+        if self._lent is None:
+            self._team.close()
 
     @property
     def seamless(self) -> bool:
