@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,15 +47,22 @@ def open_rubble(config: TrainConfig) -> Lesson:
 
 
 class DiesOnce(PairsLesson):
-    """Ends its own process, as `kill -9` does, at a batch of the second worker; once."""
+    """Ends its own process, as `kill -9` does, at a batch of the second worker; once.
 
-    def __init__(self, config: TrainConfig, marker: Path, number: int) -> None:
+    Steps here are shorter than Ray takes to note a report, and a report it has not noted is lost
+    with the worker: death waits until the last one is in the journal.
+    """
+
+    def __init__(self, config: TrainConfig, folder: Path, number: int, told: int) -> None:
         super().__init__(config, [rubble_town("a", 1), rubble_town("b", 2)])
-        self._marker, self._number = marker, number
+        self._folder, self._number, self._told = folder, number, told
 
     def loss(self, network: nn.Module, batch: Batch, number: int) -> Tensor:
-        if number == self._number and batch.share.rank == 1 and not self._marker.exists():
-            self._marker.write_text(str(os.getpid()))
+        marker, journal = self._folder / "died", self._folder / "log.jsonl"
+        if number == self._number and batch.share.rank == 1 and not marker.exists():
+            while not journal.exists() or f'"step": {self._told},' not in journal.read_text():
+                time.sleep(0.1)
+            marker.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)
         return super().loss(network, batch, number)
 

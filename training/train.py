@@ -76,6 +76,7 @@ def _here(config: TrainConfig, out: Path, resume: bool) -> Checkpoint:
     from training.lessons import open_lesson
     from training.loop import run
 
+    lesson = open_lesson(config)
     journal = Journal(out)
 
     def log(record: Record) -> None:
@@ -84,7 +85,7 @@ def _here(config: TrainConfig, out: Path, resume: bool) -> Checkpoint:
 
     keeper = FolderKeeper(out / "states", log)
     _start_or_go_on(keeper.latest() is not None, resume, out)
-    checkpoint = run(config, open_lesson(config), keeper)
+    checkpoint = run(config, lesson, keeper)
     keeper.forget()
     assert checkpoint is not None  # one worker is the leader
     return checkpoint

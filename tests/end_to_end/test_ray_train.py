@@ -84,13 +84,14 @@ def test_two_workers_give_the_loss_curve_of_one_with_the_doubled_batch(two: Ran)
 def test_a_run_whose_worker_was_killed_ends_like_an_unbroken_one(two: Ran, tmp_path: Path) -> None:
     assert DEATH % KEEP_EVERY
     assert DEATH % EPOCH_STEPS  # in the middle of an epoch, after the last state kept
-    marker = tmp_path / "died"
-    opened = partial(rubble.DiesOnce, marker=marker, number=DEATH)
+    kept = DEATH - DEATH % KEEP_EVERY
+    told = kept - kept % EPOCH_STEPS  # the last epoch that was told with the state kept
+    opened = partial(rubble.DiesOnce, folder=tmp_path, number=DEATH, told=told)
     checkpoint = train_on_ray(config(), tmp_path, TWO, opened=opened)
-    assert int(marker.read_text()) > 1
+    assert int((tmp_path / "died").read_text()) > 1
     broken = Ran(checkpoint=checkpoint, folder=tmp_path)
     starts = [r["step"] for r in broken.records if r["event"] == "start"]
-    assert starts == [0, DEATH - DEATH % KEEP_EVERY]
+    assert starts == [0, kept]
     assert broken.losses == two.losses
     assert checkpoint.figures == two.checkpoint.figures
     assert same_weights(checkpoint, two.checkpoint)
