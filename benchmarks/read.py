@@ -36,7 +36,7 @@ from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.layout import CogLayout
 from quakestream.raster.cog.positions import POSITION_BOUND_PX, Positions
 from quakestream.raster.cog.source import CogSource
-from quakestream.raster.cog.workers import BlockCache
+from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import RasterioSource
 from quakestream.storage import StorageOptions
 
@@ -175,10 +175,10 @@ def blocks_read(folder: Path, size: Size) -> dict[str, Any]:
                         {"reader": name, **about, "mb_per_s": round(statistics.median(found), 1)}
                         for name, found in rates.items()
                     ]
-                    over = ("decoder", "rasterio", "rioxarray_dask", "async_geotiff")
-                    named = {f"hot_over_{other}": ratio(rates, "hot", other) for other in over}
+                    others = [name for name in READERS if name != "hot"]
+                    named = {f"hot_over_{other}": ratio(rates, "hot", other) for other in others}
                     ratios.append(about | {k: v for k, v in named.items() if v is not None})
-                    if source == "file" or "decoder" not in absent:
+                    if source == "file":
                         skipped |= absent
     return {"rows": rows, "ratios": ratios, "skipped": skipped}
 
@@ -230,16 +230,20 @@ def _cells_of(folder: Path, codec: str, place: Served, size: Size) -> dict[str, 
     href = f"{place.uri}/{codec}.tif"
     layout = make_layout(str(folder / f"{codec}.tif"), StorageOptions())
     counting = Counting(open_fetcher(href, place.options))
-    cache = BlockCache(CACHE_BYTES)
     remote = replace(layout, href=href)
-    source = CogSource(scene_at(href), GRID, remote, cache=cache, opens=lambda *_: counting)
-    with source:
+    with (
+        Team(cache_bytes=CACHE_BYTES) as team,
+        CogSource(scene_at(href), GRID, remote, team=team, opens=lambda *_: counting) as source,
+    ):
         _scan_cells(source.read, size)
     needed = int(layout.levels[0].bytes_N.sum())
     path = str(folder / f"{codec}.tif")
     rates: dict[str, list[float]] = {"hot": [], "rasterio": []}
     for _ in range(size.rounds):
-        with CogSource(scene_at(path), GRID, layout, cache=BlockCache(CACHE_BYTES)) as ours:
+        with (
+            Team(cache_bytes=CACHE_BYTES) as team,
+            CogSource(scene_at(path), GRID, layout, team=team) as ours,
+        ):
             rates["hot"].append(_scan_cells(ours.read, size))
         with RasterioSource(scene_at(path), GRID) as theirs:
             rates["rasterio"].append(_scan_cells(theirs.read, size))
@@ -307,13 +311,15 @@ def _warp_rate(
     """MB/s of one reader over all windows; each thread has a source of its own."""
     from concurrent.futures import ThreadPoolExecutor
 
-    opens: dict[str, Callable[[], Any]] = {
-        "hot": partial(
-            CogSource, scene_at(path), GRID, layout, cache=BlockCache(CACHE_BYTES // threads)
-        ),
-        "rasterio": partial(RasterioSource, scene_at(path), GRID),
-    }
-    with ExitStack() as stack, ThreadPoolExecutor(threads) as pool:
+    with (
+        ExitStack() as stack,
+        ThreadPoolExecutor(threads) as pool,
+        Team(cache_bytes=CACHE_BYTES) as team,
+    ):
+        opens: dict[str, Callable[[], Any]] = {
+            "hot": partial(CogSource, scene_at(path), GRID, layout, team=team),
+            "rasterio": partial(RasterioSource, scene_at(path), GRID),
+        }
         # neighbours to the same thread, as cells are handed out
         parts = np.array_split(np.arange(len(windows)), threads)
         sources = [stack.enter_context(opens[name]()) for _ in parts]

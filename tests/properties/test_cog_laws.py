@@ -19,7 +19,7 @@ from quakestream.raster.cog.fetch import FetchPolicy, runs_of
 from quakestream.raster.cog.layouts import LayoutCache
 from quakestream.raster.cog.positions import POSITION_BOUND_PX, SQUARE_PX, STEPS, Positions
 from quakestream.raster.cog.source import CogSource
-from quakestream.raster.cog.workers import BlockCache
+from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import RasterioSource
 from quakestream.raster.tiles.placement import extent_on
 from quakestream.storage import StorageOptions
@@ -105,8 +105,7 @@ def test_a_pixel_is_the_same_in_whatever_window(
     scene = _scene(tmp_path / "scene.tif", *place, masked=masked)
     layout = LayoutCache().layout(scene, LOCAL)
     held = extent_on(_probed(scene), GRID).grown(12)
-    cache = BlockCache(1 << 20)
-    with CogSource(scene, GRID, layout, cache=cache) as source:
+    with Team(cache_bytes=1 << 20) as team, CogSource(scene, GRID, layout, team=team) as source:
         whole = source.read(held)
         assert whole.valid_YX.any()
         assert not whole.valid_YX.all()

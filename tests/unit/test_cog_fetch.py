@@ -24,7 +24,7 @@ from quakestream.raster.cog.fetch import (
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.object_stores import object_store
 from quakestream.raster.cog.source import CogSource
-from quakestream.raster.cog.workers import BlockCache, Team
+from quakestream.raster.cog.workers import Team
 from quakestream.raster.tiles.placement import extent_on
 from quakestream.storage import StorageOptions, open_store
 from quakestream.storage.filesystems import MissingObjectError
@@ -90,8 +90,10 @@ def test_a_scan_fetches_little_more_than_it_needs(tmp_path: Path) -> None:
         url = f"{server.url}/scene.tif"
         noting = Noting(open_fetcher(url, LOCAL))
         assert isinstance(open_fetcher(url, LOCAL), StoreFetcher)
-        cache = BlockCache(64 << 20)
-        with over(scene, url, cache=cache, opens=lambda *_: noting) as source:
+        with (
+            Team(cache_bytes=64 << 20) as team,
+            over(scene, url, team=team, opens=lambda *_: noting) as source,
+        ):
             for row in range(held.row, held.row_end, 250):
                 for col in range(held.col, held.col_end, 250):
                     source.read(Window(row=row, col=col, height=250, width=250).grown(32))

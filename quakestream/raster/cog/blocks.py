@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.errors import ReadError
-from quakestream.raster.cog.decode import decode
-from quakestream.raster.cog.fetch import Buffer, OpenFetcher, Run, runs_of
+from quakestream.raster.cog.decode import decode, heading
+from quakestream.raster.cog.fetch import Buffer, LocalFetcher, OpenFetcher, Run, runs_of
 from quakestream.raster.cog.layout import CogLayout, Level
 from quakestream.raster.cog.places import (
     InterleavedPlace,
@@ -26,7 +26,7 @@ from quakestream.raster.cog.places import (
     split,
     validity,
 )
-from quakestream.raster.cog.workers import BlockCache, Scratch, Team
+from quakestream.raster.cog.workers import Scratch, Team
 
 IN_FLIGHT_BYTES = 64 << 20
 """Encoded bytes of one window that are held at once, unless a single request is larger."""
@@ -75,11 +75,10 @@ class BlockReader:
         *,
         name: str,
         team: Team,
-        cache: BlockCache | None = None,
     ) -> None:
         self._layout, self._fetcher, self._name = layout, fetcher, name
         self._images = (*layout.levels, *layout.masks)
-        self._team, self._cache = team, cache
+        self._team = team
         self._policy = fetcher.policy
         self._scratch = Scratch()
 
@@ -172,8 +171,8 @@ class BlockReader:
             known = self._absent(part)
             if isinstance(part.place, PlanarPlace):
                 known = known.transpose(2, 0, 1)
-        elif self._cache is not None:
-            known = self._cache.get(self._key(part))
+        else:
+            known = self._team.blocks.get(self._key(part))
         if known is None:
             return False
         part.place.put(known, part.plane, part.source, part.target)
@@ -187,8 +186,15 @@ class BlockReader:
 
     def _inline(self, part: Part) -> None:
         try:
-            data = self._fetcher.fetch(part.offset, part.size)
-            self._decode(part, data)
+            coding, shape = part.level.coding, part.level.packed_shape(part.row)
+            header = heading(coding, shape, part.size)
+            if not (header and isinstance(self._fetcher, LocalFetcher)):
+                self._decode(part, self._fetcher.fetch(part.offset, part.size))
+                return
+            room = self._scratch.room(len(header) + part.size)
+            room[: len(header)] = header
+            held = self._fetcher.fetch_into(part.offset, room[len(header) :])
+            self._decode(part, room[: len(header) + held], header=len(header))
         except Exception as error:  # stores and codecs share no base
             self._fail(part, error)
 
@@ -215,10 +221,11 @@ class BlockReader:
     def _fetching(self, run: Run) -> Callable[[], Buffer]:
         return lambda: self._fetcher.fetch(run.start, run.length)
 
-    def _decode(self, part: Part, data: Buffer) -> None:
-        if len(data) < part.size:
-            raise ValueError(f"the file ends {part.size - len(data)} bytes before it does")
-        keep = self._cache is not None and not part.whole
+    def _decode(self, part: Part, data: Buffer, header: int = 0) -> None:
+        missing = part.size + header - len(data)
+        if missing > 0:
+            raise ValueError(f"the file ends {missing} bytes before it does")
+        keep = self._team.blocks.limit_bytes > 0 and not part.whole
         level = part.level
         shape, dtype = level.packed_shape(part.row), level.coding.dtype
         planar = isinstance(part.place, PlanarPlace)
@@ -227,13 +234,14 @@ class BlockReader:
             level,
             data,
             np.empty(shape, dtype) if own else self._scratch.array("block", shape, dtype),
+            headed=header > 0,
         )
         if planar:
             made = self._split(made, keep)
         elif keep and level.coding.codec == "none":
             made = made.copy()  # a view of the request's bytes, which would be kept whole
-        if keep and self._cache is not None:
-            self._cache.put(self._key(part), made)
+        if keep:
+            self._team.blocks.put(self._key(part), made)
         part.place.put(made, part.plane, part.source, part.target)
 
     def _split(self, block_YXS: NDArray[np.uint8], keep: bool) -> NDArray[np.uint8]:

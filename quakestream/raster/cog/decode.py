@@ -39,11 +39,25 @@ _UNPACK: dict[str, Callable[..., Any]] = {
 """What gives back the bytes as they were. The others give pixels."""
 
 
-def decode(level: Level, data: Buffer, out_YXS: NDArray[Any]) -> NDArray[Any]:
+def heading(coding: Coding, shape: tuple[int, int, int], size: int) -> bytes:
+    """What `decode` puts before a block of so many bytes; empty for most codecs.
+
+    Who reads a block into memory of his own may put it there first, and save a copy.
+    """
+    if not _suits_libtiff(coding):
+        return b""
+    before, order, after = _one_strip(coding, shape)
+    return b"".join((before, struct.pack(f"{order}I", size), after))
+
+
+def decode(
+    level: Level, data: Buffer, out_YXS: NDArray[Any], *, headed: bool = False
+) -> NDArray[Any]:
     """A block's pixels, shape (y, x, sample); samples of a packed mask are bool.
 
     Args:
         out_YXS: of the level's `packed_shape` and dtype; its content is lost.
+        headed: the data begin with the block's `heading`.
 
     Returns:
         `out_YXS`, or another array of the same shape that must not be written to.
@@ -56,7 +70,10 @@ def decode(level: Level, data: Buffer, out_YXS: NDArray[Any]) -> NDArray[Any]:
     if coding.codec in ("jpeg", "webp", "lerc"):
         return _image(coding, data, out_YXS)
     if _suits_libtiff(coding):
-        return _through_libtiff(coding, data, out_YXS)
+        whole = data if headed else b"".join((heading(coding, out_YXS.shape, len(data)), data))
+        made: NDArray[Any] = imagecodecs.tiff_decode(whole)
+        _check_size(made.nbytes, out_YXS.nbytes)
+        return made.reshape(out_YXS.shape)
     made_YXS = _unpacked(coding, data, out_YXS)
     if coding.predictor == 2:
         made_YXS = imagecodecs.delta_decode(made_YXS, axis=-2, out=out_YXS)
@@ -81,14 +98,6 @@ def _suits_libtiff(coding: Coding) -> bool:
     plain = counts.kind == "u" and counts.itemsize <= 2 and coding.bits > 1
     differences = coding.predictor == 2 and coding.codec in _LIBTIFF
     return _HAS_LIBTIFF and plain and (coding.codec == "lzw" or differences)
-
-
-def _through_libtiff(coding: Coding, data: Buffer, out_YXS: NDArray[Any]) -> NDArray[Any]:
-    before, order, after = _one_strip(coding, out_YXS.shape)
-    size = struct.pack(f"{order}I", len(data))
-    made: NDArray[Any] = imagecodecs.tiff_decode(b"".join((before, size, after, data)))
-    _check_size(made.nbytes, out_YXS.nbytes)
-    return made.reshape(out_YXS.shape)
 
 
 @lru_cache(maxsize=64)

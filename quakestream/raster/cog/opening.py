@@ -9,7 +9,7 @@ from typing import Self
 from quakestream.domain import Grid, Scene
 from quakestream.errors import MissingExtraError, SceneError, StorageError
 from quakestream.raster.cog.layouts import LayoutCache
-from quakestream.raster.cog.workers import BlockCache, Team
+from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import RasterioSource, RasterSource
 from quakestream.storage import StorageOptions
 
@@ -36,14 +36,14 @@ class CogOpener:
     ) -> None:
         self._options = options or StorageOptions()
         self._layouts = layouts or LayoutCache()
-        self._team, self._cache = Team(threads), BlockCache(cache_bytes)
+        self._team = Team(threads, cache_bytes=cache_bytes)
         self.refusals: dict[str, str] = {}
         """By href: why a scene is read through GDAL."""
 
     @property
     def held_bytes(self) -> int:
         """Decoded blocks held for neighbours."""
-        return self._cache.held_bytes
+        return self._team.blocks.held_bytes
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +57,7 @@ class CogOpener:
             layout = self._layouts.layout(scene, self._options)
             from quakestream.raster.cog.source import CogSource
 
-            return CogSource(scene, grid, layout, self._options, team=self._team, cache=self._cache)
+            return CogSource(scene, grid, layout, self._options, team=self._team)
         except (SceneError, StorageError, MissingExtraError) as error:
             self.refusals[scene.href] = str(error)
         return RasterioSource(scene, grid, self._options)

@@ -82,6 +82,7 @@ class Resampler:
         self._team, self._scratch = team, Scratch()
         assert layout.colour is not None
         self._colour = layout.colour
+        cv2.setNumThreads(1)  # a patch is small, and threads are the team's
 
     def read(self, window: Window) -> Pixels:
         """Counts and validity; zeros and invalid outside the scene.

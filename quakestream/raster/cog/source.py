@@ -15,7 +15,7 @@ from quakestream.raster.cog.layout import CogLayout
 from quakestream.raster.cog.places import Target
 from quakestream.raster.cog.positions import Positions
 from quakestream.raster.cog.resample import Resampler, choose_level
-from quakestream.raster.cog.workers import BlockCache, Team
+from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import Pixels, RasterSource, is_aligned, whole_offset
 from quakestream.storage import StorageOptions
 
@@ -43,8 +43,8 @@ class CogSource:
     level under at most 2,048 × 2,048 pixels of the window.
 
     Args:
-        team: threads it may use; without, those who ask for a window decode it.
-        cache: blocks that neighbouring windows share; without, each decodes its own.
+        team: threads it may use, and blocks that neighbouring windows share; without, who
+            asks for a window decodes it, and all of it.
 
     Raises:
         SceneError: if the hot path does not cover the scene on this grid.
@@ -58,12 +58,11 @@ class CogSource:
         options: StorageOptions | None = None,
         *,
         team: Team | None = None,
-        cache: BlockCache | None = None,
         opens: OpenBytes = open_fetcher,
     ) -> None:
         self._scene, self._grid, self._layout = scene, grid, layout
         self._options, self._opens = options or StorageOptions(), opens
-        self._lent, self._cache = team, cache
+        self._lent = team
         first = layout.levels[0]
         if layout.colour is None:
             raise SceneError(f"{scene.href}: {layout.why_not}")
@@ -110,7 +109,6 @@ class CogSource:
             self._fetcher,
             name=f"scene {self._scene.id}, ",
             team=self._team,
-            cache=self._cache,
         )
         if self._offset is None:
             self._resampler = Resampler(
