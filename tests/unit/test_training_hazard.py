@@ -18,6 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 from quakestream.errors import RequestError
 from training.data.split import Fold
+from training.hazard.bayes import LayerBayes
 from training.hazard.cli import main
 from training.hazard.comparison import Scope, compare, context_means
 from training.hazard.encoders import EncoderClassifier, groups_of
@@ -35,6 +36,7 @@ from training.hazard.nested import (
     tune,
 )
 from training.hazard.points import HazardPoints, read_ground, read_points
+from training.hazard.surveyed import read_surveyed, surveyed_figures
 from training.hazard.table import markdown
 from training.hazard.terms import HazardTerms
 from training.metrics import blocks_of
@@ -357,6 +359,36 @@ def test_every_family_learns_and_takes_missing_values(name: str) -> None:
     assert model.predict_proba(none_NM)[0, 1] == pytest.approx(0.5, abs=0.1)
 
 
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_bayes_adds_up_what_is_known(seed: int) -> None:
+    """Log-odds of two values are those of each alone together; of none, those of the shares."""
+    rng = np.random.default_rng(seed)
+    label_N = rng.integers(0, 3, 300)
+    values_NM = (rng.normal(size=(300, 2)) * rng.lognormal(size=2) + label_N[:, None]).round(1)
+    model = LayerBayes(0.1).fit(values_NM, label_N)
+    gone = np.full(300, np.nan)
+    first, second = np.stack([values_NM[:, 0], gone], 1), np.stack([gone, values_NM[:, 1]], 1)
+
+    def evidence_NC(given_NM: NDArray[np.float64]) -> NDArray[np.float64]:
+        log_NC = np.log(model.predict_proba(given_NM) / model.prior_C)
+        return np.asarray(log_NC - log_NC[:, :1])
+
+    alone_NC = evidence_NC(first) + evidence_NC(second)
+    np.testing.assert_allclose(evidence_NC(values_NM), alone_NC, atol=1e-6)
+    none_NC = model.predict_proba(np.stack([gone, gone], 1))
+    np.testing.assert_allclose(none_NC, np.tile(model.prior_C, (300, 1)))
+
+
+def test_bayes_does_not_mind_how_a_value_is_scaled() -> None:
+    points = points_of(600)
+    values_NM = points.values_NM.astype(np.float64)
+    fits = [LayerBayes().fit(v, points.label_N) for v in (values_NM, np.exp(values_NM))]
+    p_NC = fits[0].predict_proba(values_NM)
+    # between knots the curve is straight on one scale and not on the other
+    np.testing.assert_allclose(fits[1].predict_proba(np.exp(values_NM)), p_NC, atol=0.08)
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "focal"])
 def test_encoders_learn_and_a_seed_repeats_them(loss: str) -> None:
     points = points_of(1200)
@@ -462,8 +494,12 @@ def test_the_comparison_is_a_table() -> None:
     assert rows["bundle, only shaking"]["macro_auc"]["value"] == pytest.approx(0.5, abs=0.1)
     assert "minus_forest" not in rows["forest"]
     assert sum(f["held"] for f in result["folds"]) == len(points)
+    shifted, both = result["shifted_blocks"], result["both_minus_forest"]
+    assert set(both) == set(shifted) - {"forest"} < set(rows)
+    gain = [one["logistic"]["minus_forest"]["value"] for one in (rows, shifted)]
+    assert both["logistic"]["value"] == pytest.approx(np.mean(gain), abs=1e-4)
     text = markdown(result)
-    assert text.count("\n| ") == len(rows) + len(result["random"]) + 1
+    assert text.count("\n| ") == len(result["random"]) + len(rows) + len(shifted) + len(both) + 3
 
 
 # Real data
@@ -495,3 +531,15 @@ def test_on_blocks_a_smooth_model_is_ahead_of_a_rough_one(data_dir: Path) -> Non
         aucs[name] = macro_auc(predicted, points.label_N)(np.ones(len(points)))
     assert 0.62 < aucs["smooth"] < 0.72
     assert aucs["smooth"] > aucs["rough"]
+
+
+@pytest.mark.data
+def test_shaking_alone_hardly_tells_the_surveyed_buildings_apart(data_dir: Path) -> None:
+    buildings = read_surveyed(data_dir)
+    assert len(buildings) == 430
+    pga_N = buildings.values_NM[:, buildings.names.index("pga_g")]
+    assert 0.1 < pga_N.min() < pga_N.max() < 1.1  # g, not its logarithm
+    assert np.bincount(buildings.label_N).tolist() == [147, 169, 114]
+    for row in surveyed_figures(buildings):
+        assert row["macro_auc"]["value"] < 0.65
+        assert row["macro_auc"]["low"] < 0.55

@@ -15,18 +15,17 @@ from training.data.split import FIELD_BLOCK_DEG
 from training.hazard.card import card_of
 from training.hazard.comparison import Say
 from training.hazard.convert import OPSET, check_parity, run, to_onnx
-from training.hazard.families import FAMILIES, family
+from training.hazard.families import CANDIDATES, family
 from training.hazard.judging import Predicted, class_aucs, macro_auc, pooled_auc
 from training.hazard.nested import (
     OUTER,
     Tuned,
-    blend,
+    choose,
     folds_of,
     gathered,
     mean_probabilities,
     shares,
     tempered,
-    tune,
 )
 from training.hazard.points import HazardPoints
 from training.judging import Judged, class_report, plain, severe_points
@@ -86,13 +85,13 @@ def fit(points: HazardPoints, model: str, *, seed: int = 0, say: Say) -> Fit:
     folds = folds_of(points, OUTER, seed)
     for number, fold in enumerate(folds):
         train = points.take(fold.train_N)
-        tuned = choose(train, names, seed)
+        tuned = choose(train, names, masked=True, seed=seed)
         models = tuned.recipe.fit(train.values_NM, train.label_N)
         p_NC = mean_probabilities(models, points.values_NM[fold.held_N])
         held.append(tempered(p_NC, tuned.temperature))
         say(f"fold {number + 1} of {OUTER}: {tuned.recipe.name}, {tuned.recipe.settings}")
     metrics, thresholds = _metrics(gathered(points, folds, held), points)
-    tuned = choose(points, names, seed)
+    tuned = choose(points, names, masked=True, seed=seed)
     say(f"all points: {tuned.recipe.name}, {tuned.recipe.settings}")
     return Fit(
         tuned=tuned,
@@ -100,19 +99,6 @@ def fit(points: HazardPoints, model: str, *, seed: int = 0, say: Say) -> Fit:
         metrics=metrics,
         thresholds=thresholds,
     )
-
-
-def choose(points: HazardPoints, names: tuple[tuple[str, ...], ...], seed: int = 0) -> Tuned:
-    """The best of some models on inner folds; one of several families is their mean."""
-    single = {
-        name: tune(FAMILIES[name], points, masked=True, seed=seed)
-        for name in sorted({n for group in names for n in group})
-    }
-    candidates = [
-        single[group[0]] if len(group) == 1 else blend([single[n] for n in group], points)
-        for group in names
-    ]
-    return max(candidates, key=lambda t: t.inner_auc)
 
 
 def write(fitted: Fit, points: HazardPoints, source: Source, folder: Path) -> BundleSpec:
@@ -198,7 +184,7 @@ def golden_values(spec: BundleSpec, rows: int = 8, seed: int = 0) -> NDArray[np.
 def _names(model: str) -> tuple[tuple[str, ...], ...]:
     """Which means of families take part."""
     if model == AUTO:
-        return (("logistic",), ("boosting",), ("extra_trees",), ("logistic", "extra_trees"))
+        return CANDIDATES
     parts = tuple(model.split("+"))
     if len(set(parts)) < len(parts):
         raise RequestError(f"model {model!r} names a family twice")
@@ -243,8 +229,9 @@ def _metrics(predicted: Predicted, points: HazardPoints) -> tuple[dict[str, Any]
 def _facts(fitted: Fit) -> ModelFacts:
     linear = [m[-1] for m in fitted.models if hasattr(m, "steps") and hasattr(m[-1], "coef_")]
     count = sum(m.coef_.size + m.intercept_.size for m in linear)
+    architecture = " and ".join(ARCHITECTURES[f.name] for f, _ in fitted.tuned.recipe.parts)
     return ModelFacts(
-        architecture=" and ".join(ARCHITECTURES[f.name] for f, _ in fitted.tuned.recipe.parts),
+        architecture=f"{architecture[0].upper()}{architecture[1:]}",
         framework="scikit-learn",
         framework_version=sklearn.__version__,
         parameters=int(count) if len(linear) == len(fitted.models) else None,
@@ -252,8 +239,9 @@ def _facts(fitted: Fit) -> ModelFacts:
 
 
 ARCHITECTURES = {
-    "logistic": "Multinomial logistic regression",
-    "boosting": "Gradient-boosted trees",
-    "extra_trees": "Extremely randomised trees",
-    "forest": "Random forest",
+    "logistic": "multinomial logistic regression",
+    "boosting": "gradient-boosted trees",
+    "extra_trees": "extremely randomised trees",
+    "bayes": "naive Bayes on normal scores",
+    "forest": "random forest",
 }

@@ -12,11 +12,14 @@ import numpy as np
 from shapely.geometry.base import BaseGeometry
 
 from quakestream.errors import QuakestreamError, RequestError
+from training.data.turkiye import default_data_dir
 from training.data.vectors import FIELD_CLASSES
 from training.hazard.bundle import AUTO, Source, fit, write
 from training.hazard.comparison import Scope, compare
+from training.hazard.families import FAMILIES, SHIPPED
 from training.hazard.points import FIELD, HazardPoints, read_ground, read_points
 from training.hazard.sources import source_of
+from training.hazard.surveyed import read_surveyed, surveyed_figures
 from training.hazard.table import markdown
 from training.judging import plain
 
@@ -63,6 +66,9 @@ def _table(options: argparse.Namespace) -> str:
     if options.quick:
         scope = replace(scope, encoders=(), context=False)
     result = compare(points, scope, _say)
+    if options.points == FIELD:
+        buildings = read_surveyed(options.data or default_data_dir())
+        result["surveyed"] = surveyed_figures(buildings)
     return json.dumps(plain(result), indent=2) if options.json else markdown(result)
 
 
@@ -105,9 +111,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     fits.add_argument(
         "--model",
-        default="logistic",
-        help="logistic, boosting, extra_trees, forest, several joined by + for their mean, or "
-        f"{AUTO} for the best on inner folds (default: logistic)",
+        default="+".join(SHIPPED),
+        help=f"{', '.join(FAMILIES)}, several joined by + for their mean, or {AUTO} for the best "
+        "on inner folds (default: %(default)s)",
     )
     fits.add_argument("--exclude-near", metavar="WKT|FILE", help="leave out points near this")
     fits.add_argument("--exclude-km", type=float, default=1.0, metavar="KM", help="default: 1")

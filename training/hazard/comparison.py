@@ -16,13 +16,21 @@ from scipy.spatial import cKDTree
 
 from training.data.split import FIELD_BLOCK_DEG, Fold, random_split
 from training.hazard.encoders import EncoderClassifier, Loss, groups_of
-from training.hazard.families import FAMILIES, Family, forest, logistic
-from training.hazard.judging import DRAWS, Predicted, figures, macro_auc
+from training.hazard.families import (
+    CANDIDATES,
+    FAMILIES,
+    SHIPPED,
+    Family,
+    forest,
+    logistic,
+)
+from training.hazard.judging import DRAWS, Predicted, figures, macro_auc, rounded
 from training.hazard.nested import (
     OUTER,
     Recipe,
     Tuned,
     blend,
+    choose,
     folds_of,
     gathered,
     mean_probabilities,
@@ -30,12 +38,9 @@ from training.hazard.nested import (
     tune,
 )
 from training.hazard.points import HazardPoints
-from training.metrics import blocks_of
+from training.metrics import Statistic, block_interval, blocks_of, difference
 
 Say = Callable[[str], None]
-OURS = ("logistic", "boosting", "extra_trees")
-BLENDED = ("logistic", "extra_trees")
-BLEND = "logistic+extra_trees"
 CHOSEN, BUNDLE, FOREST = "chosen on inner folds", "bundle", "forest"
 ENCODERS = ("hazard_mlp", "hazard_resnorm", "hazard_deepmlp")
 LOSSES: tuple[Loss, ...] = ("cross_entropy", "focal")
@@ -109,6 +114,7 @@ def compare(points: HazardPoints, scope: Scope, say: Say) -> dict[str, Any]:
         _classical(rows, scope, train, held_NM)
         _encoders(rows, scope, train, held_NM)
         say(f"blocks: fold {number + 1} of {OUTER} done")
+    shifted = _shifted(points, scope, say)
     if scope.context:
         _with_context(rows, scope, points, folds)
         say("blocks: layers around a point done")
@@ -128,6 +134,8 @@ def compare(points: HazardPoints, scope: Scope, say: Say) -> dict[str, Any]:
             for f in folds
         ],
         "blocks": _judged(rows, points, folds, scope.draws),
+        "shifted_blocks": _judged(shifted.rows, shifted.points, shifted.folds, scope.draws),
+        "both_minus_forest": _both(rows, folds, shifted, points, scope.draws),
         "settings": {n: s for n, s in rows.settings.items() if any(v is not None for v in s)},
     }
 
@@ -200,24 +208,65 @@ def _classical(rows: Rows, scope: Scope, train: HazardPoints, held_NM: NDArray[n
     rows.add("forest, defaults", mean_probabilities([default], held_NM), None, began)
     tuned: dict[str, Tuned] = {}
     p: dict[str, NDArray[np.float64]] = {}
-    for name in (FOREST, *OURS):
+    for name in dict.fromkeys((FOREST, *(n for names in CANDIDATES for n in names))):
         began = time.process_time()
         tuned[name] = tune(scope.families[name], train, seed=scope.seed)
         p[name] = _fitted(tuned[name].recipe, train, held_NM)
         rows.add_tuned(name, p[name], tuned[name], began)
+    for names in CANDIDATES:
+        if len(names) > 1:
+            name, began = "+".join(names), time.process_time()
+            tuned[name] = blend([tuned[n] for n in names], train)
+            p[name] = np.mean([p[n] for n in names], axis=0)
+            rows.add_tuned(name, p[name], tuned[name], began)
+    best = max(("+".join(names) for names in CANDIDATES), key=lambda n: tuned[n].inner_auc)
+    rows.add_tuned(CHOSEN, p[best], tuned[best], time.process_time())
     began = time.process_time()
-    tuned[BLEND] = blend([tuned[n] for n in BLENDED], train)
-    p[BLEND] = np.mean([p[n] for n in BLENDED], axis=0)
-    rows.add_tuned(BLEND, p[BLEND], tuned[BLEND], began)
-    best = max((*OURS, BLEND), key=lambda n: tuned[n].inner_auc)
-    rows.add_tuned(CHOSEN, p[best], tuned[best], began)
-    began = time.process_time()
-    shipped = tune(scope.families["logistic"], train, masked=True, seed=scope.seed)
+    shipped = choose(train, (SHIPPED,), families=scope.families, masked=True, seed=scope.seed)
     models = shipped.recipe.fit(train.values_NM, train.label_N)
     rows.add_tuned(BUNDLE, mean_probabilities(models, held_NM), shipped, began)
     for label, kept in _subsets(train.names).items():
         some_NM = np.where(np.isin(train.names, kept), held_NM, np.nan)
         rows.add(f"{BUNDLE}, only {label}", mean_probabilities(models, some_NM))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lattice:
+    """The comparison on blocks that lie elsewhere."""
+
+    points: HazardPoints
+    folds: tuple[Fold, ...]
+    rows: Rows
+
+
+def _shifted(points: HazardPoints, scope: Scope, say: Say) -> _Lattice:
+    """The same with blocks half a side further south-west: other folds of the same points."""
+    half = FIELD_BLOCK_DEG / 2
+    moved = replace(points, lon_N=points.lon_N + half, lat_N=points.lat_N + half)
+    folds, rows = folds_of(moved, OUTER, scope.seed), Rows()
+    for number, fold in enumerate(folds):
+        _classical(rows, scope, moved.take(fold.train_N), moved.values_NM[fold.held_N])
+        say(f"shifted blocks: fold {number + 1} of {OUTER} done")
+    return _Lattice(points=moved, folds=folds, rows=rows)
+
+
+def _both(
+    rows: Rows, folds: Sequence[Fold], shifted: _Lattice, points: HazardPoints, draws: int
+) -> dict[str, dict[str, float]]:
+    """Macro AUC less the tuned forest's, mean of both lattices of blocks."""
+    block_N = blocks_of(points.lon_N, points.lat_N, side_m=FIELD_BLOCK_DEG)
+
+    def mean_auc(name: str) -> Statistic:
+        here = macro_auc(gathered(points, folds, rows.held[name]), points.label_N)
+        there = macro_auc(gathered(points, shifted.folds, shifted.rows.held[name]), points.label_N)
+        return lambda weight_N: (here(weight_N) + there(weight_N)) / 2
+
+    reference = mean_auc(FOREST)
+    return {
+        name: rounded(block_interval(difference(mean_auc(name), reference), block_N, draws=draws))
+        for name in shifted.rows.held
+        if name != FOREST
+    }
 
 
 def _subsets(names: Sequence[str]) -> dict[str, tuple[str, ...]]:

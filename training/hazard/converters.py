@@ -1,4 +1,4 @@
-"""Converters that skl2onnx lacks: `HazardTerms`, and boosting.
+"""Converters that skl2onnx lacks: `HazardTerms`, `LayerBayes`, and boosting.
 
 For `HistGradientBoostingClassifier` skl2onnx 1.20 hands numpy booleans to onnx 1.23, which
 refuses them; here every attribute is a plain Python number.
@@ -12,26 +12,31 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from training.hazard.bayes import LayerBayes
 from training.hazard.terms import REACH, HazardTerms
 
 ML_OPSET = 3
 
 
 def register() -> None:
-    """Makes both known to skl2onnx; twice is once."""
+    """Makes them known to skl2onnx; twice is once."""
     from skl2onnx import update_registered_converter
 
     update_registered_converter(
         HazardTerms, "QuakestreamHazardTerms", _terms_shape, _terms_nodes, overwrite=True
     )
-    update_registered_converter(
-        HistGradientBoostingClassifier,
-        "QuakestreamBoosting",
-        _boosting_shape,
-        _boosting_nodes,
-        overwrite=True,
-        options={"zipmap": [True, False, "columns"], "nocl": [True, False]},
-    )
+    for model, alias, nodes in (
+        (LayerBayes, "QuakestreamLayerBayes", _bayes_nodes),
+        (HistGradientBoostingClassifier, "QuakestreamBoosting", _boosting_nodes),
+    ):
+        update_registered_converter(
+            model,
+            alias,
+            _classifier_shape,
+            nodes,
+            overwrite=True,
+            options={"zipmap": [True, False, "columns"], "nocl": [True, False]},
+        )
 
 
 class _Nodes:
@@ -88,7 +93,34 @@ def _terms_nodes(scope: Any, operator: Any, container: Any) -> None:
     nodes.add("Identity", product, out=operator.outputs[0].full_name, version=16)
 
 
-def _boosting_shape(operator: Any) -> None:
+def _bayes_nodes(scope: Any, operator: Any, container: Any) -> None:
+    """As `LayerBayes.predict_proba`; the curve is a sum of clipped ramps."""
+    model: LayerBayes = operator.raw_operator
+    nodes, values = _Nodes(scope, container), operator.inputs[0].full_name
+    last = nodes.constant([2], TensorProto.INT64)
+    width_MK = np.diff(model.at_MK, axis=1)
+    slope_MK = np.diff(model.score_MK, axis=1) / width_MK
+    column = nodes.add("Unsqueeze", values, last)
+    past = nodes.add("Sub", column, nodes.constant(model.at_MK[:, :-1]), version=14)
+    ramp = nodes.add("Max", past, nodes.constant(0.0))
+    climbed = nodes.add("Min", ramp, nodes.constant(width_MK))
+    risen = nodes.add("Mul", climbed, nodes.constant(slope_MK), version=14)
+    total = nodes.add("ReduceSum", risen, last, keepdims=0)
+    z = nodes.add("Add", total, nodes.constant(model.score_MK[:, 0]), version=14)
+    row = nodes.add("Unsqueeze", z, nodes.constant([1], TensorProto.INT64))
+    off = nodes.add("Sub", row, nodes.constant(model.mean_CM), version=14)
+    squared = nodes.add("Mul", off, off, version=14)
+    scaled = nodes.add("Mul", squared, nodes.constant(-0.5 / model.variance_CM), version=14)
+    log_norm = nodes.constant(-0.5 * np.log(model.variance_CM))
+    each = nodes.add("Add", scaled, log_norm, version=14)
+    absent = nodes.add("IsNaN", each)
+    known = nodes.add("Where", absent, nodes.constant(0.0), each, version=16)
+    evidence = nodes.add("ReduceSum", known, last, keepdims=0)
+    scores = nodes.add("Add", evidence, nodes.constant(np.log(model.prior_C)), version=14)
+    _outputs(nodes, operator, scores)
+
+
+def _classifier_shape(operator: Any) -> None:
     from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
 
     rows = operator.inputs[0].get_first_dimension()
@@ -112,6 +144,10 @@ def _boosting_nodes(scope: Any, operator: Any, container: Any) -> None:
     if len(trees[0]) == 1:
         # Of two classes there is one score r: softmax((0, r)) is (1 - σ(r), σ(r)).
         scores = nodes.add("MatMul", scores, nodes.constant([[0.0, 1.0]]))
+    _outputs(nodes, operator, scores)
+
+
+def _outputs(nodes: _Nodes, operator: Any, scores: str) -> None:
     label, probabilities = (o.full_name for o in operator.outputs)
     nodes.add("Softmax", scores, out=probabilities, axis=1)
     nodes.add("ArgMax", scores, out=label, axis=1, keepdims=0)

@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from quakestream.errors import RequestError
+from training.hazard.bayes import LayerBayes
 from training.hazard.terms import HazardTerms
 
 Settings = Mapping[str, Any]
@@ -98,6 +99,7 @@ FAMILIES: dict[str, Family] = {
             grid={"leaf": (10, 25, 50, 100, 200), "tried": (0.2, 0.6, 1.0)},
             grows=True,
         ),
+        Family(name="bayes", build=LayerBayes, grid={"shrink": (0.0, 0.2, 0.5)}),
         Family(
             name="forest",
             build=forest,
@@ -106,6 +108,20 @@ FAMILIES: dict[str, Family] = {
         ),
     )
 }
+
+
+CANDIDATES: tuple[tuple[str, ...], ...] = (
+    ("logistic",),
+    ("boosting",),
+    ("extra_trees",),
+    ("bayes",),
+    ("logistic", "bayes"),
+    ("logistic", "extra_trees"),
+    ("logistic", "extra_trees", "bayes"),
+)
+"""Families, and means of them, among which inner folds choose what to set against the forest."""
+SHIPPED = ("logistic", "bayes")
+"""The small one of them: a few kilobytes, and operators that every runtime has."""
 
 
 def family(name: str) -> Family:

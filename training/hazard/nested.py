@@ -1,6 +1,6 @@
 """Nested folds: what is held out never chooses anything of the model that is judged on it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 
 from quakestream.errors import RequestError
 from training.data.split import FIELD_BLOCK_DEG, FIELD_BUFFER_DEG, Fold, block_folds
-from training.hazard.families import Family, Settings, masked_copies
+from training.hazard.families import FAMILIES, Family, Settings, masked_copies
 from training.hazard.judging import Predicted, macro_auc
 from training.hazard.points import HazardPoints
 
@@ -90,7 +90,9 @@ def tune(family: Family, points: HazardPoints, *, masked: bool = False, seed: in
 
 
 def blend(tuned: Sequence[Tuned], points: HazardPoints) -> Tuned:
-    """The mean of probabilities of models tuned on the same inner folds."""
+    """The mean of probabilities of models tuned on the same inner folds; of one, itself."""
+    if len(tuned) == 1:
+        return tuned[0]
     inner = Predicted(
         p_NC=np.mean([t.inner.p_NC for t in tuned], axis=0),
         prior_NC=tuned[0].inner.prior_NC,
@@ -101,6 +103,21 @@ def blend(tuned: Sequence[Tuned], points: HazardPoints) -> Tuned:
         masked=tuned[0].recipe.masked,
     )
     return _judged(recipe, points, inner)
+
+
+def choose(
+    points: HazardPoints,
+    candidates: Sequence[Sequence[str]],
+    *,
+    families: Mapping[str, Family] = FAMILIES,
+    masked: bool = False,
+    seed: int = 0,
+) -> Tuned:
+    """The best candidate on inner folds; one of several families is their mean."""
+    names = dict.fromkeys(name for candidate in candidates for name in candidate)
+    single = {n: tune(families[n], points, masked=masked, seed=seed) for n in names}
+    tuned = [blend([single[n] for n in candidate], points) for candidate in candidates]
+    return max(tuned, key=lambda t: t.inner_auc)
 
 
 def out_of_fold(

@@ -29,8 +29,10 @@ def source_of(points: str, excluded: str) -> Source:
         "February 2023 on a grid of about 30 m, and layers sampled there, by Yu et al. 2024 (npj "
         "Natural Hazards, doi 10.1038/s44304-024-00003-0).",
         licence="Code and coefficients: Apache-2.0, as far as they are ours to license. The data "
-        "came without a licence statement; no value of theirs is in this bundle.",
+        "came without a licence statement; of them the bundle holds means, spreads and quantiles "
+        "per layer, and no point.",
         excluded=excluded,
-        period=("2023-02-06T00:00:00Z", "2023-02-28T23:59:59Z"),
+        # The days of survey and layers are not stated: some time after the earthquake.
+        period=("2023-02-06T00:00:00Z", "2023-12-31T23:59:59Z"),
         notes=_FIELD_NOTES,
     )

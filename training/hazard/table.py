@@ -7,8 +7,19 @@ Row = Mapping[str, Any]
 
 
 def markdown(result: Row) -> str:
-    """Two tables: random splits, then blocks of ground."""
-    return "\n".join([*_random(result["random"]), "", *_blocks(result["blocks"])])
+    """A table each of random splits, of blocks of ground, and of surveyed buildings if asked."""
+    lines = [
+        *_random(result["random"]),
+        "",
+        *_blocks("blocks of 0.02°", result["blocks"]),
+        "",
+        *_blocks("blocks shifted by half a side", result["shifted_blocks"]),
+        "",
+        *_both(result["both_minus_forest"]),
+    ]
+    if "surveyed" in result:
+        lines += ["", *_surveyed(result["surveyed"])]
+    return "\n".join(lines)
 
 
 def _random(rows: Sequence[Row]) -> list[str]:
@@ -20,9 +31,9 @@ def _random(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _blocks(rows: Mapping[str, Row]) -> list[str]:
+def _blocks(title: str, rows: Mapping[str, Row]) -> list[str]:
     head = [
-        "| blocks of 0.02° | macro AUC | minus tuned forest | per class | pooled | macro F1 | "
+        f"| {title} | macro AUC | minus tuned forest | per class | pooled | macro F1 | "
         "accuracy | calibration error |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
@@ -32,6 +43,20 @@ def _blocks(rows: Mapping[str, Row]) -> list[str]:
         f"{' '.join(f'{a:.2f}' for a in r['auc_per_class'])} | {r['pooled_auc']:.3f} | "
         f"{r['macro_f1']:.3f} | {r['accuracy']:.3f} | {r['calibration_error']:.3f} |"
         for name, r in rows.items()
+    ]
+
+
+def _both(rows: Mapping[str, Row]) -> list[str]:
+    head = ["| mean of both lattices of blocks | minus tuned forest |", "|---|---:|"]
+    return head + [f"| {name} | {_interval(r, sign='+')} |" for name, r in rows.items()]
+
+
+def _surveyed(rows: Sequence[Row]) -> list[str]:
+    head = ["| surveyed buildings, blocks of 0.15° | macro AUC | per class |", "|---|---:|---:|"]
+    return head + [
+        f"| {r['values']} | {_interval(r['macro_auc'])} | "
+        f"{' '.join(f'{a:.2f}' for a in r['auc_per_class'])} |"
+        for r in rows
     ]
 
 
