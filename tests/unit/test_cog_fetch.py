@@ -1,7 +1,12 @@
 """Bytes of scenes: joined requests, every kind of store, faults on the way, and how many."""
 
+import http.server
 import os
+import threading
+import time
 from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +17,7 @@ from tiles_case import GRID, LOCAL, assert_same, gdal, scene_of, windows, write_
 
 from quakestream.domain import Scene, Window
 from quakestream.errors import ReadError, SceneError, StorageError
-from quakestream.raster.cog import CogOpener, LayoutCache
+from quakestream.raster.cog import CogOpener, LayoutCache, object_stores
 from quakestream.raster.cog.fetch import (
     FetchPolicy,
     FsspecFetcher,
@@ -235,3 +240,35 @@ def test_store_errors_are_one_line(tmp_path: Path) -> None:
             fetcher.fetch(0, 2)
     assert "\n" not in str(caught.value)
     assert "403" in str(caught.value)
+
+
+def test_a_server_that_stalls_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the time a reader waits, not after the server's."""
+    monkeypatch.setattr(object_stores, "READ_TIMEOUT", timedelta(seconds=0.4))
+    monkeypatch.setattr(object_stores, "RETRIES", 1)
+    object_stores._web.cache_clear()
+    scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="zstd"))
+    with web_server(tmp_path) as server, over(scene, f"{server.url}/scene.tif") as source:
+        server.faults["scene.tif"] = -0.3
+        began = time.monotonic()
+        with pytest.raises(ReadError, match=r"block \d+,\d+\)"):
+            source.read(extent_on(scene, GRID))
+        assert time.monotonic() - began < 30
+    object_stores._web.cache_clear()
+
+
+def test_a_server_without_ranges_is_no_server_for_blocks(tmp_path: Path) -> None:
+    """It sends the whole file for every block: an error, not a slow success."""
+    (tmp_path / "x.bin").write_bytes(bytes(1000))
+
+    class Whole(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    handler = partial(Whole, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        fetcher = open_fetcher(f"http://127.0.0.1:{server.server_port}/x.bin", LOCAL)
+        with pytest.raises(StorageError):
+            fetcher.fetch(10, 5)
+        server.shutdown()
