@@ -438,6 +438,10 @@ def fit_command(source: str, out: Path, *more: str) -> list[str]:
         (["--features", "dpm", "--model", "logistic+logistic"], "twice"),
         (["--features", "dpm", "--exclude-near", "there"], "neither a file nor WKT"),
         (
+            ["--features", "dpm", "--exclude-near", "POINT (36.9 37.5)", "--exclude-km", "-1"],
+            "expected 0 km or more, got -1",
+        ),
+        (
             ["--features", "dpm", "--exclude-near", box(36.8, 37.4, 37.1, 37.7).wkt],
             "fewer than 10 examples among 0 points",
         ),

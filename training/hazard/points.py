@@ -93,7 +93,13 @@ class HazardPoints:
         )
 
     def away_from(self, ground: BaseGeometry, km: float) -> "HazardPoints":
-        """The points farther than that from a geometry (EPSG:4326), measured in its UTM zone."""
+        """The points farther than that from a geometry (EPSG:4326), measured in its UTM zone.
+
+        Raises:
+            RequestError: if the distance is negative, or too few points of a class are left.
+        """
+        if not km >= 0:
+            raise RequestError(f"points near {ground.geom_type}: expected 0 km or more, got {km:g}")
         centre = ground.centroid
         epsg = utm_epsg(centre.x, centre.y)
         metres = gpd.GeoSeries([ground], crs=4326).to_crs(epsg).iloc[0]
