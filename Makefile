@@ -22,7 +22,7 @@ test: .venv/.dev
 	$(BIN)/python -m pytest -m "not slow"
 
 test-all: .venv/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --hypothesis-profile=explore
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

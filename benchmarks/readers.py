@@ -24,6 +24,8 @@ from quakestream.raster.cog.source import CogSource
 from quakestream.raster.source import gdal_session
 from quakestream.storage import gdal_path, protocol_of
 
+AHEAD = 2
+"""Windows per thread whose bytes `hot` asks for beforehand."""
 Scan = Callable[[], None]
 """Reads all windows of a case once."""
 
@@ -58,11 +60,17 @@ class NotHereError(Exception):
 
 @contextmanager
 def hot(case: Case) -> Iterator[Scan]:
-    """This project's: several windows at once, one after the other in each thread."""
+    """This project's: a window in each thread, and the bytes of the next on their way."""
+    wanted = [case.on_grid(window) for window in case.windows]
     with CogSource(case.scene, case.grid, case.layout, case.served.options) as source:
-        wanted = [case.on_grid(window) for window in case.windows]
+
+        def one(n: int) -> None:
+            for window in wanted[n + 1 : n + 1 + AHEAD * case.threads]:
+                source.prefetch(window)
+            source.read(wanted[n])
+
         with _pool(case.threads) as each:
-            yield lambda: each(source.read, wanted)
+            yield lambda: each(one, range(len(wanted)))
 
 
 @contextmanager

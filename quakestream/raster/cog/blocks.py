@@ -16,6 +16,7 @@ from quakestream.errors import ReadError
 from quakestream.raster.cog.decode import decode, heading
 from quakestream.raster.cog.fetch import Buffer, LocalFetcher, OpenFetcher, Run, runs_of
 from quakestream.raster.cog.layout import CogLayout, Level
+from quakestream.raster.cog.pending import BlockName, Pending
 from quakestream.raster.cog.places import (
     InterleavedPlace,
     Part2D,
@@ -64,6 +65,14 @@ class Part:
     """True if nothing of the block is left for another window."""
     place: Place
 
+    @property
+    def name(self) -> BlockName:
+        return self.image, self.index
+
+
+Answered = tuple[Part, int, Future[Buffer]]
+"""A block, where it begins in the answer, and the answer."""
+
 
 class BlockReader:
     """Reads one scene's blocks. Safe to use from several threads."""
@@ -80,7 +89,12 @@ class BlockReader:
         self._images = (*layout.levels, *layout.masks)
         self._team = team
         self._policy = fetcher.policy
+        self._pending = Pending(IN_FLIGHT_BYTES)
         self._scratch = Scratch()
+
+    def close(self) -> None:
+        """Gives up requests that no window came for."""
+        self._pending.clear()
 
     def samples(self, image: int, rect: Rect) -> NDArray[Any]:
         """All bands as they are stored, shape (sample, y, x), in the machine's byte order.
@@ -107,23 +121,62 @@ class BlockReader:
         """
         colour = self._layout.colour
         assert colour is not None
-        parts: list[Part] = []
-        if colour.validity == "mask":
-            truth = SamplePlace({0: target.valid_YX}, apart=False)
-            parts.extend(self._parts(len(self._layout.levels) + level, rect, (0,), truth))
+        truth = SamplePlace({0: target.valid_YX}, apart=False)
         if not self._images[level].planar:
             kind = InterleavedPlace if target.interleaved else PlanarPlace
-            place = kind(colour, target, self._scratch)
-            self._read([*self._parts(level, rect, (0,), place), *parts])
+            self._read(self._wanted(level, rect, kind(colour, target, self._scratch), truth))
             return
         planes: dict[int, NDArray[Any]] = dict(zip(colour.bands, target.counts_BYX, strict=True))
         for sample in colour.used[len(planes) :]:
             planes[sample] = np.empty(target.valid_YX.shape, np.uint8)
-        apart = SamplePlace(planes, apart=True)
-        self._read([*self._parts(level, rect, colour.used, apart), *parts])
+        self._read(self._wanted(level, rect, SamplePlace(planes, apart=True), truth))
         truth_YX = validity(colour, planes, target, Scratch())
         if truth_YX is not None:
             np.not_equal(truth_YX, 0, out=target.valid_YX)
+
+    def prefetch(self, level: int, rect: Rect, *, interleaved: bool) -> None:
+        """Asks for what `colour` will need of a rectangle, and returns at once.
+
+        Nothing is done where bytes are at hand, or too many are on their way already.
+        """
+        assert self._layout.colour is not None
+        if self._policy.requests == 0:
+            return
+        shape = rect.height, rect.width
+        target = Target(
+            counts_BYX=np.broadcast_to(np.uint8(0), (3, *shape)),
+            valid_YX=np.broadcast_to(np.False_, shape),
+            interleaved=interleaved,
+        )
+        kind = InterleavedPlace if interleaved else PlanarPlace
+        place: Place = kind(self._layout.colour, target, self._scratch)
+        if self._images[level].planar:
+            place = SamplePlace({}, apart=True)
+        parts = [
+            part
+            for part in self._wanted(level, rect, place, SamplePlace({}, apart=False))
+            if part.size
+            and part.name not in self._pending
+            and self._team.blocks.get(self._key(part)) is None
+        ]
+        if not parts or not self._pending.room_for(sum(part.size for part in parts)):
+            return
+        for run in self._runs(parts):
+            blocks = [parts[n] for n in run.wanted]
+            self._pending.add(
+                self._team.later(self._fetching(run)),
+                [(part.name, part.offset - run.start, part.size) for part in blocks],
+            )
+
+    def _wanted(self, level: int, rect: Rect, place: Place, truth: Place) -> list[Part]:
+        """All blocks that tell colour and validity of a rectangle."""
+        colour = self._layout.colour
+        assert colour is not None
+        planes = colour.used if self._images[level].planar else (0,)
+        parts = list(self._parts(level, rect, planes, place))
+        if colour.validity == "mask":
+            parts.extend(self._parts(len(self._layout.levels) + level, rect, (0,), truth))
+        return parts
 
     def _parts(self, image: int, rect: Rect, planes: Iterable[int], place: Place) -> Iterator[Part]:
         """The blocks a rectangle lies on."""
@@ -160,9 +213,20 @@ class BlockReader:
         if self._policy.requests == 0:
             self._team.each(absent, self._inline)
             return
-        runs = runs_of([p.offset for p in absent], [p.size for p in absent], self._policy)
-        for wave in _waves(runs):
-            self._read_runs(absent, wave)
+        asked: list[Answered] = []
+        rest: list[Part] = []
+        for part in absent:
+            found = self._pending.take(part.name)
+            if found is None:
+                rest.append(part)
+            else:
+                asked.append((part, found[1], found[0]))
+        waves = list(_waves(self._runs(rest)))
+        for n, wave in enumerate(waves or [[]]):
+            self._read_runs(rest, wave, asked if n == 0 else [])
+
+    def _runs(self, parts: Sequence[Part]) -> list[Run]:
+        return runs_of([p.offset for p in parts], [p.size for p in parts], self._policy)
 
     def _from_memory(self, part: Part) -> bool:
         """Places a part that needs no bytes: known already, or not in the file."""
@@ -198,14 +262,18 @@ class BlockReader:
         except Exception as error:  # stores and codecs share no base
             self._fail(part, error)
 
-    def _read_runs(self, parts: Sequence[Part], runs: list[Run]) -> None:
-        """All requests at once; blocks are decoded as soon as theirs is answered."""
-        waiting: list[tuple[Part, int, Future[Buffer]]] = []
+    def _read_runs(self, parts: Sequence[Part], runs: list[Run], asked: list[Answered]) -> None:
+        """All requests at once; blocks are decoded as soon as theirs is answered.
+
+        Args:
+            asked: blocks whose requests are under way.
+        """
+        waiting = list(asked)
         for run in runs:
             answer = self._team.later(self._fetching(run))
             waiting += [(parts[n], parts[n].offset - run.start, answer) for n in run.wanted]
 
-        def one(item: tuple[Part, int, Future[Buffer]]) -> None:
+        def one(item: Answered) -> None:
             part, start, answer = item
             try:
                 self._decode(part, memoryview(answer.result())[start : start + part.size])

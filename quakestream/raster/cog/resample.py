@@ -98,14 +98,28 @@ class Resampler:
             self._fill(piece, window, made)
         return made
 
-    def _fill(self, piece: Window, window: Window, made: Pixels) -> None:
-        """Reads what a piece takes from the level, and samples it patch by patch."""
-        jobs: list[tuple[Patch, Rect, bool]] = []
+    def prefetch(self, window: Window) -> None:
+        """Asks for the bytes a later `read` of the window will need, and returns at once."""
+        for piece in _pieces(window):
+            jobs = self._jobs(piece)
+            if jobs:
+                rect = _around([needed for _, needed, _ in jobs])
+                self._reader.prefetch(self._choice.index, rect, interleaved=True)
+
+    def _jobs(self, piece: Window) -> list[tuple[Patch, Rect, bool]]:
+        """Patches of a piece that the scene reaches, what they take from the level, and if
+        that is all they would take."""
+        jobs = []
         for patch in self._positions.patches(piece):
             wanted = self._positions.reach(patch, self._choice.scale)
             needed = _on_level(wanted, self._level)
             if needed is not None:
                 jobs.append((patch, needed, (needed.height, needed.width) == _sides(wanted)))
+        return jobs
+
+    def _fill(self, piece: Window, window: Window, made: Pixels) -> None:
+        """Reads what a piece takes from the level, and samples it patch by patch."""
+        jobs = self._jobs(piece)
         if sum(patch.window.height * patch.window.width for patch, *_ in jobs) < _area(piece):
             rows, cols = piece.slices_in(window)
             made.counts_BYX[:, rows, cols], made.valid_YX[rows, cols] = 0, False

@@ -117,6 +117,7 @@ class CogSource:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._reader.close()
         self._fetcher.close()
         if self._lent is None:
             self._team.close()
@@ -140,23 +141,37 @@ class CogSource:
             return self._copied(window, *self._offset)
         return self._resampler.read(window)
 
-    def _copied(self, window: Window, row0: int, col0: int) -> Pixels:
+    def prefetch(self, window: Window) -> None:
+        """Asks for the bytes a later `read` of the window will need, and returns at once.
+
+        For stores that answer late: ask for the next windows, then read this one. At most
+        64 MB are on their way for a scene; what would be more is not asked for.
+        """
+        if self._offset is None:
+            self._resampler.prefetch(window)
+            return
+        rect = self._under(window, *self._offset)
+        if rect is not None:
+            self._reader.prefetch(0, rect, interleaved=False)
+
+    def _under(self, window: Window, row0: int, col0: int) -> Rect | None:
+        """The scene's pixels that lie in a window; None where none do."""
         top, left = max(window.row, row0), max(window.col, col0)
         bottom = min(window.row_end, row0 + self._raster.height)
         right = min(window.col_end, col0 + self._raster.width)
-        whole = (top, left, bottom, right) == (
-            window.row,
-            window.col,
-            window.row_end,
-            window.col_end,
-        )
+        if bottom <= top or right <= left:
+            return None
+        return Rect(top=top - row0, left=left - col0, height=bottom - top, width=right - left)
+
+    def _copied(self, window: Window, row0: int, col0: int) -> Pixels:
+        rect = self._under(window, row0, col0)
+        whole = rect is not None and (rect.height, rect.width) == window.shape
         make = np.empty if whole else np.zeros
         counts_BYX = make((3, *window.shape), np.uint8)
         valid_YX = make(window.shape, np.bool_)
-        if bottom > top and right > left:
-            rows = slice(top - window.row, bottom - window.row)
-            cols = slice(left - window.col, right - window.col)
-            rect = Rect(top=top - row0, left=left - col0, height=bottom - top, width=right - left)
+        if rect is not None:
+            top, left = rect.top + row0 - window.row, rect.left + col0 - window.col
+            rows, cols = slice(top, top + rect.height), slice(left, left + rect.width)
             target = Target(counts_BYX=counts_BYX[:, rows, cols], valid_YX=valid_YX[rows, cols])
             self._reader.colour(0, rect, target)
         return Pixels(counts_BYX=counts_BYX, valid_YX=valid_YX)
