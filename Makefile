@@ -18,8 +18,13 @@ BIN := .venv/bin
 demo: .venv/.core
 	$(BIN)/quakestream demo --out demo-out
 
+# Small tests a core each; those that start clusters, servers and browsers one after another.
+APART := tests/unit tests/properties tests/contracts tests/test_architecture.py
+WHOLE := tests/chaos tests/end_to_end
+
 test: .venv/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal $(APART)
+	$(BIN)/python -m pytest -m "not slow" $(WHOLE)
 
 test-all: .venv/.dev
 	$(BIN)/python -m pytest --hypothesis-profile=explore
