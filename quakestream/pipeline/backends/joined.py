@@ -1,0 +1,191 @@
+"""Reader threads and one engine in one process: the local loop, and an engine's actor on Ray.
+
+    tasks -> reader threads -> engine, one cell at a time -> commit -> reports
+
+Batches overlap: while one is written another is scored and the cells of the next are read,
+so that neither the engine nor the readers wait where one batch ends and another begins.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quakestream.engines import Batch, Engine, Scores
+from quakestream.pipeline.assemble import UnitPixels
+from quakestream.pipeline.crops import CropPixels
+from quakestream.pipeline.read import Reader
+from quakestream.pipeline.score import score_unit
+from quakestream.pipeline.stages import BatchReport, Scorer
+from quakestream.pipeline.tasks import BatchTask, UnitTask, WorkerSpec
+
+Cell = UnitPixels | CropPixels
+
+
+def held_cells(readers: int) -> int:
+    """Cells of pixels that exist at a time: one per reader, one that waits, one in the engine."""
+    return readers + 2
+
+
+def calls_at_once(readers: int, batch_cells: int) -> int:
+    """Batches to work on at a time, so that there is always another cell to read: as many as
+    hold the cells that may exist, and one that is being written."""
+    return 1 + -(-held_cells(readers) // max(batch_cells, 1))
+
+
+class Joined:
+    """One engine and the threads that read for it.
+
+    Args:
+        readers: threads.
+        read: reads a cell; a `Reader` per thread where it is left out.
+    """
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        *,
+        readers: int,
+        read: Callable[[UnitTask], Cell] | None = None,
+    ) -> None:
+        self._scorer = Scorer(spec)
+        self._engine = InTurn(self._scorer.engine)
+        self._ahead = Ahead(read or ThreadReaders(spec).read, readers=readers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ahead.close()
+
+    def report(self, task: BatchTask) -> BatchReport:
+        """Reads, scores and commits a batch; may be called by several threads at once."""
+        results = []
+        with closing(self._ahead.cells(task.units)) as cells:
+            for pixels in cells:
+                results.append(score_unit(pixels, self._engine, self._scorer.spec))
+                del pixels  # before the next is waited for
+        return self._scorer.commit(results)
+
+    def reports(self, tasks: Iterable[BatchTask]) -> Iterator[BatchReport]:
+        """Reports of batches in their order; tasks are taken as there is room for them."""
+        enough = self._ahead.held + 1
+        flying: deque[tuple[int, Future[BatchReport]]] = deque()
+        with ThreadPoolExecutor(enough + 1, "batch") as pool:
+            try:
+                for task in tasks:
+                    flying.append((len(task.units), pool.submit(self.report, task)))
+                    while sum(cells for cells, _ in flying) - flying[0][0] >= enough:
+                        yield flying.popleft()[1].result()
+                while flying:
+                    yield flying.popleft()[1].result()
+            finally:
+                self._ahead.close()
+
+
+class Ahead:
+    """Cells read by threads before they are asked for, first come first served.
+
+    A cell counts as held from when its reading begins until its taker asks for the next, and
+    no more than `held` are: cells begin in the order they were handed in, so that the first
+    one that nobody has taken yet is always among them, and whoever waits for it goes on.
+    """
+
+    def __init__(self, read: Callable[[UnitTask], Cell], *, readers: int) -> None:
+        self.held = held_cells(readers)
+        self._read, self._free = read, self.held
+        self._pool = ThreadPoolExecutor(readers, "reader")
+        self._waiting: deque[tuple[UnitTask, Future[Cell]]] = deque()
+        self._lock, self._closed = threading.Lock(), False
+
+    def cells(self, units: Iterable[UnitTask]) -> Iterator[Cell]:
+        """Cells of a batch in order.
+
+        Raises:
+            CancelledError: if this was closed meanwhile.
+        """
+        futures: deque[Future[Cell]] = deque()
+        with self._lock:
+            for unit in units:
+                futures.append(Future())
+                self._waiting.append((unit, futures[-1]))
+            self._begin()
+        try:
+            while futures:
+                try:
+                    yield futures.popleft().result()
+                finally:
+                    self._release()
+        finally:  # the taker gave up: what is being read counts until it has been
+            for left in futures:
+                if not left.cancel():
+                    left.add_done_callback(lambda _: self._release())
+
+    def close(self) -> None:
+        """Begins no other cell; waits for those that are being read."""
+        with self._lock:
+            self._closed = True
+            for _, future in self._waiting:
+                future.cancel()
+            self._waiting.clear()
+        self._pool.shutdown()
+
+    def _release(self) -> None:
+        with self._lock:
+            self._free += 1
+            self._begin()
+
+    def _begin(self) -> None:
+        """Begins as many cells as may be held. Called with the lock."""
+        if self._closed:
+            for _, future in self._waiting:
+                future.cancel()
+            self._waiting.clear()
+        while self._free and self._waiting:
+            unit, future = self._waiting.popleft()
+            if not future.cancelled():
+                self._free -= 1
+                self._pool.submit(self._one, unit, future)
+
+    def _one(self, unit: UnitTask, future: Future[Cell]) -> None:
+        if not future.set_running_or_notify_cancel():
+            self._release()
+            return
+        try:
+            future.set_result(self._read(unit))
+        except BaseException as error:  # whoever waits for the cell is told
+            future.set_exception(error)
+
+
+class InTurn:
+    """An engine that several batches use, one call at a time: what is summed and written for
+    one batch is then done while another is scored."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._turn = engine, threading.Lock()
+
+    @property
+    def name(self) -> str:
+        return self._engine.name
+
+    def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
+        with self._turn:
+            return self._engine.score(batch, owner_NYX)
+
+
+class ThreadReaders:
+    """A reader per thread: GDAL datasets are not shared between threads."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._spec, self._local = spec, threading.local()
+
+    def read(self, unit: UnitTask) -> Cell:
+        if not hasattr(self._local, "reader"):
+            self._local.reader = Reader(self._spec)
+        reader: Reader = self._local.reader
+        return reader.read(unit)
