@@ -8,10 +8,14 @@ pairs the naive peak of one 512 px node is noise (5-50 px); the summed surfaces 
 the west and the east half of a pair agree within 4 m (five pairs, a test).
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
-from itertools import product
+from functools import cache, partial
+from itertools import pairwise
+from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 import scipy.fft
@@ -22,11 +26,17 @@ from quakestream.domain import Grid, Scene, Shift, Window
 from quakestream.raster.source import Pixels, RasterioSource
 from quakestream.storage import StorageOptions
 
+T = TypeVar("T")
+R = TypeVar("R")
 NODE_GSD_M = 1.0
 NODE_PX = 256
 STRIDE_PX = 128
 STRIP_NODES = 32
 """Nodes read at once."""
+EDGE_REACH_PX = 8
+"""Pixels around one that its edge, and whether it is valid, depend on: fewer than this."""
+THREADS = 2
+"""For each pair; pairs are also worked on side by side."""
 BOUND_M = 10.0
 """A pair whose nodes agree on more than this is refused as misaligned."""
 REACH_M = 64.0
@@ -135,42 +145,97 @@ def _neighbourhood(
 def _surfaces(
     post: Scene, pre: Scene, grid: Grid, area: Window, options: StorageOptions
 ) -> Iterator[tuple[tuple[int, int], NDArray[np.float32]]]:
-    """Correlation surface of each node, for shifts up to REACH_M, strip by strip of a row of
-    nodes; strips end at columns fixed to the grid, so that memory has a bound."""
+    """Correlation surface of each node, for shifts up to REACH_M, strip by strip of columns
+    and row by row of nodes; strips end at columns fixed to the grid, so that memory has a
+    bound. Threads work on neighbouring rows; what they give comes in the rows' order."""
     first, last = area.row // STRIDE_PX - 1, (area.row_end - 1) // STRIDE_PX
     left, right = area.col // STRIDE_PX - 1, (area.col_end - 1) // STRIDE_PX
     strips = [
-        (max(left, band * STRIP_NODES), min(right, (band + 1) * STRIP_NODES - 1))
+        range(max(left, band * STRIP_NODES), min(right, (band + 1) * STRIP_NODES - 1) + 1)
         for band in range(left // STRIP_NODES, right // STRIP_NODES + 1)
     ]
     with (
         RasterioSource(post, grid, options) as post_source,
         RasterioSource(pre, grid, options) as pre_source,
+        ThreadPoolExecutor(THREADS) as pool,
     ):
-        for row, (start_col, end_col) in product(range(first, last + 1), strips):
-            strip = Window(
-                row=row * STRIDE_PX,
-                col=start_col * STRIDE_PX,
-                height=NODE_PX,
-                width=(end_col - start_col) * STRIDE_PX + NODE_PX,
+        pair = _Pair(sources=(post_source, pre_source), lock=Lock())
+        for cols in strips:
+            bands = _ahead(pool, partial(pair.band, cols=cols), range(first, last + 2))
+            rows = (
+                partial(_row_surfaces, row, cols, above, below)
+                for row, (above, below) in zip(range(first, last + 1), pairwise(bands), strict=True)
             )
-            post_YX, pre_YX = (_edges(source.read(strip)) for source in (post_source, pre_source))
-            for col in range(start_col, end_col + 1):
-                start = (col - start_col) * STRIDE_PX
-                cut = slice(start, start + NODE_PX)
-                both = (post_YX[:, cut] != 0) & (pre_YX[:, cut] != 0)
-                if both.mean() >= MIN_VALID:
-                    yield (row, col), _correlation(pre_YX[:, cut], post_YX[:, cut])
+            for surfaces in _ahead(pool, _called, rows):
+                yield from surfaces
+
+
+Edges = tuple[NDArray[np.complex64], NDArray[np.complex64]]
+"""Of the post and of the pre image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Pair:
+    """Two open scenes, of which one thread at a time reads."""
+
+    sources: tuple[RasterioSource, RasterioSource]
+    lock: Lock
+
+    def band(self, row: int, cols: range) -> Edges:
+        """Edges on STRIDE_PX rows of the grid: every pixel's, whatever is read around it."""
+        inner = Window(
+            row=row * STRIDE_PX,
+            col=cols.start * STRIDE_PX,
+            height=STRIDE_PX,
+            width=(len(cols) - 1) * STRIDE_PX + NODE_PX,
+        )
+        outer = inner.grown(EDGE_REACH_PX)
+        with self.lock:
+            post, pre = (source.read(outer) for source in self.sources)
+        part = inner.slices_in(outer)
+        return _edges(post)[part], _edges(pre)[part]
+
+
+def _row_surfaces(
+    row: int, cols: range, above: Edges, below: Edges
+) -> list[tuple[tuple[int, int], NDArray[np.float32]]]:
+    """Surfaces of a row of nodes, from the two bands it lies on."""
+    post_YX, pre_YX = (np.concatenate(halves) for halves in zip(above, below, strict=True))
+    found = []
+    for n, col in enumerate(cols):
+        cut = slice(n * STRIDE_PX, n * STRIDE_PX + NODE_PX)
+        both = (post_YX[:, cut] != 0) & (pre_YX[:, cut] != 0)
+        if both.mean() >= MIN_VALID:
+            found.append(((row, col), _correlation(pre_YX[:, cut], post_YX[:, cut])))
+    return found
+
+
+def _ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`map` in the items' order, with few of them under way at a time."""
+    waiting: deque[Future[R]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > THREADS:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _called(work: Callable[[], R]) -> R:
+    return work()
 
 
 def _edges(pixels: Pixels) -> NDArray[np.complex64]:
     """Direction of the grey gradient as a complex number: weak edges count less, invalid 0."""
     grey_YX = ndi.gaussian_filter(pixels.counts_BYX.mean(axis=0, dtype=np.float32), 1.0)
     dy_YX, dx_YX = np.gradient(grey_YX)
-    gradient_YX = dx_YX + 1j * dy_YX
-    edge_YX = gradient_YX / (np.abs(gradient_YX) + 2.0)
-    valid_YX = ndi.binary_erosion(pixels.valid_YX, iterations=4)
-    return np.asarray(np.where(valid_YX, edge_YX, 0), np.complex64)
+    weight_YX = 1.0 / (np.sqrt(dx_YX * dx_YX + dy_YX * dy_YX) + np.float32(2.0))
+    if not pixels.valid_YX.all():
+        weight_YX[~ndi.binary_erosion(pixels.valid_YX, iterations=4)] = 0
+    edge_YX = np.empty(grey_YX.shape, np.complex64)
+    np.multiply(dx_YX, weight_YX, out=edge_YX.real)
+    np.multiply(dy_YX, weight_YX, out=edge_YX.imag)
+    return edge_YX
 
 
 @cache
@@ -189,10 +254,11 @@ def _correlation(
     pre_F = scipy.fft.fft2(pre_YX * _taper_YX())
     post_F = scipy.fft.fft2(post_YX * _taper_YX())
     cross_F = pre_F * np.conj(post_F)
-    cross_F /= np.abs(cross_F) + 1e-3 * np.abs(cross_F).mean() + 1e-12
-    full_YX: NDArray[np.float32] = np.fft.fftshift(scipy.fft.ifft2(cross_F).real)
-    cut = slice(NODE_PX // 2 - REACH, NODE_PX // 2 + REACH + 1)
-    return _standard(full_YX[cut, cut])
+    size_F = np.sqrt(cross_F.real**2 + cross_F.imag**2)
+    cross_F /= size_F + (np.float32(1e-3) * size_F.mean() + np.float32(1e-12))
+    full_YX = scipy.fft.ifft2(cross_F, overwrite_x=True).real
+    near = np.arange(-REACH, REACH + 1) % NODE_PX
+    return _standard(full_YX[np.ix_(near, near)])
 
 
 def _standard(surface_YX: NDArray[np.float32]) -> NDArray[np.float32]:
