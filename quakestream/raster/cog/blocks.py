@@ -4,9 +4,10 @@ Counts go from the decoder's scratch into the caller's arrays; nothing larger th
 block lies between them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,7 +17,7 @@ from quakestream.errors import ReadError
 from quakestream.raster.cog.decode import decode, heading
 from quakestream.raster.cog.fetch import Buffer, LocalFetcher, OpenFetcher, Run, runs_of
 from quakestream.raster.cog.layout import CogLayout, Level
-from quakestream.raster.cog.pending import BlockName, Pending
+from quakestream.raster.cog.pending import Wanted
 from quakestream.raster.cog.places import (
     InterleavedPlace,
     Part2D,
@@ -61,13 +62,11 @@ class Part:
     """Rows and columns of the block."""
     target: Part2D
     """Rows and columns of the rectangle."""
-    whole: bool
-    """True if nothing of the block is left for another window."""
+    share: float
+    """Of the block's pixels on the image that are wanted; 1: nothing is left for others."""
     place: Place
-
-    @property
-    def name(self) -> BlockName:
-        return self.image, self.index
+    claimed: bool = False
+    """True while other threads wait for us to make the block."""
 
 
 Answered = tuple[Part, int, Future[Buffer]]
@@ -89,12 +88,7 @@ class BlockReader:
         self._images = (*layout.levels, *layout.masks)
         self._team = team
         self._policy = fetcher.policy
-        self._pending = Pending(IN_FLIGHT_BYTES)
         self._scratch = Scratch()
-
-    def close(self) -> None:
-        """Gives up requests that no window came for."""
-        self._pending.clear()
 
     def samples(self, image: int, rect: Rect) -> NDArray[Any]:
         """All bands as they are stored, shape (sample, y, x), in the machine's byte order.
@@ -156,17 +150,15 @@ class BlockReader:
             part
             for part in self._wanted(level, rect, place, SamplePlace({}, apart=False))
             if part.size
-            and part.name not in self._pending
-            and self._team.blocks.get(self._key(part)) is None
+            and self._name_of(part) not in self._team.ahead
+            and not self._team.blocks.has(self._key(part))
         ]
-        if not parts or not self._pending.room_for(sum(part.size for part in parts)):
-            return
         for run in self._runs(parts):
-            blocks = [parts[n] for n in run.wanted]
-            self._pending.add(
-                self._team.later(self._fetching(run)),
-                [(part.name, part.offset - run.start, part.size) for part in blocks],
-            )
+            blocks = [
+                Wanted(self._name_of(parts[n]), parts[n].offset - run.start) for n in run.wanted
+            ]
+            submit = partial(self._team.later, self._fetching(run))
+            self._team.ahead.ask(run.length, blocks, submit)
 
     def _wanted(self, level: int, rect: Rect, place: Place, truth: Place) -> list[Part]:
         """All blocks that tell colour and validity of a rectangle."""
@@ -203,20 +195,73 @@ class BlockReader:
                         sizes[n],
                         (from_y, from_x),
                         (to_y, to_x),
-                        all_y and all_x,
+                        all_y * all_x,
                         place,
                     )
 
     def _read(self, parts: Sequence[Part]) -> None:
+        """Places parts: from memory, from what other threads make, and from the file."""
+        own: list[Part] = []
+        others: list[tuple[Part, Future[NDArray[Any] | None]]] = []
+        for part in parts:
+            known = self._known(part)
+            if known is None:
+                own.append(part)
+                continue
+            self._team.ahead.take(self._name_of(part))  # nobody will come for it any more
+            if isinstance(known, Future):
+                others.append((part, known))
+            else:
+                part.place.put(known, part.plane, part.source, part.target)
+        try:
+            self._make(own)
+        finally:
+            for part in own:
+                self._settle(part, None)
+        for part, answer in others:  # only now: whom we wait for may wait for ours
+            self._from_another(part, answer)
+
+    def _known(self, part: Part) -> "NDArray[Any] | Future[NDArray[Any] | None] | None":
+        """A block that is not in the file, or was made already, or is being made."""
+        if part.size == 0:
+            return self._absent(part)
+        if not self._shared(part):
+            return self._team.blocks.get(self._key(part), part.share)
+        found = self._team.blocks.claim(self._key(part), part.share)
+        part.claimed = found is None
+        return found
+
+    def _shared(self, part: Part) -> bool:
+        """True if another window may need the rest of a block, and blocks are kept."""
+        return part.share < 1.0 and self._team.blocks.limit_bytes > 0
+
+    def _settle(self, part: Part, made: NDArray[Any] | Exception | None) -> None:
+        """Tells who waits for a block what became of it, once."""
+        if part.claimed:
+            part.claimed = False
+            self._team.blocks.settle(self._key(part), made)
+
+    def _from_another(self, part: Part, answer: "Future[NDArray[Any] | None]") -> None:
+        try:
+            made = answer.result()
+        except Exception as error:
+            self._fail(part, error)
+        if made is None:  # given up, for a block that is broken
+            self._read([part])
+        else:
+            part.place.put(made, part.plane, part.source, part.target)
+
+    def _make(self, parts: Sequence[Part]) -> None:
         """Fetches, decodes and places parts, several at once."""
-        absent = [part for part in parts if not self._from_memory(part)]
+        if not parts:
+            return
         if self._policy.requests == 0:
-            self._team.each(absent, self._inline)
+            self._team.each(parts, self._inline)
             return
         asked: list[Answered] = []
         rest: list[Part] = []
-        for part in absent:
-            found = self._pending.take(part.name)
+        for part in parts:
+            found = self._team.ahead.take(self._name_of(part))
             if found is None:
                 rest.append(part)
             else:
@@ -228,25 +273,12 @@ class BlockReader:
     def _runs(self, parts: Sequence[Part]) -> list[Run]:
         return runs_of([p.offset for p in parts], [p.size for p in parts], self._policy)
 
-    def _from_memory(self, part: Part) -> bool:
-        """Places a part that needs no bytes: known already, or not in the file."""
-        known = None
-        if part.size == 0:
-            known = self._absent(part)
-            if isinstance(part.place, PlanarPlace):
-                known = known.transpose(2, 0, 1)
-        else:
-            known = self._team.blocks.get(self._key(part))
-        if known is None:
-            return False
-        part.place.put(known, part.plane, part.source, part.target)
-        return True
-
     def _absent(self, part: Part) -> NDArray[Any]:
-        """A block that is not in the file: nodata, else 0, as GDAL has it."""
+        """A block that is not in the file, as its place takes it: nodata, else 0, like GDAL."""
         shape, dtype = part.level.shape_of(part.row), part.level.coding.dtype
         mask = part.image >= len(self._layout.levels)
-        return np.full(shape, 0 if mask else self._layout.fill, dtype)
+        made = np.full(shape, 0 if mask else self._layout.fill, dtype)
+        return made.transpose(2, 0, 1) if isinstance(part.place, PlanarPlace) else made
 
     def _inline(self, part: Part) -> None:
         try:
@@ -268,10 +300,10 @@ class BlockReader:
         Args:
             asked: blocks whose requests are under way.
         """
-        waiting = list(asked)
+        new: list[Answered] = []
         for run in runs:
             answer = self._team.later(self._fetching(run))
-            waiting += [(parts[n], parts[n].offset - run.start, answer) for n in run.wanted]
+            new += [(parts[n], parts[n].offset - run.start, answer) for n in run.wanted]
 
         def one(item: Answered) -> None:
             part, start, answer = item
@@ -281,9 +313,9 @@ class BlockReader:
                 self._fail(part, error)
 
         try:
-            self._team.each(waiting, one)
+            self._team.each([*asked, *new], one)
         finally:
-            for _, _, answer in waiting:
+            for _, _, answer in new:  # those made ahead may bring blocks of other windows
                 answer.cancel()
 
     def _fetching(self, run: Run) -> Callable[[], Buffer]:
@@ -293,7 +325,7 @@ class BlockReader:
         missing = part.size + header - len(data)
         if missing > 0:
             raise ValueError(f"the file ends {missing} bytes before it does")
-        keep = self._team.blocks.limit_bytes > 0 and not part.whole
+        keep = self._shared(part)
         level = part.level
         shape, dtype = level.packed_shape(part.row), level.coding.dtype
         planar = isinstance(part.place, PlanarPlace)
@@ -308,8 +340,7 @@ class BlockReader:
             made = self._split(made, keep)
         elif keep and level.coding.codec == "none":
             made = made.copy()  # a view of the request's bytes, which would be kept whole
-        if keep:
-            self._team.blocks.put(self._key(part), made)
+        self._settle(part, made)
         part.place.put(made, part.plane, part.source, part.target)
 
     def _split(self, block_YXS: NDArray[np.uint8], keep: bool) -> NDArray[np.uint8]:
@@ -320,12 +351,16 @@ class BlockReader:
         split(block_YXS, made_SYX)
         return made_SYX
 
-    def _key(self, part: Part) -> tuple[Any, ...]:
+    def _name_of(self, part: Part) -> Hashable:
+        return self._layout.key, part.image, part.index
+
+    def _key(self, part: Part) -> Hashable:
         # a block is kept as its place wants it, and one scene may be read on two grids
         return (self._layout.key, part.image, part.index, isinstance(part.place, PlanarPlace))
 
     def _fail(self, part: Part, error: Exception) -> NoReturn:
         """Raises an error that names the scene, the block and the cause."""
+        self._settle(part, error)
         if isinstance(error, ImportError):
             raise error
         href, images = self._layout.href, len(self._layout.levels)
@@ -340,11 +375,11 @@ class BlockReader:
         raise ReadError(f"cannot read {href} ({self._name}{what}): {told}") from error
 
 
-def _share(start: int, length: int, at: int, side: int, end: int) -> tuple[slice, slice, bool]:
-    """Along one axis: what a rectangle wants of a block, where it goes, and if that is all."""
+def _share(start: int, length: int, at: int, side: int, end: int) -> tuple[slice, slice, float]:
+    """Along one axis: what a rectangle wants of a block, where it goes, and its share."""
     first, last = max(start, at), min(start + length, at + side)
-    whole = first == at and last == min(at + side, end)
-    return slice(first - at, last - at), slice(first - start, last - start), whole
+    share = (last - first) / (min(at + side, end) - at)
+    return slice(first - at, last - at), slice(first - start, last - start), share
 
 
 def _waves(runs: Iterable[Run]) -> Iterator[list[Run]]:

@@ -117,7 +117,6 @@ class CogSource:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._reader.close()
         self._fetcher.close()
         if self._lent is None:
             self._team.close()

@@ -9,32 +9,85 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from quakestream.raster.cog.pending import Pending
+
+AHEAD_BYTES = 64 << 20
+"""Encoded bytes on their way to windows that are not read yet, of all scenes together."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class BlockCache:
-    """Decoded blocks that were used in part, most recently used last, at most so many bytes.
+    """Decoded blocks that were used in part, at most so many bytes of them.
 
     A window's outer blocks reach into its neighbours: at 512 px blocks and 1,088 px
-    windows every second block would else be decoded twice.
+    windows every second block would else be decoded twice. A block that windows which
+    are read at the same time need is made by one of them, and the others wait for it.
+
+    First to go are blocks of which as much was read as there is, then those that were not
+    read for longest: of a row of cells only the blocks that the next row needs are left.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes, self._held = limit_bytes, 0
         self._blocks: OrderedDict[Hashable, NDArray[Any]] = OrderedDict()
+        self._left: dict[Hashable, float] = {}
+        """Share of each block that was not read yet, overlaps counted twice."""
+        self._making: dict[Hashable, Future[NDArray[Any] | None]] = {}
         self._lock = threading.Lock()
 
     @property
     def held_bytes(self) -> int:
         return self._held
 
-    def get(self, key: Hashable) -> NDArray[Any] | None:
+    def has(self, key: Hashable) -> bool:
+        """True if a block is kept or being made."""
+        return key in self._blocks or key in self._making
+
+    def get(self, key: Hashable, share: float = 0.0) -> NDArray[Any] | None:
+        """A block that is kept.
+
+        Args:
+            share: of its pixels that is wanted now.
+        """
         with self._lock:
-            found = self._blocks.get(key)
+            return self._got(key, share)
+
+    def claim(
+        self, key: Hashable, share: float
+    ) -> "NDArray[Any] | Future[NDArray[Any] | None] | None":
+        """A kept block; else what another thread will `settle`; else None, and the caller must.
+
+        The future's result is None where the other thread gave up before it came to the block.
+        """
+        with self._lock:
+            found = self._got(key, share)
             if found is not None:
-                self._blocks.move_to_end(key)
-            return found
+                return found
+            if key in self._making:
+                self._left[key] -= share
+                return self._making[key]
+            self._making[key] = Future()
+            self._left[key] = 1.0 - share
+            return None
+
+    def settle(self, key: Hashable, made: NDArray[Any] | Exception | None) -> None:
+        """Keeps a claimed block for whoever needs it; or says why there is none.
+
+        A block must own its memory and not change any more. None: the claim is given up.
+        """
+        if isinstance(made, np.ndarray):
+            self.put(key, made)
+        with self._lock:
+            waiting = self._making.pop(key, None)
+            if key not in self._blocks:
+                self._left.pop(key, None)
+        if waiting is None:
+            return
+        if isinstance(made, Exception):
+            waiting.set_exception(made)
+        else:
+            waiting.set_result(made)
 
     def put(self, key: Hashable, block: NDArray[Any]) -> None:
         """Keeps a block; it must own its memory and not change any more."""
@@ -44,9 +97,19 @@ class BlockCache:
             if key in self._blocks:
                 return
             self._blocks[key] = block
+            self._blocks.move_to_end(key, last=self._left.get(key, 1.0) > 0)
             self._held += block.nbytes
             while self._held > self.limit_bytes:
-                self._held -= self._blocks.popitem(last=False)[1].nbytes
+                dropped, gone = self._blocks.popitem(last=False)
+                self._held -= gone.nbytes
+                self._left.pop(dropped, None)
+
+    def _got(self, key: Hashable, share: float) -> NDArray[Any] | None:
+        found = self._blocks.get(key)
+        if found is not None:
+            left = self._left[key] = self._left.get(key, 1.0) - share
+            self._blocks.move_to_end(key, last=left > 0)
+        return found
 
 
 class Team:
@@ -59,11 +122,19 @@ class Team:
         threads: that decode, the asking one included.
         requests: that may be under way at once.
         cache_bytes: bound of the decoded blocks held for neighbouring windows.
+        ahead_bytes: bound of the encoded bytes asked for before their windows are read.
     """
 
-    def __init__(self, threads: int = 1, requests: int = 8, cache_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        threads: int = 1,
+        requests: int = 8,
+        cache_bytes: int = 0,
+        ahead_bytes: int = AHEAD_BYTES,
+    ) -> None:
         self._threads = threads
         self.blocks = BlockCache(cache_bytes)
+        self.ahead = Pending(ahead_bytes)
         self._helpers = ThreadPoolExecutor(threads - 1, "decode") if threads > 1 else None
         self._fetchers = ThreadPoolExecutor(requests, "fetch")  # starts none before it must
 
@@ -74,6 +145,7 @@ class Team:
         self.close()
 
     def close(self) -> None:
+        self.ahead.clear()
         if self._helpers is not None:
             self._helpers.shutdown(cancel_futures=True)
         self._fetchers.shutdown(cancel_futures=True)
