@@ -27,6 +27,7 @@ from training.manifests import TASKS, bundle_spec, class_graph, class_spec, fact
 from training.mlm import write_record
 from training.models import graph_model
 from training.onnx_graph import check_parity, compressed, export_onnx, run_onnx
+from training.pt2_graph import FILE, add_pt2, check_pt2, export_pt2
 from training.regions import left_out_logits
 from training.rows import held_out
 
@@ -51,6 +52,7 @@ def export_bundle(
     wishes: Wishes | None = None,
     *,
     left_out: Path | None = None,
+    pt2: bool = False,
 ) -> BundleSpec:
     """Calibrates on held-out buildings, writes the bundle, and opens it again to verify it.
 
@@ -58,6 +60,7 @@ def export_bundle(
         wishes: needed for building and hazard models.
         left_out: of a pair model that was trained on all regions: folder of the course of
             `training.regions` that left each of them out. It is calibrated and judged by those.
+        pt2: writes `model.pt2` too, for engines of torch.
 
     Raises:
         RequestError: if the held-out buildings do not suffice to calibrate on.
@@ -66,7 +69,7 @@ def export_bundle(
     if checkpoint.config.lesson in TASKS:
         if wishes is None:
             raise RequestError(f"{folder}: say what it was trained on, with --data and --licence")
-        return _export_classes(checkpoint, folder, wishes)
+        return _export_classes(checkpoint, folder, wishes, pt2=pt2)
     network = checkpoint.network()
     split = {}
     if left_out is not None:
@@ -78,17 +81,23 @@ def export_bundle(
     calibration = calibrate(scored)
     metrics = report(scored, pairs, calibration) | split
     spec = bundle_spec(checkpoint, folder.name, calibration, metrics)
-    write_bundle(SegmentationGraph(network, window_px=spec.window_px), spec, folder)
+    write_bundle(SegmentationGraph(network, window_px=spec.window_px), spec, folder, pt2=pt2)
     return spec
 
 
 def write_bundle(
-    graph: BundleGraph, spec: BundleSpec, folder: Path, *, counts: tuple[int, ...] = (1, 3)
+    graph: BundleGraph,
+    spec: BundleSpec,
+    folder: Path,
+    *,
+    counts: tuple[int, ...] = (1, 3),
+    pt2: bool = False,
 ) -> None:
     """Writes graph, golden batch, card, record and manifest, and checks what was written.
 
     Args:
         counts: sizes of the batches on which the graph is compared with torch.
+        pt2: whether `model.pt2` is written; one that an earlier export left is removed if not.
 
     Raises:
         EngineError: if ONNX Runtime and torch differ by 1e-3 or more on a logit.
@@ -97,6 +106,10 @@ def write_bundle(
     path = folder / "model.onnx"
     export_onnx(graph, path)
     check_parity(graph, path, counts=counts)
+    (folder / FILE).unlink(missing_ok=True)  # the manifest names whatever lies there
+    if pt2:
+        export_pt2(graph, folder / FILE)
+        check_pt2(graph, folder, counts=counts)
     golden = graph.example(count=1)
     golden["logits"] = run_onnx(path, golden)
     (folder / "golden.npz").write_bytes(compressed(golden))
@@ -106,7 +119,26 @@ def write_bundle(
     load_bundle(str(folder))
 
 
-def _export_classes(checkpoint: Checkpoint, folder: Path, wishes: Wishes) -> BundleSpec:
+def add_program(checkpoint: Checkpoint, folder: Path) -> float:
+    """Adds `model.pt2` to the bundle that was made of this checkpoint; nothing else changes.
+
+    Returns:
+        Largest difference of a logit from its `model.onnx`.
+
+    Raises:
+        BundleError: if the folder holds no bundle.
+        EngineError: if the bundle is one of another checkpoint.
+    """
+    spec = load_bundle(str(folder)).spec
+    if checkpoint.config.lesson in TASKS:
+        offset_C = spec.training.get("offset", ())
+        return add_pt2(class_graph(checkpoint, spec, offset_C), folder, counts=CLASS_COUNTS)
+    return add_pt2(SegmentationGraph(checkpoint.network(), window_px=spec.window_px), folder)
+
+
+def _export_classes(
+    checkpoint: Checkpoint, folder: Path, wishes: Wishes, *, pt2: bool
+) -> BundleSpec:
     """Calibrated and thresholds chosen on validation rows; figures from test rows."""
     held = held_out(checkpoint.config)
     bare = class_spec(checkpoint, folder.name)
@@ -135,9 +167,8 @@ def _export_classes(checkpoint: Checkpoint, folder: Path, wishes: Wishes) -> Bun
         training=bare.training
         | {"data": wishes.data, "licence": wishes.licence, "offset": calibration.offset_C},
     )
-    write_bundle(
-        class_graph(checkpoint, spec, calibration.offset_C), spec, folder, counts=CLASS_COUNTS
-    )
+    graph = class_graph(checkpoint, spec, calibration.offset_C)
+    write_bundle(graph, spec, folder, counts=CLASS_COUNTS, pt2=pt2)
     return spec
 
 
@@ -164,13 +195,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="DIR",
         help="pair models trained on everything: calibrate and judge by this course of regions",
     )
+    parser.add_argument(
+        "--pt2", action="store_true", help="write model.pt2 too, for the engines of torch"
+    )
+    parser.add_argument(
+        "--pt2-only", action="store_true", help="only add model.pt2 to the bundle that is there"
+    )
     options = parser.parse_args(arguments)
     given = options.data and options.licence
     wishes = Wishes(data=options.data, licence=options.licence, prior=options.prior)
     try:
         checkpoint = load_checkpoint(options.checkpoint)
+        if options.pt2_only:
+            difference = add_program(checkpoint, options.out)
+            print(f"{options.out}: model.pt2 differs from model.onnx by {difference:.2g}")
+            return 0
         spec = export_bundle(
-            checkpoint, options.out, wishes if given else None, left_out=options.left_out
+            checkpoint,
+            options.out,
+            wishes if given else None,
+            left_out=options.left_out,
+            pt2=options.pt2,
         )
     except QuakestreamError as error:
         print(error, file=sys.stderr)

@@ -41,7 +41,7 @@ def export_onnx(graph: BundleGraph, path: Path) -> None:
             opset_version=OPSET,
             input_names=list(graph.names),
             output_names=["logits"],
-            dynamic_shapes=_by_parameter(graph, {0: batch}),
+            dynamic_shapes=by_parameter(graph, {0: batch}),
             verbose=False,
         )
     assert program is not None
@@ -99,7 +99,7 @@ def compressed(arrays: Arrays) -> bytes:
     return buffer.getvalue()
 
 
-def _by_parameter(graph: BundleGraph, dynamic: dict[int, object]) -> tuple[object, ...]:
+def by_parameter(graph: BundleGraph, dynamic: dict[int, object]) -> tuple[object, ...]:
     """The same dynamic axes for every input, in the nesting of the graph's `forward`."""
     each = tuple(dynamic for _ in graph.names)
     takes_any = graph.forward.__code__.co_flags & 0x04  # declared as *arrays

@@ -1,0 +1,119 @@
+"""`model.pt2` out of graphs: the whole graph that ONNX gets, as torch.export writes it.
+
+What is written holds no pickle: weights and constants are raw bytes, the graph is JSON, and the
+example inputs, which torch would pickle, are left out. Engines refuse a file that holds one.
+"""
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.export import Dim, ExportedProgram
+
+from quakestream.bundles import load_bundle, write_manifest
+from quakestream.errors import EngineError
+from training.graphs import Arrays, BundleGraph
+from training.onnx_graph import MAX_BATCH, PARITY, by_parameter, run_onnx
+
+FILE = "model.pt2"
+_TRACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node")
+"""What the exporter notes of where a node comes from: places of one machine, and half the file."""
+
+
+def export_pt2(graph: BundleGraph, path: Path) -> None:
+    """Writes one self-contained file: inputs of a fixed size, any number of them."""
+    path.write_bytes(serialised(exported(graph)))
+
+
+def exported(graph: BundleGraph) -> ExportedProgram:
+    """The graph as a program of ATen operators, weights frozen, batch free."""
+    batch = Dim("batch", min=1, max=MAX_BATCH)
+    graph = graph.eval().requires_grad_(False)
+    return torch.export.export(
+        graph,
+        _tensors(graph, graph.example(count=2)),
+        dynamic_shapes=by_parameter(graph, {0: batch}),
+    )
+
+
+def serialised(program: ExportedProgram) -> bytes:
+    """The bytes of a `.pt2` without examples and traces."""
+    program.example_inputs = None
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                for name in _TRACES:
+                    node.meta.pop(name, None)
+    buffer = io.BytesIO()
+    with _quiet():
+        torch.export.save(program, buffer)
+    return buffer.getvalue()
+
+
+def check_pt2(
+    graph: BundleGraph, folder: Path, *, counts: tuple[int, ...] = (1, 3), seed: int = 0
+) -> float:
+    """Largest difference of a logit between `model.pt2` and `model.onnx` of a folder.
+
+    Raises:
+        EngineError: if it is 1e-3 or more.
+    """
+    module = torch.export.load(str(folder / FILE)).module()
+    worst = 0.0
+    for count in counts:
+        inputs = graph.example(count=count, seed=seed + count)
+        with torch.inference_mode():
+            logits = module(*_tensors(graph, inputs)).numpy()
+        worst = max(worst, float(np.abs(run_onnx(folder / "model.onnx", inputs) - logits).max()))
+    if not worst < PARITY:
+        raise EngineError(
+            f"{folder / FILE}: differs from model.onnx in ONNX Runtime by {worst}, allowed {PARITY}"
+        )
+    return worst
+
+
+def add_pt2(graph: BundleGraph, folder: Path, *, counts: tuple[int, ...] = (1, 3)) -> float:
+    """Puts `model.pt2` beside a bundle's `model.onnx`; both must be the same model.
+
+    Returns:
+        The largest difference of a logit.
+
+    Raises:
+        BundleError: if the folder holds no bundle.
+        EngineError: if they differ by 1e-3 or more; the bundle is then left as it was.
+    """
+    bundle = load_bundle(str(folder))
+    path = folder / FILE
+    before = path.read_bytes() if path.exists() else None
+    export_pt2(graph, path)
+    try:
+        worst = check_pt2(graph, folder, counts=counts)
+    except EngineError:
+        if before is None:
+            path.unlink()
+        else:
+            path.write_bytes(before)
+        raise
+    write_manifest(folder, bundle.spec)
+    load_bundle(str(folder))
+    return worst
+
+
+def _tensors(graph: BundleGraph, arrays: Arrays) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.from_numpy(np.ascontiguousarray(arrays[n])) for n in graph.names)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter complains about values it makes of shapes; they are as they should be."""
+    log = logging.getLogger("torch")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
