@@ -44,6 +44,11 @@ class Bundle:
         """The ONNX graph, weights inside."""
         return self.files["model.onnx"]
 
+    def file(self, name: str) -> bytes | None:
+        """A file not every bundle has, such as `model.pt2` or `model.int8.onnx`; None if this
+        one has not, or if its manifest does not vouch for it."""
+        return self.files.get(name)
+
 
 def shipped_names() -> tuple[str, ...]:
     """Bundles that come with the package."""
@@ -67,7 +72,8 @@ def load_bundle(name_or_uri: str, options: StorageOptions | None = None) -> Bund
     _verify(uri, files, listed)
     _check(uri, spec)
     digest = hashlib.sha256(files[MANIFEST]).hexdigest()
-    return Bundle(uri=uri, spec=spec, digest=digest, files=files)
+    vouched = {name: data for name, data in files.items() if name in listed or name == MANIFEST}
+    return Bundle(uri=uri, spec=spec, digest=digest, files=vouched)
 
 
 def write_manifest(folder: Path, spec: BundleSpec) -> Path:

@@ -1,34 +1,57 @@
 """Runtimes by name. A runtime's module is imported when it is asked for, not before."""
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import cast
+from typing import Any, cast
 
 from quakestream.bundles import Bundle
 from quakestream.engines.base import Engine
 from quakestream.errors import EngineError, MissingExtraError
 
-RUNTIMES = {
-    "onnxruntime": ("quakestream.engines.onnxruntime", "OnnxRuntimeEngine"),
-    "uniform": ("quakestream.engines.fakes", "UniformEngine"),
-    "threshold": ("quakestream.engines.fakes", "ThresholdEngine"),
+_OPENVINO = ("quakestream.engines.openvino", "OpenVinoEngine")
+_TORCH = ("quakestream.engines.torch", "TorchEngine")
+
+RUNTIMES: dict[str, tuple[str, str, Mapping[str, Any]]] = {
+    "onnxruntime": ("quakestream.engines.onnxruntime", "OnnxRuntimeEngine", {}),
+    "openvino": (*_OPENVINO, {"precision": "fp32"}),
+    "openvino-bf16": (*_OPENVINO, {"precision": "bf16"}),
+    "openvino-int8": (*_OPENVINO, {"precision": "int8"}),
+    "torch": (*_TORCH, {"precision": "fp32", "mode": "eager"}),
+    "torch-bf16": (*_TORCH, {"precision": "bf16", "mode": "eager"}),
+    "torch-fp16": (*_TORCH, {"precision": "fp16", "mode": "eager"}),
+    "torch-compile": (*_TORCH, {"precision": "fp32", "mode": "compile"}),
+    "torch-compile-bf16": (*_TORCH, {"precision": "bf16", "mode": "compile"}),
+    "torch-graphs-bf16": (*_TORCH, {"precision": "bf16", "mode": "graphs"}),
+    "torch-graphs-fp16": (*_TORCH, {"precision": "fp16", "mode": "graphs"}),
+    "torch-aoti": (*_TORCH, {"precision": "fp32", "mode": "aoti"}),
+    "tensorrt": ("quakestream.engines.tensorrt", "TensorRtEngine", {}),
+    "uniform": ("quakestream.engines.fakes", "UniformEngine", {}),
+    "threshold": ("quakestream.engines.fakes", "ThresholdEngine", {}),
 }
+"""Name to module, class, and what the class is opened with. Names go into the ledger's keys:
+one that is given to something else makes finished work look like what it is not."""
+
+_EXTRAS = {"torch": "train"}
+"""Where an extra has another name than its runtime."""
 
 
 def open_engine(bundle: Bundle, *, runtime: str = "onnxruntime", threads: int = 0) -> Engine:
     """Opens a bundle on a runtime, here, on this worker.
 
     Raises:
-        EngineError: no runtime of that name.
+        EngineError: no runtime of that name, or it refuses this machine.
         MissingExtraError: the runtime is not installed.
         BundleError: the runtime cannot load the bundle.
     """
     if runtime not in RUNTIMES:
         raise EngineError(f"no runtime {runtime!r}; there are {', '.join(RUNTIMES)}")
-    module, name = RUNTIMES[runtime]
+    module, name, options = RUNTIMES[runtime]
     try:
         engine = getattr(import_module(module), name)
     except ImportError as error:
+        kind = runtime.split("-")[0]
         raise MissingExtraError(
-            f"runtime {runtime} is not installed: pip install 'quakestream[{runtime}]' ({error})"
+            f"runtime {runtime} is not installed: "
+            f"pip install 'quakestream[{_EXTRAS.get(kind, kind)}]' ({error})"
         ) from error
-    return cast("Engine", engine(bundle, threads=threads))
+    return cast("Engine", engine(bundle, threads=threads, **options))
