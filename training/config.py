@@ -168,7 +168,8 @@ class TrainConfig:
     """Held-out buildings are judged inside their axis-aligned bounds: where destroyed ones are
     polygons and intact ones boxes, their outlines alone would tell them apart."""
     window_px: int = 512
-    halo_px: int = 64
+    halo_px: int = 16
+    """Enough for the small networks to say of a window what they would say of the whole scene."""
     gsd_m: float = 0.5
 
     def __post_init__(self) -> None:

@@ -61,7 +61,7 @@ class SegmentationGraph(BundleGraph):
         return logits
 
     def example(self, *, count: int, seed: int = 0) -> Arrays:
-        return _images(("pre", "post"), self.window_px, count, np.random.default_rng(seed))
+        return example_images(("pre", "post"), self.window_px, count, np.random.default_rng(seed))
 
 
 class HazardScaling(nn.Module):
@@ -138,7 +138,7 @@ class BuildingGraph(BundleGraph):
 
     def example(self, *, count: int, seed: int = 0) -> Arrays:
         rng = np.random.default_rng(seed)
-        arrays = _images(self.epochs, self.crop_px, count, rng)
+        arrays = example_images(self.epochs, self.crop_px, count, rng)
         if self.scaling is not None:
             arrays["hazard"] = self.scaling.example(count, rng)
         return arrays
@@ -174,7 +174,9 @@ def normalised(counts_NBYX: Tensor, mean_NB: Tensor, std_NB: Tensor) -> Tensor:
     return (counts_NBYX.float() - mean_NB[:, :, None, None]) / std_NB[:, :, None, None]
 
 
-def _images(epochs: Sequence[str], side: int, count: int, rng: np.random.Generator) -> Arrays:
+def example_images(
+    epochs: Sequence[str], side: int, count: int, rng: np.random.Generator
+) -> Arrays:
     """Roofs and streets made of rectangles; after the event a pile of rubble among them."""
     pre = np.stack([_town(side, rng) for _ in range(count)])
     post = np.clip(pre * 0.8 + 20, 0, 255).astype(np.uint8)

@@ -1,0 +1,191 @@
+"""`python -m training.rewindow BUNDLE -o OUT`: the same pixel model for windows of another size.
+
+A network of convolutions does not care how large its windows are; a run does: what lies in
+the halo is scored twice. A halo that covers the network's reach makes windows say what the
+whole image at once would say, and a wider one is wasted.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from quakestream.bundles import Bundle, load_bundle, write_manifest
+from quakestream.bundles.manifest import MANIFEST
+from quakestream.domain import BundleSpec
+from quakestream.errors import EngineError, QuakestreamError, RequestError
+from training.graphs import Arrays, example_images
+from training.mlm import ModelFacts, write_record
+from training.onnx_graph import PARITY, compressed, run_onnx
+
+ACROSS = 2
+"""Windows along a side of the image that they are compared on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Windows:
+    """What a run cuts scenes into."""
+
+    window_px: int
+    halo_px: int
+    gsd_m: float
+
+    @property
+    def core_px(self) -> int:
+        return self.window_px - 2 * self.halo_px
+
+
+def rewindow(bundle: Bundle, folder: Path, windows: Windows) -> BundleSpec:
+    """Writes the bundle for other windows into a folder, checked.
+
+    Raises:
+        RequestError: if it is no pixel model, or the halo is too narrow or unaligned for its
+            windows to say what the untiled image says.
+        EngineError: if the graph does not run on windows of that size.
+    """
+    if bundle.spec.task != "segmentation":
+        raise RequestError(
+            f"{bundle.uri} is for {bundle.spec.task}: only pixel models have windows"
+        )
+    if windows.core_px <= 0:
+        raise RequestError(f"a halo of {windows.halo_px} px leaves nothing of {windows.window_px}")
+    apart = tiling_difference(bundle, windows)
+    if apart > PARITY:
+        raise RequestError(
+            f"{bundle.uri}: windows of {windows.window_px} px with a halo of {windows.halo_px} px "
+            f"differ by {apart:.2g} from the untiled image, at most {PARITY:g} is accepted; give "
+            "a wider halo, and a core that is a multiple of the network's stride"
+        )
+    spec = replace(
+        bundle.spec,
+        name=folder.name,
+        window_px=windows.window_px,
+        halo_px=windows.halo_px,
+        gsd_m=windows.gsd_m,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {n: b for n, b in bundle.files.items() if n not in {MANIFEST, "model.pt2"}}
+    for name, content in kept.items():
+        graph = name.endswith(".onnx")
+        (folder / name).write_bytes(resized(content, windows.window_px) if graph else content)
+    golden = _example(bundle, windows.window_px, noise=False)
+    golden["logits"] = run_onnx(folder / "model.onnx", golden)
+    (folder / "golden.npz").write_bytes(compressed(golden))
+    write_record(folder, spec, _facts(bundle.files))
+    write_manifest(folder, spec)
+    load_bundle(str(folder))
+    return spec
+
+
+def tiling_difference(bundle: Bundle, windows: Windows) -> float:
+    """Largest difference of a logit between windows and the image they were cut from.
+
+    Of the four windows of a random image, on their cores alone.
+    """
+    halo, core = windows.halo_px, windows.core_px
+    side = ACROSS * core + 2 * halo
+    whole = _example(bundle, side, noise=True)
+    inner = slice(halo, halo + ACROSS * core)
+    whole_KYX = _run(bundle, whole, side)[0][:, inner, inner]
+    worst = 0.0
+    for row in range(0, ACROSS * core, core):
+        for col in range(0, ACROSS * core, core):
+            place = slice(row, row + windows.window_px), slice(col, col + windows.window_px)
+            part = {n: a[(..., *place)] if a.ndim == 4 else a for n, a in whole.items()}
+            part_KYX = _run(bundle, part, windows.window_px)[0]
+            alone_KYX = part_KYX[:, halo : halo + core, halo : halo + core]
+            within_KYX = whole_KYX[:, row : row + core, col : col + core]
+            worst = max(worst, float(np.abs(alone_KYX - within_KYX).max()))
+    return worst
+
+
+def resized(model: bytes, side_px: int) -> bytes:
+    """An ONNX graph whose images have another size.
+
+    Raises:
+        RequestError: if the graph does not take it.
+    """
+    graph = onnx.load_model_from_string(model)
+    for value in [*graph.graph.input, *graph.graph.output]:
+        axes = value.type.tensor_type.shape.dim
+        if len(axes) == 4:
+            axes[2].dim_value = axes[3].dim_value = side_px
+    del graph.graph.value_info[:]
+    try:
+        checked = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True)
+    except onnx.shape_inference.InferenceError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RequestError(f"the graph does not take {side_px} px: {reason}") from error
+    return bytes(checked.SerializeToString())
+
+
+def _run(bundle: Bundle, inputs: Arrays, side_px: int) -> NDArray[np.float32]:
+    try:
+        return run_onnx(resized(bundle.graph, side_px), inputs)
+    except RequestError:
+        raise
+    except Exception as error:  # the runtime's exceptions have no common base
+        reason = str(error).strip().splitlines()[0]
+        raise EngineError(f"{bundle.uri} does not run on {side_px} px: {reason}") from error
+
+
+def _example(bundle: Bundle, side_px: int, *, noise: bool) -> Arrays:
+    """One window of the golden batch's kind; noise finds any dependence there is."""
+    rng = np.random.default_rng(0)
+    epochs = bundle.spec.epochs
+    arrays = example_images(epochs, side_px, 1, rng)
+    if noise:
+        arrays |= {e: rng.integers(0, 256, arrays[e].shape).astype(np.uint8) for e in epochs}
+    return {name: array for name, array in arrays.items() if name in bundle.golden}
+
+
+def _facts(files: Mapping[str, bytes]) -> ModelFacts:
+    """What the record said beyond the manifest, with or without a record."""
+    said = json.loads(files.get("mlm.json", b"{}")).get("properties", {})
+    return ModelFacts(
+        architecture=said.get("mlm:architecture", "unknown"),
+        framework=said.get("mlm:framework", "unknown"),
+        framework_version=said.get("mlm:framework_version", "unknown"),
+        parameters=said.get("mlm:total_parameters"),
+        pretrained_source=said.get("mlm:pretrained_source"),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes one bundle; 2 if the request is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.rewindow",
+        description="Writes a pixel model for windows of another size; the folder's name is the "
+        "bundle's. Another GSD is only declared: the network is not trained for it.",
+        epilog="example: python -m training.rewindow damage-turkiye-2023 --halo-px 24 -o wider",
+    )
+    parser.add_argument("bundle", help="name of a shipped bundle, or a path or URI")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="BUNDLE")
+    parser.add_argument("--window-px", type=int, help="side of a window, halo included")
+    parser.add_argument("--halo-px", type=int, help="margin of a window on each side")
+    parser.add_argument("--gsd-m", type=float, help="metres per pixel to declare")
+    options = parser.parse_args(arguments)
+    try:
+        bundle = load_bundle(options.bundle)
+        spec = bundle.spec
+        windows = Windows(
+            window_px=spec.window_px if options.window_px is None else options.window_px,
+            halo_px=spec.halo_px if options.halo_px is None else options.halo_px,
+            gsd_m=spec.gsd_m if options.gsd_m is None else options.gsd_m,
+        )
+        rewindow(bundle, options.out, windows)
+    except QuakestreamError as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, RequestError) else 3
+    print(f"{options.out}: {windows.window_px} px, halo {windows.halo_px} px, {windows.gsd_m:g} m")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
