@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 ProfileName = Literal["rapid", "standard", "exhaustive"]
 Views = Literal["best", "all"]
+StreamName = Literal["auto", "split", "joined"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +21,12 @@ class Profile:
     """Cells in one commit: what a killed run may have to repeat."""
     readers: int = 2
     """Cells read at the same time."""
-    engines: int = 1
-    """Engines open at the same time; one per device on a cluster."""
+    engines: int = 0
+    """Engines open at the same time; 0: one per GPU of a cluster, or per machine without one."""
+    stream: StreamName = "auto"
+    """On Ray. `joined`: readers are threads beside their engine, and no pixel crosses the object
+    store. `split`: readers are tasks anywhere. `auto`: joined where the engine's machine has the
+    cores."""
     threads: int = 0
     """Threads of one engine; 0 leaves the number to its runtime."""
     runtime: str = "onnxruntime"

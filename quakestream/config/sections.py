@@ -27,7 +27,13 @@ from quakestream.config.fields import (
     checked_place,
     parse_interval,
 )
-from quakestream.config.profiles import Profile, ProfileName, Views, profile_settings
+from quakestream.config.profiles import (
+    Profile,
+    ProfileName,
+    StreamName,
+    Views,
+    profile_settings,
+)
 from quakestream.storage import StorageOptions
 
 DEFAULT_DAMAGE_MODEL = "damage-turkiye-2023"
@@ -211,7 +217,16 @@ class ExecutionSection(Section):
     cell_windows: int | None = Field(default=None, ge=1, description="Side of a cell, windows")
     batch_cells: int | None = Field(default=None, ge=1, description="Cells in one commit")
     readers: int | None = Field(default=None, ge=1, description="Cells read at the same time")
-    engines: int | None = Field(default=None, ge=1, description="Engines open at the same time")
+    engines: int | None = Field(
+        default=None,
+        ge=1,
+        description="Engines open at the same time; left out: one per GPU, or per machine",
+    )
+    stream: StreamName | None = Field(
+        default=None,
+        description="On Ray. joined: readers beside their engine, no pixel crosses the object "
+        "store; split: readers on any CPU; auto: joined where the engine's machine has the cores",
+    )
     threads: int | None = Field(
         default=None, ge=0, description="Threads of one engine; 0: its runtime decides"
     )

@@ -138,7 +138,8 @@ out: map
 #   cell_windows: 4          # side of a cell, in windows of the model
 #   batch_cells: 4           # cells in one commit
 #   readers: 2               # cells read at the same time
-#   engines: 1               # engines open at the same time
+#   engines: 1               # engines open at the same time; left out: one per GPU or machine
+#   stream: auto             # on Ray: readers beside their engine (joined) or anywhere (split)
 #   threads: 0               # threads of one engine; 0: its runtime decides
 #   runtime: onnxruntime     # what runs the model
 """

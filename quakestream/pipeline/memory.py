@@ -16,13 +16,18 @@ RAY_DAEMONS_MB = 600.0
 RAY_WORKER_MB = 350.0
 """One Ray worker with the libraries, before it holds pixels."""
 RAY_BATCHES_ALIVE = 8
-"""Batches of cells in readers, in the object store and in an engine, pickled copies counted."""
+"""Split: batches of cells in readers, in the object store and in an engine, copies counted."""
 BYTES_PER_FOOTPRINT = 9_000
 """Outline twice (EPSG:4326 and zone), ids, sums and the row of the product."""
 BYTES_PER_CELL = 2_500
 ENGINE_MB_PER_MPX = 700.0
 """Activations of a window in ONNX Runtime, per million pixels of the window; of the order
 of 64 channels of float32 at full resolution, several alive at a time."""
+
+
+def held_cells(readers: int) -> int:
+    """Cells of pixels that exist beside an engine: one per reader, one waits, one is scored."""
+    return readers + 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,20 +46,22 @@ class MemoryStatement:
 
 
 def state_memory(
-    bundle: Bundle, settings: Profile, footprints: int, cells: int, backend: str = "local"
+    bundle: Bundle, settings: Profile, footprints: int, cells: int, stream: str = "local"
 ) -> MemoryStatement:
-    """The statement for one machine: one process (`local`), or Ray's on as many CPUs as here."""
+    """The statement for one machine: one process (`local`), or Ray's on as many CPUs as here,
+    `split` or `joined`."""
     spec = bundle.spec
     cell_bytes = _cell_bytes(spec, settings.cell_windows)
-    if backend == "ray":
-        workers = (os.cpu_count() or 1) + settings.engines + 1
-        base_mb = BASE_MB + RAY_DAEMONS_MB + workers * RAY_WORKER_MB
+    engines = settings.engines or 1
+    # each reader holds a cell as read and as stacked; one more waits, one is scored
+    copies = 1 if spec.task == "building" else 2  # crops are stacked a few at a time
+    pixels = held_cells(settings.readers) * copies * cell_bytes
+    base_mb = BASE_MB
+    if stream != "local":  # workers that wait for a task are there too
+        base_mb += RAY_DAEMONS_MB + ((os.cpu_count() or 1) + engines + 1) * RAY_WORKER_MB
+        pixels *= engines
+    if stream == "split":
         pixels = RAY_BATCHES_ALIVE * settings.batch_cells * cell_bytes
-    else:
-        base_mb = BASE_MB
-        # each reader holds a cell as read and as stacked; one more waits, one is scored
-        copies = 1 if spec.task == "building" else 2  # crops are stacked a few at a time
-        pixels = (settings.readers + 2) * copies * cell_bytes
     return MemoryStatement(
         base_mb=base_mb,
         engine_mb=len(bundle.graph) * 3 / 1e6 + ENGINE_MB_PER_MPX * _engine_px(spec) / 1e6,

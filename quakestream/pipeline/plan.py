@@ -1,5 +1,6 @@
 """The plan: everything checked and chosen before the first pixel is read."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,18 @@ from quakestream.errors import (
     StorageError,
 )
 from quakestream.hazard import inputs_not_given
+from quakestream.pipeline.capacity import (
+    CROP_S,
+    Capacity,
+    Fleet,
+    Load,
+    Rates,
+    Shape,
+    choose_stream,
+    predict,
+    readers_wanted,
+    takes_gpu,
+)
 from quakestream.pipeline.evidence import HazardModel, hazard_model
 from quakestream.pipeline.memory import MemoryStatement, state_memory
 from quakestream.pipeline.tasks import Unit, run_lattice
@@ -45,10 +58,6 @@ DAMAGE_TASKS = ("segmentation", "building")
 MAX_SCALE = 2.0
 """Scenes coarser than this many times the bundle's GSD cannot show what the model saw."""
 PROBES = 8
-READ_MPX_PER_S = 40.0
-"""Reading through GDAL on one core, JPEG: the assumption behind the plan's time."""
-CROP_S = 0.0007
-"""Counting a footprint's pixels, one core."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -111,28 +120,71 @@ class Plan:
         return round(self.mpx * 1e6) * len(self.bundle.spec.bands)
 
     @property
-    def read_s(self) -> float:
-        crops = self.windows if self.bundle.spec.task == "building" else 0
-        return self.mpx / READ_MPX_PER_S + crops * CROP_S
+    def load(self) -> Load:
+        """What there is to do."""
+        cells, size = len(self.units), self.run.profile_settings.batch_cells
+        return Load(
+            cells=cells,
+            batches=-(-cells // size),
+            windows=self.windows,
+            mpx=self.mpx,
+            km2=self.km2,
+        )
 
     @property
-    def score_s(self) -> float:
-        return self.windows * self.seconds_per_window / self.run.profile_settings.engines
+    def rates(self) -> Rates:
+        """Speed of the stages: scoring as timed here, reading as assumed of a core."""
+        settings = self.run.profile_settings
+        crops = self.bundle.spec.task == "building"
+        return Rates(
+            score_s=self.seconds_per_window,
+            score_cores=0.0 if self.on_gpu else settings.threads or os.cpu_count() or 1,
+            crop_s=CROP_S if crops else 0.0,
+        )
+
+    @property
+    def on_gpu(self) -> bool:
+        """True where the engine that was timed here is on a GPU."""
+        return takes_gpu(self.run.profile_settings.runtime) and "cuda" in self.engine.lower()
+
+    @property
+    def readers_wanted(self) -> int:
+        """Reading cores that keep one engine busy, if it had its own device."""
+        return readers_wanted(self.load, self.rates)
+
+    def capacity(self, fleet: Fleet | None = None) -> Capacity:
+        """Time and limit on this machine, or on other ones like it."""
+        engines = self.run.profile_settings.engines or 1
+        here = Fleet(cores=os.cpu_count() or 1, engines=engines)
+        return predict(self.load, self.rates, fleet or here)
+
+    @property
+    def stream(self) -> Shape:
+        """Where readers would live on Ray, on machines like this one."""
+        settings = self.run.profile_settings
+        return choose_stream(
+            settings.stream,
+            on_gpu=self.on_gpu,
+            wanted=self.readers_wanted,
+            cores_per_engine=(os.cpu_count() or 1) / (settings.engines or 1),
+        )
 
     @property
     def seconds(self) -> float:
-        """Expected time on this machine: reading and scoring share its cores."""
-        return self.read_s + self.score_s
+        """Expected time on this machine."""
+        return self.capacity().seconds
 
     @property
     def limited_by(self) -> str:
-        return "reading" if self.read_s > self.score_s else "scoring"
+        return self.capacity().limited_by
 
     def memory(self, backend: str = "local") -> MemoryStatement:
-        """Peak memory on one machine, on that backend."""
+        """Peak memory on one machine: `local`, or on Ray `split` or `joined` (`ray`: the one that
+        would be chosen here)."""
         footprints, cells = len(self.footprints.table), len(self.area_cells)
+        stream = self.stream if backend == "ray" else backend
         return state_memory(
-            self.bundle, self.run.profile_settings, footprints, cells, backend=backend
+            self.bundle, self.run.profile_settings, footprints, cells, stream=stream
         )
 
     def batches(self) -> list[tuple[Unit, ...]]:

@@ -36,6 +36,8 @@ class Work:
     score_s: float = 0.0
     prepare_s: float = 0.0
     map_s: float = 0.0
+    stream: str = "local"
+    """How pixels came to their engine."""
     commits: list[str] = field(default_factory=list)
 
     def add(self, report: BatchReport) -> None:
@@ -61,6 +63,7 @@ def run_record(plan: Plan, work: Work, hazard: KnownHazard, backend: str) -> dic
         "run_digest": plan.run.digest(),
         "event": plan.run.event.model_dump(mode="json"),
         "backend": backend,
+        "stream": work.stream,
         "versions": _versions(),
         "bundle": _bundle(plan.bundle, plan.engine),
         **_hazard_bundle(plan.hazard_model, hazard.evidence),
@@ -70,7 +73,7 @@ def run_record(plan: Plan, work: Work, hazard: KnownHazard, backend: str) -> dic
         "counts": _counts(plan, work),
         "rates": _rates(work),
         "memory": {
-            "planned_peak_mb": round(plan.memory(backend).peak_mb),
+            "planned_peak_mb": round(plan.memory(work.stream).peak_mb),
             "peak_rss_mb": round(peak_rss_mb()),
             "of": "the driver process" if backend != "local" else "the process",
         },

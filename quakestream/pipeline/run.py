@@ -51,6 +51,10 @@ class Backend(Protocol):
     @property
     def name(self) -> str: ...
 
+    def stream(self, spec: WorkerSpec) -> str:
+        """How pixels come to their engine in such a run: `local`, `split` or `joined`."""
+        ...
+
     def each(self, function: Callable[[Job], Any], jobs: list[Job]) -> Iterator[tuple[Job, Any]]:
         """Runs small jobs; results in order."""
         ...
@@ -130,6 +134,7 @@ class _Job:
         prepared = self._prepare(backend, pending)
         view_failures = _view_failures(plan, prepared)
         spec = worker_spec(plan, self.store.uri)
+        self.work.stream = backend.stream(spec)
         tasks = Tasks(plan=plan, prepared=prepared, spec=spec, hazard_NM=hazard_NM)
         commits |= self._map(backend, pending, tasks, view_failures, keys)
         self.events(Stage(name="reduce"))

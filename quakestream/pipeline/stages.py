@@ -56,6 +56,9 @@ def worker_spec(plan: Plan, out: str) -> WorkerSpec:
         runtime=settings.runtime,
         threads=settings.threads,
         tile_store=plan.run.imagery.store,
+        readers=settings.readers,
+        readers_wanted=plan.readers_wanted,
+        stream=settings.stream,
     )
 
 

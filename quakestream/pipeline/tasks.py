@@ -96,6 +96,12 @@ class WorkerSpec:
     threads: int
     tile_store: str | None = None
     """Where scenes are read from when a run has a tile store."""
+    readers: int = 2
+    """Threads that read beside an engine."""
+    readers_wanted: int = 1
+    """Reading cores that keep one engine busy, by the plan's rates."""
+    stream: str = "auto"
+    """`split`, `joined` or `auto`."""
 
     def lattice(self, cell: Cell) -> Lattice:
         return run_lattice(self.bundle.spec, cell.grid, self.lattice_cell_windows)

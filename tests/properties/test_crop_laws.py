@@ -96,22 +96,6 @@ def test_neither_order_nor_batches_nor_lost_commits_change_anything(tmp_path: Pa
     same(whole.buildings, resumed.buildings)
 
 
-def test_ray_gives_what_the_loop_gives(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    from quakestream.pipeline.backends.ray_data import RayBackend
-
-    crop_world(tmp_path, hazard=("dpm", "vs30_m_s"))
-    local = mapped(tmp_path, "local", batch_cells=4)
-    with RayBackend() as backend:
-        ray = mapped(tmp_path, "ray", backend, batch_cells=4)
-    same(local.buildings, ray.buildings)
-    names = [
-        sorted(p.name for p in (tmp_path / where / "_ledger" / "cells").iterdir())
-        for where in ("local", "ray")
-    ]
-    assert names[0] == names[1]
-
-
 def test_footprints_on_cell_borders_are_judged_once(tmp_path: Path) -> None:
     world = crop_world(tmp_path)
     west, north = WEST_M + LATTICE_M, NORTH_M - LATTICE_M / 2

@@ -136,23 +136,6 @@ def test_the_plan_reads_no_pixels(tmp_path: Path) -> None:
     assert world.post.read_bytes() == head
 
 
-def test_ray_gives_what_the_loop_gives(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    from quakestream.pipeline.backends.ray_data import RayBackend
-
-    world = make_world(tmp_path, seed=11, execution={"cell_windows": 1, "batch_cells": 4})
-    run = open_run(world.run_file)
-    local = map_run(run, backend=LocalBackend(), out=str(tmp_path / "local"))
-    with RayBackend() as backend:
-        ray = map_run(run, backend=backend, out=str(tmp_path / "ray"))
-    same(local.buildings, ray.buildings)
-    commits = [
-        sorted(p.name for p in (tmp_path / where / "_ledger" / "cells").iterdir())
-        for where in ("local", "ray")
-    ]
-    assert commits[0] == commits[1]
-
-
 @pytest.mark.parametrize("how", ["other_gsd", "other_zone"])
 def test_the_cell_size_changes_nothing_where_scenes_are_resampled(tmp_path: Path, how: str) -> None:
     make_world(tmp_path, seed=12)

@@ -8,7 +8,7 @@ so that neither the engine nor the readers wait where one batch ends and another
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Self
@@ -19,17 +19,13 @@ from numpy.typing import NDArray
 from quakestream.engines import Batch, Engine, Scores
 from quakestream.pipeline.assemble import UnitPixels
 from quakestream.pipeline.crops import CropPixels
+from quakestream.pipeline.memory import held_cells
 from quakestream.pipeline.read import Reader
 from quakestream.pipeline.score import score_unit
 from quakestream.pipeline.stages import BatchReport, Scorer
 from quakestream.pipeline.tasks import BatchTask, UnitTask, WorkerSpec
 
 Cell = UnitPixels | CropPixels
-
-
-def held_cells(readers: int) -> int:
-    """Cells of pixels that exist at a time: one per reader, one that waits, one in the engine."""
-    return readers + 2
 
 
 def calls_at_once(readers: int, batch_cells: int) -> int:
@@ -103,7 +99,7 @@ class Ahead:
         self._waiting: deque[tuple[UnitTask, Future[Cell]]] = deque()
         self._lock, self._closed = threading.Lock(), False
 
-    def cells(self, units: Iterable[UnitTask]) -> Iterator[Cell]:
+    def cells(self, units: Iterable[UnitTask]) -> Generator[Cell]:
         """Cells of a batch in order.
 
         Raises:

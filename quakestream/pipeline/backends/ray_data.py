@@ -1,21 +1,29 @@
-"""The same stages on Ray Data: readers on CPUs, a fixed pool of engines, one hop of pixels.
+"""The same stages on Ray Data, in one of two shapes. Reports come back in both.
 
-    from_items(batches) -> map(read) -> map(score and commit, actors) -> reports
+    joined: from_items(tasks) -> map(read ahead, score and commit; actors)
+    split:  from_items(tasks) -> map_batches(read) -> map_batches(score and commit, actors)
 
-What crosses the object store is a batch of cells as the engine takes it, once.
-Commits are idempotent, so that Ray may run anything again.
+Joined, readers are threads beside their engine, and what crosses the object store is what to
+do. Split, readers are tasks on any CPU, and what crosses it is a batch of cells as the engine
+takes it, once. Engines are a pool of fixed size in both. Commits are idempotent, so that Ray
+may run anything again.
 """
 
 import logging
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate, islice
 from typing import Any, cast
 
+import numpy as np
+import pyarrow as pa
 import ray
 import ray.data
 
 from quakestream.errors import QuakestreamError, StorageError
+from quakestream.pipeline.backends.joined import Joined, calls_at_once
+from quakestream.pipeline.capacity import choose_stream, takes_gpu
 from quakestream.pipeline.prepare import Job
 from quakestream.pipeline.read import Reader
 from quakestream.pipeline.score import score_unit
@@ -25,6 +33,9 @@ from quakestream.pipeline.tasks import BatchTask, WorkerSpec
 ENGINE_CPUS = 0.9
 """Not a reader's 1: Ray Data would fuse stages that ask for the same, and an engine would
 then wait for every read."""
+WAVE_BATCHES = 256
+"""Batches an engine is given before the driver makes more: what the driver holds of tasks does
+not grow with the run, for the price of a new pipeline (some seconds) every few minutes."""
 
 
 class RayBackend:
@@ -32,16 +43,13 @@ class RayBackend:
 
     Args:
         address: of a running cluster; None starts one here and ends it on close.
-        engines: engine actors; one per device.
-        gpus_per_engine: 1 for engines on a GPU, 0 on CPU.
+        engines: engine actors; 0: one per GPU where the runtime takes one, else per machine.
     """
 
     name = "ray"
 
-    def __init__(
-        self, *, address: str | None = None, engines: int = 1, gpus_per_engine: float = 0
-    ) -> None:
-        self._engines, self._gpus = engines, gpus_per_engine
+    def __init__(self, *, address: str | None = None, engines: int = 0) -> None:
+        self._engines = engines
         self._own = not ray.is_initialized()
         if self._own:
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -70,55 +78,156 @@ class RayBackend:
         for job, reference in zip(jobs, pending, strict=True):
             yield job, ray.get(reference)
 
+    def stream(self, spec: WorkerSpec) -> str:
+        """Where readers live in a run of this spec: `split` or `joined`."""
+        return choose_stream(
+            spec.stream,
+            on_gpu=_gpus(spec) > 0,
+            wanted=spec.readers_wanted,
+            cores_per_engine=self._cores_per_engine(spec),
+        )
+
     def batches(self, spec: WorkerSpec, tasks: Iterable[BatchTask]) -> Iterator[BatchReport]:
         """Streams batches through readers and engines; reports as they are committed."""
-        rows = [{"task": pickle.dumps(task, protocol=5)} for task in tasks]
-        if not rows:
-            return
-        shared = ray.put(spec)
-        stream = (
-            ray.data.from_items(rows, override_num_blocks=len(rows))
-            .map(cast("Any", _read), fn_args=(shared,), num_cpus=1)
-            .map(
-                cast("Any", _Score),
-                fn_constructor_args=([shared],),
-                compute=ray.data.ActorPoolStrategy(size=self._engines),
-                num_cpus=ENGINE_CPUS,
-                num_gpus=self._gpus or None,
-            )
+        make = self._joined if self.stream(spec) == "joined" else self._split
+        shared, left = ray.put(spec), iter(tasks)
+        engines = self._engines_for(spec)
+        while wave := list(islice(left, engines * WAVE_BATCHES)):
+            rows = [{"task": pickle.dumps(task, protocol=5)} for task in wave]
+            source = ray.data.from_items(rows, override_num_blocks=len(rows))
+            try:
+                for row in make(source, shared, spec, max(len(t.units) for t in wave)).iter_rows():
+                    yield pickle.loads(row["report"])
+            except ray.exceptions.RayError as error:
+                raise _cause(error) from error
+
+    def _joined(
+        self, source: ray.data.Dataset, shared: Any, spec: WorkerSpec, batch_cells: int
+    ) -> ray.data.Dataset:
+        cores = self._cores_per_engine(spec)
+        readers = spec.readers
+        if _gpus(spec):  # an engine on CPU wants the cores for itself, one on a GPU none
+            readers = max(readers, min(spec.readers_wanted, int(cores)))
+        calls = calls_at_once(readers, batch_cells)
+        return source.map(
+            cast("Any", _ReadAndScore),
+            fn_constructor_args=([shared], readers),
+            compute=ray.data.ActorPoolStrategy(
+                size=self._engines_for(spec),
+                max_tasks_in_flight_per_actor=2 * calls,
+                max_concurrent_calls_per_actor=calls,
+                enable_true_multi_threading=True,
+            ),
+            num_cpus=max(1, min(readers, int(cores))),
+            num_gpus=_gpus(spec) or None,
         )
-        try:
-            for row in stream.iter_rows():
-                yield pickle.loads(row["report"])
-        except ray.exceptions.RayError as error:
-            raise _cause(error) from error
+
+    def _split(
+        self, source: ray.data.Dataset, shared: Any, spec: WorkerSpec, batch_cells: int
+    ) -> ray.data.Dataset:
+        arrow: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
+        return source.map_batches(
+            cast("Any", _read), fn_args=(shared,), num_cpus=1, **arrow
+        ).map_batches(
+            cast("Any", _Score),
+            fn_constructor_args=([shared],),
+            compute=ray.data.ActorPoolStrategy(size=self._engines_for(spec)),
+            num_cpus=ENGINE_CPUS,
+            num_gpus=_gpus(spec) or None,
+            zero_copy_batch=True,
+            **arrow,
+        )
+
+    def _engines_for(self, spec: WorkerSpec) -> int:
+        """Engine actors: as asked for, else one per device."""
+        kind = "GPU" if _gpus(spec) else "CPU"
+        there = [node.get(kind, 0.0) for node in _nodes()]
+        return self._engines or max(1, int(sum(there) if _gpus(spec) else np.count_nonzero(there)))
+
+    def _cores_per_engine(self, spec: WorkerSpec) -> float:
+        """CPUs of the cluster for each engine, and no more than its machine has."""
+        cores = [node.get("CPU", 0.0) for node in _nodes()]
+        return float(min(sum(cores) / self._engines_for(spec), max(cores, default=1.0)))
+
+
+def _nodes() -> list[dict[str, float]]:
+    """Resources of each machine of the cluster."""
+    told = cast("Any", ray).nodes()
+    return [node["Resources"] for node in told if node["Alive"]]
+
+
+def _gpus(spec: WorkerSpec) -> float:
+    """GPUs of one engine: 1 where the runtime takes one and the cluster has any."""
+    return float(takes_gpu(spec.runtime) and any(node.get("GPU") for node in _nodes()))
 
 
 _readers: dict[Any, Reader] = {}
 """One reader a worker process, so that scenes stay open between batches."""
 
 
-def _read(row: dict[str, Any], shared: Any) -> dict[str, Any]:
-    task: BatchTask = pickle.loads(row["task"])
+def _read(table: pa.Table, shared: Any) -> pa.Table:
+    task: BatchTask = pickle.loads(table["task"][0].as_py())
     spec: WorkerSpec = ray.get(shared)
     reader = _readers.get(shared)
     if reader is None:
         _readers.clear()
         reader = _readers[shared] = Reader(spec)
-    return {"pixels": pickle.dumps([reader.read(unit) for unit in task.units], protocol=5)}
+    return packed([reader.read(unit) for unit in task.units])
 
 
 class _Score:
-    """An engine opened on its worker, next to its device."""
+    """An engine opened on its worker, next to its device; fed with what readers elsewhere read."""
 
     def __init__(self, shared: list[Any]) -> None:
         self._scorer = Scorer(ray.get(shared[0]))
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, table: pa.Table) -> pa.Table:
         scorer = self._scorer
-        cells = pickle.loads(row["pixels"])
-        results = [score_unit(cell, scorer.engine, scorer.spec) for cell in cells]
-        return {"report": pickle.dumps(scorer.commit(results))}
+        results = [score_unit(cell, scorer.engine, scorer.spec) for cell in unpacked(table)]
+        return pa.table({"report": [pickle.dumps(scorer.commit(results))]})
+
+
+class _ReadAndScore:
+    """An engine with readers beside it; Ray calls it for several batches at once."""
+
+    def __init__(self, shared: list[Any], readers: int) -> None:
+        self._joined = Joined(ray.get(shared[0]), readers=readers)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        report = self._joined.report(pickle.loads(row["task"]))
+        return {"report": pickle.dumps(report)}
+
+
+ALIGNED = 64
+"""Bytes: where an array begins, as numpy would have it."""
+
+
+def packed(value: Any) -> pa.Table:
+    """One row: a pickle without its arrays, and the arrays' bytes end to end. They are copied
+    once here, once into the object store, and not at all where they are read."""
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    raws = [np.frombuffer(buffer.raw(), np.uint8) for buffer in buffers]
+    sizes = [len(raw) for raw in raws]
+    whole = np.empty(sum(-(-size // ALIGNED) * ALIGNED for size in sizes), np.uint8)
+    for start, raw in zip(_starts(sizes), raws, strict=True):
+        whole[start : start + len(raw)] = raw
+    bounds = pa.py_buffer(np.array([0, len(whole)], np.int64))
+    kind = pa.large_binary()
+    bulk = pa.LargeBinaryArray.from_buffers(kind, 1, [None, bounds, pa.py_buffer(whole)])
+    return pa.table({"head": pa.array([head], kind), "bulk": bulk, "sizes": [sizes]})
+
+
+def unpacked(table: pa.Table) -> Any:
+    """What was packed; its arrays are views of the table, and read-only."""
+    bulk = memoryview(table["bulk"][0].as_buffer())
+    sizes = table["sizes"][0].as_py()
+    views = [bulk[a : a + size] for a, size in zip(_starts(sizes), sizes, strict=True)]
+    return pickle.loads(table["head"][0].as_buffer(), buffers=views)
+
+
+def _starts(sizes: list[int]) -> list[int]:
+    return [0, *accumulate(-(-size // ALIGNED) * ALIGNED for size in sizes)][: len(sizes)]
 
 
 def _cause(error: BaseException) -> QuakestreamError:

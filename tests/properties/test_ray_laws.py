@@ -1,0 +1,81 @@
+"""Law 6 on Ray Data, in both shapes of the stream, and law 4 where a worker dies. One cluster."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cropping
+import numpy as np
+import pytest
+from test_laws import same
+
+from quakestream.config import open_run
+from quakestream.pipeline.backends.local import LocalBackend
+from quakestream.pipeline.run import Result, map_run
+from quakestream.testing import make_world
+
+pytest.importorskip("ray")
+
+from quakestream.pipeline.backends.ray_data import RayBackend, packed, unpacked  # noqa: E402
+
+SHAPES = ["joined", "split"]
+
+
+@pytest.fixture(scope="module")
+def backend() -> Iterator[RayBackend]:
+    with RayBackend() as opened:
+        yield opened
+
+
+def commits(folder: Path, out: str) -> list[str]:
+    return sorted(p.name for p in (folder / out / "_ledger" / "cells").iterdir())
+
+
+def mapped(folder: Path, out: str, where: Any, **execution: Any) -> Result:
+    return cropping.mapped(folder, out, where, **execution)
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        lambda folder: make_world(folder, seed=11, execution={"cell_windows": 1}),
+        lambda folder: cropping.crop_world(folder, hazard=("dpm", "vs30_m_s")),
+    ],
+    ids=["windows", "crops"],
+)
+def test_ray_gives_what_the_loop_gives(
+    tmp_path: Path, backend: RayBackend, world: Callable[[Path], object]
+) -> None:
+    world(tmp_path)
+    local = mapped(tmp_path, "local", LocalBackend(), batch_cells=4)
+    for stream in SHAPES:
+        result = mapped(tmp_path, stream, backend, batch_cells=4, stream=stream)
+        same(local.buildings, result.buildings)
+        assert commits(tmp_path, stream) == commits(tmp_path, "local")
+        assert result.run["stream"] == stream
+
+
+def test_an_engine_on_cpu_is_joined_with_its_readers(tmp_path: Path, backend: RayBackend) -> None:
+    world = make_world(tmp_path, seed=14, execution={"batch_cells": 1})
+    result = map_run(open_run(world.run_file), backend=backend)
+    assert (result.run["backend"], result.run["stream"]) == ("ray", "joined")
+
+
+def test_arrays_cross_the_object_store_beside_their_pickle() -> None:
+    rng = np.random.default_rng(0)
+    value = {
+        "pixels": rng.integers(0, 255, (2, 3, 5, 7), np.uint8),
+        "odd": np.arange(3, dtype=np.int64),
+        "empty": np.empty((0, 4), np.float32),
+        "view": np.arange(24).reshape(4, 6)[:, ::2],
+        "text": "name",
+    }
+    table = packed(value)
+    assert table.num_rows == 1
+    back = unpacked(table)
+    assert back["text"] == "name"
+    for name in ("pixels", "odd", "empty", "view"):
+        assert back[name].dtype == value[name].dtype
+        assert np.array_equal(back[name], value[name])
+        assert back[name].flags.aligned
+    assert unpacked(packed(None)) is None
