@@ -27,6 +27,7 @@ RUNTIMES: dict[str, tuple[str, str, Mapping[str, Any]]] = {
     "tensorrt": ("quakestream.engines.tensorrt", "TensorRtEngine", {}),
     "uniform": ("quakestream.engines.fakes", "UniformEngine", {}),
     "threshold": ("quakestream.engines.fakes", "ThresholdEngine", {}),
+    "stand-in": ("quakestream.testing.standin", "StandInEngine", {}),
 }
 """Name to module, class, and what the class is opened with. Names go into the ledger's keys:
 one that is given to something else makes finished work look like what it is not."""

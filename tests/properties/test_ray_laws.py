@@ -16,7 +16,7 @@ from quakestream.testing import make_world
 
 pytest.importorskip("ray")
 
-from quakestream.pipeline.backends.ray_data import RayBackend, packed, unpacked  # noqa: E402
+from quakestream.pipeline.backends.ray_data import RayBackend, packed, unpacked
 
 SHAPES = ["joined", "split"]
 
