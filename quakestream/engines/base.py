@@ -1,7 +1,7 @@
 """The seam between the stream and a runtime.
 
 Axis legend: N windows or crops of a batch, B bands, M hazard values, K graph outputs,
-C classes, Y rows, X columns, R owners.
+C classes, Y rows, X columns, R owners, P pixels that are owned.
 """
 
 from collections.abc import Mapping
@@ -150,12 +150,11 @@ def owner_sums(
     outputs, halo = logits_NKYX.shape[1], spec.halo_px
     rows, cols = (slice(halo, halo + size) for size in owner_NYX.shape[1:])
     core_NKYX = logits_NKYX[:, :, rows, cols]
-    owned = np.flatnonzero(owner_NYX.reshape(-1) >= 0)
-    owner = owner_NYX.reshape(-1)[owned]
-    window, row, col = np.unravel_index(owned, owner_NYX.shape)
-    p_CN = probabilities(np.stack([core_NKYX[window, k, row, col] for k in range(outputs)]), spec)
-    whole_CN = _whole(p_CN)
-    sums = [np.bincount(owner, weights=row, minlength=owners) for row in whole_CN]
+    owned_NYX = owner_NYX >= 0  # most ground belongs to nobody: it is dropped before any sum
+    owner_P = owner_NYX[owned_NYX]
+    logits_KP = np.stack([core_NKYX[:, k][owned_NYX] for k in range(outputs)])
+    whole_CP = _whole(probabilities(logits_KP, spec))
+    sums = [np.bincount(owner_P, weights=whole_P, minlength=owners) for whole_P in whole_CP]
     return np.stack(sums, axis=1).astype(np.int64)
 
 

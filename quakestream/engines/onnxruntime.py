@@ -7,13 +7,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from quakestream.bundles import Bundle
-from quakestream.domain import BundleSpec
-from quakestream.engines.base import PIXELS_AT_ONCE, Batch, Engine, Scores, owner_sums
+from quakestream.engines.base import Batch, Engine, Scores, owner_sums
+from quakestream.engines.shapes import ROWS_AT_ONCE, crops_at_once, noise, padded_rows
 from quakestream.errors import BundleError, EngineError, QuakestreamError
-
-MOST_AT_ONCE = 32
-ROWS_AT_ONCE = 1024
-"""Rows of hazard values that one run takes; the last run is padded."""
 
 
 class OnnxRuntimeEngine:
@@ -73,10 +69,8 @@ class OnnxRuntimeEngine:
     def _rows(self, batch: Batch) -> NDArray[np.float32]:
         """Every run has the same shape: kernels differ by it, and with them the last bits."""
         assert batch.hazard_NM is not None
-        rows, values = batch.hazard_NM.shape
-        padded_NM = np.full((-(-rows // ROWS_AT_ONCE) * ROWS_AT_ONCE, values), np.nan, np.float32)
-        padded_NM[:rows] = batch.hazard_NM
-        return self._crops(Batch(hazard_NM=padded_NM), ROWS_AT_ONCE)[:rows]
+        padded = padded_rows(batch.hazard_NM)
+        return self._crops(padded, ROWS_AT_ONCE)[: len(batch)]
 
     def _outputs(self, runs: list[NDArray[np.float32]]) -> int:
         return runs[0].shape[1] if runs else len(self._spec.classes)
@@ -98,10 +92,10 @@ class OnnxRuntimeEngine:
     def _steady(self) -> int:
         """How many crops may run at once here without a bit of their scores changing."""
         spec = self._spec
-        most = min(max(PIXELS_AT_ONCE // spec.window_px**2, 1), MOST_AT_ONCE)
+        most = crops_at_once(spec)
         if most == 1:
             return 1
-        batch = _noise(spec, most)
+        batch = noise(spec, most)
         try:
             full = self._crops(batch, most)
             less = self._crops(batch.part(0, most - 1), most)
@@ -112,24 +106,6 @@ class OnnxRuntimeEngine:
             np.array_equal(one[0], full[n]) for n, one in alone.items()
         )
         return most if same else 1
-
-
-def _noise(spec: BundleSpec, crops: int) -> Batch:
-    """Crops of noise, with hazard values around their means."""
-    rng = np.random.default_rng(0)
-    shape = (crops, len(spec.bands), spec.window_px, spec.window_px)
-    statistics = {}
-    if spec.normalisation == "per_scene":
-        for epoch in spec.epochs:
-            statistics[f"{epoch}_mean_NB"] = rng.normal(110, 9, shape[:2]).astype(np.float32)
-            statistics[f"{epoch}_std_NB"] = rng.normal(45, 3, shape[:2]).astype(np.float32)
-    hazard_NM = np.array([[h.mean for h in spec.hazard]], np.float32).repeat(crops, axis=0)
-    hazard_NM += rng.normal(size=hazard_NM.shape).astype(np.float32)
-    return Batch(
-        images={e: rng.integers(0, 256, shape).astype(np.uint8) for e in spec.epochs},
-        statistics=statistics,
-        hazard_NM=hazard_NM if spec.hazard else None,
-    )
 
 
 _: type[Engine] = OnnxRuntimeEngine

@@ -58,6 +58,50 @@ class TestOnnxRuntime(EngineContract):
         return self.bundle.spec
 
 
+class TestOpenVino(EngineContract):
+    """Held to the bit, and to what ONNX Runtime gives."""
+
+    runtime, allowed = "openvino", 1e-4
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def _bundle(cls) -> None:
+        pytest.importorskip("openvino")
+        cls.bundle = load_bundle("damage-synthetic")
+        try:
+            cls.opened = open_engine(cls.bundle, runtime=cls.runtime, threads=2)
+        except EngineError as error:  # a CPU without the precision
+            pytest.skip(str(error))
+
+    def engine(self) -> Engine:
+        return self.opened
+
+    def spec(self) -> BundleSpec:
+        return self.bundle.spec
+
+    def test_any_number_of_threads_gives_the_same_bits(self) -> None:
+        batch, owner = self.batch(3), self.owners(3, 7)
+        one = open_engine(self.bundle, runtime=self.runtime, threads=1)
+        assert np.array_equal(self.logits(batch), one.score(batch).logits_NKYX)
+        assert np.array_equal(
+            self.engine().score(batch, owner).sum_RC, one.score(batch, owner).sum_RC
+        )
+
+    def test_it_is_the_model_that_onnx_runtime_runs(self) -> None:
+        assert golden_difference(self.bundle, self.runtime) < self.allowed
+
+    def test_read_only_pixels_are_scored(self) -> None:
+        batch = self.batch(1)
+        expected = self.logits(batch)
+        for array in (*batch.images.values(), *batch.statistics.values()):
+            array.setflags(write=False)  # as they come out of an object store
+        assert np.array_equal(self.logits(batch), expected)
+
+
+class TestOpenVinoBf16(TestOpenVino):
+    runtime, allowed = "openvino-bf16", 0.2
+
+
 class TestCropsOnOnnxRuntime(CropEngineContract):
     """On a small real graph that takes both epochs and hazard values."""
 
@@ -87,6 +131,43 @@ class TestCropsPostOnly(TestCropsOnOnnxRuntime):
 
 class TestCropsThreshold(TestCropsOnOnnxRuntime):
     runtime = "threshold"
+
+
+class TestCropsOpenVino(TestCropsOnOnnxRuntime):
+    runtime = "openvino"
+
+
+class TestGradesOnOnnxRuntime(CropEngineContract):
+    """On the shipped bundle that grades buildings."""
+
+    runtime, allowed = "onnxruntime", 1e-5
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def _bundle(cls) -> None:
+        pytest.importorskip(cls.runtime.split("-")[0])
+        cls.bundle = load_bundle("grades-synthetic")
+        try:
+            cls.opened = open_engine(cls.bundle, runtime=cls.runtime, threads=2)
+        except EngineError as error:  # a CPU without the precision
+            pytest.skip(str(error))
+
+    def engine(self) -> Engine:
+        return self.opened
+
+    def spec(self) -> BundleSpec:
+        return self.bundle.spec
+
+    def test_it_is_the_model_that_was_exported(self) -> None:
+        assert golden_difference(self.bundle, self.runtime) < self.allowed
+
+
+class TestGradesOnOpenVino(TestGradesOnOnnxRuntime):
+    runtime = "openvino"
+
+
+class TestGradesOnOpenVinoBf16(TestGradesOnOnnxRuntime):
+    runtime, allowed = "openvino-bf16", 0.1
 
 
 class TestCropsUniform(TestCropsOnOnnxRuntime):

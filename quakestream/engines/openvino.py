@@ -1,0 +1,226 @@
+"""OpenVINO on CPU: float32, bfloat16, and int8 from the bundle's own quantised graph.
+
+A stream of the runtime is one thread with its own copy of the activations. Windows go to streams
+whole, so that what a window scores hangs neither on the number of threads nor on its neighbours,
+no thread waits for another inside a layer, and while one stream sums a window's pixels by owner
+the others compute.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quakestream.bundles import Bundle
+from quakestream.engines.base import Batch, Engine, Scores, owner_sums
+from quakestream.engines.shapes import ROWS_AT_ONCE, crops_at_once, noise, padded_rows
+from quakestream.errors import BundleError, EngineError, MissingExtraError
+
+Precision = Literal["fp32", "bf16", "int8"]
+INT8_GRAPH = "model.int8.onnx"
+
+T = TypeVar("T")
+
+
+class OpenVinoEngine:
+    """Runs `model.onnx`, or `model.int8.onnx`. What is scored never depends on its batch.
+
+    Windows run one by one, crops and rows of hazard values in runs of one fixed length with the
+    last one padded; crops several at a time where this machine's kernels give a crop the same
+    bits in any place of a run, which is tried when the engine is opened.
+
+    Args:
+        bundle: what is run.
+        threads: how many streams of one thread; 0 for as many as this process may use.
+        precision: of the arithmetic. Stated to the runtime, which else takes bfloat16 by itself
+            where the CPU has it.
+
+    Raises:
+        BundleError: if the runtime cannot load the graph, or there is no int8 graph.
+        EngineError: if the CPU lacks the precision.
+        MissingExtraError: if OpenVINO is not installed.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int = 0, precision: Precision = "fp32") -> None:
+        self._spec, self._precision = bundle.spec, precision
+        self._streams = threads or len(os.sched_getaffinity(0))
+        self._openvino = _library()
+        self._core = self._openvino.Core()
+        if precision == "bf16" and "BF16" not in _capabilities(self._core):
+            raise EngineError(
+                f"{bundle.spec.name}: this CPU has no bfloat16 arithmetic; "
+                "use runtime openvino or openvino-int8"
+            )
+        self._pool = ThreadPoolExecutor(self._streams, thread_name_prefix="openvino")
+        graph = _graph(bundle, precision)
+        self._at_once = ROWS_AT_ONCE if bundle.spec.task == "hazard" else 1
+        if bundle.spec.task == "building":
+            self._at_once = crops_at_once(bundle.spec)
+        self._open(bundle.uri, graph)
+        if bundle.spec.task == "building" and not self._steady():
+            self._at_once = 1
+            self._open(bundle.uri, graph)
+
+    @property
+    def name(self) -> str:
+        version = str(self._openvino.__version__).split("-")[0]
+        return f"openvino-{version}-cpu-{self._precision}"
+
+    def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
+        batch.check(self._spec)
+        if self._spec.task == "building":
+            return Scores(logits_NK=self._padded(batch))
+        if self._spec.task == "hazard":
+            assert batch.hazard_NM is not None
+            return Scores(logits_NK=self._padded(padded_rows(batch.hazard_NM))[: len(batch)])
+        if owner_NYX is None:
+            logits = list(self._each(self._logits(batch), range(len(batch))))
+            return Scores(logits_NKYX=np.concatenate(logits))
+        owners = int(owner_NYX.max(initial=-1)) + 1
+
+        def sums(n: int, logits_1KYX: NDArray[np.float32]) -> NDArray[np.int64]:
+            return owner_sums(logits_1KYX, owner_NYX[n : n + 1], owners, self._spec)
+
+        owned = [n for n in range(len(batch)) if (owner_NYX[n] >= 0).any()]
+        sum_RC = np.zeros((owners, len(self._spec.classes)), np.int64)
+        for part_RC in self._each(self._logits(batch, sums), owned):
+            sum_RC += part_RC
+        return Scores(sum_RC=sum_RC)
+
+    def _logits(
+        self, batch: Batch, then: Callable[[int, NDArray[np.float32]], Any] | None = None
+    ) -> Callable[[int], Any]:
+        """What scores window n on a free stream, and what is made of its logits there."""
+
+        def one(n: int) -> Any:
+            request = self._requests.get()
+            try:
+                logits_1KYX = self._run(request, batch.part(n, n + 1), axes=4)
+                return logits_1KYX.copy() if then is None else then(n, logits_1KYX)
+            finally:
+                self._requests.put(request)
+
+        return one
+
+    def _padded(self, batch: Batch) -> NDArray[np.float32]:
+        """Logits (N, K) of crops or rows; the last run is filled up with its last crop."""
+        size = self._at_once
+
+        def one(start: int) -> NDArray[np.float32]:
+            part = batch.part(start, start + size)
+            request = self._requests.get()
+            try:
+                return self._run(request, _filled(part, size), axes=2)[: len(part)].copy()
+            finally:
+                self._requests.put(request)
+
+        runs = list(self._each(one, range(0, len(batch), size)))
+        outputs = runs[0].shape[1] if runs else len(self._spec.classes)
+        return np.concatenate([np.empty((0, outputs), np.float32), *runs])
+
+    def _each(self, one: Callable[[int], T], places: Iterable[int]) -> Iterable[T]:
+        return self._pool.map(one, places)
+
+    def _run(self, request: Any, part: Batch, axes: int) -> NDArray[np.float32]:
+        """Logits in the stream's own memory: they last until its next run."""
+        try:
+            request.infer(part.inputs(0, len(part)), share_inputs=True, share_outputs=True)
+            logits: NDArray[np.float32] = request.get_tensor("logits").data
+        except Exception as error:  # the runtime raises RuntimeError, TypeError, ValueError
+            raise EngineError(f"{self._spec.name}: OpenVINO failed: {_line(error)}") from error
+        if logits.ndim != axes or len(logits) != len(part):
+            raise EngineError(
+                f"{self._spec.name}: the graph gave logits of shape {logits.shape}, a "
+                f"{self._spec.task} bundle gives {len(part)} of {axes} axes; export it again"
+            )
+        return logits
+
+    def _open(self, uri: str, graph: bytes) -> None:
+        """Compiles the graph for runs of one length, with one request per stream."""
+        hint, properties = self._openvino.properties.hint, self._openvino.properties
+        number = self._openvino.Type.bf16 if self._precision == "bf16" else self._openvino.Type.f32
+        settings = {
+            hint.inference_precision: number,
+            hint.performance_mode: hint.PerformanceMode.THROUGHPUT,
+            # Several engines may live on one machine: pinned, they would share the same cores.
+            hint.enable_cpu_pinning: False,
+            properties.num_streams: self._streams,
+            properties.inference_num_threads: self._streams,
+        }
+        try:
+            model = self._core.read_model(graph)
+            shapes = {i.get_any_name(): i.get_partial_shape() for i in model.inputs}
+            for shape in shapes.values():
+                shape[0] = self._at_once
+            model.reshape(shapes)
+            compiled = self._core.compile_model(model, "CPU", settings)
+        except Exception as error:  # the runtime's exceptions have no common base
+            raise BundleError(f"{uri}: OpenVINO does not load its graph: {_line(error)}") from error
+        self._requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(self._streams):
+            self._requests.put(compiled.create_infer_request())
+
+    def _steady(self) -> bool:
+        """Whether a crop gets the same bits in every place of a run, whatever stands beside it."""
+        crops = noise(self._spec, self._at_once)
+        here = self._padded(crops)
+        for shift in (1, self._at_once // 2):
+            order = np.roll(np.arange(self._at_once), shift)
+            if not np.array_equal(self._padded(_taken(crops, order)), here[order]):
+                return False
+        return np.array_equal(self._padded(crops.part(0, 1)), here[:1])
+
+
+def _library() -> Any:
+    """OpenVINO without its usage statistics: that package makes up an id for this machine, and
+    writes it into the home directory, when it is merely imported."""
+    if "openvino_telemetry" not in sys.modules:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # cannot be imported
+    try:
+        import openvino
+        import openvino.properties.hint
+    except ImportError as error:
+        raise MissingExtraError(
+            f"runtime openvino is not installed: pip install 'quakestream[openvino]' ({error})"
+        ) from error
+    return openvino
+
+
+def _capabilities(core: Any) -> tuple[str, ...]:
+    return tuple(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+def _graph(bundle: Bundle, precision: Precision) -> bytes:
+    if precision != "int8":
+        return bundle.graph
+    graph = bundle.file(INT8_GRAPH)
+    if graph is None:
+        raise BundleError(
+            f"bundle {bundle.uri} has no {INT8_GRAPH}: make one with `python -m training.quantise`"
+            ", or use runtime openvino"
+        )
+    return graph
+
+
+def _filled(part: Batch, size: int) -> Batch:
+    return part if len(part) == size else _taken(part, np.arange(size).clip(max=len(part) - 1))
+
+
+def _taken(batch: Batch, order_N: NDArray[np.int64]) -> Batch:
+    return Batch(
+        images={k: v[order_N] for k, v in batch.images.items()},
+        statistics={k: v[order_N] for k, v in batch.statistics.items()},
+        hazard_NM=None if batch.hazard_NM is None else batch.hazard_NM[order_N],
+    )
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+_: type[Engine] = OpenVinoEngine

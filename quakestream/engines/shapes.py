@@ -1,0 +1,46 @@
+"""Fixed shapes that graphs are run with, and noise to try them on.
+
+A kernel is chosen by the shape it works on, and with it the last bits of what it gives: what
+one crop or row scores is the same in any batch only if every run has one shape.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quakestream.domain import BundleSpec
+from quakestream.engines.base import PIXELS_AT_ONCE, Batch
+
+MOST_AT_ONCE = 32
+ROWS_AT_ONCE = 1024
+"""Rows of hazard values that one run takes; the last run is padded."""
+
+
+def crops_at_once(spec: BundleSpec) -> int:
+    """Crops that one run takes where it can take several."""
+    return min(max(PIXELS_AT_ONCE // spec.window_px**2, 1), MOST_AT_ONCE)
+
+
+def padded_rows(hazard_NM: NDArray[np.float32]) -> Batch:
+    """Rows of hazard values, filled up with rows that miss them all to whole runs."""
+    rows, values = hazard_NM.shape
+    padded_NM = np.full((-(-rows // ROWS_AT_ONCE) * ROWS_AT_ONCE, values), np.nan, np.float32)
+    padded_NM[:rows] = hazard_NM
+    return Batch(hazard_NM=padded_NM)
+
+
+def noise(spec: BundleSpec, count: int) -> Batch:
+    """Windows, crops or rows of noise, with hazard values around their means."""
+    rng = np.random.default_rng(0)
+    shape = (count, len(spec.bands), spec.window_px, spec.window_px)
+    statistics = {}
+    if spec.normalisation == "per_scene":
+        for epoch in spec.epochs:
+            statistics[f"{epoch}_mean_NB"] = rng.normal(110, 9, shape[:2]).astype(np.float32)
+            statistics[f"{epoch}_std_NB"] = rng.normal(45, 3, shape[:2]).astype(np.float32)
+    hazard_NM = np.array([[h.mean for h in spec.hazard]], np.float32).repeat(count, axis=0)
+    hazard_NM += rng.normal(size=hazard_NM.shape).astype(np.float32)
+    return Batch(
+        images={e: rng.integers(0, 256, shape).astype(np.uint8) for e in spec.epochs},
+        statistics=statistics,
+        hazard_NM=hazard_NM if spec.hazard else None,
+    )
