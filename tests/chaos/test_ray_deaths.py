@@ -1,0 +1,82 @@
+"""kill -9 of Ray's own workers in the middle of a run: the run goes on, and its map is the same."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from cropping import same
+
+from quakestream.config import open_run
+from quakestream.pipeline.backends.local import LocalBackend
+from quakestream.pipeline.run import map_run
+from quakestream.testing import make_world, write_stand_in_bundle
+
+pytest.importorskip("ray")
+
+from quakestream.pipeline.backends.ray_data import RayBackend
+
+PATIENCE_S = 60
+WINDOW_S = 0.12
+
+
+@pytest.fixture(scope="module")
+def backend() -> Iterator[RayBackend]:
+    with RayBackend() as opened:
+        yield opened
+
+
+class Killer(threading.Thread):
+    """Kills one worker of this process's own Ray by name, once some commits are there."""
+
+    def __init__(self, ledger: Path, title: str) -> None:
+        super().__init__(daemon=True)
+        self._ledger, self._title = ledger, title
+        self.killed: int | None = None
+
+    def run(self) -> None:
+        until = time.monotonic() + PATIENCE_S
+        while self.killed is None and time.monotonic() < until:
+            if len(list(self._ledger.glob("*.parquet"))) >= 2:
+                self.killed = self._kill()
+            time.sleep(0.01)
+
+    def _kill(self) -> int | None:
+        for process in psutil.Process().children(recursive=True):
+            try:
+                if any(self._title in part for part in process.cmdline()):
+                    os.kill(process.pid, signal.SIGKILL)
+                    return process.pid
+            except (psutil.NoSuchProcess, ProcessLookupError):
+                continue
+        return None
+
+
+@pytest.mark.parametrize(
+    ("stream", "title"),
+    [
+        pytest.param("joined", "_ReadAndScore", id="joined engine"),
+        pytest.param("split", "_Score", id="split engine", marks=pytest.mark.slow),
+        pytest.param("split", "_read", id="split reader", marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_worker_changes_nothing(
+    tmp_path: Path, backend: RayBackend, stream: str, title: str
+) -> None:
+    execution = {"runtime": "stand-in", "cell_windows": 1, "batch_cells": 2, "stream": stream}
+    world = make_world(tmp_path, seed=21, execution=execution)
+    write_stand_in_bundle(tmp_path / "bundle", window_s=WINDOW_S)
+    run = open_run(world.run_file)
+    out = tmp_path / "out"
+    killer = Killer(out / "_ledger" / "cells", title)
+    killer.start()
+    made = map_run(run, backend=backend, out=str(out))
+    killer.join()
+    assert killer.killed is not None, f"no worker {title} was there to be killed"
+    assert made.run["counts"]["cells_scored"] == made.run["counts"]["cells"] > 10
+    whole = map_run(run, backend=LocalBackend(), out=str(tmp_path / "whole"))
+    same(made.buildings, whole.buildings)
