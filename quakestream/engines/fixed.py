@@ -1,0 +1,205 @@
+"""Batches of one fixed size, two at a time: what the runtimes of a device have in common.
+
+A device is fast when the shapes it sees never change and when it need not wait for the host.
+So every run has the same number of items, the last one padded with copies of its last item;
+while the device works on one batch the host fills the other of two buffers.
+
+Axis legend: N items of a batch, K graph outputs, C classes, Y rows, X columns, R owners,
+P pixels that somebody owns.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quakestream.domain import BundleSpec
+from quakestream.engines.base import Batch, Scores
+from quakestream.engines.shapes import ROWS_AT_ONCE, crops_at_once, noise
+from quakestream.errors import ShapeError
+
+SLOTS = 2
+DEVICE_PIXELS = 2**23
+"""Pixels a device takes at once: 32 windows of 512 px, 56 crops of 384 px. Enough to fill a
+large GPU, and a few GB of its memory for the widest network there is."""
+MOST_ON_DEVICE = 128
+
+Item = tuple[tuple[int, ...], type[np.generic]]
+
+
+class Runner(Protocol):
+    """A graph of one fixed batch size. Work is queued in order; `take` and `sums` wait for it."""
+
+    @property
+    def size(self) -> int:
+        """Items of every run."""
+        ...
+
+    def buffers(self, slot: int) -> Mapping[str, NDArray[Any]]:
+        """Where the items of a slot are written, once what lay there has left for the device."""
+        ...
+
+    def run(self, slot: int) -> None:
+        """Queues the graph on a slot."""
+        ...
+
+    def fetch(self, slot: int) -> None:
+        """Queues the way back of the logits of the slot that was run last."""
+        ...
+
+    def take(self, slot: int) -> NDArray[np.float32]:
+        """Logits of a slot that was fetched; valid until the slot is run again."""
+        ...
+
+    def open_sums(self, owners: int) -> None:
+        """Starts sums over that many owners."""
+        ...
+
+    def add(self, slot: int, owner_nYX: NDArray[np.int32]) -> None:
+        """Queues the sums of the slot that was run last; its first n items have owners."""
+        ...
+
+    def sums(self) -> NDArray[np.int64]:
+        """What was added since `open_sums`, shape (R, C)."""
+        ...
+
+
+class FixedBatches:
+    """Scores batches of any length with a runner."""
+
+    def __init__(self, runner: Runner, spec: BundleSpec) -> None:
+        self._runner, self._spec = runner, spec
+        self._items = graph_inputs(spec)
+
+    @property
+    def size(self) -> int:
+        """Items of every run."""
+        return self._runner.size
+
+    def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
+        """As `Engine.score`.
+
+        Raises:
+            ShapeError: if the batch is not what the bundle's manifest says.
+        """
+        batch.check(self._spec)
+        arrays = batch.inputs(0, len(batch))
+        if missing := [name for name in self._items if name not in arrays]:
+            raise ShapeError(f"{self._spec.name}: the batch lacks {', '.join(missing)}")
+        if self._spec.task in ("building", "hazard"):
+            return Scores(logits_NK=self._logits(arrays, len(batch)))
+        if owner_NYX is None:
+            return Scores(logits_NKYX=self._logits(arrays, len(batch)))
+        return Scores(sum_RC=self._sums(arrays, owner_NYX))
+
+    def _logits(self, arrays: Mapping[str, NDArray[Any]], count: int) -> NDArray[np.float32]:
+        chunks = self._chunks(np.arange(count))
+        found: list[NDArray[np.float32]] = []
+        for number, rows in enumerate(chunks):
+            if number >= SLOTS:
+                found.append(self._take(chunks, number - SLOTS))
+            self._start(number % SLOTS, arrays, rows)
+            self._runner.fetch(number % SLOTS)
+        found += [self._take(chunks, n) for n in range(len(chunks))[-SLOTS:]]
+        return np.concatenate(found) if found else self._nothing()
+
+    def _sums(
+        self, arrays: Mapping[str, NDArray[Any]], owner_NYX: NDArray[np.int32]
+    ) -> NDArray[np.int64]:
+        """Windows whose core nobody owns are not run at all."""
+        self._runner.open_sums(int(owner_NYX.max(initial=-1)) + 1)
+        owned = np.flatnonzero((owner_NYX >= 0).any(axis=(1, 2)))
+        for number, rows in enumerate(self._chunks(owned)):
+            self._start(number % SLOTS, arrays, rows)
+            self._runner.add(number % SLOTS, owner_NYX[rows])
+        return self._runner.sums()
+
+    def _chunks(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        return [rows[n : n + self.size] for n in range(0, len(rows), self.size)]
+
+    def _start(
+        self, slot: int, arrays: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]
+    ) -> None:
+        for name, buffer in self._runner.buffers(slot).items():
+            buffer[: len(rows)] = arrays[name][rows]
+            buffer[len(rows) :] = buffer[len(rows) - 1]
+        self._runner.run(slot)
+
+    def _take(self, chunks: Sequence[NDArray[np.int64]], number: int) -> NDArray[np.float32]:
+        return self._runner.take(number % SLOTS)[: len(chunks[number])].copy()
+
+    def _nothing(self) -> NDArray[np.float32]:
+        side, classes = self._spec.window_px, len(self._spec.classes)
+        crops = self._spec.task in ("building", "hazard")
+        return np.empty((0, classes) if crops else (0, classes, side, side), np.float32)
+
+
+def graph_inputs(spec: BundleSpec) -> dict[str, Item]:
+    """Shape and type of one item of every graph input, in the order graphs take them."""
+    bands, side = len(spec.bands), spec.window_px
+    items: dict[str, Item] = dict.fromkeys(spec.epochs, ((bands, side, side), np.uint8))
+    if spec.normalisation == "per_scene":
+        for epoch in spec.epochs:
+            items |= {f"{epoch}_{n}_NB": ((bands,), np.float32) for n in ("mean", "std")}
+    if spec.hazard:
+        items["hazard"] = ((len(spec.hazard),), np.float32)
+    return items
+
+
+def owned_pixels(
+    owner_nYX: NDArray[np.int32], spec: BundleSpec, outputs: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where in logits (N, K, Y, X) the first output of each owned pixel lies, and its owner."""
+    window_P, row_P, col_P = np.nonzero(owner_nYX >= 0)
+    side, halo = spec.window_px, spec.halo_px
+    place_P = (window_P * outputs * side + row_P + halo) * side + col_P + halo
+    return place_P.astype(np.int64), owner_nYX[window_P, row_P, col_P].astype(np.int64)
+
+
+def sizes(spec: BundleSpec, *, device: bool) -> tuple[int, ...]:
+    """Batch sizes worth trying, best first; the last is always 1, or a full run of rows.
+
+    On a CPU nothing is won by more than one window at a time, and a little by several crops.
+    """
+    if spec.task == "hazard":
+        return (ROWS_AT_ONCE,)
+    pixels = spec.window_px**2
+    if device:
+        most = min(DEVICE_PIXELS // pixels, MOST_ON_DEVICE)
+    else:
+        most = crops_at_once(spec) if spec.task == "building" else 1
+    return (most, 1) if most > 1 else (1,)
+
+
+def steady(make: Callable[[int], Runner], candidates: Sequence[int], spec: BundleSpec) -> Runner:
+    """The first runner whose items score the same wherever in a batch they lie, to the bit.
+
+    What is beside an item must not show in its score: a run that is resumed, or cut into other
+    cells, has to give the same map. Kernels do not promise it, so it is tried with noise.
+    """
+    for size in candidates[:-1]:
+        runner = make(size)
+        if _is_steady(FixedBatches(runner, spec), spec):
+            return runner
+    return make(candidates[-1])
+
+
+def _is_steady(batches: FixedBatches, spec: BundleSpec) -> bool:
+    batch = noise(spec, batches.size)
+    together = _of(batches.score(batch))
+    if not np.array_equal(_of(batches.score(batch)), together, equal_nan=True):
+        return False
+    places = sorted({0, len(batch) // 2, len(batch) - 1})
+    alone = [_of(batches.score(batch.part(n, n + 1)))[0] for n in places]
+    fewer = _of(batches.score(batch.part(1, len(batch))))
+    return np.array_equal(fewer, together[1:], equal_nan=True) and all(
+        np.array_equal(one, together[n], equal_nan=True)
+        for one, n in zip(alone, places, strict=True)
+    )
+
+
+def _of(scores: Scores) -> NDArray[np.float32]:
+    logits = scores.logits_NK if scores.logits_NKYX is None else scores.logits_NKYX
+    assert logits is not None
+    return logits

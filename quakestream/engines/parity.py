@@ -1,0 +1,64 @@
+"""Whether a runtime says what the bundle's reference says, on its golden batch.
+
+The reference logits of a golden batch are ONNX Runtime's, written when the bundle was exported.
+Runtimes of lower precision cannot give the same logits; what counts is what they make of them.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quakestream.bundles import Bundle
+from quakestream.engines.base import Batch, Engine, probabilities
+from quakestream.errors import EngineError
+
+ALLOWED = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.08, "int8": 0.35}
+"""Largest difference of a calibrated probability. Half precisions keep 11 and 8 bits of a
+logit; 8 bits of an activation move single pixels, which is judged in training, over buildings."""
+ALLOWED_MEAN = {"fp32": 1e-4, "fp16": 1e-3, "bf16": 5e-3, "int8": 0.02}
+"""The same on average over the golden batch."""
+
+
+def golden_shift(engine: Engine, bundle: Bundle) -> tuple[float, float]:
+    """Largest and mean difference of a class probability from the golden reference.
+
+    Raises:
+        EngineError: if the logits have another shape than the reference, or are not finite.
+    """
+    scores = engine.score(Batch.of(bundle.golden, bundle.spec))
+    logits = scores.logits_NK if scores.logits_NKYX is None else scores.logits_NKYX
+    reference = bundle.golden["logits"]
+    got = None if logits is None else logits.shape
+    if logits is None or got != reference.shape:
+        raise EngineError(
+            f"{bundle.uri}: {engine.name} gives logits of shape {got} for the golden batch, its "
+            f"reference has {reference.shape}; export the bundle again"
+        )
+    if not np.isfinite(logits).all():
+        raise EngineError(f"{bundle.uri}: {engine.name} gives logits that are not finite")
+    shift = np.abs(_flat(logits, bundle) - _flat(reference, bundle))
+    return float(shift.max(initial=0.0)), float(shift.mean()) if shift.size else 0.0
+
+
+def check_golden(engine: Engine, bundle: Bundle, precision: str) -> float:
+    """The largest difference of a probability, if it is one this precision may have.
+
+    Args:
+        precision: `fp32`, `fp16`, `bf16` or `int8`.
+
+    Raises:
+        EngineError: if the engine is not the same model.
+    """
+    most, mean = golden_shift(engine, bundle)
+    if most <= ALLOWED[precision] and mean <= ALLOWED_MEAN[precision]:
+        return most
+    raise EngineError(
+        f"{bundle.uri}: {engine.name} is not the same model as its reference: probabilities of "
+        f"the golden batch differ by up to {most:.2g}, {mean:.2g} on average; {precision} may "
+        f"{ALLOWED[precision]:g} and {ALLOWED_MEAN[precision]:g}; use runtime onnxruntime"
+    )
+
+
+def _flat(logits: NDArray[np.float32], bundle: Bundle) -> NDArray[np.float32]:
+    """Probabilities (C, items or pixels)."""
+    outputs_first = np.moveaxis(logits, 1, 0)
+    return probabilities(outputs_first.reshape(len(outputs_first), -1), bundle.spec)
