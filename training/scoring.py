@@ -1,6 +1,6 @@
 """Scores held-out buildings the way inference does: lattice windows, core pixels, integer sums."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,15 +32,34 @@ class BuildingLogits:
 def score_buildings(
     network: nn.Module, pair: LabelledPair, buildings: Sequence[Building], lattice: Lattice
 ) -> list[BuildingLogits]:
-    """Logits inside each building. Buildings without a pixel are left out."""
+    """Logits of a network inside each building. Buildings without a pixel are left out."""
+    network.eval()
+
+    def logits(window: Window) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            given: Tensor = network(normalised(pair.pre, window), normalised(pair.post, window))
+        scored: NDArray[np.float32] = given[0, 0].numpy()
+        return scored
+
+    return score_windows(logits, pair, buildings, lattice)
+
+
+def score_windows(
+    logits: Callable[[Window], NDArray[np.float32]],
+    pair: LabelledPair,
+    buildings: Sequence[Building],
+    lattice: Lattice,
+) -> list[BuildingLogits]:
+    """Logits of whatever scores a window of a pair, (y, x), inside each building."""
     if not buildings:
         return []
     logit_YX = np.full(pair.window.shape, np.nan, np.float32)
     bounds_N4 = np.array([b.geometry.bounds for b in buildings])
-    network.eval()
-    with torch.inference_mode():
-        for row, col in _windows(bounds_N4, lattice):
-            _score_window(network, pair, lattice, row, col, logit_YX)
+    for row, col in windows_over(bounds_N4, lattice):
+        window = lattice.window(row, col)
+        shared = _shared(lattice.core(row, col), pair.window)
+        if shared is not None:  # the core alone counts
+            logit_YX[shared.slices_in(pair.window)] = logits(window)[shared.slices_in(window)]
     scored = []
     for building in buildings:
         rows, cols, inside_YX = pixels_of(building, pair)
@@ -68,28 +87,10 @@ def cut_out(image: Image, window: Window) -> NDArray[np.uint8]:
     return pixels_BYX
 
 
-def _windows(bounds_N4: NDArray[np.float64], lattice: Lattice) -> Iterator[tuple[int, int]]:
+def windows_over(bounds_N4: NDArray[np.float64], lattice: Lattice) -> Iterator[tuple[int, int]]:
+    """Row and column of each window whose core touches one of the bounds, once, in order."""
     touches = lattice.touches(bounds_N4)
     yield from sorted({(int(r), int(c)) for r, c in zip(touches.row_P, touches.col_P, strict=True)})
-
-
-def _score_window(
-    network: nn.Module,
-    pair: LabelledPair,
-    lattice: Lattice,
-    row: int,
-    col: int,
-    logit_YX: NDArray[np.float32],
-) -> None:
-    """Writes the logits of one window's core into the pair's map."""
-    window, core = lattice.window(row, col), lattice.core(row, col)
-    shared = _shared(core, pair.window)
-    if shared is None:
-        return
-    logits: Tensor = network(normalised(pair.pre, window), normalised(pair.post, window))
-    rows, cols = shared.slices_in(window)
-    out_rows, out_cols = shared.slices_in(pair.window)
-    logit_YX[out_rows, out_cols] = logits[0, 0, rows, cols].numpy()
 
 
 def pixels_of(building: Building, pair: LabelledPair) -> tuple[slice, slice, NDArray[np.bool_]]:

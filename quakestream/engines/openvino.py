@@ -6,6 +6,7 @@ no thread waits for another inside a layer, and while one stream sums a window's
 the others compute.
 """
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -203,6 +204,12 @@ def _graph(bundle: Bundle, precision: Precision) -> bytes:
         raise BundleError(
             f"bundle {bundle.uri} has no {INT8_GRAPH}: make one with `python -m training.quantise`"
             ", or use runtime openvino"
+        )
+    made_of = bundle.spec.metrics.get("int8", {}).get("model_sha256")
+    if made_of != hashlib.sha256(bundle.graph).hexdigest():
+        raise BundleError(
+            f"bundle {bundle.uri}: {INT8_GRAPH} was not made of the model.onnx beside it; "
+            "make it again with `python -m training.quantise`"
         )
     return graph
 

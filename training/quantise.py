@@ -1,0 +1,181 @@
+"""`python -m training.quantise BUNDLE -o OUT`: adds the same model in eight bits, if it is as good.
+
+`model.int8.onnx` is made of `model.onnx` by post-training quantisation (NNCF), calibrated and
+judged on training data. It ships only if, on buildings that calibration did not see, AUC falls by
+at most 0.005; where quantising every layer costs more, the outermost layers stay in float32.
+"""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quakestream.bundles import Bundle, load_bundle, write_manifest
+from quakestream.bundles.manifest import MANIFEST
+from quakestream.domain import BundleSpec
+from quakestream.engines import Batch, Engine, open_engine
+from quakestream.engines.openvino import INT8_GRAPH
+from quakestream.errors import EngineError, QuakestreamError, RequestError
+from training.onnx_graph import run_onnx
+from training.quantise_gate import SAMPLES, Material, material_of
+from training.quantise_graph import heavy, quantised
+
+ALLOWED_DROP = 0.005
+"""Of per-building AUC against float32."""
+AGREEMENT = 0.05
+"""Mean difference of logits, in their standard deviations, that two runtimes may have on one
+quantised graph: steps of a scale taken the other way, not another computation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Quantised:
+    """A graph in eight bits and what it was found to be worth."""
+
+    graph: bytes
+    figures: dict[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.figures["drop"] <= ALLOWED_DROP)
+
+
+def quantise(bundle: Bundle, material: Material) -> Quantised:
+    """The graph with the fewest layers left in float32 that passes; else the best one.
+
+    Raises:
+        EngineError: if runtimes do not agree on what the quantised graph says.
+        MissingExtraError: if NNCF or OpenVINO is not installed.
+    """
+    before = material.judge(open_engine(bundle, runtime="onnxruntime"))
+    tried: list[Quantised] = []
+    for spared in _spared(bundle.graph):
+        graph = quantised(bundle.graph, material.samples, spared=spared)
+        engine = open_engine(_candidate(bundle, graph, {}), runtime="openvino-int8")
+        _check_agreement(engine, graph, bundle, material)
+        after = material.judge(engine)
+        figures = {
+            **material.about,
+            "auc_fp32": round(before, 6),
+            "auc": round(after, 6),
+            "drop": round(before - after, 6),
+            "allowed_drop": ALLOWED_DROP,
+            "in_float32": list(spared),
+            **_golden_differences(engine, bundle),
+            "made_with": f"nncf {version('nncf')}",
+        }
+        tried.append(Quantised(graph=graph, figures=figures))
+        if tried[-1].passed:
+            break
+    return min(tried, key=lambda made: float(made.figures["drop"]))
+
+
+def write_quantised(bundle: Bundle, made: Quantised, folder: Path) -> BundleSpec:
+    """Writes the bundle with its quantised graph; figures stand in `metrics.int8`.
+
+    Raises:
+        RequestError: if the graph did not pass.
+    """
+    if not made.passed:
+        raise RequestError(
+            f"{bundle.uri}: in eight bits AUC falls from {made.figures['auc_fp32']:.4f} by "
+            f"{made.figures['drop']:.4f}, allowed {ALLOWED_DROP}; nothing was written"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    full = _candidate(bundle, made.graph, made.figures)
+    for name, data in full.files.items():
+        if name != MANIFEST:
+            (folder / name).write_bytes(data)
+    write_manifest(folder, full.spec)
+    return load_bundle(str(folder)).spec
+
+
+def _spared(graph: bytes) -> Iterator[tuple[str, ...]]:
+    """What stays in float32, from nothing to the outermost layers: they hold the widest ranges."""
+    names = heavy(graph)
+    yield ()
+    yield (names[-1],)
+    yield (names[0], names[-1])
+
+
+def _candidate(bundle: Bundle, graph: bytes, figures: dict[str, Any]) -> Bundle:
+    """The bundle as it would be with that graph."""
+    made_of = hashlib.sha256(bundle.graph).hexdigest()
+    metrics = {**bundle.spec.metrics, "int8": {**figures, "model_sha256": made_of}}
+    return replace(
+        bundle,
+        spec=replace(bundle.spec, metrics=metrics),
+        files={**bundle.files, INT8_GRAPH: graph},
+    )
+
+
+def _check_agreement(engine: Engine, graph: bytes, bundle: Bundle, material: Material) -> None:
+    """One quantised graph must say the same on two runtimes, or one of them misreads it."""
+    sample = dict(material.samples[len(material.samples) // 2])
+    expected = run_onnx(graph, sample)
+    scores = engine.score(Batch.of(sample, bundle.spec))
+    got = scores.logits_NK if scores.logits_NKYX is None else scores.logits_NKYX
+    assert got is not None
+    spread = max(float(expected.std()), 1e-6)
+    apart = float(np.abs(got - expected).mean()) / spread
+    if not apart < AGREEMENT:
+        raise EngineError(
+            f"{bundle.uri}: {engine.name} and ONNX Runtime differ by {apart:.3f} standard "
+            f"deviations on the quantised graph, allowed {AGREEMENT}: one of them misreads it"
+        )
+
+
+def _golden_differences(engine: Engine, bundle: Bundle) -> dict[str, float]:
+    """Of logits on the golden batch, from those of float32."""
+    scores = engine.score(Batch.of(bundle.golden, bundle.spec))
+    logits = scores.logits_NK if scores.logits_NKYX is None else scores.logits_NKYX
+    assert logits is not None
+    apart = np.abs(logits - bundle.golden["logits"])
+    return {
+        "golden_mean_difference": round(float(apart.mean()), 6),
+        "golden_max_difference": round(float(apart.max()), 6),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes one bundle; 2 if the request is wrong or the graph is not as good."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.quantise",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example: python -m training.quantise damage-here -o damage-here",
+    )
+    parser.add_argument("bundle", help="a shipped name, or a folder or .zip")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="BUNDLE")
+    parser.add_argument(
+        "--calibrate",
+        default="",
+        metavar="REGIONS|STORE",
+        help="of pairs: regions to calibrate on, by comma, all others judge (left out: all but "
+        "the one with most destroyed buildings); of buildings: the store it was trained on",
+    )
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="windows to calibrate on")
+    options = parser.parse_args(arguments)
+    try:
+        bundle = load_bundle(options.bundle)
+        material = material_of(bundle, calibrate=options.calibrate, samples=options.samples)
+        made = quantise(bundle, material)
+        write_quantised(bundle, made, options.out)
+    except QuakestreamError as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, RequestError) else 3
+    told = made.figures
+    print(
+        f"{options.out}: AUC {told['auc']:.4f} in eight bits, {told['auc_fp32']:.4f} in float32; "
+        f"in float32 stay {', '.join(told['in_float32']) or 'no layers'}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
