@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -71,6 +72,8 @@ class Plan:
     aoi: BaseGeometry
     """EPSG:4326."""
     footprints: Footprints
+    id_N: NDArray[np.object_]
+    """Ids of the footprints, as text: a table gives one out slowly."""
     zone_N: NDArray[np.int64]
     """EPSG code of the UTM zone that owns each footprint."""
     polygon_N: NDArray[np.object_]
@@ -105,9 +108,11 @@ class Plan:
         """Ground that will be judged, km², once per view: cores of the lattice's windows that
         hold a footprint, or the middle of a crop."""
         spec, cell_windows = self.bundle.spec, self.run.profile_settings.cell_windows
-        return sum(
-            run_lattice(spec, u.cell.grid, cell_windows).km2(len(u.window_W2)) for u in self.units
-        )
+        windows: Counter[int] = Counter()
+        for unit in self.units:
+            windows[unit.cell.epsg] += len(unit.window_W2)
+        lattices = Lattices(spec=spec, cell_windows=cell_windows).of
+        return sum(lattices(epsg).km2(number) for epsg, number in windows.items())
 
     @property
     def mpx(self) -> float:
@@ -242,6 +247,7 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
         hazard_model=None,
         aoi=aoi,
         footprints=footprints,
+        id_N=footprints.table["building_id"].to_numpy(object),
         zone_N=zone_N,
         polygon_N=polygon_N,
         assignment=assignment,

@@ -27,6 +27,10 @@ class ProgressFile:
     failed: int = 0
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     written: float = 0.0
+    km2_total: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.km2_total = self.plan.km2  # adds up every unit: not every few seconds
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, PlanReady):
@@ -52,7 +56,7 @@ class ProgressFile:
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),
             "cells_total": len(self.plan.units),
             "cells_done": self.cells_done,
-            "km2_total": round(self.plan.km2, 4),
+            "km2_total": round(self.km2_total, 4),
             "km2_done": round(self.km2_done, 4),
             "buildings_done": self.buildings_done,
             "km2_resumed": round(self.km2_resumed, 4),

@@ -38,7 +38,7 @@ from quakestream.pipeline.prepare import Job, Prepared, jobs_for, prepare
 from quakestream.pipeline.progress import ProgressFile
 from quakestream.pipeline.record import Work, run_record
 from quakestream.pipeline.reducing import Reduced, reduce_commits
-from quakestream.pipeline.stages import BatchReport, Tasks, asked_of, key_of, worker_spec
+from quakestream.pipeline.stages import BatchReport, Tasks, keys_of, worker_spec
 from quakestream.pipeline.summaries import read_admin
 from quakestream.pipeline.tables import KnownHazard, building_rows, coverage_rows
 from quakestream.pipeline.tasks import BatchTask, Unit, WorkerSpec
@@ -126,7 +126,7 @@ class _Job:
         plan = self.plan
         self._add_issues(plan.problems)
         hazard_NM = self._model_inputs()
-        keys = {id(u): key_of(plan, u, asked_of(plan, u, hazard_NM)) for u in plan.units}
+        keys = keys_of(plan, hazard_NM)
         pending, commits = self._pending(keys)
         progress = ProgressFile(store=self.store, plan=plan)
         self.events.observers.append(progress)

@@ -75,16 +75,19 @@ def asked_of(plan: Plan, unit: Unit, hazard_NM: NDArray[np.float32]) -> Asked:
     """
     footprint_F = unit.footprint_F
     return Asked(
-        ids=plan.footprints.table["building_id"].iloc[footprint_F].tolist(),
+        ids=plan.id_N[footprint_F].tolist(),
         polygon_F=plan.polygon_N[footprint_F],
         hazard_FM=hazard_NM[footprint_F],
     )
 
 
-def key_of(plan: Plan, unit: Unit, asked: Asked) -> str:
-    """Ledger key of a unit."""
+def keys_of(plan: Plan, hazard_NM: NDArray[np.float32]) -> dict[int, str]:
+    """Ledger keys of a plan's units, by the unit's `id`."""
     model = model_identity(plan.bundle, plan.run.profile_settings.runtime)
-    return unit_key(unit, plan.views[unit.view], asked, model, plan.tiles)
+    return {
+        id(u): unit_key(u, plan.views[u.view], asked_of(plan, u, hazard_NM), model, plan.tiles)
+        for u in plan.units
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,6 +1,6 @@
 """Which footprint is judged from which views, and the units of work that follow."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -84,36 +84,80 @@ def plan_units(
         bounds_P4 = shapely.bounds(polygon_N[footprint_P])
         corner_P2 = crop_corners(bounds_P4, lattice.grid, spec.window_px)
         touches = _middles(corner_P2, spec, lattice) if crops else lattice.touches(bounds_P4)
-        key_T4 = np.stack(
-            [
-                view_P[touches.item_P],
-                touches.row_P // lattice.cell_windows,
-                touches.col_P // lattice.cell_windows,
-            ],
-            axis=1,
-        )
-        order = np.lexsort(key_T4.T[::-1])
-        key_T4 = key_T4[order]
-        starts = np.flatnonzero(np.any(np.diff(key_T4, axis=0, prepend=-1) != 0, axis=1))
-        for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
-            pick = order[start:stop]
-            view, row, col = (int(v) for v in key_T4[start])
-            windows = np.stack([touches.row_P[pick], touches.col_P[pick]], axis=1)
-            window_W2 = np.unique(windows, axis=0)
-            shown = touches.item_P[pick]
-            units.append(
-                Unit(
-                    cell=lattice.cell(row, col),
-                    view=view,
-                    window_W2=window_W2,
-                    footprint_F=np.unique(footprint_P[shown]),
-                    scored=len(shown) if crops else len(window_W2),
-                    read_px=_together_px(corner_P2[shown], spec.window_px)
-                    if crops
-                    else len(window_W2) * spec.window_px**2,
-                )
-            )
+        units.extend(_grouped(touches, footprint_P, view_P, corner_P2, lattice, spec))
     return tuple(units)
+
+
+def _grouped(
+    touches: WindowTouches,
+    footprint_P: NDArray[np.int64],
+    view_P: NDArray[np.int64],
+    corner_P2: NDArray[np.int64],
+    lattice: Lattice,
+    spec: BundleSpec,
+) -> Iterator[Unit]:
+    """One zone's units by view, then by cell from north to south and west to east.
+
+    Everything is sorted once; what a unit holds are parts of the sorted arrays.
+    """
+    crops, side = spec.task == "building", lattice.cell_windows
+    cell_T3 = np.stack(
+        [view_P[touches.item_P], touches.row_P // side, touches.col_P // side], axis=1
+    )
+    group_T, cell_G3 = _numbered(cell_T3)
+    window_X2, window_G = _distinct(group_T, touches.row_P, touches.col_P)
+    footprint_X1, footprint_G = _distinct(group_T, footprint_P[touches.item_P])
+    shown_T = touches.item_P[np.argsort(group_T, kind="stable")]
+    shown_G = _ends(np.sort(group_T), len(cell_G3))
+    for n, (view, row, col) in enumerate(cell_G3.tolist()):
+        window_W2 = window_X2[window_G[n] : window_G[n + 1]]
+        shown = shown_T[shown_G[n] : shown_G[n + 1]]
+        yield Unit(
+            cell=lattice.cell(row, col),
+            view=view,
+            window_W2=window_W2,
+            footprint_F=footprint_X1[footprint_G[n] : footprint_G[n + 1], 0],
+            scored=len(shown) if crops else len(window_W2),
+            read_px=_together_px(corner_P2[shown], spec.window_px)
+            if crops
+            else len(window_W2) * spec.window_px**2,
+        )
+
+
+def _numbered(
+    rows_TK: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct rows in order, and for each row which of them it is."""
+    order = np.lexsort(rows_TK.T[::-1])
+    sorted_TK = rows_TK[order]
+    first_T = _first(sorted_TK)
+    number_T = np.empty(len(order), np.int64)
+    number_T[order] = np.cumsum(first_T) - 1
+    return number_T, sorted_TK[first_T]
+
+
+def _distinct(
+    group_T: NDArray[np.int64], *values_T: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], list[int]]:
+    """The distinct values of each group, in order, and where each group begins among them."""
+    rows_TK = np.stack([group_T, *values_T], axis=1)
+    sorted_TK = rows_TK[np.lexsort(rows_TK.T[::-1])]
+    distinct_XK = sorted_TK[_first(sorted_TK)]
+    ends = _ends(distinct_XK[:, 0], int(group_T.max(initial=-1)) + 1)
+    return distinct_XK[:, 1:].copy(), ends
+
+
+def _first(sorted_TK: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """True where a row differs from the one before."""
+    first_T = np.ones(len(sorted_TK), np.bool_)
+    first_T[1:] = np.any(sorted_TK[1:] != sorted_TK[:-1], axis=1)
+    return first_T
+
+
+def _ends(sorted_X: NDArray[np.int64], groups: int) -> list[int]:
+    """Where each group begins, and where the last ends."""
+    ends: list[int] = np.searchsorted(sorted_X, np.arange(groups + 1)).tolist()
+    return ends
 
 
 def _middles(corner_P2: NDArray[np.int64], spec: BundleSpec, lattice: Lattice) -> WindowTouches:
