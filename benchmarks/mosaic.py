@@ -8,24 +8,32 @@ import numpy as np
 import pandas as pd
 import rasterio
 import yaml
+from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from benchmarks.common import data_dir
 
 SCENE = "adiyaman3"
+SCENE_GSD_M = 0.5
 PRE, POST = "pre_20220817", "post_20230212"
 
 
-def make_mosaic(folder: Path, *, across: int, down: int, every: int = 1) -> Path:
+def make_mosaic(
+    folder: Path, *, across: int, down: int, every: int = 1, gsd_m: float | None = None
+) -> Path:
     """A pre and a post scene of `across` × `down` copies of one pair, each `every`-th of its
-    boxes as footprints, and a run file. Returns the run file. Kept between runs."""
+    boxes as footprints, and a run file. Returns the run file. Kept between runs.
+
+    Args:
+        gsd_m: what the mosaic declares its pixels to be, boxes alike; else the scene's 0.5 m.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     source = data_dir() / "turkiye-2023-scenes"
     paths = []
     for epoch in (PRE, POST):
         path = folder / f"mosaic_{epoch}.tif"
         if not path.exists():
-            _repeat(source / "imagery" / f"{SCENE}_{epoch}_50cm.tif", path, across, down)
+            _repeat(source / "imagery" / f"{SCENE}_{epoch}_50cm.tif", path, (across, down), gsd_m)
         paths.append(path)
     boxes = folder / f"boxes-{every}.parquet"
     if not boxes.exists():
@@ -35,12 +43,17 @@ def make_mosaic(folder: Path, *, across: int, down: int, every: int = 1) -> Path
     return run_file
 
 
-def _repeat(source: Path, target: Path, across: int, down: int) -> None:
+def _repeat(source: Path, target: Path, copies: tuple[int, int], gsd_m: float | None) -> None:
+    across, down = copies
     with rasterio.open(source) as scene:
         pixels = scene.read()
+        transform = scene.transform
+        if gsd_m is not None:
+            transform = from_origin(transform.c, transform.f, gsd_m, gsd_m)
         profile = {
             **scene.profile,
             "driver": "GTiff",
+            "transform": transform,
             "width": scene.width * across,
             "height": scene.height * down,
             "tiled": True,
@@ -63,9 +76,10 @@ def _boxes(source: Path, scene: Path, across: int, down: int) -> gpd.GeoDataFram
     boxes = gpd.read_file(source / "labels" / f"{SCENE}_detection_boxes.geojson")
     boxes = boxes[boxes["status"] != "only_in_post"]
     with rasterio.open(scene) as mosaic:
-        crs, bounds = mosaic.crs, mosaic.bounds
+        crs, bounds, gsd_m = mosaic.crs, mosaic.bounds, mosaic.res[0]
     step_x, step_y = (bounds.right - bounds.left) / across, (bounds.top - bounds.bottom) / down
-    projected = boxes.to_crs(crs).geometry
+    scale = gsd_m / SCENE_GSD_M
+    projected = boxes.to_crs(crs).geometry.scale(scale, scale, origin=(bounds.left, bounds.top))
     parts = [
         projected.translate(col * step_x, -row * step_y)
         for row in range(down)
