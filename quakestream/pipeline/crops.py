@@ -8,6 +8,7 @@ is put together of blocks fixed to the grid, each read alone.
 
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -100,22 +101,12 @@ class CropPixels:
 def read_crops(task: UnitTask, spec: BundleSpec, scenes: Scenes, began: float) -> CropPixels:
     """Reads the crops of a cell; what cannot be read becomes failures."""
     grid, side = task.cell.grid, spec.window_px
-    corner_F2 = crop_corners(shapely.bounds(task.polygon_F), grid, side)
     made = _Made(task=task)
-    for group in crop_groups(corner_F2, side):
-        windows = [
-            Window(row=row, col=col, height=side, width=side)
-            for row, col in corner_F2[group].tolist()
-        ]
-        of_epoch = {"post": windows}
-        if task.pre is not None:
-            of_epoch["pre"] = [
-                w.moved(task.shift_W[f]) for f, w in zip(group.tolist(), windows, strict=True)
-            ]
+    for group, of_epoch in _groups(task, side):
         shown = {
             epoch: _shown(scenes, task.scenes[epoch], grid, of_epoch[epoch]) for epoch in of_epoch
         }
-        for n, footprint in enumerate(group.tolist()):
+        for n, footprint in enumerate(group):
             made.add(footprint, {e: (s, of_epoch[e][n], n) for e, s in shown.items()})
         made.keep(shown)
     return CropPixels(
@@ -128,6 +119,39 @@ def read_crops(task: UnitTask, spec: BundleSpec, scenes: Scenes, began: float) -
         mpx=made.pixels / 1e6,
         seconds=time.perf_counter() - began,
     )
+
+
+def crop_reads(task: UnitTask, side_px: int) -> list[tuple[str, Window]]:
+    """The windows `read_crops` reads of seamless scenes, and the epoch of each."""
+    return [
+        (epoch, around(windows))
+        for _, of_epoch in _groups(task, side_px)
+        for epoch, windows in of_epoch.items()
+    ]
+
+
+def _groups(task: UnitTask, side_px: int) -> Iterator[tuple[list[int], dict[str, list[Window]]]]:
+    """Footprints whose crops are read together, and each one's crop of each epoch."""
+    corner_F2 = crop_corners(shapely.bounds(task.polygon_F), task.cell.grid, side_px)
+    for group in crop_groups(corner_F2, side_px):
+        windows = [
+            Window(row=row, col=col, height=side_px, width=side_px)
+            for row, col in corner_F2[group].tolist()
+        ]
+        of_epoch = {"post": windows}
+        if task.pre is not None:
+            of_epoch["pre"] = [
+                w.moved(task.shift_W[f]) for f, w in zip(group.tolist(), windows, strict=True)
+            ]
+        yield group.tolist(), of_epoch
+
+
+def around(windows: list[Window]) -> Window:
+    """The smallest window that holds all."""
+    outer = windows[0]
+    for window in windows[1:]:
+        outer = outer.union(window)
+    return outer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -143,9 +167,7 @@ class _Shown:
 
 
 def _shown(scenes: Scenes, scene: SceneTask, grid: Grid, windows: list[Window]) -> _Shown:
-    outer = windows[0]
-    for window in windows[1:]:
-        outer = outer.union(window)
+    outer = around(windows)
     try:
         if scenes.seamless(scene.scene, grid):
             pixels = scenes.read(scene.scene, grid, outer)

@@ -1,15 +1,19 @@
 """Scenes that a worker has open, and what becomes of reads that fail."""
 
+import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import ExitStack
+from weakref import WeakValueDictionary
 
 from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import SceneError
 from quakestream.pipeline.tasks import WorkerSpec
-from quakestream.raster.source import Pixels, RasterioSource, RasterSource
+from quakestream.raster.cog import HELD_BYTES, CogOpener, LayoutCache, refusals
+from quakestream.raster.source import Pixels, RasterSource, ReadsAhead
 from quakestream.raster.tiles import tile_source_factory
+from quakestream.storage import StorageOptions, Store, open_store
 
 OpenSource = Callable[[Scene, Grid], RasterSource]
 ATTEMPTS = 2
@@ -18,6 +22,10 @@ STALL_S = 15
 """A scene whose failed reads, those of over a second, took this long in all is not asked
 again by this worker: its server stalls, and would hold the run for hours."""
 OPEN_SCENES = 8
+READERS_SHARE_MB = HELD_BYTES / 1e6
+"""What the readers of one process hold together, at most, beside the cells they read."""
+INDICES = "_ledger/indices"
+"""Where a run keeps the block indices of its scenes."""
 
 
 class OpenScenes:
@@ -60,6 +68,14 @@ class OpenScenes:
                 self._stalled[scene.href] = error
             raise
 
+    def prefetch(self, scene: Scene, grid: Grid, window: Window) -> None:
+        """Asks for a window's bytes and returns at once; nothing where the scene is not open."""
+        found = self._sources.get((scene.href, grid))
+        if found is not None and scene.href not in self._stalled:
+            source = found[0]
+            if isinstance(source, ReadsAhead):
+                source.prefetch(window)
+
     def attempt(self, scene: Scene, grid: Grid, window: Window) -> Pixels | Exception:
         """A window, tried again on a fresh connection; the last error as a value."""
         for attempt in range(1, ATTEMPTS + 1):
@@ -86,8 +102,35 @@ class OpenScenes:
             found[1].close()
 
 
+_openers: "WeakValueDictionary[tuple[str, str], CogOpener]" = WeakValueDictionary()
+"""By run; each lives for as long as a reader of this process uses it."""
+_openers_lock = threading.Lock()
+
+
 def opener(spec: WorkerSpec) -> OpenSource:
-    """The tile store's reader where a run has one, else GDAL's."""
-    if spec.tile_store is not None:
-        return tile_source_factory(spec.tile_store, spec.options)
-    return lambda scene, grid: RasterioSource(scene, grid, spec.options)
+    """What opens scenes: the hot path, or GDAL where that does not cover one; before both the
+    tile store where a run has one. One for all readers of a process."""
+    scenes = _opener(spec.options, spec.ledger_uri)
+    if spec.tile_store is None:
+        return scenes
+    return tile_source_factory(spec.tile_store, spec.options, scenes)
+
+
+def _opener(options: StorageOptions, ledger_uri: str) -> CogOpener:
+    key = ledger_uri, repr(options)
+    with _openers_lock:
+        found = _openers.get(key)
+        if found is None:
+            store = open_store(f"{ledger_uri}/{INDICES}", options)
+            found = _openers[key] = CogOpener(options, layouts=LayoutCache(store))
+        return found
+
+
+def reading_notes(store: Store) -> list[str]:
+    """Which scenes of a run were read through GDAL, and why; for run.json.
+
+    Args:
+        store: the run's output.
+    """
+    found = refusals(Store(uri=store.uri_of(INDICES), options=store.options))
+    return [f"scene {scene}: {reason}" for scene, reason in sorted(found.items())]

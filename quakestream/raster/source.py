@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import rasterio
@@ -54,6 +54,15 @@ class RasterSource(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
+
+
+@runtime_checkable
+class ReadsAhead(Protocol):
+    """A source whose store may be asked before a window is read."""
+
+    def prefetch(self, window: Window) -> None:
+        """Asks for the bytes a later `read` of the window will need, and returns at once."""
+        ...
 
 
 def gdal_session(options: StorageOptions) -> Any:

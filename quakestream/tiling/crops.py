@@ -39,10 +39,12 @@ def crop_windows(bounds_N4: NDArray[np.float64], grid: Grid, side_px: int) -> li
     ]
 
 
-def crop_groups(corner_N2: NDArray[np.int64], side_px: int) -> list[NDArray[np.int64]]:
+def crop_groups(
+    corner_N2: NDArray[np.int64], side_px: int, spare: float = SPARE
+) -> list[NDArray[np.int64]]:
     """Crops that are read together: indices, ascending, each crop in one group.
 
-    The window around a group holds at most `SPARE` times its crops' pixels. Groups are cut
+    The window around a group holds at most `spare` times its crops' pixels. Groups are cut
     where crops lie furthest apart, so that together they never hold more than the window
     around all of them would.
     """
@@ -52,7 +54,7 @@ def crop_groups(corner_N2: NDArray[np.int64], side_px: int) -> list[NDArray[np.i
         group = todo.pop()
         corner_G2 = corner_N2[group]
         extent = np.ptp(corner_G2, axis=0) + side_px
-        if len(group) == 1 or extent.prod() <= SPARE * len(group) * side_px**2:
+        if len(group) == 1 or extent.prod() <= spare * len(group) * side_px**2:
             done.append(np.sort(group))
             continue
         axis = int(extent.argmax())

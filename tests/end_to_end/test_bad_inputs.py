@@ -210,7 +210,7 @@ def test_lost_blocks_cost_their_own_buildings_only(messy: Messy, strip: str) -> 
     assert south_first.iloc[0] == "read_error"
     assert south_first.isna().iloc[-1]
     cause = messy.made.causes(strip)
-    assert f"(scene {strip}, rows" in cause
+    assert f"(scene {strip}, block " in cause
     assert "run the same command again" in cause
     assert "See previous exception" not in cause
 

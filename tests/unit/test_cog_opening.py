@@ -99,12 +99,14 @@ def test_sixteen_bits_are_not_shown_as_eight(tmp_path: Path) -> None:
     assert "takes uint8" in why
 
 
-def test_a_scene_nobody_can_open_is_told_when_it_is_entered(tmp_path: Path) -> None:
+def test_a_scene_nobody_can_open_is_an_error(tmp_path: Path) -> None:
     scene = scene_of(write_tiff(tmp_path / "scene.tif"))
     Path(scene.href).unlink()
-    source = open_source(scene, GRID)
     with pytest.raises(SceneError, match="cannot open"):
-        source.__enter__()
+        open_source(scene, GRID)
+    (tmp_path / "scene.tif").write_text("<html>Please log in</html>")
+    with pytest.raises(SceneError, match="cannot open .* not recognized"):
+        open_source(scene, GRID)
 
 
 def test_a_missing_package_leaves_gdal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,8 @@ from quakestream.pipeline.scenes import OpenSource
 from quakestream.pipeline.score import score_unit
 from quakestream.pipeline.stages import BatchReport, Scorer
 from quakestream.pipeline.tasks import BatchTask, WorkerSpec
-from quakestream.raster.source import Pixels, RasterioSource
+from quakestream.raster.cog import CogOpener
+from quakestream.raster.source import Pixels, RasterioSource, RasterSource
 from quakestream.testing import write_building_bundle, write_hazard_bundle
 from quakestream.testing.worlds import EPSG, GSD_M, NORTH_M, WEST_M
 from quakestream.tiling import crop_windows, project
@@ -55,17 +56,27 @@ class Faulty(LocalBackend):
                 yield scorer.commit([score_unit(cell, engine, scorer.spec) for cell in cells])
 
 
-class BadBlock(RasterioSource):
-    """A scene of which one block cannot be read."""
+class BadBlock:
+    """A scene of which one block cannot be read, whoever reads the others."""
 
-    def __init__(self, scene: Scene, grid: Grid) -> None:
-        super().__init__(scene, grid)
-        self._bad = scene.id.startswith("post")
+    def __init__(self, scene: Scene, source: RasterSource) -> None:
+        self._source, self._bad = source, scene.id.startswith("post")
+
+    @property
+    def seamless(self) -> bool:
+        return self._source.seamless
+
+    def __enter__(self) -> Self:
+        self._source.__enter__()
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        self._source.__exit__(*about)
 
     def read(self, window: Window) -> Pixels:
         if self._bad and 0 not in window.shared(BAD).shape:
             raise ReadError("block 3,1 is broken")
-        return super().read(window)
+        return self._source.read(window)
 
 
 class Unopened(RasterioSource):
@@ -83,17 +94,24 @@ def read_errors(frame: Any) -> pd.Series:
     return frame.set_index("building_id")["reason"] == "read_error"
 
 
-@pytest.mark.parametrize("resampled", [False, True])
-def test_a_bad_block_fails_only_the_crops_it_touches(tmp_path: Path, resampled: bool) -> None:
+@pytest.mark.parametrize("resampled", [False, True], ids=["aligned", "resampled"])
+@pytest.mark.parametrize("opens", [RasterioSource, CogOpener()], ids=["GDAL", "blocks"])
+def test_a_bad_block_fails_only_the_crops_it_touches(
+    tmp_path: Path, resampled: bool, opens: OpenSource
+) -> None:
     world = crop_world(tmp_path)
     if resampled:
         for path in (world.pre, world.post):
             resample(path, 0.8)
-    whole = mapped(tmp_path, "whole")
-    hurt = [mapped(tmp_path, f"out{k}", Faulty(BadBlock), cell_windows=k) for k in (1, 3)]
+
+    def broken(scene: Scene, grid: Grid) -> RasterSource:
+        return BadBlock(scene, opens(scene, grid))
+
+    whole = mapped(tmp_path, "whole", Faulty(opens))
+    hurt = [mapped(tmp_path, f"out{k}", Faulty(broken), cell_windows=k) for k in (1, 3)]
     same(hurt[0].buildings, hurt[1].buildings)
     bad = BAD
-    if resampled:  # it is the blocks of the grid that are read
+    if resampled and opens is RasterioSource:  # it is the blocks of the grid that are read
         (top, left), (end, right) = (
             (BAD.row // BLOCK_PX, BAD.col // BLOCK_PX),
             ((BAD.row_end - 1) // BLOCK_PX + 1, (BAD.col_end - 1) // BLOCK_PX + 1),
@@ -115,7 +133,7 @@ def test_a_bad_block_fails_only_the_crops_it_touches(tmp_path: Path, resampled: 
         by_id(whole.buildings).loc[fine], by_id(hurt[0].buildings).loc[fine], check_exact=True
     )
     assert any("block 3,1 is broken" in i.cause and i.retryable for i in hurt[0].issues)
-    healed = mapped(tmp_path, "out3", cell_windows=3)
+    healed = mapped(tmp_path, "out3", Faulty(opens), cell_windows=3)
     assert healed.run["counts"]["cells_scored"] > 0
     same(whole.buildings, healed.buildings)
 

@@ -21,7 +21,14 @@ from quakestream.errors import ReadError, SceneError, StorageError
 from quakestream.raster.cog.blocks import BlockReader, Rect
 from quakestream.raster.cog.extras import fast_extra
 from quakestream.raster.cog.fetch import OpenFetcher, open_fetcher
-from quakestream.raster.cog.layout import Codec, Coding, CogLayout, Colour, Level
+from quakestream.raster.cog.layout import (
+    Codec,
+    Coding,
+    CogLayout,
+    Colour,
+    Level,
+    NotCoveredError,
+)
 from quakestream.raster.cog.ranged import RangedFile
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import open_dataset, visible_bands
@@ -53,6 +60,8 @@ _LUMA = (0.299, 0.587, 0.114)
 _PLAIN, _RGB, _YCBCR = (0, 1, 3), 2, 6
 _REDUCED, _MASK = 1, 4
 _LERC_PARAMETERS = 50674
+_REFUSALS = {"PermissionDeniedError", "UnauthenticatedError", "NotSupportedError"}
+"""What obstore calls them."""
 
 
 def make_layout(href: str, options: StorageOptions, etag: str = "") -> CogLayout:
@@ -62,8 +71,9 @@ def make_layout(href: str, options: StorageOptions, etag: str = "") -> CogLayout
         etag: of the version that is meant, as `Scene.etag`; asked for where empty.
 
     Raises:
-        SceneError: if the hot path cannot read it; the message says why.
-        StorageError: if it cannot be reached.
+        NotCoveredError: if the hot path cannot read it; the message says why.
+        SceneError: if GDAL cannot open it.
+        StorageError: if it does not answer: another time it may.
         MissingExtraError: if tifffile, imagecodecs, obstore or OpenCV is missing.
     """
     with fast_extra():
@@ -82,13 +92,25 @@ def make_layout(href: str, options: StorageOptions, etag: str = "") -> CogLayout
             except Exception as error:  # tifffile raises whatever a bad header trips over
                 raise refused(href, f"{type(error).__name__}: {error}") from error
             _compare(layout, dataset, fetcher)
+    except StorageError as error:
+        if _not_allowed(error):  # GDAL was: it asks in another way, or has other credentials
+            raise refused(href, str(error)) from error
+        raise
     finally:
         fetcher.close()
     return layout
 
 
-def refused(href: str, reason: str) -> SceneError:
-    return SceneError(f"{href} is read through GDAL: {reason}")
+def refused(href: str, reason: str) -> NotCoveredError:
+    return NotCoveredError(f"{href} is read through GDAL: {reason}")
+
+
+def _not_allowed(error: StorageError) -> bool:
+    """True if a store refuses what it is asked, and would again."""
+    told = error.__cause__
+    status = getattr(told, "status", 0)
+    known = isinstance(told, PermissionError | NotImplementedError) or status in (401, 403, 405)
+    return known or type(told).__name__ in _REFUSALS
 
 
 def _described(href: str, etag: str, dataset: Any, tiff: Any, options: StorageOptions) -> CogLayout:
@@ -146,7 +168,7 @@ def _level(href: str, page: Any, byteorder: str) -> Level:
     """One image of the file.
 
     Raises:
-        SceneError: if its blocks are of a kind the hot path does not decode.
+        NotCoveredError: if its blocks are of a kind the hot path does not decode.
     """
     samples, planar = int(page.samplesperpixel), page.planarconfig == 2
     height, width = int(page.imagelength), int(page.imagewidth)
@@ -303,7 +325,7 @@ def _compare(layout: CogLayout, dataset: Any, fetcher: OpenFetcher) -> None:
     """Reads a block of the middle both ways.
 
     Raises:
-        SceneError: if they differ: at all for exact codecs, beyond bounds for JPEG.
+        NotCoveredError: if they differ: at all for exact codecs, beyond bounds for JPEG.
     """
     level = layout.levels[0]
     rect = _middle(level)
@@ -316,6 +338,8 @@ def _compare(layout: CogLayout, dataset: Any, fetcher: OpenFetcher) -> None:
         try:
             ours_SYX = BlockReader(layout, fetcher, name="", team=team).samples(0, rect)
         except ReadError as error:
+            if isinstance(error.__cause__, StorageError):
+                raise error.__cause__ from error
             raise refused(layout.href, f"GDAL reads what this cannot: {error}") from error
     if told := _difference(ours_SYX, theirs_SYX, exact=level.coding.exact):
         raise refused(layout.href, f"its blocks do not decode as GDAL's: {told}")

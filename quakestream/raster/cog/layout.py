@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from affine import Affine
 from numpy.typing import NDArray
 
-from quakestream.errors import ShapeError
+from quakestream.errors import SceneError, ShapeError
 
 LAYOUT_VERSION = 1
 """Raised whenever what is written or what it means changes: older ones are made anew."""
@@ -26,6 +26,10 @@ _KEY = b"quakestream_cog"
 
 Codec = Literal["none", "jpeg", "deflate", "lzw", "zstd", "lerc", "webp", "lzma", "packbits"]
 Validity = Literal["black", "nodata", "alpha", "mask"]
+
+
+class NotCoveredError(SceneError):
+    """The hot path does not read a scene, and never will: GDAL may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

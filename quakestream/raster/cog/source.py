@@ -11,7 +11,7 @@ from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import SceneError, StorageError
 from quakestream.raster.cog.blocks import BlockReader, Rect
 from quakestream.raster.cog.fetch import OpenFetcher, open_fetcher
-from quakestream.raster.cog.layout import CogLayout
+from quakestream.raster.cog.layout import CogLayout, NotCoveredError
 from quakestream.raster.cog.places import Target
 from quakestream.raster.cog.positions import Positions
 from quakestream.raster.cog.resample import Resampler, choose_level
@@ -47,7 +47,7 @@ class CogSource:
             asks for a window decodes it, and all of it.
 
     Raises:
-        SceneError: if the hot path does not cover the scene on this grid.
+        NotCoveredError: if the hot path does not cover the scene on this grid.
     """
 
     def __init__(
@@ -65,18 +65,18 @@ class CogSource:
         self._lent = team
         first = layout.levels[0]
         if layout.colour is None:
-            raise SceneError(f"{scene.href}: {layout.why_not}")
+            raise NotCoveredError(f"{scene.href}: {layout.why_not}")
         if first.coding.dtype != "|u1" or first.coding.bits != 8:
-            raise SceneError(f"{scene.href} holds {first.coding.dtype}, takes uint8")
+            raise NotCoveredError(f"{scene.href} holds {first.coding.dtype}, takes uint8")
         if not layout.crs_wkt:
-            raise SceneError(f"{scene.href} has no CRS")
+            raise NotCoveredError(f"{scene.href} has no CRS")
         self._raster = _Raster(layout.transform, first.height, first.width)
         self._offset = self._whole_pixels()
         if self._offset is None:
             self._positions = self._way()
             choice = choose_level(layout, self._positions.ratio)
             if choice is None:
-                raise SceneError(
+                raise NotCoveredError(
                     f"{scene.href} is {self._positions.ratio:.1f} times finer than the grid "
                     "and has no overview near it"
                 )
@@ -96,7 +96,7 @@ class CogSource:
         try:
             return Positions(self._grid, self._layout.crs_wkt, self._raster.transform, shape)
         except SceneError as error:
-            raise SceneError(f"{self._scene.href}: {error}") from error
+            raise NotCoveredError(f"{self._scene.href}: {error}") from error
 
     def __enter__(self) -> Self:
         try:

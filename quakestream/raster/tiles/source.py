@@ -151,13 +151,18 @@ _source: type[RasterSource] = TileSource
 
 
 def tile_source_factory(
-    store_uri: str, options: StorageOptions | None = None
+    store_uri: str,
+    options: StorageOptions | None = None,
+    others: Callable[[Scene, Grid], RasterSource] | None = None,
 ) -> Callable[[Scene, Grid], RasterSource]:
     """What a reader opens scenes with when a run has a tile store.
 
     A scene the store lacks, has of another version, or has not on that grid is
     read itself; `survey_tiles` is what says so to the user. A store that does
     not answer is an error, never a reason to read something else.
+
+    Args:
+        others: opens scenes that are read themselves; through GDAL where it is not given.
     """
     chosen = options or StorageOptions()
     store = open_store(store_uri, chosen)
@@ -166,7 +171,7 @@ def tile_source_factory(
         entry = read_entry(store, scene.id)
         tiles = entry.on(grid) if entry and entry.refusal(scene) is None else None
         if entry is None or tiles is None:
-            return RasterioSource(scene, grid, chosen)
+            return others(scene, grid) if others else RasterioSource(scene, grid, chosen)
         return TileSource(scene, tiles, _blocks(store, entry, tiles))
 
     return open_source
