@@ -16,7 +16,8 @@ from quakestream.testing import make_world
 
 pytest.importorskip("ray")
 
-from quakestream.pipeline.backends.ray_data import RayBackend, packed, unpacked
+from quakestream.pipeline.backends.ray_data import RayBackend
+from quakestream.pipeline.backends.wire import packed, unpacked
 
 SHAPES = ["joined", "split"]
 

@@ -13,7 +13,8 @@ import logging
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
-from itertools import accumulate, islice
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +24,7 @@ import ray.data
 
 from quakestream.errors import QuakestreamError, StorageError
 from quakestream.pipeline.backends.joined import Joined, calls_at_once
+from quakestream.pipeline.backends.wire import Scenes, dump_task, load_task, packed, unpacked
 from quakestream.pipeline.capacity import choose_stream, takes_gpu
 from quakestream.pipeline.prepare import Job
 from quakestream.pipeline.read import Reader
@@ -90,19 +92,21 @@ class RayBackend:
     def batches(self, spec: WorkerSpec, tasks: Iterable[BatchTask]) -> Iterator[BatchReport]:
         """Streams batches through readers and engines; reports as they are committed."""
         make = self._joined if self.stream(spec) == "joined" else self._split
-        shared, left = ray.put(spec), iter(tasks)
-        engines = self._engines_for(spec)
+        left, engines = iter(tasks), self._engines_for(spec)
         while wave := list(islice(left, engines * WAVE_BATCHES)):
-            rows = [{"task": pickle.dumps(task, protocol=5)} for task in wave]
+            scenes: Scenes = {}
+            rows = [{"task": dump_task(task, scenes)} for task in wave]
             source = ray.data.from_items(rows, override_num_blocks=len(rows))
+            told = _Told(spec=ray.put(spec), scenes=ray.put(scenes))
+            batch_cells = max(len(task.units) for task in wave)
             try:
-                for row in make(source, shared, spec, max(len(t.units) for t in wave)).iter_rows():
+                for row in make(source, told, spec, batch_cells).iter_rows():
                     yield pickle.loads(row["report"])
             except ray.exceptions.RayError as error:
                 raise _cause(error) from error
 
     def _joined(
-        self, source: ray.data.Dataset, shared: Any, spec: WorkerSpec, batch_cells: int
+        self, source: ray.data.Dataset, told: "_Told", spec: WorkerSpec, batch_cells: int
     ) -> ray.data.Dataset:
         cores = self._cores_per_engine(spec)
         readers = spec.readers
@@ -111,7 +115,7 @@ class RayBackend:
         calls = calls_at_once(readers, batch_cells)
         return source.map(
             cast("Any", _ReadAndScore),
-            fn_constructor_args=([shared], readers),
+            fn_constructor_args=(told, readers),
             compute=ray.data.ActorPoolStrategy(
                 size=self._engines_for(spec),
                 max_tasks_in_flight_per_actor=2 * calls,
@@ -123,14 +127,14 @@ class RayBackend:
         )
 
     def _split(
-        self, source: ray.data.Dataset, shared: Any, spec: WorkerSpec, batch_cells: int
+        self, source: ray.data.Dataset, told: "_Told", spec: WorkerSpec, batch_cells: int
     ) -> ray.data.Dataset:
         arrow: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
         return source.map_batches(
-            cast("Any", _read), fn_args=(shared,), num_cpus=1, **arrow
+            cast("Any", _read), fn_args=(told,), num_cpus=1, **arrow
         ).map_batches(
             cast("Any", _Score),
-            fn_constructor_args=([shared],),
+            fn_constructor_args=(told,),
             compute=ray.data.ActorPoolStrategy(size=self._engines_for(spec)),
             num_cpus=ENGINE_CPUS,
             num_gpus=_gpus(spec) or None,
@@ -161,25 +165,32 @@ def _gpus(spec: WorkerSpec) -> float:
     return float(takes_gpu(spec.runtime) and any(node.get("GPU") for node in _nodes()))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """What every worker of a wave is told: references, which Ray keeps alive and fetches once."""
+
+    spec: Any
+    scenes: Any
+
+
 _readers: dict[Any, Reader] = {}
 """One reader a worker process, so that scenes stay open between batches."""
 
 
-def _read(table: pa.Table, shared: Any) -> pa.Table:
-    task: BatchTask = pickle.loads(table["task"][0].as_py())
-    spec: WorkerSpec = ray.get(shared)
-    reader = _readers.get(shared)
+def _read(table: pa.Table, told: _Told) -> pa.Table:
+    task = load_task(table["task"][0].as_py(), ray.get(told.scenes))
+    reader = _readers.get(told.spec)
     if reader is None:
         _readers.clear()
-        reader = _readers[shared] = Reader(spec)
+        reader = _readers[told.spec] = Reader(ray.get(told.spec))
     return packed([reader.read(unit) for unit in task.units])
 
 
 class _Score:
     """An engine opened on its worker, next to its device; fed with what readers elsewhere read."""
 
-    def __init__(self, shared: list[Any]) -> None:
-        self._scorer = Scorer(ray.get(shared[0]))
+    def __init__(self, told: _Told) -> None:
+        self._scorer = Scorer(ray.get(told.spec))
 
     def __call__(self, table: pa.Table) -> pa.Table:
         scorer = self._scorer
@@ -190,44 +201,13 @@ class _Score:
 class _ReadAndScore:
     """An engine with readers beside it; Ray calls it for several batches at once."""
 
-    def __init__(self, shared: list[Any], readers: int) -> None:
-        self._joined = Joined(ray.get(shared[0]), readers=readers)
+    def __init__(self, told: _Told, readers: int) -> None:
+        self._joined = Joined(ray.get(told.spec), readers=readers)
+        self._scenes: Scenes = ray.get(told.scenes)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        report = self._joined.report(pickle.loads(row["task"]))
+        report = self._joined.report(load_task(row["task"], self._scenes))
         return {"report": pickle.dumps(report)}
-
-
-ALIGNED = 64
-"""Bytes: where an array begins, as numpy would have it."""
-
-
-def packed(value: Any) -> pa.Table:
-    """One row: a pickle without its arrays, and the arrays' bytes end to end. They are copied
-    once here, once into the object store, and not at all where they are read."""
-    buffers: list[pickle.PickleBuffer] = []
-    head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    raws = [np.frombuffer(buffer.raw(), np.uint8) for buffer in buffers]
-    sizes = [len(raw) for raw in raws]
-    whole = np.empty(sum(-(-size // ALIGNED) * ALIGNED for size in sizes), np.uint8)
-    for start, raw in zip(_starts(sizes), raws, strict=True):
-        whole[start : start + len(raw)] = raw
-    bounds = pa.py_buffer(np.array([0, len(whole)], np.int64))
-    kind = pa.large_binary()
-    bulk = pa.LargeBinaryArray.from_buffers(kind, 1, [None, bounds, pa.py_buffer(whole)])
-    return pa.table({"head": pa.array([head], kind), "bulk": bulk, "sizes": [sizes]})
-
-
-def unpacked(table: pa.Table) -> Any:
-    """What was packed; its arrays are views of the table, and read-only."""
-    bulk = memoryview(table["bulk"][0].as_buffer())
-    sizes = table["sizes"][0].as_py()
-    views = [bulk[a : a + size] for a, size in zip(_starts(sizes), sizes, strict=True)]
-    return pickle.loads(table["head"][0].as_buffer(), buffers=views)
-
-
-def _starts(sizes: list[int]) -> list[int]:
-    return [0, *accumulate(-(-size // ALIGNED) * ALIGNED for size in sizes)][: len(sizes)]
 
 
 def _cause(error: BaseException) -> QuakestreamError:
