@@ -3,15 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from quakestream.domain import Issue, Quality
-from quakestream.pipeline.ledger import CellRecord, read_commit
+from quakestream.pipeline.ledger import CellRecord, Commit, read_commit
 from quakestream.reduce import Tally
 from quakestream.storage import Store
 
@@ -39,35 +38,48 @@ def reduce_commits(
     order of the objects.
     """
     sums = _Sums(len(ids), classes)
-    index = pd.Index(ids)
-    for record, rows in _chosen(store, commit_keys, wanted):
+    for record, rows in _chosen(store, commit_keys, wanted, pd.Index(ids)):
         sums.records.append(record)
-        place_R = index.get_indexer(pd.Index(rows.column("building_id").to_pylist()))
-        sums.add(place_R, rows)
+        sums.add(rows)
     return sums.result()
 
 
+Rows = dict[str, NDArray[Any]]
+"""Columns of a commit's rows, and `place`: where each row's footprint stands in the run."""
+
+
 def _chosen(
-    store: Store, commit_keys: Iterable[str], wanted: set[str]
-) -> Iterator[tuple[CellRecord, pa.Table]]:
+    store: Store, commit_keys: Iterable[str], wanted: set[str], index: pd.Index
+) -> Iterator[tuple[CellRecord, Rows]]:
     """Each wanted cell once; whole commits come first, so partial ones only fill gaps."""
     taken: set[str] = set()
-    for key in sorted(commit_keys, key=lambda k: ("/partial-" in k, k)):
-        commit = read_commit(store, key)
-        for n, record in enumerate(commit.cells):
-            if record.key in wanted and record.key not in taken and record.complete:
-                taken.add(record.key)
-                yield record, _rows_of(commit.rows, n)
-    for key in sorted(k for k in commit_keys if "/partial-" in k):
-        commit = read_commit(store, key)
-        for n, record in enumerate(commit.cells):
-            if record.key in wanted and record.key not in taken:
-                taken.add(record.key)
-                yield record, _rows_of(commit.rows, n)
+    ordered = sorted(commit_keys, key=lambda k: ("/partial-" in k, k))
+    partial = [k for k in ordered if "/partial-" in k]
+    for keys, incomplete in ((ordered, False), (partial, True)):
+        for key in keys:
+            commit = read_commit(store, key)
+            here = [
+                (n, record)
+                for n, record in enumerate(commit.cells)
+                if record.key in wanted and (incomplete or record.complete)
+            ]
+            rows, ends = _columns(commit, index)
+            for n, record in here:
+                if record.key not in taken:
+                    taken.add(record.key)
+                    yield record, {k: v[ends[n] : ends[n + 1]] for k, v in rows.items()}
 
 
-def _rows_of(rows: pa.Table, cell: int) -> pa.Table:
-    return rows.filter(pc.equal(rows.column("cell"), cell))
+def _columns(commit: Commit, index: pd.Index) -> tuple[Rows, list[int]]:
+    """A commit's rows in the order of its cells, and where each cell's begin."""
+    table = commit.rows.drop_columns(["building_id"])
+    ids = commit.rows.column("building_id").to_pylist()
+    rows: Rows = {n: table.column(n).to_numpy() for n in table.column_names}
+    rows["place"] = index.get_indexer(pd.Index(ids))
+    order = np.argsort(rows["cell"], kind="stable")
+    rows = {name: values[order] for name, values in rows.items()}
+    ends: list[int] = np.searchsorted(rows["cell"], np.arange(len(commit.cells) + 1)).tolist()
+    return rows, ends
 
 
 class _Sums:
@@ -81,17 +93,16 @@ class _Sums:
         self.failure_N = np.full(footprints, None, object)
         self.records: list[CellRecord] = []
 
-    def add(self, place_R: NDArray[np.intp], rows: pa.Table) -> None:
-        def column(name: str) -> NDArray[np.int64]:
-            return np.asarray(rows.column(name).to_numpy())
-
+    def add(self, rows: Rows) -> None:
+        """Adds one cell's rows: a footprint has one of them at most."""
+        place_R = rows["place"]
         for q in Quality:
-            self.pixels_NQ[place_R, q] += column(f"pixels_{q.name.lower()}")
+            self.pixels_NQ[place_R, q] += rows[f"pixels_{q.name.lower()}"]
         for c in range(self.sum_NC.shape[1]):
-            self.sum_NC[place_R, c] += column(f"sum_{c}")
-        self.change_N[place_R] += column("change")
-        self._keep_shift(place_R, *(column(f"shift_{n}") for n in ("pixels", "m", "quality")))
-        failure_R = np.array(rows.column("failure").to_pylist(), object)
+            self.sum_NC[place_R, c] += rows[f"sum_{c}"]
+        self.change_N[place_R] += rows["change"]
+        self._keep_shift(place_R, *(rows[f"shift_{n}"] for n in ("pixels", "m", "quality")))
+        failure_R = rows["failure"]
         failed_R = np.array([f is not None for f in failure_R], np.bool_)
         self.failure_N[place_R[failed_R]] = failure_R[failed_R]
 
