@@ -16,7 +16,7 @@ from tiles_case import (
     LOCAL,
     TRANSFORM,
     assert_same,
-    gdal,
+    direct,
     scene_of,
     windows,
     write_cog,
@@ -77,7 +77,7 @@ def test_whole_pixels_are_stored_to_the_last_bit(kind: str, jpeg: Scene, tmp_pat
     held = Window(row=11677287, col=633008, height=700, width=900)
     source = tile_source_factory(store.uri)(scene, GRID)
     assert isinstance(source, TileSource)
-    with source, gdal(scene) as oracle:
+    with source, direct(scene) as oracle:
         for window in windows(held):
             assert_same(source.read(window), oracle.read(window))
         assert source.seamless
@@ -88,7 +88,7 @@ def test_both_scenes_of_a_synthetic_town(tmp_path: Path) -> None:
     for path in (*town.pre, *town.post):
         scene = scene_of(path)
         store, entry = stored(scene, tmp_path / "store", GRID)
-        with tile_source_factory(store.uri)(scene, GRID) as source, gdal(scene) as oracle:
+        with tile_source_factory(store.uri)(scene, GRID) as source, direct(scene) as oracle:
             for window in windows(entry.grids[0].window):
                 assert_same(source.read(window), oracle.read(window))
 
@@ -100,7 +100,7 @@ def test_resampled_squares_are_stored_as_they_are_read(grid: Grid, tmp_path: Pat
     store, entry = stored(scene, tmp_path / "store", grid)
     tiles = entry.grids[0]
     assert not tiles.exact
-    with tile_source_factory(store.uri)(scene, grid) as source, gdal(scene, grid) as oracle:
+    with tile_source_factory(store.uri)(scene, grid) as source, direct(scene, grid) as oracle:
         for shard in squares(tiles.window, SHARD_PX)[:2]:
             assert_same(source.read(shard), oracle.read(shard))
         row, col = np.argwhere(source.read(tiles.window).valid_YX).mean(axis=0).astype(int)
@@ -269,7 +269,7 @@ def test_real_scenes_to_the_last_bit(data_dir: Path, tmp_path: Path) -> None:
     for path in paths[::3]:
         scene = scene_of(path)
         store, entry = stored(scene, tmp_path / "store")
-        with tile_source_factory(store.uri)(scene, GRID) as source, gdal(scene) as oracle:
+        with tile_source_factory(store.uri)(scene, GRID) as source, direct(scene) as oracle:
             held = oracle.read(entry.grids[0].window)
             assert held.valid_YX.any()
             assert_same(source.read(entry.grids[0].window), held)

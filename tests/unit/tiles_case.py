@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from shapely.geometry import box
 
 from quakestream.domain import Grid, Scene, Window
+from quakestream.raster.cog import open_source
 from quakestream.raster.probe import probe
-from quakestream.raster.source import Pixels, RasterioSource
+from quakestream.raster.source import Pixels, RasterioSource, RasterSource
 from quakestream.storage import StorageOptions
 
 GRID = Grid(epsg=32637, gsd_m=0.5)
@@ -121,6 +122,13 @@ def windows(held: Window) -> list[Window]:
 @contextmanager
 def gdal(scene: Scene, grid: Grid = GRID) -> Iterator[RasterioSource]:
     with RasterioSource(scene, grid, LOCAL) as source:
+        yield source
+
+
+@contextmanager
+def direct(scene: Scene, grid: Grid = GRID) -> Iterator[RasterSource]:
+    """As a run reads a scene that is in no tile store."""
+    with open_source(scene, grid, LOCAL) as source:
         yield source
 
 

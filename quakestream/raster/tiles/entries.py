@@ -19,7 +19,7 @@ from quakestream.domain import Grid, Issue, Scene, Window
 from quakestream.errors import ConfigError
 from quakestream.storage import MissingObjectError, StorageOptions, Store, open_store
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 """Raised whenever what is written or how it is read changes: older entries are then refused."""
 ROOT_KEY = "zarr.json"
 REFERENCES = "refs.json"

@@ -7,12 +7,12 @@ between workers and memory is one shard a worker, whatever the scene's size.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import QuakestreamError, ReadError
-from quakestream.raster.source import RasterioSource
+from quakestream.raster.cog import CogOpener, LayoutCache
 from quakestream.raster.tiles.entries import GridTiles, TileEntry, group_name
 from quakestream.raster.tiles.extras import tiles_extra
 from quakestream.raster.tiles.placement import (
@@ -136,6 +136,12 @@ def make_arrays(scene: Scene, tiles: GridTiles, store: Store) -> None:
         )
 
 
+@lru_cache(maxsize=1)
+def _layouts() -> LayoutCache:
+    """Block indices of the scenes this process writes tiles of."""
+    return LayoutCache()
+
+
 def write_shard(task: ShardTask) -> str | None:
     """Reads one square and writes it; why it could not be read, None where it could.
 
@@ -147,7 +153,8 @@ def write_shard(task: ShardTask) -> str | None:
     path = f"{group_name(task.scene.id)}/{task.tiles.name}"
     rows, cols = task.window.slices_in(task.tiles.window)
     try:
-        with RasterioSource(task.scene, task.tiles.grid, task.options) as source:
+        opens = CogOpener(task.options, cache_bytes=0, layouts=_layouts())
+        with opens, opens(task.scene, task.tiles.grid) as source:
             pixels = source.read(task.window)
     except (QuakestreamError, OSError) as error:
         return str(error)
