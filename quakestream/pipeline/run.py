@@ -38,6 +38,7 @@ from quakestream.pipeline.prepare import Job, Prepared, jobs_for, prepare
 from quakestream.pipeline.progress import ProgressFile
 from quakestream.pipeline.record import Work, run_record
 from quakestream.pipeline.reducing import Reduced, reduce_commits
+from quakestream.pipeline.scenes import reading_notes
 from quakestream.pipeline.stages import BatchReport, Tasks, keys_of, worker_spec
 from quakestream.pipeline.summaries import read_admin
 from quakestream.pipeline.tables import KnownHazard, building_rows, coverage_rows
@@ -235,6 +236,7 @@ class _Job:
         hazard = self._hazard()
         admin, admin_id = read_admin(run, self.issues)
         record = run_record(plan, self.work, hazard, backend.name)
+        record["notes"] += reading_notes(self.store)
         constants = {
             "model": plan.bundle.spec.name,
             "model_digest": plan.bundle.digest,

@@ -8,9 +8,9 @@ from shapely.geometry import Polygon
 
 from quakestream.domain import Grid, Scene, Window, utm_epsg
 from quakestream.errors import SceneError
+from quakestream.raster.cog import open_source
 from quakestream.raster.prepare import prepare_scene
 from quakestream.raster.probe import probe
-from quakestream.raster.source import RasterioSource
 from quakestream.storage import StorageOptions
 from training.data.pairs import Image
 
@@ -35,7 +35,7 @@ def image_on(scene: Scene, grid: Grid, window: Window, options: StorageOptions) 
     Raises:
         ReadError: if it cannot be read.
     """
-    with RasterioSource(scene, grid, options) as source:
+    with open_source(scene, grid, options) as source:
         pixels = source.read(window)
     counts_BYX = np.where(pixels.valid_YX, pixels.counts_BYX, np.uint8(0))
     statistics = prepare_scene(scene, options).statistics

@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 
 from quakestream.storage import StorageOptions, protocol_of
 
-CONNECT_TIMEOUT = timedelta(seconds=10)
-READ_TIMEOUT = timedelta(seconds=20)
-"""Without an answer for so long a request is given up, as GDAL's are."""
+CONNECT_S, READ_S = 10.0, 20.0
+"""Without an answer for so long a request is given up, as GDAL's are. GDAL's own variables,
+`GDAL_HTTP_CONNECTTIMEOUT` and `GDAL_HTTP_LOW_SPEED_TIME`, say otherwise for both."""
 RETRIES = 3
-RETRY_TIMEOUT = timedelta(seconds=60)
+RETRIES_S = 60.0
+"""For how long a request is retried."""
 _S3 = {"endpoint_url", "anon", "region", "addressing_style"}
 _KEYS = (
     "AWS_ACCESS_KEY_ID",
@@ -37,18 +38,18 @@ def object_store(href: str, options: StorageOptions) -> tuple[Any, str] | None:
         return None
     settings = options.of(href)
     protocol = protocol_of(href)
-    parts = urlsplit(href)
+    parts, patience = urlsplit(href), _patience()
     if parts.query or parts.fragment or "%" in href or " " in href:
         return None
     path = parts.path.lstrip("/")
     if protocol in ("http", "https") and not settings:
-        return _web(f"{parts.scheme}://{parts.netloc}"), path
+        return _web(f"{parts.scheme}://{parts.netloc}", patience), path
     if protocol == "s3" and settings.keys() <= _S3 and _s3_credentials(settings):
-        return _s3(parts.netloc, _frozen(settings), _environment("AWS_")), path
+        return _s3(parts.netloc, _frozen(settings), _environment("AWS_"), patience), path
     if protocol == "gs" and (not settings or settings == {"token": "anon"}):
-        return _gs(parts.netloc, bool(settings), _environment("GOOGLE_")), path
+        return _gs(parts.netloc, bool(settings), _environment("GOOGLE_"), patience), path
     if protocol == "az" and settings.keys() <= {"account_name", "anon"} and "@" not in href:
-        return _az(parts.netloc, _frozen(settings), _environment("AZURE_")), path
+        return _az(parts.netloc, _frozen(settings), _environment("AZURE_"), patience), path
     return None
 
 
@@ -70,29 +71,44 @@ def _environment(prefix: str) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith(prefix)))
 
 
-def _clients(*, allow_http: bool = False) -> dict[str, Any]:
+def _patience() -> tuple[float, float]:
+    """Seconds to wait for a connection, and for an answer."""
+    names = ("GDAL_HTTP_CONNECTTIMEOUT", "GDAL_HTTP_LOW_SPEED_TIME")
+    connect_s, read_s = (
+        float(given) if (given := os.environ.get(name, "")).isdigit() and int(given) else usual
+        for name, usual in zip(names, (CONNECT_S, READ_S), strict=True)
+    )
+    return connect_s, read_s
+
+
+def _clients(patience: tuple[float, float], *, allow_http: bool = False) -> dict[str, Any]:
+    connect_s, read_s = patience
+    whole_s = timedelta(seconds=min(RETRIES_S, 3 * read_s))
     return {
         "client_options": {
             "allow_http": allow_http,
-            "connect_timeout": CONNECT_TIMEOUT,
-            "timeout": RETRY_TIMEOUT,
-            "read_timeout": READ_TIMEOUT,
+            "connect_timeout": timedelta(seconds=connect_s),
+            "timeout": timedelta(seconds=RETRIES_S),
+            "read_timeout": timedelta(seconds=read_s),
         },
-        "retry_config": {"max_retries": RETRIES, "retry_timeout": RETRY_TIMEOUT},
+        "retry_config": {"max_retries": RETRIES, "retry_timeout": whole_s},
     }
 
 
 # Stores keep connections: one for all scenes of a bucket.
 @lru_cache(maxsize=32)
-def _web(url: str) -> Any:
+def _web(url: str, patience: tuple[float, float]) -> Any:
     from obstore.store import HTTPStore
 
-    return HTTPStore.from_url(url, **_clients(allow_http=True))
+    return HTTPStore.from_url(url, **_clients(patience, allow_http=True))
 
 
 @lru_cache(maxsize=32)
 def _s3(
-    bucket: str, settings: tuple[tuple[str, Any], ...], environment: tuple[tuple[str, str], ...]
+    bucket: str,
+    settings: tuple[tuple[str, Any], ...],
+    environment: tuple[tuple[str, str], ...],
+    patience: tuple[float, float],
 ) -> Any:
     from obstore.store import S3Store
 
@@ -109,20 +125,28 @@ def _s3(
     if given.get("anon"):
         config["skip_signature"] = True
     plain = str(endpoint or known.get("AWS_ENDPOINT_URL", "")).startswith("http://")
-    return S3Store(bucket, config=config, **_clients(allow_http=plain))
+    return S3Store(bucket, config=config, **_clients(patience, allow_http=plain))
 
 
 @lru_cache(maxsize=32)
-def _gs(bucket: str, anon: bool, environment: tuple[tuple[str, str], ...]) -> Any:
+def _gs(
+    bucket: str,
+    anon: bool,
+    environment: tuple[tuple[str, str], ...],
+    patience: tuple[float, float],
+) -> Any:
     from obstore.store import GCSStore
 
     config: Any = {"skip_signature": True} if anon else {}
-    return GCSStore(bucket, config=config, **_clients())
+    return GCSStore(bucket, config=config, **_clients(patience))
 
 
 @lru_cache(maxsize=32)
 def _az(
-    container: str, settings: tuple[tuple[str, Any], ...], environment: tuple[tuple[str, str], ...]
+    container: str,
+    settings: tuple[tuple[str, Any], ...],
+    environment: tuple[tuple[str, str], ...],
+    patience: tuple[float, float],
 ) -> Any:
     from obstore.store import AzureStore
 
@@ -132,4 +156,4 @@ def _az(
         config["account_name"] = given["account_name"]
     if given.get("anon"):
         config["skip_signature"] = True
-    return AzureStore(container, config=config, **_clients())
+    return AzureStore(container, config=config, **_clients(patience))
