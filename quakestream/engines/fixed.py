@@ -180,12 +180,13 @@ def steady(make: Callable[[int], Runner], candidates: Sequence[int], spec: Bundl
     """
     for size in candidates[:-1]:
         runner = make(size)
-        if _is_steady(FixedBatches(runner, spec), spec):
+        if is_steady(FixedBatches(runner, spec), spec):
             return runner
     return make(candidates[-1])
 
 
-def _is_steady(batches: FixedBatches, spec: BundleSpec) -> bool:
+def is_steady(batches: FixedBatches, spec: BundleSpec) -> bool:
+    """Whether noise scores the same, to the bit, in several places of a batch."""
     batch = noise(spec, batches.size)
     together = _of(batches.score(batch))
     if not np.array_equal(_of(batches.score(batch)), together, equal_nan=True):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -36,16 +36,16 @@ from quakestream.engines.fixed import (
 from quakestream.engines.kept import Kept, engine_folder
 from quakestream.engines.narrow import narrowed
 from quakestream.engines.pt2 import FILE, check_archive
+from quakestream.engines.streams import Call, Event, Streams
 from quakestream.errors import BundleError, EngineError
 from quakestream.reduce.tally import PROBABILITY_ONE
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Mode = Literal["eager", "compile", "graphs", "aoti"]
 Inputs = Mapping[str, Tensor]
-Call = Callable[[Inputs], Tensor]
-"""Inputs by name on the device to logits of float32 there."""
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DRIVER_FILE = Path("/sys/module/nvidia/version")
 _WARM_RUNS = 3
 """Runs before a graph is captured: libraries allocate and choose kernels in the first ones."""
 
@@ -179,39 +179,6 @@ def shares(values_KP: Tensor, spec: BundleSpec) -> Tensor:
     return torch.round(p_KP * PROBABILITY_ONE).to(torch.int64).T
 
 
-class Event(Protocol):
-    """A point in a queue of work."""
-
-    def record(self) -> None: ...
-
-    def wait(self) -> None: ...
-
-    def synchronize(self) -> None: ...
-
-
-class Streams(Protocol):
-    """Two queues of work on a device: copies to it, and all else."""
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def copying(self) -> AbstractContextManager[Any]:
-        """What is queued inside goes to the copying queue."""
-        ...
-
-    def working(self) -> AbstractContextManager[Any]: ...
-
-    def event(self) -> Event: ...
-
-    def handle(self) -> int:
-        """Of the working queue, for libraries that queue by themselves."""
-        ...
-
-    def captured(self, call: Call, inputs: Inputs) -> Call:
-        """The call with its launches recorded once; its output is overwritten by the next."""
-        ...
-
-
 class CpuStreams:
     """No queues: everything is done when it is asked for."""
 
@@ -229,14 +196,17 @@ class CpuStreams:
     def handle(self) -> int:
         return 0
 
+    def settle(self) -> None: ...
+
     def captured(self, call: Call, inputs: Inputs) -> Call:
         held = {name: tensor.clone() for name, tensor in inputs.items()}
-        output = call(held).clone()
+        output: Tensor = call(held).clone()
 
         def replay(given: Inputs) -> Tensor:
             for name, tensor in held.items():
                 tensor.copy_(given[name])
-            return output.copy_(call(held))
+            output.copy_(call(held))
+            return output
 
         return replay
 
@@ -254,6 +224,9 @@ class CudaStreams:
 
     def __init__(self) -> None:
         self.device = torch.device("cuda", torch.cuda.current_device())
+        # float32 means float32, and the same kernels in every process of a run
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
         self._copy, self._work = torch.cuda.Stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def copying(self) -> AbstractContextManager[Any]:
@@ -268,6 +241,9 @@ class CudaStreams:
     def handle(self) -> int:
         return int(self._work.cuda_stream)
 
+    def settle(self) -> None:
+        torch.cuda.synchronize()
+
     def captured(self, call: Call, inputs: Inputs) -> Call:
         held = {name: tensor.clone() for name, tensor in inputs.items()}
         torch.cuda.synchronize()
@@ -277,7 +253,7 @@ class CudaStreams:
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.inference_mode(), torch.cuda.graph(graph, stream=self._work):
-            output = call(held)
+            output: Tensor = call(held)
 
         def replay(given: Inputs) -> Tensor:
             for name, tensor in held.items():
@@ -324,6 +300,7 @@ class DeviceRunner:
         self._streams, self._host_sums = streams, host_sums
         self._lanes = [self._lane() for _ in range(SLOTS)]
         self._total = torch.zeros(0)
+        streams.settle()  # what was allocated and filled on the default stream
 
     @property
     def size(self) -> int:
@@ -513,6 +490,20 @@ def device_facts(device: torch.device) -> dict[str, str]:
         found = torch.cuda.get_device_properties(device)
         return {"device": found.name, "capability": f"{found.major}.{found.minor}"}
     return {"device": "cpu", "capability": torch.backends.cpu.get_cpu_capability()}
+
+
+def cuda_facts() -> dict[str, str] | None:
+    """Name, compute capability and driver of this process's GPU; None without one."""
+    if not torch.cuda.is_available():
+        return None
+    found = device_facts(torch.device("cuda"))
+    driver = DRIVER_FILE.read_text().strip() if DRIVER_FILE.exists() else "unknown"
+    return {"name": found["device"], "capability": found["capability"], "driver": driver}
+
+
+def empty_floats(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Room for logits."""
+    return torch.empty(shape, dtype=torch.float32, device=device)
 
 
 _: type[Engine] = TorchEngine

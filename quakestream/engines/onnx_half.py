@@ -1,0 +1,172 @@
+"""ONNX graphs as TensorRT wants them: strongly typed, in the precision they are to run in.
+
+TensorRT takes precision from the graph alone. So what a mixed-precision runtime would decide is
+written into it: convolutions and products take half precision, with their weights; what would
+lose too much stays in float32; the rest follows what it is given. Inputs and logits keep their
+types, so that the graph is called as the one it was made of.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from quakestream.errors import EngineError, MissingExtraError
+
+Half = Literal["fp16", "bf16"]
+
+ARITHMETIC = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+"""What is narrowed: here is nearly all of the work."""
+FOLLOWERS = {
+    *("Relu", "LeakyRelu", "Sigmoid", "Tanh", "Erf", "Gelu", "Clip", "Abs", "Neg", "HardSwish"),
+    *("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"),
+    *("Add", "Sub", "Mul", "Max", "Min", "Concat", "Where", "Pad", "Resize"),
+    *("Reshape", "Transpose", "Slice", "Squeeze", "Unsqueeze", "Split", "Flatten", "Expand"),
+    *("Identity", "Gather", "Tile", "DepthToSpace", "SpaceToDepth"),
+}
+"""What runs in half precision if all that is computed with is half already, weights aside."""
+_FLOAT, _FLOAT16, _BFLOAT16 = 1, 10, 16
+_KINDS = {"fp16": _FLOAT16, "bf16": _BFLOAT16}
+_LARGEST_HALF = 65504.0
+_BFLOAT16_OPSET = 22
+"""The first opset whose convolutions take bfloat16."""
+
+
+def shapes_of_casts(model: Any) -> None:
+    """Shapes of bytes are asked of what they are cast to: TensorRT does nothing else with bytes."""
+    graph = model.graph
+    bytes_in = {v.name for v in graph.input if v.type.tensor_type.elem_type == 2}
+    casts = {n.input[0]: n.output[0] for n in graph.node if n.op_type == "Cast"}
+    moved = False
+    for node in graph.node:
+        if node.op_type == "Shape" and node.input[0] in bytes_in & casts.keys():
+            node.input[0] = casts[node.input[0]]
+            moved = True
+    if moved:  # nodes stay in an order in which each comes after what it reads
+        nodes = sorted(graph.node, key=lambda n: n.op_type != "Cast" or n.input[0] not in bytes_in)
+        del graph.node[:]
+        graph.node.extend(nodes)
+
+
+def prepared(graph: bytes, precision: str) -> bytes:
+    """A bundle's graph for a strongly typed network of that precision.
+
+    Args:
+        precision: `fp32` and `int8` leave types as they are, `fp16` and `bf16` narrow them.
+
+    Raises:
+        EngineError: if a weight does not fit into fp16, or the graph has sub-graphs.
+        MissingExtraError: if the package onnx is not installed.
+    """
+    try:
+        import onnx
+        import onnx.version_converter
+    except ImportError as error:
+        raise MissingExtraError(
+            "preparing a graph needs the package onnx: pip install 'quakestream[tensorrt]' "
+            f"({error})"
+        ) from error
+    model = onnx.load_from_string(graph)
+    shapes_of_casts(model)
+    if precision == "bf16" and model.opset_import[0].version < _BFLOAT16_OPSET:
+        model = onnx.version_converter.convert_version(model, _BFLOAT16_OPSET)
+    if precision in _KINDS:
+        _Narrowing(onnx=onnx, model=model, kind=_KINDS[precision]).narrow()
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+@dataclass(slots=True)
+class _Narrowing:
+    """A graph while its types change."""
+
+    onnx: Any
+    model: Any
+    kind: int
+    float_values: set[str] = field(default_factory=set)
+    """Values of float32 that are computed, not held."""
+    halves: set[str] = field(default_factory=set)
+    casts: dict[tuple[str, int], str] = field(default_factory=dict)
+    weights: dict[str, Any] = field(default_factory=dict)
+    nodes: list[Any] = field(default_factory=list)
+
+    def narrow(self) -> None:
+        inferred = self.onnx.shape_inference.infer_shapes(self.model, strict_mode=True).graph
+        for value in (*inferred.input, *inferred.value_info, *inferred.output):
+            if value.type.tensor_type.elem_type == _FLOAT:
+                self.float_values.add(value.name)
+        self.weights = {i.name: i for i in self.graph.initializer}
+        for node in list(self.graph.node):
+            self._place(node)
+        self._give_float()
+        del self.graph.node[:]
+        self.graph.node.extend(self.nodes)
+        del self.graph.value_info[:]  # they would state the types of before
+        self._drop_unused()
+
+    @property
+    def graph(self) -> Any:
+        return self.model.graph
+
+    def _place(self, node: Any) -> None:
+        if any(a.type in (5, 10) for a in node.attribute):
+            raise EngineError(f"{node.op_type}: graphs with sub-graphs are not narrowed; use fp32")
+        floating = [n for n in node.input if n in self.float_values or self._is_float_weight(n)]
+        computed = [n for n in floating if n in self.float_values]
+        follows = bool(computed) and all(n in self.halves for n in computed)
+        narrow = node.op_type in ARITHMETIC or (node.op_type in FOLLOWERS and follows)
+        kind = self.kind if narrow else _FLOAT
+        for place, name in enumerate(node.input):
+            if name in floating:
+                node.input[place] = self._as(name, kind)
+        if narrow:
+            self.halves.update(n for n in node.output if n in self.float_values)
+        self.nodes.append(node)
+
+    def _is_float_weight(self, name: str) -> bool:
+        return name in self.weights and self.weights[name].data_type == _FLOAT
+
+    def _as(self, name: str, kind: int) -> str:
+        """The value in that type: itself, a narrowed weight, or a cast that is made once."""
+        is_half = name in self.halves
+        if is_half == (kind == self.kind):
+            return name
+        if (name, kind) not in self.casts:
+            self.casts[name, kind] = f"{name}_as_{'half' if kind == self.kind else 'float'}"
+            if name in self.weights:
+                self._narrow_weight(name, self.casts[name, kind])
+            else:
+                self.nodes.append(
+                    self.onnx.helper.make_node("Cast", [name], [self.casts[name, kind]], to=kind)
+                )
+        return self.casts[name, kind]
+
+    def _narrow_weight(self, name: str, narrow: str) -> None:
+        values = self.onnx.numpy_helper.to_array(self.weights[name])
+        largest = float(np.abs(values).max(initial=0.0))
+        if self.kind == _FLOAT16 and not largest <= _LARGEST_HALF:
+            raise EngineError(f"weight {name} reaches {largest:g}, too large for fp16; use bf16")
+        tensor = self.onnx.helper.make_tensor(
+            narrow, self.kind, values.shape, values.astype(np.float32).ravel().tolist()
+        )
+        self.graph.initializer.append(tensor)
+
+    def _give_float(self) -> None:
+        """Outputs of the graph keep their name and float32."""
+        for output in self.graph.output:
+            if output.name in self.halves:
+                narrow = f"{output.name}_in_half"
+                for node in self.nodes:
+                    for names in (node.input, node.output):
+                        for place, name in enumerate(names):
+                            if name == output.name:
+                                names[place] = narrow
+                self.nodes.append(
+                    self.onnx.helper.make_node("Cast", [narrow], [output.name], to=_FLOAT)
+                )
+
+    def _drop_unused(self) -> None:
+        used = {name for node in self.graph.node for name in node.input}
+        kept = [i for i in self.graph.initializer if i.name in used]
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(kept)

@@ -1,0 +1,139 @@
+"""What TensorRT's ONNX parser takes: operators and the types they compute with.
+
+Facts from the support matrix that the parser's project publishes, `docs/operators.md` of
+onnx-tensorrt as of TensorRT 10.15 (opsets 9 to 24); NVIDIA's opset guide for 11.x refers to the
+same list and says opsets 9 to 25. Only operators that do arithmetic on ordinary tensors are
+listed; what is not listed counts as not supported.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from quakestream.errors import MissingExtraError
+
+OPSETS = range(9, 26)
+
+_FLOATS = frozenset({"FLOAT", "FLOAT16", "BFLOAT16"})
+_WHOLE = frozenset({"INT32", "INT64"})
+_BOOL = frozenset({"BOOL"})
+_NUMBERS = _FLOATS | _WHOLE
+_ANY = _NUMBERS | _BOOL
+
+_GROUPS: tuple[tuple[frozenset[str], str], ...] = (
+    (
+        _FLOATS,
+        "Acos Acosh Asin Asinh Atan Atanh AveragePool BatchNormalization Ceil Celu Clip Conv "
+        "ConvTranspose Cos Cosh CumSum Dropout Einsum Elu Erf Exp Floor Gemm GlobalAveragePool "
+        "GlobalLpPool GlobalMaxPool GroupNormalization HardSigmoid HardSwish Hardmax "
+        "InstanceNormalization IsInf LayerNormalization LeakyRelu Log LogSoftmax LpNormalization "
+        "LpPool MatMul MaxPool MeanVarianceNormalization PRelu RMSNormalization Reciprocal Resize "
+        "Round Selu Sigmoid Sin Sinh Softmax Softplus Softsign Sqrt Tan Tanh ThresholdedRelu",
+    ),
+    (
+        _NUMBERS,
+        "Abs Add ArgMax ArgMin DepthToSpace Div Equal Greater GreaterOrEqual IsNaN Less "
+        "LessOrEqual Max Mean Min Mod Mul Neg Pad Pow Range ReduceL1 ReduceL2 ReduceLogSum "
+        "ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu "
+        "ScatterElements ScatterND Shrink Sign SpaceToDepth Sub Sum TopK",
+    ),
+    (
+        _ANY,
+        "Concat Constant ConstantOfShape Expand EyeLike Flatten Gather GatherElements GatherND "
+        "Identity OneHot Reshape ReverseSequence Shape Size Slice Split Squeeze Tile Transpose "
+        "Trilu Unsqueeze Where",
+    ),
+    (_BOOL, "And Not Or Xor"),
+    (_FLOATS | _WHOLE | {"INT8"}, "Gelu"),
+    (frozenset({"FLOAT", "FLOAT16"}), "DeformConv GridSample Mish NonMaxSuppression RoiAlign"),
+    (_ANY | {"UINT8"}, "Cast CastLike"),
+    (_FLOATS | {"INT8"}, "QuantizeLinear DequantizeLinear"),
+)
+SUPPORTED: dict[str, frozenset[str]] = {
+    name: types for types, names in _GROUPS for name in names.split()
+}
+"""Operator to the types its inputs and outputs may have."""
+
+_ANSWERS_IN = {
+    **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"), _BOOL),
+    **dict.fromkeys(("IsInf", "IsNaN"), _BOOL),
+    **dict.fromkeys(("ArgMax", "ArgMin", "Shape", "Size"), frozenset({"INT64"})),
+}
+"""Types of outputs where they are not those of the inputs."""
+_PLACES = _WHOLE | _BOOL
+"""Types of shapes, axes, indices and conditions, which come beside what is computed with."""
+_ONE_OUTPUT = {"MaxPool", "LayerNormalization", "Dropout", "BatchNormalization"}
+_CONSTANT_INPUTS = {
+    **dict.fromkeys(("Squeeze", "Unsqueeze", "ReduceMean", "ReduceSum", "ReduceMax"), (1,)),
+    "Pad": (3,),
+    "QuantizeLinear": (2,),
+    "DequantizeLinear": (2,),
+}
+"""Inputs that must be known when the engine is built."""
+
+
+def problems(model: bytes) -> tuple[str, ...]:
+    """Why TensorRT would refuse a graph; empty if by its published list it takes it.
+
+    Raises:
+        MissingExtraError: if the package onnx is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError(
+            f"looking into a graph needs the package onnx: pip install 'quakestream[tensorrt]' "
+            f"({error})"
+        ) from error
+    loaded = onnx.load_from_string(model)
+    graph = onnx.shape_inference.infer_shapes(loaded, strict_mode=True).graph
+    names = onnx.TensorProto.DataType
+    types = {i.name: names.Name(i.data_type) for i in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        types[value.name] = names.Name(value.type.tensor_type.elem_type)
+    found = Counter(_opset_problems(loaded))
+    for node in graph.node:
+        found.update(_node_problems(node, types, {i.name for i in graph.initializer}))
+    found.update(_byte_problems(graph, types))
+    return tuple(f"{text} ({times} times)" if times > 1 else text for text, times in found.items())
+
+
+def _opset_problems(model: Any) -> Iterator[str]:
+    for opset in model.opset_import:
+        if opset.domain not in ("", "ai.onnx"):
+            yield f"operators of the domain {opset.domain}"
+        elif opset.version not in OPSETS:
+            yield f"opset {opset.version}, it takes {OPSETS.start} to {OPSETS.stop - 1}"
+    if model.functions:
+        yield "local functions"
+
+
+def _node_problems(node: Any, types: dict[str, str], known: set[str]) -> Iterator[str]:
+    operator = node.op_type
+    if operator not in SUPPORTED:
+        yield f"operator {operator} is not supported"
+        return
+    allowed = SUPPORTED[operator]
+    for place, name in enumerate(node.input):
+        kind = types.get(name)
+        if name and kind not in allowed | (_PLACES if place or operator == "Where" else set()):
+            yield f"{operator} on {kind}"
+    for name in node.output:
+        if name and types.get(name) not in _ANSWERS_IN.get(operator, allowed):
+            yield f"{operator} giving {types.get(name)}"
+    if operator in _ONE_OUTPUT and sum(1 for name in node.output if name) > 1:
+        yield f"{operator} with more outputs than one"
+    for place in _CONSTANT_INPUTS.get(operator, ()):
+        if len(node.input) > place and node.input[place] and node.input[place] not in known:
+            yield f"{operator} whose input {place} is not constant"
+
+
+def _byte_problems(graph: Any, types: dict[str, str]) -> Iterator[str]:
+    """Bytes may come in and go out, and are cast at once; nothing computes with them."""
+    inputs = {value.name for value in graph.input}
+    outputs = {value.name for value in graph.output}
+    for name, kind in types.items():
+        if kind == "UINT8" and name not in inputs | outputs:
+            yield f"{name} is of UINT8 inside the graph"
+        if kind in ("DOUBLE", "STRING", "UINT16", "UINT32", "UINT64", "INT16"):
+            yield f"{name} is of {kind}"
