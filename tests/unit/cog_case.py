@@ -1,9 +1,14 @@
 """What the tests of the hot path share."""
 
+import threading
+from pathlib import Path
+
 from quakestream.domain import Grid, Scene
+from quakestream.errors import StorageError
 from quakestream.raster.cog import CogOpener
-from quakestream.raster.cog.fetch import Buffer, OpenFetcher
+from quakestream.raster.cog.fetch import Buffer, FetchPolicy, LocalFetcher, OpenFetcher
 from quakestream.raster.cog.source import CogSource
+from quakestream.raster.cog.workers import Team
 
 
 class Noting:
@@ -30,6 +35,29 @@ class Noting:
 
     def close(self) -> None:
         self._fetcher.close()
+
+
+class Distant(Noting):
+    """A file that is asked as a store is; what it is asked may be held back, or fail."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(LocalFetcher(str(path)))
+        self.policy = FetchPolicy()
+        self.open = threading.Event()
+        self.open.set()
+        self.failing = False
+
+    def fetch(self, start: int, length: int) -> Buffer:
+        data = super().fetch(start, length)
+        assert self.open.wait(20)
+        if self.failing:
+            raise StorageError("503 Slow Down")
+        return data
+
+
+def in_order(team: Team) -> None:
+    """Waits until a team of one request at a time has made those it was given."""
+    team.later(lambda: None).result()
 
 
 def hot(scene: Scene, opener: CogOpener, grid: Grid) -> CogSource:

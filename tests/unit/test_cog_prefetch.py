@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cog_case import Noting
+from cog_case import Distant, in_order
 from hypothesis import given
 from hypothesis import strategies as st
 from tiles_case import GRID, LOCAL, assert_same, gdal, scene_of, windows, write_tiff
 
 from quakestream.domain import Grid, Window
-from quakestream.errors import ReadError, StorageError
+from quakestream.errors import ReadError
 from quakestream.raster.cog import pending
-from quakestream.raster.cog.fetch import Buffer, FetchPolicy, LocalFetcher
+from quakestream.raster.cog.fetch import Buffer
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.pending import Pending, Wanted
 from quakestream.raster.cog.source import CogSource
@@ -29,24 +29,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "mask": {"masked": True},
     "bands apart": {"interleave": "band"},
 }
-
-
-class Distant(Noting):
-    """A file that is asked as a store is; what it is asked may be held back, or fail."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(LocalFetcher(str(path)))
-        self.policy = FetchPolicy()
-        self.open = threading.Event()
-        self.open.set()
-        self.failing = False
-
-    def fetch(self, start: int, length: int) -> Buffer:
-        data = super().fetch(start, length)
-        assert self.open.wait(20)
-        if self.failing:
-            raise StorageError("503 Slow Down")
-        return data
 
 
 @contextmanager
@@ -76,7 +58,7 @@ def test_what_was_asked_for_ahead_is_all_that_a_read_needs(
         for window in windows(held):
             source.prefetch(window)
             source.prefetch(window)
-            team.later(lambda: None).result()  # one after the other: all before it are made
+            in_order(team)
             asked = fetcher.requests
             assert_same(source.read(window), plain.read(window))
             assert fetcher.requests == asked
