@@ -52,7 +52,12 @@ def crop_world(
 
     def change(content: dict[str, Any]) -> None:
         content["models"] = {"damage": str(bundle)}
-        content["execution"] = {"threads": 1, "cell_windows": 1, "batch_cells": 2}
+        content["execution"] = {
+            "runtime": "onnxruntime",
+            "threads": 1,
+            "cell_windows": 1,
+            "batch_cells": 2,
+        }
         content["hazard"] = {"vs30": str(vs30), "layers": {"dpm": str(dpm)}}
         if "pre" not in epochs:
             del content["imagery"]["pre"]

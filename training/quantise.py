@@ -61,10 +61,11 @@ def quantise(bundle: Bundle, material: Material) -> Quantised:
         after = material.judge(engine)
         figures = {
             **material.about,
-            "auc_fp32": round(before, 6),
-            "auc": round(after, 6),
-            "drop": round(before - after, 6),
+            "auc_fp32": round(before.auc, 6),
+            "auc": round(after.auc, 6),
+            "drop": round(before.auc - after.auc, 6),
             "allowed_drop": ALLOWED_DROP,
+            "verdicts_changed": round(float((before.severe_N != after.severe_N).mean()), 4),
             "in_float32": list(spared),
             **_golden_differences(engine, bundle),
             "made_with": f"nncf {version('nncf')}",
@@ -96,11 +97,16 @@ def write_quantised(bundle: Bundle, made: Quantised, folder: Path) -> BundleSpec
 
 
 def _spared(graph: bytes) -> Iterator[tuple[str, ...]]:
-    """What stays in float32, from nothing to the outermost layers: they hold the widest ranges."""
-    names = heavy(graph)
+    """What stays in float32: nothing; the outermost layers, which hold the widest ranges; of
+    graphs that mix convolutions with attention, all but the convolutions."""
+    nodes = heavy(graph)
+    others = tuple(name for name, kind in nodes.items() if kind not in ("Conv", "ConvTranspose"))
+    first, *_, last = nodes
     yield ()
-    yield (names[-1],)
-    yield (names[0], names[-1])
+    if others:
+        yield others
+    else:
+        yield from ((last,), (first, last))
 
 
 def _candidate(bundle: Bundle, graph: bytes, figures: dict[str, Any]) -> Bundle:

@@ -16,6 +16,7 @@ from quakestream.domain import BundleSpec, Window
 from quakestream.engines import Batch, Engine
 from quakestream.errors import RequestError
 from quakestream.tiling.lattice import Lattice
+from training.calibrate import first_severe
 from training.config import TrainConfig, from_json
 from training.data.pairs import LabelledPair, outlined_by_bounds
 from training.data.synthetic import HELD_SEEDS, TRAINING_SEEDS, region_of, synthetic_pairs
@@ -32,12 +33,21 @@ SYNTHETIC_TOWNS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answers:
+    """What an engine says of the buildings that judge."""
+
+    auc: float
+    """Per building; of several classes the mean over them, each against the rest."""
+    severe_N: NDArray[np.bool_]
+    """Whether each is declared severely damaged, at the balanced threshold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Material:
     """Samples to calibrate on, and a judge that never saw them."""
 
     samples: Sequence[Arrays]
-    judge: Callable[[Engine], float]
-    """AUC of an engine, per building."""
+    judge: Callable[[Engine], Answers]
     about: dict[str, Any]
     """Where both come from, for the manifest."""
 
@@ -92,14 +102,16 @@ def pair_material(
     chosen_N = np.linspace(0, len(windows) - 1, min(samples, len(windows))).round().astype(int)
     chosen = [_inputs(spec, *windows[n]) for n in chosen_N]
 
-    def auc(engine: Engine) -> float:
+    def judge(engine: Engine) -> Answers:
         scored = [s for pair in judged for s in engine_logits(engine, spec, pair)]
-        return float(figures(*arrays(scored, temperature=spec.temperature)).auc)
+        p_N, destroyed_N = arrays(scored, temperature=spec.temperature)
+        auc = float(figures(p_N, destroyed_N).auc)
+        return Answers(auc=auc, severe_N=p_N >= spec.thresholds.balanced)
 
     buildings = [building.destroyed for pair in judged for building in pair.buildings]
     return Material(
         samples=chosen,
-        judge=auc,
+        judge=judge,
         about={
             "calibrated_on": sorted(regions),
             "samples": len(chosen),
@@ -145,7 +157,7 @@ def _of_store(spec: BundleSpec, config: TrainConfig, store: str, samples: int) -
     inputs = rows.inputs(spec, "train")
     part: Part = "validation" if len(held.rows["validation"]) else "test"
 
-    def auc(engine: Engine) -> float:
+    def judge(engine: Engine) -> Answers:
         def logits(given: Arrays) -> NDArray[np.float32]:
             found = engine.score(Batch.of(given, spec)).logits_NK
             assert found is not None
@@ -153,12 +165,16 @@ def _of_store(spec: BundleSpec, config: TrainConfig, store: str, samples: int) -
 
         model = Model(spec=spec, logits=logits)
         judged = held.judged(model.as_probabilities(held.logits(model, part)), part)
-        return float(class_figures(judged.p_NC, judged.label_N).macro_auc)
+        severe_N = judged.p_NC[:, first_severe(spec.classes) :].sum(axis=1)
+        return Answers(
+            auc=float(class_figures(judged.p_NC, judged.label_N).macro_auc),
+            severe_N=severe_N >= spec.thresholds.balanced,
+        )
 
     count = len(rows.rows["train"])
     return Material(
         samples=[{k: v[n : n + 1] for k, v in inputs.items()} for n in range(count)],
-        judge=auc,
+        judge=judge,
         about={
             "calibrated_on": f"{count} training rows",
             "judged_on": f"{part} rows, {held.name}",

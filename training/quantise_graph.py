@@ -61,10 +61,10 @@ def normalisation(model: onnx.ModelProto) -> Iterator[str]:
             yield node.name
 
 
-def heavy(graph: bytes) -> list[str]:
-    """Names of the heavy nodes, first to last."""
+def heavy(graph: bytes) -> dict[str, str]:
+    """Names of the heavy nodes, first to last, and what they compute."""
     model = onnx.load_model_from_string(graph)
-    return [node.name for node in model.graph.node if node.op_type in HEAVY]
+    return {node.name: node.op_type for node in model.graph.node if node.op_type in HEAVY}
 
 
 def _unsigned(model: onnx.ModelProto) -> None:

@@ -29,7 +29,8 @@ class Profile:
     cores."""
     threads: int = 0
     """Threads of one engine; 0 leaves the number to its runtime."""
-    runtime: str = "onnxruntime"
+    runtime: str = "auto"
+    """What runs the bundle; `auto`: the best that works here and says what the reference says."""
 
 
 PROFILES: dict[str, Profile] = {

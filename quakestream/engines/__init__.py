@@ -9,14 +9,18 @@ from quakestream.engines.base import (
     owner_sums,
     probabilities,
 )
+from quakestream.engines.choice import AUTO, Choice, choose
 from quakestream.engines.registry import RUNTIMES, open_engine
 
 __all__ = [
+    "AUTO",
     "PIXELS_AT_ONCE",
     "RUNTIMES",
     "Batch",
+    "Choice",
     "Engine",
     "Scores",
+    "choose",
     "crop_shares",
     "open_engine",
     "owner_sums",

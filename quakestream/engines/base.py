@@ -65,6 +65,15 @@ class Batch:
             hazard_NM=None if self.hazard_NM is None else self.hazard_NM[start:stop],
         )
 
+    def repeated(self, count: int) -> "Batch":
+        """So many windows: these, over and over."""
+        order_N = np.arange(count) % len(self)
+        return Batch(
+            images={k: v[order_N] for k, v in self.images.items()},
+            statistics={k: v[order_N] for k, v in self.statistics.items()},
+            hazard_NM=None if self.hazard_NM is None else self.hazard_NM[order_N],
+        )
+
     def check(self, spec: BundleSpec) -> None:
         """Raises ShapeError if the batch is not what the manifest says."""
         side = spec.window_px

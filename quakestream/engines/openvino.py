@@ -7,7 +7,6 @@ the others compute.
 """
 
 import hashlib
-import os
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from quakestream.bundles import Bundle
 from quakestream.engines.base import Batch, Engine, Scores, owner_sums
-from quakestream.engines.shapes import ROWS_AT_ONCE, crops_at_once, noise, padded_rows
+from quakestream.engines.shapes import ROWS_AT_ONCE, crops_at_once, noise, padded_rows, usable_cores
 from quakestream.errors import BundleError, EngineError, MissingExtraError
 
 Precision = Literal["fp32", "bf16", "int8"]
@@ -49,7 +48,7 @@ class OpenVinoEngine:
 
     def __init__(self, bundle: Bundle, *, threads: int = 0, precision: Precision = "fp32") -> None:
         self._spec, self._precision = bundle.spec, precision
-        self._streams = threads or len(os.sched_getaffinity(0))
+        self._streams = threads or usable_cores()
         self._openvino = _library()
         self._core = self._openvino.Core()
         if precision == "bf16" and "BF16" not in _capabilities(self._core):

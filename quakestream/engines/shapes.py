@@ -4,6 +4,8 @@ A kernel is chosen by the shape it works on, and with it the last bits of what i
 one crop or row scores is the same in any batch only if every run has one shape.
 """
 
+import os
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +28,13 @@ def padded_rows(hazard_NM: NDArray[np.float32]) -> Batch:
     padded_NM = np.full((-(-rows // ROWS_AT_ONCE) * ROWS_AT_ONCE, values), np.nan, np.float32)
     padded_NM[:rows] = hazard_NM
     return Batch(hazard_NM=padded_NM)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def noise(spec: BundleSpec, count: int) -> Batch:

@@ -23,7 +23,8 @@ from quakestream.catalog import (
 )
 from quakestream.config import ImagerySection, RunFile
 from quakestream.domain import BundleSpec, Grid, Issue, Scene, View
-from quakestream.engines import RUNTIMES, Batch, open_engine
+from quakestream.engines import AUTO, RUNTIMES, Batch, Choice, Engine, choose
+from quakestream.engines.shapes import usable_cores
 from quakestream.errors import (
     AoiError,
     BundleError,
@@ -56,6 +57,8 @@ from quakestream.storage import StorageOptions
 from quakestream.tiling import Cell, Lattice, project, split_by_zone, zones_of
 
 DAMAGE_TASKS = ("segmentation", "building")
+CROPS = 64
+"""Crops that an engine is timed on."""
 MAX_SCALE = 2.0
 """Scenes coarser than this many times the bundle's GSD cannot show what the model saw."""
 PROBES = 8
@@ -208,13 +211,14 @@ def make_plan(run: RunFile) -> Plan:
     hazard = hazard_model(run, bundle.spec)
     taken = tuple(_inputs_notes(bundle.spec, run))
     plan = plan_for(run, bundle)
-    engine, seconds = _timed(bundle, run)
+    chosen = _chosen(bundle, run)
     return replace(
         plan,
+        run=_with_runtime(run, chosen.runtime),
         hazard_model=hazard,
-        notes=(*plan.notes, *(hazard.notes if hazard else ()), *taken),
-        engine=engine,
-        seconds_per_window=seconds,
+        notes=(*plan.notes, *(hazard.notes if hazard else ()), *taken, *chosen.notes),
+        engine=chosen.engine.name,
+        seconds_per_window=_timed(bundle, chosen.engine, run.profile_settings.threads),
     )
 
 
@@ -397,22 +401,35 @@ def _area_cells(aoi: BaseGeometry, lattices: Callable[[int], Lattice]) -> tuple[
     return tuple(cell for epsg in sorted(parts) for cell in lattices(epsg).cells_over(parts[epsg]))
 
 
-def _timed(bundle: Bundle, run: RunFile) -> tuple[str, float]:
-    """The engine that will run, and its time for one window of the golden batch."""
+def _chosen(bundle: Bundle, run: RunFile) -> Choice:
+    """The engine that will run, held against the bundle's golden batch."""
     settings = run.profile_settings
-    if settings.runtime not in RUNTIMES:
+    if settings.runtime not in (AUTO, *RUNTIMES):
         raise ConfigError(
-            f"execution.runtime is {settings.runtime!r}; there are {', '.join(RUNTIMES)}"
+            f"execution.runtime is {settings.runtime!r}; there are {AUTO}, {', '.join(RUNTIMES)}"
         )
-    engine = open_engine(bundle, runtime=settings.runtime, threads=settings.threads)
-    golden = Batch.of(bundle.golden, bundle.spec)
-    batch = golden.part(0, 1) if bundle.spec.task == "segmentation" else golden
     try:
-        engine.score(batch)
-        began = time.perf_counter()
-        engine.score(batch)
+        return choose(bundle, runtime=settings.runtime, threads=settings.threads)
     except (EngineError, ShapeError) as error:
         raise BundleError(
-            f"{bundle.uri} does not run on its own golden batch: {error}; export it again"
+            f"{bundle.uri} does not run on its own golden batch: {error}; export it again, or name "
+            "another execution.runtime"
         ) from error
-    return engine.name, (time.perf_counter() - began) / max(len(batch), 1)
+
+
+def _with_runtime(run: RunFile, runtime: str) -> RunFile:
+    """The run with the runtime that was chosen: workers open that one, and commits are known
+    by it."""
+    execution = run.execution.model_copy(update={"runtime": runtime})
+    return run.model_copy(update={"execution": execution})
+
+
+def _timed(bundle: Bundle, engine: Engine, threads: int) -> float:
+    """Seconds for one window or crop, with enough of them at once for every thread to work."""
+    golden = Batch.of(bundle.golden, bundle.spec)
+    at_once = 2 * (threads or usable_cores()) if bundle.spec.task == "segmentation" else CROPS
+    batch = golden.repeated(at_once)
+    engine.score(batch)
+    began = time.perf_counter()
+    engine.score(batch)
+    return (time.perf_counter() - began) / len(batch)

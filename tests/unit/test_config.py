@@ -309,7 +309,7 @@ def test_the_template_loads_as_it_is_and_with_every_section_uncommented(tmp_path
     assert run.terrain
     assert run.summary
     assert run.storage
-    assert run.execution.runtime == "onnxruntime"
+    assert run.execution.runtime == "auto"
     assert run.models.hazard is not None
 
 

@@ -1,0 +1,212 @@
+"""Which runtime scores a bundle on this machine, and the proof that it is the same model.
+
+`auto` is a rule, not a race: a function of the bundle, of what the machine can do and of what is
+installed, so that a run that is resumed scores with what it began with. Who has measured with
+`quakestream engine bench --keep` has the figures decide instead.
+"""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quakestream.bundles import Bundle
+from quakestream.domain import BundleSpec
+from quakestream.engines.base import Batch, Engine
+from quakestream.engines.kept import engine_folder
+from quakestream.engines.parity import check_golden
+from quakestream.engines.registry import RUNTIMES, open_engine
+from quakestream.engines.shapes import usable_cores
+from quakestream.errors import BundleError, EngineError, MissingExtraError
+
+AUTO = "auto"
+REFERENCE = "onnxruntime"
+FAKES = frozenset({"uniform", "threshold"})
+"""They are no model, and are compared with none."""
+ROUNDING = 0.02
+"""Mean difference of logits that half precision may make where `auto` takes it, in standard
+deviations of the logits."""
+_OFF_GRID = 27.37
+"""Added to a scene's mean counts: a number that neither half precision holds exactly."""
+_VNNI = frozenset({"avx512_vnni", "avx_vnni"})
+_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What of a machine decides which runtime is fast on it."""
+
+    cpu_flags: frozenset[str]
+    gpu: bool
+    """Whether there is an NVIDIA GPU that this process may use."""
+    cores: int
+
+    @property
+    def key(self) -> str:
+        """Short digest: figures kept on one machine say nothing about another."""
+        text = json.dumps([sorted(self.cpu_flags), self.gpu, self.cores, platform.machine()])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Choice:
+    """A runtime, open, and held against the reference."""
+
+    runtime: str
+    engine: Engine
+    notes: tuple[str, ...]
+    """What was chosen and what was passed over, with why; empty if the runtime was named."""
+
+
+def this_machine() -> Machine:
+    """Read from the system's files: asking a driver would bind this process to it."""
+    flags: frozenset[str] = frozenset()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        flags = frozenset(next((x for x in lines if x.startswith("flags")), "").split())
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
+    gpu = not hidden and any(Path("/dev").glob("nvidia[0-9]*"))
+    return Machine(cpu_flags=flags, gpu=gpu, cores=usable_cores())
+
+
+def choose(
+    bundle: Bundle, *, runtime: str = AUTO, threads: int = 0, machine: Machine | None = None
+) -> Choice:
+    """Opens the runtime asked for, or the best one that works here.
+
+    Raises:
+        EngineError: no runtime of that name; it refuses this machine, or is not the same model
+            as the reference.
+        MissingExtraError: the runtime asked for is not installed.
+        BundleError: the runtime cannot load the bundle.
+    """
+    if runtime != AUTO:
+        return Choice(runtime=runtime, engine=open_checked(bundle, runtime, threads), notes=())
+    here = machine or this_machine()
+    passed: list[str] = []
+    for name, obstacle in _ranked(bundle, here):
+        if obstacle:
+            passed.append(f"{name} ({obstacle})")
+            continue
+        try:
+            engine = open_checked(bundle, name, threads)
+            if precision_of(name) in ("bf16", "fp16"):
+                _check_rounding(engine, bundle)
+        except (EngineError, BundleError, MissingExtraError) as error:
+            if name == REFERENCE:
+                raise
+            passed.append(f"{name} ({' '.join(str(error).split())})")
+            continue
+        over = f"; passed over: {', '.join(passed)}" if passed else ""
+        return Choice(runtime=name, engine=engine, notes=(f"runtime {name} chosen{over}",))
+    raise EngineError(f"{bundle.uri}: no runtime runs it here: {', '.join(passed)}")
+
+
+def open_checked(bundle: Bundle, runtime: str, threads: int = 0) -> Engine:
+    """An engine that gives the bundle's golden logits, within what its precision may differ by.
+
+    Raises:
+        EngineError: no runtime of that name; it refuses this machine, or is another model.
+        MissingExtraError: the runtime is not installed.
+        BundleError: the runtime cannot load the bundle.
+    """
+    engine = open_engine(bundle, runtime=runtime, threads=threads)
+    if runtime not in FAKES:
+        check_golden(engine, bundle, precision_of(runtime))
+    return engine
+
+
+def _check_rounding(engine: Engine, bundle: Bundle) -> None:
+    """Half precision rounds a scene's statistics too, which moves every pixel the same way and
+    does not average out; those of a golden batch are round numbers and do not show it.
+
+    Raises:
+        EngineError: if the logits move by more than a stated share of their spread.
+    """
+    given = {k: v + _OFF_GRID if k.endswith("_mean_NB") else v for k, v in bundle.golden.items()}
+    batch = Batch.of(given, bundle.spec)
+    expected = _logits(open_engine(bundle, runtime=REFERENCE), batch)
+    moved = float(np.abs(_logits(engine, batch) - expected).mean())
+    spread = float(expected.std())
+    if not moved <= ROUNDING * spread:
+        raise EngineError(
+            f"{bundle.uri}: rounding moves logits by {moved:.2g} on average, allowed are "
+            f"{ROUNDING:g} of their spread of {spread:.2g}"
+        )
+
+
+def _logits(engine: Engine, batch: Batch) -> NDArray[np.float32]:
+    scores = engine.score(batch)
+    logits = scores.logits_NK if scores.logits_NKYX is None else scores.logits_NKYX
+    assert logits is not None
+    return logits
+
+
+def precision_of(runtime: str) -> str:
+    """Of a runtime's arithmetic, by its name: `fp32`, `fp16`, `bf16` or `int8`."""
+    if runtime == "tensorrt":
+        return "bf16"  # the widest that an export to it may have
+    return next((kind for kind in ("int8", "bf16", "fp16") if runtime.endswith(kind)), "fp32")
+
+
+def int8_gated(spec: BundleSpec) -> bool:
+    """Whether the bundle's int8 graph was held to its allowed loss when it was made."""
+    figures = spec.metrics.get("int8", {})
+    return "drop" in figures and figures["drop"] <= figures.get("allowed_drop", 0.0)
+
+
+def keep_rates(bundle: Bundle, rates: Mapping[str, float], machine: Machine | None = None) -> Path:
+    """Keeps windows or crops per second by runtime, for `auto` on this machine and this bundle."""
+    path = _rates_path(bundle, machine or this_machine())
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.write_text(json.dumps(dict(rates), indent=2) + "\n")
+    return path
+
+
+def kept_rates(bundle: Bundle, machine: Machine) -> dict[str, float]:
+    """What `keep_rates` wrote; nothing where it never did, or what lies there is no rates."""
+    try:
+        found: Any = json.loads(_rates_path(bundle, machine).read_text())
+        return {str(name): float(rate) for name, rate in found.items() if name in RUNTIMES}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _ranked(bundle: Bundle, machine: Machine) -> list[tuple[str, str]]:
+    """Runtimes, best first, with what speaks against one. Measured ones go before all others."""
+    rule = dict(_rule(bundle, machine))
+    rates = kept_rates(bundle, machine)
+    measured = sorted((n for n in rates if n not in FAKES), key=lambda n: -rates[n])
+    return [(n, rule.get(n, "")) for n in dict.fromkeys([*measured, *rule])]
+
+
+def _rule(bundle: Bundle, machine: Machine) -> Iterator[tuple[str, str]]:
+    if machine.gpu:
+        program = "" if bundle.file("model.pt2") else "the bundle has no model.pt2"
+        yield "tensorrt", ""  # opens only what was built for this device beforehand
+        yield "torch-graphs-bf16", program
+        yield "torch", program
+    yield "openvino-int8", _against_int8(bundle, machine)
+    yield "openvino-bf16", "" if machine.cpu_flags & _BF16 else "this CPU has no bfloat16"
+    yield "openvino", ""
+    yield REFERENCE, ""
+
+
+def _against_int8(bundle: Bundle, machine: Machine) -> str:
+    if bundle.file("model.int8.onnx") is None:
+        return "the bundle has no model.int8.onnx"
+    if not int8_gated(bundle.spec):
+        return "its model.int8.onnx was not held against float32"
+    return "" if machine.cpu_flags & _VNNI else "this CPU has no VNNI"
+
+
+def _rates_path(bundle: Bundle, machine: Machine) -> Path:
+    return engine_folder() / f"rates-{bundle.digest[:24]}-{machine.key}.json"
