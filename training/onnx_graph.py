@@ -11,6 +11,7 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
+from quakestream.engines.onnx_half import shapes_of_casts
 from quakestream.errors import EngineError
 from training.graphs import Arrays, BundleGraph
 
@@ -47,6 +48,7 @@ def export_onnx(graph: BundleGraph, path: Path) -> None:
     assert program is not None
     model = program.model_proto
     _without_traces(model)
+    shapes_of_casts(model)
     wide = list(wide_numbers(model))
     if wide:
         raise EngineError(f"{path}: the graph computes with 64 bits in {', '.join(wide[:5])}")

@@ -231,7 +231,7 @@ CHECKED = {"TensorRtNative", "_Loaded"}
     "wrong",
     [
         "def f(trt):\n    trt.Builder(1).build_engine(2)",
-        "def f(trt):\n    made = trt.Builder(1).create_builder_config()\n    made.max_workspace = 1",
+        "def f(trt):\n    made = trt.Builder(1).create_builder_config()\n    made.max_work = 1",
         "def f(trt):\n    trt.BuilderFlag.FP16",
         "def f(trt):\n    trt.OnnxParser(1)",
         "def f(trt):\n    trt.Runtime(1).deserialize_cuda_engine(1).create_execution_context(x=1)",
