@@ -66,10 +66,15 @@ def write_stand_in_bundle(
     window_px: int = 96,
     halo_px: int = 16,
 ) -> Path:
-    """A bundle for the runtime `stand-in`."""
+    """A bundle for the runtime `stand-in`, with what it gives as the golden reference."""
     write_bundle(folder, window_px=window_px, halo_px=halo_px)
-    spec = load_bundle(str(folder)).spec
-    write_manifest(folder, replace(spec, metrics={SERVICE: {"window_s": window_s, "spin": spin}}))
+    plain = load_bundle(str(folder))
+    metrics = {SERVICE: {"window_s": window_s, "spin": spin}}
+    logits_NKYX = ThresholdEngine(plain).score(Batch.of(plain.golden, plain.spec)).logits_NKYX
+    assert logits_NKYX is not None
+    golden = {**plain.golden, "logits": logits_NKYX}
+    np.savez(folder / "golden.npz", allow_pickle=False, **golden)
+    write_manifest(folder, replace(plain.spec, metrics=metrics))
     return folder
 
 
