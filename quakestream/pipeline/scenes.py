@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
 from weakref import WeakValueDictionary
@@ -24,6 +24,8 @@ again by this worker: its server stalls, and would hold the run for hours."""
 OPEN_SCENES = 8
 READERS_SHARE_MB = HELD_BYTES / 1e6
 """What the readers of one process hold together, at most, beside the cells they read."""
+NAMED = 5
+"""Scenes that one note names."""
 INDICES = "_ledger/indices"
 """Where a run keeps the block indices of its scenes."""
 
@@ -133,4 +135,12 @@ def reading_notes(store: Store) -> list[str]:
         store: the run's output.
     """
     found = refusals(Store(uri=store.uri_of(INDICES), options=store.options))
-    return [f"scene {scene}: {reason}" for scene, reason in sorted(found.items())]
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for scene, told in sorted(found.items()):
+        by_reason[told.rpartition("is read through GDAL: ")[2]].append(scene)
+    return [f"{_listed(scenes)} read through GDAL: {why}" for why, scenes in by_reason.items()]
+
+
+def _listed(scenes: list[str]) -> str:
+    more = f" and {len(scenes) - NAMED} more" if len(scenes) > NAMED else ""
+    return f"{len(scenes)} scene(s), {', '.join(scenes[:NAMED])}{more},"

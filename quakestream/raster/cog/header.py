@@ -27,7 +27,7 @@ from quakestream.raster.cog.layout import (
     CogLayout,
     Colour,
     Level,
-    NotCoveredError,
+    refused,
 )
 from quakestream.raster.cog.ranged import RangedFile
 from quakestream.raster.cog.workers import Team
@@ -99,10 +99,6 @@ def make_layout(href: str, options: StorageOptions, etag: str = "") -> CogLayout
     finally:
         fetcher.close()
     return layout
-
-
-def refused(href: str, reason: str) -> NotCoveredError:
-    return NotCoveredError(f"{href} is read through GDAL: {reason}")
 
 
 def _not_allowed(error: StorageError) -> bool:

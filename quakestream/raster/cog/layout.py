@@ -32,6 +32,10 @@ class NotCoveredError(SceneError):
     """The hot path does not read a scene, and never will: GDAL may."""
 
 
+def refused(href: str, reason: str) -> NotCoveredError:
+    return NotCoveredError(f"{href} is read through GDAL: {reason}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coding:
     """How pixels became the bytes of a block."""

@@ -11,7 +11,7 @@ from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import SceneError, StorageError
 from quakestream.raster.cog.blocks import BlockReader, Rect
 from quakestream.raster.cog.fetch import OpenFetcher, open_fetcher
-from quakestream.raster.cog.layout import CogLayout, NotCoveredError
+from quakestream.raster.cog.layout import CogLayout, refused
 from quakestream.raster.cog.places import Target
 from quakestream.raster.cog.positions import Positions
 from quakestream.raster.cog.resample import Resampler, choose_level
@@ -65,21 +65,19 @@ class CogSource:
         self._lent = team
         first = layout.levels[0]
         if layout.colour is None:
-            raise NotCoveredError(f"{scene.href}: {layout.why_not}")
+            raise refused(scene.href, layout.why_not)
         if first.coding.dtype != "|u1" or first.coding.bits != 8:
-            raise NotCoveredError(f"{scene.href} holds {first.coding.dtype}, takes uint8")
+            raise refused(scene.href, f"it holds {first.coding.dtype}, takes uint8")
         if not layout.crs_wkt:
-            raise NotCoveredError(f"{scene.href} has no CRS")
+            raise refused(scene.href, "it has no CRS")
         self._raster = _Raster(layout.transform, first.height, first.width)
         self._offset = self._whole_pixels()
         if self._offset is None:
             self._positions = self._way()
             choice = choose_level(layout, self._positions.ratio)
             if choice is None:
-                raise NotCoveredError(
-                    f"{scene.href} is {self._positions.ratio:.1f} times finer than the grid "
-                    "and has no overview near it"
-                )
+                finer = f"it is {self._positions.ratio:.1f} times finer than the grid"
+                raise refused(scene.href, f"{finer} and has no overview near it")
             self._choice = choice
 
     def _whole_pixels(self) -> tuple[int, int] | None:
@@ -96,7 +94,7 @@ class CogSource:
         try:
             return Positions(self._grid, self._layout.crs_wkt, self._raster.transform, shape)
         except SceneError as error:
-            raise NotCoveredError(f"{self._scene.href}: {error}") from error
+            raise refused(self._scene.href, str(error)) from error
 
     def __enter__(self) -> Self:
         try:
