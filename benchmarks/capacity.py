@@ -1,0 +1,182 @@
+"""How long, how many machines, what price: a model from measured stage rates, held to real runs.
+
+Rates are measured on the smallest mosaic, each stage on its own and on all cores, as it will
+have to work when the others do too. The model then says how long larger mosaics take, on the
+local loop and on Ray, and the runs say how wrong it was. The same model and rates give the time
+and the machines for the ground affected in Türkiye in 2023.
+"""
+
+import itertools
+import os
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import main
+from benchmarks.mosaic import make_mosaic
+from benchmarks.streams import Opened, stream
+from quakestream.pipeline.backends.joined import ThreadReaders
+from quakestream.pipeline.backends.local import LocalBackend
+from quakestream.pipeline.backends.ray_data import RayBackend
+from quakestream.pipeline.capacity import (
+    Fleet,
+    Load,
+    Rates,
+    load_of_area,
+    nodes_for,
+    predict,
+    readers_wanted,
+)
+from quakestream.pipeline.crops import CropPixels
+from quakestream.pipeline.run import Backend
+from quakestream.pipeline.score import score_unit
+from quakestream.pipeline.stages import Scorer
+
+SIZES = {"1x": (2, 2), "2x": (4, 2), "4x": (4, 4), "8x": (8, 4)}
+QUICK = ("1x", "2x")
+ON_RAY = ("2x", "4x")
+HELD = 6
+"""Cells kept to time the engine on."""
+SCORE_S = 12.0
+AFFECTED_KM2 = 350_000.0
+HOURS = 24.0
+PRICE_PER_HOUR = 0.10
+"""Of a machine like this one, two cores of a cloud, any currency."""
+
+
+def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    root = Path(tempfile.gettempdir()) / "quakestream-mosaics"
+    sizes = {name: SIZES[name] for name in (QUICK if quick else SIZES)}
+    with tempfile.TemporaryDirectory() as scratch:
+        opened = {}
+        for name, (across, down) in sizes.items():
+            run_file = make_mosaic(root / name, across=across, down=down)
+            opened[name] = Opened.of(run_file, Path(scratch) / name)
+        smallest = opened["1x"]
+        rates = measured_rates(smallest)
+        rows = _checked({n: o for n, o in opened.items() if n != "1x"}, rates, LocalBackend())
+        with RayBackend() as backend:
+            on_ray = _ray_rates(smallest, rates, backend)
+            chosen = {n: o for n, o in opened.items() if n in ON_RAY}
+            rows += _checked(chosen, on_ray, backend)
+    settings = {"sizes": list(sizes), "held_cells": HELD, "price_per_hour": PRICE_PER_HOUR}
+    metrics = {
+        "rates": {k: round(v, 6) for k, v in asdict(rates).items()},
+        "readers_wanted": readers_wanted(smallest.plan.load, rates),
+        "rows": rows,
+        "worst_error": round(max(abs(r["error"]) for r in rows), 3),
+        "turkiye": country(smallest, rates, AFFECTED_KM2),
+    }
+    return settings, metrics
+
+
+def measured_rates(opened: Opened) -> Rates:
+    """Speed of each stage on this machine, all cores at work on it."""
+    cores, load = os.cpu_count() or 1, opened.plan.load
+    cpu = time.process_time()
+    tasks = list(opened.batches())
+    driver_s = time.process_time() - cpu
+    units = [unit for task in tasks for unit in task.units]
+    readers = ThreadReaders(opened.spec)
+    readers.read(units[0])  # opens the scenes
+    began = time.perf_counter()
+    with ThreadPoolExecutor(cores) as pool:
+        for _ in pool.map(readers.read, units):
+            pass
+    read_s = time.perf_counter() - began
+    began = time.perf_counter()
+    scorer = Scorer(opened.spec)
+    startup_s = time.perf_counter() - began
+    held = [readers.read(unit) for unit in units[:: max(1, len(units) // HELD)]]
+    results = [score_unit(cell, scorer.engine, scorer.spec) for cell in held]
+    windows, began, cpu = 0, time.perf_counter(), time.process_time()
+    for cell in itertools.cycle(held):
+        score_unit(cell, scorer.engine, scorer.spec)
+        windows += len(cell) if isinstance(cell, CropPixels) else len(cell.batch)
+        if time.perf_counter() - began > SCORE_S:
+            break
+    score_s, score_cpu_s = time.perf_counter() - began, time.process_time() - cpu
+    began = time.perf_counter()
+    scorer.commit(results)
+    return Rates(
+        read_mpx_per_s=load.mpx / (read_s * cores),
+        score_s=score_s / windows,
+        score_cores=min(score_cpu_s / score_s, cores),
+        cell_s=(time.perf_counter() - began) / len(results),
+        driver_s=driver_s / len(units),
+        startup_s=startup_s,
+    )
+
+
+def _ray_rates(opened: Opened, rates: Rates, backend: Backend) -> Rates:
+    """The same rates with what starting a stream on Ray costs: a run of the smallest mosaic, less
+    what the model gives it."""
+    took = stream(opened, backend).wall_s
+    stages = predict(opened.plan.load, rates, _here()).stream_s
+    return replace(rates, startup_s=max(rates.startup_s, took - stages))
+
+
+def _checked(opened: dict[str, Opened], rates: Rates, backend: Backend) -> list[dict[str, Any]]:
+    """Each size as predicted and as it was."""
+    rows = []
+    for name, one in opened.items():
+        expected = predict(one.plan.load, rates, _here())
+        took = stream(one, backend)
+        rows.append(
+            {
+                "size": name,
+                "backend": backend.name,
+                "stream": backend.stream(one.spec),
+                "cells": took.cells,
+                "mpx": round(one.plan.mpx, 1),
+                "predicted_s": round(expected.seconds, 2),
+                "measured_s": round(took.wall_s, 2),
+                "error": round(expected.seconds / took.wall_s - 1, 3),
+                "limited_by": expected.limited_by,
+                "km2_per_h": round(one.plan.km2 / took.wall_s * 3600, 1),
+            }
+        )
+    return rows
+
+
+def _here() -> Fleet:
+    return Fleet(nodes=1, cores=os.cpu_count() or 1, engines=1)
+
+
+def country(opened: Opened, rates: Rates, km2: float) -> dict[str, Any]:
+    """An area of which every window is scored, on machines like this one."""
+    spec, settings = opened.plan.bundle.spec, opened.plan.run.profile_settings
+    cell = opened.plan.units[0].cell
+    load: Load = load_of_area(
+        km2,
+        core_km2=opened.spec.lattice(cell).km2(1),
+        window_px=spec.window_px,
+        epochs=len(spec.epochs),
+        cell_windows=settings.cell_windows,
+        batch_cells=16,
+    )
+    node = replace(_here(), price_per_hour=PRICE_PER_HOUR)
+    nodes = nodes_for(load, rates, node, HOURS)
+    one = predict(load, rates, node)
+    told: dict[str, Any] = {
+        "km2": km2,
+        "gsd_m": spec.gsd_m,
+        "cells": load.cells,
+        "mpx": round(load.mpx),
+        "km2_per_h_per_node": round(one.km2_per_h, 1),
+        "limited_by": one.limited_by,
+        "hours_on_one": round(one.seconds / 3600, 1),
+        "hours": HOURS,
+        "nodes": nodes,
+    }
+    if nodes is not None:
+        fleet = predict(load, rates, replace(node, nodes=nodes))
+        told |= {"cost": round(fleet.cost or 0.0, 2), "driver_s": round(fleet.driver_s)}
+    return told
+
+
+if __name__ == "__main__":
+    main("capacity", run)
