@@ -47,6 +47,10 @@ class Streams(Protocol):
         """Holds the host until all queues of the device are empty."""
         ...
 
+    def floats(self, shape: tuple[int, ...]) -> Any:
+        """Room for float32 on the device."""
+        ...
+
     def captured(self, call: Call, inputs: Mapping[str, Any]) -> Call:
         """The call with its launches recorded once; its output is overwritten by the next."""
         ...

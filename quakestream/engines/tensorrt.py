@@ -387,9 +387,7 @@ def tensorrt_native() -> Native:
 
 def _call(program: Program, streams: Streams) -> Call:
     """The plan as a call from inputs to logits on the device."""
-    from quakestream.engines.torch import empty_floats
-
-    logits = empty_floats(program.shape("logits"), streams.device)
+    logits = streams.floats(program.shape("logits"))
 
     def call(inputs: Mapping[str, Any]) -> Any:
         for name, tensor in inputs.items():

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -81,7 +81,11 @@ class TorchEngine:
         folder: Path | None = None,
     ) -> None:
         streams = streams_here()
-        _check_wish(bundle, precision, mode, streams)
+        if mode == "graphs" and streams.device.type != "cuda":
+            raise EngineError(
+                f"bundle {bundle.uri}: runtime torch-graphs needs a CUDA device, there is none "
+                "here; use torch-compile, openvino or onnxruntime"
+            )
         if threads:
             torch.set_num_threads(threads)
         module = load_program(bundle)
@@ -100,12 +104,12 @@ class TorchEngine:
             kept=Kept(folder=folder or engine_folder(), suffix=".pt2"),
             facts=facts,
         )
-        on_gpu = streams.device.type == "cuda"
-        wanted = (batch, 1) if batch > 1 else sizes(bundle.spec, device=on_gpu)
+        suits = sizes(bundle.spec, device=streams.device.type == "cuda")
+        wanted = {0: suits, 1: (1,)}.get(batch, (batch, 1))
         try:
             runner = steady(compiler.runner, wanted, bundle.spec)
         except RuntimeError as error:  # of torch, its compilers and CUDA alike
-            first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            first = next(iter(str(error).strip().splitlines()), repr(error))
             raise EngineError(
                 f"{bundle.uri}: torch {mode} {precision} fails on {facts['device']}: {first}"
             ) from error
@@ -198,6 +202,9 @@ class CpuStreams:
 
     def settle(self) -> None: ...
 
+    def floats(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.empty(shape)
+
     def captured(self, call: Call, inputs: Inputs) -> Call:
         held = {name: tensor.clone() for name, tensor in inputs.items()}
         output: Tensor = call(held).clone()
@@ -243,6 +250,9 @@ class CudaStreams:
 
     def settle(self) -> None:
         torch.cuda.synchronize()
+
+    def floats(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.empty(shape, device=self.device)
 
     def captured(self, call: Call, inputs: Inputs) -> Call:
         held = {name: tensor.clone() for name, tensor in inputs.items()}
@@ -327,7 +337,8 @@ class DeviceRunner:
     @torch.inference_mode()
     def fetch(self, slot: int) -> None:
         lane = self._lanes[slot]
-        logits = _ran(lane)
+        logits = lane.logits
+        assert logits is not None, "a slot is run before it is fetched"
         if lane.out is None:
             pinned = self._streams.device.type == "cuda"
             lane.out = torch.empty(logits.shape, dtype=torch.float32, pin_memory=pinned)
@@ -350,7 +361,8 @@ class DeviceRunner:
 
     @torch.inference_mode()
     def add(self, slot: int, owner_nYX: NDArray[np.int32]) -> None:
-        logits = _ran(self._lanes[slot])
+        logits = self._lanes[slot].logits
+        assert logits is not None, "a slot is run before it is added"
         if self._host_sums:
             logits_nKYX = logits[: len(owner_nYX)].float().numpy()
             sums = owner_sums(logits_nKYX, owner_nYX, len(self._total), self._spec)
@@ -451,26 +463,8 @@ def _laid_out(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
-def _ran(lane: _Lane) -> Tensor:
-    assert lane.logits is not None, "a slot is run before it is asked for"
-    return lane.logits
-
-
 def _dtype(kind: type[np.generic]) -> torch.dtype:
     return {np.uint8: torch.uint8, np.float32: torch.float32}[kind]  # type: ignore[index]
-
-
-def _check_wish(bundle: Bundle, precision: str, mode: str, streams: Streams) -> None:
-    if precision not in get_args(Precision) or mode not in get_args(Mode):
-        raise EngineError(
-            f"runtime torch: no precision {precision!r} with mode {mode!r}; there are "
-            f"{', '.join(get_args(Precision))} with {', '.join(get_args(Mode))}"
-        )
-    if mode == "graphs" and streams.device.type != "cuda":
-        raise EngineError(
-            f"bundle {bundle.uri}: runtime torch-graphs needs a CUDA device, there is none here; "
-            "use torch-compile, openvino or onnxruntime"
-        )
 
 
 def _facts(bundle: Bundle, precision: str, streams: Streams) -> dict[str, str]:
@@ -480,6 +474,7 @@ def _facts(bundle: Bundle, precision: str, streams: Streams) -> dict[str, str]:
         "bundle": bundle.digest,
         "torch": torch.__version__,
         "precision": precision,
+        "threads": str(torch.get_num_threads()),  # Inductor writes them into its loops
         **device_facts(streams.device),
     }
 
@@ -499,11 +494,6 @@ def cuda_facts() -> dict[str, str] | None:
     found = device_facts(torch.device("cuda"))
     driver = DRIVER_FILE.read_text().strip() if DRIVER_FILE.exists() else "unknown"
     return {"name": found["device"], "capability": found["capability"], "driver": driver}
-
-
-def empty_floats(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Room for logits."""
-    return torch.empty(shape, dtype=torch.float32, device=device)
 
 
 _: type[Engine] = TorchEngine

@@ -3,7 +3,9 @@
 import io
 import pickle
 import zipfile
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from graph_bundles import graph_bundle
 from quakestream.bundles import Bundle, load_bundle, write_manifest
 from quakestream.domain import BundleSpec
 from quakestream.engines import Batch, Engine, open_engine, owner_sums, probabilities
-from quakestream.engines.fixed import owned_pixels, steady
+from quakestream.engines.fixed import FixedBatches, owned_pixels, steady
 from quakestream.engines.parity import check_golden, golden_shift
 from quakestream.engines.shapes import noise
 from quakestream.engines.torch import CpuStreams, DeviceRunner, Inputs, TorchEngine, shares
@@ -40,13 +42,20 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return graph_bundle(tmp_path_factory.mktemp("rows") / "bundle", "hazard_mlp", onnx=False)
 
 
-class TestWindows(EngineContract):
-    precision = "fp32"
+@pytest.fixture(scope="session")
+def window_engine(windows: Bundle) -> TorchEngine:
+    return TorchEngine(windows, threads=1)
 
+
+@pytest.fixture(scope="session")
+def crop_engine(crops: Bundle) -> TorchEngine:
+    return TorchEngine(crops, threads=1)
+
+
+class TestWindows(EngineContract):
     @pytest.fixture(autouse=True)
-    def _open(self, windows: Bundle) -> None:
-        self.bundle = windows
-        self.opened = TorchEngine(windows, threads=1, precision=self.precision)
+    def _open(self, windows: Bundle, window_engine: TorchEngine) -> None:
+        self.bundle, self.opened = windows, window_engine
 
     def engine(self) -> Engine:
         return self.opened
@@ -56,14 +65,16 @@ class TestWindows(EngineContract):
 
 
 class TestWindowsInHalf(TestWindows):
-    precision = "bf16"
+    @pytest.fixture(autouse=True)
+    def _open(self, windows: Bundle) -> None:
+        self.bundle = windows
+        self.opened = TorchEngine(windows, threads=1, precision="bf16")
 
 
 class TestCrops(CropEngineContract):
     @pytest.fixture(autouse=True)
-    def _open(self, crops: Bundle) -> None:
-        self.bundle = crops
-        self.opened = TorchEngine(crops, threads=1)
+    def _open(self, crops: Bundle, crop_engine: TorchEngine) -> None:
+        self.bundle, self.opened = crops, crop_engine
 
     def engine(self) -> Engine:
         return self.opened
@@ -206,6 +217,79 @@ def test_a_fixed_size_is_kept_where_places_do_not_differ(crops: Bundle) -> None:
     assert TorchEngine(crops, threads=1, batch=4).batch == 4
 
 
+class LoggedStreams(CpuStreams):
+    """Notes what is asked of which queue, in order."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.queue = "host"
+        self.events = 0
+
+    @contextmanager
+    def copying(self) -> Iterator[None]:
+        self.queue = "copying"
+        yield
+        self.queue = "host"
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        self.queue = "working"
+        yield
+        self.queue = "host"
+
+    def event(self) -> "LoggedEvent":
+        slot, kind = divmod(self.events, 3)
+        self.events += 1
+        return LoggedEvent(self, f"{('sent', 'ran', 'back')[kind]} {slot}")
+
+    def settle(self) -> None:
+        self.log.append("host settles")
+
+
+@dataclass
+class LoggedEvent:
+    streams: LoggedStreams
+    name: str
+
+    def record(self) -> None:
+        self.streams.log.append(f"{self.streams.queue} records {self.name}")
+
+    def wait(self) -> None:
+        self.streams.log.append(f"{self.streams.queue} waits for {self.name}")
+
+    def synchronize(self) -> None:
+        assert self.streams.queue == "host"
+        self.streams.log.append(f"host waits for {self.name}")
+
+
+def test_no_buffer_is_used_before_its_last_user_is_done(crops: Bundle) -> None:
+    """What a GPU runs out of order unless told: every wait, and the order they come in."""
+    streams = LoggedStreams()
+
+    def call(inputs: Inputs) -> torch.Tensor:
+        assert streams.queue == "working"
+        streams.log.append("working runs")
+        return inputs["post"].float().mean((1, 2, 3))[:, None].repeat(1, 2)
+
+    runner = DeviceRunner(call, crops.spec, 1, streams, host_sums=True)
+    FixedBatches(runner, crops.spec).score(noise(crops.spec, 3))
+
+    def start(slot: int) -> list[str]:
+        return [
+            f"host waits for sent {slot}",
+            f"copying waits for ran {slot}",
+            f"copying records sent {slot}",
+            f"working waits for sent {slot}",
+            "working runs",
+            f"working records ran {slot}",
+            f"working records back {slot}",
+        ]
+
+    taken = [f"host waits for back {slot}" for slot in (0, 1, 0)]
+    first, second, third = taken
+    assert streams.log == ["host settles", *start(0), *start(1), first, *start(0), second, third]
+
+
 def test_a_captured_call_is_replayed_on_what_lies_in_its_inputs(crops: Bundle) -> None:
     """Outputs are overwritten by the next replay: what was fetched before must not change."""
     streams = CpuStreams()
@@ -307,3 +391,38 @@ def test_a_program_that_takes_other_inputs_is_refused(rows: Bundle, tmp_path: Pa
     write_manifest(tmp_path, replace(spec, window_px=32, classes=CLASSES))
     with pytest.raises(BundleError, match=r"model\.pt2 takes 1 inputs, expected 4"):
         TorchEngine(load_bundle(str(tmp_path)))
+
+
+@pytest.mark.slow
+class TestWindowsCompiled(TestWindows):
+    @pytest.fixture(autouse=True)
+    def _open(self, windows: Bundle, compiled_windows: TorchEngine) -> None:
+        self.bundle = windows
+        self.opened = compiled_windows
+
+
+@pytest.fixture(scope="session")
+def compiled_windows(windows: Bundle) -> TorchEngine:
+    return TorchEngine(windows, threads=1, precision="bf16", mode="compile")
+
+
+@pytest.mark.slow
+def test_compiled_rows_are_the_golden_ones(rows: Bundle) -> None:
+    engine = open_engine(rows, runtime="torch-compile", threads=1)
+    assert engine.name.endswith("-cpu-compile-fp32")
+    assert check_golden(engine, rows, "fp32") < 1e-5
+
+
+@pytest.mark.slow
+def test_a_library_compiled_ahead_of_time_is_kept_and_checked(rows: Bundle, tmp_path: Path) -> None:
+    def opened() -> TorchEngine:
+        return TorchEngine(rows, threads=1, mode="aoti", folder=tmp_path / "kept")
+
+    assert check_golden(opened(), rows, "fp32") < 1e-5
+    (library,) = (tmp_path / "kept").glob("aoti-*.pt2")
+    made = library.stat().st_mtime_ns
+    assert check_golden(opened(), rows, "fp32") < 1e-5
+    assert library.stat().st_mtime_ns == made
+    library.write_bytes(library.read_bytes() + b"\0")
+    with pytest.raises(EngineError, match="delete it and build it again"):
+        opened()
