@@ -84,25 +84,30 @@ class UnitSums(FootprintSums):
         self,
         owners: Owners,
         quality_YX: NDArray[np.uint8],
-        change_YX: NDArray[np.int64],
+        cores: dict[str, Seen],
         shift: Shift,
     ) -> NDArray[np.int32]:
         """Adds one window's core; returns the owner of each pixel to be scored."""
-        region_YX, count = owners.region_YX, owners.regions
-        owned = region_YX >= 0
-        valid_YX = owned & (quality_YX == Quality.VALID)
-        kind_P = region_YX[owned].astype(np.int64) * len(Quality) + quality_YX[owned]
+        count = owners.regions
+        owned_P = np.flatnonzero(owners.region_YX.reshape(-1) >= 0)
+        region_P = owners.region_YX.reshape(-1)[owned_P]
+        quality_P = quality_YX.reshape(-1)[owned_P]
+        kind_P = region_P * len(Quality) + quality_P
         pixels_RQ = np.bincount(kind_P, minlength=count * len(Quality)).reshape(count, -1)
-        change_R = np.bincount(
-            region_YX[valid_YX], weights=change_YX[valid_YX], minlength=count
-        ).astype(np.int64)
+        valid_P = owned_P
+        if quality_P.any():
+            seen_P = quality_P == Quality.VALID
+            valid_P, region_P = owned_P[seen_P], region_P[seen_P]
+        change_P = change(cores, valid_P)
+        change_R = np.bincount(region_P, weights=change_P, minlength=count).astype(np.int64)
         np.add.at(self.pixels_FQ, owners.building_M, pixels_RQ[owners.region_M])
         np.add.at(self.change_F, owners.building_M, change_R[owners.region_M])
         self.quality_Q += counted(quality_YX)
         self._keep_shift(owners, pixels_RQ.sum(axis=1), shift)
         self.region_P.append(owners.region_M + self.regions)
         self.footprint_P.append(owners.building_M)
-        owner_YX = np.where(valid_YX, region_YX + self.regions, -1).astype(np.int32)
+        owner_YX = np.full(owners.region_YX.shape, -1, np.int32)
+        owner_YX.reshape(-1)[valid_P] = region_P + self.regions
         self.regions += count
         return owner_YX
 
@@ -146,7 +151,7 @@ def assemble(
         core = slice(halo, halo + lattice.core_px)
         cut = {e: _cut(s, core) for e, s in read.items()}
         quality_YX = worst(s.quality_YX for s in cut.values())
-        owners.append(sums.add(own, quality_YX, change(cut), task.shift_W[w]))
+        owners.append(sums.add(own, quality_YX, cut, task.shift_W[w]))
         good.append(read)
     return UnitPixels(
         task=task,

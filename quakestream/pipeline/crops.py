@@ -261,7 +261,7 @@ class _Made:
         worth_P = quality_YX[part][inside_YX]
         pixels_Q = np.bincount(worth_P, minlength=len(Quality))
         boxed = {e: s.part(crop, box) for e, s in seen.items()}
-        change_P = change(boxed)[inside_YX]
+        change_P = change(boxed, np.flatnonzero(inside_YX))
         sums = self.sums
         sums.pixels_FQ[footprint] = pixels_Q
         sums.change_F[footprint] = change_P[worth_P == Quality.VALID].sum()

@@ -64,12 +64,18 @@ def counted(quality_YX: NDArray[np.uint8]) -> NDArray[np.int64]:
     return np.bincount(quality_YX.ravel(), minlength=len(Quality))
 
 
-def change(seen: dict[str, Seen]) -> NDArray[np.int64]:
-    """|post - pre| summed over bands; 0 where there is no pre epoch."""
+def change(seen: dict[str, Seen], where_P: NDArray[np.int64]) -> NDArray[np.int64]:
+    """|post - pre| summed over bands; 0 where there is no pre epoch.
+
+    Args:
+        where_P: flat indices of the pixels it is asked of.
+    """
     if "pre" not in seen:
-        return np.zeros(seen["post"].quality_YX.shape, np.int64)
-    post_BYX, pre_BYX = (seen[e].counts_BYX.astype(np.int16) for e in ("post", "pre"))
-    return np.asarray(np.abs(post_BYX - pre_BYX).sum(axis=0, dtype=np.int64))
+        return np.zeros(len(where_P), np.int64)
+    rows_P, cols_P = np.divmod(where_P, seen["post"].quality_YX.shape[1])
+    post_BP, pre_BP = (seen[e].counts_BYX[:, rows_P, cols_P] for e in ("post", "pre"))
+    change_BP = np.maximum(post_BP, pre_BP) - np.minimum(post_BP, pre_BP)
+    return np.asarray(change_BP.sum(axis=0, dtype=np.int64))
 
 
 def _coarse(scene: SceneTask, grid: Grid, window: Window) -> NDArray[np.uint8]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 from shapely.geometry.base import BaseGeometry
 
 from quakestream.domain import Grid, Window
+from quakestream.raster.burn import burn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,16 +38,20 @@ def find_owners(
     """
     region_YX = np.full(window.shape, -1, np.int32)
     members: list[tuple[int, ...]] = [(n,) for n in range(len(polygons_N))]
-    for layer in _layers(polygons_N):
-        burnt_YX = _burnt(polygons_N[layer], layer, grid, window)
-        both_YX = (burnt_YX >= 0) & (region_YX >= 0)
-        if both_YX.any():
-            pair_P = region_YX[both_YX].astype(np.int64) * len(polygons_N) + burnt_YX[both_YX]
-            pairs, place_P = np.unique(pair_P, return_inverse=True)
-            burnt_YX[both_YX] = place_P + len(members)
-            befores, laters = (v.tolist() for v in np.divmod(pairs, len(polygons_N)))
-            members += [(*members[b], n) for b, n in zip(befores, laters, strict=True)]
-        region_YX = np.where(burnt_YX >= 0, burnt_YX, region_YX)
+    for place, layer in enumerate(_layers(polygons_N)):
+        burnt_YX = burn(polygons_N[layer], layer, grid, window)
+        if place == 0:
+            region_YX = burnt_YX
+            continue
+        pixel_P = np.flatnonzero(burnt_YX >= 0)
+        new_P, old_P = burnt_YX.reshape(-1)[pixel_P], region_YX.reshape(-1)[pixel_P]
+        both_P = old_P >= 0
+        pair_P = old_P[both_P].astype(np.int64) * len(polygons_N) + new_P[both_P]
+        pairs, place_P = np.unique(pair_P, return_inverse=True)
+        new_P[both_P] = place_P + len(members)
+        befores, laters = (v.tolist() for v in np.divmod(pairs, len(polygons_N)))
+        members += [(*members[b], n) for b, n in zip(befores, laters, strict=True)]
+        region_YX.reshape(-1)[pixel_P] = new_P
     sizes = np.array([len(m) for m in members], np.int64)
     flat = np.array([n for m in members for n in m], np.int64)
     return Owners(
@@ -63,21 +67,7 @@ def inside(polygon: BaseGeometry, grid: Grid, window: Window) -> NDArray[np.bool
     if 0 in window.shape:
         return np.zeros(window.shape, np.bool_)
     one = np.zeros(1, np.int64)
-    return np.asarray(_burnt(np.array([polygon], object), one, grid, window) == 0)
-
-
-def _burnt(
-    polygons_N: NDArray[np.object_], value_N: NDArray[np.int64], grid: Grid, window: Window
-) -> NDArray[np.int32]:
-    """The value of the polygon each pixel centre lies in, -1 where none does."""
-    burnt_YX: NDArray[np.int32] = rasterize(
-        zip(polygons_N, value_N.tolist(), strict=True),
-        out_shape=window.shape,
-        fill=-1,
-        transform=grid.window_transform(window),
-        dtype=np.int32,
-    )
-    return burnt_YX
+    return np.asarray(burn(np.array([polygon], object), one, grid, window) == 0)
 
 
 def _layers(polygons_N: NDArray[np.object_]) -> list[NDArray[np.int64]]:

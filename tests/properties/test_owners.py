@@ -1,13 +1,15 @@
 """Every footprint gets every pixel inside its outline, whatever lies over it."""
 
 import numpy as np
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.features import rasterize
-from shapely.geometry import Polygon, box
+from shapely.geometry import MultiPoint, Polygon, box
 
 from quakestream.domain import Grid, Window
-from quakestream.raster.owners import find_owners
+from quakestream.raster.burn import burn
+from quakestream.raster.owners import find_owners, inside
 
 GRID = Grid(epsg=32637, gsd_m=0.5)
 WINDOW = Window(row=11_680_000, col=640_000, height=48, width=64)
@@ -37,6 +39,46 @@ def test_each_footprint_owns_exactly_its_pixels(polygons: list[Polygon]) -> None
         assert np.array_equal(np.isin(owners.region_YX, regions), alone == 1)
     pixels = np.bincount(owners.region_YX[owners.region_YX >= 0], minlength=owners.regions)
     assert pixels.sum() == (owners.region_YX >= 0).sum()
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_outlines_of_any_form_get_the_pixels_gdal_gives_them(data: st.DataObject) -> None:
+    """Also with holes, in several parts, larger than the window or beside it."""
+    west, south, *_ = GRID.bounds(WINDOW)
+    place = st.floats(-30, 60).map(lambda v: round(v, 3) + 1 / 3000)  # no centre on a border
+    points = data.draw(st.lists(st.tuples(place, place), min_size=3, max_size=9, unique=True))
+    outline = shapely.concave_hull(MultiPoint(points), 0.4).buffer(data.draw(st.floats(0.5, 3)))
+    if data.draw(st.booleans()):
+        outline = outline.difference(outline.centroid.buffer(data.draw(st.floats(0.5, 4))))
+    moved = shapely.transform(outline, lambda xy: xy + np.array([west, south]) + 1 / 7000)
+    alone = rasterize([(moved, 1)], out_shape=WINDOW.shape, transform=GRID.window_transform(WINDOW))
+    assert np.array_equal(inside(moved, GRID, WINDOW), alone == 1)
+
+
+@given(polygons=st.lists(outlines(), min_size=1, max_size=5), row=st.integers(0, 40))
+@settings(max_examples=50, deadline=None)
+def test_a_pixel_has_its_owner_in_whatever_window(polygons: list[Polygon], row: int) -> None:
+    value_N = np.arange(len(polygons))
+    part = Window(row=WINDOW.row + row, col=WINDOW.col + 3, height=8, width=31)
+    for n, polygon in enumerate(polygons):
+        one = np.array([polygon], object)
+        whole_YX = burn(one, value_N[n : n + 1], GRID, WINDOW)
+        found_YX = burn(one, value_N[n : n + 1], GRID, part)
+        assert np.array_equal(found_YX, whole_YX[part.slices_in(WINDOW)])
+
+
+def test_neighbours_that_share_a_border_share_no_pixel_and_leave_none_out() -> None:
+    """Even where the border runs through the middles of pixels."""
+    west, south, *_ = GRID.bounds(WINDOW)
+    rows = [
+        box(west + x, south + y, west + x + 3, south + y + 3)
+        for y in np.arange(0.25, 20, 3)
+        for x in np.arange(0.25, 28, 3)
+    ]
+    counted = sum((inside(b, GRID, WINDOW) for b in rows), np.zeros(WINDOW.shape, int))
+    whole = inside(shapely.union_all(rows), GRID, WINDOW)
+    assert np.array_equal(counted, whole.astype(int))
 
 
 def test_identical_outlines_share_their_pixels() -> None:
