@@ -4,8 +4,10 @@ import numpy as np
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from rasterio.features import rasterize
 from shapely.geometry import MultiPoint, Polygon, box
+from shapely.geometry.base import BaseGeometry
 
 from quakestream.domain import Grid, Window
 from quakestream.raster.burn import burn
@@ -25,6 +27,16 @@ def outlines(draw: st.DrawFn) -> Polygon:
     return Polygon(corners)
 
 
+def assert_same_pixels(
+    found_YX: NDArray[np.bool_], gdal_YX: NDArray[np.bool_], outline: BaseGeometry
+) -> None:
+    """But for centres on the border itself, where rounding decides."""
+    row_P, col_P = np.nonzero(found_YX != gdal_YX)
+    x_P, y_P = GRID.window_transform(WINDOW) @ (col_P + 0.5, row_P + 0.5)
+    away_P = shapely.distance(shapely.points(x_P, y_P), outline.boundary)
+    assert (away_P < 1e-6).all()
+
+
 @given(polygons=st.lists(outlines(), max_size=12))
 @settings(max_examples=60, deadline=None)
 def test_each_footprint_owns_exactly_its_pixels(polygons: list[Polygon]) -> None:
@@ -36,7 +48,7 @@ def test_each_footprint_owns_exactly_its_pixels(polygons: list[Polygon]) -> None
             [(polygon, 1)], out_shape=WINDOW.shape, transform=GRID.window_transform(WINDOW)
         )
         regions = owners.region_M[owners.building_M == building[n]]
-        assert np.array_equal(np.isin(owners.region_YX, regions), alone == 1)
+        assert_same_pixels(np.isin(owners.region_YX, regions), alone == 1, polygon)
     pixels = np.bincount(owners.region_YX[owners.region_YX >= 0], minlength=owners.regions)
     assert pixels.sum() == (owners.region_YX >= 0).sum()
 
@@ -46,14 +58,14 @@ def test_each_footprint_owns_exactly_its_pixels(polygons: list[Polygon]) -> None
 def test_outlines_of_any_form_get_the_pixels_gdal_gives_them(data: st.DataObject) -> None:
     """Also with holes, in several parts, larger than the window or beside it."""
     west, south, *_ = GRID.bounds(WINDOW)
-    place = st.floats(-30, 60).map(lambda v: round(v, 3) + 1 / 3000)  # no centre on a border
+    place = st.floats(-30, 60)
     points = data.draw(st.lists(st.tuples(place, place), min_size=3, max_size=9, unique=True))
     outline = shapely.concave_hull(MultiPoint(points), 0.4).buffer(data.draw(st.floats(0.5, 3)))
     if data.draw(st.booleans()):
         outline = outline.difference(outline.centroid.buffer(data.draw(st.floats(0.5, 4))))
-    moved = shapely.transform(outline, lambda xy: xy + np.array([west, south]) + 1 / 7000)
+    moved = shapely.transform(outline, lambda xy: xy + np.array([west, south]))
     alone = rasterize([(moved, 1)], out_shape=WINDOW.shape, transform=GRID.window_transform(WINDOW))
-    assert np.array_equal(inside(moved, GRID, WINDOW), alone == 1)
+    assert_same_pixels(inside(moved, GRID, WINDOW), alone == 1, moved)
 
 
 @given(polygons=st.lists(outlines(), min_size=1, max_size=5), row=st.integers(0, 40))

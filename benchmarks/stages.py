@@ -1,0 +1,123 @@
+"""Rates of the stages alone: reading without an engine, scoring without a reader.
+
+`python -m benchmarks.stages RUN.yaml` prints one JSON object; other benchmarks run it in a
+process of its own, beside the whole run they compare it with.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import ROOT
+from quakestream.catalog import scene_extent
+from quakestream.config import open_run
+from quakestream.pipeline.assemble import UnitPixels
+from quakestream.pipeline.backends.joined import Ahead, ThreadReaders
+from quakestream.pipeline.backends.local import LocalBackend
+from quakestream.pipeline.plan import Plan, make_plan
+from quakestream.pipeline.prepare import jobs_for, prepare
+from quakestream.pipeline.stages import Scorer, Tasks, worker_spec
+from quakestream.pipeline.tasks import UnitTask
+from quakestream.storage import open_store
+
+CELLS = 24
+"""Cells that are read and scored; spread over the run."""
+HELD = 4
+"""Cells kept in memory to be scored again."""
+
+
+def stage_rates(run_file: Path, cells: int = CELLS) -> dict[str, Any]:
+    """Read alone and score alone, measured in another process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.stages", str(run_file), str(cells)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def measured(run_file: str, cells: int) -> dict[str, Any]:
+    """Rates in millions of scored pixels (cores of windows, one epoch) a second."""
+    plan = make_plan(open_run(run_file))
+    units = _unit_tasks(plan, cells)
+    settings = plan.run.profile_settings
+    spec = worker_spec(plan, str(plan.run.out))
+    scorer = Scorer(spec)
+    core_px = (plan.bundle.spec.window_px - 2 * plan.bundle.spec.halo_px) ** 2
+    windows = sum(len(u.window_W2) for u in units)
+    kept: list[UnitPixels] = []
+
+    def read() -> None:
+        ahead = Ahead(ThreadReaders(spec).read, readers=settings.readers)
+        with closing(ahead), closing(ahead.cells(iter(units))) as stream:
+            for pixels in stream:
+                if len(kept) < HELD and isinstance(pixels, UnitPixels):
+                    kept.append(pixels)
+
+    def score() -> int:
+        scored = 0
+        while scored < windows:
+            for pixels in kept:
+                scorer.engine.score(pixels.batch, pixels.owner_NYX)
+                scored += len(pixels.batch)
+        return scored
+
+    with _clock() as reading:
+        read()
+    scorer.engine.score(kept[0].batch, kept[0].owner_NYX)
+    with _clock() as scoring:
+        scored = score()
+    return {
+        "engine": scorer.engine.name,
+        "cores": os.cpu_count(),
+        "windows": windows,
+        "read": _row(reading(), windows * core_px),
+        "score": _row(scoring(), scored * core_px),
+    }
+
+
+def _row(taken: tuple[float, float], pixels: int) -> dict[str, float]:
+    wall_s, cpu_s = taken
+    return {
+        "mpx_per_s": round(pixels / 1e6 / wall_s, 3),
+        "cpu_s_per_mpx": round(cpu_s / (pixels / 1e6), 5),
+    }
+
+
+@contextmanager
+def _clock() -> Iterator[Callable[[], tuple[float, float]]]:
+    """Wall and processor time of what happens inside."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    taken: list[float] = []
+    yield lambda: (taken[0], taken[1])
+    taken += [time.perf_counter() - wall, time.process_time() - cpu]
+
+
+def _unit_tasks(plan: Plan, cells: int) -> list[UnitTask]:
+    spec = worker_spec(plan, str(plan.run.out))
+    store = open_store(str(plan.run.out), plan.run.storage_options)
+    views = dict.fromkeys((u.view, u.cell.epsg) for u in plan.units)
+    jobs = jobs_for(
+        [(plan.views[v], epsg) for v, epsg in views], plan.run.storage_options, scene_extent
+    )
+    prepared = prepare(jobs, store, LocalBackend().each)
+    hazard_NM = np.empty((len(plan.footprints.table), 0), np.float32)
+    tasks = Tasks(plan=plan, prepared=prepared, spec=spec, hazard_NM=hazard_NM)
+    chosen = np.linspace(0, len(plan.units) - 1, min(cells, len(plan.units))).round().astype(int)
+    return [tasks.unit(plan.units[n], f"cell-{n}") for n in dict.fromkeys(chosen.tolist())]
+
+
+if __name__ == "__main__":
+    print(json.dumps(measured(sys.argv[1], int(sys.argv[2]))))
