@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -17,16 +18,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import ROOT
-from quakestream.catalog import scene_extent
-from quakestream.config import open_run
+from benchmarks.streams import Opened
 from quakestream.pipeline.assemble import UnitPixels
 from quakestream.pipeline.backends.joined import Ahead, ThreadReaders
-from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.plan import Plan, make_plan
-from quakestream.pipeline.prepare import jobs_for, prepare
-from quakestream.pipeline.stages import Scorer, Tasks, worker_spec
-from quakestream.pipeline.tasks import UnitTask
-from quakestream.storage import open_store
+from quakestream.pipeline.stages import Scorer
 
 CELLS = 24
 """Cells that are read and scored; spread over the run."""
@@ -50,17 +45,23 @@ def stage_rates(run_file: Path, cells: int = CELLS) -> dict[str, Any]:
 
 def measured(run_file: str, cells: int) -> dict[str, Any]:
     """Rates in millions of scored pixels (cores of windows, one epoch) a second."""
-    plan = make_plan(open_run(run_file))
-    units = _unit_tasks(plan, cells)
-    settings = plan.run.profile_settings
-    spec = worker_spec(plan, str(plan.run.out))
-    scorer = Scorer(spec)
-    core_px = (plan.bundle.spec.window_px - 2 * plan.bundle.spec.halo_px) ** 2
+    with tempfile.TemporaryDirectory() as scratch:
+        opened = Opened.of(Path(run_file), Path(scratch))
+        return _rates(opened, cells)
+
+
+def _rates(opened: Opened, cells: int) -> dict[str, Any]:
+    tasks = [unit for batch in opened.batches() for unit in batch.units]
+    chosen = np.linspace(0, len(tasks) - 1, min(cells, len(tasks))).round().astype(int)
+    units = [tasks[n] for n in dict.fromkeys(chosen.tolist())]
+    settings, bundle = opened.plan.run.profile_settings, opened.plan.bundle.spec
+    spec, scorer = opened.spec, Scorer(opened.spec)
+    core_px = (bundle.window_px - 2 * bundle.halo_px) ** 2
     windows = sum(len(u.window_W2) for u in units)
     kept: list[UnitPixels] = []
 
     def read() -> None:
-        ahead = Ahead(ThreadReaders(spec).read, readers=settings.readers)
+        ahead = Ahead(ThreadReaders(spec), readers=settings.readers)
         with closing(ahead), closing(ahead.cells(iter(units))) as stream:
             for pixels in stream:
                 if len(kept) < HELD and isinstance(pixels, UnitPixels):
@@ -103,20 +104,6 @@ def _clock() -> Iterator[Callable[[], tuple[float, float]]]:
     taken: list[float] = []
     yield lambda: (taken[0], taken[1])
     taken += [time.perf_counter() - wall, time.process_time() - cpu]
-
-
-def _unit_tasks(plan: Plan, cells: int) -> list[UnitTask]:
-    spec = worker_spec(plan, str(plan.run.out))
-    store = open_store(str(plan.run.out), plan.run.storage_options)
-    views = dict.fromkeys((u.view, u.cell.epsg) for u in plan.units)
-    jobs = jobs_for(
-        [(plan.views[v], epsg) for v, epsg in views], plan.run.storage_options, scene_extent
-    )
-    prepared = prepare(jobs, store, LocalBackend().each)
-    hazard_NM = np.empty((len(plan.footprints.table), 0), np.float32)
-    tasks = Tasks(plan=plan, prepared=prepared, spec=spec, hazard_NM=hazard_NM)
-    chosen = np.linspace(0, len(plan.units) - 1, min(cells, len(plan.units))).round().astype(int)
-    return [tasks.unit(plan.units[n], f"cell-{n}") for n in dict.fromkeys(chosen.tolist())]
 
 
 if __name__ == "__main__":
