@@ -1,12 +1,25 @@
-"""`make bench`: every benchmark, saved."""
+"""`make bench`: every benchmark, saved, and the tables made of them."""
 
 import subprocess
 import sys
 
-NAMES = ("kahramanmaras", "real_runs", "scale")
+NAMES = (
+    "read",
+    "engines",
+    "end_to_end",
+    "peers",
+    "capacity",
+    "cluster",
+    "scale",
+    "training",
+    "kahramanmaras",
+    "field_points",
+    "real_runs",
+)
 
 if __name__ == "__main__":
     for name in NAMES:
         subprocess.run(
             [sys.executable, "-m", f"benchmarks.{name}", "--save", *sys.argv[1:]], check=True
         )
+    subprocess.run([sys.executable, "-m", "benchmarks.tables"], check=True)
