@@ -8,6 +8,7 @@ from quakestream.config import Profile
 from quakestream.domain import BundleSpec
 from quakestream.engines import PIXELS_AT_ONCE
 from quakestream.pipeline.crops import CHUNK_PX
+from quakestream.pipeline.scenes import READERS_SHARE_MB
 from quakestream.pipeline.tasks import CROP_LATTICE_PX
 
 BASE_MB = 420.0
@@ -52,19 +53,22 @@ def state_memory(
     `split` or `joined`."""
     spec = bundle.spec
     cell_bytes = _cell_bytes(spec, settings.cell_windows)
-    engines = settings.engines or 1
+    engines = (settings.engines or 1) if stream != "local" else 1
+    cores = os.cpu_count() or 1
     # each reader holds a cell as read and as stacked; one more waits, one is scored
     copies = 1 if spec.task == "building" else 2  # crops are stacked a few at a time
     pixels = held_cells(settings.readers) * copies * cell_bytes
-    base_mb = BASE_MB
+    processes = cores if stream == "split" else engines
+    base_mb = BASE_MB + processes * READERS_SHARE_MB
     if stream != "local":  # workers that wait for a task are there too
-        base_mb += RAY_DAEMONS_MB + ((os.cpu_count() or 1) + engines + 1) * RAY_WORKER_MB
+        base_mb += RAY_DAEMONS_MB + (cores + engines + 1) * RAY_WORKER_MB
         pixels *= engines
     if stream == "split":
         pixels = RAY_BATCHES_ALIVE * settings.batch_cells * cell_bytes
+    engine_mb = len(bundle.graph) * 3 / 1e6 + ENGINE_MB_PER_MPX * _engine_px(spec) / 1e6
     return MemoryStatement(
         base_mb=base_mb,
-        engine_mb=len(bundle.graph) * 3 / 1e6 + ENGINE_MB_PER_MPX * _engine_px(spec) / 1e6,
+        engine_mb=engines * engine_mb,
         pixels_mb=(pixels + _stacked_bytes(spec)) / 1e6,
         tables_mb=(footprints * BYTES_PER_FOOTPRINT + cells * BYTES_PER_CELL) / 1e6,
     )

@@ -8,10 +8,12 @@ so that neither the engine nor the readers wait where one batch ends and another
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import Self
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,8 @@ from quakestream.pipeline.stages import BatchReport, Scorer
 from quakestream.pipeline.tasks import BatchTask, UnitTask, WorkerSpec
 
 Cell = UnitPixels | CropPixels
+ASKED_AHEAD = 2
+"""Cells, for each reader, whose bytes are asked for before one of them is read."""
 
 
 def calls_at_once(readers: int, batch_cells: int) -> int:
@@ -39,19 +43,12 @@ class Joined:
 
     Args:
         readers: threads.
-        read: reads a cell; a `Reader` per thread where it is left out.
     """
 
-    def __init__(
-        self,
-        spec: WorkerSpec,
-        *,
-        readers: int,
-        read: Callable[[UnitTask], Cell] | None = None,
-    ) -> None:
+    def __init__(self, spec: WorkerSpec, *, readers: int) -> None:
         self._scorer = Scorer(spec)
         self._engine = InTurn(self._scorer.engine)
-        self._ahead = Ahead(read or ThreadReaders(spec).read, readers=readers)
+        self._ahead = Ahead(ThreadReaders(spec), readers=readers)
 
     def __enter__(self) -> Self:
         return self
@@ -84,19 +81,41 @@ class Joined:
                 self._ahead.close()
 
 
+class Reads(Protocol):
+    """What reads cells for several threads."""
+
+    def read(self, task: UnitTask) -> Cell: ...
+
+    def prefetch(self, task: UnitTask) -> None:
+        """Asks for the bytes of a cell that will be read soon; returns at once."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Wanted:
+    """A cell somebody will ask for."""
+
+    unit: UnitTask
+    future: Future[Cell]
+    asked: bool = False
+    """True once its bytes are on their way."""
+
+
 class Ahead:
     """Cells read by threads before they are asked for, first come first served.
 
     A cell counts as held from when its reading begins until its taker asks for the next, and
     no more than `held` are: cells begin in the order they were handed in, so that the first
-    one that nobody has taken yet is always among them, and whoever waits for it goes on.
+    one that nobody has taken yet is always among them, and whoever waits for it goes on. Of the
+    next ones the bytes are asked for, so that a store that answers late is not waited for.
     """
 
-    def __init__(self, read: Callable[[UnitTask], Cell], *, readers: int) -> None:
+    def __init__(self, reads: Reads, *, readers: int) -> None:
         self.held = held_cells(readers)
-        self._read, self._free = read, self.held
+        self._reads, self._free, self._idle = reads, self.held, readers
+        self._soon = ASKED_AHEAD * readers
         self._pool = ThreadPoolExecutor(readers, "reader")
-        self._waiting: deque[tuple[UnitTask, Future[Cell]]] = deque()
+        self._waiting: deque[_Wanted] = deque()
         self._lock, self._closed = threading.Lock(), False
 
     def cells(self, units: Iterable[UnitTask]) -> Generator[Cell]:
@@ -105,11 +124,11 @@ class Ahead:
         Raises:
             CancelledError: if this was closed meanwhile.
         """
-        futures: deque[Future[Cell]] = deque()
+        wanted = [_Wanted(unit, Future()) for unit in units]
+        futures = deque(one.future for one in wanted)
         with self._lock:
-            for unit in units:
-                futures.append(Future())
-                self._waiting.append((unit, futures[-1]))
+            self._waiting.extend(wanted)
+            del wanted
             self._begin()
         try:
             while futures:
@@ -126,9 +145,7 @@ class Ahead:
         """Begins no other cell; waits for those that are being read."""
         with self._lock:
             self._closed = True
-            for _, future in self._waiting:
-                future.cancel()
-            self._waiting.clear()
+            self._begin()
         self._pool.shutdown()
 
     def _release(self) -> None:
@@ -137,25 +154,35 @@ class Ahead:
             self._begin()
 
     def _begin(self) -> None:
-        """Begins as many cells as may be held. Called with the lock."""
+        """Begins as many cells as may be held and threads are there for. Called with the lock."""
         if self._closed:
-            for _, future in self._waiting:
-                future.cancel()
+            for one in self._waiting:
+                one.future.cancel()
             self._waiting.clear()
-        while self._free and self._waiting:
-            unit, future = self._waiting.popleft()
-            if not future.cancelled():
-                self._free -= 1
-                self._pool.submit(self._one, unit, future)
+        while self._free and self._idle and self._waiting:
+            one = self._waiting.popleft()
+            if one.future.set_running_or_notify_cancel():
+                self._free, self._idle = self._free - 1, self._idle - 1
+                self._pool.submit(self._one, one)
 
-    def _one(self, unit: UnitTask, future: Future[Cell]) -> None:
-        if not future.set_running_or_notify_cancel():
-            self._release()
-            return
+    def _one(self, one: _Wanted) -> None:
         try:
-            future.set_result(self._read(unit))
+            for unit in self._next():
+                self._reads.prefetch(unit)
+            one.future.set_result(self._reads.read(one.unit))
         except BaseException as error:  # whoever waits for the cell is told
-            future.set_exception(error)
+            one.future.set_exception(error)
+        with self._lock:
+            self._idle += 1
+            self._begin()
+
+    def _next(self) -> list[UnitTask]:
+        """The next cells whose bytes nobody asked for yet."""
+        with self._lock:
+            new = [one for one in islice(self._waiting, self._soon) if not one.asked]
+            for one in new:
+                one.asked = True
+        return [one.unit for one in new]
 
 
 class InTurn:
@@ -180,8 +207,14 @@ class ThreadReaders:
     def __init__(self, spec: WorkerSpec) -> None:
         self._spec, self._local = spec, threading.local()
 
-    def read(self, unit: UnitTask) -> Cell:
+    def read(self, task: UnitTask) -> Cell:
+        return self._reader().read(task)
+
+    def prefetch(self, task: UnitTask) -> None:
+        self._reader().prefetch(task)
+
+    def _reader(self) -> Reader:
         if not hasattr(self._local, "reader"):
             self._local.reader = Reader(self._spec)
         reader: Reader = self._local.reader
-        return reader.read(unit)
+        return reader
