@@ -25,7 +25,7 @@ FOLLOWERS = {
     *("Identity", "Gather", "Tile", "DepthToSpace", "SpaceToDepth"),
 }
 """What runs in half precision if all that is computed with is half already, weights aside."""
-_FLOAT, _FLOAT16, _BFLOAT16 = 1, 10, 16
+_FLOAT, _UINT8, _FLOAT16, _BFLOAT16 = 1, 2, 10, 16
 _KINDS = {"fp16": _FLOAT16, "bf16": _BFLOAT16}
 _LARGEST_HALF = 65504.0
 _BFLOAT16_OPSET = 22
@@ -35,7 +35,7 @@ _BFLOAT16_OPSET = 22
 def shapes_of_casts(model: Any) -> None:
     """Shapes of bytes are asked of what they are cast to: TensorRT does nothing else with bytes."""
     graph = model.graph
-    bytes_in = {v.name for v in graph.input if v.type.tensor_type.elem_type == 2}
+    bytes_in = {v.name for v in graph.input if v.type.tensor_type.elem_type == _UINT8}
     casts = {n.input[0]: n.output[0] for n in graph.node if n.op_type == "Cast"}
     moved = False
     for node in graph.node:
@@ -48,11 +48,41 @@ def shapes_of_casts(model: Any) -> None:
         graph.node.extend(nodes)
 
 
+def symmetric(model: Any, numpy_helper: Any) -> None:
+    """Activations in signed bytes about zero, the one kind that TensorRT takes.
+
+    Quantisers for CPUs use unsigned bytes with a zero point. A range of theirs goes into the
+    smallest signed range that holds it: nothing is clipped that was not, and at most one bit is
+    lost. What that does to the scores is for the golden batch to say.
+    """
+    held = {i.name: i for i in model.graph.initializer}
+    done: dict[tuple[str, str], tuple[str, str]] = {}
+    for node in model.graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or len(node.input) < 3:
+            continue
+        key = node.input[1], node.input[2]
+        if held[key[1]].data_type != _UINT8:
+            continue
+        if key not in done:
+            scale, zero = (numpy_helper.to_array(held[name]).astype(np.float64) for name in key)
+            wide = np.asarray(scale * np.maximum(zero, 255 - zero) / 127, np.float32)
+            done[key] = f"{key[0]}_symmetric", f"{key[1]}_symmetric"
+            arrays = (wide, np.zeros(zero.shape, np.int8))
+            for name, array in zip(done[key], arrays, strict=True):
+                model.graph.initializer.append(numpy_helper.from_array(array, name))
+        node.input[1], node.input[2] = done[key]
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [i for i in model.graph.initializer if i.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+
+
 def prepared(graph: bytes, precision: str) -> bytes:
     """A bundle's graph for a strongly typed network of that precision.
 
     Args:
-        precision: `fp32` and `int8` leave types as they are, `fp16` and `bf16` narrow them.
+        precision: `fp32` leaves types as they are, `fp16` and `bf16` narrow them; `int8` is for
+            a graph that is quantised already.
 
     Raises:
         EngineError: if a weight does not fit into fp16, or the graph has sub-graphs.
@@ -68,8 +98,11 @@ def prepared(graph: bytes, precision: str) -> bytes:
         ) from error
     model = onnx.load_from_string(graph)
     shapes_of_casts(model)
+    if precision == "int8":
+        symmetric(model, onnx.numpy_helper)
     if precision == "bf16" and model.opset_import[0].version < _BFLOAT16_OPSET:
         model = onnx.version_converter.convert_version(model, _BFLOAT16_OPSET)
+    del model.graph.value_info[:]  # types of before; quantisers even leave wrong ones
     if precision in _KINDS:
         _Narrowing(onnx=onnx, model=model, kind=_KINDS[precision]).narrow()
     onnx.checker.check_model(model)
@@ -101,7 +134,6 @@ class _Narrowing:
         self._give_float()
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)
-        del self.graph.value_info[:]  # they would state the types of before
         self._drop_unused()
 
     @property

@@ -86,6 +86,7 @@ def problems(model: bytes) -> tuple[str, ...]:
             f"({error})"
         ) from error
     loaded = onnx.load_from_string(model)
+    del loaded.graph.value_info[:]  # types are worked out anew: quantisers leave wrong ones
     graph = onnx.shape_inference.infer_shapes(loaded, strict_mode=True).graph
     names = onnx.TensorProto.DataType
     types = {i.name: names.Name(i.data_type) for i in graph.initializer}
@@ -95,6 +96,7 @@ def problems(model: bytes) -> tuple[str, ...]:
     for node in graph.node:
         found.update(_node_problems(node, types, {i.name for i in graph.initializer}))
     found.update(_byte_problems(graph, types))
+    found.update(_zero_point_problems(graph, onnx.numpy_helper.to_array))
     return tuple(f"{text} ({times} times)" if times > 1 else text for text, times in found.items())
 
 
@@ -126,6 +128,15 @@ def _node_problems(node: Any, types: dict[str, str], known: set[str]) -> Iterato
     for place in _CONSTANT_INPUTS.get(operator, ()):
         if len(node.input) > place and node.input[place] and node.input[place] not in known:
             yield f"{operator} whose input {place} is not constant"
+
+
+def _zero_point_problems(graph: Any, to_array: Any) -> Iterator[str]:
+    held = {i.name: i for i in graph.initializer}
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.input) > 2:
+            zero = held.get(node.input[2])
+            if zero is not None and to_array(zero).any():
+                yield f"{node.op_type} with a zero point other than 0"
 
 
 def _byte_problems(graph: Any, types: dict[str, str]) -> Iterator[str]:

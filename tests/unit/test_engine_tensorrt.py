@@ -315,6 +315,15 @@ def test_int8_needs_the_quantised_graph(crops: Bundle, tmp_path: Path) -> None:
         build(crops, tmp_path, wish=Wish(precision="int8"), native=PretendedNative())
 
 
+def test_int8_runs_from_the_quantised_graph(tmp_path: Path) -> None:
+    bundle = load_bundle("damage-synthetic")
+    native = PretendedNative()
+    engine = opened(bundle, tmp_path, native, precision="int8", batch=1)
+    assert engine.name.endswith("-int8")
+    nodes = onnx.load_from_string(native.orders[0].graph).graph.node
+    assert {"QuantizeLinear", "DequantizeLinear"} <= {n.op_type for n in nodes}
+
+
 def test_a_weight_too_large_for_fp16_is_refused(crops: Bundle) -> None:
     model = onnx.load_from_string(crops.graph)
     for initializer in model.graph.initializer:
