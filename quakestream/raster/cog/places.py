@@ -14,6 +14,8 @@ from quakestream.raster.cog.workers import Scratch
 with fast_extra():
     import cv2
 
+FEW = 0.1
+"""Rows of a block, of all, that are looked at one by one."""
 Part2D = tuple[slice, slice]
 """Rows and columns."""
 Planes = NDArray[Any] | Mapping[int, NDArray[Any]]
@@ -71,9 +73,18 @@ class PlanarPlace:
 
     def _judge(self, part_SYX: NDArray[np.uint8], target: Part2D) -> None:
         colour, valid_YX = self._colour, self._target.valid_YX
-        if colour.validity == "black" and part_SYX[colour.bands[1]].min() > 0:
-            valid_YX[target] = True  # what is green is not black: by far the most blocks
-            return
+        if colour.validity == "black":
+            green_YX = part_SYX[colour.bands[1]]
+            # what is green is not black: all of most blocks, and nearly all rows of others
+            whole = green_YX.min() > 0
+            row_R = np.flatnonzero(green_YX.min(axis=1) == 0) if not whole else ()
+            if len(row_R) < FEW * len(green_YX):
+                into_YX = valid_YX[target]
+                into_YX[:] = True
+                if not whole:
+                    seen = [part_SYX[band][row_R] for band in colour.bands]
+                    into_YX[row_R] = np.bitwise_or.reduce(seen) != 0
+                return
         truth_YX = validity(colour, part_SYX, self._target, self._scratch)
         if truth_YX is not None:
             np.not_equal(truth_YX, 0, out=valid_YX[target])
