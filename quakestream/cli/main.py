@@ -41,6 +41,7 @@ def _register() -> None:
     from quakestream.cli.bundle import bundle_app
     from quakestream.cli.catalog import catalog
     from quakestream.cli.demo import demo
+    from quakestream.cli.engine import engine_app
     from quakestream.cli.init import init
     from quakestream.cli.map import map_command
     from quakestream.cli.plan import plan
@@ -61,6 +62,7 @@ def _register() -> None:
     app.command("view")(view)
     app.command("score")(score)
     app.add_typer(bundle_app, name="bundle")
+    app.add_typer(engine_app, name="engine")
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from quakestream.errors import BundleError, EngineError, MissingExtraError
 
 AUTO = "auto"
 REFERENCE = "onnxruntime"
-FAKES = frozenset({"uniform", "threshold"})
+FAKES = frozenset({"uniform", "threshold", "stand-in"})
 """They are no model, and are compared with none."""
 ROUNDING = 0.02
 """Mean difference of logits that half precision may make where `auto` takes it, in standard

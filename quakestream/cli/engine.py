@@ -1,0 +1,219 @@
+"""`quakestream engine build|check|bench`."""
+
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from quakestream.bundles import Bundle, load_bundle
+from quakestream.cli.common import EXIT_FAILED, print_json, stdout
+from quakestream.cli.map import Json
+from quakestream.engines import Batch, Engine, choose, open_engine
+from quakestream.engines.bench import Request, Timing, time_apart
+from quakestream.engines.choice import FAKES, REFERENCE, keep_rates, precision_of
+from quakestream.engines.parity import check_golden
+from quakestream.engines.registry import RUNTIMES
+from quakestream.errors import (
+    ConfigError,
+    EngineError,
+    MissingExtraError,
+    QuakestreamError,
+    RequestError,
+)
+
+BUILT = "tensorrt"
+"""The runtime that opens only what was built for the device beforehand."""
+
+engine_app = typer.Typer(help="Runtimes that score a bundle.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="A shipped name, or a folder or .zip by path or URI.")]
+Runtimes = Annotated[
+    list[str] | None,
+    typer.Option("--runtime", help="Which runtime; may be repeated. Left out: all that open here."),
+]
+Threads = Annotated[int, typer.Option(min=0, help="Threads of an engine; 0: all cores.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A runtime against the reference on the golden batch."""
+
+    runtime: str
+    engine: str = ""
+    max_difference: float | None = None
+    """Of logits."""
+    same: bool = False
+    refused: str = ""
+    """Why it did not run, in one line."""
+
+
+@engine_app.command("check")
+def check(
+    name: Name, runtime: Runtimes = None, threads: Threads = 0, as_json: Json = False
+) -> None:
+    """Compares runtimes with ONNX Runtime in float32, on the bundle's golden batch.
+
+    Example: quakestream engine check damage-turkiye-2023 --runtime openvino-int8
+    """
+    bundle = load_bundle(name)
+    reference = _logits(open_engine(bundle, runtime=REFERENCE, threads=threads), bundle)
+    rows = [_checked(bundle, r, threads, reference) for r in _named(runtime)]
+    if as_json:
+        print_json([asdict(row) for row in rows])
+    else:
+        for row in rows:
+            stdout.print(_told(row), markup=False)
+    if any((not row.same) for row in rows if runtime or not row.refused):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@engine_app.command("bench")
+def bench(
+    name: Name,
+    runtime: Runtimes = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Windows or crops at once; may be repeated. Left out: enough."),
+    ] = None,
+    threads: Threads = 0,
+    seconds: Annotated[float, typer.Option(min=0.0, help="Least time of each figure.")] = 3.0,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the rates: runtime `auto` goes by them here.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Times runtimes: rate, latency and peak memory, each in a process of its own.
+
+    Example: quakestream engine bench damage-turkiye-2023 --runtime openvino --batch 4 --keep
+    """
+    bundle = load_bundle(name)
+    timings: list[Timing] = []
+    refused: dict[str, str] = {}
+    for one in _named(runtime):
+        for size in batch or [0]:
+            request = Request(
+                bundle=name, runtime=one, batch=size, threads=threads, seconds=seconds
+            )
+            try:
+                timings.append(time_apart(request))
+            except QuakestreamError as error:
+                refused[one] = _line(error)
+                break
+            if not as_json:
+                stdout.print(_timed(timings[-1]), markup=False)
+    if keep and timings:
+        rates: dict[str, float] = {}
+        for timing in timings:
+            rates[timing.runtime] = max(timing.per_s, rates.get(timing.runtime, 0.0))
+        keep_rates(bundle, rates)
+    if as_json:
+        print_json({"timings": [asdict(t) for t in timings], "refused": refused})
+    else:
+        for one, why in refused.items():
+            stdout.print(f"{one}: not timed: {why}", markup=False)
+    if refused and runtime:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@engine_app.command("build")
+def build(
+    name: Name, runtime: Runtimes = None, threads: Threads = 0, as_json: Json = False
+) -> None:
+    """Compiles a bundle for this device into the engine cache; left out: for what `auto` takes.
+
+    Example: quakestream engine build damage-turkiye-2023 --runtime tensorrt
+    """
+    bundle = load_bundle(name)
+    rows = [{"runtime": r, "built": _built(bundle, r, threads)} for r in _to_build(bundle, runtime)]
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        what = (
+            f"built, kept at {row['built']}" if row["built"] else "nothing to build, opens as it is"
+        )
+        stdout.print(f"{row['runtime']}: {what}", markup=False)
+
+
+def _to_build(bundle: Bundle, named: list[str] | None) -> list[str]:
+    return _named(named) if named else [choose(bundle).runtime]
+
+
+def _built(bundle: Bundle, runtime: str, threads: int) -> str:
+    """Where what was built lies; empty for a runtime that compiles whenever it is opened."""
+    if runtime != BUILT:
+        open_engine(bundle, runtime=runtime, threads=threads)  # says what is wrong, if anything is
+        return ""
+    try:
+        made: Path = import_module(RUNTIMES[BUILT][0]).build(bundle)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"runtime {BUILT} is not installed: pip install 'quakestream[{BUILT}]' ({error})"
+        ) from error
+    return str(made)
+
+
+def _named(runtimes: list[str] | None) -> list[str]:
+    """The runtimes asked for, or all there are.
+
+    Raises:
+        ConfigError: if there is none of a name.
+    """
+    for name in runtimes or []:
+        if name not in RUNTIMES:
+            known = ", ".join(r for r in RUNTIMES if r not in FAKES)
+            raise ConfigError(f"no runtime {name!r}; there are {known}")
+    return runtimes or [name for name in RUNTIMES if name not in FAKES]
+
+
+def _checked(bundle: Bundle, runtime: str, threads: int, reference: np.ndarray) -> Checked:
+    try:
+        engine = open_engine(bundle, runtime=runtime, threads=threads)
+        logits = _logits(engine, bundle)
+    except (EngineError, RequestError, MissingExtraError) as error:
+        return Checked(runtime=runtime, refused=_line(error))
+    if logits.shape != reference.shape:
+        return Checked(
+            runtime=runtime,
+            engine=engine.name,
+            refused=f"logits of shape {logits.shape}, the reference's have {reference.shape}",
+        )
+    worst = float(np.abs(logits - reference).max(initial=0.0))
+    try:
+        check_golden(engine, bundle, precision_of(runtime))
+    except EngineError as error:
+        return Checked(
+            runtime=runtime, engine=engine.name, max_difference=worst, refused=_line(error)
+        )
+    return Checked(runtime=runtime, engine=engine.name, max_difference=worst, same=True)
+
+
+def _logits(engine: Engine, bundle: Bundle) -> np.ndarray:
+    scores = engine.score(Batch.of(bundle.golden, bundle.spec))
+    logits = scores.logits_NK if scores.logits_NKYX is None else scores.logits_NKYX
+    assert logits is not None
+    return logits
+
+
+def _told(row: Checked) -> str:
+    if row.max_difference is None:
+        return f"{row.runtime}: refused: {row.refused}"
+    verdict = "ok" if row.same else f"NOT the same model: {row.refused}"
+    return f"{row.runtime} ({row.engine}): logits differ by {row.max_difference:.2g}: {verdict}"
+
+
+def _timed(timing: Timing) -> str:
+    rates = [f"{timing.per_s:,.1f}/s"]
+    rates += [f"{timing.mpx_per_s:,.2f} Mpx/s"] if timing.mpx_per_s is not None else []
+    rates += [f"{timing.km2_per_h:,.0f} km²/h"] if timing.km2_per_h is not None else []
+    return (
+        f"{timing.runtime}, batch {timing.batch}, {timing.threads} threads: {', '.join(rates)}; "
+        f"a batch takes {timing.latency_p50_ms:,.1f} ms (p95 {timing.latency_p95_ms:,.1f}); "
+        f"peak {timing.peak_mb:,.0f} MB, opened in {timing.open_s:.1f} s"
+    )
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
