@@ -16,7 +16,6 @@ import yaml
 
 from benchmarks.common import as_row, data_dir, main, quakestream
 
-
 DEFAULT, HAZARD = "damage-turkiye-2023", "hazard-kahramanmaras-2023"
 CASES: dict[str, dict[str, Any]] = {
     "damage-turkiye-2023": {"bundle": DEFAULT},
