@@ -15,6 +15,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.common import main
 from benchmarks.mosaic import make_mosaic
 from benchmarks.streams import Opened, stream
@@ -38,10 +40,14 @@ from quakestream.pipeline.stages import Scorer
 SIZES = {"1x": (2, 2), "2x": (4, 2), "4x": (4, 4), "8x": (8, 4)}
 QUICK = ("1x", "2x")
 ON_RAY = ("2x", "4x")
+THIN = 16
+"""One footprint in so many, to tell what a footprint costs from what a pixel does."""
 HELD = 6
 """Cells kept to time the engine on."""
 SCORE_S = 12.0
 AFFECTED_KM2 = 350_000.0
+FOOTPRINTS_PER_KM2 = 10.0
+"""Assumed: 3.5 million buildings."""
 HOURS = 24.0
 PRICE_PER_HOUR = 0.10
 """Of a machine like this one, two cores of a cloud, any currency."""
@@ -51,12 +57,14 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     root = Path(tempfile.gettempdir()) / "quakestream-mosaics"
     sizes = {name: SIZES[name] for name in (QUICK if quick else SIZES)}
     with tempfile.TemporaryDirectory() as scratch:
+        thin_file = make_mosaic(root / "1x", across=2, down=2, every=THIN)
+        thin = Opened.of(thin_file, Path(scratch) / "thin")
         opened = {}
         for name, (across, down) in sizes.items():
             run_file = make_mosaic(root / name, across=across, down=down)
             opened[name] = Opened.of(run_file, Path(scratch) / name)
         smallest = opened["1x"]
-        rates = measured_rates(smallest)
+        rates = measured_rates(smallest, thin)
         rows = _checked({n: o for n, o in opened.items() if n != "1x"}, rates, LocalBackend())
         with RayBackend() as backend:
             on_ray = _ray_rates(smallest, rates, backend)
@@ -73,20 +81,19 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     return settings, metrics
 
 
-def measured_rates(opened: Opened) -> Rates:
-    """Speed of each stage on this machine, all cores at work on it."""
-    cores, load = os.cpu_count() or 1, opened.plan.load
+def measured_rates(opened: Opened, thin: Opened) -> Rates:
+    """Speed of each stage on this machine, all cores at work on it.
+
+    Args:
+        thin: the same pixels with few footprints: what a footprint costs is the difference.
+    """
+    cores = os.cpu_count() or 1
     cpu = time.process_time()
     tasks = list(opened.batches())
     driver_s = time.process_time() - cpu
     units = [unit for task in tasks for unit in task.units]
     readers = ThreadReaders(opened.spec)
-    readers.read(units[0])  # opens the scenes
-    began = time.perf_counter()
-    with ThreadPoolExecutor(cores) as pool:
-        for _ in pool.map(readers.read, units):
-            pass
-    read_s = time.perf_counter() - began
+    pixels_s, footprint_s = _apart(opened, thin, cores)
     began = time.perf_counter()
     scorer = Scorer(opened.spec)
     startup_s = time.perf_counter() - began
@@ -102,13 +109,33 @@ def measured_rates(opened: Opened) -> Rates:
     began = time.perf_counter()
     scorer.commit(results)
     return Rates(
-        read_mpx_per_s=load.mpx / (read_s * cores),
+        read_mpx_per_s=1 / pixels_s,
+        footprint_s=footprint_s,
         score_s=score_s / windows,
         score_cores=min(score_cpu_s / score_s, cores),
         cell_s=(time.perf_counter() - began) / len(results),
         driver_s=driver_s / len(units),
         startup_s=startup_s,
     )
+
+
+def _apart(dense: Opened, thin: Opened, cores: int) -> tuple[float, float]:
+    """Core seconds for a million pixels and for a footprint, from two runs that differ in both."""
+    took, mpx, footprints = [], [], []
+    for opened in (thin, dense):
+        units = [unit for task in opened.batches() for unit in task.units]
+        read = ThreadReaders(opened.spec).read
+        with ThreadPoolExecutor(cores) as pool:
+            for _ in pool.map(read, units[:cores]):  # opens the scenes
+                pass
+            began = time.perf_counter()
+            for _ in pool.map(read, units):
+                pass
+            took.append((time.perf_counter() - began) * cores)
+        mpx.append(opened.plan.load.mpx)
+        footprints.append(opened.plan.load.footprints)
+    pixels_s, footprint_s = np.linalg.solve(np.column_stack([mpx, footprints]), took)
+    return float(pixels_s), max(0.0, float(footprint_s))
 
 
 def _ray_rates(opened: Opened, rates: Rates, backend: Backend) -> Rates:
@@ -148,15 +175,14 @@ def _here() -> Fleet:
 
 def country(opened: Opened, rates: Rates, km2: float) -> dict[str, Any]:
     """An area of which every window is scored, on machines like this one."""
-    spec, settings = opened.plan.bundle.spec, opened.plan.run.profile_settings
+    spec = opened.plan.bundle.spec
     cell = opened.plan.units[0].cell
     load: Load = load_of_area(
         km2,
-        core_km2=opened.spec.lattice(cell).km2(1),
-        window_px=spec.window_px,
+        lattice=opened.spec.lattice(cell),
         epochs=len(spec.epochs),
-        cell_windows=settings.cell_windows,
         batch_cells=16,
+        footprints_per_km2=FOOTPRINTS_PER_KM2,
     )
     node = replace(_here(), price_per_hour=PRICE_PER_HOUR)
     nodes = nodes_for(load, rates, node, HOURS)

@@ -38,7 +38,7 @@ def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str,
     memory = plan.memory()
     available_mb = psutil.virtual_memory().available / 1e6
     reasons = Counter(r or "to_be_scored" for r in plan.assignment.reason_N)
-    hours = plan.seconds / 3600
+    capacity, rates = plan.capacity(price_per_hour=price_per_hour), plan.rates
     return {
         "event": plan.run.event.id,
         "bundle": plan.bundle.spec.name,
@@ -52,9 +52,19 @@ def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str,
         "views": len(plan.views),
         "mpx": round(plan.mpx, 1),
         "read_bytes": plan.read_bytes,
-        "seconds": round(plan.seconds, 1),
-        "limited_by": plan.limited_by,
-        "cost": None if price_per_hour is None else round(hours * price_per_hour, 2),
+        "seconds": round(capacity.seconds, 1),
+        "limited_by": capacity.limited_by,
+        "capacity": {
+            "read_s": round(capacity.read_s, 1),
+            "score_s": round(capacity.score_s, 1),
+            "driver_s": round(capacity.driver_s, 1),
+            "km2_per_h": round(capacity.km2_per_h, 1),
+            "read_mpx_per_s_per_core": rates.read_mpx_per_s,
+            "score_windows_per_s": round(1 / rates.score_s, 2) if rates.score_s else None,
+            "readers_wanted": plan.readers_wanted,
+            "stream": plan.stream,
+        },
+        "cost": None if capacity.cost is None else round(capacity.cost, 2),
         "peak_mb": round(memory.peak_mb),
         "peak_mb_ray": round(plan.memory("ray").peak_mb),
         "memory": {
@@ -88,6 +98,13 @@ def _show(statement: dict[str, Any]) -> None:
         f"  about {statement['seconds']:,.0f} s on this machine{cost}, limited by "
         f"{statement['limited_by']}; peak memory {statement['peak_mb']:,} MB "
         f"(on Ray, on this machine, {statement['peak_mb_ray']:,} MB)"
+    )
+    capacity = statement["capacity"]
+    stdout.print(
+        f"  {capacity['km2_per_h']:,.0f} km²/h: reading {capacity['read_s']:,.0f} s (assumed "
+        f"{capacity['read_mpx_per_s_per_core']:g} Mpx/s a core), scoring "
+        f"{capacity['score_s']:,.0f} s (timed here); an engine of this speed on a device of its "
+        f"own wants readers on {capacity['readers_wanted']} cores; on Ray: {capacity['stream']}"
     )
     for note in statement["notes"]:
         stdout.print(f"  note: {note}", markup=False, style="dim")

@@ -8,13 +8,17 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from quakestream.tiling import Lattice
+
 Shape = Literal["split", "joined"]
 SHAPES: tuple[Shape, ...] = ("split", "joined")
 READ_MPX_PER_S = 55.0
-"""What a core reads and makes ready for an engine: JPEG scenes, dense with footprints.
+"""What a core reads and makes ready for an engine, but for footprints: JPEG scenes.
 Assumed until a rate is measured; `python -m benchmarks.capacity` measures it."""
+FOOTPRINT_S = 0.0001
+"""Finding and counting a footprint's pixels, one core, where windows are scored."""
 CROP_S = 0.0007
-"""Counting a footprint's pixels, one core."""
+"""Where crops are."""
 CELL_S = 0.004
 """What a cell costs its worker besides its pixels: sums, its share of a commit."""
 DRIVER_S = 0.0008
@@ -35,8 +39,8 @@ class Rates:
     """An engine's time for one window, or crop."""
     score_cores: float
     """Cores an engine keeps busy meanwhile; 0 for one on a GPU."""
-    crop_s: float = 0.0
-    """What a core spends on each crop besides its pixels."""
+    footprint_s: float = FOOTPRINT_S
+    """What a core spends on each footprint of a cell, besides pixels."""
     cell_s: float = CELL_S
     driver_s: float = DRIVER_S
     """The driver's time for a cell: it has one core, whatever the fleet."""
@@ -56,6 +60,8 @@ class Load:
     mpx: float
     """To read, millions of pixels, all epochs."""
     km2: float
+    footprints: int = 0
+    """Once for each cell they reach into."""
 
     @property
     def batch_windows(self) -> float:
@@ -86,19 +92,18 @@ class Capacity:
     score_s: float
     """Scoring: its share of the cores where it takes any, else the engines' own time."""
     engine_s: float
-    """The engines' own time: they cannot be faster, however many cores are idle."""
+    """The engines' own time, the last batches counted whole: they cannot be faster, however
+    many cores are idle."""
     driver_s: float
     shared: bool
     """True where reading and scoring share the cores."""
     startup_s: float
-    tail_s: float
-    """The last batches: engines that wait for the one that ends last."""
 
     @property
     def stream_s(self) -> float:
         """The stream, from its first cell to its last."""
         stages = self.read_s + self.score_s if self.shared else max(self.read_s, self.score_s)
-        return max(stages, self.engine_s, self.driver_s) + self.tail_s
+        return max(stages, self.engine_s, self.driver_s)
 
     @property
     def seconds(self) -> float:
@@ -128,12 +133,12 @@ def predict(load: Load, rates: Rates, fleet: Fleet) -> Capacity:
     """The model. Reading and scoring spread over all nodes; the driver is one."""
     cores, engines = fleet.nodes * fleet.cores, fleet.nodes * fleet.engines
     read_core_s = (
-        load.mpx / rates.read_mpx_per_s + load.windows * rates.crop_s + load.cells * rates.cell_s
+        load.mpx / rates.read_mpx_per_s
+        + load.footprints * rates.footprint_s
+        + load.cells * rates.cell_s
     )
-    engine_s = load.windows * rates.score_s / engines
+    engine_s = math.ceil(load.batches / engines) * load.batch_windows * rates.score_s
     shared = rates.score_cores > 0
-    batches_each = load.batches / engines
-    idle = (math.ceil(batches_each) - batches_each) if engines > 1 else 0.0
     return Capacity(
         load=load,
         fleet=fleet,
@@ -143,7 +148,6 @@ def predict(load: Load, rates: Rates, fleet: Fleet) -> Capacity:
         driver_s=load.cells * rates.driver_s + load.batches * rates.batch_s,
         shared=shared,
         startup_s=rates.startup_s,
-        tail_s=idle * load.batch_windows * rates.score_s,
     )
 
 
@@ -189,15 +193,16 @@ def takes_gpu(runtime: str) -> bool:
 
 
 def load_of_area(
-    km2: float, *, core_km2: float, window_px: int, epochs: int, cell_windows: int, batch_cells: int
+    km2: float, *, lattice: Lattice, epochs: int, batch_cells: int, footprints_per_km2: float = 0.0
 ) -> Load:
     """An area of which every window is read and scored."""
-    windows = math.ceil(km2 / core_km2)
-    cells = math.ceil(windows / cell_windows**2)
+    windows = math.ceil(km2 / lattice.km2(1))
+    cells = math.ceil(windows / lattice.cell_windows**2)
     return Load(
         cells=cells,
         batches=math.ceil(cells / batch_cells),
         windows=windows,
-        mpx=windows * window_px**2 * epochs / 1e6,
+        mpx=windows * lattice.window_px**2 * epochs / 1e6,
         km2=km2,
+        footprints=round(km2 * footprints_per_km2),
     )

@@ -1,6 +1,5 @@
 """The plan: everything checked and chosen before the first pixel is read."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +36,7 @@ from quakestream.errors import (
 from quakestream.hazard import inputs_not_given
 from quakestream.pipeline.capacity import (
     CROP_S,
+    FOOTPRINT_S,
     Capacity,
     Fleet,
     Load,
@@ -137,6 +137,7 @@ class Plan:
             windows=self.windows,
             mpx=self.mpx,
             km2=self.km2,
+            footprints=sum(len(u.footprint_F) for u in self.units),
         )
 
     @property
@@ -146,8 +147,8 @@ class Plan:
         crops = self.bundle.spec.task == "building"
         return Rates(
             score_s=self.seconds_per_window,
-            score_cores=0.0 if self.on_gpu else settings.threads or os.cpu_count() or 1,
-            crop_s=CROP_S if crops else 0.0,
+            score_cores=0.0 if self.on_gpu else settings.threads or usable_cores(),
+            footprint_s=CROP_S if crops else FOOTPRINT_S,
         )
 
     @property
@@ -160,11 +161,14 @@ class Plan:
         """Reading cores that keep one engine busy, if it had its own device."""
         return readers_wanted(self.load, self.rates)
 
-    def capacity(self, fleet: Fleet | None = None) -> Capacity:
-        """Time and limit on this machine, or on other ones like it."""
-        engines = self.run.profile_settings.engines or 1
-        here = Fleet(cores=os.cpu_count() or 1, engines=engines)
-        return predict(self.load, self.rates, fleet or here)
+    def capacity(self, *, price_per_hour: float | None = None) -> Capacity:
+        """Time, limit and price on this machine. Other fleets: `predict` with the plan's rates."""
+        here = Fleet(
+            cores=usable_cores(),
+            engines=self.run.profile_settings.engines or 1,
+            price_per_hour=price_per_hour,
+        )
+        return predict(self.load, self.rates, here)
 
     @property
     def stream(self) -> Shape:
@@ -174,7 +178,7 @@ class Plan:
             settings.stream,
             on_gpu=self.on_gpu,
             wanted=self.readers_wanted,
-            cores_per_engine=(os.cpu_count() or 1) / (settings.engines or 1),
+            cores_per_engine=usable_cores() / (settings.engines or 1),
         )
 
     @property
