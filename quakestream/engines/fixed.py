@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from quakestream.domain import BundleSpec
 from quakestream.engines.base import Batch, Scores
 from quakestream.engines.shapes import ROWS_AT_ONCE, crops_at_once, noise
-from quakestream.errors import ShapeError
+from quakestream.errors import EngineError, QuakestreamError, ShapeError
 
 SLOTS = 2
 DEVICE_PIXELS = 2**23
@@ -82,15 +82,32 @@ class FixedBatches:
 
         Raises:
             ShapeError: if the batch is not what the bundle's manifest says.
+            EngineError: if the runtime fails, or its device has too little memory.
         """
         batch.check(self._spec)
         arrays = batch.inputs(0, len(batch))
         if missing := [name for name in self._items if name not in arrays]:
             raise ShapeError(f"{self._spec.name}: the batch lacks {', '.join(missing)}")
+        try:
+            return self._scores(arrays, len(batch), owner_NYX)
+        except QuakestreamError:
+            raise
+        except RuntimeError as error:  # of frameworks, drivers and allocators alike
+            first = next(iter(str(error).strip().splitlines()), repr(error))
+            raise EngineError(
+                f"{self._spec.name}: the runtime failed on a run of {self.size} items: {first}"
+            ) from error
+
+    def _scores(
+        self,
+        arrays: Mapping[str, NDArray[Any]],
+        count: int,
+        owner_NYX: NDArray[np.int32] | None,
+    ) -> Scores:
         if self._spec.task in ("building", "hazard"):
-            return Scores(logits_NK=self._logits(arrays, len(batch)))
+            return Scores(logits_NK=self._logits(arrays, count))
         if owner_NYX is None:
-            return Scores(logits_NKYX=self._logits(arrays, len(batch)))
+            return Scores(logits_NKYX=self._logits(arrays, count))
         return Scores(sum_RC=self._sums(arrays, owner_NYX))
 
     def _logits(self, arrays: Mapping[str, NDArray[Any]], count: int) -> NDArray[np.float32]:

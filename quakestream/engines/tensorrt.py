@@ -170,7 +170,7 @@ class TensorRtEngine:
         if wish.batch > 1 and not is_steady(self._batches, bundle.spec):
             raise EngineError(
                 f"bundle {bundle.uri}: {self._name} scores an item otherwise elsewhere in a batch "
-                f"of {wish.batch}; build it with --batch 1, or use runtime torch-graphs-bf16"
+                f"of {wish.batch}; use runtime torch-graphs-bf16, which tries this before it runs"
             )
         check_golden(self, bundle, wish.precision)
 

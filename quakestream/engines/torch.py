@@ -108,7 +108,9 @@ class TorchEngine:
         wanted = {0: suits, 1: (1,)}.get(batch, (batch, 1))
         try:
             runner = steady(compiler.runner, wanted, bundle.spec)
-        except RuntimeError as error:  # of torch, its compilers and CUDA alike
+        except EngineError:
+            raise
+        except RuntimeError as error:  # of torch and its compilers
             first = next(iter(str(error).strip().splitlines()), repr(error))
             raise EngineError(
                 f"{bundle.uri}: torch {mode} {precision} fails on {facts['device']}: {first}"
@@ -126,13 +128,7 @@ class TorchEngine:
         return self._batches.size
 
     def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
-        try:
-            return self._batches.score(batch, owner_NYX)
-        except torch.OutOfMemoryError as error:
-            raise EngineError(
-                f"{self._name}: the device has no memory for {self.batch} items at once; "
-                "use a smaller batch or another runtime"
-            ) from error
+        return self._batches.score(batch, owner_NYX)
 
 
 def load_program(bundle: Bundle) -> torch.fx.GraphModule:

@@ -217,6 +217,16 @@ def test_a_fixed_size_is_kept_where_places_do_not_differ(crops: Bundle) -> None:
     assert TorchEngine(crops, threads=1, batch=4).batch == 4
 
 
+def test_a_device_that_fails_is_an_error_in_one_line(crops: Bundle) -> None:
+    def call(inputs: Inputs) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand more")
+
+    runner = DeviceRunner(call, crops.spec, 2, CpuStreams(), host_sums=True)
+    with pytest.raises(EngineError, match="a run of 2 items: CUDA out of memory") as caught:
+        FixedBatches(runner, crops.spec).score(noise(crops.spec, 1))
+    assert "\n" not in str(caught.value)
+
+
 class LoggedStreams(CpuStreams):
     """Notes what is asked of which queue, in order."""
 
