@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from onnx import numpy_helper
 
 from quakestream.errors import EngineError, MissingExtraError
@@ -35,6 +36,7 @@ def quantised(graph: bytes, samples: Sequence[Arrays], *, spared: Iterable[str] 
     model = onnx.load_model_from_string(graph)
     names = {*normalisation(model), *spared}
     attention = any(node.op_type == "Softmax" for node in model.graph.node)
+    last = _last_layer(model)
     made = nncf.quantize(
         model,
         nncf.Dataset(list(samples)),
@@ -43,11 +45,17 @@ def quantised(graph: bytes, samples: Sequence[Arrays], *, spared: Iterable[str] 
         target_device=nncf.TargetDevice.CPU,
         model_type=nncf.ModelType.TRANSFORMER if attention else None,
         ignored_scope=nncf.IgnoredScope(names=sorted(names), validate=False),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            # Layer by layer it ends 0.12 from where float32 does; once, at the end, ends at it.
+            disable_bias_correction=last is not None
+        ),
     )
     if not any(node.op_type == "QuantizeLinear" for node in made.graph.node):
         raise EngineError("nothing in the graph was quantised: it has no operator worth it")
     _unsigned(made)
     _without_traces(made)
+    if last is not None:
+        _recentre(made, last, graph, samples)
     onnx.checker.check_model(made)
     return bytes(made.SerializeToString())
 
@@ -65,6 +73,35 @@ def heavy(graph: bytes) -> dict[str, str]:
     """Names of the heavy nodes, first to last, and what they compute."""
     model = onnx.load_model_from_string(graph)
     return {node.name: node.op_type for node in model.graph.node if node.op_type in HEAVY}
+
+
+def _last_layer(model: onnx.ModelProto) -> str | None:
+    """The bias of the layer that gives the logits themselves; None if something follows it."""
+    node = [n for n in model.graph.node if n.op_type in HEAVY][-1]
+    direct = node.output[0] == model.graph.output[0].name and len(node.input) > 2
+    return str(node.input[2]) if direct else None
+
+
+def _recentre(model: onnx.ModelProto, bias: str, graph: bytes, samples: Sequence[Arrays]) -> None:
+    """Moves logits so that over the samples they are on average what float32 makes of them.
+
+    Rounding has a mean of its own, which no ranking of buildings shows and every threshold does.
+    """
+    before, after = _session(graph), _session(bytes(model.SerializeToString()))
+    moved_K = np.mean(
+        [
+            (before.run(["logits"], s)[0] - after.run(["logits"], s)[0]).mean(axis=(0, 2, 3))
+            for s in map(dict, samples)
+        ],
+        axis=0,
+    )
+    constant = next(c for c in model.graph.initializer if c.name == bias)
+    kept_K = numpy_helper.to_array(constant)
+    constant.CopyFrom(numpy_helper.from_array((kept_K + moved_K).astype(np.float32), bias))
+
+
+def _session(graph: bytes) -> ort.InferenceSession:
+    return ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
 
 
 def _unsigned(model: onnx.ModelProto) -> None:

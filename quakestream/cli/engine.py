@@ -131,9 +131,8 @@ def build(
         print_json(rows)
         return
     for row in rows:
-        what = (
-            f"built, kept at {row['built']}" if row["built"] else "nothing to build, opens as it is"
-        )
+        kept = f"built, kept at {row['built']}"
+        what = kept if row["built"] else "nothing to build, it compiles when it is opened"
         stdout.print(f"{row['runtime']}: {what}", markup=False)
 
 
