@@ -1,4 +1,4 @@
-"""Where the optional packages of the fast reader are asked for."""
+"""Where the packages of the fast reader are asked for."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,5 +21,5 @@ def fast_extra() -> Iterator[None]:
         if (error.name or "").startswith("quakestream"):  # our own mistake, not a missing package
             raise
         raise MissingExtraError(
-            f"fast reading needs {error.name or error}: pip install 'quakestream[fast]'"
+            f"fast reading needs {error.name or error}, which comes with quakestream: install it"
         ) from error
