@@ -44,6 +44,9 @@ def test_another_size_and_gsd_is_the_same_network(tmp_path: Path) -> None:
     made = load_bundle(str(tmp_path / "fine"))
     assert (made.spec, made.spec.gsd_m, made.spec.name) == (spec, 0.3, "fine")
     assert made.spec.temperature == source.spec.temperature
+    assert made.spec.metrics["int8"]["auc"] == source.spec.metrics["int8"]["auc"]
+    eight = open_engine(made, runtime="openvino-int8")  # refused if it were of another model
+    assert eight.name.endswith("int8")
     golden = source.golden
     corner = {n: a[..., :256, :256] if a.ndim == 4 else a for n, a in golden.items()}
     logits = open_engine(made, runtime="onnxruntime").score(Batch.of(corner, made.spec)).logits_NKYX
