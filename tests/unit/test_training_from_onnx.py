@@ -1,0 +1,75 @@
+"""Bundles' own ONNX graphs as torch programs: the same numbers, and refusal of what is unknown."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from quakestream.bundles import load_bundle, shipped_names
+from quakestream.bundles.manifest import SHIPPED
+from quakestream.engines.parity import check_golden
+from quakestream.engines.torch import TorchEngine
+from quakestream.errors import EngineError
+from quakestream.testing import write_building_bundle
+from quakestream.testing.bundles import expected_logits
+from training.from_onnx import OnnxGraph, main
+from training.onnx_graph import run_onnx
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_every_shipped_graph_says_in_torch_what_it_says_in_onnx_runtime(name: str) -> None:
+    bundle = load_bundle(name)
+    graph = OnnxGraph(bundle.graph, bundle.spec).eval()
+    given = {k: v for k, v in bundle.golden.items() if k in graph.names}
+    assert np.abs(graph.run(given) - bundle.golden["logits"]).max() < 1e-4
+    if bundle.spec.task == "hazard":
+        rows = graph.example(count=40)
+        assert np.isnan(rows["hazard"]).any()
+        assert np.abs(graph.run(rows) - run_onnx(bundle.graph, rows)).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["hazard-kahramanmaras-2023"])
+def test_a_bundle_without_a_checkpoint_gets_a_program(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / name
+    shutil.copytree(SHIPPED / name, folder)
+    assert main([str(folder)]) == 0
+    assert "differs from model.onnx by" in capsys.readouterr().out
+    bundle = load_bundle(str(folder))
+    assert check_golden(TorchEngine(bundle, threads=1), bundle, "fp32") < 1e-5
+    spec = load_bundle(name).spec
+    assert bundle.spec == spec
+
+
+def test_hand_written_graphs_are_read_too(tmp_path: Path) -> None:
+    bundle = load_bundle(str(write_building_bundle(tmp_path / "b", hazard=("mmi", "dpm"))))
+    graph = OnnxGraph(bundle.graph, bundle.spec)
+    rows = graph.example(count=5)
+    assert np.allclose(graph.run(rows), expected_logits(bundle.spec, rows), atol=1e-4)
+
+
+def test_an_operator_that_is_not_known_is_named(tmp_path: Path) -> None:
+    bundle = load_bundle(str(write_building_bundle(tmp_path / "b")))
+    model = onnx.load_from_string(bundle.graph)
+    model.graph.node[0].op_type = "Det"
+    with pytest.raises(EngineError, match="no translation of Det into torch"):
+        OnnxGraph(model.SerializeToString(), bundle.spec)
+
+
+def test_a_folder_that_is_no_bundle_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path)]) == 2
+    assert "no bundle" in capsys.readouterr().err
+
+
+def test_weights_are_parameters(tmp_path: Path) -> None:
+    bundle = load_bundle("damage-synthetic")
+    graph = OnnxGraph(bundle.graph, bundle.spec)
+    numbers = sum(p.numel() for p in graph.parameters())
+    assert 4 * numbers < len(bundle.graph) < 4 * numbers + 60_000
+    assert all(p.dtype == torch.float32 for p in graph.parameters())
