@@ -102,6 +102,10 @@ class TestOpenVinoBf16(TestOpenVino):
     runtime, allowed = "openvino-bf16", 0.2
 
 
+class TestOpenVinoInt8(TestOpenVino):
+    runtime, allowed = "openvino-int8", 1.0
+
+
 class TestCropsOnOnnxRuntime(CropEngineContract):
     """On a small real graph that takes both epochs and hazard values."""
 
