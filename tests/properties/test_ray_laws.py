@@ -1,6 +1,8 @@
 """Law 6 on Ray Data, in both shapes of the stream, and law 4 where a worker dies. One cluster."""
 
+import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ from test_laws import same
 
 from quakestream.config import open_run
 from quakestream.pipeline.backends.local import LocalBackend
+from quakestream.pipeline.plan import make_plan
 from quakestream.pipeline.run import Result, map_run
+from quakestream.pipeline.stages import worker_spec
 from quakestream.testing import make_world
 
 pytest.importorskip("ray")
@@ -57,9 +61,22 @@ def test_ray_gives_what_the_loop_gives(
 
 
 def test_an_engine_on_cpu_is_joined_with_its_readers(tmp_path: Path, backend: RayBackend) -> None:
-    world = make_world(tmp_path, seed=14, execution={"batch_cells": 1})
-    result = map_run(open_run(world.run_file), backend=backend)
-    assert (result.run["backend"], result.run["stream"]) == ("ray", "joined")
+    world = make_world(tmp_path, seed=14)
+    spec = worker_spec(make_plan(open_run(world.run_file)), str(tmp_path / "out"))
+    assert backend.stream(spec) == "joined"
+    assert backend.stream(replace(spec, stream="split")) == "split"
+
+
+@pytest.mark.parametrize("stream", ["joined", pytest.param("split", marks=pytest.mark.slow)])
+def test_more_engines_than_cores_are_opened_all_the_same(
+    tmp_path: Path, backend: RayBackend, stream: str
+) -> None:
+    execution = {"cell_windows": 1, "batch_cells": 4, "stream": stream}
+    world = make_world(tmp_path, seed=15, execution=execution)
+    many = RayBackend(engines=(os.cpu_count() or 1) + 1)  # on the same cluster
+    assert many.name == backend.name
+    result = map_run(open_run(world.run_file), backend=many)
+    assert result.run["counts"]["cells_scored"] == result.run["counts"]["cells"] > 4
 
 
 def test_arrays_cross_the_object_store_beside_their_pickle() -> None:

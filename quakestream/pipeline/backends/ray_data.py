@@ -122,7 +122,7 @@ class RayBackend:
                 max_concurrent_calls_per_actor=calls,
                 enable_true_multi_threading=True,
             ),
-            num_cpus=max(1, min(readers, int(cores))),
+            num_cpus=min(readers, int(cores)) if cores >= 1 else cores,
             num_gpus=_gpus(spec) or None,
         )
 
@@ -130,13 +130,15 @@ class RayBackend:
         self, source: ray.data.Dataset, told: "_Told", spec: WorkerSpec, batch_cells: int
     ) -> ray.data.Dataset:
         arrow: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
+        engines = self._engines_for(spec)
+        spare = sum(node.get("CPU", 0.0) for node in _nodes()) - 1  # one is for readers
         return source.map_batches(
             cast("Any", _read), fn_args=(told,), num_cpus=1, **arrow
         ).map_batches(
             cast("Any", _Score),
             fn_constructor_args=(told,),
-            compute=ray.data.ActorPoolStrategy(size=self._engines_for(spec)),
-            num_cpus=ENGINE_CPUS,
+            compute=ray.data.ActorPoolStrategy(size=engines),
+            num_cpus=max(0.0, min(ENGINE_CPUS, spare / engines)),
             num_gpus=_gpus(spec) or None,
             zero_copy_batch=True,
             **arrow,
