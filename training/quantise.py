@@ -61,7 +61,7 @@ def quantise(bundle: Bundle, material: Material) -> Quantised:
     tried: list[Quantised] = []
     for spared in _spared(bundle.graph):
         graph = quantised(bundle.graph, material.samples, spared=spared)
-        engine = open_engine(_candidate(bundle, graph, {}), runtime="openvino-int8")
+        engine = open_engine(with_int8(bundle, graph, {}), runtime="openvino-int8")
         _check_agreement(engine, graph, bundle, material)
         after = material.judge(engine)
         figures = {
@@ -95,7 +95,7 @@ def write_quantised(bundle: Bundle, made: Quantised, folder: Path) -> BundleSpec
             f"{ALLOWED_CHANGED:.0%}; nothing was written"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    full = _candidate(bundle, made.graph, made.figures)
+    full = with_int8(bundle, made.graph, made.figures)
     for name, data in full.files.items():
         if name != MANIFEST:
             (folder / name).write_bytes(data)
@@ -116,7 +116,7 @@ def _spared(graph: bytes) -> Iterator[tuple[str, ...]]:
         yield from ((last,), (first, last))
 
 
-def _candidate(bundle: Bundle, graph: bytes, figures: dict[str, Any]) -> Bundle:
+def with_int8(bundle: Bundle, graph: bytes, figures: dict[str, Any]) -> Bundle:
     """The bundle as it would be with that graph."""
     made_of = hashlib.sha256(bundle.graph).hexdigest()
     metrics = {**bundle.spec.metrics, "int8": {**figures, "model_sha256": made_of}}
