@@ -11,7 +11,11 @@ from quakestream.bundles import load_bundle, write_manifest
 from quakestream.domain import BundleSpec, HazardInput
 from quakestream.errors import EngineError
 from quakestream.testing.bundles import CLASSES
+from training.checkpoints import Checkpoint
+from training.config import Points, Rows, TrainConfig
+from training.export import main as export_command
 from training.graphs import BuildingGraph, BundleGraph, HazardGraph, SegmentationGraph
+from training.lessons.vectors import open_vectors
 from training.networks import NetworkInputs, build_network
 from training.onnx_graph import PARITY, export_onnx
 from training.pt2_graph import FILE, add_pt2, check_pt2, export_pt2, exported
@@ -111,3 +115,52 @@ def test_the_shared_encoder_runs_once_per_epoch(mode: str) -> None:
     ]
     assert weight.shape[1] == 3
     assert users == [2]
+
+
+def points_checkpoint(folder: Path) -> Path:
+    """An untrained network of two hazard values, its validation rows beside it."""
+    rng = np.random.default_rng(0)
+    place_N2 = rng.uniform((36.9, 37.5), (37.1, 37.7), (400, 2))
+    label_N = rng.integers(0, 5, 400)
+    value_N2 = rng.random((400, 2)) + 0.1 * label_N[:, None]
+    rows = np.column_stack([place_N2, label_N, value_N2])
+    table = folder / "points.csv"
+    lines = [f"{x},{y},{int(label)},{a},{b}" for x, y, label, a, b in rows]
+    table.write_text("\n".join(["lon,lat,label,pga_g,dpm", *lines]) + "\n")
+    config = TrainConfig(
+        recipe="points",
+        network="hazard_mlp",
+        lesson="vectors",
+        source=str(table),
+        points=Points(features="pga_g,dpm"),
+        rows=Rows(split="blocks", block=0.02, buffer=0.002, folds=4),
+    )
+    lesson = open_vectors(config)
+    weights = lesson.network().state_dict()
+    path = folder / "checkpoint.pt"
+    Checkpoint(
+        config=config,
+        weights=weights,
+        step=0,
+        figures={},
+        inputs=lesson.inputs,
+        facts=lesson.facts(),
+    ).save(path)
+    return path
+
+
+def test_the_command_writes_it_if_asked_and_leaves_no_old_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, folder = points_checkpoint(tmp_path), tmp_path / "bundle"
+    what = [str(checkpoint), "-o", str(folder), "--data", "made up", "--licence", "Apache-2.0"]
+    assert export_command([*what, "--pt2"]) == 0
+    with_program = load_bundle(str(folder))
+    assert FILE in with_program.files
+    assert export_command(what) == 0
+    assert FILE not in load_bundle(str(folder)).files
+    assert export_command([*what[:3], "--pt2-only"]) == 0
+    assert "model.pt2 differs from model.onnx by" in capsys.readouterr().out
+    added = load_bundle(str(folder))
+    assert added.spec == with_program.spec
+    assert FILE in added.files
