@@ -36,13 +36,15 @@ def see(pixels: Pixels, scene: SceneTask, grid: Grid, window: Window) -> Seen:
     """Quality of a window; what was not seen is given the scene's mean colour, so that
     a normalised network sees zero there, as at the edge of its training chips."""
     quality_YX = np.zeros(window.shape, np.uint8)
-    quality_YX[saturated(pixels.counts_BYX)] = Quality.SATURATED
+    full_YX = saturated(pixels.counts_BYX)
+    if full_YX.any():
+        quality_YX[full_YX] = Quality.SATURATED
     if not scene.quality.clear:
         hidden_YX = _coarse(scene, grid, window)
         quality_YX = np.where(hidden_YX > 0, hidden_YX, quality_YX)
-    quality_YX[~pixels.valid_YX] = Quality.NODATA
     counts_BYX = pixels.counts_BYX
     if not pixels.valid_YX.all():
+        quality_YX[~pixels.valid_YX] = Quality.NODATA
         mean_B = np.rint(np.array(scene.statistics.mean_B)).astype(np.uint8)
         counts_BYX = np.where(pixels.valid_YX, counts_BYX, mean_B[:, None, None])
     return Seen(counts_BYX=counts_BYX, quality_YX=quality_YX)
@@ -72,10 +74,15 @@ def change(seen: dict[str, Seen], where_P: NDArray[np.int64]) -> NDArray[np.int6
     """
     if "pre" not in seen:
         return np.zeros(len(where_P), np.int64)
-    rows_P, cols_P = np.divmod(where_P, seen["post"].quality_YX.shape[1])
-    post_BP, pre_BP = (seen[e].counts_BYX[:, rows_P, cols_P] for e in ("post", "pre"))
-    change_BP = np.maximum(post_BP, pre_BP) - np.minimum(post_BP, pre_BP)
-    return np.asarray(change_BP.sum(axis=0, dtype=np.int64))
+    post_BYX, pre_BYX = (seen[e].counts_BYX for e in ("post", "pre"))
+    # of every pixel: picking them from three bands of two epochs takes four times as long
+    apart_BYX = np.maximum(post_BYX, pre_BYX)
+    apart_BYX -= np.minimum(post_BYX, pre_BYX)
+    change_YX = apart_BYX[0].astype(np.uint16)
+    for apart_YX in apart_BYX[1:]:
+        change_YX += apart_YX
+    change_P: NDArray[np.int64] = change_YX.reshape(-1)[where_P].astype(np.int64)
+    return change_P
 
 
 def _coarse(scene: SceneTask, grid: Grid, window: Window) -> NDArray[np.uint8]:
