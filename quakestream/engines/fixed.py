@@ -139,7 +139,9 @@ class FixedBatches:
         self, slot: int, arrays: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]
     ) -> None:
         for name, buffer in self._runner.buffers(slot).items():
-            buffer[: len(rows)] = arrays[name][rows]
+            given = np.asarray(arrays[name], buffer.dtype)
+            # Straight into pinned memory: indexing would make a copy on the way.
+            np.take(given, rows, axis=0, out=buffer[: len(rows)], mode="clip")
             buffer[len(rows) :] = buffer[len(rows) - 1]
         self._runner.run(slot)
 
