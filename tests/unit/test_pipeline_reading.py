@@ -10,6 +10,7 @@ import pytest
 import rasterio
 from cog_case import Distant, in_order
 from cropping import crop_world
+from tiles_case import LOCAL
 
 from quakestream.config import open_run
 from quakestream.domain import Grid, Scene, Window
@@ -26,7 +27,7 @@ from quakestream.raster.cog import CogOpener
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team
-from quakestream.raster.source import RasterioSource, RasterSource
+from quakestream.raster.source import Pixels, RasterioSource, RasterSource
 from quakestream.testing import make_world
 
 
@@ -141,11 +142,11 @@ class Noted:
         self.fetchers: dict[str, Distant] = {}
 
     def __call__(self, scene: Scene, grid: Grid) -> RasterSource:
-        layout = make_layout(scene.href, spec_options())
+        layout = make_layout(scene.href, LOCAL)
         noted, fetcher = self.windows, self.fetchers.setdefault(scene.id, Distant(scene.href))
 
         class Source(CogSource):
-            def read(self, window: Window):  # type: ignore[no-untyped-def]
+            def read(self, window: Window) -> Pixels:
                 noted.append(window)
                 return super().read(window)
 
@@ -154,12 +155,6 @@ class Noted:
     @property
     def requests(self) -> int:
         return sum(fetcher.requests for fetcher in self.fetchers.values())
-
-
-def spec_options():  # type: ignore[no-untyped-def]
-    from quakestream.storage import StorageOptions
-
-    return StorageOptions()
 
 
 @pytest.mark.parametrize("kind", ["world", "crops"])

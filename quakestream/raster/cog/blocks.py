@@ -88,7 +88,7 @@ class BlockReader:
         self._images = (*layout.levels, *layout.masks)
         self._team = team
         self._policy = fetcher.policy
-        self._scratch = Scratch()
+        self._scratch = team.scratch
 
     def samples(self, image: int, rect: Rect) -> NDArray[Any]:
         """All bands as they are stored, shape (sample, y, x), in the machine's byte order.
@@ -203,17 +203,17 @@ class BlockReader:
         """Places parts: from memory, from what other threads make, and from the file."""
         own: list[Part] = []
         others: list[tuple[Part, Future[NDArray[Any] | None]]] = []
-        for part in parts:
-            known = self._known(part)
-            if known is None:
-                own.append(part)
-                continue
-            self._team.ahead.take(self._name_of(part))  # nobody will come for it any more
-            if isinstance(known, Future):
-                others.append((part, known))
-            else:
-                part.place.put(known, part.plane, part.source, part.target)
         try:
+            for part in parts:
+                known = self._known(part)
+                if known is None:
+                    own.append(part)
+                    continue
+                self._team.ahead.take(self._name_of(part))  # nobody will come for it any more
+                if isinstance(known, Future):
+                    others.append((part, known))
+                else:
+                    part.place.put(known, part.plane, part.source, part.target)
             self._make(own)
         finally:
             for part in own:

@@ -20,7 +20,7 @@ from quakestream.raster.cog.extras import fast_extra
 from quakestream.raster.cog.layout import CogLayout, Level
 from quakestream.raster.cog.places import Target
 from quakestream.raster.cog.positions import STEPS, Map, Patch, Positions
-from quakestream.raster.cog.workers import Scratch, Team
+from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import AVERAGE_ABOVE, Pixels
 
 with fast_extra():
@@ -79,7 +79,7 @@ class Resampler:
     ) -> None:
         self._level = layout.levels[choice.index]
         self._reader, self._positions, self._choice = reader, positions, choice
-        self._team, self._scratch = team, Scratch()
+        self._team, self._scratch = team, team.scratch
         assert layout.colour is not None
         self._colour = layout.colour
         cv2.setNumThreads(1)  # a patch is small, and threads are the team's

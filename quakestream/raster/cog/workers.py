@@ -135,6 +135,7 @@ class Team:
         self._threads = threads
         self.blocks = BlockCache(cache_bytes)
         self.ahead = Pending(ahead_bytes)
+        self.scratch = Scratch()
         self._helpers = ThreadPoolExecutor(threads - 1, "decode") if threads > 1 else None
         self._fetchers = ThreadPoolExecutor(requests, "fetch")  # starts none before it must
 
