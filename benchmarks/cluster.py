@@ -113,16 +113,16 @@ def planned(folder: Path, cells: int) -> dict[str, Any]:
     keys = keys_of(plan, hazard_NM)
     times.append(time.process_time())
     held_mb = _rss_mb() - before_mb
+    batches = plan.batches()[:TASK_BATCHES]
     spec = worker_spec(plan, str(folder / "out"))
     tasks = Tasks(plan=plan, prepared=_prepared(plan), spec=spec, hazard_NM=hazard_NM)
     scenes: Scenes = {}
-    batches = plan.batches()[:TASK_BATCHES]
+    began = time.process_time()
     size = sum(len(dump_task(tasks.batch([(u, keys[id(u)]) for u in b]), scenes)) for b in batches)
     made = sum(len(b) for b in batches)
-    times.append(time.process_time())
+    tasks_us = (time.process_time() - began) / made * 1e6
     number = len(plan.units)
-    plan_us, keys_us = (np.diff(times)[:2] / number * 1e6).tolist()
-    tasks_us = (times[3] - times[2]) / made * 1e6
+    plan_us, keys_us = (np.diff(times) / number * 1e6).tolist()
     return {
         "cells": number,
         "plan_us_per_cell": round(plan_us, 1),
