@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quakestream.errors import EngineError, MissingExtraError
 
@@ -109,6 +110,12 @@ def prepared(graph: bytes, precision: str) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def bfloat16_bits(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """The upper halves of float32, rounded to the nearest, ties to even. For finite values."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
 @dataclass(slots=True)
 class _Narrowing:
     """A graph while its types change."""
@@ -178,8 +185,9 @@ class _Narrowing:
         largest = float(np.abs(values).max(initial=0.0))
         if self.kind == _FLOAT16 and not largest <= _LARGEST_HALF:
             raise EngineError(f"weight {name} reaches {largest:g}, too large for fp16; use bf16")
+        half = values.astype(np.float16) if self.kind == _FLOAT16 else bfloat16_bits(values)
         tensor = self.onnx.helper.make_tensor(
-            narrow, self.kind, values.shape, values.astype(np.float32).ravel().tolist()
+            narrow, self.kind, values.shape, half.tobytes(), raw=True
         )
         self.graph.initializer.append(tensor)
 

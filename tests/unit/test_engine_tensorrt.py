@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from graph_bundles import graph_bundle
 from tensorrt_case import GPU, PretendedNative
 
@@ -16,7 +17,7 @@ from quakestream.bundles import Bundle, load_bundle
 from quakestream.domain import BundleSpec
 from quakestream.engines import Engine, open_engine, owner_sums
 from quakestream.engines.kept import FOLDER_VARIABLE, Kept, engine_folder
-from quakestream.engines.onnx_half import prepared
+from quakestream.engines.onnx_half import bfloat16_bits, prepared
 from quakestream.engines.shapes import noise
 from quakestream.engines.tensorrt import (
     BUILD_VARIABLE,
@@ -308,6 +309,15 @@ def odd_graph() -> bytes:
     return helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10
     ).SerializeToString()
+
+
+def test_bfloat16_is_rounded_as_torch_rounds() -> None:
+    rng = np.random.default_rng(0)
+    values = (rng.normal(size=5000) * 10.0 ** rng.integers(-30, 30, 5000)).astype(np.float32)
+    ties = np.float32([1.00390625, 1.01171875, -1.00390625, 0.0])
+    values = np.concatenate([values, ties])
+    theirs = torch.from_numpy(values).bfloat16().view(torch.int16).numpy().view(np.uint16)
+    assert np.array_equal(bfloat16_bits(values), theirs)
 
 
 def test_int8_needs_the_quantised_graph(crops: Bundle, tmp_path: Path) -> None:
