@@ -27,6 +27,8 @@ RADOSGW_PORT = 7480
 """Fixed by the script that starts it."""
 STALL_S = 100.0
 """How long a connection that stalls stays open."""
+_gateways: "list[S3Server]" = []
+"""The one this process has started, if it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,9 @@ def moto() -> Iterator[S3Server]:
 @pytest.fixture(scope="session")
 def radosgw(data_dir: Path) -> Iterator[S3Server]:
     """Ceph's S3 gateway, started once; skips with the reason where it cannot be had."""
+    if _gateways:  # of this session: modules that import the fixture each have it anew
+        yield _gateways[0]
+        return
     script = data_dir.parent / "tools" / "radosgw.sh"
     if shutil.which("radosgw") is None:
         pytest.skip("no radosgw on PATH; apt-get install radosgw ceph-mon ceph-osd ceph-common")
@@ -101,9 +106,11 @@ def radosgw(data_dir: Path) -> Iterator[S3Server]:
         )
         if started.returncode != 0 or not _answers(RADOSGW_PORT):
             pytest.skip(f"radosgw did not start (exit code {started.returncode})")
+        _gateways.append(made)
         with _in_environment(made.env):
             yield made
     finally:
+        _gateways.clear()
         _end(folder / "ceph" / "run")
         shutil.rmtree(folder, ignore_errors=True)
 
