@@ -76,7 +76,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "readers_wanted": readers_wanted(smallest.plan.load, rates),
         "rows": rows,
         "worst_error": round(max(abs(r["error"]) for r in rows), 3),
-        "turkiye": country(smallest, rates, AFFECTED_KM2),
+        "turkiye": country(smallest, rates.on_ray(), AFFECTED_KM2),
     }
     return settings, metrics
 

@@ -12,19 +12,19 @@ from quakestream.tiling import Lattice
 
 Shape = Literal["split", "joined"]
 SHAPES: tuple[Shape, ...] = ("split", "joined")
-READ_MPX_PER_S = 55.0
+READ_MPX_PER_S = 75.0
 """What a core reads and makes ready for an engine, but for footprints: JPEG scenes.
 Assumed until a rate is measured; `python -m benchmarks.capacity` measures it."""
-FOOTPRINT_S = 0.0001
+FOOTPRINT_S = 0.00007
 """Finding and counting a footprint's pixels, one core, where windows are scored."""
 CROP_S = 0.0007
 """Where crops are."""
-CELL_S = 0.004
+CELL_S = 0.002
 """What a cell costs its worker besides its pixels: sums, its share of a commit."""
-DRIVER_S = 0.0008
+DRIVER_S = 0.0002
 """What a cell costs the driver: its key, its task, its report."""
-BLOCK_S = 0.014
-"""What a batch of cells costs Ray Data's driver, at most."""
+BLOCK_S = 0.008
+"""What a batch of cells costs the driver on Ray Data (`python -m benchmarks.cluster`)."""
 RAY_STARTUP_S = 8.0
 """Ray on a machine without it, a pipeline, and an engine."""
 
@@ -47,6 +47,10 @@ class Rates:
     batch_s: float = 0.0
     """The driver's time for a batch."""
     startup_s: float = 0.0
+
+    def on_ray(self) -> "Rates":
+        """The same stages on Ray Data, started by this run."""
+        return replace(self, batch_s=BLOCK_S, startup_s=self.startup_s + RAY_STARTUP_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,6 @@ from quakestream.pipeline.capacity import (
     choose_stream,
     predict,
     readers_wanted,
-    takes_gpu,
 )
 from quakestream.pipeline.evidence import HazardModel, hazard_model
 from quakestream.pipeline.memory import MemoryStatement, state_memory
@@ -154,7 +153,8 @@ class Plan:
     @property
     def on_gpu(self) -> bool:
         """True where the engine that was timed here is on a GPU."""
-        return takes_gpu(self.run.profile_settings.runtime) and "cuda" in self.engine.lower()
+        on_device = ("cuda", "tensorrt")  # what such engines call themselves
+        return any(name in self.engine.lower() for name in on_device)
 
     @property
     def readers_wanted(self) -> int:
