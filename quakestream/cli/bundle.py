@@ -12,7 +12,9 @@ from quakestream.cli.common import EXIT_FAILED, print_json, stdout
 from quakestream.cli.map import Json
 from quakestream.domain import BundleSpec
 from quakestream.engines import Batch, open_engine
-from quakestream.errors import BundleError
+from quakestream.engines.choice import precision_of
+from quakestream.engines.parity import ALLOWED, check_golden
+from quakestream.errors import BundleError, EngineError
 
 PARITY = 1e-3
 """Largest difference of logits from the golden batch that counts as the same model."""
@@ -79,16 +81,35 @@ def verify(name: Name, runtime: str = "onnxruntime", as_json: Json = False) -> N
     """Checks digests, and the golden batch on a runtime. Example: quakestream bundle verify NAME"""
     bundle = load_bundle(name)
     difference = golden_difference(bundle, runtime)
-    same = difference <= PARITY
+    same = _same(bundle, runtime, difference)
     if as_json:
         print_json({"name": bundle.spec.name, "difference": difference, "ok": same})
     else:
         stdout.print(
             f"{bundle.spec.name}: digests right; golden batch on {runtime} differs by "
-            f"{difference:.2g} (allowed {PARITY:g}): {'ok' if same else 'NOT the same model'}"
+            f"{difference:.2g} ({_allowed(runtime)}): {'ok' if same else 'NOT the same model'}"
         )
     if not same:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _same(bundle: Bundle, runtime: str, difference: float) -> bool:
+    """Float32 is held to its logits, less precise runtimes to what they make of them."""
+    precision = precision_of(runtime)
+    if precision == "fp32":
+        return difference <= PARITY
+    try:
+        check_golden(open_engine(bundle, runtime=runtime), bundle, precision)
+    except EngineError:
+        return False
+    return True
+
+
+def _allowed(runtime: str) -> str:
+    precision = precision_of(runtime)
+    if precision == "fp32":
+        return f"allowed {PARITY:g}"
+    return f"in {precision} probabilities may differ by {ALLOWED[precision]:g}"
 
 
 def golden_difference(bundle: Bundle, runtime: str) -> float:
