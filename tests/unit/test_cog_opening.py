@@ -13,9 +13,16 @@ from cog_case import hot
 from tiles_case import GRID, LOCAL, TRANSFORM, assert_same, gdal, scene_of, write_cog, write_tiff
 
 from quakestream.domain import Grid, Scene
-from quakestream.errors import MissingExtraError, ReadError, SceneError, ShapeError
-from quakestream.raster.cog import CogOpener, LayoutCache, open_source
+from quakestream.errors import (
+    MissingExtraError,
+    ReadError,
+    SceneError,
+    ShapeError,
+    StorageError,
+)
+from quakestream.raster.cog import CogOpener, LayoutCache, header, open_source, refusals
 from quakestream.raster.cog.extras import fast_extra
+from quakestream.raster.cog.fetch import FetchPolicy, OpenFetcher
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.layout import CogLayout
 from quakestream.raster.cog.layouts import object_name
@@ -105,7 +112,7 @@ def test_a_scene_nobody_can_open_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SceneError, match="cannot open"):
         open_source(scene, GRID)
     (tmp_path / "scene.tif").write_text("<html>Please log in</html>")
-    with pytest.raises(SceneError, match="cannot open .* not recognized"):
+    with pytest.raises(SceneError, match=r"cannot open .* not recognized"):
         open_source(scene, GRID)
 
 
@@ -217,3 +224,57 @@ def test_a_broken_mask_or_overview_says_so(tmp_path: Path) -> None:
         grid = coarse if "overview" in words else GRID
         with CogSource(scene, grid, layout) as source, pytest.raises(ReadError, match=words):
             source.read(extent_on(scene, grid))
+
+
+class Refusing:
+    """A fetcher whose store does not answer, for a reason."""
+
+    policy = FetchPolicy()
+
+    def __init__(self, cause: Exception) -> None:
+        self._cause = cause
+
+    def size(self) -> int:
+        raise StorageError("cannot look up the scene") from self._cause
+
+    def fetch(self, start: int, length: int) -> bytes:
+        raise StorageError("cannot read the scene") from self._cause
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+_: type[OpenFetcher] = Refusing
+
+
+def test_a_store_that_is_away_is_an_error_and_not_a_reason_for_another_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JPEG differs between the two in its last bits: who reads must not hang on the weather."""
+    scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="jpeg", photometric="ycbcr"))
+    with CogOpener() as opener:
+        with monkeypatch.context() as patch:
+            patch.setattr(header, "open_fetcher", lambda *_: Refusing(TimeoutError("timed out")))
+            with pytest.raises(SceneError, match=r"cannot open .*cannot look up"):
+                opener(scene, GRID)
+        assert opener.refusals == {}
+        assert isinstance(opener(scene, GRID), CogSource)  # it is back
+
+
+def test_a_store_that_lets_only_gdal_in_leaves_gdal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="deflate"))
+    store = open_store(str(tmp_path / "indices"))
+    monkeypatch.setattr(header, "open_fetcher", lambda *_: Refusing(PermissionError("403")))
+    with CogOpener(layouts=LayoutCache(store)) as opener:
+        assert isinstance(opener(scene, GRID), RasterioSource)
+        assert "read through GDAL: cannot look up" in opener.refusals[scene.href]
+    assert refusals(store) == {"scene": opener.refusals[scene.href]}
+
+
+def test_an_index_that_cannot_be_kept_is_used_all_the_same(tmp_path: Path) -> None:
+    scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="deflate"))
+    (tmp_path / "indices").write_text("a file where the folder should be")
+    with CogOpener(layouts=LayoutCache(open_store(str(tmp_path / "indices")))) as opener:
+        assert isinstance(opener(scene, GRID), CogSource)
