@@ -85,7 +85,7 @@ def decoder(case: Case) -> Iterator[Scan]:
 
         def one(n: int) -> None:
             made, *_ = page.decode(blocks[n], n, jpegtables=page.jpegtables)
-            if copies:
+            if copies and made is not None:
                 made.copy()
 
         with _pool(case.threads) as each:
@@ -139,13 +139,15 @@ def rasterio_windows(case: Case) -> Iterator[Scan]:
 @contextmanager
 def rioxarray_dask(case: Case) -> Iterator[Scan]:
     """rioxarray with dask chunks of a window's size, threaded scheduler."""
-    import dask
+    import dask as _dask
     import rioxarray
+
+    dask: Any = _dask  # it does not declare what it exports
 
     side = case.windows[0].height
     with gdal_session(case.served.options):
         chunks = {"band": -1, "x": side, "y": side}
-        opened = rioxarray.open_rasterio(gdal_path(case.scene.href), chunks=chunks, lock=False)
+        opened: Any = rioxarray.open_rasterio(gdal_path(case.scene.href), chunks=chunks, lock=False)
         blocks = opened.data.to_delayed().ravel()
 
         def scan() -> None:
