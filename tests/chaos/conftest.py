@@ -3,12 +3,16 @@
 from pathlib import Path
 
 import pytest
-from running import Map, quakestream, read_map, run_content, write_run, write_threshold_bundle
+from running import SMALL_CELLS, Map, quakestream, read_map, run_content, write_run
 from servers import moto
 
 from quakestream.synthetic import TINY, SyntheticEarthquake, make_earthquake
+from quakestream.testing import write_stand_in_bundle
 
 __all__ = ["moto"]
+
+WINDOW_S = 0.04
+"""What the engine takes for a cell."""
 
 
 @pytest.fixture(scope="session")
@@ -19,10 +23,13 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> SyntheticEarthquake:
 
 @pytest.fixture(scope="session")
 def run_file(town: SyntheticEarthquake, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the town with a commit for every cell; the output is given with --out."""
+    """A run of the town with a commit for every cell, and time enough to be killed between two;
+    the output is given with --out."""
     folder = tmp_path_factory.mktemp("run")
-    bundle = write_threshold_bundle(folder / "difference")
-    return write_run(folder / "run.yaml", run_content(town, bundle))
+    bundle = folder / "difference"
+    write_stand_in_bundle(bundle, window_s=WINDOW_S, window_px=128)
+    execution = SMALL_CELLS | {"runtime": "stand-in"}
+    return write_run(folder / "run.yaml", run_content(town, bundle, execution=execution))
 
 
 @pytest.fixture(scope="session")
