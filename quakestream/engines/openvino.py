@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -25,6 +26,11 @@ Precision = Literal["fp32", "bf16", "int8"]
 INT8_GRAPH = "model.int8.onnx"
 
 T = TypeVar("T")
+
+_FIRST_USE = Lock()
+"""The bindings set up their bridge to numpy when an array first comes by. Two threads that do so
+at once wait for each other for ever: one holds the interpreter, the other the bridge. So every
+request is first used here, one after another, before threads get it."""
 
 
 class OpenVinoEngine:
@@ -162,8 +168,13 @@ class OpenVinoEngine:
         except Exception as error:  # the runtime's exceptions have no common base
             raise BundleError(f"{uri}: OpenVINO does not load its graph: {_line(error)}") from error
         self._requests: SimpleQueue[Any] = SimpleQueue()
+        axes = 4 if self._spec.task == "segmentation" else 2
+        first = noise(self._spec, self._at_once)
         for _ in range(self._streams):
-            self._requests.put(compiled.create_infer_request())
+            request = compiled.create_infer_request()
+            with _FIRST_USE:
+                self._run(request, first, axes)
+            self._requests.put(request)
 
     def _steady(self) -> bool:
         """Whether a crop gets the same bits in every place of a run, whatever stands beside it."""

@@ -1,6 +1,8 @@
 """Every runtime that is here, held against the same contract."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,18 @@ class TestOpenVino(EngineContract):
         for array in (*batch.images.values(), *batch.statistics.values()):
             array.setflags(write=False)  # as they come out of an object store
         assert np.array_equal(self.logits(batch), expected)
+
+    def test_the_first_windows_of_a_process_may_come_from_many_threads(self) -> None:
+        """The bindings' own first use is not safe: it hung one process in a few."""
+        code = (
+            "from quakestream.bundles import load_bundle\n"
+            "from quakestream.engines import open_engine\n"
+            "from quakestream.engines.shapes import noise\n"
+            "bundle = load_bundle('damage-synthetic')\n"
+            f"engine = open_engine(bundle, runtime='{self.runtime}', threads=8)\n"
+            "engine.score(noise(bundle.spec, 8))\n"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 class TestOpenVinoBf16(TestOpenVino):
