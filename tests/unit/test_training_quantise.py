@@ -8,15 +8,17 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from rubble import rubble_town
 
 from quakestream.bundles import Bundle, load_bundle
 from quakestream.engines import Batch, Engine, open_engine
 from quakestream.engines.openvino import INT8_GRAPH
 from quakestream.errors import BundleError, RequestError
 from quakestream.testing import write_hazard_bundle
+from training.config import from_json
 from training.onnx_graph import run_onnx
 from training.quantise import Quantised, quantise, write_quantised
-from training.quantise_gate import Answers, Material, material_of
+from training.quantise_gate import Answers, Material, material_of, pair_material
 from training.quantise_graph import HEAVY, heavy, normalisation, quantised
 
 pytest.importorskip("nncf")
@@ -157,3 +159,27 @@ def test_eight_bits_of_another_graph_are_refused(bundle: Bundle) -> None:
 def test_a_bundle_without_imagery_has_nothing_to_calibrate_on(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="expected a bundle of images"):
         material_of(load_bundle(str(write_hazard_bundle(tmp_path / "b"))))
+
+
+def test_other_regions_judge_than_calibrate(bundle: Bundle) -> None:
+    pairs = [rubble_town(name, seed) for seed, name in enumerate("abc")]
+    config = from_json(bundle.spec.training["config"])
+    material = pair_material(bundle.spec, config, pairs, frozenset("a"), samples=3)
+    assert 1 <= len(material.samples) <= 3
+    assert {a.shape for s in material.samples for n, a in s.items() if n in ("pre", "post")} == {
+        (1, 3, 512, 512)
+    }
+    assert material.about["calibrated_on"] == ["a"]
+    assert material.about["judged_on"] == ["b", "c"]
+    assert material.about["destroyed"] + material.about["intact"] == 128
+    answers = material.judge(open_engine(bundle))
+    assert answers.auc > 0.95
+    assert answers.severe_N.shape == (128,)
+
+
+def test_regions_that_leave_no_judge_are_refused_and_all_are_named(bundle: Bundle) -> None:
+    pairs = [rubble_town(name, seed) for seed, name in enumerate("ab")]
+    config = from_json(bundle.spec.training["config"])
+    for regions in ({"a", "b"}, set(), {"z"}):
+        with pytest.raises(RequestError, match="regions are a, b"):
+            pair_material(bundle.spec, config, pairs, frozenset(regions))
