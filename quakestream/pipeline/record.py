@@ -18,7 +18,19 @@ from quakestream.pipeline.stages import BatchReport
 from quakestream.pipeline.tables import KnownHazard
 from quakestream.storage import fingerprint
 
-PACKAGES = ("quakestream", "numpy", "rasterio", "onnxruntime", "geopandas", "pyarrow", "ray")
+PACKAGES = (
+    "quakestream",
+    "numpy",
+    "rasterio",
+    "imagecodecs",
+    "onnxruntime",
+    "openvino",
+    "torch",
+    "tensorrt",
+    "geopandas",
+    "pyarrow",
+    "ray",
+)
 
 
 @dataclass(slots=True)
