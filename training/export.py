@@ -106,7 +106,7 @@ def write_bundle(
     path = folder / "model.onnx"
     export_onnx(graph, path)
     check_parity(graph, path, counts=counts)
-    for other in (FILE, "model.int8.onnx"):  # of another model.onnx; the manifest names whatever lies there
+    for other in (FILE, "model.int8.onnx"):  # made of another model.onnx
         (folder / other).unlink(missing_ok=True)
     if pt2:
         export_pt2(graph, folder / FILE)
