@@ -55,7 +55,8 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         rows = [_row(name, path) for name, path in variants.items()]
         headline = rows[0]
         alone = stage_rates(next(iter(variants.values())))
-    efficiency = {row["name"]: _efficiency(row, alone) for row in rows if row["dense"]}
+    same = [row for row in rows if row["dense"] and row["engine"] == alone["engine"]]
+    efficiency = {row["name"]: _efficiency(row, alone) for row in same}
     settings = {
         "bundle": DEFAULT,
         "gsd_m": GSD_M,

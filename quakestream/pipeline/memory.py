@@ -11,8 +11,8 @@ from quakestream.pipeline.crops import CHUNK_PX
 from quakestream.pipeline.scenes import READERS_SHARE_MB
 from quakestream.pipeline.tasks import CROP_LATTICE_PX
 
-BASE_MB = 420.0
-"""Interpreter, libraries and GDAL's caches of one local process."""
+BASE_MB = 480.0
+"""Interpreter, libraries (OpenVINO among them) and GDAL's caches of one local process."""
 RAY_DAEMONS_MB = 600.0
 RAY_WORKER_MB = 350.0
 """One Ray worker with the libraries, before it holds pixels."""
