@@ -100,7 +100,12 @@ def choose(
             engine = open_checked(bundle, name, threads)
             if precision_of(name) in ("bf16", "fp16"):
                 _check_rounding(engine, bundle)
-        except (EngineError, BundleError, MissingExtraError) as error:
+        except MissingExtraError:
+            if name == REFERENCE:
+                raise
+            passed.append(f"{name} (not installed)")
+            continue
+        except (EngineError, BundleError) as error:
             if name == REFERENCE:
                 raise
             passed.append(f"{name} ({' '.join(str(error).split())})")
