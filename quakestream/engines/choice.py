@@ -92,6 +92,7 @@ def choose(
         return Choice(runtime=runtime, engine=open_checked(bundle, runtime, threads), notes=())
     here = machine or this_machine()
     passed: list[str] = []
+    cures: list[str] = []
     for name, obstacle in _ranked(bundle, here):
         if obstacle:
             passed.append(f"{name} ({obstacle})")
@@ -100,10 +101,11 @@ def choose(
             engine = open_checked(bundle, name, threads)
             if precision_of(name) in ("bf16", "fp16"):
                 _check_rounding(engine, bundle)
-        except MissingExtraError:
+        except MissingExtraError as error:
             if name == REFERENCE:
                 raise
             passed.append(f"{name} (not installed)")
+            cures.append(str(error).partition(": ")[2].partition(" (")[0])
             continue
         except (EngineError, BundleError) as error:
             if name == REFERENCE:
@@ -111,6 +113,7 @@ def choose(
             passed.append(f"{name} ({' '.join(str(error).split())})")
             continue
         over = f"; passed over: {', '.join(passed)}" if passed else ""
+        over += "".join(f"; for more: {cure}" for cure in dict.fromkeys(cures))
         return Choice(runtime=name, engine=engine, notes=(f"runtime {name} chosen{over}",))
     raise EngineError(f"{bundle.uri}: no runtime runs it here: {', '.join(passed)}")
 
