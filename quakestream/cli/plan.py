@@ -9,6 +9,7 @@ import typer
 from quakestream.cli.common import EXIT_ATTENTION, print_json, stdout
 from quakestream.cli.map import Json, RunArgument
 from quakestream.config import open_run
+from quakestream.pipeline.capacity import Capacity
 from quakestream.pipeline.plan import Plan, make_plan
 
 
@@ -38,7 +39,7 @@ def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str,
     memory = plan.memory()
     available_mb = psutil.virtual_memory().available / 1e6
     reasons = Counter(r or "to_be_scored" for r in plan.assignment.reason_N)
-    capacity, rates = plan.capacity(price_per_hour=price_per_hour), plan.rates
+    capacity = plan.capacity(price_per_hour=price_per_hour)
     return {
         "event": plan.run.event.id,
         "bundle": plan.bundle.spec.name,
@@ -54,16 +55,7 @@ def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str,
         "read_bytes": plan.read_bytes,
         "seconds": round(capacity.seconds, 1),
         "limited_by": capacity.limited_by,
-        "capacity": {
-            "read_s": round(capacity.read_s, 1),
-            "score_s": round(capacity.score_s, 1),
-            "driver_s": round(capacity.driver_s, 1),
-            "km2_per_h": round(capacity.km2_per_h, 1),
-            "read_mpx_per_s_per_core": rates.read_mpx_per_s,
-            "score_windows_per_s": round(1 / rates.score_s, 2) if rates.score_s else None,
-            "readers_wanted": plan.readers_wanted,
-            "stream": plan.stream,
-        },
+        "capacity": _stages(plan, capacity),
         "cost": None if capacity.cost is None else round(capacity.cost, 2),
         "peak_mb": round(memory.peak_mb),
         "peak_mb_ray": round(plan.memory("ray").peak_mb),
@@ -79,6 +71,21 @@ def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str,
         "problems": [
             {"subject": p.subject, "kind": p.kind, "cause": p.cause} for p in plan.problems
         ],
+    }
+
+
+def _stages(plan: Plan, capacity: Capacity) -> dict[str, Any]:
+    """How long each stage takes, and by which rates."""
+    rates = plan.rates
+    return {
+        "read_s": round(capacity.read_s, 1),
+        "score_s": round(capacity.score_s, 1),
+        "driver_s": round(capacity.driver_s, 1),
+        "km2_per_h": round(capacity.km2_per_h, 1),
+        "read_mpx_per_s_per_core": rates.read_mpx_per_s,
+        "score_windows_per_s": round(1 / rates.score_s, 2) if rates.score_s else None,
+        "readers_wanted": plan.readers_wanted,
+        "stream": plan.stream,
     }
 
 

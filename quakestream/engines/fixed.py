@@ -65,6 +65,25 @@ class Runner(Protocol):
         ...
 
 
+class FixedEngine:
+    """What engines of runs of one length share: who is one gives itself batches and a name."""
+
+    _batches: "FixedBatches"
+    _name: str
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def batch(self) -> int:
+        """Items of every run."""
+        return self._batches.size
+
+    def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
+        return self._batches.score(batch, owner_NYX)
+
+
 class FixedBatches:
     """Scores batches of any length with a runner."""
 

@@ -16,12 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from quakestream.bundles import Bundle
-from quakestream.engines.base import Batch, Engine, Scores
-from quakestream.engines.fixed import FixedBatches, graph_inputs, is_steady, sizes
+from quakestream.engines.base import Engine
+from quakestream.engines.fixed import FixedBatches, FixedEngine, graph_inputs, is_steady, sizes
 from quakestream.engines.kept import Kept, engine_folder
 from quakestream.engines.onnx_half import prepared
 from quakestream.engines.onnx_support import problems
@@ -120,7 +117,7 @@ class Native(Protocol):
         ...
 
 
-class TensorRtEngine:
+class TensorRtEngine(FixedEngine):
     """Runs a plan with fixed shapes, double-buffered, from a captured CUDA graph.
 
     Opening compares it with the bundle's golden batch, scored by ONNX Runtime, and refuses a
@@ -173,18 +170,6 @@ class TensorRtEngine:
                 f"of {wish.batch}; use runtime torch-graphs-bf16, which tries this before it runs"
             )
         check_golden(self, bundle, wish.precision)
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def batch(self) -> int:
-        """Items of every run."""
-        return self._batches.size
-
-    def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
-        return self._batches.score(batch, owner_NYX)
 
 
 def build(

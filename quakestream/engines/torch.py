@@ -23,10 +23,11 @@ from torch import Tensor
 
 from quakestream.bundles import Bundle
 from quakestream.domain import BundleSpec
-from quakestream.engines.base import Batch, Engine, Scores, owner_sums
+from quakestream.engines.base import Engine, owner_sums
 from quakestream.engines.fixed import (
     SLOTS,
     FixedBatches,
+    FixedEngine,
     Runner,
     graph_inputs,
     owned_pixels,
@@ -50,7 +51,7 @@ _WARM_RUNS = 3
 """Runs before a graph is captured: libraries allocate and choose kernels in the first ones."""
 
 
-class TorchEngine:
+class TorchEngine(FixedEngine):
     """Runs `model.pt2` on a GPU if there is one, else on the CPU.
 
     What a window, crop or row scores never depends on its batch: all runs have one size, and at
@@ -88,16 +89,9 @@ class TorchEngine:
             )
         if threads:
             torch.set_num_threads(threads)
-        module = load_program(bundle)
-        if precision in _HALF:
-            kinds = {"half": _HALF[precision], "full": torch.float32}
-            narrowed(module, to=torch.ops.aten.to.dtype, **kinds)
-        module = module.to(streams.device)
-        if any(len(shape) == 3 for shape, _ in graph_inputs(bundle.spec).values()):
-            module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         facts = _facts(bundle, precision, streams)
         compiler = _Compiler(
-            module=module,
+            module=_placed(bundle, precision, streams),
             spec=bundle.spec,
             mode=mode,
             streams=streams,
@@ -118,17 +112,17 @@ class TorchEngine:
         self._batches = FixedBatches(runner, bundle.spec)
         self._name = f"torch-{torch.__version__}-{streams.device.type}-{mode}-{precision}"
 
-    @property
-    def name(self) -> str:
-        return self._name
 
-    @property
-    def batch(self) -> int:
-        """Items of every run."""
-        return self._batches.size
-
-    def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
-        return self._batches.score(batch, owner_NYX)
+def _placed(bundle: Bundle, precision: Precision, streams: Streams) -> torch.fx.GraphModule:
+    """The bundle's module in its precision and layout, where it will run."""
+    module = load_program(bundle)
+    if precision in _HALF:
+        kinds = {"half": _HALF[precision], "full": torch.float32}
+        narrowed(module, to=torch.ops.aten.to.dtype, **kinds)
+    module = module.to(streams.device)
+    if any(len(shape) == 3 for shape, _ in graph_inputs(bundle.spec).values()):
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module
 
 
 def load_program(bundle: Bundle) -> torch.fx.GraphModule:

@@ -75,13 +75,7 @@ def sample_hazard(
         column: _largest((s.at(field, lon, lat) for s in shakemaps), lon)
         for field, column in MEASURES.items()
     }
-    vs30_version = None
-    if hazard.vs30 is None:
-        columns[VS30_COLUMN] = _first((s.at(SITE_FIELD, lon, lat) for s in shakemaps), lon)
-        if any(SITE_FIELD in s.fields for s in shakemaps):
-            vs30_version = {"from": "ShakeMap SVEL"}
-    else:
-        columns[VS30_COLUMN], vs30_version = reader.layer(sample_vs30, hazard.vs30, lon, lat)
+    columns[VS30_COLUMN], vs30_version = _site(hazard, shakemaps, reader, lon, lat)
     layer_versions = {}
     for name, uri in hazard.layers.items():
         sampled, layer_versions[name] = reader.layer(_sampler(name), uri, lon, lat)
@@ -103,6 +97,17 @@ def sample_hazard(
             "layers": layer_versions,
         },
     )
+
+
+def _site(
+    hazard: HazardSection, shakemaps: list[ShakeMap], reader: "_Reader", lon: Floats, lat: Floats
+) -> tuple[Floats, dict[str, str] | None]:
+    """VS30 from its own file, else from the ShakeMaps, and what it was taken from."""
+    if hazard.vs30 is not None:
+        return reader.layer(sample_vs30, hazard.vs30, lon, lat)
+    known = any(SITE_FIELD in s.fields for s in shakemaps)
+    values = _first((s.at(SITE_FIELD, lon, lat) for s in shakemaps), lon)
+    return values, {"from": "ShakeMap SVEL"} if known else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,5 @@
 """Who reads a scene: the hot path, or GDAL and why; indices made once; broken blocks named."""
 
-import builtins
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,12 @@ from tiles_case import GRID, LOCAL, TRANSFORM, assert_same, gdal, scene_of, writ
 
 from quakestream.domain import Grid, Scene
 from quakestream.errors import (
-    MissingExtraError,
     ReadError,
     SceneError,
     ShapeError,
     StorageError,
 )
 from quakestream.raster.cog import CogOpener, LayoutCache, header, open_source, refusals
-from quakestream.raster.cog.extras import fast_extra
 from quakestream.raster.cog.fetch import FetchPolicy, OpenFetcher
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.layout import CogLayout
@@ -114,16 +110,6 @@ def test_a_scene_nobody_can_open_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "scene.tif").write_text("<html>Please log in</html>")
     with pytest.raises(SceneError, match=r"cannot open .* not recognized"):
         open_source(scene, GRID)
-
-
-def test_a_missing_package_leaves_gdal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene = scene_of(write_tiff(tmp_path / "scene.tif"))
-    monkeypatch.setitem(sys.modules, "tifffile", None)
-    source, why = opened(scene)
-    assert isinstance(source, RasterioSource)
-    assert "comes with quakestream" in why
-    with pytest.raises(MissingExtraError, match="fast reading needs"), fast_extra():
-        builtins.__import__("tifffile")
 
 
 def test_an_index_is_made_once_for_each_version(tmp_path: Path) -> None:

@@ -10,15 +10,12 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import imagecodecs as _imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from quakestream.raster.cog.extras import fast_extra
 from quakestream.raster.cog.fetch import Buffer
 from quakestream.raster.cog.layout import Coding, Level
-
-with fast_extra():
-    import imagecodecs as _imagecodecs
 
 # its annotations leave out the memoryviews that its codecs take
 imagecodecs: Any = _imagecodecs

@@ -19,7 +19,6 @@ from rasterio.windows import Window as DatasetWindow
 
 from quakestream.errors import ReadError, SceneError, StorageError
 from quakestream.raster.cog.blocks import BlockReader, Rect
-from quakestream.raster.cog.extras import fast_extra
 from quakestream.raster.cog.fetch import OpenFetcher, open_fetcher
 from quakestream.raster.cog.layout import (
     Codec,
@@ -74,10 +73,9 @@ def make_layout(href: str, options: StorageOptions, etag: str = "") -> CogLayout
         NotCoveredError: if the hot path cannot read it; the message says why.
         SceneError: if GDAL cannot open it.
         StorageError: if it does not answer: another time it may.
-        MissingExtraError: if tifffile, imagecodecs, obstore or OpenCV is missing.
+        MissingExtraError: if the package for the protocol is not installed.
     """
-    with fast_extra():
-        import tifffile
+    import tifffile  # not at every command's start
 
     etag = etag or fingerprint(href, options)
     fetcher = open_fetcher(href, options)

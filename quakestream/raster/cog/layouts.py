@@ -34,7 +34,7 @@ class LayoutCache:
             NotCoveredError: if the hot path cannot read the scene; asked once, then remembered.
             SceneError: if GDAL cannot open it.
             StorageError: if the scene does not answer.
-            MissingExtraError: if an optional package is missing.
+            MissingExtraError: if the package for the protocol is not installed.
         """
         key = scene.href, scene.etag or fingerprint(scene.href, options)
         with self._lock:

@@ -4,15 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from quakestream.raster.cog.extras import fast_extra
 from quakestream.raster.cog.layout import Colour
 from quakestream.raster.cog.workers import Scratch
-
-with fast_extra():
-    import cv2
 
 FEW = 0.1
 """Rows of a block, of all, that are looked at one by one."""

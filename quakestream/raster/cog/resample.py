@@ -11,20 +11,17 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.domain import Window
 from quakestream.raster.cog.blocks import BlockReader, Rect
-from quakestream.raster.cog.extras import fast_extra
 from quakestream.raster.cog.layout import CogLayout, Level
 from quakestream.raster.cog.places import Target
 from quakestream.raster.cog.positions import STEPS, Map, Patch, Positions
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import AVERAGE_ABOVE, Pixels
-
-with fast_extra():
-    import cv2
 
 MOST_FINER = 4
 """A scene without an overview this near the grid is left to GDAL, which reads it in strips."""
