@@ -14,6 +14,8 @@
     │   └── HazardError                    a ShakeMap, VS30 or proxy layer
     ├── ShapeError (ValueError)            arrays do not describe what they claim
     ├── EngineError (RuntimeError)         a runtime refuses or fails
+    │   ├── DeviceError                    it needs what this machine does not have
+    │   └── NotBuiltError                  nothing was built for it here that can be trusted
     ├── StorageError (OSError)             bytes cannot be read or written: exit code 3
     │   └── storage.MissingObjectError (FileNotFoundError)   there is no such object
     ├── AccountingError (RuntimeError)     rows out ≠ footprints in: a bug, never hidden
@@ -78,6 +80,14 @@ class ShapeError(QuakestreamError, ValueError):
 
 class EngineError(QuakestreamError, RuntimeError):
     """A runtime refuses a bundle or fails on a batch."""
+
+
+class DeviceError(EngineError):
+    """A runtime needs a device or an instruction set this machine does not have."""
+
+
+class NotBuiltError(EngineError):
+    """No engine was built for this device and kept whole where nobody else may write."""
 
 
 class StorageError(QuakestreamError, OSError):

@@ -1,8 +1,6 @@
 """`quakestream engine build|check|bench`."""
 
 from dataclasses import asdict, dataclass
-from importlib import import_module
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -11,21 +9,21 @@ import typer
 from quakestream.bundles import Bundle, load_bundle
 from quakestream.cli.common import EXIT_FAILED, print_json, stdout
 from quakestream.cli.map import Json
-from quakestream.engines import Batch, Engine, choose, open_engine
-from quakestream.engines.bench import Request, Timing, time_apart
+from quakestream.engines import Batch, Engine, choose, open_engine, tensorrt
+from quakestream.engines.bench import Request, Timing, best_rates, time_apart
 from quakestream.engines.choice import FAKES, REFERENCE, keep_rates, precision_of
 from quakestream.engines.parity import check_golden
-from quakestream.engines.registry import RUNTIMES
+from quakestream.engines.registry import BUILT, RUNTIMES
 from quakestream.errors import (
     ConfigError,
+    DeviceError,
     EngineError,
     MissingExtraError,
     QuakestreamError,
     RequestError,
 )
 
-BUILT = "tensorrt"
-"""The runtime that opens only what was built for the device beforehand."""
+TENSORRT = "tensorrt"
 
 engine_app = typer.Typer(help="Runtimes that score a bundle.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="A shipped name, or a folder or .zip by path or URI.")]
@@ -75,41 +73,35 @@ def bench(
     runtime: Runtimes = None,
     batch: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Windows or crops at once; may be repeated. Left out: enough."),
+        typer.Option(
+            min=1,
+            help="Windows or crops at once, in one run where the runtime has a choice; may be "
+            "repeated. Left out: what suits the device.",
+        ),
     ] = None,
     threads: Threads = 0,
     seconds: Annotated[float, typer.Option(min=0.0, help="Least time of each figure.")] = 3.0,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep the rates: runtime `auto` goes by them here.")
+        bool,
+        typer.Option("--keep", help="Keep the rates: runs here go by them, batch and runtime."),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Times runtimes: rate, latency and peak memory, each in a process of its own.
 
-    Example: quakestream engine bench damage-turkiye-2023 --runtime openvino --batch 4 --keep
+    Example: quakestream engine bench grades-synthetic --batch 8 --batch 32 --keep
     """
     bundle = load_bundle(name)
-    timings: list[Timing] = []
-    refused: dict[str, str] = {}
-    for one in _named(runtime):
-        for size in batch or [0]:
-            request = Request(
-                bundle=name, runtime=one, batch=size, threads=threads, seconds=seconds
-            )
-            try:
-                timings.append(time_apart(request))
-            except QuakestreamError as error:
-                refused[one] = _line(error)
-                break
-            if not as_json:
-                stdout.print(_timed(timings[-1]), markup=False)
-    if keep and timings:
-        rates: dict[str, float] = {}
-        for timing in timings:
-            rates[timing.runtime] = max(timing.per_s, rates.get(timing.runtime, 0.0))
-        keep_rates(bundle, rates)
+    requests = [
+        Request(bundle=name, runtime=one, batch=size, threads=threads, seconds=seconds)
+        for one in _named(runtime)
+        for size in batch or [0]
+    ]
+    timed, refused = _timings(requests, tell=not as_json)
+    if keep and timed:
+        keep_rates(bundle, best_rates(timed))
     if as_json:
-        print_json({"timings": [asdict(t) for t in timings], "refused": refused})
+        print_json({"timings": [asdict(timing) for _, timing in timed], "refused": refused})
     else:
         for one, why in refused.items():
             stdout.print(f"{one}: not timed: {why}", markup=False)
@@ -117,16 +109,57 @@ def bench(
         raise typer.Exit(EXIT_FAILED)
 
 
+def _timings(
+    requests: list[Request], *, tell: bool
+) -> tuple[list[tuple[Request, Timing]], dict[str, str]]:
+    """What could be timed, and why the rest could not; a runtime that runs no batch is tried
+    with one."""
+    timed: list[tuple[Request, Timing]] = []
+    refused: dict[str, str] = {}
+    for request in requests:
+        if request.runtime in refused:
+            continue
+        try:
+            timing = time_apart(request)
+        except QuakestreamError as error:
+            only_this = isinstance(error, EngineError) and not isinstance(error, DeviceError)
+            of_many = f"{request.runtime}, batch {request.batch}"
+            refused[of_many if request.batch and only_this else request.runtime] = _line(error)
+            continue
+        timed.append((request, timing))
+        if tell:
+            stdout.print(_timed(timing), markup=False)
+    return timed, refused
+
+
 @engine_app.command("build")
 def build(
-    name: Name, runtime: Runtimes = None, threads: Threads = 0, as_json: Json = False
+    name: Name,
+    runtime: Runtimes = None,
+    precision: Annotated[
+        str | None, typer.Option(help=f"Of TensorRT: {', '.join(BUILT.values())}.")
+    ] = None,
+    batch: Annotated[
+        int, typer.Option(min=0, help="Windows or crops of a run; 0: what suits the device.")
+    ] = 0,
+    portable: Annotated[
+        bool,
+        typer.Option(
+            "--portable",
+            help="TensorRT: opens on any GPU since Ampere and later versions of the same major.",
+        ),
+    ] = False,
+    threads: Threads = 0,
+    as_json: Json = False,
 ) -> None:
     """Compiles a bundle for this device into the engine cache; left out: for what `auto` takes.
 
-    Example: quakestream engine build damage-turkiye-2023 --runtime tensorrt
+    Example: quakestream engine build damage-turkiye-2023 --runtime tensorrt --precision bf16
     """
     bundle = load_bundle(name)
-    rows = [{"runtime": r, "built": _built(bundle, r, threads)} for r in _to_build(bundle, runtime)]
+    wanted = _to_build(bundle, runtime, precision, portable)
+    order = _Order(batch=batch, portable=portable, threads=threads)
+    rows = [{"runtime": r, "built": _built(bundle, r, order)} for r in wanted]
     if as_json:
         print_json(rows)
         return
@@ -136,22 +169,47 @@ def build(
         stdout.print(f"{row['runtime']}: {what}", markup=False)
 
 
-def _to_build(bundle: Bundle, named: list[str] | None) -> list[str]:
-    return _named(named) if named else [choose(bundle).runtime]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """How a runtime is built."""
+
+    batch: int
+    portable: bool
+    threads: int
 
 
-def _built(bundle: Bundle, runtime: str, threads: int) -> str:
+def _to_build(
+    bundle: Bundle, named: list[str] | None, precision: str | None, portable: bool
+) -> list[str]:
+    """The runtimes to build: `--precision` names one of TensorRT's.
+
+    Raises:
+        ConfigError: if there is no such precision, or what was named is not TensorRT's.
+    """
+    of_precision = {p: r for r, p in BUILT.items()}
+    if precision is not None and precision not in of_precision:
+        raise ConfigError(f"--precision {precision}; expected one of {', '.join(of_precision)}")
+    if precision is None and not portable:
+        return _named(named) if named else [choose(bundle).runtime]
+    wanted = of_precision[precision] if precision else ""
+    found = _named(named or [TENSORRT])
+    for name in found:
+        if name not in BUILT or (wanted and name not in (TENSORRT, wanted)):
+            option = f"--precision {precision}" if precision else "--portable"
+            raise ConfigError(
+                f"--runtime {name} {option}: expected {wanted or ' or '.join(BUILT)}; the names of "
+                "other runtimes say their precision"
+            )
+    return list(dict.fromkeys(wanted or name for name in found))
+
+
+def _built(bundle: Bundle, runtime: str, order: _Order) -> str:
     """Where what was built lies; empty for a runtime that compiles whenever it is opened."""
-    if runtime != BUILT:
-        open_engine(bundle, runtime=runtime, threads=threads)  # says what is wrong, if anything is
+    if runtime not in BUILT:  # opening says what is wrong, if anything is
+        open_engine(bundle, runtime=runtime, threads=order.threads, batch=order.batch)
         return ""
-    try:
-        made: Path = import_module(RUNTIMES[BUILT][0]).build(bundle)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"runtime {BUILT} is not installed: pip install 'quakestream[{BUILT}]' ({error})"
-        ) from error
-    return str(made)
+    wish = tensorrt.Wish(precision=BUILT[runtime], batch=order.batch, portable=order.portable)
+    return str(tensorrt.build(bundle, wish=wish))
 
 
 def _named(runtimes: list[str] | None) -> list[str]:
@@ -208,10 +266,16 @@ def _timed(timing: Timing) -> str:
     rates += [f"{timing.mpx_per_s:,.2f} Mpx/s"] if timing.mpx_per_s is not None else []
     rates += [f"{timing.km2_per_h:,.0f} km²/h"] if timing.km2_per_h is not None else []
     return (
-        f"{timing.runtime}, batch {timing.batch}, {timing.threads} threads: {', '.join(rates)}; "
+        f"{timing.runtime}, batch {timing.batch}, {_runs(timing)}{timing.threads} threads: "
+        f"{', '.join(rates)}; "
         f"a batch takes {timing.latency_p50_ms:,.1f} ms (p95 {timing.latency_p95_ms:,.1f}); "
         f"peak {timing.peak_mb:,.0f} MB, opened in {timing.open_s:.1f} s"
     )
+
+
+def _runs(timing: Timing) -> str:
+    """Said where an engine runs another number of items than it was given."""
+    return f"in runs of {timing.run}, " if timing.run not in (0, timing.batch) else ""
 
 
 def _line(error: Exception) -> str:

@@ -29,6 +29,9 @@ class Profile:
     cores."""
     threads: int = 0
     """Threads of one engine; 0 leaves the number to its runtime."""
+    batch: int = 0
+    """Windows or crops that an engine runs at once; 0: what was measured here, was built, or
+    suits its device. Scores may differ by it in their last bits."""
     runtime: str = "auto"
     """What runs the bundle; `auto`: the best that works here and says what the reference says."""
 

@@ -230,6 +230,12 @@ class ExecutionSection(Section):
     threads: int | None = Field(
         default=None, ge=0, description="Threads of one engine; 0: its runtime decides"
     )
+    batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="Windows or crops that an engine runs at once; left out: what was measured by "
+        "`engine bench --keep`, was built, or suits the device",
+    )
     runtime: str | None = Field(default=None, min_length=1, description="What runs the bundle")
 
 

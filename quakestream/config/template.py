@@ -141,5 +141,6 @@ out: map
 #   engines: 1               # engines open at the same time; left out: one per GPU or machine
 #   stream: auto             # on Ray: readers beside their engine (joined) or anywhere (split)
 #   threads: 0               # threads of one engine; 0: its runtime decides
+#   batch: 32                # items an engine runs at once; left out: what suits the device
 #   runtime: auto            # what runs the model; auto: the fastest that is the same model
 """

@@ -9,7 +9,7 @@ from quakestream.engines.base import (
     owner_sums,
     probabilities,
 )
-from quakestream.engines.choice import AUTO, Choice, choose
+from quakestream.engines.choice import AUTO, Choice, Pick, choose
 from quakestream.engines.registry import RUNTIMES, open_engine
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Batch",
     "Choice",
     "Engine",
+    "Pick",
     "Scores",
     "choose",
     "crop_shares",

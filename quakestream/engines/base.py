@@ -6,7 +6,7 @@ C classes, Y rows, X columns, R owners, P pixels that are owned.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,21 @@ class Engine(Protocol):
             EngineError: if the runtime fails.
         """
         ...
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """An engine that is opened with a number of items to run at once."""
+
+    @property
+    def batch(self) -> int:
+        """Items of every run; 0 where the bundle's task leaves no choice of it."""
+        ...
+
+
+def batch_of(engine: Engine) -> int:
+    """Items of every run of an engine; 0 where there is no choice of it."""
+    return engine.batch if isinstance(engine, Batched) else 0
 
 
 def probabilities(logits_KN: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ import multiprocessing
 import resource
 import sys
 import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 from quakestream.bundles import load_bundle
 from quakestream.domain import BundleSpec
-from quakestream.engines.base import Batch, Engine
-from quakestream.engines.choice import FAKES, open_checked
+from quakestream.engines.base import Batch, Engine, batch_of
+from quakestream.engines.choice import FAKES, Rate, open_checked
 from quakestream.engines.registry import open_engine
 from quakestream.engines.shapes import usable_cores
 from quakestream.errors import EngineError
@@ -35,7 +36,8 @@ class Request:
     """Name, path or URI."""
     runtime: str
     batch: int = 0
-    """Windows, crops or rows at once; 0 for enough to keep every thread busy."""
+    """Windows, crops or rows at once, which engines that have a choice of it are opened for; 0
+    for runs of what suits the device, and enough of them to keep every thread busy."""
     threads: int = 0
     seconds: float = 3.0
     """Least time a figure is taken over."""
@@ -51,6 +53,9 @@ class Timing:
     engine: str
     """Runtime, version and device."""
     batch: int
+    """Windows, crops or rows it was given at once."""
+    run: int
+    """Items of its own runs; 0 where it has no choice of it."""
     threads: int
     per_s: float
     """Windows, crops or rows a second."""
@@ -90,7 +95,7 @@ def time_here(request: Request) -> Timing:
     began = time.perf_counter()
     compared = request.checked and request.runtime not in FAKES
     opened = open_checked if compared else open_engine
-    engine = opened(bundle, runtime=request.runtime, threads=request.threads)
+    engine = opened(bundle, runtime=request.runtime, threads=request.threads, batch=request.batch)
     open_s = time.perf_counter() - began
     spec, threads = bundle.spec, request.threads or usable_cores()
     usual = {"building": CROPS, "hazard": ROWS}.get(spec.task, 2 * threads)
@@ -103,6 +108,7 @@ def time_here(request: Request) -> Timing:
         runtime=request.runtime,
         engine=engine.name,
         batch=len(batch),
+        run=batch_of(engine),
         threads=threads,
         per_s=round(per_s, 2),
         mpx_per_s=round(per_s * spec.window_px**2 / 1e6, 3) if pixels else None,
@@ -112,6 +118,18 @@ def time_here(request: Request) -> Timing:
         open_s=round(open_s, 2),
         peak_mb=round(_peak_mb()),
     )
+
+
+def best_rates(timed: Iterable[tuple[Request, Timing]]) -> dict[str, Rate]:
+    """The best figure of each runtime. Its batch is what the engine ran, not what was asked of
+    it; none where none was asked for."""
+    best: dict[str, Rate] = {}
+    for request, timing in timed:
+        known = best.get(timing.runtime)
+        if known is None or timing.per_s > known.per_s:
+            batch = timing.run if request.batch else 0
+            best[timing.runtime] = Rate(per_s=timing.per_s, batch=batch)
+    return best
 
 
 def durations(

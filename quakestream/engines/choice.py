@@ -2,7 +2,7 @@
 
 `auto` is a rule, not a race: a function of the bundle, of what the machine can do and of what is
 installed, so that a run that is resumed scores with what it began with. Who has measured with
-`quakestream engine bench --keep` has the figures decide instead.
+`quakestream engine bench --keep` has the figures decide instead, of the batch too.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from quakestream.bundles import Bundle
 from quakestream.domain import BundleSpec
-from quakestream.engines.base import Batch, Engine
+from quakestream.engines.base import Batch, Engine, batch_of
 from quakestream.engines.kept import engine_folder
 from quakestream.engines.parity import check_golden
-from quakestream.engines.registry import RUNTIMES, open_engine
+from quakestream.engines.registry import BUILT, RUNTIMES, open_engine
 from quakestream.engines.shapes import usable_cores
-from quakestream.errors import BundleError, EngineError, MissingExtraError
+from quakestream.errors import BundleError, EngineError, MissingExtraError, NotBuiltError
 
 AUTO = "auto"
 REFERENCE = "onnxruntime"
@@ -55,14 +55,38 @@ class Machine:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pick:
+    """What of a choice travels to workers, and is part of what scores are known by."""
+
+    runtime: str
+    batch: int = 0
+    """Items of every run; 0 for what suits the device of whoever opens it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """What was measured of a runtime: its best batch."""
+
+    per_s: float
+    """Windows, crops or rows a second."""
+    batch: int = 0
+    """As `Pick.batch`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Choice:
     """A runtime, open, and held against the reference."""
 
-    runtime: str
+    pick: Pick
     engine: Engine
     notes: tuple[str, ...]
-    """What was chosen and what was passed over, with why; empty if the runtime was named."""
+    """What was chosen and what was passed over, with why: of runtimes nothing if one was named,
+    of batches nothing if each device takes what suits it."""
+
+    @property
+    def runtime(self) -> str:
+        return self.pick.runtime
 
 
 def this_machine() -> Machine:
@@ -78,29 +102,39 @@ def this_machine() -> Machine:
 
 
 def choose(
-    bundle: Bundle, *, runtime: str = AUTO, threads: int = 0, machine: Machine | None = None
+    bundle: Bundle,
+    *,
+    runtime: str = AUTO,
+    batch: int = 0,
+    threads: int = 0,
+    machine: Machine | None = None,
 ) -> Choice:
     """Opens the runtime asked for, or the best one that works here.
 
+    Args:
+        batch: items of every run; 0 for what was measured here, was built, or suits the device.
+
     Raises:
-        EngineError: no runtime of that name; it refuses this machine, or is not the same model
-            as the reference.
+        EngineError: no runtime of that name; or it is not the same model as the reference.
+        DeviceError: the runtime asked for needs what this machine does not have.
+        NotBuiltError: the runtime asked for was not built for this device.
         MissingExtraError: the runtime asked for is not installed.
         BundleError: the runtime cannot load the bundle.
     """
-    if runtime != AUTO:
-        return Choice(runtime=runtime, engine=open_checked(bundle, runtime, threads), notes=())
     here = machine or this_machine()
+    rates = kept_rates(bundle, here)
+    if runtime != AUTO:
+        return _opened(bundle, Pick(runtime=runtime, batch=batch), threads, rates.get(runtime))
     passed: list[str] = []
     cures: list[str] = []
-    for name, obstacle in _ranked(bundle, here):
+    for name, obstacle in _ranked(bundle, here, rates):
         if obstacle:
             passed.append(f"{name} ({obstacle})")
             continue
         try:
-            engine = open_checked(bundle, name, threads)
+            found = _opened(bundle, Pick(runtime=name, batch=batch), threads, rates.get(name))
             if precision_of(name) in ("bf16", "fp16"):
-                _check_rounding(engine, bundle)
+                _check_rounding(found.engine, bundle)
         except MissingExtraError as error:
             if name == REFERENCE:
                 raise
@@ -114,19 +148,46 @@ def choose(
             continue
         over = f"; passed over: {', '.join(passed)}" if passed else ""
         over += "".join(f"; for more: {cure}" for cure in dict.fromkeys(cures))
-        return Choice(runtime=name, engine=engine, notes=(f"runtime {name} chosen{over}",))
+        return replace(found, notes=(f"runtime {name} chosen{over}", *found.notes))
     raise EngineError(f"{bundle.uri}: no runtime runs it here: {', '.join(passed)}")
 
 
-def open_checked(bundle: Bundle, runtime: str, threads: int = 0) -> Engine:
+def _opened(bundle: Bundle, asked: Pick, threads: int, measured: Rate | None) -> Choice:
+    """The runtime with the batch asked for, else the one that was the fastest, else its own."""
+    name, size = asked.runtime, asked.batch
+    why = "as asked for"
+    if not size and measured and measured.batch:
+        size, why = measured.batch, f"the fastest measured here, {measured.per_s:g}/s"
+    try:
+        engine = open_checked(bundle, name, threads, size)
+    except NotBuiltError:
+        if asked.batch or not size:
+            raise
+        size, engine = 0, open_checked(bundle, name, threads)  # what was measured is gone
+    runs = batch_of(engine)
+    if not size and name in BUILT:
+        size, why = runs, "of the plan that was built"
+    if not size:
+        return Choice(pick=Pick(runtime=name), engine=engine, notes=())
+    if not runs:
+        note = f"batch {size}, {why}, is not used: {name} leaves no choice of it for this bundle"
+        return Choice(pick=Pick(runtime=name), engine=engine, notes=(note,))
+    note = f"batch {size} for runtime {name}: {why}"
+    if runs != size:
+        note += f"; runs of {runs}, else scores would hang on the place in a run"
+    return Choice(pick=Pick(runtime=name, batch=size), engine=engine, notes=(note,))
+
+
+def open_checked(bundle: Bundle, runtime: str, threads: int = 0, batch: int = 0) -> Engine:
     """An engine that gives the bundle's golden logits, within what its precision may differ by.
 
     Raises:
-        EngineError: no runtime of that name; it refuses this machine, or is another model.
+        EngineError: no runtime of that name; it refuses this machine, was not built for it, or
+            is another model.
         MissingExtraError: the runtime is not installed.
         BundleError: the runtime cannot load the bundle.
     """
-    engine = open_engine(bundle, runtime=runtime, threads=threads)
+    engine = open_engine(bundle, runtime=runtime, threads=threads, batch=batch)
     if runtime not in FAKES:
         check_golden(engine, bundle, precision_of(runtime))
     return engine
@@ -160,8 +221,8 @@ def _logits(engine: Engine, batch: Batch) -> NDArray[np.float32]:
 
 def precision_of(runtime: str) -> str:
     """Of a runtime's arithmetic, by its name: `fp32`, `fp16`, `bf16` or `int8`."""
-    if runtime == "tensorrt":
-        return "bf16"  # the widest that an export to it may have
+    if runtime in BUILT:
+        return BUILT[runtime]
     return next((kind for kind in ("int8", "bf16", "fp16") if runtime.endswith(kind)), "fp32")
 
 
@@ -171,49 +232,57 @@ def int8_gated(spec: BundleSpec) -> bool:
     return "drop" in figures and figures["drop"] <= figures.get("allowed_drop", 0.0)
 
 
-def keep_rates(bundle: Bundle, rates: Mapping[str, float], machine: Machine | None = None) -> Path:
-    """Keeps windows or crops per second by runtime, for `auto` on this machine and this bundle."""
+def keep_rates(bundle: Bundle, rates: Mapping[str, Rate], machine: Machine | None = None) -> Path:
+    """Keeps what was measured by runtime, for this machine and this bundle."""
     path = _rates_path(bundle, machine or this_machine())
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.write_text(json.dumps(dict(rates), indent=2) + "\n")
+    held = {name: asdict(rate) for name, rate in rates.items()}
+    path.write_text(json.dumps(held, indent=2) + "\n")
     return path
 
 
-def kept_rates(bundle: Bundle, machine: Machine) -> dict[str, float]:
-    """What `keep_rates` wrote; nothing where it never did, or what lies there is no rates."""
+def kept_rates(bundle: Bundle, machine: Machine) -> dict[str, Rate]:
+    """What `keep_rates` wrote; nothing where it never did, or what lies there is no rates, as
+    files of earlier versions, which did not say the batch."""
     try:
         found: Any = json.loads(_rates_path(bundle, machine).read_text())
-        return {str(name): float(rate) for name, rate in found.items() if name in RUNTIMES}
-    except (OSError, ValueError, AttributeError, TypeError):
+        return {
+            name: Rate(per_s=float(rate["per_s"]), batch=int(rate["batch"]))
+            for name, rate in found.items()
+            if name in RUNTIMES
+        }
+    except (OSError, ValueError, AttributeError, TypeError, KeyError):
         return {}
 
 
-def _ranked(bundle: Bundle, machine: Machine) -> list[tuple[str, str]]:
+def _ranked(bundle: Bundle, machine: Machine, rates: Mapping[str, Rate]) -> list[tuple[str, str]]:
     """Runtimes, best first, with what speaks against one. Measured ones go before all others."""
     rule = dict(_rule(bundle, machine))
-    rates = kept_rates(bundle, machine)
-    measured = sorted((n for n in rates if n not in FAKES), key=lambda n: -rates[n])
+    measured = sorted((n for n in rates if n not in FAKES), key=lambda n: -rates[n].per_s)
     return [(n, rule.get(n, "")) for n in dict.fromkeys([*measured, *rule])]
 
 
 def _rule(bundle: Bundle, machine: Machine) -> Iterator[tuple[str, str]]:
     if machine.gpu:
         program = "" if bundle.file("model.pt2") else "the bundle has no model.pt2"
-        yield "tensorrt", ""  # opens only what was built for this device beforehand
+        yield "tensorrt-int8", _against_int8(bundle)  # these open only what was built beforehand
+        yield "tensorrt", ""
+        yield "tensorrt-bf16", ""
         yield "torch-graphs-bf16", program
         yield "torch", program
-    yield "openvino-int8", _against_int8(bundle, machine)
+    vnni = "" if machine.cpu_flags & _VNNI else "this CPU has no VNNI"
+    yield "openvino-int8", _against_int8(bundle) or vnni
     yield "openvino-bf16", "" if machine.cpu_flags & _BF16 else "this CPU has no bfloat16"
     yield "openvino", ""
     yield REFERENCE, ""
 
 
-def _against_int8(bundle: Bundle, machine: Machine) -> str:
+def _against_int8(bundle: Bundle) -> str:
     if bundle.file("model.int8.onnx") is None:
         return "the bundle has no model.int8.onnx"
     if not int8_gated(bundle.spec):
         return "its model.int8.onnx was not held against float32"
-    return "" if machine.cpu_flags & _VNNI else "this CPU has no VNNI"
+    return ""
 
 
 def _rates_path(bundle: Bundle, machine: Machine) -> Path:

@@ -12,7 +12,7 @@ from quakestream.errors import BundleError
 class UniformEngine:
     """Gives every class the same probability everywhere."""
 
-    def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int = 0, batch: int = 0) -> None:
         self._spec = bundle.spec
 
     @property
@@ -40,7 +40,7 @@ class ThresholdEngine:
 
     CHANGE_COUNTS = 40.0
 
-    def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int = 0, batch: int = 0) -> None:
         self._spec = bundle.spec
         if "post" not in bundle.spec.epochs:
             raise BundleError(f"{bundle.uri}: threshold compares images, this bundle takes none")

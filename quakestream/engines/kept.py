@@ -8,11 +8,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from quakestream.errors import EngineError
+from quakestream.errors import NotBuiltError
 
 FOLDER_VARIABLE = "QUAKESTREAM_ENGINES"
 _OTHERS_MAY_WRITE = 0o022
@@ -43,7 +43,7 @@ class Kept:
         """Writes an engine and its record, each whole or not at all.
 
         Raises:
-            EngineError: if others may write to the folder.
+            NotBuiltError: if others may write to the folder.
         """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._check_private()
@@ -57,7 +57,7 @@ class Kept:
         """The engine made for exactly these facts; None if there is none.
 
         Raises:
-            EngineError: if others may write to the folder, or the file is not what was written.
+            NotBuiltError: if others may write to the folder, or the file is not what was written.
         """
         path = self.path(facts)
         record_path = path.with_suffix(".json")
@@ -69,10 +69,10 @@ class Kept:
             record = json.loads(record_path.read_bytes())
             expected, made_for = record["sha256"], record["facts"]
         except (ValueError, KeyError, TypeError) as error:
-            raise EngineError(f"{record_path} is no record of an engine: {error!r}") from error
+            raise NotBuiltError(f"{record_path} is no record of an engine: {error!r}") from error
         got = hashlib.sha256(data).hexdigest()
         if got != expected or made_for != dict(facts):
-            raise EngineError(
+            raise NotBuiltError(
                 f"{path} has sha256 {got[:12]}…, what was built has {expected[:12]}…; "
                 "delete it and build it again"
             )
@@ -82,10 +82,20 @@ class Kept:
         """As `get`, for loaders that want a path."""
         return None if self.get(facts) is None else self.path(facts)
 
+    def made(self, kind: str) -> Iterator[dict[str, str]]:
+        """Facts of the engines of a kind that lie here. Whether one can be trusted, `get` says."""
+        for path in sorted(self.folder.glob(f"{kind}-*.json")):
+            try:
+                facts = json.loads(path.read_bytes())["facts"]
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # of something else, or being written
+            if isinstance(facts, dict) and path.with_suffix(self.suffix).is_file():
+                yield facts
+
     def _check_private(self) -> None:
         status = self.folder.stat()
         if status.st_uid != os.geteuid() or status.st_mode & _OTHERS_MAY_WRITE:
-            raise EngineError(
+            raise NotBuiltError(
                 f"{self.folder}: engines are native code and others may write here (owner "
                 f"{status.st_uid}, mode {status.st_mode & 0o777:o}); chmod 700 it or set "
                 f"{FOLDER_VARIABLE} to a folder of your own"

@@ -19,11 +19,15 @@ class OnnxRuntimeEngine:
     several at a time where this machine's kernels score them as they score each alone, to
     the last bit, which is tried when the engine is opened; else one at a time too.
 
+    Args:
+        threads: of one run; 0 leaves the number to the runtime.
+        batch: crops to run at once; 0 for what suits a CPU.
+
     Raises:
         BundleError: if the graph cannot be loaded.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int = 0, batch: int = 0) -> None:
         self._spec = bundle.spec
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -36,11 +40,17 @@ class OnnxRuntimeEngine:
             )
         except Exception as error:  # the runtime's exceptions have no common base
             raise BundleError(f"{bundle.uri}: model.onnx does not load: {error}") from error
-        self._at_once = self._steady() if bundle.spec.task == "building" else 1
+        crops = bundle.spec.task == "building"
+        self._at_once = self._steady(batch or crops_at_once(bundle.spec)) if crops else 0
 
     @property
     def name(self) -> str:
         return f"onnxruntime-{ort.__version__}-cpu"
+
+    @property
+    def batch(self) -> int:
+        """Crops of a run; 0 for windows and rows of hazard values, whose runs have one length."""
+        return self._at_once
 
     def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
         batch.check(self._spec)
@@ -89,13 +99,11 @@ class OnnxRuntimeEngine:
             )
         return logits
 
-    def _steady(self) -> int:
+    def _steady(self, most: int) -> int:
         """How many crops may run at once here without a bit of their scores changing."""
-        spec = self._spec
-        most = crops_at_once(spec)
         if most == 1:
             return 1
-        batch = noise(spec, most)
+        batch = noise(self._spec, most)
         try:
             full = self._crops(batch, most)
             less = self._crops(batch.part(0, most - 1), most)

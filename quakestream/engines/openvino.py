@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from quakestream.bundles import Bundle
 from quakestream.engines.base import Batch, Engine, Scores, owner_sums
 from quakestream.engines.shapes import ROWS_AT_ONCE, crops_at_once, noise, padded_rows, usable_cores
-from quakestream.errors import BundleError, EngineError, MissingExtraError
+from quakestream.errors import BundleError, DeviceError, EngineError, MissingExtraError
 
 Precision = Literal["fp32", "bf16", "int8"]
 INT8_GRAPH = "model.int8.onnx"
@@ -43,22 +43,25 @@ class OpenVinoEngine:
     Args:
         bundle: what is run.
         threads: how many streams of one thread; 0 for as many as this process may use.
+        batch: crops to run at once; 0 for what suits a CPU.
         precision: of the arithmetic. Stated to the runtime, which else takes bfloat16 by itself
             where the CPU has it.
 
     Raises:
         BundleError: if the runtime cannot load the graph, or there is no int8 graph.
-        EngineError: if the CPU lacks the precision.
+        DeviceError: if the CPU lacks the precision.
         MissingExtraError: if OpenVINO is not installed.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int = 0, precision: Precision = "fp32") -> None:
+    def __init__(
+        self, bundle: Bundle, *, threads: int = 0, batch: int = 0, precision: Precision = "fp32"
+    ) -> None:
         self._spec, self._precision = bundle.spec, precision
         self._streams = threads or usable_cores()
         self._openvino = _library()
         self._core = self._openvino.Core()
         if precision == "bf16" and "BF16" not in _capabilities(self._core):
-            raise EngineError(
+            raise DeviceError(
                 f"{bundle.spec.name}: this CPU has no bfloat16 arithmetic; "
                 "use runtime openvino or openvino-int8"
             )
@@ -66,7 +69,7 @@ class OpenVinoEngine:
         graph = _graph(bundle, precision)
         self._at_once = ROWS_AT_ONCE if bundle.spec.task == "hazard" else 1
         if bundle.spec.task == "building":
-            self._at_once = crops_at_once(bundle.spec)
+            self._at_once = batch or crops_at_once(bundle.spec)
         self._open(bundle.uri, graph)
         if bundle.spec.task == "building" and not self._steady():
             self._at_once = 1
@@ -76,6 +79,11 @@ class OpenVinoEngine:
     def name(self) -> str:
         version = str(self._openvino.__version__).split("-")[0]
         return f"openvino-{version}-cpu-{self._precision}"
+
+    @property
+    def batch(self) -> int:
+        """Crops of a run; 0 for windows and rows of hazard values, whose runs have one length."""
+        return self._at_once if self._spec.task == "building" else 0
 
     def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
         batch.check(self._spec)

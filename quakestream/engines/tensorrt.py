@@ -14,7 +14,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 from quakestream.bundles import Bundle
 from quakestream.engines.base import Engine
@@ -24,7 +24,7 @@ from quakestream.engines.onnx_half import prepared
 from quakestream.engines.onnx_support import problems
 from quakestream.engines.parity import check_golden
 from quakestream.engines.streams import Call, Streams
-from quakestream.errors import EngineError, MissingExtraError
+from quakestream.errors import DeviceError, EngineError, MissingExtraError, NotBuiltError
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -32,6 +32,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 OLDEST = (10, 12)
 BUILD_VARIABLE = "QUAKESTREAM_BUILD_ENGINES"
 """Set to 1, a run builds the plan it lacks; else it refuses and says how to build it."""
+KIND, SUFFIX = "tensorrt", ".plan"
+"""How plans are told from what else is kept."""
 _RECIPE = "1"
 """Of what is done to a graph before it is built: another recipe, another plan."""
 
@@ -131,8 +133,10 @@ class TensorRtEngine(FixedEngine):
         may_build: builds a plan that is missing, which takes minutes.
 
     Raises:
-        EngineError: no GPU, no plan, a plan that was tampered with or is not the same model.
-        MissingExtraError: TensorRT is not installed.
+        DeviceError: if there is no CUDA device.
+        NotBuiltError: if there is no plan, or it is not the one that was written.
+        EngineError: if the plan is not the same model.
+        MissingExtraError: if TensorRT is not installed.
     """
 
     def __init__(
@@ -151,12 +155,12 @@ class TensorRtEngine(FixedEngine):
         gpu = _gpu_of(native, bundle)
         wish = with_batch(wish or Wish(), bundle)
         facts = plan_facts(bundle, wish, native.version, gpu)
-        kept = Kept(folder=folder or engine_folder(), suffix=".plan")
+        kept = Kept(folder=folder or engine_folder(), suffix=SUFFIX)
         plan = kept.get(facts)
         if plan is None and (may_build or os.environ.get(BUILD_VARIABLE) == "1"):
             plan = build(bundle, folder, wish=wish, native=native).read_bytes()
         if plan is None:
-            raise EngineError(_missing(bundle, wish, native, gpu, kept.folder))
+            raise NotBuiltError(_missing(bundle, wish, native, gpu, kept))
         program = native.load(plan, input_shapes(bundle, wish), portable=wish.portable)
         streams = streams_here() if isinstance(native, TensorRtNative) else CpuStreams()
         example = empty_inputs(bundle.spec, wish.batch, streams.device)
@@ -172,6 +176,51 @@ class TensorRtEngine(FixedEngine):
         check_golden(self, bundle, wish.precision)
 
 
+def open_kept(
+    bundle: Bundle,
+    *,
+    precision: Precision = "fp16",
+    threads: int = 0,
+    batch: int = 0,
+    folder: Path | None = None,
+    native: Native | None = None,
+) -> TensorRtEngine:
+    """Opens the plan that was built here for a bundle, in that precision.
+
+    Args:
+        threads: not used: the work is the GPU's.
+        batch: items of a run; 0 for the largest that was built. Of two plans of one batch the
+            one for this very GPU is opened, not the portable one.
+
+    Raises:
+        DeviceError: if there is no CUDA device.
+        NotBuiltError: if there is no such plan; says which there are.
+        EngineError: as `TensorRtEngine`.
+        MissingExtraError: if TensorRT is not installed.
+    """
+    native = native or tensorrt_native()
+    kept = Kept(folder=folder or engine_folder(), suffix=SUFFIX)
+    there = kept_wishes(bundle, kept, native.version, _gpu_of(native, bundle))
+    fit = [w for w in there if w.precision == precision and batch in (0, w.batch)]
+    asked = Wish(precision=precision, batch=batch)
+    wish = max(fit, key=lambda w: (w.batch, not w.portable), default=asked)
+    return TensorRtEngine(bundle, wish=wish, folder=folder, native=native)
+
+
+def kept_wishes(bundle: Bundle, kept: Kept, version: str, gpu: Gpu) -> list[Wish]:
+    """What was built for a bundle that opens on this GPU with this TensorRT."""
+    found = []
+    for facts in kept.made(KIND):
+        batch, precision = facts.get("batch", ""), facts.get("precision")
+        if not batch.isdigit():
+            continue
+        for portable in (False, True):
+            wish = Wish(precision=cast("Precision", precision), batch=int(batch), portable=portable)
+            if plan_facts(bundle, wish, version, gpu) == facts:
+                found.append(wish)
+    return found
+
+
 def build(
     bundle: Bundle,
     cache_dir: Path | None = None,
@@ -185,7 +234,8 @@ def build(
         Where it lies; `TensorRtEngine` finds it there by what it was built for.
 
     Raises:
-        EngineError: no GPU, a graph TensorRT does not take, or a build that fails.
+        DeviceError: if there is no CUDA device.
+        EngineError: a graph TensorRT does not take, or a build that fails.
         MissingExtraError: TensorRT or the package onnx is not installed.
     """
     native = native or tensorrt_native()
@@ -205,7 +255,7 @@ def build(
     if timing:
         learned.keep(timing_facts, timing)
     facts = plan_facts(bundle, wish, native.version, gpu)
-    return Kept(folder=folder, suffix=".plan").keep(facts, plan)
+    return Kept(folder=folder, suffix=SUFFIX).keep(facts, plan)
 
 
 def graph_for(bundle: Bundle, precision: Precision) -> bytes:
@@ -242,7 +292,7 @@ def plan_facts(bundle: Bundle, wish: Wish, version: str, gpu: Gpu) -> dict[str, 
     """What a plan depends on: with anything else it is another plan."""
     where = {"gpu": "Ampere or later"} if wish.portable else _gpu_facts(gpu)
     return {
-        "kind": "tensorrt",
+        "kind": KIND,
         "bundle": bundle.digest,
         "tensorrt": version.split(".")[0] if wish.portable else version,
         "host": platform.machine(),
@@ -344,8 +394,8 @@ def tensorrt_native() -> Native:
     """TensorRT as it is installed here.
 
     Raises:
-        EngineError: if there is no CUDA device, or TensorRT is older than 10.12.
-        MissingExtraError: if it is not installed.
+        DeviceError: if there is no CUDA device.
+        MissingExtraError: if TensorRT is not installed, or older than 10.12.
     """
     try:
         from quakestream.engines.torch import cuda_facts
@@ -355,7 +405,7 @@ def tensorrt_native() -> Native:
         ) from error
     facts = cuda_facts()
     if facts is None:
-        raise EngineError(
+        raise DeviceError(
             "runtime tensorrt needs a CUDA device and there is none here; use openvino, torch or "
             "onnxruntime"
         )
@@ -366,7 +416,10 @@ def tensorrt_native() -> Native:
             f"runtime tensorrt is not installed: pip install 'quakestream[tensorrt]' ({error})"
         ) from error
     if tuple(int(n) for n in tensorrt.__version__.split(".")[:2]) < OLDEST:
-        raise EngineError(f"TensorRT {tensorrt.__version__} is too old; expected 10.12 or later")
+        raise MissingExtraError(
+            f"TensorRT {tensorrt.__version__} is too old, expected 10.12 or later: "
+            "pip install 'quakestream[tensorrt]'"
+        )
     return TensorRtNative(tensorrt, Gpu(**facts))
 
 
@@ -387,7 +440,7 @@ def _call(program: Program, streams: Streams) -> Call:
 def _gpu_of(native: Native, bundle: Bundle) -> Gpu:
     gpu = native.gpu()
     if gpu is None:
-        raise EngineError(
+        raise DeviceError(
             f"bundle {bundle.uri}: runtime tensorrt needs a CUDA device and there is none here; "
             "use openvino, torch or onnxruntime"
         )
@@ -398,11 +451,15 @@ def _gpu_facts(gpu: Gpu) -> dict[str, str]:
     return {"gpu": gpu.name, "capability": gpu.capability, "driver": gpu.driver}
 
 
-def _missing(bundle: Bundle, wish: Wish, native: Native, gpu: Gpu, folder: Path) -> str:
+def _missing(bundle: Bundle, wish: Wish, native: Native, gpu: Gpu, kept: Kept) -> str:
+    there = kept_wishes(bundle, kept, native.version, gpu)
+    others = ", ".join(f"{w.precision} batch {w.batch}" for w in there) or "none"
     return (
         f"bundle {bundle.uri}: no plan for {gpu.name} (compute {gpu.capability}, driver "
         f"{gpu.driver}), TensorRT {native.version}, {wish.precision}, batch {wish.batch} in "
-        f"{folder}; build it once with `quakestream engine build {bundle.uri} --runtime tensorrt`"
+        f"{kept.folder} (there: {others}); build it once with `quakestream engine build "
+        f"{bundle.uri} --runtime tensorrt --precision {wish.precision} --batch {wish.batch}"
+        f"{' --portable' if wish.portable else ''}`"
     )
 
 

@@ -38,7 +38,7 @@ from quakestream.engines.kept import Kept, engine_folder
 from quakestream.engines.narrow import narrowed
 from quakestream.engines.pt2 import FILE, check_archive
 from quakestream.engines.streams import Call, Event, Streams
-from quakestream.errors import BundleError, EngineError
+from quakestream.errors import BundleError, DeviceError, EngineError
 from quakestream.reduce.tally import PROBABILITY_ONE
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -68,7 +68,8 @@ class TorchEngine(FixedEngine):
 
     Raises:
         BundleError: if the bundle has no `model.pt2`, or it does not load.
-        EngineError: if the mode needs a GPU and there is none, or compiling fails.
+        DeviceError: if the mode needs a GPU and there is none.
+        EngineError: if compiling fails.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class TorchEngine(FixedEngine):
     ) -> None:
         streams = streams_here()
         if mode == "graphs" and streams.device.type != "cuda":
-            raise EngineError(
+            raise DeviceError(
                 f"bundle {bundle.uri}: runtime torch-graphs needs a CUDA device, there is none "
                 "here; use torch-compile, openvino or onnxruntime"
             )
@@ -138,7 +139,8 @@ def load_program(bundle: Bundle) -> torch.fx.GraphModule:
     if data is None:
         raise BundleError(
             f"bundle {bundle.uri} has no {FILE}: export it with `python -m training.export "
-            "CKPT -o BUNDLE --pt2`, or use runtime onnxruntime"
+            "CKPT -o BUNDLE --pt2`, make one of its model.onnx with `python -m training.from_onnx "
+            "BUNDLE`, or use runtime onnxruntime"
         )
     check_archive(data, bundle.uri)
     try:

@@ -22,14 +22,16 @@ from quakestream.catalog import (
 )
 from quakestream.config import ImagerySection, RunFile
 from quakestream.domain import BundleSpec, Grid, Issue, Scene, View
-from quakestream.engines import AUTO, RUNTIMES, Batch, Choice, Engine, choose
+from quakestream.engines import AUTO, RUNTIMES, Batch, Choice, Engine, Pick, choose
 from quakestream.engines.shapes import usable_cores
 from quakestream.errors import (
     AoiError,
     BundleError,
     ConfigError,
+    DeviceError,
     EngineError,
     InputError,
+    NotBuiltError,
     ShapeError,
     StorageError,
 )
@@ -218,7 +220,7 @@ def make_plan(run: RunFile) -> Plan:
     chosen = _chosen(bundle, run)
     return replace(
         plan,
-        run=_with_runtime(run, chosen.runtime),
+        run=_with_pick(run, chosen.pick),
         hazard_model=hazard,
         notes=(*plan.notes, *(hazard.notes if hazard else ()), *taken, *chosen.notes),
         engine=chosen.engine.name,
@@ -413,7 +415,18 @@ def _chosen(bundle: Bundle, run: RunFile) -> Choice:
             f"execution.runtime is {settings.runtime!r}; there are {AUTO}, {', '.join(RUNTIMES)}"
         )
     try:
-        return choose(bundle, runtime=settings.runtime, threads=settings.threads)
+        return choose(
+            bundle, runtime=settings.runtime, batch=settings.batch, threads=settings.threads
+        )
+    except DeviceError as error:
+        raise ConfigError(
+            f"execution.runtime is {settings.runtime!r}: {error}; or name {AUTO}, which takes what "
+            "works here"
+        ) from error
+    except NotBuiltError as error:
+        raise ConfigError(
+            f"execution.runtime is {settings.runtime!r}: {error}; or name {AUTO}"
+        ) from error
     except (EngineError, ShapeError) as error:
         raise BundleError(
             f"{bundle.uri} does not run on its own golden batch: {error}; export it again, or name "
@@ -421,10 +434,11 @@ def _chosen(bundle: Bundle, run: RunFile) -> Choice:
         ) from error
 
 
-def _with_runtime(run: RunFile, runtime: str) -> RunFile:
-    """The run with the runtime that was chosen: workers open that one, and commits are known
-    by it."""
-    execution = run.execution.model_copy(update={"runtime": runtime})
+def _with_pick(run: RunFile, pick: Pick) -> RunFile:
+    """The run with the runtime and batch that were chosen: workers open that one, and commits
+    are known by it."""
+    picked = {"runtime": pick.runtime, "batch": pick.batch or None}
+    execution = run.execution.model_copy(update=picked)
     return run.model_copy(update={"execution": execution})
 
 

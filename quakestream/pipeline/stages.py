@@ -7,6 +7,7 @@ import shapely
 from numpy.typing import NDArray
 
 from quakestream.bundles import Bundle
+from quakestream.config import Profile
 from quakestream.domain import Shift, View, Window
 from quakestream.engines import Engine, open_engine
 from quakestream.pipeline.assemble import Failure
@@ -55,6 +56,7 @@ def worker_spec(plan: Plan, out: str) -> WorkerSpec:
         ledger_uri=out,
         runtime=settings.runtime,
         threads=settings.threads,
+        batch=settings.batch,
         tile_store=plan.run.imagery.store,
         readers=settings.readers,
         readers_wanted=plan.readers_wanted,
@@ -62,9 +64,11 @@ def worker_spec(plan: Plan, out: str) -> WorkerSpec:
     )
 
 
-def model_identity(bundle: Bundle, runtime: str) -> str:
-    """What of the model a tally depends on."""
-    return f"{bundle.digest}/{runtime}"
+def model_identity(bundle: Bundle, settings: Profile) -> str:
+    """What of the model a tally depends on. Kernels differ by the length of a run, and with them
+    the last bits of a score: a batch that was picked is part of it."""
+    batch = f"/{settings.batch}" if settings.batch else ""
+    return f"{bundle.digest}/{settings.runtime}{batch}"
 
 
 def asked_of(plan: Plan, unit: Unit, hazard_NM: NDArray[np.float32]) -> Asked:
@@ -83,7 +87,7 @@ def asked_of(plan: Plan, unit: Unit, hazard_NM: NDArray[np.float32]) -> Asked:
 
 def keys_of(plan: Plan, hazard_NM: NDArray[np.float32]) -> dict[int, str]:
     """Ledger keys of a plan's units, by the unit's `id`."""
-    model = model_identity(plan.bundle, plan.run.profile_settings.runtime)
+    model = model_identity(plan.bundle, plan.run.profile_settings)
     return {
         id(u): unit_key(u, plan.views[u.view], asked_of(plan, u, hazard_NM), model, plan.tiles)
         for u in plan.units
@@ -146,7 +150,9 @@ class Scorer:
     """An engine opened on this worker, its manifest, and where commits go."""
 
     def __init__(self, spec: WorkerSpec) -> None:
-        self.engine: Engine = open_engine(spec.bundle, runtime=spec.runtime, threads=spec.threads)
+        self.engine: Engine = open_engine(
+            spec.bundle, runtime=spec.runtime, threads=spec.threads, batch=spec.batch
+        )
         self.spec = spec.bundle.spec
         self._store = open_store(spec.ledger_uri, spec.options)
 

@@ -94,6 +94,8 @@ class WorkerSpec:
     ledger_uri: str
     runtime: str
     threads: int
+    batch: int = 0
+    """Items of the engine's runs; 0 for what suits the worker's device."""
     tile_store: str | None = None
     """Where scenes are read from when a run has a tile store."""
     readers: int = 2
@@ -141,13 +143,13 @@ class Asked:
 def unit_key(unit: Unit, view: View, asked: Asked, model: str, tiles: TileSurvey) -> str:
     """Digest of what a cell's tally depends on, and of nothing else in the run.
 
-    A scene counts as its href and version: statistics, masks and shifts are
+    A scene counts as its `version`: statistics, masks and shifts are
     functions of those and of `CELL_VERSION`. A tile store counts where its pixels
     may not be the scene's to the last bit.
     """
     views = [s for s in (view.post, view.pre) if s is not None]
     tokens = [tiles.token(s, unit.cell.grid) for s in views]
-    scenes = [(s.href, s.etag, *filter(None, [t])) for s, t in zip(views, tokens, strict=True)]
+    scenes = [(*s.version, *filter(None, [t])) for s, t in zip(views, tokens, strict=True)]
     content = [
         CELL_VERSION,
         unit.cell.id,

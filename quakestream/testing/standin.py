@@ -32,7 +32,7 @@ class StandInEngine:
         BundleError: if the manifest does not say it.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int = 0, batch: int = 0) -> None:
         told = bundle.spec.metrics.get(SERVICE)
         if told is None:
             raise BundleError(
