@@ -3,7 +3,7 @@
 from quakestream.domain.bundle import BundleSpec, HazardInput, ScaleClass, Thresholds
 from quakestream.domain.footprint import REASONS, Quality, Reason
 from quakestream.domain.grid import Grid, Shift, Window, utm_epsg
-from quakestream.domain.scene import Epoch, Issue, Scene, View
+from quakestream.domain.scene import Epoch, Issue, Scene, Stretch, View
 
 __all__ = [
     "REASONS",
@@ -17,6 +17,7 @@ __all__ = [
     "ScaleClass",
     "Scene",
     "Shift",
+    "Stretch",
     "Thresholds",
     "View",
     "Window",

@@ -17,6 +17,8 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import calculate_default_transform
 
 from quakestream.domain import Epoch, Scene, View
+from quakestream.raster.source import visible_bands
+from quakestream.raster.stretch import in_eight_bits, tables_for
 from quakestream.storage import StorageOptions, gdal_env, gdal_path
 
 MAX_SIDE_PX = 2048
@@ -97,7 +99,7 @@ def _scenes_of(views: Iterable[View]) -> list[tuple[Epoch, Scene]]:
 def _preview(epoch: Epoch, scene: Scene, side: int, share: int) -> Preview | None:
     """A picture of at most `side` pixels and `share` bytes; None if it cannot be that small."""
     while side >= SMALLEST_SIDE_PX:
-        pixels_YXB, bounds, reduction = _read_mercator(gdal_path(scene.href), side)
+        pixels_YXB, bounds, reduction = _read_mercator(scene, side)
         webp = _webp(pixels_YXB)
         if len(webp) <= share:
             return Preview(
@@ -115,7 +117,7 @@ def _preview(epoch: Epoch, scene: Scene, side: int, share: int) -> Preview | Non
 
 
 def _read_mercator(
-    path: str, side: int
+    scene: Scene, side: int
 ) -> tuple[NDArray[np.uint8], tuple[float, float, float, float], float]:
     """The scene as RGBA (y, x, band) in EPSG:3857, longer side at most `side` pixels; its corners
     (south, west, north, east) in degrees; and how much it was reduced.
@@ -123,6 +125,7 @@ def _read_mercator(
     The warp reads from the overview next finer than the picture: GDAL would average the
     full resolution otherwise, which takes longer than scoring a large scene.
     """
+    path = gdal_path(scene.href)
     level, by = _level(path, side)
     with ExitStack() as stack:
         source = stack.enter_context(rasterio.open(path, **level))
@@ -147,12 +150,12 @@ def _read_mercator(
                 **size,
             )
         )
-        bands = [1, 2, 3] if source.count >= 3 else [1, 1, 1]
-        values = vrt.read(bands)
+        bands = visible_bands(source)
+        values_BYX = in_eight_bits(vrt.read(bands), tables_for(source, bands, scene.stretch))
         alpha = vrt.dataset_mask()
     to_degrees = Transformer.from_crs(3857, 4326, always_xy=True)
     (lon_w, lon_e), (lat_s, lat_n) = to_degrees.transform((west, east), (south, north))
-    rgba_YXB = np.dstack([*_as_bytes(values, alpha > 0), alpha.astype(np.uint8)])
+    rgba_YXB = np.dstack([*values_BYX, alpha.astype(np.uint8)])
     return rgba_YXB, (lat_s, lon_w, lat_n, lon_e), by / scale
 
 
@@ -165,16 +168,6 @@ def _level(path: str, side: int) -> tuple[dict[str, int], int]:
         return {}, 1
     level, by = fitting[-1]
     return {"overview_level": level}, by
-
-
-def _as_bytes(values_BYX: NDArray[Any], valid_YX: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """uint8 stays; anything else is stretched between its 2nd and 98th percentile."""
-    if values_BYX.dtype == np.uint8 or not valid_YX.any():
-        return values_BYX.astype(np.uint8)
-    low, high = np.nanpercentile(values_BYX[:, valid_YX].astype(np.float64), (2, 98))
-    scaled = (values_BYX.astype(np.float64) - low) / max(high - low, 1e-9) * 255
-    stretched: NDArray[np.uint8] = np.nan_to_num(scaled).clip(0, 255).astype(np.uint8)
-    return stretched
 
 
 def _webp(rgba_YXB: NDArray[np.uint8]) -> bytes:

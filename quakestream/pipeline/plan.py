@@ -50,6 +50,7 @@ from quakestream.pipeline.capacity import (
 )
 from quakestream.pipeline.evidence import HazardModel, hazard_model
 from quakestream.pipeline.memory import MemoryStatement, state_memory
+from quakestream.pipeline.scenes import stretch_notes
 from quakestream.pipeline.tasks import Unit, run_lattice
 from quakestream.pipeline.units import Assignment, plan_units
 from quakestream.raster.probe import probe
@@ -249,7 +250,8 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
     assignment = _assign(footprints, post, pre, spec, run)
     lattices = Lattices(spec=spec, cell_windows=run.profile_settings.cell_windows).of
     units = plan_units(assignment, zone_N, polygon_N, lattices, spec)
-    tiles = survey_tiles(run.imagery.store, used_scenes(units, assignment.views), options)
+    used = used_scenes(units, assignment.views)
+    tiles = survey_tiles(run.imagery.store, used, options)
     problems = [*found.issues, *post.issues, *pre.issues, *footprints.issues, *tiles.issues]
     return Plan(
         run=run,
@@ -265,7 +267,7 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
         units=units,
         area_cells=_area_cells(aoi, lattices),
         problems=tuple(sorted(set(problems), key=lambda p: (not p.retryable, p.kind, p.subject))),
-        notes=(*found.notes, *tiles.notes),
+        notes=(*found.notes, *tiles.notes, *stretch_notes(scene for scene, _ in used)),
         engine="",
         seconds_per_window=0.0,
         tiles=tiles,

@@ -32,7 +32,7 @@ class SceneJob:
 
     @property
     def key(self) -> str:
-        return _key("scene", self.scene.href, self.scene.etag)
+        return _key("scene", *self.scene.version)
 
     def run(self) -> PreparedScene:
         return prepare_scene(self.scene, self.options)
@@ -51,7 +51,7 @@ class PairJob:
     @property
     def key(self) -> str:
         scenes = [s for s in (self.view.post, self.view.pre) if s is not None]
-        return _key("pair", str(self.epsg), *(v for s in scenes for v in (s.href, s.etag)))
+        return _key("pair", str(self.epsg), *(v for s in scenes for v in s.version))
 
     def run(self) -> PairShifts:
         assert self.view.pre is not None

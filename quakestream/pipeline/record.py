@@ -178,12 +178,21 @@ def _inputs(plan: Plan) -> dict[str, Any]:
     run = plan.run
     return {
         "catalog": run.imagery.catalog,
-        "scenes": [
-            {"id": s.id, "href": s.href, "etag": s.etag, "datetime": s.datetime.isoformat()}
-            for s in _scenes(plan).values()
-        ],
+        "scenes": [_scene(s) for s in _scenes(plan).values()],
         "footprints": {"path": run.footprints.path, "etag": _etag(plan, run.footprints.path)},
         "aoi": run.aoi,
+    }
+
+
+def _scene(scene: Scene) -> dict[str, Any]:
+    """A scene; with `stretch` where its counts had 16 bits."""
+    stretched = {} if scene.stretch is None else {"stretch": scene.stretch.attributes()}
+    return {
+        "id": scene.id,
+        "href": scene.href,
+        "etag": scene.etag,
+        "datetime": scene.datetime.isoformat(),
+        **stretched,
     }
 
 

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from weakref import WeakValueDictionary
 
@@ -126,6 +126,14 @@ def _opener(options: StorageOptions, ledger_uri: str) -> CogOpener:
             store = open_store(f"{ledger_uri}/{INDICES}", options)
             found = _openers[key] = CogOpener(options, layouts=LayoutCache(store))
         return found
+
+
+def stretch_notes(scenes: Iterable[Scene]) -> list[str]:
+    """Which scenes hold counts of 16 bits; run.json says what each was brought to 8 by."""
+    wide = sorted({scene.id for scene in scenes if scene.stretch is not None})
+    if not wide:
+        return []
+    return [f"{_listed(wide)} of 16 bits, read in 8: each by its own stretch (inputs.scenes)"]
 
 
 def reading_notes(store: Store) -> list[str]:

@@ -16,6 +16,7 @@ from quakestream.errors import ReadError
 from quakestream.raster.masks import BLOCK_M, CoarseQuality, block_quality
 from quakestream.raster.source import open_dataset, told, visible_bands
 from quakestream.raster.statistics import STATISTICS_GSD_M, RunningStatistics, SceneStatistics
+from quakestream.raster.stretch import Tables, in_eight_bits, tables_for
 from quakestream.storage import StorageOptions
 
 PER_BLOCK = int(BLOCK_M / STATISTICS_GSD_M)
@@ -39,19 +40,23 @@ def prepare_scene(scene: Scene, options: StorageOptions) -> PreparedScene:
     """
     with open_dataset(scene.href, options) as dataset:
         try:
-            return _prepared(dataset, scene.gsd_m or STATISTICS_GSD_M)
+            bands = visible_bands(dataset)
+            tables_BV = tables_for(dataset, bands, scene.stretch)
+            return _prepared(dataset, bands, tables_BV, scene.gsd_m or STATISTICS_GSD_M)
         except (RasterioError, OSError) as error:
             raise ReadError(
                 f"cannot read {scene.href} (scene {scene.id}): {told(error)}"
             ) from error
 
 
-def _prepared(dataset: Any, gsd_m: float) -> PreparedScene:
+def _prepared(
+    dataset: Any, bands: list[int], tables_BV: Tables | None, gsd_m: float
+) -> PreparedScene:
     factor = max(STATISTICS_GSD_M / gsd_m, 1.0)
-    bands = visible_bands(dataset)
     running = RunningStatistics.of_bands(len(bands))
     strips = []
-    for pixels_BYX, valid_YX in _strips(dataset, bands, factor):
+    for stored_BYX, valid_YX in _strips(dataset, bands, factor):
+        pixels_BYX = in_eight_bits(stored_BYX, tables_BV)
         running.add(pixels_BYX, valid_YX)
         strips.append(_blocks(pixels_BYX, valid_YX))
     mean_BYX = np.concatenate([m for m, _ in strips], axis=1)
@@ -68,8 +73,8 @@ def _prepared(dataset: Any, gsd_m: float) -> PreparedScene:
 
 def _strips(
     dataset: Any, bands: list[int], factor: float
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
-    """The scene at 4 m in strips of whole blocks, top to bottom."""
+) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
+    """The scene's own counts at 4 m in strips of whole blocks, top to bottom."""
     width = max(int(dataset.width / factor), 1)
     height = max(int(dataset.height / factor), 1)
     masked = dataset.mask_flag_enums[bands[0] - 1] != [MaskFlags.all_valid]

@@ -1,4 +1,7 @@
-"""What a scene's header says, before any pixel is read."""
+"""What a scene's header says, before its pixels are read.
+
+Of scenes of 16 bits, whose header does not say what is dark and what bright, a few pixels are.
+"""
 
 import math
 from dataclasses import replace
@@ -8,9 +11,10 @@ import pyproj
 from pyproj.exceptions import ProjError
 from rasterio.errors import RasterioError
 
-from quakestream.domain import Scene
+from quakestream.domain import Scene, Stretch
 from quakestream.errors import SceneError
-from quakestream.raster.source import open_dataset, visible_bands
+from quakestream.raster.source import open_dataset, told, visible_bands
+from quakestream.raster.stretch import measured_stretch
 from quakestream.storage import StorageOptions, fingerprint
 
 PROBE_ROWS = 100
@@ -18,25 +22,26 @@ TRUE_TO = 0.005
 
 
 def probe(scene: Scene, options: StorageOptions) -> Scene:
-    """The scene with CRS, transform, shape, GSD and version from its file.
+    """The scene with CRS, transform, shape, GSD, version and stretch from its file.
 
     Raises:
         SceneError: if it cannot be opened, is not on Earth, is rotated, or is
-            not 8-bit colour.
+            not colour of 8 or 16 bits.
         StorageError: if it is not there.
     """
     etag = fingerprint(scene.href, options)
     with open_dataset(scene.href, options) as dataset:
         try:
             _check(dataset, scene.href)
-            wkt = dataset.crs.to_wkt()
+            gsd_m = _gsd_m(dataset, scene.href)
             return replace(
                 scene,
-                crs_wkt=wkt,
+                crs_wkt=dataset.crs.to_wkt(),
                 transform=dataset.transform,
                 shape=(dataset.height, dataset.width),
-                gsd_m=_gsd_m(dataset, scene.href),
+                gsd_m=gsd_m,
                 etag=etag,
+                stretch=_stretch(dataset, scene.href, gsd_m),
             )
         except RasterioError as error:
             raise SceneError(f"cannot read the header of {scene.href}: {error}") from error
@@ -49,9 +54,24 @@ def _check(dataset: Any, href: str) -> None:
         raise SceneError(f"{href} has no georeference")
     if dataset.transform.b != 0 or dataset.transform.d != 0:
         raise SceneError(f"{href} is rotated: {tuple(dataset.transform)[:6]}; warp it north-up")
-    visible_bands(dataset)
-    if set(dataset.dtypes[:3]) != {"uint8"}:
-        raise SceneError(f"{href} holds {dataset.dtypes[0]}, takes uint8 (a visual asset)")
+    held = {dataset.dtypes[band - 1] for band in visible_bands(dataset)}
+    if held not in ({"uint8"}, {"uint16"}):
+        raise SceneError(
+            f"{href} holds {', '.join(sorted(held))}, takes uint8 (a visual asset) or uint16; "
+            "name another asset under imagery.asset"
+        )
+
+
+def _stretch(dataset: Any, href: str, gsd_m: float) -> Stretch | None:
+    bands = visible_bands(dataset)
+    if dataset.dtypes[bands[0] - 1] == "uint8":
+        return None
+    try:
+        return measured_stretch(dataset, bands, gsd_m)
+    except RasterioError as error:
+        raise SceneError(
+            f"cannot find how to bring the 16-bit counts of {href} to 8 bits: {told(error)}"
+        ) from error
 
 
 def _gsd_m(dataset: Any, href: str) -> float:

@@ -16,6 +16,7 @@ from rasterio.windows import Window as DatasetWindow
 
 from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import ReadError, SceneError
+from quakestream.raster.stretch import in_eight_bits, tables_for
 from quakestream.storage import StorageOptions, gdal_env, gdal_path
 
 AVERAGE_ABOVE = 1.5
@@ -30,7 +31,7 @@ class Pixels:
     """One window of one scene."""
 
     counts_BYX: NDArray[np.uint8]
-    """Sensor counts, red green blue."""
+    """Sensor counts, red green blue; those of 16 bits by the scene's stretch."""
     valid_YX: NDArray[np.bool_]
     """True where the sensor saw the ground: inside the scene, not nodata, not masked."""
 
@@ -101,7 +102,7 @@ class RasterioSource:
     No warp where the scene has the grid's CRS and GSD: whole-pixel offsets, off
     by at most half a pixel. Same CRS and another GSD: averaged (from overviews
     where there are) or interpolated. Another CRS: warped, bilinear or average,
-    within 0.01 pixels of the exact position.
+    within 0.01 pixels of the exact position. Counts of 16 bits are brought to 8 after that.
     """
 
     def __init__(self, scene: Scene, grid: Grid, options: StorageOptions | None = None) -> None:
@@ -113,6 +114,7 @@ class RasterioSource:
             self._dataset = _opened(self._scene.href)
             self._same_crs = self._dataset.crs == rasterio.CRS.from_epsg(self._grid.epsg)
             self._bands = visible_bands(self._dataset)
+            self._tables_BV = tables_for(self._dataset, self._bands, self._scene.stretch)
             flags = self._dataset.mask_flag_enums[self._bands[0] - 1]
             self._masked = flags != [MaskFlags.all_valid]
             # a warp carries nodata and alpha along; a mask beside the bands it would lose
@@ -177,12 +179,13 @@ class RasterioSource:
         valid_YX = np.zeros(window.shape, np.bool_)
         if inside.height > 0 and inside.width > 0:
             rows, cols = inside.slices_in(window)
-            counts_BYX[:, rows, cols] = self._dataset.read(
+            stored_BYX = self._dataset.read(
                 self._bands,
                 window=source,
                 out_shape=(len(self._bands), *inside.shape),
                 resampling=how,
             )
+            counts_BYX[:, rows, cols] = in_eight_bits(stored_BYX, self._tables_BV)
             valid_YX[rows, cols] = True
             if self._masked:
                 mask_YX = self._dataset.dataset_mask(window=source, out_shape=inside.shape)
@@ -202,7 +205,8 @@ class RasterioSource:
             tolerance=WARP_TOLERANCE_PX,
             add_alpha=self._needs_alpha,
         ) as vrt:
-            return vrt.read(self._bands), vrt.dataset_mask() > 0
+            counts_BYX = in_eight_bits(vrt.read(self._bands), self._tables_BV)
+            return counts_BYX, vrt.dataset_mask() > 0
 
 
 _: type[RasterSource] = RasterioSource

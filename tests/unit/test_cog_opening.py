@@ -94,12 +94,16 @@ def test_files_that_are_no_tiff_or_no_colour(tmp_path: Path) -> None:
     assert "takes red, green and blue" in why
 
 
-def test_sixteen_bits_are_not_shown_as_eight(tmp_path: Path) -> None:
-    path = write_tiff(tmp_path / "scene.tif", dtype="uint16", compress="deflate")
-    scene = replace(scene_of(write_tiff(tmp_path / "other.tif")), href=str(path), etag="")
-    source, why = opened(scene)
-    assert isinstance(source, RasterioSource)
-    assert "takes uint8" in why
+def test_counts_are_those_the_scene_was_probed_with(tmp_path: Path) -> None:
+    wide = scene_of(write_tiff(tmp_path / "wide.tif", dtype="uint16", compress="deflate"))
+    visual = scene_of(write_tiff(tmp_path / "visual.tif", compress="deflate"))
+    for scene, other, bits in ((wide, visual, 8), (visual, wide, 16)):
+        changed = replace(other, href=scene.href, etag="")
+        source, why = opened(changed)
+        assert isinstance(source, RasterioSource)
+        assert f"takes uint{bits}" in why
+        with pytest.raises(SceneError, match=r"its plan says uint.*plan again"), source:
+            pass
 
 
 def test_a_scene_nobody_can_open_is_an_error(tmp_path: Path) -> None:

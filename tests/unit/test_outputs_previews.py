@@ -14,6 +14,7 @@ from rasterio.transform import from_origin
 
 from quakestream.domain import Scene, View
 from quakestream.outputs.previews import scene_previews
+from quakestream.raster.probe import probe
 from quakestream.storage import StorageOptions
 
 WEST, NORTH = 317000.0, 4161000.0
@@ -107,11 +108,21 @@ def test_an_unreadable_scene_loses_its_picture_only(tmp_path: Path):
     assert "no CRS" in got.left_out[1][1]
 
 
-@pytest.mark.parametrize("bands", [1, 4])
-def test_other_sensors_are_stretched_to_eight_bits(tmp_path: Path, bands: int):
+@pytest.mark.parametrize("bands", [3, 4])
+def test_counts_of_sixteen_bits_are_shown_by_the_scenes_stretch(tmp_path: Path, bands: int):
     pixels = np.linspace(200, 2200, 90_000).reshape(1, 300, 300).repeat(bands, 0).astype("uint16")
-    scene = _scene(tmp_path, "s", 7, pixels)
+    pixels[:, :40] = 0
+    scene = probe(_scene(tmp_path, "s", 7, pixels, nodata=0), StorageOptions())
     (picture,) = scene_previews([View(id="v", post=scene)], 10**6, StorageOptions()).shown
-    values = _picture(picture.webp)[60:-60, 60:-60, 0]
-    assert values.min() < 80
-    assert values.max() > 170
+    seen = _picture(picture.webp)
+    assert seen[:30, 60:-60, 3].max() == 0
+    values = seen[60:-60, 60:-60, 0]
+    assert 32 <= values.min() < 80
+    assert 170 < values.max() <= 232
+
+
+def test_a_scene_without_a_stretch_for_its_counts_has_no_picture(tmp_path: Path):
+    scene = _scene(tmp_path, "s", 7, _noise(dtype="uint16"))
+    got = scene_previews([View(id="v", post=scene)], 10**6, StorageOptions())
+    assert got.shown == ()
+    assert "holds uint16, its plan says uint8" in got.left_out[0][1]

@@ -84,15 +84,17 @@ def read_image(path: Path) -> Image:
     """Reads the first three bands with GDAL, the decoder inference uses.
 
     Raises:
-        SceneError: if the file has fewer than three bands, is rotated, or has no UTM CRS.
+        SceneError: if the file has fewer than three bands, is not of 8 bits, is rotated, or
+            has no UTM CRS.
     """
     with rasterio.open(path) as source:
         transform = source.transform
         epsg = source.crs.to_epsg() if source.crs else None
-        if source.count < 3 or epsg is None or transform.b or transform.d:
+        kind = source.dtypes[0]
+        if source.count < 3 or kind != "uint8" or epsg is None or transform.b or transform.d:
             raise SceneError(
-                f"{path}: expected a north-up image of three bands with an EPSG code, "
-                f"got {source.count} bands, {source.crs}, {transform!r}"
+                f"{path}: expected a north-up image of three bands of uint8 with an EPSG code, "
+                f"got {source.count} bands of {kind}, {source.crs}, {transform!r}"
             )
         grid = Grid(epsg=epsg, gsd_m=transform.a)
         window = _window_on(grid, transform.c, transform.f, source.shape)

@@ -24,8 +24,10 @@ from quakestream.raster.cog.places import (
     Place,
     PlanarPlace,
     SamplePlace,
+    StretchedPlace,
     Target,
     split,
+    tables_of_samples,
     validity,
 )
 from quakestream.raster.cog.workers import Scratch, Team
@@ -74,7 +76,11 @@ Answered = tuple[Part, int, Future[Buffer]]
 
 
 class BlockReader:
-    """Reads one scene's blocks. Safe to use from several threads."""
+    """Reads one scene's blocks. Safe to use from several threads.
+
+    Args:
+        tables_BV: what counts of 16 bits become where colour is asked for; None for 8 bits.
+    """
 
     def __init__(
         self,
@@ -83,8 +89,13 @@ class BlockReader:
         *,
         name: str,
         team: Team,
+        tables_BV: NDArray[np.uint8] | None = None,
     ) -> None:
         self._layout, self._fetcher, self._name = layout, fetcher, name
+        self._tables_BV, self._tables_VS = tables_BV, None
+        if tables_BV is not None and layout.colour is not None:
+            samples = layout.levels[0].samples
+            self._tables_VS = tables_of_samples(tables_BV, layout.colour, samples)
         self._images = (*layout.levels, *layout.masks)
         self._team = team
         self._policy = fetcher.policy
@@ -117,13 +128,19 @@ class BlockReader:
         assert colour is not None
         truth = SamplePlace({0: target.valid_YX}, apart=False)
         if not self._images[level].planar:
-            kind = InterleavedPlace if target.interleaved else PlanarPlace
-            self._read(self._wanted(level, rect, kind(colour, target, self._scratch), truth))
+            self._read(self._wanted(level, rect, self._together(target), truth))
             return
-        planes: dict[int, NDArray[Any]] = dict(zip(colour.bands, target.counts_BYX, strict=True))
+        planes: dict[int, NDArray[Any]] = {}
+        if self._tables_BV is None:
+            planes.update(zip(colour.bands, target.counts_BYX, strict=True))
+        counts = np.uint8 if self._tables_BV is None else np.uint16
         for sample in colour.used[len(planes) :]:
-            planes[sample] = np.empty(target.valid_YX.shape, np.uint8)
+            planes[sample] = np.empty(target.valid_YX.shape, counts)
         self._read(self._wanted(level, rect, SamplePlace(planes, apart=True), truth))
+        if self._tables_BV is not None:
+            bands = zip(self._tables_BV, colour.bands, target.counts_BYX, strict=True)
+            for table_V, band, out_YX in bands:
+                out_YX[:] = table_V[planes[band]]
         truth_YX = validity(colour, planes, target, Scratch())
         if truth_YX is not None:
             np.not_equal(truth_YX, 0, out=target.valid_YX)
@@ -142,8 +159,7 @@ class BlockReader:
             valid_YX=np.broadcast_to(np.False_, shape),
             interleaved=interleaved,
         )
-        kind = InterleavedPlace if interleaved else PlanarPlace
-        place: Place = kind(self._layout.colour, target, self._scratch)
+        place = self._together(target)
         if self._images[level].planar:
             place = SamplePlace({}, apart=True)
         parts = [
@@ -159,6 +175,15 @@ class BlockReader:
             ]
             submit = partial(self._team.later, self._fetching(run))
             self._team.ahead.ask(run.length, blocks, submit)
+
+    def _together(self, target: Target) -> Place:
+        """Where blocks go that hold all bands."""
+        colour = self._layout.colour
+        assert colour is not None
+        if self._tables_VS is not None:
+            return StretchedPlace(colour, target, self._scratch, self._tables_VS)
+        kind = InterleavedPlace if target.interleaved else PlanarPlace
+        return kind(colour, target, self._scratch)
 
     def _wanted(self, level: int, rect: Rect, place: Place, truth: Place) -> list[Part]:
         """All blocks that tell colour and validity of a rectangle."""

@@ -13,6 +13,7 @@ from quakestream.raster.cog.workers import Scratch
 
 FEW = 0.1
 """Rows of a block, of all, that are looked at one by one."""
+LOOKS_UP_16_BITS = int(cv2.__version__.partition(".")[0]) >= 5
 Part2D = tuple[slice, slice]
 """Rows and columns."""
 Planes = NDArray[Any] | Mapping[int, NDArray[Any]]
@@ -36,7 +37,7 @@ class Target:
     """Arrays to fill with a rectangle of a scene."""
 
     counts_BYX: NDArray[np.uint8]
-    """Red, green, blue. With `interleaved` a view of memory in the order (y, x, band)."""
+    """Red, green, blue, 8 bits. With `interleaved` a view of memory in the order (y, x, band)."""
     valid_YX: NDArray[np.bool_]
     interleaved: bool = False
     """True for pixels that are to be resampled: what is black is told apart afterwards."""
@@ -105,9 +106,29 @@ class InterleavedPlace:
             np.not_equal(truth_YX, 0, out=into.valid_YX[target])
 
 
+class StretchedPlace:
+    """Pixels of 16 bits whose bands lie together, into bands of 8; and validity, as stored."""
+
+    def __init__(
+        self, colour: Colour, target: Target, scratch: Scratch, tables_VS: NDArray[np.uint8]
+    ) -> None:
+        self._colour, self._target, self._scratch = colour, target, scratch
+        self._tables_VS = tables_VS
+
+    def put(self, made: NDArray[Any], plane: int, source: Part2D, target: Part2D) -> None:
+        into, part_YXS = self._target, made[source]
+        shown_YXS = looked_up(part_YXS, self._tables_VS)
+        for band, out_YX in zip(self._colour.bands, into.counts_BYX, strict=True):
+            out_YX[target] = shown_YXS[..., band]
+        truth_YX = validity(self._colour, part_YXS.transpose(2, 0, 1), into, self._scratch)
+        if truth_YX is not None:
+            np.not_equal(truth_YX, 0, out=into.valid_YX[target])
+
+
 _sample: type[Place] = SamplePlace
 _planar: type[Place] = PlanarPlace
 _interleaved: type[Place] = InterleavedPlace
+_stretched: type[Place] = StretchedPlace
 
 
 def split(block_YXS: NDArray[np.uint8], out_SYX: NDArray[np.uint8]) -> None:
@@ -115,9 +136,31 @@ def split(block_YXS: NDArray[np.uint8], out_SYX: NDArray[np.uint8]) -> None:
     cv2.split(block_YXS, list(out_SYX))
 
 
-def validity(
-    colour: Colour, planes: Planes, into: Target, scratch: Scratch
-) -> NDArray[np.uint8] | None:
+def tables_of_samples(
+    tables_BV: NDArray[np.uint8], colour: Colour, samples: int
+) -> NDArray[np.uint8]:
+    """Tables as `looked_up` takes them; samples that are no colour become 0."""
+    tables_VS = np.zeros((tables_BV.shape[1], samples), np.uint8)
+    tables_VS[:, list(colour.bands)] = tables_BV.T
+    return tables_VS
+
+
+def looked_up(part_YXS: NDArray[Any], tables_VS: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What tables make of counts of 16 bits, sample by sample.
+
+    OpenCV learnt it with version 5, and takes 3 ns a pixel of four samples where numpy takes 7.
+    """
+    native_YXS = part_YXS.astype(np.uint16, copy=False)
+    if LOOKS_UP_16_BITS:
+        made = cv2.LUT(native_YXS, tables_VS[np.newaxis])
+        return np.asarray(made, np.uint8).reshape(native_YXS.shape)
+    shown_YXS = np.empty(native_YXS.shape, np.uint8)
+    for sample, table_V in enumerate(tables_VS.T):
+        shown_YXS[..., sample] = table_V[native_YXS[..., sample]]
+    return shown_YXS
+
+
+def validity(colour: Colour, planes: Planes, into: Target, scratch: Scratch) -> NDArray[Any] | None:
     """Not 0 where a pixel shows the ground; None where something else tells (a mask).
 
     The result is overwritten by the thread's next call.
@@ -131,15 +174,15 @@ def validity(
         return _any([planes[b] for b in colour.bands], scratch)
     seen = [planes[b] for b in colour.nodata_bands]
     if colour.nodata:
-        seen = [np.bitwise_xor(plane_YX, np.uint8(colour.nodata)) for plane_YX in seen]
+        seen = [plane_YX ^ plane_YX.dtype.type(colour.nodata) for plane_YX in seen]
     return _any(seen, scratch)
 
 
-def _any(planes: Sequence[NDArray[Any]], scratch: Scratch) -> NDArray[np.uint8]:
+def _any(planes: Sequence[NDArray[Any]], scratch: Scratch) -> NDArray[Any]:
     """Not 0 where any plane is not."""
     if len(planes) == 1:
         return planes[0]
-    truth_YX = scratch.array("truth", planes[0].shape, "|u1")
+    truth_YX = scratch.array("truth", planes[0].shape, planes[0].dtype.str)
     np.bitwise_or(planes[0], planes[1], out=truth_YX)
     for plane_YX in planes[2:]:
         np.bitwise_or(truth_YX, plane_YX, out=truth_YX)

@@ -6,12 +6,13 @@ from typing import NamedTuple, Self
 import numpy as np
 import rasterio
 from affine import Affine
+from numpy.typing import NDArray
 
 from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import SceneError, StorageError
 from quakestream.raster.cog.blocks import BlockReader, Rect
 from quakestream.raster.cog.fetch import OpenFetcher, open_fetcher
-from quakestream.raster.cog.layout import CogLayout, refused
+from quakestream.raster.cog.layout import CogLayout, Colour, Level, refused
 from quakestream.raster.cog.places import Target
 from quakestream.raster.cog.positions import Positions
 from quakestream.raster.cog.resample import Resampler, choose_level
@@ -33,14 +34,18 @@ class _Raster(NamedTuple):
 class CogSource:
     """Reads a colour scene by its block index. Safe to read from several threads.
 
+    Counts of 16 bits are brought to 8 as soon as their block is decoded, validity is judged
+    on what is stored, and only then pixels are resampled.
+
     Whole-pixel offsets where the scene has the grid's CRS and GSD, as `RasterioSource`
     reads it, to the last bit but for JPEG, whose decoders differ in rounding and chroma.
     Any other scene is resampled, each pixel within `POSITION_BOUND_PX` of where it
     belongs. Whatever window a pixel is read in, its counts are the same.
 
     Held while a window is read: its counts and validity; per thread a decoded block or
-    two; at most 64 MB of encoded bytes; and for a scene that is resampled the part of the
-    level under at most 2,048 × 2,048 pixels of the window.
+    two; at most 64 MB of encoded bytes; for a scene of 16 bits with bands apart, those bands
+    as stored; and for a scene that is resampled the part of the level under at most
+    2,048 × 2,048 pixels of the window.
 
     Args:
         team: threads it may use, and blocks that neighbouring windows share; without, who
@@ -66,8 +71,7 @@ class CogSource:
         first = layout.levels[0]
         if layout.colour is None:
             raise refused(scene.href, layout.why_not)
-        if first.coding.dtype != "|u1" or first.coding.bits != 8:
-            raise refused(scene.href, f"it holds {first.coding.dtype}, takes uint8")
+        self._tables_BV = _tables(scene, layout.colour, first)
         if not layout.crs_wkt:
             raise refused(scene.href, "it has no CRS")
         self._raster = _Raster(layout.transform, first.height, first.width)
@@ -107,6 +111,7 @@ class CogSource:
             self._fetcher,
             name=f"scene {self._scene.id}, ",
             team=self._team,
+            tables_BV=self._tables_BV,
         )
         if self._offset is None:
             self._resampler = Resampler(
@@ -175,3 +180,15 @@ class CogSource:
 
 
 _: type[RasterSource] = CogSource
+
+
+def _tables(scene: Scene, colour: Colour, level: Level) -> NDArray[np.uint8] | None:
+    """What counts of 16 bits become, by the scene's stretch; None for 8 bits."""
+    stretch, coding = scene.stretch, level.coding
+    bits = 8 if stretch is None else 16
+    if np.dtype(coding.dtype).newbyteorder("=") != f"u{bits // 8}" or coding.bits != bits:
+        raise refused(scene.href, f"it holds {coding.dtype}, takes uint{bits}")
+    if stretch is None:
+        return None
+    fill = colour.nodata if colour.validity == "nodata" else 0
+    return stretch.tables([fill or 0] * len(colour.bands))

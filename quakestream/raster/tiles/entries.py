@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from quakestream.domain import Grid, Issue, Scene, Window
+from quakestream.domain import Grid, Issue, Scene, Stretch, Window
 from quakestream.errors import ConfigError
 from quakestream.storage import MissingObjectError, StorageOptions, Store, open_store
 
@@ -112,6 +112,8 @@ class TileEntry:
     layout: BlockLayout | None = None
     """Virtual scenes only."""
     version: int = STORE_VERSION
+    stretch: Stretch | None = None
+    """How 16-bit counts were brought to 8 before they were written."""
 
     @property
     def group(self) -> str:
@@ -130,6 +132,7 @@ class TileEntry:
             gsd_m=float(scene.gsd_m or 0),
             kind=kind,
             grids=tuple(grids),
+            stretch=scene.stretch,
         )
 
     def on(self, grid: Grid) -> GridTiles | None:
@@ -142,6 +145,8 @@ class TileEntry:
             return f"its tiles have version {self.version}, this program reads {STORE_VERSION}"
         if self.etag != scene.etag:
             return f"its tiles were made from version {self.etag!r}, the scene is {scene.etag!r}"
+        if self.stretch != scene.stretch:
+            return "its tiles were brought to 8 bits by another stretch than the scene is now"
         return None
 
     def attributes(self) -> dict[str, Any]:
@@ -156,11 +161,12 @@ class TileEntry:
             "kind": self.kind,
             "grid": [g.attributes() for g in self.grids],
             "layout": None if self.layout is None else self.layout.attributes(),
+            "stretch": None if self.stretch is None else self.stretch.attributes(),
         }
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Self:
-        layout = content.get("layout")
+        layout, stretch = content.get("layout"), content.get("stretch")
         return cls(
             scene_id=content["scene"],
             href=content["href"],
@@ -172,6 +178,7 @@ class TileEntry:
             grids=tuple(GridTiles.of(g) for g in content["grid"]),
             layout=None if layout is None else BlockLayout.of(layout),
             version=int(content["version"]),
+            stretch=None if stretch is None else Stretch.of(stretch),
         )
 
 

@@ -69,6 +69,8 @@ def make_references(scene: Scene, grids: Iterable[Grid], options: StorageOptions
         import kerchunk.tiff  # noqa: F401
         import tifffile  # noqa: F401
 
+    if scene.stretch is not None:
+        raise _refused(scene, "its counts have 16 bits, and references give them as they are")
     with open_dataset(scene.href, options) as dataset:
         wanted = tuple(grids)
         aligned = [g for g in wanted if has_whole_pixels(dataset, g)]
