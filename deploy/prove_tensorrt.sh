@@ -3,10 +3,10 @@
 #
 #   deploy/prove_tensorrt.sh [FOLDER]
 #
-# Installs the project with its `tensorrt` extra into FOLDER/venv (default: scratch/prove), builds a
-# plan for every shipped bundle, holds it against the bundle's golden batch, runs the contract
-# tests on the GPU, times what there is, and writes all of it to FOLDER/tensorrt.json, which is
-# also printed. Needs: bash, python3.11 or later, an NVIDIA driver (R590 or later for CUDA 13).
+# Installs the project with its `tensorrt` extra into FOLDER/venv (default: scratch/prove), builds
+# plans for every shipped bundle in every precision it has, of two batches and portable, holds them
+# against the bundle's golden batch, times them and the other runtimes, runs the contract tests on
+# the GPU, and writes all of it to FOLDER/tensorrt.json, which is also printed. Needs: bash, python3.11 or later, an NVIDIA driver (R590 or later for CUDA 13).
 # Exit code: 0 if everything held, 1 if something did not, 2 if it cannot be tried here.
 set -euo pipefail
 
@@ -28,7 +28,7 @@ step() { # NAME COMMAND...: runs it, keeps its output, result and seconds
     shift
     began="$(date +%s)"
     echo "== $name: $*" >&2
-    "$@" >"$out/steps/$name.out" 2>"$out/steps/$name.err" || code=$?
+    "$@" </dev/null >"$out/steps/$name.out" 2>"$out/steps/$name.err" || code=$?
     printf '{"code": %d, "seconds": %d}\n' "$code" "$(($(date +%s) - began))" \
         >"$out/steps/$name.json"
     if [ "$code" -ne 0 ]; then
@@ -45,7 +45,7 @@ step install "$out/venv/bin/python" -m pip install --quiet \
 
 export PATH="$out/venv/bin:$PATH"
 export QUAKESTREAM_ENGINES="$out/engines"
-mkdir -p -m 700 "$QUAKESTREAM_ENGINES"
+mkdir -p -m 700 "$QUAKESTREAM_ENGINES" "$out/portable"
 cd "$here"
 
 step versions python -c '
@@ -59,12 +59,31 @@ json.dump({
 }, sys.stdout)'
 step driver nvidia-smi --query-gpu=name,driver_version,memory.total,power.limit --format=csv
 
-bundles="$(python -c '
-from quakestream.bundles import shipped_names
-print(*shipped_names())')"
-for bundle in $bundles; do
-    step "build-$bundle" quakestream engine build "$bundle" --runtime tensorrt
-    step "check-$bundle" quakestream engine check "$bundle" --runtime tensorrt
+# A line for each bundle and precision: bundle, runtime, precision, the batch that suits a GPU.
+plans="$(python -c '
+from quakestream.bundles import load_bundle, shipped_names
+from quakestream.engines.registry import BUILT
+from quakestream.engines.tensorrt import Wish, with_batch
+for name in shipped_names():
+    bundle = load_bundle(name)
+    for runtime, precision in BUILT.items():
+        if precision != "int8" or bundle.file("model.int8.onnx") is not None:
+            print(name, runtime, precision, with_batch(Wish(), bundle).batch)')"
+while read -r bundle runtime precision batch; do
+    few="$((batch / 4))"
+    build=(quakestream engine build "$bundle" --precision "$precision" --json)
+    step "build-$bundle-$precision" "${build[@]}"
+    step "build-$bundle-$precision-$few" "${build[@]}" --batch "$few"
+    step "check-$bundle-$precision" quakestream engine check "$bundle" --runtime "$runtime" --json
+    step "bench-$bundle-$precision" quakestream engine bench "$bundle" --runtime "$runtime" \
+        --batch "$few" --batch "$batch" --json
+    # Where there is no plan for this very GPU, the portable one is what opens.
+    portable=(env "QUAKESTREAM_ENGINES=$out/portable")
+    step "build-$bundle-$precision-portable" "${portable[@]}" "${build[@]}" --portable
+    step "check-$bundle-$precision-portable" "${portable[@]}" \
+        quakestream engine check "$bundle" --runtime "$runtime" --json
+done <<<"$plans"
+for bundle in $(cut -d' ' -f1 <<<"$plans" | sort -u); do
     step "bench-$bundle" quakestream engine bench "$bundle" --json
 done
 step contract python -m pytest -q -n0 -p no:cacheprovider \

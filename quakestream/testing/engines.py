@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from quakestream.domain import BundleSpec
 from quakestream.engines import Batch, Engine, crop_shares, owner_sums
+from quakestream.engines.base import batch_of
 from quakestream.errors import ShapeError
 from quakestream.reduce import PROBABILITY_ONE
 
@@ -49,6 +50,14 @@ class _Contract:
         batch = self.batch(5)
         together = self.logits(batch)
         for start, stop in ((0, 1), (2, 3), (4, 5), (1, 5), (0, 2)):
+            assert np.array_equal(self.logits(batch.part(start, stop)), together[start:stop])
+
+    def test_more_items_than_one_run_takes_score_as_fewer_do(self) -> None:
+        """The last run is padded, and what it is padded with must not show."""
+        run = batch_of(self.engine()) or 1
+        batch = self.batch(2 * run + 1)
+        together = self.logits(batch)
+        for start, stop in ((0, run), (run, run + 1), (2 * run, 2 * run + 1)):
             assert np.array_equal(self.logits(batch.part(start, stop)), together[start:stop])
 
     def test_a_batch_of_another_shape_is_refused(self) -> None:

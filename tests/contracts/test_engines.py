@@ -1,5 +1,7 @@
 """Every runtime that is here, held against the same contract."""
 
+import importlib
+import inspect
 import json
 import subprocess
 import sys
@@ -13,7 +15,8 @@ import pytest
 from quakestream.bundles import load_bundle, shipped_names, write_manifest
 from quakestream.cli.bundle import PARITY, golden_difference
 from quakestream.domain import BundleSpec
-from quakestream.engines import Batch, Engine, open_engine
+from quakestream.engines import RUNTIMES, Batch, Engine, open_engine
+from quakestream.engines.base import batch_of
 from quakestream.errors import BundleError, DigestError, EngineError
 from quakestream.testing import (
     CropEngineContract,
@@ -127,6 +130,24 @@ class TestCropsOnOnnxRuntime(CropEngineContract):
         return self.bundle.spec
 
 
+class TestCropsInRunsOfThree(TestCropsOnOnnxRuntime):
+    """A batch that was asked for: runs of three, or one by one where scores would differ."""
+
+    def engine(self) -> Engine:
+        if self.opened is None:
+            self.opened = open_engine(self.bundle, runtime=self.runtime, threads=2, batch=3)
+            assert batch_of(self.opened) in (1, 3)
+        return self.opened
+
+
+class TestCropsInRunsOfThreeOpenVino(TestCropsInRunsOfThree):
+    runtime = "openvino"
+
+    @pytest.fixture(autouse=True)
+    def _installed(self) -> None:
+        pytest.importorskip("openvino")
+
+
 class TestCropsPostOnly(TestCropsOnOnnxRuntime):
     @pytest.fixture(autouse=True)
     def _bundle(self, tmp_path: Path) -> None:
@@ -178,6 +199,28 @@ class TestGradesOnOpenVinoBf16(TestGradesOnOnnxRuntime):
 
 class TestCropsUniform(TestCropsOnOnnxRuntime):
     runtime = "uniform"
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_every_runtime_is_opened_alike(runtime: str) -> None:
+    """By threads and a batch; what is its own, its name says."""
+    module, name, own = RUNTIMES[runtime]
+    if runtime.startswith("torch"):
+        pytest.importorskip("torch")
+    opens = getattr(importlib.import_module(module), name)
+    taken = inspect.signature(opens).parameters
+    assert {"threads", "batch", *own} <= taken.keys()
+    assert taken["batch"].default == taken["threads"].default == 0
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_windows_and_rows_leave_no_choice_of_a_batch(tmp_path: Path, runtime: str) -> None:
+    """Their runs have one length whatever is asked for: kept figures must not say another."""
+    pytest.importorskip(runtime)
+    rows = load_bundle(str(write_hazard_bundle(tmp_path / "rows", hazard=("mmi",))))
+    for bundle in (load_bundle("damage-synthetic"), rows):
+        plain, asked = (open_engine(bundle, runtime=runtime, batch=n) for n in (0, 5))
+        assert batch_of(plain) == batch_of(asked) == 0
 
 
 def test_the_first_windows_of_a_process_may_come_from_many_threads() -> None:

@@ -11,8 +11,10 @@ from graph_bundles import graph_bundle
 
 from quakestream.bundles import Bundle, load_bundle, shipped_names
 from quakestream.domain import BundleSpec
-from quakestream.engines import Engine, owner_sums
+from quakestream.engines import Engine, Pick, choose, owner_sums
+from quakestream.engines.kept import FOLDER_VARIABLE
 from quakestream.engines.parity import check_golden
+from quakestream.engines.registry import BUILT
 from quakestream.engines.tensorrt import Precision, TensorRtEngine, Wish, build
 from quakestream.engines.torch import TorchEngine
 from quakestream.testing import CropEngineContract, EngineContract
@@ -117,6 +119,18 @@ def test_tensorrt_gives_the_golden_logits_of_shipped_bundles(
 ) -> None:
     bundle = load_bundle(name)
     check_golden(planned(bundle, plans, precision), bundle, precision)
+
+
+@needs_tensorrt
+@pytest.mark.parametrize("runtime", ["tensorrt", "tensorrt-bf16"])
+def test_what_was_built_is_what_a_run_opens(
+    gpu_crops: Bundle, plans: Path, runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(plans))
+    for batch in (2, 4):
+        build(gpu_crops, plans, wish=Wish(precision=BUILT[runtime], batch=batch))
+    assert choose(gpu_crops, runtime=runtime, batch=2).pick == Pick(runtime=runtime, batch=2)
+    assert f"-{BUILT[runtime]}" in choose(gpu_crops, runtime=runtime).engine.name
 
 
 @needs_tensorrt

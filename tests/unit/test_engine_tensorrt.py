@@ -15,20 +15,24 @@ from tensorrt_case import GPU, PretendedNative
 
 from quakestream.bundles import Bundle, load_bundle
 from quakestream.domain import BundleSpec
-from quakestream.engines import Engine, open_engine, owner_sums
+from quakestream.engines import Engine, Pick, choose, open_engine, owner_sums
+from quakestream.engines.base import batch_of
+from quakestream.engines.choice import Machine, Rate, keep_rates
 from quakestream.engines.kept import FOLDER_VARIABLE, Kept, engine_folder
 from quakestream.engines.onnx_half import bfloat16_bits, prepared
 from quakestream.engines.shapes import noise
 from quakestream.engines.tensorrt import (
     BUILD_VARIABLE,
+    SUFFIX,
     Precision,
     TensorRtEngine,
     Wish,
     build,
+    kept_wishes,
     plan_facts,
     with_batch,
 )
-from quakestream.errors import EngineError
+from quakestream.errors import DeviceError, EngineError, NotBuiltError
 from quakestream.testing import CropEngineContract, EngineContract, write_building_bundle
 
 
@@ -257,6 +261,96 @@ def test_plans_lie_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert engine_folder() == tmp_path / "mine"
 
 
+@pytest.fixture
+def native(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretendedNative:
+    """TensorRT as `open_engine` and the commands find it, with a cache of its own."""
+    native = PretendedNative()
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "engines"))
+    monkeypatch.setattr("quakestream.engines.tensorrt.tensorrt_native", lambda: native)
+    return native
+
+
+def test_the_name_of_a_runtime_says_which_of_several_plans_it_opens(
+    crops: Bundle, native: PretendedNative
+) -> None:
+    for precision in ("fp32", "fp16"):
+        build(crops, wish=Wish(precision=precision, batch=4))
+    assert open_engine(crops, runtime="tensorrt").name.endswith("-fp16")
+    with pytest.raises(NotBuiltError, match=r"no plan for .*\(there: fp\d+ batch 4, fp\d+ batch 4"):
+        open_engine(crops, runtime="tensorrt-bf16")
+
+
+def test_the_batch_is_that_of_what_was_built(crops: Bundle, native: PretendedNative) -> None:
+    for batch in (2, 6, 4):
+        build(crops, wish=Wish(batch=batch))
+    assert batch_of(open_engine(crops, runtime="tensorrt")) == 6
+    assert batch_of(open_engine(crops, runtime="tensorrt", batch=2)) == 2
+    with pytest.raises(NotBuiltError, match=r"fp16, batch 3 in .*--precision fp16 --batch 3`"):
+        open_engine(crops, runtime="tensorrt", batch=3)
+
+
+def test_a_portable_plan_is_opened_where_there_is_none_for_this_gpu(
+    crops: Bundle, native: PretendedNative
+) -> None:
+    build(crops, wish=Wish(batch=4, portable=True))
+    assert batch_of(open_engine(crops, runtime="tensorrt")) == 4
+    kept = Kept(folder=engine_folder(), suffix=SUFFIX)
+    build(crops, wish=Wish(batch=4))
+    found = kept_wishes(crops, kept, native.version, GPU)
+    assert sorted(w.portable for w in found) == [False, True]
+    facts = plan_facts(crops, Wish(batch=4, portable=True), native.version, GPU)
+    kept.path(facts).write_bytes(b"not what was written")  # an error, if it were opened
+    assert batch_of(open_engine(crops, runtime="tensorrt")) == 4
+
+
+def test_what_was_built_for_anything_else_is_not_a_candidate(
+    crops: Bundle, windows: Bundle, native: PretendedNative
+) -> None:
+    build(windows, wish=Wish(batch=2))
+    build(crops, wish=Wish(batch=2), native=replace_gpu(native, driver="591.0"))
+    kept = Kept(folder=engine_folder(), suffix=SUFFIX)
+    (kept.folder / "tensorrt-torn.json").write_text('{"facts": ')
+    (kept.folder / "tensorrt-torn.plan").write_bytes(b"")
+    assert kept_wishes(crops, kept, native.version, GPU) == []
+    assert kept_wishes(windows, kept, native.version, GPU) == [Wish(batch=2)]
+
+
+def test_the_batch_of_a_plan_travels_with_the_choice(
+    crops: Bundle, native: PretendedNative
+) -> None:
+    """A plan that is built later must not change how a run that is resumed scores."""
+    build(crops, wish=Wish(batch=4))
+    chosen = choose(crops, runtime="tensorrt")
+    assert chosen.pick == Pick(runtime="tensorrt", batch=4)
+    assert chosen.notes == ("batch 4 for runtime tensorrt: of the plan that was built",)
+
+
+def test_a_batch_that_was_measured_and_is_gone_stops_nothing(
+    crops: Bundle, native: PretendedNative
+) -> None:
+    build(crops, wish=Wish(batch=4))
+    keep_rates(crops, {"tensorrt": Rate(per_s=99.0, batch=8)})
+    assert choose(crops, runtime="tensorrt").pick.batch == 4
+    build(crops, wish=Wish(batch=8))
+    assert choose(crops, runtime="tensorrt").pick.batch == 8
+    with pytest.raises(NotBuiltError):
+        choose(crops, runtime="tensorrt", batch=2)
+
+
+def test_auto_takes_eight_bits_only_where_they_were_held_to_their_loss(
+    native: PretendedNative,
+) -> None:
+    bundle = load_bundle("damage-synthetic")
+    gpu = Machine(cpu_flags=frozenset(), gpu=True, cores=2)
+    build(bundle, wish=Wish(precision="int8", batch=1))
+    assert choose(bundle, machine=gpu).pick == Pick(runtime="tensorrt-int8", batch=1)
+    figures = {**bundle.spec.metrics["int8"], "drop": 0.006}
+    lossy = replace(bundle, spec=replace(bundle.spec, metrics={"int8": figures}))
+    chosen = choose(lossy, machine=gpu)
+    assert chosen.runtime != "tensorrt-int8"
+    assert "tensorrt-int8 (its model.int8.onnx was not held against float32)" in chosen.notes[0]
+
+
 def test_a_run_builds_only_if_asked(
     crops: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,13 +445,13 @@ def test_without_a_gpu_nothing_native_is_touched(crops: Bundle, tmp_path: Path) 
         lambda: build(crops, tmp_path, native=native),
         lambda: TensorRtEngine(crops, folder=tmp_path, native=native),
     ):
-        with pytest.raises(EngineError, match="needs a CUDA device and there is none here"):
+        with pytest.raises(DeviceError, match="needs a CUDA device and there is none here"):
             act()
     assert native.orders == native.loaded == []
 
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="there is a GPU here")
 def test_the_runtime_is_refused_in_one_line_where_there_is_no_gpu(crops: Bundle) -> None:
-    with pytest.raises(EngineError, match="tensorrt needs a CUDA device") as caught:
+    with pytest.raises(DeviceError, match="tensorrt needs a CUDA device") as caught:
         open_engine(crops, runtime="tensorrt")
     assert "\n" not in str(caught.value)

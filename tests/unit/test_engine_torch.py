@@ -16,11 +16,12 @@ from graph_bundles import graph_bundle
 from quakestream.bundles import Bundle, load_bundle, write_manifest
 from quakestream.domain import BundleSpec
 from quakestream.engines import Batch, Engine, open_engine, owner_sums, probabilities
+from quakestream.engines.base import batch_of
 from quakestream.engines.fixed import FixedBatches, owned_pixels, steady
 from quakestream.engines.parity import check_golden, golden_shift
 from quakestream.engines.shapes import noise
 from quakestream.engines.torch import CpuStreams, DeviceRunner, Inputs, TorchEngine, shares
-from quakestream.errors import BundleError, EngineError
+from quakestream.errors import BundleError, DeviceError, EngineError
 from quakestream.testing import CropEngineContract, EngineContract, write_building_bundle
 from quakestream.testing.bundles import CLASSES
 
@@ -215,6 +216,9 @@ def test_a_device_whose_places_differ_takes_items_one_by_one(crops: Bundle) -> N
 
 def test_a_fixed_size_is_kept_where_places_do_not_differ(crops: Bundle) -> None:
     assert TorchEngine(crops, threads=1, batch=4).batch == 4
+    named = open_engine(crops, runtime="torch", threads=1, batch=5)
+    assert batch_of(named) == 5
+    assert check_golden(named, crops, "fp32") < 1e-5
 
 
 def test_a_device_that_fails_is_an_error_in_one_line(crops: Bundle) -> None:
@@ -321,14 +325,14 @@ def test_a_captured_call_is_replayed_on_what_lies_in_its_inputs(crops: Bundle) -
 def test_graphs_without_a_gpu_are_refused_in_one_line(rows: Bundle) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    with pytest.raises(EngineError, match="torch-graphs needs a CUDA device") as caught:
+    with pytest.raises(DeviceError, match="torch-graphs needs a CUDA device") as caught:
         open_engine(rows, runtime="torch-graphs-bf16")
     assert "\n" not in str(caught.value)
 
 
 def test_a_bundle_without_a_program_says_how_to_get_one(tmp_path: Path) -> None:
     bundle = load_bundle(str(write_building_bundle(tmp_path / "bundle")))
-    with pytest.raises(BundleError, match=r"has no model\.pt2: export it with .*--pt2"):
+    with pytest.raises(BundleError, match=r"has no model\.pt2: export it with .*--pt2.*from_onnx"):
         open_engine(bundle, runtime="torch")
 
 
