@@ -157,7 +157,7 @@ class BlockReader:
         target = Target(
             counts_BYX=np.broadcast_to(np.uint8(0), (3, *shape)),
             valid_YX=np.broadcast_to(np.False_, shape),
-            interleaved=interleaved,
+            counts_YX4=np.broadcast_to(np.uint8(0), (*shape, 4)) if interleaved else None,
         )
         place = self._together(target)
         if self._images[level].planar:

@@ -2,8 +2,9 @@
 
 The grid is cut into squares fixed to it. Within one the way to the scene is affine,
 fitted to the exact way; how far the two are apart is measured at corners, edges and
-centre. Positions are kept to 1/128 pixel, which makes every product in the interpolation
-exact: whoever reads a pixel, within whatever window, gets the same counts.
+centre. Positions are kept to 1/256 pixel, which makes every product in the interpolation
+exact (8 bits of position each way, 8 of counts): whoever reads a pixel, within whatever
+window, gets the same counts.
 """
 
 import math
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import pyproj
 import rasterio.warp
@@ -22,11 +24,8 @@ from quakestream.errors import SceneError
 
 SQUARE_PX = 256
 """Side of a square. On a 0.5 m grid the affine is then within 0.001 pixels of the exact way."""
-STEPS = 128
+STEPS = 256
 """Positions a pixel is divided into."""
-_FINE = 4096.0
-"""Divisions of a pixel while positions are added up."""
-_TO_STEPS = np.float32(1.5 * 2**23 / STEPS)
 AFFINE_BOUND_PX = 0.01
 """Grid pixels: a square whose affine is further off has every pixel projected."""
 POSITION_BOUND_PX = AFFINE_BOUND_PX + 0.01
@@ -195,7 +194,7 @@ class Positions:
             scale: level pixels per scene pixel along columns and rows.
             finer: a grid pixel is read at so many places along each side.
             origin: level (row, col) whose centre is to be 0; within 2,000 pixels of the patch.
-            out: two arrays (y, x) to be filled, level pixels, multiples of 1/128.
+            out: two arrays (y, x) to be filled, level pixels, multiples of 1/256.
         """
         row_y = _centres(patch.window.row - patch.square[0], patch.window.height, finer)
         col_x = _centres(patch.window.col - patch.square[1], patch.window.width, finer)
@@ -270,15 +269,12 @@ def _centres(start: int, count: int, finer: int) -> Array:
 
 
 def _add(along_x: Array, along_y: Array, start: float, origin: int, out: Map) -> None:
-    """The sum of what a column and a row contribute. Each is rounded by itself, and the sum
-    exact before it is rounded, so that it is the same whatever is computed beside it."""
+    """The sum of what a column and a row contribute. Each is rounded by itself, to a step, and
+    their sum is exact, so that it is the same whatever is computed beside it."""
     whole = math.floor(start)
-    x = _fine(along_x + (start - whole - 0.5)) + np.float32(whole - origin)
-    np.add.outer(_fine(along_y), x, out=out)
-    # beyond so large a number single precision holds no more than whole steps
-    out += _TO_STEPS
-    out -= _TO_STEPS
-
-
-def _fine(position: Array) -> Map:
-    return (np.rint(position * _FINE) / _FINE).astype(np.float32)
+    down_Y2 = np.ones((len(along_y), 2), np.float32)
+    across_2X = np.ones((2, len(along_x)), np.float32)
+    down_Y2[:, 0] = np.rint(along_y * STEPS) / STEPS
+    across_2X[1] = np.rint((along_x + (start - whole - 0.5)) * STEPS) / STEPS + (whole - origin)
+    # a product of matrices that adds: a third of the time that `np.add.outer` takes
+    cv2.gemm(down_Y2, across_2X, 1.0, out, 0.0, out)

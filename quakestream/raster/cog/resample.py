@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from quakestream.domain import Window
 from quakestream.raster.cog.blocks import BlockReader, Rect
 from quakestream.raster.cog.layout import CogLayout, Level
-from quakestream.raster.cog.places import Target
+from quakestream.raster.cog.places import interleaved
 from quakestream.raster.cog.positions import STEPS, Map, Patch, Positions
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import AVERAGE_ABOVE, Pixels
@@ -124,25 +124,24 @@ class Resampler:
             return
         rect = _around([needed for _, needed, _ in jobs])
         shape = rect.height, rect.width
-        counts_YXB = np.empty((*shape, 3), np.uint8)
+        counts_YX4 = np.empty((*shape, 4), np.uint8)
         black = self._colour.validity == "black"
         valid_YX = np.broadcast_to(np.True_, shape) if black else np.ones(shape, np.bool_)
-        counts_BYX = counts_YXB.transpose(2, 0, 1)
-        target = Target(counts_BYX=counts_BYX, valid_YX=valid_YX, interleaved=True)
-        self._reader.colour(self._choice.index, rect, target)
+        self._reader.colour(self._choice.index, rect, interleaved(counts_YX4, valid_YX))
 
         def one(job: tuple[Patch, Rect, bool]) -> None:
             patch, part, within = job
             top, left = part.top - rect.top, part.left - rect.left
             source = slice(top, top + part.height), slice(left, left + part.width)
             within = within and (black or bool(valid_YX[source].all()))
-            counts_BYX, truth_YX = self._sampled(
-                counts_YXB[source], valid_YX[source], self._places(patch, part), whole=within
-            )
-            if black and counts_BYX[1].min() == 0:  # what is green is not black
-                truth_YX = truth_YX & counts_BYX.any(axis=0)
             rows, cols = patch.window.slices_in(window)
-            made.counts_BYX[:, rows, cols] = counts_BYX
+            out_BYX = made.counts_BYX[:, rows, cols]
+            places = self._places(patch, part)
+            truth_YX = self._sampled(
+                counts_YX4[source], valid_YX[source], places, out_BYX, whole=within
+            )
+            if black and out_BYX[1].min() == 0:  # what is green is not black
+                truth_YX = truth_YX & out_BYX.any(axis=0)
             made.valid_YX[rows, cols] = truth_YX
 
         self._team.each(jobs, one)
@@ -157,58 +156,58 @@ class Resampler:
 
     def _sampled(
         self,
-        counts_YXB: NDArray[np.uint8],
+        counts_YX4: NDArray[np.uint8],
         valid_YX: NDArray[np.bool_],
         places: tuple[Map, Map],
+        out_BYX: NDArray[np.uint8],
         *,
         whole: bool,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | np.bool_]:
-        """Counts (3, y, x) and validity of a patch, in arrays that the next call overwrites.
+    ) -> NDArray[np.bool_] | np.bool_:
+        """Fills a patch's counts; its validity, in an array that the next call overwrites.
 
         Args:
             whole: all that is read is there and valid.
         """
         finer, shape = self._choice.finer, places[0].shape
-        fine_YXB = self._scratch.array("fine", (*shape, 3), "|u1")
-        cv2.remap(counts_YXB, *places, cv2.INTER_LINEAR, fine_YXB, cv2.BORDER_REPLICATE)
+        fine_YX4 = self._scratch.array("fine", (*shape, 4), "|u1")
+        cv2.remap(counts_YX4, *places, cv2.INTER_LINEAR, fine_YX4, cv2.BORDER_REPLICATE)
         size = shape[0] // finer, shape[1] // finer
-        mean_YXB = fine_YXB
+        mean_YX4 = fine_YX4
         if finer > 1:
-            mean_YXB = self._scratch.array("mean", (*size, 3), "|u1")
-            cv2.resize(fine_YXB, size[::-1], mean_YXB, interpolation=cv2.INTER_AREA)
+            mean_YX4 = self._scratch.array("mean", (*size, 4), "|u1")
+            cv2.resize(fine_YX4, size[::-1], mean_YX4, interpolation=cv2.INTER_AREA)
         truth_YX: NDArray[np.bool_] | np.bool_ = np.True_
         if not whole:
-            fine_truth_YX = mended(fine_YXB, counts_YXB, valid_YX, places)
-            truth_YX = averaged(mean_YXB, fine_YXB, fine_truth_YX, finer)
-        planes_BYX = self._scratch.array("planes", (3, *size), "|u1")
-        cv2.split(mean_YXB, list(planes_BYX))
-        return planes_BYX, truth_YX
+            fine_truth_YX = mended(fine_YX4, counts_YX4, valid_YX, places)
+            truth_YX = averaged(mean_YX4, fine_YX4, fine_truth_YX, finer)
+        cv2.split(mean_YX4, [*out_BYX, self._scratch.askew("fourth", out_BYX[0])])
+        return truth_YX
 
 
 def mended(
-    fine_YXB: NDArray[np.uint8],
-    counts_YXB: NDArray[np.uint8],
+    fine_YX4: NDArray[np.uint8],
+    counts_YX4: NDArray[np.uint8],
     valid_YX: NDArray[np.bool_],
     places: tuple[Map, Map],
 ) -> NDArray[np.bool_]:
     """Takes what is invalid out of interpolated counts, in place; True where the nearest is valid.
 
-    Every product is exact in single precision (7 bits of position each way, 8 of counts),
+    Every product is exact in single precision (8 bits of position each way, 8 of counts),
     so that a pixel with four valid neighbours keeps the counts it had.
     """
     known_YX = valid_YX.astype(np.float32)
     weight_YX = _zero_outside(known_YX, places, cv2.INTER_LINEAR)
     part_YX = (weight_YX > 0) & (weight_YX < 1)
     if part_YX.any():
-        seen_YXB = counts_YXB * known_YX[..., None]
-        sum_YXB = _zero_outside(seen_YXB, places, cv2.INTER_LINEAR)
-        fine_YXB[part_YX] = np.rint(sum_YXB[part_YX] / weight_YX[part_YX][:, None])
+        seen_YX4 = counts_YX4 * known_YX[..., None]
+        sum_YX4 = _zero_outside(seen_YX4, places, cv2.INTER_LINEAR)
+        fine_YX4[part_YX] = np.rint(sum_YX4[part_YX] / weight_YX[part_YX][:, None])
     tie = np.float32(NEAREST_TIE / STEPS)
     nearest = places[0] + tie, places[1] + tie
     truth_YX: NDArray[np.bool_] = (
         _zero_outside(valid_YX.view(np.uint8), nearest, cv2.INTER_NEAREST) > 0
     )
-    fine_YXB[~truth_YX] = 0
+    fine_YX4[~truth_YX] = 0
     return truth_YX
 
 
@@ -220,23 +219,23 @@ def _zero_outside(values: NDArray[Any], places: tuple[Map, Map], how: int) -> ND
 
 
 def averaged(
-    mean_YXB: NDArray[np.uint8],
-    fine_YXB: NDArray[np.uint8],
+    mean_YX4: NDArray[np.uint8],
+    fine_YX4: NDArray[np.uint8],
     fine_truth_YX: NDArray[np.bool_],
     finer: int,
 ) -> NDArray[np.bool_]:
     """Means over the valid places of each pixel, in place; True where half of them are valid."""
     if finer == 1:
         return fine_truth_YX
-    height, width = mean_YXB.shape[:2]
+    height, width = mean_YX4.shape[:2]
     blocks = (height, finer, width, finer)
     count_YX = fine_truth_YX.reshape(blocks).sum(axis=(1, 3))
     part_YX = count_YX < finer * finer
-    sum_YXB = fine_YXB.reshape(*blocks, 3).sum(axis=(1, 3), dtype=np.int64)
+    sum_YX4 = fine_YX4.reshape(*blocks, 4).sum(axis=(1, 3), dtype=np.int64)
     truth_YX: NDArray[np.bool_] = 2 * count_YX >= finer * finer
     some_YX = np.maximum(count_YX, 1)[..., None]
-    mean_YXB[part_YX] = ((sum_YXB + some_YX // 2) // some_YX)[part_YX]
-    mean_YXB[~truth_YX] = 0
+    mean_YX4[part_YX] = ((sum_YX4 + some_YX // 2) // some_YX)[part_YX]
+    mean_YX4[~truth_YX] = 0
     return truth_YX
 
 
