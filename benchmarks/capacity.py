@@ -23,7 +23,7 @@ from benchmarks.mosaic import make_mosaic
 from benchmarks.streams import Opened, stream
 from quakestream.pipeline.backends.joined import ThreadReaders
 from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.backends.ray_data import RayBackend
+from quakestream.pipeline.backends.ray_backend import RayBackend
 from quakestream.pipeline.capacity import (
     Capacity,
     Fleet,

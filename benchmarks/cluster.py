@@ -23,11 +23,11 @@ from ray.cluster_utils import Cluster
 from benchmarks.common import ROOT, main
 from benchmarks.streams import Opened, make_country, stream
 from quakestream.config import open_run
-from quakestream.pipeline.backends.ray_data import RayBackend
+from quakestream.pipeline.backends.ray_backend import RayBackend
 from quakestream.pipeline.backends.wire import Scenes, dump_task
+from quakestream.pipeline.dispatch import Tasks, keys_of, worker_spec
 from quakestream.pipeline.plan import Plan, make_plan
 from quakestream.pipeline.prepare import Prepared
-from quakestream.pipeline.stages import Tasks, keys_of, worker_spec
 from quakestream.raster.masks import CoarseQuality
 from quakestream.raster.prepare import PreparedScene
 from quakestream.raster.statistics import SceneStatistics

@@ -16,10 +16,10 @@ from affine import Affine
 from quakestream.catalog import scene_extent
 from quakestream.config import open_run
 from quakestream.pipeline.backends.local import LocalBackend
+from quakestream.pipeline.dispatch import Tasks, keys_of, worker_spec
 from quakestream.pipeline.plan import Plan, make_plan
 from quakestream.pipeline.prepare import jobs_for, prepare
 from quakestream.pipeline.run import Backend
-from quakestream.pipeline.stages import Tasks, keys_of, worker_spec
 from quakestream.pipeline.tasks import BatchTask, WorkerSpec
 from quakestream.storage import open_store
 from quakestream.testing import write_stand_in_bundle

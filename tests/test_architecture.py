@@ -27,7 +27,10 @@ ALLOWED_SAME_RANK = {("config", "storage"), ("events", "errors")}
 PURE = {"domain", "tiling", "reduce", "fusion"}
 PURE_LIBRARIES = {"numpy", "shapely", "pyproj", "affine"}
 ONLY_IN = {
-    "ray": {"pipeline/backends/ray_data.py", "pipeline/backends/dask_ray.py"},
+    "ray": {
+        f"pipeline/backends/{name}.py"
+        for name in ("ray_actors", "ray_backend", "ray_data", "ray_engines", "dask_ray")
+    },
     "torch": {"engines/torch.py"},
     "tensorrt": {"engines/tensorrt.py"},
     "onnxruntime": {"engines/onnxruntime.py"},

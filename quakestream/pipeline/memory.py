@@ -7,6 +7,7 @@ from quakestream.bundles import Bundle
 from quakestream.config import Profile
 from quakestream.domain import BundleSpec
 from quakestream.engines import PIXELS_AT_ONCE
+from quakestream.pipeline.backends.joined import held_cells
 from quakestream.pipeline.crops import CHUNK_PX
 from quakestream.pipeline.scenes import READERS_SHARE_MB
 from quakestream.pipeline.tasks import CROP_LATTICE_PX
@@ -24,11 +25,6 @@ BYTES_PER_CELL = 2_500
 ENGINE_MB_PER_MPX = 700.0
 """Activations of a window in ONNX Runtime, per million pixels of the window; of the order
 of 64 channels of float32 at full resolution, several alive at a time."""
-
-
-def held_cells(readers: int) -> int:
-    """Cells of pixels that exist beside an engine: one per reader, one waits, one is scored."""
-    return readers + 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ from quakestream.outputs.products import RunProducts
 from quakestream.outputs.publish import publish
 from quakestream.outputs.readback import current_buildings, current_run
 from quakestream.pipeline import ledger
+from quakestream.pipeline.dispatch import Tasks, keys_of, worker_spec
 from quakestream.pipeline.evidence import hazard_evidence
 from quakestream.pipeline.plan import Plan, make_plan
 from quakestream.pipeline.prepare import Job, Prepared, jobs_for, prepare
@@ -39,7 +40,7 @@ from quakestream.pipeline.progress import ProgressFile
 from quakestream.pipeline.record import Work, run_record
 from quakestream.pipeline.reducing import Reduced, reduce_commits
 from quakestream.pipeline.scenes import reading_notes
-from quakestream.pipeline.stages import BatchReport, Tasks, keys_of, worker_spec
+from quakestream.pipeline.stages import BatchReport
 from quakestream.pipeline.summaries import read_admin
 from quakestream.pipeline.tables import KnownHazard, building_rows, coverage_rows
 from quakestream.pipeline.tasks import BatchTask, Unit, WorkerSpec
@@ -54,6 +55,10 @@ class Backend(Protocol):
 
     def stream(self, spec: WorkerSpec) -> str:
         """How pixels come to their engine in such a run: `local`, `split` or `joined`."""
+        ...
+
+    def begin(self, spec: WorkerSpec) -> None:
+        """Starts what takes long to start and `batches` of this spec will need."""
         ...
 
     def each(self, function: Callable[[Job], Any], jobs: list[Job]) -> Iterator[tuple[Job, Any]]:
@@ -132,9 +137,11 @@ class _Job:
         progress = ProgressFile(store=self.store, plan=plan)
         self.events.observers.append(progress)
         self._announce(sum(len(b) for b in pending))
+        spec = worker_spec(plan, self.store.uri)
+        if pending:
+            backend.begin(spec)
         prepared = self._prepare(backend, pending)
         view_failures = _view_failures(plan, prepared)
-        spec = worker_spec(plan, self.store.uri)
         self.work.stream = backend.stream(spec)
         tasks = Tasks(plan=plan, prepared=prepared, spec=spec, hazard_NM=hazard_NM)
         commits |= self._map(backend, pending, tasks, view_failures, keys)

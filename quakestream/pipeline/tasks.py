@@ -100,6 +100,8 @@ class WorkerSpec:
     """Where scenes are read from when a run has a tile store."""
     readers: int = 2
     """Threads that read beside an engine."""
+    batch_cells: int = 1
+    """Cells of a commit."""
     readers_wanted: int = 1
     """Reading cores that keep one engine busy, by the plan's rates."""
     stream: str = "auto"

@@ -18,7 +18,7 @@ from quakestream.testing import make_world, write_stand_in_bundle
 
 pytest.importorskip("ray")
 
-from quakestream.pipeline.backends.ray_data import RayBackend
+from quakestream.pipeline.backends.ray_backend import RayBackend
 
 PATIENCE_S = 60
 WINDOW_S = 0.12
@@ -59,7 +59,7 @@ class Killer(threading.Thread):
 @pytest.mark.parametrize(
     ("stream", "title"),
     [
-        pytest.param("joined", "_ReadAndScore", id="joined engine"),
+        pytest.param("joined", "JoinedEngine", id="joined engine"),
         pytest.param("split", "_Score", id="split engine", marks=pytest.mark.slow),
         pytest.param("split", "_read", id="split reader", marks=pytest.mark.slow),
     ],

@@ -346,7 +346,7 @@ def test_ray_fuses_what_the_loop_fuses(
     world: ShakenWorld, link: Path, fused: gpd.GeoDataFrame
 ) -> None:
     pytest.importorskip("ray")
-    from quakestream.pipeline.backends.ray_data import RayBackend
+    from quakestream.pipeline.backends.ray_backend import RayBackend
 
     run = open_run(world.run("ray", models={"hazard": str(link)}))
     with RayBackend() as backend:

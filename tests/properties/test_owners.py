@@ -10,7 +10,6 @@ from shapely.geometry import MultiPoint, Polygon, box
 from shapely.geometry.base import BaseGeometry
 
 from quakestream.domain import Grid, Window
-from quakestream.raster.burn import burn
 from quakestream.raster.owners import find_owners, inside
 
 GRID = Grid(epsg=32637, gsd_m=0.5)

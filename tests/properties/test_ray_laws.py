@@ -13,14 +13,14 @@ from test_laws import same
 
 from quakestream.config import open_run
 from quakestream.pipeline.backends.local import LocalBackend
+from quakestream.pipeline.dispatch import worker_spec
 from quakestream.pipeline.plan import make_plan
 from quakestream.pipeline.run import Result, map_run
-from quakestream.pipeline.stages import worker_spec
 from quakestream.testing import make_world
 
 pytest.importorskip("ray")
 
-from quakestream.pipeline.backends.ray_data import RayBackend
+from quakestream.pipeline.backends.ray_backend import RayBackend
 from quakestream.pipeline.backends.wire import packed, unpacked
 
 SHAPES = ["joined", "split"]

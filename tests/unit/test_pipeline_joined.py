@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quakestream.pipeline.backends.joined import Ahead, calls_at_once
-from quakestream.pipeline.memory import held_cells
+from quakestream.pipeline.backends.joined import Ahead, calls_at_once, held_cells
 
 
 @dataclass(slots=True)

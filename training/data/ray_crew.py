@@ -7,8 +7,8 @@ from typing import Any, cast
 import ray
 import ray.data
 
-from quakestream.errors import QuakestreamError, StorageError
-from quakestream.pipeline.backends.ray_data import RayBackend
+from quakestream.pipeline.backends.ray_backend import RayBackend
+from quakestream.pipeline.backends.ray_errors import cause_of
 from quakestream.pipeline.prepare import Job
 from training.data.cutting import CutJob, ShardReport, ShardTask, cut_shard
 
@@ -48,19 +48,9 @@ class RayCrew:
             for row in stream.iter_rows():
                 yield pickle.loads(row["report"])
         except ray.exceptions.RayError as error:
-            raise _cause(error) from error
+            raise cause_of(error) from error
 
 
 def _cut(row: dict[str, Any], shared: Any) -> dict[str, Any]:
     report = cut_shard(pickle.loads(row["task"]), ray.get(shared))
     return {"report": pickle.dumps(report)}
-
-
-def _cause(error: BaseException) -> QuakestreamError:
-    """Our own error inside Ray's, or Ray's as a failure of the job."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, QuakestreamError):
-            return inner
-        inner = getattr(inner, "cause", None) or inner.__cause__
-    return StorageError(f"the Ray job failed: {str(error).strip().splitlines()[-1]}")

@@ -23,9 +23,9 @@ from quakestream.errors import RequestError
 from quakestream.hazard import HazardTable, sample_hazard
 from quakestream.hazard.inputs import columns_given
 from quakestream.hazard.units import MEASURES, VS30_COLUMN
+from quakestream.pipeline.dispatch import Tasks, worker_spec
 from quakestream.pipeline.plan import Plan, plan_for
 from quakestream.pipeline.prepare import Job, Prepared, jobs_for, prepare
-from quakestream.pipeline.stages import Tasks, worker_spec
 from quakestream.pipeline.tasks import SceneTask, UnitTask
 from quakestream.raster.statistics import SceneStatistics
 from quakestream.storage import open_store

@@ -3,16 +3,19 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from quakestream.config import RunFile
 from quakestream.errors import ConfigError, MissingExtraError
-from quakestream.pipeline.run import Backend
+
+if TYPE_CHECKING:  # workers import this package, and need nothing of what the driver does
+    from quakestream.config import RunFile
+    from quakestream.pipeline.run import Backend
 
 
 @contextmanager
 def open_backend(
-    run: RunFile, name: str | None = None, address: str | None = None
-) -> Iterator[Backend]:
+    run: "RunFile", name: str | None = None, address: str | None = None
+) -> Iterator["Backend"]:
     """The backend of that name; without one, ray when an address is given or RAY_ADDRESS is
     set, else local.
 
@@ -29,7 +32,7 @@ def open_backend(
         yield LocalBackend(readers=settings.readers)
     elif chosen == "ray":
         try:
-            from quakestream.pipeline.backends.ray_data import RayBackend
+            from quakestream.pipeline.backends.ray_backend import RayBackend
         except ImportError as error:
             raise MissingExtraError(
                 f"Ray is not installed: pip install 'quakestream[ray]' ({error})"

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from quakestream.engines import Batch, Engine, Scores
 from quakestream.pipeline.assemble import UnitPixels
 from quakestream.pipeline.crops import CropPixels
-from quakestream.pipeline.memory import held_cells
 from quakestream.pipeline.read import Reader
 from quakestream.pipeline.score import score_unit
 from quakestream.pipeline.stages import BatchReport, Scorer
@@ -30,6 +29,11 @@ from quakestream.pipeline.tasks import BatchTask, UnitTask, WorkerSpec
 Cell = UnitPixels | CropPixels
 ASKED_AHEAD = 2
 """Cells, for each reader, whose bytes are asked for before one of them is read."""
+
+
+def held_cells(readers: int) -> int:
+    """Cells of pixels that exist beside an engine: one per reader, one waits, one is scored."""
+    return readers + 2
 
 
 def calls_at_once(readers: int, batch_cells: int) -> int:

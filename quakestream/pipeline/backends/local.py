@@ -22,6 +22,9 @@ class LocalBackend:
         """Pixels stay where they are read."""
         return "local"
 
+    def begin(self, spec: WorkerSpec) -> None:
+        """Nothing: an engine of this process is opened in a moment."""
+
     def each(self, function: Callable[[Job], Any], jobs: list[Job]) -> Iterator[tuple[Job, Any]]:
         """Runs small jobs side by side; results in order."""
         with ThreadPoolExecutor(self._readers) as pool:
