@@ -1,6 +1,8 @@
 """Who may import whom, read from the sources (architecture.md, "Folders")."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,8 +85,6 @@ def test_runtimes_stay_in_their_files(path: Path) -> None:
     "path", [p for p in SOURCES if folder_of(p) in PURE], ids=lambda p: str(p.relative_to(PACKAGE))
 )
 def test_pure_folders_do_no_input_or_output(path: Path) -> None:
-    import sys
-
     standard = sys.stdlib_module_names
     for name in imports(path):
         top = name.split(".")[0]
@@ -105,3 +105,13 @@ def test_siblings_do_not_import_each_other(top: str) -> None:
 def test_dask_stays_off_the_scoring_path() -> None:
     for path in [*(PACKAGE / "engines").rglob("*.py"), PACKAGE / "pipeline" / "read.py"]:
         assert not {n.split(".")[0] for n in imports(path)} & {"dask", "xarray", "zarr"}
+
+
+def test_workers_import_nothing_that_plans() -> None:
+    """A worker's process is started for every engine; what it imports, a run waits for."""
+    pytest.importorskip("ray")
+    heavy = ["geopandas", "pandas", "pystac_client", "quakestream.pipeline.plan", "ray.data"]
+    loaded = f"[name for name in {heavy} if name in sys.modules]"
+    code = f"import sys, quakestream.pipeline.backends.ray_engines; print({loaded})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
