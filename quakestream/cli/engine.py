@@ -75,8 +75,8 @@ def bench(
         list[int] | None,
         typer.Option(
             min=1,
-            help="Windows or crops at once, in one run where the runtime has a choice; may be "
-            "repeated. Left out: what suits the device.",
+            help="Windows or crops of a run, or at once where the runtime leaves no choice of it; "
+            "may be repeated. Left out: what suits the device.",
         ),
     ] = None,
     threads: Threads = 0,
@@ -266,16 +266,16 @@ def _timed(timing: Timing) -> str:
     rates += [f"{timing.mpx_per_s:,.2f} Mpx/s"] if timing.mpx_per_s is not None else []
     rates += [f"{timing.km2_per_h:,.0f} km²/h"] if timing.km2_per_h is not None else []
     return (
-        f"{timing.runtime}, batch {timing.batch}, {_runs(timing)}{timing.threads} threads: "
+        f"{timing.runtime}, {timing.batch} at once{_runs(timing)}, {timing.threads} threads: "
         f"{', '.join(rates)}; "
-        f"a batch takes {timing.latency_p50_ms:,.1f} ms (p95 {timing.latency_p95_ms:,.1f}); "
+        f"they take {timing.latency_p50_ms:,.1f} ms (p95 {timing.latency_p95_ms:,.1f}); "
         f"peak {timing.peak_mb:,.0f} MB, opened in {timing.open_s:.1f} s"
     )
 
 
 def _runs(timing: Timing) -> str:
     """Said where an engine runs another number of items than it was given."""
-    return f"in runs of {timing.run}, " if timing.run not in (0, timing.batch) else ""
+    return f" in runs of {timing.run}" if timing.run not in (0, timing.batch) else ""
 
 
 def _line(error: Exception) -> str:

@@ -36,8 +36,8 @@ class Request:
     """Name, path or URI."""
     runtime: str
     batch: int = 0
-    """Windows, crops or rows at once, which engines that have a choice of it are opened for; 0
-    for runs of what suits the device, and enough of them to keep every thread busy."""
+    """Items of the engine's runs, which it is given enough of to keep every thread busy; where
+    it has no choice of them, what it is given at once. 0 for what suits the device."""
     threads: int = 0
     seconds: float = 3.0
     """Least time a figure is taken over."""
@@ -64,7 +64,7 @@ class Timing:
     km2_per_h: float | None
     """Ground of windows' cores at the bundle's GSD; none for crops, whose ground is theirs."""
     latency_p50_ms: float
-    """Of one batch."""
+    """Of what it was given at once."""
     latency_p95_ms: float
     open_s: float
     """Loading and compiling."""
@@ -99,7 +99,8 @@ def time_here(request: Request) -> Timing:
     open_s = time.perf_counter() - began
     spec, threads = bundle.spec, request.threads or usable_cores()
     usual = {"building": CROPS, "hazard": ROWS}.get(spec.task, 2 * threads)
-    batch = Batch.of(bundle.golden, spec).repeated(request.batch or usual)
+    given = max(request.batch, usual) if batch_of(engine) else request.batch or usual
+    batch = Batch.of(bundle.golden, spec).repeated(given)
     lasted_T = durations(engine, spec, batch, request.seconds)
     per_s = len(batch) * len(lasted_T) / float(lasted_T.sum())
     pixels = bool(spec.epochs)

@@ -1,6 +1,7 @@
 """`quakestream engine`: check, bench and build."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 from quakestream.bundles import load_bundle, write_manifest
 from quakestream.cli.engine import engine_app
 from quakestream.domain import BundleSpec
-from quakestream.engines.bench import Request, Timing, best_rates, owners
+from quakestream.engines.bench import CROPS, Request, Timing, best_rates, owners, time_here
 from quakestream.engines.choice import Rate, kept_rates, this_machine
 from quakestream.engines.kept import FOLDER_VARIABLE, Kept, engine_folder
 from quakestream.engines.tensorrt import SUFFIX, Wish, kept_wishes, plan_facts, with_batch
@@ -74,7 +75,7 @@ def test_bench_times_in_a_process_of_its_own_and_keeps_it(folder: Path) -> None:
     asked = ("--runtime", "onnxruntime", "--batch", 3, "--seconds", 0, "--threads", 1)
     found = json.loads(ran("bench", folder, *asked, "--keep", "--json"))
     (timing,) = found["timings"]
-    assert timing["batch"] == 3
+    assert timing["batch"] == CROPS, "enough for every thread, whatever a run takes"
     assert timing["per_s"] > 0
     assert timing["latency_p95_ms"] >= timing["latency_p50_ms"] > 0
     assert timing["peak_mb"] > 30
@@ -94,7 +95,7 @@ def test_bench_of_one_that_cannot_run_fails_in_one_line(folder: Path) -> None:
 def test_bench_keeps_the_best_batch_of_each_runtime(folder: Path) -> None:
     asked = ("--runtime", "onnxruntime", "--batch", 2, "--batch", 5, "--seconds", 0)
     found = json.loads(ran("bench", folder, *asked, "--keep", "--json"))["timings"]
-    assert [timing["batch"] for timing in found] == [2, 5]
+    assert [timing["run"] for timing in found] in ([2, 5], [1, 1])
     best = max(found, key=lambda timing: timing["per_s"])
     kept = kept_rates(load_bundle(str(folder)), this_machine())
     assert kept == {"onnxruntime": Rate(per_s=best["per_s"], batch=best["run"])}
@@ -131,6 +132,15 @@ def timing(runtime: str, *, asked: int, run: int, per_s: float) -> tuple[Request
         peak_mb=1.0,
     )
     return Request(bundle="b", runtime=runtime, batch=asked), made
+
+
+def test_windows_are_given_as_many_at_once_as_was_asked() -> None:
+    """Their runs are of one window: a batch says how many threads have something to do."""
+    request = Request(
+        bundle="damage-synthetic", runtime="onnxruntime", batch=1, threads=1, seconds=0
+    )
+    one = time_here(replace(request, checked=False))
+    assert (one.batch, one.run) == (1, 0)
 
 
 def test_a_runtime_that_runs_no_batch_is_refused_once(folder: Path) -> None:
