@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from stretched_case import write_wide
@@ -28,7 +28,7 @@ from tiles_case import (
 )
 from widening import GAIN, OFFSET, widened
 
-from quakestream.domain import Scene, Stretch, View
+from quakestream.domain import Quality, Scene, Stretch, View
 from quakestream.domain.scene import SHOWN_HIGH, SHOWN_LOW
 from quakestream.errors import SceneError
 from quakestream.pipeline.prepare import PairJob, SceneJob
@@ -45,6 +45,7 @@ from quakestream.storage import open_store
 counts = st.integers(0, 65_535)
 
 
+@settings(max_examples=30)
 @given(low_B=st.tuples(counts, counts, counts), span=counts.filter(bool), fill=counts)
 def test_valid_counts_are_never_shown_as_nothing(
     low_B: tuple[int, int, int], span: int, fill: int
@@ -105,6 +106,21 @@ def test_colour_is_kept(tmp_path: Path) -> None:
     assert prepare_scene(scene, LOCAL).quality.clear
 
 
+def test_clouds_are_found_as_in_eight_bits(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    row_YX, col_YX = np.mgrid[:HEIGHT, :WIDTH]
+    counts_BYX = texture() * 0.7 + 20
+    inside_YX = np.hypot(row_YX - 330, col_YX - 480) < 210
+    counts_BYX[:, inside_YX] = 228 + rng.normal(0, 2, (3, inside_YX.sum()))
+    visual = write(tmp_path / "visual.tif", counts_BYX.astype(np.uint8))
+    analytic = scene_of(widened(Path(visual.href), tmp_path / "analytic.tif"))
+    eight_YX, sixteen_YX = (
+        prepare_scene(scene, LOCAL).quality.block_YX for scene in (visual, analytic)
+    )
+    assert (eight_YX == Quality.CLOUD).sum() > 100
+    assert (eight_YX != sixteen_YX).sum() <= 0.05 * (eight_YX == Quality.CLOUD).sum()
+
+
 def test_what_is_declared_invalid_has_no_say(tmp_path: Path) -> None:
     plain = scene_of(write_wide(tmp_path / "plain.tif")).stretch
     full = scene_of(write_wide(tmp_path / "full.tif", nodata=0, fill=65_535)).stretch
@@ -132,8 +148,9 @@ def test_overviews_and_their_absence_give_nearly_the_same(tmp_path: Path) -> Non
 def test_of_a_large_scene_without_overviews_samples_are_read(tmp_path: Path) -> None:
     """Memory does not grow with the scene, and the ends are found all the same."""
     rng = np.random.default_rng(2)
-    tile_BYX = rng.integers(0, 1600, (3, 24, 24)).repeat(200, 1).repeat(200, 2) + 400
-    scene = write(tmp_path / "large.tif", tile_BYX.astype(np.uint16), interleave="band")
+    patch_BYX = rng.integers(400, 2000, (3, 24, 24)).astype(np.uint16)
+    tile_BYX = patch_BYX.repeat(175, 1).repeat(175, 2)
+    scene = write(tmp_path / "large.tif", tile_BYX, interleave="band", compress=None)
     assert tile_BYX[0].size > 4096 * 4096
     whole = Stretch(low_B=(400, 400, 400), span=1600)
     assert scene.stretch is not None
