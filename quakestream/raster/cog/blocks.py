@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +27,7 @@ from quakestream.raster.cog.places import (
     SamplePlace,
     StretchedPlace,
     Target,
-    split,
+    bands_apart,
     tables_of_samples,
     validity,
 )
@@ -361,7 +362,9 @@ class BlockReader:
             np.empty(shape, dtype) if own else self._scratch.array("block", shape, dtype),
             headed=header > 0,
         )
-        if planar:
+        if isinstance(part.place, PlanarPlace):
+            if not keep and part.place.split(made, part.source, part.target):
+                return
             made = self._split(made, keep)
         elif keep and level.coding.codec == "none":
             made = made.copy()  # a view of the request's bytes, which would be kept whole
@@ -371,9 +374,9 @@ class BlockReader:
     def _split(self, block_YXS: NDArray[np.uint8], keep: bool) -> NDArray[np.uint8]:
         """A block's bands, (sample, y, x); with `keep` in memory of their own."""
         height, width, samples = block_YXS.shape
-        bands = samples, height, width
-        made_SYX = np.empty(bands, np.uint8) if keep else self._scratch.array("bands", bands, "|u1")
-        split(block_YXS, made_SYX)
+        make = np.empty if keep else partial(self._scratch.array, "bands")
+        made_SYX = bands_apart(make, samples, (height, width))
+        cv2.split(block_YXS, list(made_SYX))
         return made_SYX
 
     def _name_of(self, part: Part) -> Hashable:

@@ -1,6 +1,6 @@
 """Where the pixels of decoded blocks go, and what tells ground from nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -81,7 +81,20 @@ class PlanarPlace:
             out_YX[target] = part_SYX[band]
         self._judge(part_SYX, target)
 
-    def _judge(self, part_SYX: NDArray[np.uint8], target: Part2D) -> None:
+    def split(self, block_YXS: NDArray[np.uint8], source: Part2D, target: Part2D) -> bool:
+        """Puts a part of a block whose samples, (y, x, sample), are the bands; False for others."""
+        if self._colour.bands != (0, 1, 2) or block_YXS.shape[2] != 3:
+            return False
+        part_YXS = block_YXS[source]
+        bands = [out_YX[target] for out_YX in self._target.counts_BYX]
+        cv2.split(part_YXS, bands)
+        if self._colour.validity == "black" and part_YXS.min() > 0:
+            self._target.valid_YX[target] = True
+        else:
+            self._judge(dict(enumerate(bands)), target)
+        return True
+
+    def _judge(self, part_SYX: Planes, target: Part2D) -> None:
         colour, valid_YX = self._colour, self._target.valid_YX
         if colour.validity == "black":
             green_YX = part_SYX[colour.bands[1]]
@@ -146,9 +159,18 @@ _interleaved: type[Place] = InterleavedPlace
 _stretched: type[Place] = StretchedPlace
 
 
-def split(block_YXS: NDArray[np.uint8], out_SYX: NDArray[np.uint8]) -> None:
-    """Takes bands apart, into a whole array: into slices it would take ten times as long."""
-    cv2.split(block_YXS, list(out_SYX))
+def bands_apart(
+    make: Callable[[tuple[int, int], str], NDArray[np.uint8]], samples: int, shape: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """Memory for bands, (sample, y, x), none of which begins where the next does in 32 bytes.
+
+    For `cv2.split`: where all it writes to is aligned alike it writes past the cache, to bytes
+    that are needed next; and unless they are aligned to 32 it writes half lines, which takes
+    six times as long.
+    """
+    pixels = shape[0] * shape[1]
+    pitch = pixels + -pixels % 32 + 16
+    return make((samples, pitch), "|u1")[:, :pixels].reshape(samples, *shape)
 
 
 def tables_of_samples(

@@ -13,7 +13,7 @@ from quakestream.errors import SceneError, StorageError
 from quakestream.raster.cog.blocks import BlockReader, Rect
 from quakestream.raster.cog.fetch import OpenFetcher, open_fetcher
 from quakestream.raster.cog.layout import CogLayout, Colour, Level, refused
-from quakestream.raster.cog.places import Target
+from quakestream.raster.cog.places import Target, bands_apart
 from quakestream.raster.cog.positions import Positions
 from quakestream.raster.cog.resample import Resampler, choose_level
 from quakestream.raster.cog.workers import Team
@@ -169,7 +169,7 @@ class CogSource:
         rect = self._under(window, row0, col0)
         whole = rect is not None and (rect.height, rect.width) == window.shape
         make = np.empty if whole else np.zeros
-        counts_BYX = make((3, *window.shape), np.uint8)
+        counts_BYX = bands_apart(make, 3, window.shape)
         valid_YX = make(window.shape, np.bool_)
         if rect is not None:
             top, left = rect.top + row0 - window.row, rect.left + col0 - window.col
