@@ -1,6 +1,5 @@
 """The plan: everything checked and chosen before the first pixel is read."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,17 +21,12 @@ from quakestream.catalog import (
 )
 from quakestream.config import ImagerySection, RunFile
 from quakestream.domain import BundleSpec, Grid, Issue, Scene, View
-from quakestream.engines import AUTO, RUNTIMES, Batch, Choice, Engine, Pick, choose
+from quakestream.engines import Pick
 from quakestream.engines.shapes import usable_cores
 from quakestream.errors import (
     AoiError,
-    BundleError,
     ConfigError,
-    DeviceError,
-    EngineError,
     InputError,
-    NotBuiltError,
-    ShapeError,
     StorageError,
 )
 from quakestream.hazard import inputs_not_given
@@ -50,6 +44,7 @@ from quakestream.pipeline.capacity import (
 )
 from quakestream.pipeline.evidence import HazardModel, hazard_model
 from quakestream.pipeline.memory import MemoryStatement, state_memory
+from quakestream.pipeline.picking import PickEngine, pick_engine
 from quakestream.pipeline.scenes import stretch_notes
 from quakestream.pipeline.tasks import Unit, run_lattice
 from quakestream.pipeline.units import Assignment, plan_units
@@ -59,8 +54,6 @@ from quakestream.storage import StorageOptions
 from quakestream.tiling import Cell, Lattice, project, split_by_zone, zones_of
 
 DAMAGE_TASKS = ("segmentation", "building")
-CROPS = 64
-"""Crops that an engine is timed on."""
 MAX_SCALE = 2.0
 """Scenes coarser than this many times the bundle's GSD cannot show what the model saw."""
 PROBES = 8
@@ -94,7 +87,7 @@ class Plan:
     engine: str
     """Runtime and version that will score."""
     seconds_per_window: float
-    """Scoring one window or crop on this machine, measured on the bundle's golden batch."""
+    """Scoring one window or crop where engines run, measured on the bundle's golden batch."""
     tiles: TileSurvey
     """What the tile store holds of the scenes in use."""
 
@@ -208,8 +201,11 @@ class Plan:
         return [self.units[i : i + size] for i in range(0, len(self.units), size)]
 
 
-def make_plan(run: RunFile) -> Plan:
+def make_plan(run: RunFile, pick: PickEngine = pick_engine) -> Plan:
     """Checks and chooses everything; reads headers and vector files, no pixels.
+
+    Args:
+        pick: how the engine is picked: where engines will run, which may be elsewhere.
 
     Raises:
         RequestError: where the request itself is wrong.
@@ -218,14 +214,14 @@ def make_plan(run: RunFile) -> Plan:
     hazard = hazard_model(run, bundle.spec)
     taken = tuple(_inputs_notes(bundle.spec, run))
     plan = plan_for(run, bundle)
-    chosen = _chosen(bundle, run)
+    picked = pick(bundle, run.profile_settings)
     return replace(
         plan,
-        run=_with_pick(run, chosen.pick),
+        run=_with_pick(run, picked.pick),
         hazard_model=hazard,
-        notes=(*plan.notes, *(hazard.notes if hazard else ()), *taken, *chosen.notes),
-        engine=chosen.engine.name,
-        seconds_per_window=_timed(bundle, chosen.engine, run.profile_settings.threads),
+        notes=(*plan.notes, *(hazard.notes if hazard else ()), *taken, *picked.notes),
+        engine=picked.engine,
+        seconds_per_window=picked.seconds_per_window,
     )
 
 
@@ -409,47 +405,9 @@ def _area_cells(aoi: BaseGeometry, lattices: Callable[[int], Lattice]) -> tuple[
     return tuple(cell for epsg in sorted(parts) for cell in lattices(epsg).cells_over(parts[epsg]))
 
 
-def _chosen(bundle: Bundle, run: RunFile) -> Choice:
-    """The engine that will run, held against the bundle's golden batch."""
-    settings = run.profile_settings
-    if settings.runtime not in (AUTO, *RUNTIMES):
-        raise ConfigError(
-            f"execution.runtime is {settings.runtime!r}; there are {AUTO}, {', '.join(RUNTIMES)}"
-        )
-    try:
-        return choose(
-            bundle, runtime=settings.runtime, batch=settings.batch, threads=settings.threads
-        )
-    except DeviceError as error:
-        raise ConfigError(
-            f"execution.runtime is {settings.runtime!r}: {error}; or name {AUTO}, which takes what "
-            "works here"
-        ) from error
-    except NotBuiltError as error:
-        raise ConfigError(
-            f"execution.runtime is {settings.runtime!r}: {error}; or name {AUTO}"
-        ) from error
-    except (EngineError, ShapeError) as error:
-        raise BundleError(
-            f"{bundle.uri} does not run on its own golden batch: {error}; export it again, or name "
-            "another execution.runtime"
-        ) from error
-
-
 def _with_pick(run: RunFile, pick: Pick) -> RunFile:
     """The run with the runtime and batch that were chosen: workers open that one, and commits
     are known by it."""
     picked = {"runtime": pick.runtime, "batch": pick.batch or None}
     execution = run.execution.model_copy(update=picked)
     return run.model_copy(update={"execution": execution})
-
-
-def _timed(bundle: Bundle, engine: Engine, threads: int) -> float:
-    """Seconds for one window or crop, with enough of them at once for every thread to work."""
-    golden = Batch.of(bundle.golden, bundle.spec)
-    at_once = 2 * (threads or usable_cores()) if bundle.spec.task == "segmentation" else CROPS
-    batch = golden.repeated(at_once)
-    engine.score(batch)
-    began = time.perf_counter()
-    engine.score(batch)
-    return (time.perf_counter() - began) / len(batch)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
+from quakestream.bundles import Bundle
 from quakestream.catalog import scene_extent
-from quakestream.config import RunFile
+from quakestream.config import Profile, RunFile
 from quakestream.domain import Issue
 from quakestream.errors import ConfigError
 from quakestream.events import (
@@ -34,6 +35,7 @@ from quakestream.outputs.readback import current_buildings, current_run
 from quakestream.pipeline import ledger
 from quakestream.pipeline.dispatch import Tasks, keys_of, worker_spec
 from quakestream.pipeline.evidence import hazard_evidence
+from quakestream.pipeline.picking import Picked
 from quakestream.pipeline.plan import Plan, make_plan
 from quakestream.pipeline.prepare import Job, Prepared, jobs_for, prepare
 from quakestream.pipeline.progress import ProgressFile
@@ -55,6 +57,14 @@ class Backend(Protocol):
 
     def stream(self, spec: WorkerSpec) -> str:
         """How pixels come to their engine in such a run: `local`, `split` or `joined`."""
+        ...
+
+    def pick(self, bundle: Bundle, settings: Profile) -> Picked:
+        """Picks the engine of a run where engines will run.
+
+        Raises:
+            RequestError: the run asks for one that does not run there.
+        """
         ...
 
     def begin(self, spec: WorkerSpec) -> None:
@@ -105,7 +115,7 @@ def map_run(
         raise ConfigError("no output: give `out` in the run file or --out")
     events = Events(list(observers))
     events(Stage(name="plan"))
-    plan = make_plan(run)
+    plan = make_plan(run, backend.pick)
     job = _Job(plan=plan, store=open_store(target, run.storage_options), events=events)
     if fresh:
         _forget(job.store)

@@ -26,8 +26,9 @@ from quakestream.engines.choice import (
 from quakestream.engines.kept import FOLDER_VARIABLE
 from quakestream.engines.onnxruntime import OnnxRuntimeEngine
 from quakestream.errors import ConfigError, DeviceError, EngineError, NotBuiltError
+from quakestream.pipeline.dispatch import model_identity, worker_spec
 from quakestream.pipeline.plan import make_plan
-from quakestream.pipeline.stages import Scorer, model_identity, worker_spec
+from quakestream.pipeline.stages import Scorer
 from quakestream.testing import write_building_bundle, write_hazard_bundle
 
 PLAIN = Machine(cpu_flags=frozenset(), gpu=False, cores=2)

@@ -4,7 +4,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from quakestream.bundles import Bundle
+from quakestream.config import Profile
 from quakestream.pipeline.backends.joined import Joined
+from quakestream.pipeline.picking import Picked, pick_engine
 from quakestream.pipeline.prepare import Job
 from quakestream.pipeline.stages import BatchReport
 from quakestream.pipeline.tasks import BatchTask, WorkerSpec
@@ -21,6 +24,10 @@ class LocalBackend:
     def stream(self, spec: WorkerSpec) -> str:
         """Pixels stay where they are read."""
         return "local"
+
+    def pick(self, bundle: Bundle, settings: Profile) -> Picked:
+        """Of what is here."""
+        return pick_engine(bundle, settings)
 
     def begin(self, spec: WorkerSpec) -> None:
         """Nothing: an engine of this process is opened in a moment."""

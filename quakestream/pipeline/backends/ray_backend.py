@@ -13,10 +13,14 @@ from typing import Any, cast
 import numpy as np
 import ray
 
+from quakestream.bundles import Bundle
+from quakestream.config import Profile
+from quakestream.engines import AUTO
 from quakestream.pipeline.backends.joined import calls_at_once
 from quakestream.pipeline.backends.ray_engines import EnginePool, Fleet
 from quakestream.pipeline.backends.ray_errors import cause_of
 from quakestream.pipeline.capacity import choose_stream, takes_gpu
+from quakestream.pipeline.picking import Picked, pick_engine
 from quakestream.pipeline.prepare import Job
 from quakestream.pipeline.stages import BatchReport
 from quakestream.pipeline.tasks import BatchTask, WorkerSpec
@@ -54,6 +58,19 @@ class RayBackend:
         self._end_pool()
         if self._own:
             ray.shutdown()
+
+    def pick(self, bundle: Bundle, settings: Profile) -> Picked:
+        """On a worker, unless this machine is the cluster: a head may have another processor than
+        the machines that score, and no GPU."""
+        if all(node["NodeID"] == _this_node() for node in _nodes() if node["Resources"].get("CPU")):
+            return pick_engine(bundle, settings)
+        on_gpu = settings.runtime == AUTO or takes_gpu(settings.runtime)
+        gpus = 1 if on_gpu and any(have.get("GPU") for have in _resources()) else 0
+        remote = ray.remote(pick_engine).options(num_gpus=gpus)
+        try:
+            return ray.get(remote.remote(bundle, settings))
+        except ray.exceptions.RayError as error:
+            raise cause_of(error) from error
 
     def begin(self, spec: WorkerSpec) -> None:
         """Starts engines whose readers are beside them; `batches` waits for what is left of it."""
@@ -98,7 +115,7 @@ class RayBackend:
         from quakestream.pipeline.backends.ray_data import split  # takes seconds to import
 
         engines = self._engines_for(spec)
-        spare = sum(node.get("CPU", 0.0) for node in _nodes()) - 1  # one is for readers
+        spare = _cpus() - 1  # one is for readers
         share = max(0.0, spare / engines)
         yield from split(spec, tasks, engines=engines, cpus=share, gpus=_gpus(spec))
 
@@ -131,26 +148,39 @@ class RayBackend:
     def _spare(self) -> float:
         """CPUs of the cluster that engines do not hold."""
         held = self._pool.fleet.engines * self._pool.fleet.cpus if self._pool else 0.0
-        return sum(node.get("CPU", 0.0) for node in _nodes()) - held
+        return _cpus() - held
 
     def _engines_for(self, spec: WorkerSpec) -> int:
         """Engine actors: as asked for, else one per device."""
         kind = "GPU" if _gpus(spec) else "CPU"
-        there = [node.get(kind, 0.0) for node in _nodes()]
+        there = [have.get(kind, 0.0) for have in _resources()]
         return self._engines or max(1, int(sum(there) if _gpus(spec) else np.count_nonzero(there)))
 
     def _cores_per_engine(self, spec: WorkerSpec) -> float:
         """CPUs of the cluster for each engine, and no more than its machine has."""
-        cores = [node.get("CPU", 0.0) for node in _nodes()]
+        cores = [have.get("CPU", 0.0) for have in _resources()]
         return float(min(sum(cores) / self._engines_for(spec), max(cores, default=1.0)))
 
 
-def _nodes() -> list[dict[str, float]]:
-    """Resources of each machine of the cluster."""
-    told = cast("Any", ray).nodes()
-    return [node["Resources"] for node in told if node["Alive"]]
+def _nodes() -> list[dict[str, Any]]:
+    """Machines of the cluster, as Ray describes them."""
+    return [node for node in cast("Any", ray).nodes() if node["Alive"]]
+
+
+def _resources() -> list[dict[str, float]]:
+    """Of each machine of the cluster."""
+    return [node["Resources"] for node in _nodes()]
+
+
+def _cpus() -> float:
+    """Of the whole cluster."""
+    return sum(have.get("CPU", 0.0) for have in _resources())
+
+
+def _this_node() -> str:
+    return str(cast("Any", ray).get_runtime_context().get_node_id())
 
 
 def _gpus(spec: WorkerSpec) -> float:
     """GPUs of one engine: 1 where the runtime takes one and the cluster has any."""
-    return float(takes_gpu(spec.runtime) and any(node.get("GPU") for node in _nodes()))
+    return float(takes_gpu(spec.runtime) and any(have.get("GPU") for have in _resources()))

@@ -1,0 +1,67 @@
+"""A cluster of several machines, as Ray simulates one here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cropping import crop_world
+
+pytest.importorskip("ray")
+
+import ray
+from ray.cluster_utils import Cluster
+
+from quakestream.bundles import load_bundle
+from quakestream.config import RunFile, open_run
+from quakestream.engines.choice import Rate, keep_rates
+from quakestream.errors import ConfigError
+from quakestream.pipeline.backends.ray_backend import RayBackend
+from quakestream.pipeline.picking import pick_engine
+from quakestream.pipeline.run import map_run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFile:
+    crop_world(tmp_path)
+    opened = open_run(tmp_path / "run.yaml")
+    execution = {"runtime": "auto", "cell_windows": 1, "batch_cells": 2}
+    return opened.model_copy(update={"execution": opened.execution.model_copy(update=execution)})
+
+
+@pytest.fixture
+def backend(tmp_path: Path, run: RunFile, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayBackend]:
+    """Two workers that measured ONNX Runtime to be the fastest; the head measured OpenVINO."""
+    bundle = load_bundle(str(run.models.damage))
+
+    def measured(where: str, runtime: str) -> None:
+        monkeypatch.setenv("QUAKESTREAM_ENGINES", str(tmp_path / where))
+        keep_rates(bundle, {runtime: Rate(per_s=1000.0)})
+
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        measured("workers", "onnxruntime")
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        measured("head", "openvino")
+        ray.init(address=cluster.address, include_dashboard=False, log_to_driver=False)
+        with RayBackend() as opened:
+            yield opened
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def test_a_run_scores_with_what_its_workers_can_do(
+    tmp_path: Path, run: RunFile, backend: RayBackend
+) -> None:
+    """Though the head would pick another runtime. What a worker refuses is told as here."""
+    made = map_run(run, backend=backend, out=str(tmp_path / "ray"))
+    assert made.run["bundle"]["engine"].startswith("onnxruntime")
+    assert any("runtime onnxruntime chosen" in note for note in made.run["notes"])
+    assert made.run["counts"]["cells_scored"] == made.run["counts"]["cells"] > 4
+    bundle = load_bundle(str(run.models.damage))
+    assert pick_engine(bundle, run.profile_settings).pick.runtime == "openvino"
+    named = run.model_copy(update={"execution": run.execution.model_copy(update={"runtime": "x"})})
+    with pytest.raises(ConfigError, match="runtime is 'x'; there are auto, "):
+        backend.pick(bundle, named.profile_settings)
