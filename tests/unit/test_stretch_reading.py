@@ -159,6 +159,19 @@ def test_blocks_that_are_not_in_the_file(validity: str, fill: int, tmp_path: Pat
             assert_same(source.read(window), oracle.read(window))
 
 
+def test_packed_counts_are_read_by_gdal_and_the_same(tmp_path: Path) -> None:
+    """Twelve bits a sample: the hot path leaves them to GDAL, which unpacks them."""
+    plain = scene_of(write_wide(tmp_path / "plain.tif", masked=True))
+    packed = scene_of(write_wide(tmp_path / "packed.tif", masked=True, nbits=12))
+    assert packed.stretch == plain.stretch
+    window = extent_on(plain, GRID)
+    with CogOpener() as opener, hot(plain, opener, GRID) as source:
+        expected = source.read(window)
+        with opener(packed, GRID) as other:
+            assert_same(other.read(window), expected)
+        assert "12-bit" in opener.refusals[packed.href]
+
+
 @pytest.mark.parametrize("samples", [1, 3, 4, 6])
 @pytest.mark.parametrize("opencv", [True, False])
 def test_both_ways_of_looking_up_agree(
