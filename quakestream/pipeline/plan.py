@@ -202,7 +202,8 @@ class Plan:
 
 
 def make_plan(run: RunFile, pick: PickEngine = pick_engine) -> Plan:
-    """Checks and chooses everything; reads headers and vector files, no pixels.
+    """Checks and chooses everything; reads headers and vector files, and no pixels but a coarse
+    look at scenes of 16 bits.
 
     Args:
         pick: how the engine is picked: where engines will run, which may be elsewhere.
