@@ -24,8 +24,8 @@ from quakestream.raster.cog.source import CogSource
 from quakestream.raster.source import gdal_session
 from quakestream.storage import gdal_path, protocol_of
 
-AHEAD = 2
-"""Windows per thread whose bytes `hot` asks for beforehand."""
+AHEAD = 4
+"""Windows per thread whose bytes `hot` asks for beforehand, half of them at once: as a run does."""
 Scan = Callable[[], None]
 """Reads all windows of a case once."""
 
@@ -62,11 +62,12 @@ class NotHereError(Exception):
 def hot(case: Case) -> Iterator[Scan]:
     """This project's: a window in each thread, and the bytes of the next on their way."""
     wanted = [case.on_grid(window) for window in case.windows]
+    step = AHEAD * case.threads // 2
     with CogSource(case.scene, case.grid, case.layout, case.served.options) as source:
 
         def one(n: int) -> None:
-            for window in wanted[n + 1 : n + 1 + AHEAD * case.threads]:
-                source.prefetch(window)
+            if n % step == 0:
+                source.prefetch(*wanted[n + 1 : n + 1 + 2 * step])
             source.read(wanted[n])
 
         with _pool(case.threads) as each:

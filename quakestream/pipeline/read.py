@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 
-from quakestream.domain import Grid, Window
+from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import ReadError, SceneError
 from quakestream.pipeline.assemble import UnitPixels, assemble
 from quakestream.pipeline.crops import CropPixels, around, crop_reads, read_crops
@@ -48,23 +48,30 @@ class Reader:
         }
         return assemble(task, self._spec, epochs, began)
 
-    def prefetch(self, task: UnitTask) -> None:
-        """Asks for the bytes of a cell that will be read soon, and returns at once.
+    def prefetch(self, *tasks: UnitTask) -> None:
+        """Asks for the bytes of cells that will be read soon, and returns at once.
 
         Does nothing for files of this machine, for scenes this reader has not open yet, and
         where too much is on its way already. What fails is told when the cell is read.
         """
-        grid = task.cell.grid
+        wanted: dict[tuple[str, Grid], tuple[Scene, list[Window]]] = {}
+        for task in tasks:
+            grid = task.cell.grid
+            for epoch, window in self._outer(task):
+                scene = task.scenes[epoch].scene
+                wanted.setdefault((scene.href, grid), (scene, []))[1].append(window)
+        for (_, grid), (scene, windows) in wanted.items():
+            self._scenes.prefetch(scene, grid, *windows)
+
+    def _outer(self, task: UnitTask) -> list[tuple[str, Window]]:
+        """What is read at once of each epoch."""
         if self._spec.bundle.spec.task == "building":
-            reads = crop_reads(task, self._spec.bundle.spec.window_px)
-        else:
-            reads = [
-                (epoch, around([windows[n] for n in group]))
-                for epoch, windows in self._windows(task).items()
-                for group in _together(windows)
-            ]
-        for epoch, window in reads:
-            self._scenes.prefetch(task.scenes[epoch].scene, grid, window)
+            return crop_reads(task, self._spec.bundle.spec.window_px)
+        return [
+            (epoch, around([windows[n] for n in group]))
+            for epoch, windows in self._windows(task).items()
+            for group in _together(windows)
+        ]
 
     def _windows(self, task: UnitTask) -> dict[str, list[Window]]:
         """What is read of each epoch; of pre where it lies under the post image."""

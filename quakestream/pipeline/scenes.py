@@ -70,13 +70,13 @@ class OpenScenes:
                 self._stalled[scene.href] = error
             raise
 
-    def prefetch(self, scene: Scene, grid: Grid, window: Window) -> None:
-        """Asks for a window's bytes and returns at once; nothing where the scene is not open."""
+    def prefetch(self, scene: Scene, grid: Grid, *windows: Window) -> None:
+        """Asks for windows' bytes and returns at once; nothing where the scene is not open."""
         found = self._sources.get((scene.href, grid))
         if found is not None and scene.href not in self._stalled:
             source = found[0]
             if isinstance(source, ReadsAhead):
-                source.prefetch(window)
+                source.prefetch(*windows)
 
     def attempt(self, scene: Scene, grid: Grid, window: Window) -> Pixels | Exception:
         """A window, tried again on a fresh connection; the last error as a value."""

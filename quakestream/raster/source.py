@@ -59,10 +59,10 @@ class RasterSource(Protocol):
 
 @runtime_checkable
 class ReadsAhead(Protocol):
-    """A source whose store may be asked before a window is read."""
+    """A source whose store may be asked before windows are read."""
 
-    def prefetch(self, window: Window) -> None:
-        """Asks for the bytes a later `read` of the window will need, and returns at once."""
+    def prefetch(self, *windows: Window) -> None:
+        """Asks for the bytes later reads of windows will need, and returns at once."""
         ...
 
 

@@ -87,6 +87,34 @@ def test_neighbours_ask_for_shared_blocks_once(tmp_path: Path) -> None:
         assert team.ahead.held_bytes == 0
 
 
+@pytest.mark.parametrize("gsd_m", [0.5, 0.7], ids=["aligned", "resampled"])
+def test_neighbours_asked_for_together_come_in_fewer_requests(gsd_m: float, tmp_path: Path) -> None:
+    """The same bytes, once, and nothing is asked while they are read."""
+    path = write_tiff(tmp_path / "scene.tif", compress="zstd")
+    requests, fetched, seen = [], [], []
+    for together in (False, True):
+        grid = Grid(epsg=32637, gsd_m=gsd_m)
+        with Team(requests=1, cache_bytes=64 << 20) as team, distant(path, team, grid) as opened:
+            source, fetcher, held = opened
+            side = held.width // 3
+            cells = [
+                Window(row=held.row, col=held.col + side * n, height=200, width=side)
+                for n in range(3)
+            ]
+            for group in [cells] if together else [[cell] for cell in cells]:
+                source.prefetch(*group)
+            in_order(team)
+            requests.append(fetcher.requests)
+            seen.append([source.read(cell) for cell in cells])
+            assert fetcher.requests == requests[-1]
+            assert team.ahead.held_bytes == 0
+            fetched.append(fetcher.bytes)
+    assert requests[1] == 1 < requests[0]
+    assert fetched[1] <= 1.1 * fetched[0]
+    for one, other in zip(*seen, strict=True):
+        assert_same(one, other)
+
+
 def test_asking_ahead_is_bounded_and_what_did_not_fit_is_read(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "scene.tif")
     with (

@@ -38,9 +38,9 @@ class Shelf:
             raise OSError(f"{task} is bad")
         return task
 
-    def prefetch(self, task: Any) -> None:
+    def prefetch(self, *tasks: Any) -> None:
         with self.lock:
-            self.asked.append(task)
+            self.asked.extend(tasks)
 
     def back(self) -> None:
         with self.lock:

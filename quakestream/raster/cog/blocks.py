@@ -146,14 +146,23 @@ class BlockReader:
         if truth_YX is not None:
             np.not_equal(truth_YX, 0, out=target.valid_YX)
 
-    def prefetch(self, level: int, rect: Rect, *, interleaved: bool) -> None:
-        """Asks for what `colour` will need of a rectangle, and returns at once.
+    def prefetch(self, level: int, rects: Sequence[Rect], *, interleaved: bool) -> None:
+        """Asks for what `colour` will need of rectangles, and returns at once.
 
-        Nothing is done where bytes are at hand, or too many are on their way already.
+        What lies side by side in different rectangles comes in one request. Nothing is done
+        where bytes are at hand, or too many are on their way already.
         """
         assert self._layout.colour is not None
         if self._policy.requests == 0:
             return
+        parts: dict[Hashable, Part] = {}
+        for rect in rects:
+            for part in self._coming(level, rect, interleaved=interleaved):
+                parts.setdefault(self._name_of(part), part)
+        self._ask([part for part in parts.values() if not self._expected(part)])
+
+    def _coming(self, level: int, rect: Rect, *, interleaved: bool) -> list[Part]:
+        """The blocks of a rectangle whose pixels go nowhere yet."""
         shape = rect.height, rect.width
         target = Target(
             counts_BYX=np.broadcast_to(np.uint8(0), (3, *shape)),
@@ -163,13 +172,17 @@ class BlockReader:
         place = self._together(target)
         if self._images[level].planar:
             place = SamplePlace({}, apart=True)
-        parts = [
-            part
-            for part in self._wanted(level, rect, place, SamplePlace({}, apart=False))
-            if part.size
-            and self._name_of(part) not in self._team.ahead
-            and not self._team.blocks.has(self._key(part))
-        ]
+        return self._wanted(level, rect, place, SamplePlace({}, apart=False))
+
+    def _expected(self, part: Part) -> bool:
+        """True if nobody has to ask for a block."""
+        return (
+            part.size == 0
+            or self._name_of(part) in self._team.ahead
+            or self._team.blocks.has(self._key(part))
+        )
+
+    def _ask(self, parts: Sequence[Part]) -> None:
         for run in self._runs(parts):
             blocks = [
                 Wanted(self._name_of(parts[n]), parts[n].offset - run.start) for n in run.wanted

@@ -8,6 +8,7 @@ take no part; a pixel is valid where the scene's nearest is.
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,13 +96,11 @@ class Resampler:
             self._fill(piece, window, made)
         return made
 
-    def prefetch(self, window: Window) -> None:
-        """Asks for the bytes a later `read` of the window will need, and returns at once."""
-        for piece in _pieces(window):
-            jobs = self._jobs(piece)
-            if jobs:
-                rect = _around([needed for _, needed, _ in jobs])
-                self._reader.prefetch(self._choice.index, rect, interleaved=True)
+    def prefetch(self, windows: Sequence[Window]) -> None:
+        """Asks for the bytes later reads of windows will need, and returns at once."""
+        jobs = [self._jobs(piece) for window in windows for piece in _pieces(window)]
+        rects = [_around([needed for _, needed, _ in found]) for found in jobs if found]
+        self._reader.prefetch(self._choice.index, rects, interleaved=True)
 
     def _jobs(self, piece: Window) -> list[tuple[Patch, Rect, bool]]:
         """Patches of a piece that the scene reaches, what they take from the level, and if

@@ -143,18 +143,19 @@ class CogSource:
             return self._copied(window, *self._offset)
         return self._resampler.read(window)
 
-    def prefetch(self, window: Window) -> None:
-        """Asks for the bytes a later `read` of the window will need, and returns at once.
+    def prefetch(self, *windows: Window) -> None:
+        """Asks for the bytes later reads of windows will need, and returns at once.
 
-        For stores that answer late: ask for the next windows, then read this one. At most
-        64 MB are on their way for a scene; what would be more is not asked for.
+        For stores that answer late: ask for the next windows, then read this one. Asked for
+        together, neighbours cost fewer requests. At most 64 MB are on their way for all scenes
+        of a team; what would be more is not asked for.
         """
         if self._offset is None:
-            self._resampler.prefetch(window)
+            self._resampler.prefetch(windows)
             return
-        rect = self._under(window, *self._offset)
-        if rect is not None:
-            self._reader.prefetch(0, rect, interleaved=False)
+        found = [self._under(window, *self._offset) for window in windows]
+        rects = [rect for rect in found if rect is not None]
+        self._reader.prefetch(0, rects, interleaved=False)
 
     def _under(self, window: Window, row0: int, col0: int) -> Rect | None:
         """The scene's pixels that lie in a window; None where none do."""
