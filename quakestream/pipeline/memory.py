@@ -14,7 +14,7 @@ from quakestream.pipeline.tasks import CROP_LATTICE_PX
 
 BASE_MB = 480.0
 """Interpreter, libraries (OpenVINO among them) and GDAL's caches of one local process."""
-RAY_DAEMONS_MB = 600.0
+RAY_DAEMONS_MB = 450.0
 RAY_WORKER_MB = 350.0
 """One Ray worker with the libraries, before it holds pixels."""
 RAY_BATCHES_ALIVE = 8
@@ -56,8 +56,10 @@ def state_memory(
     pixels = held_cells(settings.readers) * copies * cell_bytes
     processes = cores if stream == "split" else engines
     base_mb = BASE_MB + processes * READERS_SHARE_MB
-    if stream != "local":  # workers that wait for a task are there too
-        base_mb += RAY_DAEMONS_MB + (cores + engines + 1) * RAY_WORKER_MB
+    if stream != "local":
+        # split: readers, engines, and a worker that waits for a task; joined: engines alone
+        workers = cores + engines + 1 if stream == "split" else engines
+        base_mb += RAY_DAEMONS_MB + workers * RAY_WORKER_MB
         pixels *= engines
     if stream == "split":
         pixels = RAY_BATCHES_ALIVE * settings.batch_cells * cell_bytes

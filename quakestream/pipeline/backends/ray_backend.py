@@ -44,6 +44,8 @@ class RayBackend:
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
             if address is None:  # its C++ layer calls things errors that are none
                 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+                # no worker before it is asked for: engines are processes of their own
+                os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
             ray.init(
                 address=address,
                 include_dashboard=False,
