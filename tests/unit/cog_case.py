@@ -3,12 +3,23 @@
 import threading
 from pathlib import Path
 
+import numpy as np
+
 from quakestream.domain import Grid, Scene
 from quakestream.errors import StorageError
 from quakestream.raster.cog import CogOpener
 from quakestream.raster.cog.fetch import Buffer, FetchPolicy, LocalFetcher, OpenFetcher
 from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team
+from quakestream.raster.source import Pixels
+
+OTHER_PLACES = {
+    "finer": Grid(epsg=32637, gsd_m=0.7),
+    "much finer": Grid(epsg=32637, gsd_m=1.4),
+    "coarser": Grid(epsg=32637, gsd_m=0.3),
+    "other zone": Grid(epsg=32636, gsd_m=0.5),
+    "other zone, finer": Grid(epsg=32638, gsd_m=1.1),
+}
 
 
 class Noting:
@@ -65,3 +76,20 @@ def hot(scene: Scene, opener: CogOpener, grid: Grid) -> CogSource:
     source = opener(scene, grid)
     assert isinstance(source, CogSource), opener.refusals
     return source
+
+
+def assert_near(found: Pixels, expected: Pixels) -> None:
+    """Within 2 counts on average, without bias, and validity by an edge."""
+    both_YX = found.valid_YX & expected.valid_YX
+    apart_BN = (found.counts_BYX.astype(float) - expected.counts_BYX)[:, both_YX]
+    assert np.abs(apart_BN).mean() < 2.0
+    assert np.abs(apart_BN.mean(axis=1)).max() < 0.2
+    edge = 2 * sum(expected.valid_YX.shape) + _edge_px(expected)
+    assert (found.valid_YX != expected.valid_YX).sum() < edge
+    assert found.valid_YX.mean() > 0.4
+
+
+def _edge_px(pixels: Pixels) -> int:
+    """Pixels at which validity changes."""
+    valid_YX = pixels.valid_YX
+    return int((valid_YX[1:] != valid_YX[:-1]).sum() + (valid_YX[:, 1:] != valid_YX[:, :-1]).sum())
