@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import rasterio
 from rasterio.windows import Window as DatasetWindow
 
@@ -21,6 +20,7 @@ from quakestream.domain import Grid, Scene, Window
 from quakestream.raster.cog.decode import decode
 from quakestream.raster.cog.layout import CogLayout
 from quakestream.raster.cog.source import CogSource
+from quakestream.raster.cog.workers import between_vectors
 from quakestream.raster.source import gdal_session
 from quakestream.storage import gdal_path, protocol_of
 
@@ -100,7 +100,7 @@ def decoder_own(case: Case) -> Iterator[Scan]:
     shape, dtype = level.packed_shape(0), level.coding.dtype
 
     def one(block: bytes) -> None:
-        made = decode(level, block, np.empty(shape, dtype))
+        made = decode(level, block, between_vectors(shape, dtype))
         if level.coding.codec == "none":
             made.copy()
 

@@ -31,7 +31,7 @@ from quakestream.raster.cog.places import (
     tables_of_samples,
     validity,
 )
-from quakestream.raster.cog.workers import Scratch, Team
+from quakestream.raster.cog.workers import Scratch, Team, between_vectors
 
 IN_FLIGHT_BYTES = 64 << 20
 """Encoded bytes of one window that are held at once, unless a single request is larger."""
@@ -369,12 +369,8 @@ class BlockReader:
         shape, dtype = level.packed_shape(part.row), level.coding.dtype
         planar = isinstance(part.place, PlanarPlace)
         own = keep and not planar
-        made = decode(
-            level,
-            data,
-            np.empty(shape, dtype) if own else self._scratch.array("block", shape, dtype),
-            headed=header > 0,
-        )
+        make = between_vectors if own else partial(self._scratch.array, "block")
+        made = decode(level, data, make(shape, dtype), headed=header > 0)
         if isinstance(part.place, PlanarPlace):
             if not keep and part.place.split(made, part.source, part.target):
                 return

@@ -1,5 +1,6 @@
 """What the readers of one process share: threads, and blocks that neighbours need again."""
 
+import math
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable
@@ -183,6 +184,18 @@ class Team:
             raise failures[0]
 
 
+def between_vectors(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """An empty array that begins 16 bytes past a multiple of 32, to be decoded into.
+
+    Where its output begins at one, libjpeg-turbo writes past the cache, though what is decoded
+    is read next: a block then takes 1.84 ms a MB instead of 1.41.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room_N = np.empty(size + 32, np.uint8)
+    first = (16 - room_N.ctypes.data) % 32
+    return room_N[first : first + size].view(dtype).reshape(shape)
+
+
 class Scratch(threading.local):
     """Arrays of one thread that are overwritten block after block."""
 
@@ -202,7 +215,7 @@ class Scratch(threading.local):
         if key not in self._arrays:
             if len(self._arrays) > 16:  # another scene's shapes
                 self._arrays.clear()
-            self._arrays[key] = np.empty(shape, dtype)
+            self._arrays[key] = between_vectors(shape, dtype)
         return self._arrays[key]
 
     def askew(self, use: str, beside_YX: NDArray[np.uint8]) -> NDArray[np.uint8]:
