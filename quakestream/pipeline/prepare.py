@@ -20,7 +20,7 @@ from quakestream.storage import StorageOptions, Store
 from quakestream.tiling import project
 
 PREPARED = "_ledger/prepared/"
-PREPARE_VERSION = 3
+PREPARE_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

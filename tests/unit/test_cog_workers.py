@@ -1,6 +1,7 @@
 """Threads that help, blocks that are kept, and files that are read in pieces."""
 
 import io
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -12,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quakestream.raster.cog.fetch import LocalFetcher
+from quakestream.raster.cog.places import bands_apart
 from quakestream.raster.cog.ranged import FIRST_BYTES, RangedFile
-from quakestream.raster.cog.workers import BlockCache, Scratch, Team
+from quakestream.raster.cog.workers import BlockCache, Scratch, Team, between_vectors
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -105,6 +107,36 @@ def test_scratch_is_each_threads_own() -> None:
     assert others[0] is not mine
     assert len(scratch.room(10)) == 10
     assert len(scratch.room(5)) == 5
+
+
+@given(
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    col=st.integers(0, 40),
+    wide=st.integers(0, 40),
+)
+def test_memory_begins_where_nothing_is_written_past_the_cache(
+    height: int, width: int, col: int, wide: int
+) -> None:
+    """Neither libjpeg-turbo's output nor the outputs of one split are aligned alike."""
+    scratch = Scratch()
+    for made in (
+        between_vectors((height, width, 3), "|u1"),
+        scratch.array("block", (height, width), "<u2"),
+    ):
+        assert made.ctypes.data % 32 == 16
+        assert made.flags.c_contiguous
+    bands_BYX = bands_apart(np.empty, 3, (height, width))
+    assert bands_BYX.shape == (3, height, width)
+    assert all(band_YX.flags.c_contiguous for band_YX in bands_BYX)
+    starts = [band_YX.ctypes.data % 32 for band_YX in bands_BYX]
+    assert all(one != other for one, other in itertools.pairwise(starts))
+    whole_YX = np.empty((height, col + width + wide), np.uint8)
+    beside_YX = whole_YX[:, col : col + width]
+    askew_YX = scratch.askew("fourth", beside_YX)
+    assert askew_YX.shape == beside_YX.shape
+    for one_X, other_X in zip(askew_YX, beside_YX, strict=True):
+        assert (one_X.ctypes.data - other_X.ctypes.data) % 32 == 16
 
 
 def test_a_file_in_pieces_reads_as_the_file(tmp_path: Path) -> None:
