@@ -11,7 +11,6 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -187,31 +186,54 @@ def make_store(folder: Path, chips: int) -> None:
 
 
 def _here(config: TrainConfig, steps: int) -> dict[str, Any]:
-    records: list[Record] = []
-    began = time.perf_counter()
+    told = _Told()
     try:
-        train_here(config, open_here(config, steps), LogKeeper(records.append))
+        train_here(config, open_here(config, steps), LogKeeper(told))
     except Exception as error:  # no compiler here, say: a row that says so
         reason = str(error).strip().splitlines()[0][:200]
         return {**_about(config), "failed": f"{type(error).__name__}: {reason}"}
-    return {**_about(config), "wall_s": round(time.perf_counter() - began, 1), **_pace(records)}
+    return {**_about(config), **told.pace()}
 
 
 def _on_ray(config: TrainConfig, steps: int, workers: int, folder: Path) -> dict[str, Any]:
     from training.workers import Cluster, train_on_ray
 
     shared = replace(config, batch=config.batch // workers, workers=workers, threads=1)
-    out = folder / f"{config.network}-{workers}"
-    began = time.perf_counter()
-    told: list[Record] = []
+    told = _Told()
     train_on_ray(
         shared,
-        out,
+        folder / f"{config.network}-{workers}",
         Cluster(workers=workers, max_failures=0),
         opened=partial(open_here, steps=steps),
-        echo=lambda line: told.append(json.loads(line)),
+        echo=lambda line: told(json.loads(line)),
     )
-    return {**_about(shared), "wall_s": round(time.perf_counter() - began, 1), **_pace(told)}
+    return {**_about(shared), **told.pace()}
+
+
+class _Told:
+    """Records of a run's epochs, and when the first came."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._epochs: list[Record] = []
+        self._first_s = 0.0
+
+    def __call__(self, record: Record) -> None:
+        if record["event"] != "epoch":
+            return
+        if not self._epochs:
+            self._first_s = time.perf_counter() - self._began
+        self._epochs.append(record)
+
+    def pace(self) -> dict[str, Any]:
+        """Medians over the epochs after the first; seconds until that one was told and in all."""
+        later = self._epochs[1:]
+        return {
+            "wall_s": round(time.perf_counter() - self._began, 1),
+            "first_epoch_s": round(self._first_s, 1),
+            "images_per_s": round(median(r["images_per_s"] for r in later), 1),
+            "data_wait": round(median(r["data_wait"] for r in later), 4),
+        }
 
 
 def _about(config: TrainConfig) -> dict[str, Any]:
@@ -221,15 +243,6 @@ def _about(config: TrainConfig) -> dict[str, Any]:
         "batch": config.global_batch,
         "device": config.device,
         "compiled": config.compile,
-    }
-
-
-def _pace(records: Sequence[Record]) -> dict[str, Any]:
-    """Medians over the epochs after the first."""
-    epochs = [r for r in records if r["event"] == "epoch"][1:]
-    return {
-        "images_per_s": round(median(r["images_per_s"] for r in epochs), 1),
-        "data_wait": round(median(r["data_wait"] for r in epochs), 4),
     }
 
 

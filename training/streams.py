@@ -1,6 +1,7 @@
 """Batches through Ray Data: made by processes of their own, taken in order.
 
     range(first, last) ── map(lesson.batch), one batch a block ── object store ── worker
+                  └── scheduled by a process of its own
 
 A batch is a pure function of its number, so where it is made does not change it.
 """
@@ -65,7 +66,10 @@ def _stream(
         compute=ray.data.ActorPoolStrategy(size=READERS),
         num_cpus=READER_CPUS,
     )
-    for batch in stream.iter_batches(batch_size=1, prefetch_batches=AHEAD, batch_format="numpy"):
+    # Ray Data's scheduling loop spins while batches wait to be taken. As a thread of the worker it
+    # holds the interpreter lock between the step's operations; a split has a process for it.
+    part = stream.streaming_split(1)[0]
+    for batch in part.iter_batches(batch_size=1, prefetch_batches=AHEAD, batch_format="numpy"):
         yield {str(name): values[0] for name, values in batch.items()}
 
 

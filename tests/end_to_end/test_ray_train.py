@@ -1,6 +1,8 @@
 """The loop on Ray Train, on loopback: workers share a batch, die, and read through Ray Data."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +15,12 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'quak
 
 import rubble  # noqa: E402
 
+from training import streams  # noqa: E402
 from training.checkpoints import Checkpoint  # noqa: E402
 from training.config import CropSettings, Grades, Rows, TrainConfig  # noqa: E402
+from training.crew import Crew  # noqa: E402
 from training.keeping import LogKeeper  # noqa: E402
-from training.lessons import open_lesson  # noqa: E402
+from training.lessons import Batch, open_lesson  # noqa: E402
 from training.loop import run  # noqa: E402
 from training.workers import Cluster, forget, ray_for, train_on_ray, unfinished  # noqa: E402
 
@@ -128,6 +132,35 @@ def test_one_worker_that_reads_through_ray_data_gives_what_this_process_gives(
     assert there.checkpoint.figures["accuracy"] == here.figures["accuracy"]
     assert same_weights(here, there.checkpoint)
     assert list((there.folder / "tensorboard").glob("events*"))
+
+
+def test_ray_data_is_scheduled_outside_the_worker_and_lets_go_of_readers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = TrainConfig(
+        recipe="tiny",
+        network="qmf_tiny",
+        lesson="chips",
+        source=rubble.rubble_store(tmp_path / "store"),
+        batch=4,
+        chip_px=32,
+        rows=Rows(block=1000.0, buffer=100.0),
+    )
+    lesson = open_lesson(settings)
+    monkeypatch.setattr(streams, "STRETCH", 1)
+    numbers, taken = range(2, 4), list[Batch]()
+    with streams.by_ray_data(settings, open_lesson)(lesson, numbers, Crew()) as batches:
+        for batch in batches:
+            taken.append(batch)
+            names = [thread.name for thread in threading.enumerate()]
+            assert not [name for name in names if name.startswith("StreamingExecutor")]
+    for number, batch in zip(numbers, taken, strict=True):
+        for name, tensor in lesson.batch(number, 0, 1).tensors.items():
+            assert torch.equal(batch[name], tensor), (number, name)
+    patience = time.monotonic() + 60
+    while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
+        assert time.monotonic() < patience, "a reader of a stretch that is over still has its CPU"
+        time.sleep(0.2)
 
 
 def same_weights(a: Checkpoint, b: Checkpoint) -> bool:
