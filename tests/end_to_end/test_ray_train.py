@@ -147,8 +147,8 @@ def test_ray_data_is_scheduled_outside_the_worker_and_lets_go_of_readers(
         rows=Rows(block=1000.0, buffer=100.0),
     )
     lesson = open_lesson(settings)
-    monkeypatch.setattr(streams, "STRETCH", 1)
-    numbers, taken = range(2, 4), list[Batch]()
+    monkeypatch.setattr(streams, "STRETCH", 20)
+    numbers, taken = range(2, 42), list[Batch]()
     with streams.by_ray_data(settings, open_lesson)(lesson, numbers, Crew()) as batches:
         for batch in batches:
             taken.append(batch)
