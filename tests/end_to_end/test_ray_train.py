@@ -134,6 +134,7 @@ def test_one_worker_that_reads_through_ray_data_gives_what_this_process_gives(
     assert list((there.folder / "tensorboard").glob("events*"))
 
 
+@pytest.mark.slow
 def test_ray_data_is_scheduled_outside_the_worker_and_lets_go_of_readers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
