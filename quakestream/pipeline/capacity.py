@@ -24,9 +24,9 @@ CELL_S = 0.002
 DRIVER_S = 0.0002
 """What a cell costs the driver: its key, its task, its report."""
 BLOCK_S = 0.008
-"""What a batch of cells costs the driver on Ray Data (`python -m benchmarks.cluster`)."""
+"""What a batch of cells costs the driver on Ray (`python -m benchmarks.cluster`)."""
 RAY_STARTUP_S = 8.0
-"""Ray on a machine without it, a pipeline, and an engine."""
+"""Ray on a machine without it, and an engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Rates:
     startup_s: float = 0.0
 
     def on_ray(self) -> "Rates":
-        """The same stages on Ray Data, started by this run."""
+        """The same stages on Ray, started by this run."""
         return replace(self, batch_s=BLOCK_S, startup_s=self.startup_s + RAY_STARTUP_S)
 
 
