@@ -23,7 +23,7 @@ CELL_S = 0.002
 """What a cell costs its worker besides its pixels: sums, its share of a commit."""
 DRIVER_S = 0.0002
 """What a cell costs the driver: its key, its task, its report."""
-BLOCK_S = 0.008
+BLOCK_S = 0.005
 """What a batch of cells costs the driver on Ray (`python -m benchmarks.cluster`)."""
 RAY_STARTUP_S = 8.0
 """Ray on a machine without it, and an engine."""
