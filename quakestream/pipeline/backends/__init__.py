@@ -1,4 +1,4 @@
-"""Where the stages run: a loop in one process, or Ray Data on a cluster."""
+"""Where the stages run: a loop in one process, or Ray on a cluster."""
 
 import os
 from collections.abc import Iterator
