@@ -21,13 +21,95 @@
     ├── AccountingError (RuntimeError)     rows out ≠ footprints in: a bug, never hidden
     └── MissingExtraError (ImportError)    an optional dependency is not installed
 
-A message says what, where, expected, got, what to do, in one line. Arguments
-stay positional so that errors survive pickling between workers.
+An error carries fields, not a sentence: what is wrong, where, what was expected, what was
+got, and what to do. The command line and the service format them; no code reads the text.
 """
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, in parts that a program can use."""
+
+    what: str
+    """The problem in a few words, such as `no CRS`."""
+    where: str = ""
+    """The file, key, line, scene or cell it concerns."""
+    expected: str = ""
+    got: str = ""
+    remedy: str = ""
+    """What the user can do about it."""
+
+    def __str__(self) -> str:
+        """One line: `where: what: expected a, got b; remedy`."""
+        line = f"{self.where}: {self.what}" if self.where else self.what
+        facts = [f"expected {self.expected}" if self.expected else ""]
+        facts.append(f"got {self.got}" if self.got else "")
+        if told := ", ".join(fact for fact in facts if fact):
+            line += f": {told}"
+        return f"{line}; {self.remedy}" if self.remedy else line
 
 
 class QuakestreamError(Exception):
-    """Base of everything raised on purpose."""
+    """Base of everything raised on purpose.
+
+    The arguments are those of `Problem`. They are kept as `args`, so that an error survives
+    pickling between workers.
+
+    Args:
+        what: the problem in a few words; required.
+        where: the file, key, scene or cell it concerns.
+        expected: what would have been right.
+        got: what was found instead.
+        remedy: what the user can do.
+    """
+
+    def __init__(
+        self, what: str, where: str = "", expected: str = "", got: str = "", remedy: str = ""
+    ) -> None:
+        super().__init__(what)
+        self.args = (what, where, expected, got, remedy)
+
+    @classmethod
+    def of(cls, problem: Problem) -> Self:
+        """The error for one problem."""
+        return cls(problem.what, problem.where, problem.expected, problem.got, problem.remedy)
+
+    @property
+    def problem(self) -> Problem:
+        """The fields of this error."""
+        return Problem(*self.args)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Everything that is wrong, in order; one problem for most errors."""
+        return (self.problem,)
+
+    @property
+    def what(self) -> str:
+        return self.problem.what
+
+    @property
+    def where(self) -> str:
+        return self.problem.where
+
+    @property
+    def expected(self) -> str:
+        return self.problem.expected
+
+    @property
+    def got(self) -> str:
+        return self.problem.got
+
+    @property
+    def remedy(self) -> str:
+        return self.problem.remedy
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
 
 
 class RequestError(QuakestreamError, ValueError):
@@ -35,7 +117,22 @@ class RequestError(QuakestreamError, ValueError):
 
 
 class ConfigError(RequestError):
-    """A key, a value or a path of the run file."""
+    """A key, a value or a path of the run file. It may hold several problems."""
+
+    @classmethod
+    def of_all(cls, problems: Iterable[Problem]) -> Self:
+        """One error for all problems of a file, of which there is at least one."""
+        first, *others = problems
+        error = cls.of(first)
+        error.others = tuple(others)
+        return error
+
+    others: tuple[Problem, ...] = ()
+    """Problems after the first."""
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return (self.problem, *self.others)
 
 
 class AoiError(RequestError):

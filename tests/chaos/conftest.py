@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from running import SMALL_CELLS, Map, quakestream, read_map, run_content, write_run
-from servers import moto
 
 from quakestream.synthetic import TINY, SyntheticEarthquake, make_earthquake
 from quakestream.testing import write_stand_in_bundle
+from tests.helpers.running import SMALL_CELLS, Map, quakestream, read_map, run_content, write_run
+from tests.helpers.servers import moto
 
 __all__ = ["moto"]
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from running import (
+
+from quakestream.synthetic import SyntheticEarthquake
+from tests.helpers.running import (
     Finished,
     Map,
     assert_same_map,
@@ -20,9 +22,7 @@ from running import (
     write_run,
     write_threshold_bundle,
 )
-from servers import S3Server
-
-from quakestream.synthetic import SyntheticEarthquake
+from tests.helpers.servers import S3Server
 
 
 def _mount(*arguments: str) -> None:

@@ -16,7 +16,17 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from running import CLI, ROOT, Map, assert_same_map, commits, environment, quakestream, read_map
+
+from tests.helpers.running import (
+    CLI,
+    ROOT,
+    Map,
+    assert_same_map,
+    commits,
+    environment,
+    quakestream,
+    read_map,
+)
 
 PATIENCE_S = 120
 LEAST = 3

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cropping import crop_world
+
+from tests.helpers.cropping import crop_world
 
 pytest.importorskip("ray")
 

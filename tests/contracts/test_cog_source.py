@@ -9,7 +9,6 @@ import rasterio
 import rasterio.shutil
 import rasterio.warp
 from affine import Affine
-from test_sources import GRID, SIDE, noise, scene_at
 
 from quakestream.domain import Grid, Scene, Window
 from quakestream.raster.cog.layouts import LayoutCache
@@ -18,6 +17,7 @@ from quakestream.raster.source import RasterSource
 from quakestream.storage import StorageOptions
 from quakestream.testing import RasterSourceContract
 from quakestream.testing.worlds import GSD_M, NORTH_M, WEST_M, write_scene
+from tests.contracts.test_sources import GRID, SIDE, noise, scene_at
 
 
 def hot(scene: Scene, grid: Grid) -> RasterSource:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from graph_bundles import graph_bundle
 
 from quakestream.bundles import Bundle, load_bundle, shipped_names
 from quakestream.domain import BundleSpec
@@ -18,6 +17,7 @@ from quakestream.engines.registry import BUILT
 from quakestream.engines.tensorrt import Precision, TensorRtEngine, Wish, build
 from quakestream.engines.torch import TorchEngine
 from quakestream.testing import CropEngineContract, EngineContract
+from tests.helpers.graph_bundles import graph_bundle
 
 HALF = ("fp16", "bf16")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

@@ -3,10 +3,17 @@
 from pathlib import Path
 
 import pytest
-from running import Map, quakestream, read_map, run_content, write_run, write_threshold_bundle
-from servers import moto, radosgw
 
 from quakestream.synthetic import TINY, SyntheticEarthquake, make_earthquake
+from tests.helpers.running import (
+    Map,
+    quakestream,
+    read_map,
+    run_content,
+    write_run,
+    write_threshold_bundle,
+)
+from tests.helpers.servers import moto, radosgw
 
 __all__ = ["moto", "radosgw"]
 

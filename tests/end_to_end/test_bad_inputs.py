@@ -17,7 +17,9 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
-from running import (
+
+from quakestream.synthetic import TINY, SyntheticEarthquake, make_earthquake
+from tests.helpers.running import (
     Finished,
     Map,
     assert_accounted,
@@ -27,7 +29,7 @@ from running import (
     write_run,
     write_threshold_bundle,
 )
-from scenes import (
+from tests.helpers.scenes import (
     ENGINEERING_WKT,
     columns_of,
     corner_points,
@@ -38,9 +40,7 @@ from scenes import (
     write_items,
     write_scene,
 )
-from servers import web_server
-
-from quakestream.synthetic import TINY, SyntheticEarthquake, make_earthquake
+from tests.helpers.servers import web_server
 
 POST, PRE = "2026-03-16T08:00:00Z", "2025-07-19T08:00:00Z"
 BOMB = """<?xml version="1.0"?>

@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from running import (
+
+from quakestream.synthetic import SyntheticEarthquake
+from quakestream.testing import write_building_bundle
+from tests.helpers.running import (
     Map,
     assert_accounted,
     quakestream,
@@ -12,9 +15,6 @@ from running import (
     run_content,
     write_run,
 )
-
-from quakestream.synthetic import SyntheticEarthquake
-from quakestream.testing import write_building_bundle
 
 RUNNING = {"threads": 1, "cell_windows": 1, "batch_cells": 1}
 

@@ -11,16 +11,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
-from running import quakestream
 from scipy.special import expit, logit
-from shaken import (
-    FRAGILITY,
-    Logistic,
-    ShakenWorld,
-    make_shaken_world,
-    shake_harder,
-    write_hazard_bundle,
-)
 from sklearn.metrics import roc_auc_score
 
 from quakestream.config import open_run
@@ -31,6 +22,15 @@ from quakestream.pipeline.plan import make_plan
 from quakestream.pipeline.run import Result, map_run
 from quakestream.storage import open_store
 from quakestream.testing import write_building_bundle
+from tests.helpers.running import quakestream
+from tests.helpers.shaken import (
+    FRAGILITY,
+    Logistic,
+    ShakenWorld,
+    make_shaken_world,
+    shake_harder,
+    write_hazard_bundle,
+)
 
 HAZARD_COLUMNS = ["p_hazard_intact", "p_hazard_destroyed"]
 

@@ -13,8 +13,7 @@ import torch
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'quakestream[train]'")
 
-import rubble  # noqa: E402
-
+from tests.helpers import rubble  # noqa: E402
 from training import streams  # noqa: E402
 from training.checkpoints import Checkpoint  # noqa: E402
 from training.config import CropSettings, Grades, Rows, TrainConfig  # noqa: E402

@@ -18,7 +18,11 @@ import geopandas as gpd
 import geopandas.testing
 import pyarrow.parquet as pq
 import pytest
-from running import (
+
+from quakestream.storage import Store, open_store
+from quakestream.storage.filesystems import filesystem
+from quakestream.synthetic import SyntheticEarthquake
+from tests.helpers.running import (
     CLI,
     ROOT,
     Map,
@@ -31,11 +35,7 @@ from running import (
     write_run,
     write_threshold_bundle,
 )
-from servers import S3Server
-
-from quakestream.storage import Store, open_store
-from quakestream.storage.filesystems import filesystem
-from quakestream.synthetic import SyntheticEarthquake
+from tests.helpers.servers import S3Server
 
 UPLOADER = """
 import sys

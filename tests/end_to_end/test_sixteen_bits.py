@@ -7,13 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from running import Map, assert_accounted, assert_same_map, read_map, run_content, write_run
-from widening import widened
 
 from quakestream.config import open_run
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.run import map_run
 from quakestream.synthetic import TINY, SyntheticEarthquake, make_earthquake
+from tests.helpers.running import (
+    Map,
+    assert_accounted,
+    assert_same_map,
+    read_map,
+    run_content,
+    write_run,
+)
+from tests.helpers.widening import widened
 
 MODEL = "damage-synthetic"
 SAME = 0.98

@@ -12,7 +12,13 @@ import pytest
 import rasterio
 import rasterio.shutil
 import zarr
-from running import (
+
+from quakestream.config import open_run
+from quakestream.pipeline.backends.local import LocalBackend
+from quakestream.pipeline.run import map_run
+from quakestream.pipeline.tile import TileSettings, report_json, tile_run
+from quakestream.synthetic import SyntheticEarthquake
+from tests.helpers.running import (
     Map,
     assert_accounted,
     assert_same_map,
@@ -22,13 +28,7 @@ from running import (
     run_content,
     write_run,
 )
-from servers import S3Server
-
-from quakestream.config import open_run
-from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.run import map_run
-from quakestream.pipeline.tile import TileSettings, report_json, tile_run
-from quakestream.synthetic import SyntheticEarthquake
+from tests.helpers.servers import S3Server
 
 RUN_COLUMNS = ("run_id",)
 """The run's digest takes in `imagery.store`; nothing else may differ."""

@@ -10,7 +10,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import rasterio
-from cropping import SIDE_PX, by_id, crop_world, edit, mapped, oracle, resample, same, write_layer
 from shapely.geometry import box
 
 from quakestream.config import open_run
@@ -18,6 +17,17 @@ from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.run import map_run
 from quakestream.testing import write_bundle
 from quakestream.testing.worlds import BORDER_M, EPSG, GSD_M, NORTH_M, WEST_M
+from tests.helpers.cropping import (
+    SIDE_PX,
+    by_id,
+    crop_world,
+    edit,
+    mapped,
+    oracle,
+    resample,
+    same,
+    write_layer,
+)
 
 LATTICE_M = 256.0
 """Side of the squares that make up cells: 512 px of 0.5 m."""

@@ -6,10 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cropping
 import numpy as np
 import pytest
-from test_laws import same
 
 from quakestream.config import open_run
 from quakestream.pipeline.backends.local import LocalBackend
@@ -17,6 +15,8 @@ from quakestream.pipeline.dispatch import worker_spec
 from quakestream.pipeline.plan import make_plan
 from quakestream.pipeline.run import Result, map_run
 from quakestream.testing import make_world
+from tests.helpers import cropping
+from tests.properties.test_laws import same
 
 pytest.importorskip("ray")
 

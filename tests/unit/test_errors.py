@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from quakestream import errors
-from quakestream.errors import QuakestreamError
+from quakestream.errors import ConfigError, Problem, QuakestreamError
 
 RAISED = [
     kind
@@ -35,6 +35,27 @@ def test_the_tree_that_is_drawn_is_the_tree() -> None:
 
 @pytest.mark.parametrize("kind", RAISED, ids=lambda kind: kind.__name__)
 def test_an_error_survives_pickling(kind: type[QuakestreamError]) -> None:
-    error = pickle.loads(pickle.dumps(kind("what, where")))
-    assert type(error) is kind
-    assert str(error) == "what, where"
+    error = kind("no CRS", "a.tif", expected="EPSG:4326", got="nothing", remedy="add one")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert again.problem == Problem("no CRS", "a.tif", "EPSG:4326", "nothing", "add one")
+    assert str(again) == "a.tif: no CRS: expected EPSG:4326, got nothing; add one"
+
+
+def test_an_error_of_several_problems_has_a_line_for_each_and_survives_pickling() -> None:
+    problems = [Problem("unknown key", "line 3, imagry"), Problem("is missing", "line 1, aoi")]
+    error = pickle.loads(pickle.dumps(ConfigError.of_all(problems)))
+    assert error.problems == tuple(problems)
+    assert str(error).splitlines() == ["line 3, imagry: unknown key", "line 1, aoi: is missing"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "line"),
+    [
+        (Problem("disk full"), "disk full"),
+        (Problem("disk full", remedy="free some"), "disk full; free some"),
+        (Problem("wrong unit", "vs30", got="km/s"), "vs30: wrong unit: got km/s"),
+    ],
+)
+def test_a_problem_names_where_what_and_the_remedy(problem: Problem, line: str) -> None:
+    assert str(problem) == line

@@ -1,0 +1,1 @@
+"""Tests; `tests.helpers` holds what several of them share."""

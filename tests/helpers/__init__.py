@@ -1,0 +1,1 @@
+"""What several tests share: small scenes, servers on loopback, run files."""

@@ -1,0 +1,154 @@
+"""The command line as a user runs it: a run file, a process, an exit code, the map it left."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import pandas as pd
+import yaml
+
+from quakestream.outputs.readback import current_buildings, current_run, current_table
+from quakestream.storage import StorageOptions, Store, open_store
+from quakestream.synthetic import SyntheticEarthquake
+from quakestream.testing import write_bundle
+
+ROOT = Path(__file__).parents[2]
+CLI = [sys.executable, "-m", "quakestream.cli.main"]
+SMALL_CELLS = {"runtime": "threshold", "cell_windows": 1, "batch_cells": 1}
+"""One window a cell, one cell a commit: a tiny town has more than twenty commits."""
+MOMENTARY = ("first_seen",)
+
+
+def write_threshold_bundle(folder: Path, *, window_px: int = 128, halo_px: int = 16) -> Path:
+    """A bundle for the `threshold` runtime, which needs no weights: verdicts by difference."""
+    return write_bundle(folder, window_px=window_px, halo_px=halo_px)
+
+
+def run_content(town: SyntheticEarthquake, bundle: Path | str, **changed: Any) -> dict[str, Any]:
+    """A run file over a synthetic town, as a mapping; sections in `changed` replace its own."""
+    content: dict[str, Any] = {
+        "event": {"id": "town", "time": "2026-03-14T02:41:07Z"},
+        "aoi": str(town.aoi),
+        "imagery": {
+            "catalog": str(town.catalogue),
+            "asset": "visual",
+            "post": {"datetime": "2026-03-14/2026-03-20"},
+            "pre": {"datetime": "2025-01-01/2026-03-13"},
+        },
+        "footprints": {"path": str(town.footprints), "id": "id"},
+        "hazard": {"shakemaps": [str(town.shakemap)], "vs30": str(town.vs30)},
+        "models": {"damage": str(bundle)},
+        "execution": dict(SMALL_CELLS),
+    }
+    return content | changed
+
+
+def write_run(path: Path, content: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A process that ended by itself."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def error(self) -> str:
+        """The one line a user is told."""
+        lines = [line for line in self.stderr.splitlines() if line.startswith("error:")]
+        assert len(lines) == 1, f"expected one error line, got {self.stderr!r}"
+        return lines[0]
+
+
+def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
+    return {**os.environ, "PYTHONFAULTHANDLER": "1", **(extra or {})}
+
+
+def quakestream(
+    *arguments: object, env: dict[str, str] | None = None, timeout_s: float = 120
+) -> Finished:
+    """Runs a command to its end; one that hangs fails the test."""
+    done = subprocess.run(
+        [*CLI, *(str(a) for a in arguments)],
+        env=environment(env),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Finished(code=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Map:
+    """A published map, read back."""
+
+    run: dict[str, Any]
+    buildings: gpd.GeoDataFrame
+    coverage: gpd.GeoDataFrame
+    quarantine: pd.DataFrame
+    summary: pd.DataFrame
+
+    @property
+    def reasons(self) -> Any:
+        """Reason by building id, `assessed` where there is none."""
+        return self.buildings.set_index("building_id")["reason"].fillna("assessed")
+
+    def causes(self, subject: str) -> str:
+        """What the quarantine says of a subject, causes joined."""
+        rows = self.quarantine[self.quarantine["subject"].str.endswith(subject)]
+        return " | ".join(rows["cause"])
+
+
+def read_map(out: str | Path, options: StorageOptions | None = None) -> Map:
+    store = open_store(str(out), options)
+    run = current_run(store)
+    return Map(
+        run=run,
+        buildings=current_buildings(store, run),
+        coverage=_coverage(store, run),
+        quarantine=current_table(store, run, "quarantine.parquet"),
+        summary=current_table(store, run, "summary.csv"),
+    )
+
+
+def _coverage(store: Store, run: dict[str, Any]) -> gpd.GeoDataFrame:
+    return gpd.read_parquet(BytesIO(store.get(f"snapshots/{run['snapshot']}/coverage.parquet")))
+
+
+def assert_same_map(one: Map, other: Map, *, but: tuple[str, ...] = ()) -> None:
+    """Equal in every product's rows and columns, apart from the columns named."""
+    for name in ("buildings", "coverage", "quarantine", "summary"):
+        left, right = getattr(one, name), getattr(other, name)
+        skipped = [c for c in (*but, *MOMENTARY) if c in left.columns]
+        pd.testing.assert_frame_equal(
+            pd.DataFrame(left.drop(columns=skipped)), pd.DataFrame(right.drop(columns=skipped))
+        )
+
+
+def assert_accounted(made: Map) -> None:
+    """Law 3: every footprint answered once, with one reason or none, and counts that add up."""
+    rows, counts = made.buildings, made.run["counts"]
+    assert rows["building_id"].is_unique
+    assert ((rows["status"] == "assessed") == rows["reason"].isna()).all()
+    assert len(rows) == counts["footprints"] == counts["assessed"] + counts["not_assessed"]
+    left_out = ("duplicates_collapsed", "outside_aoi", "without_position")
+    assert counts["footprints_read"] == len(rows) + sum(counts[name] for name in left_out)
+    assert sum(counts["reasons"].values()) == counts["not_assessed"]
+
+
+def commits(out: str | Path, options: StorageOptions | None = None) -> list[str]:
+    """Keys of the commit objects."""
+    return open_store(str(out), options).list("_ledger/cells/")

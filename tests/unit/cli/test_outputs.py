@@ -1,0 +1,183 @@
+"""status, view, report and score, as a person calls them."""
+
+import json
+import threading
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from quakestream.cli.report import report
+from quakestream.cli.score import score
+from quakestream.cli.status import status
+from quakestream.cli.view import map_server
+from quakestream.errors import RequestError
+from quakestream.outputs.progress import read_status
+from quakestream.outputs.publish import publish
+from quakestream.storage import Store, open_store
+from tests.helpers.outputs_case import HAZARD_BUNDLE, buildings, products, with_hazard_evidence
+
+NOW = datetime(2023, 2, 7, 12, tzinfo=UTC)
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer()
+    for command in (status, report, score):
+        app.command()(command)
+    return app
+
+
+def _call(*args: str) -> str:
+    result = CliRunner().invoke(_app(), args)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Store:
+    store = open_store(str(tmp_path / "out"))
+    publish(store, products())
+    return store
+
+
+def _progress(store: Store, **changes: object) -> None:
+    started = NOW - timedelta(minutes=30)
+    value = {
+        "run_id": "r",
+        "started": started.isoformat(),
+        "updated": NOW.isoformat(),
+        "cells_total": 40,
+        "cells_done": 10,
+        "km2_total": 200.0,
+        "km2_done": 50.0,
+        "buildings_done": 1234,
+        "failed": 1,
+    }
+    store.put("_ledger/progress.json", json.dumps(value | changes).encode())
+
+
+def test_a_running_run_has_a_rate_and_an_end(tmp_path: Path):
+    store = open_store(str(tmp_path))
+    _progress(store)
+    store.put("_ledger/cells/abc.parquet", b"x")
+    got = read_status(store, NOW + timedelta(seconds=5))
+    assert got.state == "running"
+    assert got.km2_per_h == pytest.approx(100)
+    assert got.remaining_s == pytest.approx(1.5 * 3600)
+    assert got.commits == 1
+
+
+def test_a_resumed_run_does_not_count_what_it_found_done(tmp_path: Path):
+    store = open_store(str(tmp_path))
+    _progress(store, km2_resumed=30.0)
+    assert read_status(store, NOW).km2_per_h == pytest.approx(40)
+
+
+def test_silence_with_work_left_is_a_stopped_run(tmp_path: Path):
+    store = open_store(str(tmp_path))
+    _progress(store)
+    got = read_status(store, NOW + timedelta(minutes=5))
+    assert (got.state, got.remaining_s) == ("stopped", None)
+    shown = _call("status", str(tmp_path))
+    assert "it resumes" in " ".join(shown.split())
+    assert "10 of 40" in shown
+
+
+def test_done_but_unpublished_is_publishing(tmp_path: Path):
+    store = open_store(str(tmp_path))
+    _progress(store, cells_done=40)
+    assert read_status(store, NOW).state == "publishing"
+
+
+def test_a_finished_run_shows_its_counts(finished: Store):
+    got = json.loads(_call("status", finished.uri, "--json"))
+    assert got["state"] == "finished"
+    assert got["counts"]["not_assessed"] == 3
+    assert "cloud" in _call("status", finished.uri)
+
+
+def test_an_update_under_way_is_not_finished(finished: Store):
+    now = datetime.now(UTC)
+    _progress(finished, started=now.isoformat(), updated=now.isoformat())
+    assert read_status(finished, now).state == "running"
+
+
+def test_nowhere_is_an_error(tmp_path: Path):
+    with pytest.raises(RequestError, match="holds no run"):
+        read_status(open_store(str(tmp_path)))
+
+
+def test_view_serves_the_snapshot_and_nothing_else(finished: Store):
+    finished.put("_ledger/secret.json", b"{}")
+    with map_server(finished) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}"
+        with urllib.request.urlopen(base) as page:
+            assert page.read() == finished.get("index.html")
+            assert page.headers["Content-Type"].startswith("text/html")
+        with urllib.request.urlopen(f"{base}/run.json") as run:
+            assert json.load(run)["counts"]["footprints"] == 12
+        for path in ("/_ledger/secret.json", "/../out/run.json", "/%2e%2e/x", "/snapshots/"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(base + path)
+        foreign = urllib.request.Request(base, headers={"Host": "evil.example"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(foreign)
+        server.shutdown()
+
+
+def test_view_says_when_a_port_is_taken(finished: Store):
+    with map_server(finished) as server, pytest.raises(RequestError, match="--port 0"):
+        map_server(finished, server.server_port)
+
+
+def test_score_then_report_tell_one_story(finished: Store, tmp_path: Path):
+    truth = buildings()
+    truth["damage_label"] = ["destroyed", "intact", "damaged", "intact"] * 3
+    truth[["building_id", "damage_label", "geometry"]].to_parquet(tmp_path / "truth.parquet")
+    reference = ("--truth", str(tmp_path / "truth.parquet"), "--bootstrap", "20")
+    text = _call("score", finished.uri, *reference, "--json")
+    figures = json.loads(text)
+    assert figures["coverage"]["footprints_compared"] == 9
+    assert figures["coverage"]["footprints_not_assessed"] == 3
+    shown = " ".join(_call("score", finished.uri, *reference).split())
+    assert "pre/post difference" in shown
+    assert "3 not assessed (0 of them severe)" in shown
+    (tmp_path / "scores.json").write_text(text)
+    where = _call("report", finished.uri, "--scores", str(tmp_path / "scores.json")).strip()
+    page = Path(where).read_text()
+    assert f"{figures['auc']['value']:.3f}" in page
+    assert "403 Forbidden" in page
+    assert "<script" not in page
+
+
+def test_a_report_says_what_hazard_values_said(tmp_path: Path):
+    store = open_store(str(tmp_path))
+    run = {"counts": {"footprints": 12}, "hazard_bundle": HAZARD_BUNDLE}
+    publish(store, products(buildings=with_hazard_evidence(buildings()), run=run))
+    page = Path(_call("report", store.uri).strip()).read_text()
+    for words in ("shaking 2", "10 of 12", "0 of 12", "of 2 only hazard values say", "8 verdicts"):
+        assert words in page
+    assert "nothing is known of them" not in page
+
+
+def test_one_side_of_the_question_is_not_a_question(finished: Store, tmp_path: Path):
+    with pytest.raises(RequestError, match="go together"):
+        _call("score", finished.uri, "--truth", "x.geojson", "--positive", "a")
+
+
+def test_a_report_escapes_what_strangers_wrote(tmp_path: Path):
+    store = open_store(str(tmp_path))
+    run = {"event": {"id": "<b>x</b>"}, "counts": {"footprints": 12}}
+    run["inputs"] = {"scenes": [{"href": "<img src=x onerror=alert(1)>"}], "aoi": "<img>"}
+    publish(store, products(run=run))
+    page = Path(_call("report", store.uri).strip()).read_text()
+    assert "<img" not in page
+    assert "<b>x" not in page
+    assert "not compared with a reference" in page

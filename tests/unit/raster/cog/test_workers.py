@@ -1,0 +1,158 @@
+"""Threads that help, blocks that are kept, and files that are read in pieces."""
+
+import io
+import itertools
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quakestream.raster.cog.fetch import LocalFetcher
+from quakestream.raster.cog.places import bands_apart
+from quakestream.raster.cog.ranged import FIRST_BYTES, RangedFile
+from quakestream.raster.cog.workers import BlockCache, Scratch, Team, between_vectors
+from tests.helpers.cog_case import Noting
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_every_item_is_done_once(threads: int) -> None:
+    done: list[int] = []
+    seen: set[str] = set()
+
+    def do(item: int) -> None:
+        time.sleep(0.002)
+        seen.add(threading.current_thread().name)
+        done.append(item)
+
+    with Team(threads) as team:
+        team.each(range(30), do)
+        team.each([], do)
+    assert sorted(done) == list(range(30))
+    assert 1 <= len(seen) <= threads
+    assert (len(seen) > 1) == (threads > 1)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_first_failure_ends_it(threads: int) -> None:
+    done: list[int] = []
+
+    def do(item: int) -> None:
+        if item == 4:
+            raise ValueError("four")
+        time.sleep(0.001)
+        done.append(item)
+
+    with Team(threads) as team, pytest.raises(ValueError, match="four"):
+        team.each(range(200), do)
+    assert len(done) < 20
+
+
+def test_a_team_that_is_busy_helps_nobody_and_stops_nobody() -> None:
+    """Windows read at once share helpers: none waits for a helper that never comes."""
+    done: list[int] = []
+
+    def do(item: int) -> None:
+        time.sleep(0.001)
+        done.append(item)
+
+    with Team(2) as team:
+        outer = [
+            threading.Thread(target=team.each, args=(range(n, n + 50), do)) for n in (0, 50, 100)
+        ]
+        for thread in outer:
+            thread.start()
+        for thread in outer:
+            thread.join(10)
+    assert sorted(done) == list(range(150))
+
+
+@given(sizes=st.lists(st.integers(1, 60), min_size=1, max_size=40), limit=st.integers(1, 150))
+def test_the_cache_keeps_to_its_bound(sizes: list[int], limit: int) -> None:
+    cache = BlockCache(limit)
+    for n, size in enumerate(sizes):
+        cache.put(n, np.full(size, n, np.uint8))
+        assert cache.held_bytes <= limit
+        kept = cache.get(n)
+        assert (kept is not None) == (size <= limit)
+        assert kept is None or (kept == n).all()
+    held = [block for n in range(len(sizes)) if (block := cache.get(n)) is not None]
+    assert sum(block.nbytes for block in held) == cache.held_bytes
+
+
+def test_what_was_used_last_is_kept() -> None:
+    cache = BlockCache(20)
+    cache.put("a", np.zeros(10, np.uint8))
+    cache.put("b", np.zeros(10, np.uint8))
+    cache.get("a")
+    cache.put("c", np.zeros(10, np.uint8))
+    assert cache.get("b") is None
+    assert cache.get("a") is not None
+    cache.put("a", np.ones(10, np.uint8))  # known already
+    assert cache.held_bytes == 20
+
+
+def test_scratch_is_each_threads_own() -> None:
+    scratch = Scratch()
+    mine = scratch.array("block", (4, 4), "|u1")
+    assert scratch.array("block", (4, 4), "|u1") is mine
+    assert scratch.array("bands", (4, 4), "|u1") is not mine
+    others: list[np.ndarray] = []
+    thread = threading.Thread(target=lambda: others.append(scratch.array("block", (4, 4), "|u1")))
+    thread.start()
+    thread.join()
+    assert others[0] is not mine
+    assert len(scratch.room(10)) == 10
+    assert len(scratch.room(5)) == 5
+
+
+@given(
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    col=st.integers(0, 40),
+    wide=st.integers(0, 40),
+)
+def test_memory_begins_where_nothing_is_written_past_the_cache(
+    height: int, width: int, col: int, wide: int
+) -> None:
+    """Neither libjpeg-turbo's output nor the outputs of one split are aligned alike."""
+    scratch = Scratch()
+    for made in (
+        between_vectors((height, width, 3), "|u1"),
+        scratch.array("block", (height, width), "<u2"),
+    ):
+        assert made.ctypes.data % 32 == 16
+        assert made.flags.c_contiguous
+    bands_BYX = bands_apart(np.empty, 3, (height, width))
+    assert bands_BYX.shape == (3, height, width)
+    assert all(band_YX.flags.c_contiguous for band_YX in bands_BYX)
+    starts = [band_YX.ctypes.data % 32 for band_YX in bands_BYX]
+    assert all(one != other for one, other in itertools.pairwise(starts))
+    whole_YX = np.empty((height, col + width + wide), np.uint8)
+    beside_YX = whole_YX[:, col : col + width]
+    askew_YX = scratch.askew("fourth", beside_YX)
+    assert askew_YX.shape == beside_YX.shape
+    for one_X, other_X in zip(askew_YX, beside_YX, strict=True):
+        assert (one_X.ctypes.data - other_X.ctypes.data) % 32 == 16
+
+
+def test_a_file_in_pieces_reads_as_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    data = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8).tobytes()
+    path.write_bytes(data)
+    noting = Noting(LocalFetcher(str(path)))
+    file = RangedFile(noting)
+    assert file.read(8) == data[:8]
+    file.seek(-100, io.SEEK_END)
+    assert file.read() == data[-100:]
+    assert file.read(5) == b""
+    file.seek(1000)
+    assert file.read(FIRST_BYTES) == data[1000 : 1000 + FIRST_BYTES]
+    buffer = bytearray(50)
+    assert file.readinto(buffer) == 50
+    assert bytes(buffer) == data[1000 + FIRST_BYTES : 1050 + FIRST_BYTES]
+    assert noting.requests == 3
+    assert noting.bytes < len(data)

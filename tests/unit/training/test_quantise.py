@@ -1,0 +1,185 @@
+"""Graphs in eight bits: what stays as it is, what is moved, and what keeps one from shipping."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from quakestream.bundles import Bundle, load_bundle
+from quakestream.engines import Batch, Engine, open_engine
+from quakestream.engines.openvino import INT8_GRAPH
+from quakestream.errors import BundleError, RequestError
+from quakestream.testing import write_hazard_bundle
+from tests.helpers.rubble import rubble_town
+from training.config import from_json
+from training.onnx_graph import run_onnx
+from training.quantise import Quantised, quantise, write_quantised
+from training.quantise_gate import Answers, Material, material_of, pair_material
+from training.quantise_graph import HEAVY, heavy, normalisation, quantised
+
+pytest.importorskip("nncf")
+pytest.importorskip("openvino")
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return load_bundle("damage-synthetic")
+
+
+@pytest.fixture(scope="module")
+def samples(bundle: Bundle) -> list[dict[str, np.ndarray]]:
+    """The golden window, turned twice: other statistics of activations, the same town."""
+    given = {name: a for name, a in bundle.golden.items() if name != "logits"}
+    return [
+        {
+            n: np.ascontiguousarray(np.rot90(a, k, (2, 3))) if a.ndim == 4 else a
+            for n, a in given.items()
+        }
+        for k in range(2)
+    ]
+
+
+@pytest.fixture(scope="module")
+def graph(bundle: Bundle, samples: list[dict[str, np.ndarray]]) -> bytes:
+    return quantised(bundle.graph, samples)
+
+
+def verdicts(engine: Engine, bundle: Bundle) -> np.ndarray:
+    """Squares of 32 px of the golden window, as if each were a building."""
+    logits = engine.score(Batch.of(bundle.golden, bundle.spec)).logits_NKYX
+    assert logits is not None
+    return logits[0, 0].reshape(16, 32, 16, 32).mean(axis=(1, 3)).ravel() > 0
+
+
+def test_every_heavy_layer_is_quantised_and_the_normalisation_is_not(graph: bytes) -> None:
+    model = onnx.load_model_from_string(graph)
+    made_by = {out: node for node in model.graph.node for out in node.output}
+    for node in model.graph.node:
+        kinds = [made_by[i].op_type for i in node.input[:2] if i in made_by]
+        if node.op_type in HEAVY:
+            assert "DequantizeLinear" in kinds, node.name
+    for name in normalisation(onnx.load_model_from_string(graph)):
+        node = next(n for n in model.graph.node if n.name == name)
+        assert not any(made_by[i].op_type == "DequantizeLinear" for i in node.input if i in made_by)
+
+
+def test_activations_are_unsigned_and_weights_have_a_scale_a_channel(graph: bytes) -> None:
+    model = onnx.load_model_from_string(graph)
+    constants = {c.name: numpy_helper.to_array(c) for c in model.graph.initializer}
+    zeros = [constants[n.input[2]] for n in model.graph.node if n.op_type == "QuantizeLinear"]
+    assert zeros
+    assert {zero.dtype for zero in zeros} == {np.dtype(np.uint8)}
+    weights = [
+        constants[n.input[1]].size
+        for n in model.graph.node
+        if n.op_type == "DequantizeLinear" and n.input[0] in constants
+    ]
+    assert len(weights) >= len(set(heavy(graph))) / 2
+    assert max(weights) > 1
+
+
+def test_the_graph_says_nearly_the_same_and_is_centred_on_it(
+    bundle: Bundle, graph: bytes, samples: list[dict[str, np.ndarray]]
+) -> None:
+    moved = [run_onnx(graph, s) - run_onnx(bundle.graph, s) for s in samples]
+    assert abs(np.mean(moved)) < 1e-4
+    assert 0 < np.abs(moved).mean() < 0.1 * bundle.golden["logits"].std()
+
+
+def test_openvino_reads_it_as_onnx_runtime_does(
+    bundle: Bundle, graph: bytes, samples: list[dict[str, np.ndarray]]
+) -> None:
+    """Signed activations before a concatenation, it does not."""
+    metrics = {"int8": {"model_sha256": hashlib.sha256(bundle.graph).hexdigest()}}
+    made = replace(
+        bundle,
+        spec=replace(bundle.spec, metrics=metrics),
+        files={**bundle.files, INT8_GRAPH: graph},
+    )
+    got = open_engine(made, runtime="openvino-int8").score(Batch.of(samples[0], bundle.spec))
+    assert got.logits_NKYX is not None
+    expected = run_onnx(graph, samples[0])
+    assert np.abs(got.logits_NKYX - expected).mean() < 0.01 * expected.std()
+
+
+def test_a_graph_as_good_as_before_ships(
+    bundle: Bundle, samples: list[dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    def judge(engine: Engine) -> Answers:
+        return Answers(auc=0.9, severe_N=verdicts(engine, bundle))
+
+    made = quantise(bundle, Material(samples=samples, judge=judge, about={"judged_on": "squares"}))
+    assert made.passed
+    assert made.figures["in_float32"] == []
+    spec = write_quantised(bundle, made, tmp_path / "out")
+    assert spec.metrics["int8"]["judged_on"] == "squares"
+    assert spec.metrics["auc"] == bundle.spec.metrics["auc"]
+    written = load_bundle(str(tmp_path / "out"))
+    assert written.file(INT8_GRAPH) == made.graph
+    assert "int8" in open_engine(written, runtime="openvino-int8").name
+
+
+def test_a_graph_that_ranks_worse_does_not_ship(
+    bundle: Bundle, samples: list[dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    """However many layers are spared."""
+
+    def judge(engine: Engine) -> Answers:
+        auc = 0.89 if "int8" in engine.name else 0.9
+        return Answers(auc=auc, severe_N=np.zeros(100, bool))
+
+    made = quantise(bundle, Material(samples=samples[:1], judge=judge, about={}))
+    assert not made.passed
+    with pytest.raises(RequestError, match="nothing was written"):
+        write_quantised(bundle, made, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_graph_that_ranks_alike_and_judges_otherwise_does_not_ship(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    figures = {"auc_fp32": 0.9, "drop": 0.0, "verdicts_changed": 0.03}
+    with pytest.raises(RequestError, match=r"3\.0% of verdicts change, allowed 2%"):
+        write_quantised(bundle, Quantised(graph=b"", figures=figures), tmp_path / "out")
+
+
+def test_eight_bits_of_another_graph_are_refused(bundle: Bundle) -> None:
+    other = replace(bundle, files={**bundle.files, "model.onnx": bundle.graph + b"\0"})
+    with pytest.raises(BundleError, match=r"was not made of the model\.onnx beside it"):
+        open_engine(other, runtime="openvino-int8")
+    without = {name: data for name, data in bundle.files.items() if name != INT8_GRAPH}
+    with pytest.raises(BundleError, match=r"training\.quantise"):
+        open_engine(replace(bundle, files=without), runtime="openvino-int8")
+
+
+def test_a_bundle_without_imagery_has_nothing_to_calibrate_on(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="expected a bundle of images"):
+        material_of(load_bundle(str(write_hazard_bundle(tmp_path / "b"))))
+
+
+def test_other_regions_judge_than_calibrate(bundle: Bundle) -> None:
+    pairs = [rubble_town(name, seed) for seed, name in enumerate("abc")]
+    config = from_json(bundle.spec.training["config"])
+    material = pair_material(bundle.spec, config, pairs, frozenset("a"), samples=3)
+    assert 1 <= len(material.samples) <= 3
+    assert {a.shape for s in material.samples for n, a in s.items() if n in ("pre", "post")} == {
+        (1, 3, 512, 512)
+    }
+    assert material.about["calibrated_on"] == ["a"]
+    assert material.about["judged_on"] == ["b", "c"]
+    assert material.about["destroyed"] + material.about["intact"] == 128
+    answers = material.judge(open_engine(bundle))
+    assert answers.auc > 0.95
+    assert answers.severe_N.shape == (128,)
+
+
+def test_regions_that_leave_no_judge_are_refused_and_all_are_named(bundle: Bundle) -> None:
+    pairs = [rubble_town(name, seed) for seed, name in enumerate("ab")]
+    config = from_json(bundle.spec.training["config"])
+    for regions in ({"a", "b"}, set(), {"z"}):
+        with pytest.raises(RequestError, match="regions are a, b"):
+            pair_material(bundle.spec, config, pairs, frozenset(regions))
