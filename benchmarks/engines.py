@@ -24,9 +24,9 @@ import torch
 from benchmarks.common import main
 from quakestream.bundles import load_bundle, write_manifest
 from quakestream.domain import BundleSpec
-from quakestream.engines.bench import Request, time_apart
-from quakestream.engines.choice import precision_of
-from quakestream.engines.shapes import usable_cores
+from quakestream.engines import RUNTIMES
+from quakestream.engines.bench import BenchRequest, time_apart
+from quakestream.engines.machine import usable_cores
 from quakestream.errors import QuakestreamError
 from training.export import write_bundle
 from training.graphs import BuildingGraph, BundleGraph, SegmentationGraph
@@ -40,7 +40,7 @@ NETWORKS = {
     "qmf_tiny": "grades-synthetic",
 }
 """And the shipped bundle whose windows or crops, and whose ground, they are given."""
-RUNTIMES = (
+NAMES = (
     "onnxruntime",
     "openvino",
     "openvino-bf16",
@@ -60,7 +60,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Every network on every runtime, or the smallest on those that open fast."""
     threads = usable_cores()
     names = list(NETWORKS)[:1] if quick else list(NETWORKS)
-    runtimes = [r for r in RUNTIMES if not (quick and r.startswith("torch"))]
+    runtimes = [n for n in NAMES if not (quick and RUNTIMES[n].package == "torch")]
     rows, refused = [], {}
     before = peaks(threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -68,7 +68,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
             place = make_bundle(name, Path(folder) / name, program=not quick)
             flop = flop_of((place / "model.onnx").read_bytes())
             for runtime in runtimes:
-                request = Request(
+                request = BenchRequest(
                     bundle=str(place),
                     runtime=runtime,
                     threads=threads,
@@ -85,7 +85,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     after = peaks(threads)
     peak = {kind: round(max(before[kind], after[kind]), 1) for kind in before}
     for row in rows:
-        of = peak[precision_of(row["runtime"])]
+        of = peak[RUNTIMES[row["runtime"]].precision]
         row["share_of_peak"] = round(row["gflop_per_s"] / of, 3)
     metrics = {"rows": rows, "refused": refused, "matrix_peak_gflop_per_s": peak}
     return {"threads": threads, "side": SIDE, "weights": "random"}, metrics
@@ -110,7 +110,7 @@ def make_bundle(network: str, folder: Path, *, program: bool = True) -> Path:
 
 
 def _graph(network: str, spec: BundleSpec) -> BundleGraph:
-    if spec.task == "segmentation":
+    if spec.scores_pixels:
         return SegmentationGraph(build_network(network).eval(), window_px=spec.window_px)
     inputs = NetworkInputs(
         crop_px=spec.window_px, classes=len(spec.classes), hazard_groups=spec.hazard_groups

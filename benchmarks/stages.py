@@ -71,13 +71,13 @@ def _rates(opened: Opened, cells: int) -> dict[str, Any]:
         scored = 0
         while scored < windows:
             for pixels in kept:
-                scorer.engine.score(pixels.batch, pixels.owner_NYX)
+                scorer.engine.sums(pixels.batch, pixels.owner_NYX)
                 scored += len(pixels.batch)
         return scored
 
     with _clock() as reading:
         read()
-    scorer.engine.score(kept[0].batch, kept[0].owner_NYX)
+    scorer.engine.sums(kept[0].batch, kept[0].owner_NYX)
     with _clock() as scoring:
         scored = score()
     return {

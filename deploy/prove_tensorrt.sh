@@ -62,13 +62,16 @@ step driver nvidia-smi --query-gpu=name,driver_version,memory.total,power.limit 
 # A line for each bundle and precision: bundle, runtime, precision, the batch that suits a GPU.
 plans="$(python -c '
 from quakestream.bundles import load_bundle, shipped_names
-from quakestream.engines.registry import BUILT
-from quakestream.engines.tensorrt import Wish, with_batch
+from quakestream.engines import RUNTIMES
+from quakestream.engines.tensorrt import PlanRequest, with_batch
 for name in shipped_names():
     bundle = load_bundle(name)
-    for runtime, precision in BUILT.items():
-        if precision != "int8" or bundle.file("model.int8.onnx") is not None:
-            print(name, runtime, precision, with_batch(Wish(), bundle).batch)')"
+    for runtime in RUNTIMES.values():
+        if not runtime.prebuilt:
+            continue
+        if runtime.precision != "int8" or bundle.file("model.int8.onnx") is not None:
+            batch = with_batch(PlanRequest(), bundle).batch
+            print(name, runtime.name, runtime.precision, batch)')"
 while read -r bundle runtime precision batch; do
     few="$((batch / 4))"
     build=(quakestream engine build "$bundle" --precision "$precision" --json)

@@ -126,8 +126,7 @@ def engine_logits(engine: Engine, spec: BundleSpec, pair: LabelledPair) -> list[
     """Logits inside each building of a pair, by an engine, window by window as in a run."""
 
     def logits(window: Window) -> NDArray[np.float32]:
-        logits_NKYX = engine.score(Batch.of(_inputs(spec, pair, window), spec)).logits_NKYX
-        assert logits_NKYX is not None
+        logits_NKYX = engine.score(Batch.of(_inputs(spec, pair, window), spec))
         scored: NDArray[np.float32] = logits_NKYX[0, 0]
         return scored
 
@@ -159,9 +158,7 @@ def _of_store(spec: BundleSpec, config: TrainConfig, store: str, samples: int) -
 
     def judge(engine: Engine) -> Answers:
         def logits(given: Arrays) -> NDArray[np.float32]:
-            found = engine.score(Batch.of(given, spec)).logits_NK
-            assert found is not None
-            return found
+            return engine.score(Batch.of(given, spec))
 
         model = Model(spec=spec, logits=logits)
         judged = held.judged(model.as_probabilities(held.logits(model, part)), part)

@@ -12,8 +12,8 @@ from quakestream.cli.common import EXIT_FAILED, print_json, stdout
 from quakestream.cli.map import Json
 from quakestream.domain import BundleSpec
 from quakestream.engines import Batch, open_engine
-from quakestream.engines.choice import precision_of
 from quakestream.engines.parity import ALLOWED, check_golden
+from quakestream.engines.runtimes import runtime_named
 from quakestream.errors import BundleError, EngineError
 
 PARITY = 1e-3
@@ -95,7 +95,7 @@ def verify(name: Name, runtime: str = "onnxruntime", as_json: Json = False) -> N
 
 def _same(bundle: Bundle, runtime: str, difference: float) -> bool:
     """Float32 is held to its logits, less precise runtimes to what they make of them."""
-    precision = precision_of(runtime)
+    precision = runtime_named(runtime).precision
     if precision == "fp32":
         return difference <= PARITY
     try:
@@ -106,7 +106,7 @@ def _same(bundle: Bundle, runtime: str, difference: float) -> bool:
 
 
 def _allowed(runtime: str) -> str:
-    precision = precision_of(runtime)
+    precision = runtime_named(runtime).precision
     if precision == "fp32":
         return f"allowed {PARITY:g}"
     return f"in {precision} probabilities may differ by {ALLOWED[precision]:g}"
@@ -118,9 +118,7 @@ def golden_difference(bundle: Bundle, runtime: str) -> float:
     Raises:
         BundleError: if the logits have another shape than the reference.
     """
-    scores = open_engine(bundle, runtime=runtime).score(Batch.of(bundle.golden, bundle.spec))
-    logits = scores.logits_NK if scores.logits_NKYX is None else scores.logits_NKYX
-    assert logits is not None
+    logits = open_engine(bundle, runtime=runtime).score(Batch.of(bundle.golden, bundle.spec))
     reference = bundle.golden["logits"]
     if logits.shape != reference.shape:
         raise BundleError(

@@ -9,11 +9,11 @@ import typer
 from quakestream.bundles import Bundle, load_bundle
 from quakestream.cli.common import EXIT_FAILED, print_json, stdout
 from quakestream.cli.map import Json
-from quakestream.engines import Batch, Engine, choose, open_engine, tensorrt
-from quakestream.engines.bench import Request, Timing, best_rates, time_apart
-from quakestream.engines.choice import FAKES, REFERENCE, keep_rates, precision_of
+from quakestream.engines import REFERENCE, RUNTIMES, Batch, choose, open_engine
+from quakestream.engines.bench import BenchRequest, Timing, best_rates, time_apart
+from quakestream.engines.choice import keep_rates
 from quakestream.engines.parity import check_golden
-from quakestream.engines.registry import BUILT, RUNTIMES
+from quakestream.engines.runtimes import MODEL_RUNTIMES
 from quakestream.errors import (
     ConfigError,
     DeviceError,
@@ -24,6 +24,10 @@ from quakestream.errors import (
 )
 
 TENSORRT = "tensorrt"
+"""The runtime that `--precision` varies."""
+BUILT = {name: runtime for name, runtime in RUNTIMES.items() if runtime.prebuilt}
+"""Runtimes that open only what was built beforehand."""
+_PRECISIONS = [runtime.precision for runtime in BUILT.values()]
 
 engine_app = typer.Typer(help="Runtimes that score a bundle.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="A shipped name, or a folder or .zip by path or URI.")]
@@ -56,7 +60,8 @@ def check(
     Example: quakestream engine check damage-turkiye-2023 --runtime openvino-int8
     """
     bundle = load_bundle(name)
-    reference = _logits(open_engine(bundle, runtime=REFERENCE, threads=threads), bundle)
+    golden = Batch.of(bundle.golden, bundle.spec)
+    reference = REFERENCE.open(bundle, threads=threads).score(golden)
     rows = [_checked(bundle, r, threads, reference) for r in _named(runtime)]
     if as_json:
         print_json([asdict(row) for row in rows])
@@ -93,7 +98,7 @@ def bench(
     """
     bundle = load_bundle(name)
     requests = [
-        Request(bundle=name, runtime=one, batch=size, threads=threads, seconds=seconds)
+        BenchRequest(bundle=name, runtime=one, batch=size, threads=threads, seconds=seconds)
         for one in _named(runtime)
         for size in batch or [0]
     ]
@@ -110,11 +115,11 @@ def bench(
 
 
 def _timings(
-    requests: list[Request], *, tell: bool
-) -> tuple[list[tuple[Request, Timing]], dict[str, str]]:
+    requests: list[BenchRequest], *, tell: bool
+) -> tuple[list[tuple[BenchRequest, Timing]], dict[str, str]]:
     """What could be timed, and why the rest could not; a runtime that runs no batch is tried
     with one."""
-    timed: list[tuple[Request, Timing]] = []
+    timed: list[tuple[BenchRequest, Timing]] = []
     refused: dict[str, str] = {}
     for request in requests:
         if request.runtime in refused:
@@ -137,7 +142,8 @@ def build(
     name: Name,
     runtime: Runtimes = None,
     precision: Annotated[
-        str | None, typer.Option(help=f"Of TensorRT: {', '.join(BUILT.values())}.")
+        str | None,
+        typer.Option(help=f"TensorRT's precision: {', '.join(_PRECISIONS)}."),
     ] = None,
     batch: Annotated[
         int, typer.Option(min=0, help="Windows or crops of a run; 0: what suits the device.")
@@ -158,8 +164,14 @@ def build(
     """
     bundle = load_bundle(name)
     wanted = _to_build(bundle, runtime, precision, portable)
-    order = _Order(batch=batch, portable=portable, threads=threads)
-    rows = [{"runtime": r, "built": _built(bundle, r, order)} for r in wanted]
+    rows = []
+    for one in wanted:
+        if builder := RUNTIMES[one].builder:
+            where = str(builder(bundle, batch=batch, portable=portable))
+        else:  # opening says what is wrong, if anything is
+            RUNTIMES[one].open(bundle, threads=threads, batch=batch)
+            where = ""
+        rows.append({"runtime": one, "built": where})
     if as_json:
         print_json(rows)
         return
@@ -167,15 +179,6 @@ def build(
         kept = f"built, kept at {row['built']}"
         what = kept if row["built"] else "nothing to build, it compiles when it is opened"
         stdout.print(f"{row['runtime']}: {what}", markup=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Order:
-    """How a runtime is built."""
-
-    batch: int
-    portable: bool
-    threads: int
 
 
 def _to_build(
@@ -186,7 +189,7 @@ def _to_build(
     Raises:
         ConfigError: if there is no such precision, or what was named is not TensorRT's.
     """
-    of_precision = {p: r for r, p in BUILT.items()}
+    of_precision = {runtime.precision: name for name, runtime in BUILT.items()}
     if precision is not None and precision not in of_precision:
         raise ConfigError(f"--precision {precision}; expected one of {', '.join(of_precision)}")
     if precision is None and not portable:
@@ -203,15 +206,6 @@ def _to_build(
     return list(dict.fromkeys(wanted or name for name in found))
 
 
-def _built(bundle: Bundle, runtime: str, order: _Order) -> str:
-    """Where what was built lies; empty for a runtime that compiles whenever it is opened."""
-    if runtime not in BUILT:  # opening says what is wrong, if anything is
-        open_engine(bundle, runtime=runtime, threads=order.threads, batch=order.batch)
-        return ""
-    wish = tensorrt.Wish(precision=BUILT[runtime], batch=order.batch, portable=order.portable)
-    return str(tensorrt.build(bundle, wish=wish))
-
-
 def _named(runtimes: list[str] | None) -> list[str]:
     """The runtimes asked for, or all there are.
 
@@ -220,15 +214,15 @@ def _named(runtimes: list[str] | None) -> list[str]:
     """
     for name in runtimes or []:
         if name not in RUNTIMES:
-            known = ", ".join(r for r in RUNTIMES if r not in FAKES)
+            known = ", ".join(MODEL_RUNTIMES)
             raise ConfigError(f"no runtime {name!r}; there are {known}")
-    return runtimes or [name for name in RUNTIMES if name not in FAKES]
+    return runtimes or list(MODEL_RUNTIMES)
 
 
 def _checked(bundle: Bundle, runtime: str, threads: int, reference: np.ndarray) -> Checked:
     try:
         engine = open_engine(bundle, runtime=runtime, threads=threads)
-        logits = _logits(engine, bundle)
+        logits = engine.score(Batch.of(bundle.golden, bundle.spec))
     except (EngineError, RequestError, MissingExtraError) as error:
         return Checked(runtime=runtime, refused=_line(error))
     if logits.shape != reference.shape:
@@ -239,19 +233,12 @@ def _checked(bundle: Bundle, runtime: str, threads: int, reference: np.ndarray) 
         )
     worst = float(np.abs(logits - reference).max(initial=0.0))
     try:
-        check_golden(engine, bundle, precision_of(runtime))
+        check_golden(engine, bundle, RUNTIMES[runtime].precision)
     except EngineError as error:
         return Checked(
             runtime=runtime, engine=engine.name, max_difference=worst, refused=_line(error)
         )
     return Checked(runtime=runtime, engine=engine.name, max_difference=worst, same=True)
-
-
-def _logits(engine: Engine, bundle: Bundle) -> np.ndarray:
-    scores = engine.score(Batch.of(bundle.golden, bundle.spec))
-    logits = scores.logits_NK if scores.logits_NKYX is None else scores.logits_NKYX
-    assert logits is not None
-    return logits
 
 
 def _told(row: Checked) -> str:

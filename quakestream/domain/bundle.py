@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Task = Literal["segmentation", "building", "landslide", "hazard"]
+PIXEL_TASKS = ("segmentation", "landslide")
+"""Tasks whose graphs score the pixels of windows."""
 Normalisation = Literal["fixed", "per_scene"]
 
 
@@ -85,6 +87,11 @@ class BundleSpec:
     def core_px(self) -> int:
         """Side of the part of a window whose scores count."""
         return self.window_px - 2 * self.halo_px
+
+    @property
+    def scores_pixels(self) -> bool:
+        """True where the graph scores the pixels of windows; else it scores crops or rows."""
+        return self.task in PIXEL_TASKS
 
     @property
     def needs_pre(self) -> bool:

@@ -4,23 +4,23 @@ from quakestream.engines.base import (
     PIXELS_AT_ONCE,
     Batch,
     Engine,
-    Scores,
     crop_shares,
     owner_sums,
     probabilities,
 )
-from quakestream.engines.choice import AUTO, Choice, Pick, choose
-from quakestream.engines.registry import RUNTIMES, open_engine
+from quakestream.engines.choice import AUTO, Choice, EngineSpec, choose
+from quakestream.engines.runtimes import REFERENCE, RUNTIMES, Runtime, open_engine
 
 __all__ = [
     "AUTO",
     "PIXELS_AT_ONCE",
+    "REFERENCE",
     "RUNTIMES",
     "Batch",
     "Choice",
     "Engine",
-    "Pick",
-    "Scores",
+    "EngineSpec",
+    "Runtime",
     "choose",
     "crop_shares",
     "open_engine",

@@ -6,7 +6,7 @@ C classes, Y rows, X columns, R owners, P pixels that are owned.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,23 +88,22 @@ class Batch:
                 f"{spec.name}: got {values} hazard values a row, takes {len(spec.hazard)}"
             )
 
+    @staticmethod
+    def check_pixels(spec: BundleSpec) -> None:
+        """Raises ShapeError for a bundle whose scores are not those of pixels."""
+        if not spec.scores_pixels:
+            raise ShapeError(
+                "sums per owner need a bundle that scores pixels",
+                spec.name,
+                expected="segmentation",
+                got=spec.task,
+            )
+
     def _arrays(self) -> dict[str, NDArray[Any]]:
         arrays: dict[str, NDArray[Any]] = {**self.images, **self.statistics}
         if self.hazard_NM is not None:
             arrays["hazard"] = self.hazard_NM
         return arrays
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Scores:
-    """Logits, or sums per owner: whichever was asked for."""
-
-    logits_NKYX: NDArray[np.float32] | None = None
-    """Of windows (`segmentation`)."""
-    logits_NK: NDArray[np.float32] | None = None
-    """Of crops (`building`) or of rows of hazard values (`hazard`)."""
-    sum_RC: NDArray[np.int64] | None = None
-    """Sum of class probability × 65535 over each owner's pixels."""
 
 
 class Engine(Protocol):
@@ -115,33 +114,42 @@ class Engine(Protocol):
         """Runtime and version, for the record."""
         ...
 
-    def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
-        """Class logits, or sums per owner when owners are given (`segmentation` alone).
-
-        What one window, crop or row scores never depends on what else is in the batch.
-        Owners cover the core alone (the window less the halo) and are numbered
-        0..R-1 over the whole batch; -1 owns nothing.
-
-        Raises:
-            ShapeError: if the batch is not what the bundle's manifest says.
-            EngineError: if the runtime fails.
-        """
+    @property
+    def on_gpu(self) -> bool:
+        """True where the engine computes on a GPU, and takes no CPU cores from readers."""
         ...
-
-
-@runtime_checkable
-class Batched(Protocol):
-    """An engine that is opened with a number of items to run at once."""
 
     @property
     def batch(self) -> int:
         """Items of every run; 0 where the bundle's task leaves no choice of it."""
         ...
 
+    def score(self, batch: Batch) -> NDArray[np.float32]:
+        """Class logits: shape (N, K, Y, X) for windows, (N, K) for crops and rows.
 
-def batch_of(engine: Engine) -> int:
-    """Items of every run of an engine; 0 where there is no choice of it."""
-    return engine.batch if isinstance(engine, Batched) else 0
+        The logits of one window, crop or row never depend on what else is in the batch.
+
+        Raises:
+            ShapeError: the batch is not what the bundle's manifest says.
+            EngineError: the runtime fails.
+        """
+        ...
+
+    def sums(self, batch: Batch, owner_NYX: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Sums of class probability × 65535 over each owner's pixels, shape (R, C).
+
+        For bundles that score the pixels of windows.
+
+        Args:
+            owner_NYX: owner of each pixel of the windows' cores (the window less the halo),
+                numbered 0..R-1 over the whole batch; -1 owns nothing.
+
+        Raises:
+            ShapeError: the batch is not what the bundle's manifest says, or its bundle does not
+                score pixels.
+            EngineError: the runtime fails.
+        """
+        ...
 
 
 def probabilities(logits_KN: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.float32]:

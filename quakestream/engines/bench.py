@@ -4,9 +4,10 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 
 from quakestream.bundles import load_bundle
 from quakestream.domain import BundleSpec
-from quakestream.engines.base import Batch, Engine, batch_of
-from quakestream.engines.choice import FAKES, Rate, open_checked
-from quakestream.engines.registry import open_engine
-from quakestream.engines.shapes import usable_cores
+from quakestream.engines.base import Batch, Engine
+from quakestream.engines.choice import Rate, open_checked
+from quakestream.engines.machine import usable_cores
+from quakestream.engines.runtimes import open_engine, runtime_named
 from quakestream.errors import EngineError
 
 CROPS = 64
@@ -29,7 +30,7 @@ _BUILDING_PX, _EVERY_PX = 16, 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class BenchRequest:
     """What is timed."""
 
     bundle: str
@@ -72,7 +73,7 @@ class Timing:
     """Of a process that does nothing else."""
 
 
-def time_apart(request: Request) -> Timing:
+def time_apart(request: BenchRequest) -> Timing:
     """Times in a fresh process, so that memory is the runtime's own.
 
     Raises:
@@ -89,27 +90,27 @@ def time_apart(request: Request) -> Timing:
             raise EngineError(f"{request.runtime}: its process died: {error!r}") from error
 
 
-def time_here(request: Request) -> Timing:
+def time_here(request: BenchRequest) -> Timing:
     """Times in this process; memory is its peak so far."""
     bundle = load_bundle(request.bundle)
     began = time.perf_counter()
-    compared = request.checked and request.runtime not in FAKES
+    compared = request.checked and runtime_named(request.runtime).is_model
     opened = open_checked if compared else open_engine
     engine = opened(bundle, runtime=request.runtime, threads=request.threads, batch=request.batch)
     open_s = time.perf_counter() - began
     spec, threads = bundle.spec, request.threads or usable_cores()
     usual = {"building": CROPS, "hazard": ROWS}.get(spec.task, 2 * threads)
-    given = max(request.batch, usual) if batch_of(engine) else request.batch or usual
+    given = max(request.batch, usual) if engine.batch else request.batch or usual
     batch = Batch.of(bundle.golden, spec).repeated(given)
     lasted_T = durations(engine, spec, batch, request.seconds)
     per_s = len(batch) * len(lasted_T) / float(lasted_T.sum())
     pixels = bool(spec.epochs)
-    windows = spec.task == "segmentation"
+    windows = spec.scores_pixels
     return Timing(
         runtime=request.runtime,
         engine=engine.name,
         batch=len(batch),
-        run=batch_of(engine),
+        run=engine.batch,
         threads=threads,
         per_s=round(per_s, 2),
         mpx_per_s=round(per_s * spec.window_px**2 / 1e6, 3) if pixels else None,
@@ -121,7 +122,7 @@ def time_here(request: Request) -> Timing:
     )
 
 
-def best_rates(timed: Iterable[tuple[Request, Timing]]) -> dict[str, Rate]:
+def best_rates(timed: Iterable[tuple[BenchRequest, Timing]]) -> dict[str, Rate]:
     """The best figure of each runtime. Its batch is what the engine ran, not what was asked of
     it; none where none was asked for."""
     best: dict[str, Rate] = {}
@@ -140,12 +141,14 @@ def durations(
 
     Windows are scored as a run scores them: pixels summed by owner.
     """
-    owner_NYX = owners(spec, len(batch)) if spec.task == "segmentation" else None
-    engine.score(batch, owner_NYX)
+    run: Callable[[], object] = partial(engine.score, batch)
+    if spec.scores_pixels:
+        run = partial(engine.sums, batch, owners(spec, len(batch)))
+    run()
     lasted: list[float] = []
     while len(lasted) < LEAST_RUNS or sum(lasted) < seconds:
         began = time.perf_counter()
-        engine.score(batch, owner_NYX)
+        run()
         lasted.append(time.perf_counter() - began)
     return np.array(lasted)
 

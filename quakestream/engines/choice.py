@@ -5,59 +5,33 @@ installed, so that a run that is resumed scores with what it began with. Who has
 `quakestream engine bench --keep` has the figures decide instead, of the batch too.
 """
 
-import hashlib
 import json
-import os
-import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quakestream.bundles import Bundle
-from quakestream.domain import BundleSpec
-from quakestream.engines.base import Batch, Engine, batch_of
-from quakestream.engines.kept import engine_folder
+from quakestream.engines.base import Batch, Engine
+from quakestream.engines.cache import engine_folder
+from quakestream.engines.machine import Machine, this_machine
 from quakestream.engines.parity import check_golden
-from quakestream.engines.registry import BUILT, RUNTIMES, open_engine
-from quakestream.engines.shapes import usable_cores
+from quakestream.engines.runtimes import REFERENCE, RUNTIMES, open_engine
 from quakestream.errors import BundleError, EngineError, MissingExtraError, NotBuiltError
 
 AUTO = "auto"
-REFERENCE = "onnxruntime"
-FAKES = frozenset({"uniform", "threshold", "stand-in"})
-"""They are no model, and are compared with none."""
 ROUNDING = 0.02
 """Mean difference of logits that half precision may make where `auto` takes it, in standard
 deviations of the logits."""
 _OFF_GRID = 27.37
 """Added to a scene's mean counts: a number that neither half precision holds exactly."""
-_VNNI = frozenset({"avx512_vnni", "avx_vnni"})
-_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """What of a machine decides which runtime is fast on it."""
-
-    cpu_flags: frozenset[str]
-    gpu: bool
-    """Whether there is an NVIDIA GPU that this process may use."""
-    cores: int
-
-    @property
-    def key(self) -> str:
-        """Short digest: figures kept on one machine say nothing about another."""
-        text = json.dumps([sorted(self.cpu_flags), self.gpu, self.cores, platform.machine()])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pick:
-    """What of a choice travels to workers, and is part of what scores are known by."""
+class EngineSpec:
+    """The part of a choice that travels to workers; the keys of finished work depend on it."""
 
     runtime: str
     batch: int = 0
@@ -71,14 +45,14 @@ class Rate:
     per_s: float
     """Windows, crops or rows a second."""
     batch: int = 0
-    """As `Pick.batch`."""
+    """As `EngineSpec.batch`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Choice:
     """A runtime, open, and held against the reference."""
 
-    pick: Pick
+    spec: EngineSpec
     engine: Engine
     notes: tuple[str, ...]
     """What was chosen and what was passed over, with why: of runtimes nothing if one was named,
@@ -86,19 +60,7 @@ class Choice:
 
     @property
     def runtime(self) -> str:
-        return self.pick.runtime
-
-
-def this_machine() -> Machine:
-    """Read from the system's files: asking a driver would bind this process to it."""
-    flags: frozenset[str] = frozenset()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        flags = frozenset(next((x for x in lines if x.startswith("flags")), "").split())
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
-    gpu = not hidden and any(Path("/dev").glob("nvidia[0-9]*"))
-    return Machine(cpu_flags=flags, gpu=gpu, cores=usable_cores())
+        return self.spec.runtime
 
 
 def choose(
@@ -124,35 +86,37 @@ def choose(
     here = machine or this_machine()
     rates = kept_rates(bundle, here)
     if runtime != AUTO:
-        return _opened(bundle, Pick(runtime=runtime, batch=batch), threads, rates.get(runtime))
+        return _opened(
+            bundle, EngineSpec(runtime=runtime, batch=batch), threads, rates.get(runtime)
+        )
     passed: list[str] = []
-    cures: list[str] = []
+    remedies: list[str] = []
     for name, obstacle in _ranked(bundle, here, rates):
         if obstacle:
             passed.append(f"{name} ({obstacle})")
             continue
         try:
-            found = _opened(bundle, Pick(runtime=name, batch=batch), threads, rates.get(name))
-            if precision_of(name) in ("bf16", "fp16"):
+            found = _opened(bundle, EngineSpec(runtime=name, batch=batch), threads, rates.get(name))
+            if RUNTIMES[name].precision in ("bf16", "fp16"):
                 _check_rounding(found.engine, bundle)
         except MissingExtraError as error:
-            if name == REFERENCE:
+            if name == REFERENCE.name:
                 raise
             passed.append(f"{name} (not installed)")
-            cures.append(str(error).partition(": ")[2].partition(" (")[0])
+            remedies.append(error.remedy)
             continue
         except (EngineError, BundleError) as error:
-            if name == REFERENCE:
+            if name == REFERENCE.name:
                 raise
             passed.append(f"{name} ({' '.join(str(error).split())})")
             continue
         over = f"; passed over: {', '.join(passed)}" if passed else ""
-        over += "".join(f"; for more: {cure}" for cure in dict.fromkeys(cures))
+        over += "".join(f"; for more: {remedy}" for remedy in dict.fromkeys(remedies))
         return replace(found, notes=(f"runtime {name} chosen{over}", *found.notes))
     raise EngineError(f"{bundle.uri}: no runtime runs it here: {', '.join(passed)}")
 
 
-def _opened(bundle: Bundle, asked: Pick, threads: int, measured: Rate | None) -> Choice:
+def _opened(bundle: Bundle, asked: EngineSpec, threads: int, measured: Rate | None) -> Choice:
     """The runtime with the batch asked for, else the one that was the fastest, else its own."""
     name, size = asked.runtime, asked.batch
     why = "as asked for"
@@ -164,18 +128,18 @@ def _opened(bundle: Bundle, asked: Pick, threads: int, measured: Rate | None) ->
         if asked.batch or not size:
             raise
         size, engine = 0, open_checked(bundle, name, threads)  # what was measured is gone
-    runs = batch_of(engine)
-    if not size and name in BUILT:
+    runs = engine.batch
+    if not size and RUNTIMES[name].prebuilt:
         size, why = runs, "of the plan that was built"
     if not size:
-        return Choice(pick=Pick(runtime=name), engine=engine, notes=())
+        return Choice(spec=EngineSpec(runtime=name), engine=engine, notes=())
     if not runs:
         note = f"batch {size}, {why}, is not used: {name} leaves no choice of it for this bundle"
-        return Choice(pick=Pick(runtime=name), engine=engine, notes=(note,))
+        return Choice(spec=EngineSpec(runtime=name), engine=engine, notes=(note,))
     note = f"batch {size} for runtime {name}: {why}"
     if runs != size:
         note += f"; runs of {runs}, else scores would hang on the place in a run"
-    return Choice(pick=Pick(runtime=name, batch=size), engine=engine, notes=(note,))
+    return Choice(spec=EngineSpec(runtime=name, batch=size), engine=engine, notes=(note,))
 
 
 def open_checked(bundle: Bundle, runtime: str, threads: int = 0, batch: int = 0) -> Engine:
@@ -188,8 +152,8 @@ def open_checked(bundle: Bundle, runtime: str, threads: int = 0, batch: int = 0)
         BundleError: the runtime cannot load the bundle.
     """
     engine = open_engine(bundle, runtime=runtime, threads=threads, batch=batch)
-    if runtime not in FAKES:
-        check_golden(engine, bundle, precision_of(runtime))
+    if RUNTIMES[runtime].is_model:
+        check_golden(engine, bundle, RUNTIMES[runtime].precision)
     return engine
 
 
@@ -202,34 +166,14 @@ def _check_rounding(engine: Engine, bundle: Bundle) -> None:
     """
     given = {k: v + _OFF_GRID if k.endswith("_mean_NB") else v for k, v in bundle.golden.items()}
     batch = Batch.of(given, bundle.spec)
-    expected = _logits(open_engine(bundle, runtime=REFERENCE), batch)
-    moved = float(np.abs(_logits(engine, batch) - expected).mean())
+    expected = REFERENCE.open(bundle).score(batch)
+    moved = float(np.abs(engine.score(batch) - expected).mean())
     spread = float(expected.std())
     if not moved <= ROUNDING * spread:
         raise EngineError(
             f"{bundle.uri}: rounding moves logits by {moved:.2g} on average, allowed are "
             f"{ROUNDING:g} of their spread of {spread:.2g}"
         )
-
-
-def _logits(engine: Engine, batch: Batch) -> NDArray[np.float32]:
-    scores = engine.score(batch)
-    logits = scores.logits_NK if scores.logits_NKYX is None else scores.logits_NKYX
-    assert logits is not None
-    return logits
-
-
-def precision_of(runtime: str) -> str:
-    """Of a runtime's arithmetic, by its name: `fp32`, `fp16`, `bf16` or `int8`."""
-    if runtime in BUILT:
-        return BUILT[runtime]
-    return next((kind for kind in ("int8", "bf16", "fp16") if runtime.endswith(kind)), "fp32")
-
-
-def int8_gated(spec: BundleSpec) -> bool:
-    """Whether the bundle's int8 graph was held to its allowed loss when it was made."""
-    figures = spec.metrics.get("int8", {})
-    return "drop" in figures and figures["drop"] <= figures.get("allowed_drop", 0.0)
 
 
 def keep_rates(bundle: Bundle, rates: Mapping[str, Rate], machine: Machine | None = None) -> Path:
@@ -258,31 +202,14 @@ def kept_rates(bundle: Bundle, machine: Machine) -> dict[str, Rate]:
 def _ranked(bundle: Bundle, machine: Machine, rates: Mapping[str, Rate]) -> list[tuple[str, str]]:
     """Runtimes, best first, with what speaks against one. Measured ones go before all others."""
     rule = dict(_rule(bundle, machine))
-    measured = sorted((n for n in rates if n not in FAKES), key=lambda n: -rates[n].per_s)
+    measured = sorted((n for n in rates if RUNTIMES[n].is_model), key=lambda n: -rates[n].per_s)
     return [(n, rule.get(n, "")) for n in dict.fromkeys([*measured, *rule])]
 
 
 def _rule(bundle: Bundle, machine: Machine) -> Iterator[tuple[str, str]]:
-    if machine.gpu:
-        program = "" if bundle.file("model.pt2") else "the bundle has no model.pt2"
-        yield "tensorrt-int8", _against_int8(bundle)  # these open only what was built beforehand
-        yield "tensorrt", ""
-        yield "tensorrt-bf16", ""
-        yield "torch-graphs-bf16", program
-        yield "torch", program
-    vnni = "" if machine.cpu_flags & _VNNI else "this CPU has no VNNI"
-    yield "openvino-int8", _against_int8(bundle) or vnni
-    yield "openvino-bf16", "" if machine.cpu_flags & _BF16 else "this CPU has no bfloat16"
-    yield "openvino", ""
-    yield REFERENCE, ""
-
-
-def _against_int8(bundle: Bundle) -> str:
-    if bundle.file("model.int8.onnx") is None:
-        return "the bundle has no model.int8.onnx"
-    if not int8_gated(bundle.spec):
-        return "its model.int8.onnx was not held against float32"
-    return ""
+    for name, runtime in RUNTIMES.items():
+        if runtime.obstacle is not None and (machine.gpu or not runtime.on_gpu):
+            yield name, runtime.obstacle(bundle, machine)
 
 
 def _rates_path(bundle: Bundle, machine: Machine) -> Path:

@@ -8,14 +8,15 @@ Axis legend: N items of a batch, K graph outputs, C classes, Y rows, X columns, 
 P pixels that somebody owns.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.domain import BundleSpec
-from quakestream.engines.base import Batch, Scores
+from quakestream.engines.base import Batch
 from quakestream.engines.shapes import ROWS_AT_ONCE, crops_at_once, noise
 from quakestream.errors import EngineError, QuakestreamError, ShapeError
 
@@ -66,22 +67,30 @@ class Runner(Protocol):
 
 
 class FixedEngine:
-    """What engines of runs of one length share: who is one gives itself batches and a name."""
+    """Base of engines whose runs have one length. A subclass sets the three attributes."""
 
     _batches: "FixedBatches"
     _name: str
+    _on_gpu: bool
 
     @property
     def name(self) -> str:
         return self._name
 
     @property
+    def on_gpu(self) -> bool:
+        return self._on_gpu
+
+    @property
     def batch(self) -> int:
         """Items of every run."""
         return self._batches.size
 
-    def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
-        return self._batches.score(batch, owner_NYX)
+    def score(self, batch: Batch) -> NDArray[np.float32]:
+        return self._batches.score(batch)
+
+    def sums(self, batch: Batch, owner_NYX: NDArray[np.int32]) -> NDArray[np.int64]:
+        return self._batches.sums(batch, owner_NYX)
 
 
 class FixedBatches:
@@ -96,38 +105,43 @@ class FixedBatches:
         """Items of every run."""
         return self._runner.size
 
-    def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
+    def score(self, batch: Batch) -> NDArray[np.float32]:
         """As `Engine.score`.
 
         Raises:
-            ShapeError: if the batch is not what the bundle's manifest says.
-            EngineError: if the runtime fails, or its device has too little memory.
+            ShapeError: the batch is not what the bundle's manifest says.
+            EngineError: the runtime fails, or its device has too little memory.
         """
+        arrays = self._arrays(batch)
+        with self._failures():
+            return self._logits(arrays, len(batch))
+
+    def sums(self, batch: Batch, owner_NYX: NDArray[np.int32]) -> NDArray[np.int64]:
+        """As `Engine.sums`; raises what `score` raises."""
+        batch.check_pixels(self._spec)
+        arrays = self._arrays(batch)
+        with self._failures():
+            return self._sums(arrays, owner_NYX)
+
+    def _arrays(self, batch: Batch) -> Mapping[str, NDArray[Any]]:
         batch.check(self._spec)
         arrays = batch.inputs(0, len(batch))
         if missing := [name for name in self._items if name not in arrays]:
-            raise ShapeError(f"{self._spec.name}: the batch lacks {', '.join(missing)}")
+            raise ShapeError("inputs are missing", self._spec.name, expected=", ".join(missing))
+        return arrays
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Turns what frameworks, drivers and allocators raise into `EngineError`."""
         try:
-            return self._scores(arrays, len(batch), owner_NYX)
+            yield
         except QuakestreamError:
             raise
-        except RuntimeError as error:  # of frameworks, drivers and allocators alike
-            first = next(iter(str(error).strip().splitlines()), repr(error))
+        except RuntimeError as error:
             raise EngineError(
-                f"{self._spec.name}: the runtime failed on a run of {self.size} items: {first}"
+                f"the runtime failed on a run of {self.size} items: {first_line(error)}",
+                self._spec.name,
             ) from error
-
-    def _scores(
-        self,
-        arrays: Mapping[str, NDArray[Any]],
-        count: int,
-        owner_NYX: NDArray[np.int32] | None,
-    ) -> Scores:
-        if self._spec.task in ("building", "hazard"):
-            return Scores(logits_NK=self._logits(arrays, count))
-        if owner_NYX is None:
-            return Scores(logits_NKYX=self._logits(arrays, count))
-        return Scores(sum_RC=self._sums(arrays, owner_NYX))
 
     def _logits(self, arrays: Mapping[str, NDArray[Any]], count: int) -> NDArray[np.float32]:
         chunks = self._chunks(np.arange(count))
@@ -169,8 +183,8 @@ class FixedBatches:
 
     def _nothing(self) -> NDArray[np.float32]:
         side, classes = self._spec.window_px, len(self._spec.classes)
-        crops = self._spec.task in ("building", "hazard")
-        return np.empty((0, classes) if crops else (0, classes, side, side), np.float32)
+        shape = (0, classes, side, side) if self._spec.scores_pixels else (0, classes)
+        return np.empty(shape, np.float32)
 
 
 def graph_inputs(spec: BundleSpec) -> dict[str, Item]:
@@ -226,19 +240,18 @@ def steady(make: Callable[[int], Runner], candidates: Sequence[int], spec: Bundl
 def is_steady(batches: FixedBatches, spec: BundleSpec) -> bool:
     """Whether noise scores the same, to the bit, in several places of a batch."""
     batch = noise(spec, batches.size)
-    together = _of(batches.score(batch))
-    if not np.array_equal(_of(batches.score(batch)), together, equal_nan=True):
+    together = batches.score(batch)
+    if not np.array_equal(batches.score(batch), together, equal_nan=True):
         return False
     places = sorted({0, len(batch) // 2, len(batch) - 1})
-    alone = [_of(batches.score(batch.part(n, n + 1)))[0] for n in places]
-    fewer = _of(batches.score(batch.part(1, len(batch))))
+    alone = [batches.score(batch.part(n, n + 1))[0] for n in places]
+    fewer = batches.score(batch.part(1, len(batch)))
     return np.array_equal(fewer, together[1:], equal_nan=True) and all(
         np.array_equal(one, together[n], equal_nan=True)
         for one, n in zip(alone, places, strict=True)
     )
 
 
-def _of(scores: Scores) -> NDArray[np.float32]:
-    logits = scores.logits_NK if scores.logits_NKYX is None else scores.logits_NKYX
-    assert logits is not None
-    return logits
+def first_line(error: Exception) -> str:
+    """The first line of what a framework says; some add pages of C++ frames."""
+    return next(iter(str(error).strip().splitlines()), repr(error))

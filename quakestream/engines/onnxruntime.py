@@ -7,7 +7,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from quakestream.bundles import Bundle
-from quakestream.engines.base import Batch, Engine, Scores, owner_sums
+from quakestream.engines.base import Batch, Engine, owner_sums
 from quakestream.engines.shapes import ROWS_AT_ONCE, crops_at_once, noise, padded_rows
 from quakestream.errors import BundleError, EngineError, QuakestreamError
 
@@ -52,22 +52,28 @@ class OnnxRuntimeEngine:
         """Crops of a run; 0 for windows and rows of hazard values, whose runs have one length."""
         return self._at_once
 
-    def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
+    @property
+    def on_gpu(self) -> bool:
+        return False
+
+    def score(self, batch: Batch) -> NDArray[np.float32]:
         batch.check(self._spec)
         if self._spec.task == "building":
-            return Scores(logits_NK=self._crops(batch, self._at_once))
+            return self._crops(batch, self._at_once)
         if self._spec.task == "hazard":
-            return Scores(logits_NK=self._rows(batch))
-        if owner_NYX is None:
-            logits = [self._run(batch, n, n + 1) for n in range(len(batch))]
-            return Scores(logits_NKYX=np.concatenate(logits))
+            return self._rows(batch)
+        return np.concatenate([self._run(batch, n, n + 1) for n in range(len(batch))])
+
+    def sums(self, batch: Batch, owner_NYX: NDArray[np.int32]) -> NDArray[np.int64]:
+        batch.check(self._spec)
+        batch.check_pixels(self._spec)
         owners = int(owner_NYX.max(initial=-1)) + 1
         sum_RC = np.zeros((owners, len(self._spec.classes)), np.int64)
         for n in range(len(batch)):
             owner_1YX = owner_NYX[n : n + 1]
             if (owner_1YX >= 0).any():
                 sum_RC += owner_sums(self._run(batch, n, n + 1), owner_1YX, owners, self._spec)
-        return Scores(sum_RC=sum_RC)
+        return sum_RC
 
     def _crops(self, batch: Batch, at_once: int) -> NDArray[np.float32]:
         runs = [
@@ -78,8 +84,7 @@ class OnnxRuntimeEngine:
 
     def _rows(self, batch: Batch) -> NDArray[np.float32]:
         """Every run has the same shape: kernels differ by it, and with them the last bits."""
-        assert batch.hazard_NM is not None
-        padded = padded_rows(batch.hazard_NM)
+        padded = padded_rows(batch)
         return self._crops(padded, ROWS_AT_ONCE)[: len(batch)]
 
     def _outputs(self, runs: list[NDArray[np.float32]]) -> int:

@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.bundles import Bundle
-from quakestream.engines.base import Batch, Engine, Scores, owner_sums
-from quakestream.engines.shapes import ROWS_AT_ONCE, crops_at_once, noise, padded_rows, usable_cores
+from quakestream.engines.base import Batch, Engine, owner_sums
+from quakestream.engines.machine import usable_cores
+from quakestream.engines.runtimes import INT8_GRAPH
+from quakestream.engines.shapes import ROWS_AT_ONCE, crops_at_once, noise, padded_rows
 from quakestream.errors import BundleError, DeviceError, EngineError, MissingExtraError
 
 Precision = Literal["fp32", "bf16", "int8"]
-INT8_GRAPH = "model.int8.onnx"
 
 T = TypeVar("T")
 
@@ -85,26 +86,31 @@ class OpenVinoEngine:
         """Crops of a run; 0 for windows and rows of hazard values, whose runs have one length."""
         return self._at_once if self._spec.task == "building" else 0
 
-    def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
+    @property
+    def on_gpu(self) -> bool:
+        return False
+
+    def score(self, batch: Batch) -> NDArray[np.float32]:
         batch.check(self._spec)
         if self._spec.task == "building":
-            return Scores(logits_NK=self._padded(batch))
+            return self._padded(batch)
         if self._spec.task == "hazard":
-            assert batch.hazard_NM is not None
-            return Scores(logits_NK=self._padded(padded_rows(batch.hazard_NM))[: len(batch)])
-        if owner_NYX is None:
-            logits = list(self._each(self._logits(batch), range(len(batch))))
-            return Scores(logits_NKYX=np.concatenate(logits))
+            return self._padded(padded_rows(batch))[: len(batch)]
+        return np.concatenate(list(self._each(self._logits(batch), range(len(batch)))))
+
+    def sums(self, batch: Batch, owner_NYX: NDArray[np.int32]) -> NDArray[np.int64]:
+        batch.check(self._spec)
+        batch.check_pixels(self._spec)
         owners = int(owner_NYX.max(initial=-1)) + 1
 
-        def sums(n: int, logits_1KYX: NDArray[np.float32]) -> NDArray[np.int64]:
+        def window_sums(n: int, logits_1KYX: NDArray[np.float32]) -> NDArray[np.int64]:
             return owner_sums(logits_1KYX, owner_NYX[n : n + 1], owners, self._spec)
 
         owned = [n for n in range(len(batch)) if (owner_NYX[n] >= 0).any()]
         sum_RC = np.zeros((owners, len(self._spec.classes)), np.int64)
-        for part_RC in self._each(self._logits(batch, sums), owned):
+        for part_RC in self._each(self._logits(batch, window_sums), owned):
             sum_RC += part_RC
-        return Scores(sum_RC=sum_RC)
+        return sum_RC
 
     def _logits(
         self, batch: Batch, then: Callable[[int, NDArray[np.float32]], Any] | None = None
@@ -176,7 +182,7 @@ class OpenVinoEngine:
         except Exception as error:  # the runtime's exceptions have no common base
             raise BundleError(f"{uri}: OpenVINO does not load its graph: {_line(error)}") from error
         self._requests: SimpleQueue[Any] = SimpleQueue()
-        axes = 4 if self._spec.task == "segmentation" else 2
+        axes = 4 if self._spec.scores_pixels else 2
         first = noise(self._spec, self._at_once)
         for _ in range(self._streams):
             request = compiled.create_infer_request()
@@ -205,7 +211,8 @@ def _library() -> Any:
         import openvino.properties.hint
     except ImportError as error:
         raise MissingExtraError(
-            f"runtime openvino is not installed: pip install 'quakestream[openvino]' ({error})"
+            f"runtime openvino is not installed ({error})",
+            remedy="pip install 'quakestream[openvino]'",
         ) from error
     return openvino
 

@@ -24,17 +24,18 @@ def golden_shift(engine: Engine, bundle: Bundle) -> tuple[float, float]:
     Raises:
         EngineError: if the logits have another shape than the reference, or are not finite.
     """
-    scores = engine.score(Batch.of(bundle.golden, bundle.spec))
-    logits = scores.logits_NK if scores.logits_NKYX is None else scores.logits_NKYX
+    logits = engine.score(Batch.of(bundle.golden, bundle.spec))
     reference = bundle.golden["logits"]
-    got = None if logits is None else logits.shape
-    if logits is None or got != reference.shape:
+    if logits.shape != reference.shape:
         raise EngineError(
-            f"{bundle.uri}: {engine.name} gives logits of shape {got} for the golden batch, its "
-            f"reference has {reference.shape}; export the bundle again"
+            f"logits of {engine.name} for the golden batch have the wrong shape",
+            bundle.uri,
+            expected=str(reference.shape),
+            got=str(logits.shape),
+            remedy="export the bundle again",
         )
     if not np.isfinite(logits).all():
-        raise EngineError(f"{bundle.uri}: {engine.name} gives logits that are not finite")
+        raise EngineError(f"logits of {engine.name} are not finite", bundle.uri)
     shift = np.abs(_flat(logits, bundle) - _flat(reference, bundle))
     return float(shift.max(initial=0.0)), float(shift.mean()) if shift.size else 0.0
 
@@ -52,9 +53,12 @@ def check_golden(engine: Engine, bundle: Bundle, precision: str) -> float:
     if most <= ALLOWED[precision] and mean <= ALLOWED_MEAN[precision]:
         return most
     raise EngineError(
-        f"{bundle.uri}: {engine.name} is not the same model as its reference: probabilities of "
-        f"the golden batch differ by up to {most:.2g}, {mean:.2g} on average; {precision} may "
-        f"{ALLOWED[precision]:g} and {ALLOWED_MEAN[precision]:g}; use runtime onnxruntime"
+        f"{engine.name} is not the same model as its reference: probabilities of the golden "
+        "batch differ",
+        bundle.uri,
+        expected=f"at most {ALLOWED[precision]:g}, {ALLOWED_MEAN[precision]:g} on average",
+        got=f"up to {most:.2g}, {mean:.2g} on average",
+        remedy="use runtime onnxruntime",
     )
 
 

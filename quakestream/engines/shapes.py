@@ -4,13 +4,11 @@ A kernel is chosen by the shape it works on, and with it the last bits of what i
 one crop or row scores is the same in any batch only if every run has one shape.
 """
 
-import os
-
 import numpy as np
-from numpy.typing import NDArray
 
 from quakestream.domain import BundleSpec
 from quakestream.engines.base import PIXELS_AT_ONCE, Batch
+from quakestream.errors import ShapeError
 
 MOST_AT_ONCE = 32
 ROWS_AT_ONCE = 1024
@@ -22,19 +20,19 @@ def crops_at_once(spec: BundleSpec) -> int:
     return min(max(PIXELS_AT_ONCE // spec.window_px**2, 1), MOST_AT_ONCE)
 
 
-def padded_rows(hazard_NM: NDArray[np.float32]) -> Batch:
-    """Rows of hazard values, filled up with rows that miss them all to whole runs."""
+def padded_rows(batch: Batch) -> Batch:
+    """Fills rows of hazard values up to whole runs with rows that miss every value.
+
+    Raises:
+        ShapeError: the batch holds no hazard values.
+    """
+    hazard_NM = batch.hazard_NM
+    if hazard_NM is None:
+        raise ShapeError("the batch holds no hazard values")
     rows, values = hazard_NM.shape
     padded_NM = np.full((-(-rows // ROWS_AT_ONCE) * ROWS_AT_ONCE, values), np.nan, np.float32)
     padded_NM[:rows] = hazard_NM
     return Batch(hazard_NM=padded_NM)
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def noise(spec: BundleSpec, count: int) -> Batch:

@@ -11,7 +11,7 @@ Call = Callable[[Mapping[str, Any]], Any]
 """Inputs by name on the device to logits of float32 there."""
 
 
-class Event(Protocol):
+class QueueEvent(Protocol):
     """A point in a queue of work."""
 
     def record(self) -> None: ...
@@ -37,7 +37,7 @@ class Streams(Protocol):
 
     def working(self) -> AbstractContextManager[Any]: ...
 
-    def event(self) -> Event: ...
+    def event(self) -> QueueEvent: ...
 
     def handle(self) -> int:
         """Of the working queue, for libraries that queue by themselves."""

@@ -18,8 +18,8 @@ from typing import Any, Literal, Protocol, cast
 
 from quakestream.bundles import Bundle
 from quakestream.engines.base import Engine
+from quakestream.engines.cache import EngineCache, engine_folder
 from quakestream.engines.fixed import FixedBatches, FixedEngine, graph_inputs, is_steady, sizes
-from quakestream.engines.kept import Kept, engine_folder
 from quakestream.engines.onnx_half import prepared
 from quakestream.engines.onnx_support import problems
 from quakestream.engines.parity import check_golden
@@ -33,13 +33,13 @@ OLDEST = (10, 12)
 BUILD_VARIABLE = "QUAKESTREAM_BUILD_ENGINES"
 """Set to 1, a run builds the plan it lacks; else it refuses and says how to build it."""
 KIND, SUFFIX = "tensorrt", ".plan"
-"""How plans are told from what else is kept."""
+"""How plans are told from what else is cache."""
 _RECIPE = "1"
 """Of what is done to a graph before it is built: another recipe, another plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class PlanRequest:
     """What a plan is built for.
 
     Raises:
@@ -68,7 +68,7 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Order:
+class BuildOrder:
     """What is to be built."""
 
     graph: bytes
@@ -106,7 +106,7 @@ class Native(Protocol):
         """The GPU of this process; None without one. Asked before anything else."""
         ...
 
-    def build(self, order: Order) -> tuple[bytes, bytes]:
+    def build(self, order: BuildOrder) -> tuple[bytes, bytes]:
         """A plan, and what was learned of kernels' times.
 
         Raises:
@@ -127,8 +127,8 @@ class TensorRtEngine(FixedEngine):
 
     Args:
         threads: not used: the work is the GPU's.
-        wish: which of the bundle's plans.
-        folder: where plans are kept.
+        request: which of the bundle's plans.
+        folder: where plans are cache.
         native: TensorRT, or what stands in for it in tests.
         may_build: builds a plan that is missing, which takes minutes.
 
@@ -144,7 +144,7 @@ class TensorRtEngine(FixedEngine):
         bundle: Bundle,
         *,
         threads: int = 0,
-        wish: Wish | None = None,
+        request: PlanRequest | None = None,
         folder: Path | None = None,
         native: Native | None = None,
         may_build: bool = False,
@@ -153,30 +153,33 @@ class TensorRtEngine(FixedEngine):
 
         native = native or tensorrt_native()
         gpu = _gpu_of(native, bundle)
-        wish = with_batch(wish or Wish(), bundle)
-        facts = plan_facts(bundle, wish, native.version, gpu)
-        kept = Kept(folder=folder or engine_folder(), suffix=SUFFIX)
-        plan = kept.get(facts)
+        request = with_batch(request or PlanRequest(), bundle)
+        facts = plan_facts(bundle, request, native.version, gpu)
+        cache = EngineCache(folder=folder or engine_folder(), suffix=SUFFIX)
+        plan = cache.get(facts)
         if plan is None and (may_build or os.environ.get(BUILD_VARIABLE) == "1"):
-            plan = build(bundle, folder, wish=wish, native=native).read_bytes()
+            plan = build(bundle, folder, request=request, native=native).read_bytes()
         if plan is None:
-            raise NotBuiltError(_missing(bundle, wish, native, gpu, kept))
-        program = native.load(plan, input_shapes(bundle, wish), portable=wish.portable)
+            raise NotBuiltError(_missing(bundle, request, native, gpu, cache))
+        program = native.load(plan, input_shapes(bundle, request), portable=request.portable)
         streams = streams_here() if isinstance(native, TensorRtNative) else CpuStreams()
-        example = empty_inputs(bundle.spec, wish.batch, streams.device)
+        example = empty_inputs(bundle.spec, request.batch, streams.device)
         call = streams.captured(_call(program, streams), example)
-        runner = DeviceRunner(call, bundle.spec, wish.batch, streams, host_sums=False)
+        runner = DeviceRunner(call, bundle.spec, request.batch, streams, host_sums=False)
         self._batches = FixedBatches(runner, bundle.spec)
-        self._name = f"tensorrt-{native.version}-{gpu.name}-{wish.precision}".replace(" ", "_")
-        if wish.batch > 1 and not is_steady(self._batches, bundle.spec):
+        self._on_gpu = True
+        self._name = f"tensorrt-{native.version}-{gpu.name}-{request.precision}".replace(" ", "_")
+        if request.batch > 1 and not is_steady(self._batches, bundle.spec):
             raise EngineError(
-                f"bundle {bundle.uri}: {self._name} scores an item otherwise elsewhere in a batch "
-                f"of {wish.batch}; use runtime torch-graphs-bf16, which tries this before it runs"
+                f"{self._name} scores an item differently in another place of a batch of "
+                f"{request.batch}",
+                bundle.uri,
+                remedy="use runtime torch-graphs-bf16, which tries this before it runs",
             )
-        check_golden(self, bundle, wish.precision)
+        check_golden(self, bundle, request.precision)
 
 
-def open_kept(
+def open_built(
     bundle: Bundle,
     *,
     precision: Precision = "fp16",
@@ -199,25 +202,27 @@ def open_kept(
         MissingExtraError: if TensorRT is not installed.
     """
     native = native or tensorrt_native()
-    kept = Kept(folder=folder or engine_folder(), suffix=SUFFIX)
-    there = kept_wishes(bundle, kept, native.version, _gpu_of(native, bundle))
+    cache = EngineCache(folder=folder or engine_folder(), suffix=SUFFIX)
+    there = built_plans(bundle, cache, native.version, _gpu_of(native, bundle))
     fit = [w for w in there if w.precision == precision and batch in (0, w.batch)]
-    asked = Wish(precision=precision, batch=batch)
-    wish = max(fit, key=lambda w: (w.batch, not w.portable), default=asked)
-    return TensorRtEngine(bundle, wish=wish, folder=folder, native=native)
+    asked = PlanRequest(precision=precision, batch=batch)
+    request = max(fit, key=lambda w: (w.batch, not w.portable), default=asked)
+    return TensorRtEngine(bundle, request=request, folder=folder, native=native)
 
 
-def kept_wishes(bundle: Bundle, kept: Kept, version: str, gpu: Gpu) -> list[Wish]:
+def built_plans(bundle: Bundle, cache: EngineCache, version: str, gpu: Gpu) -> list[PlanRequest]:
     """What was built for a bundle that opens on this GPU with this TensorRT."""
     found = []
-    for facts in kept.made(KIND):
+    for facts in cache.made(KIND):
         batch, precision = facts.get("batch", ""), facts.get("precision")
         if not batch.isdigit():
             continue
         for portable in (False, True):
-            wish = Wish(precision=cast("Precision", precision), batch=int(batch), portable=portable)
-            if plan_facts(bundle, wish, version, gpu) == facts:
-                found.append(wish)
+            request = PlanRequest(
+                precision=cast("Precision", precision), batch=int(batch), portable=portable
+            )
+            if plan_facts(bundle, request, version, gpu) == facts:
+                found.append(request)
     return found
 
 
@@ -225,7 +230,7 @@ def build(
     bundle: Bundle,
     cache_dir: Path | None = None,
     *,
-    wish: Wish | None = None,
+    request: PlanRequest | None = None,
     native: Native | None = None,
 ) -> Path:
     """Builds the plan of a bundle for this GPU, takes minutes, and keeps it.
@@ -240,22 +245,22 @@ def build(
     """
     native = native or tensorrt_native()
     gpu = _gpu_of(native, bundle)
-    wish = with_batch(wish or Wish(), bundle)
-    graph = graph_for(bundle, wish.precision)
+    request = with_batch(request or PlanRequest(), bundle)
+    graph = graph_for(bundle, request.precision)
     folder = cache_dir or engine_folder()
-    learned = Kept(folder=folder, suffix=".timing")
+    learned = EngineCache(folder=folder, suffix=".timing")
     timing_facts = {"kind": "timing", "tensorrt": native.version, **_gpu_facts(gpu)}
-    order = Order(
+    order = BuildOrder(
         graph=graph,
-        shapes=input_shapes(bundle, wish),
-        portable=wish.portable,
+        shapes=input_shapes(bundle, request),
+        portable=request.portable,
         timing=learned.get(timing_facts) or b"",
     )
     plan, timing = native.build(order)
     if timing:
         learned.keep(timing_facts, timing)
-    facts = plan_facts(bundle, wish, native.version, gpu)
-    return Kept(folder=folder, suffix=SUFFIX).keep(facts, plan)
+    facts = plan_facts(bundle, request, native.version, gpu)
+    return EngineCache(folder=folder, suffix=SUFFIX).keep(facts, plan)
 
 
 def graph_for(bundle: Bundle, precision: Precision) -> bytes:
@@ -278,26 +283,26 @@ def graph_for(bundle: Bundle, precision: Precision) -> bytes:
     return graph
 
 
-def with_batch(wish: Wish, bundle: Bundle) -> Wish:
-    """The wish with the batch it stands for."""
-    return wish if wish.batch else replace(wish, batch=sizes(bundle.spec, device=True)[0])
+def with_batch(request: PlanRequest, bundle: Bundle) -> PlanRequest:
+    """The request with the batch it stands for."""
+    return request if request.batch else replace(request, batch=sizes(bundle.spec, device=True)[0])
 
 
-def input_shapes(bundle: Bundle, wish: Wish) -> dict[str, tuple[int, ...]]:
+def input_shapes(bundle: Bundle, request: PlanRequest) -> dict[str, tuple[int, ...]]:
     """Of every graph input, with the batch."""
-    return {n: (wish.batch, *shape) for n, (shape, _) in graph_inputs(bundle.spec).items()}
+    return {n: (request.batch, *shape) for n, (shape, _) in graph_inputs(bundle.spec).items()}
 
 
-def plan_facts(bundle: Bundle, wish: Wish, version: str, gpu: Gpu) -> dict[str, str]:
+def plan_facts(bundle: Bundle, request: PlanRequest, version: str, gpu: Gpu) -> dict[str, str]:
     """What a plan depends on: with anything else it is another plan."""
-    where = {"gpu": "Ampere or later"} if wish.portable else _gpu_facts(gpu)
+    where = {"gpu": "Ampere or later"} if request.portable else _gpu_facts(gpu)
     return {
         "kind": KIND,
         "bundle": bundle.digest,
-        "tensorrt": version.split(".")[0] if wish.portable else version,
+        "tensorrt": version.split(".")[0] if request.portable else version,
         "host": platform.machine(),
-        "precision": wish.precision,
-        "batch": str(wish.batch),
+        "precision": request.precision,
+        "batch": str(request.batch),
         "recipe": _RECIPE,
         **where,
     }
@@ -317,7 +322,7 @@ class TensorRtNative:
     def gpu(self) -> Gpu | None:
         return self._gpu
 
-    def build(self, order: Order) -> tuple[bytes, bytes]:
+    def build(self, order: BuildOrder) -> tuple[bytes, bytes]:
         trt = self._trt
         builder = trt.Builder(self._logger)
         strongly_typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
@@ -451,15 +456,17 @@ def _gpu_facts(gpu: Gpu) -> dict[str, str]:
     return {"gpu": gpu.name, "capability": gpu.capability, "driver": gpu.driver}
 
 
-def _missing(bundle: Bundle, wish: Wish, native: Native, gpu: Gpu, kept: Kept) -> str:
-    there = kept_wishes(bundle, kept, native.version, gpu)
+def _missing(
+    bundle: Bundle, request: PlanRequest, native: Native, gpu: Gpu, cache: EngineCache
+) -> str:
+    there = built_plans(bundle, cache, native.version, gpu)
     others = ", ".join(f"{w.precision} batch {w.batch}" for w in there) or "none"
     return (
         f"bundle {bundle.uri}: no plan for {gpu.name} (compute {gpu.capability}, driver "
-        f"{gpu.driver}), TensorRT {native.version}, {wish.precision}, batch {wish.batch} in "
-        f"{kept.folder} (there: {others}); build it once with `quakestream engine build "
-        f"{bundle.uri} --runtime tensorrt --precision {wish.precision} --batch {wish.batch}"
-        f"{' --portable' if wish.portable else ''}`"
+        f"{gpu.driver}), TensorRT {native.version}, {request.precision}, batch {request.batch} in "
+        f"{cache.folder} (there: {others}); build it once with `quakestream engine build "
+        f"{bundle.uri} --runtime tensorrt --precision {request.precision} --batch {request.batch}"
+        f"{' --portable' if request.portable else ''}`"
     )
 
 

@@ -24,20 +24,21 @@ from torch import Tensor
 from quakestream.bundles import Bundle
 from quakestream.domain import BundleSpec
 from quakestream.engines.base import Engine, owner_sums
+from quakestream.engines.cache import EngineCache, engine_folder
 from quakestream.engines.fixed import (
     SLOTS,
     FixedBatches,
     FixedEngine,
     Runner,
+    first_line,
     graph_inputs,
     owned_pixels,
     sizes,
     steady,
 )
-from quakestream.engines.kept import Kept, engine_folder
 from quakestream.engines.narrow import narrowed
 from quakestream.engines.pt2 import FILE, check_archive
-from quakestream.engines.streams import Call, Event, Streams
+from quakestream.engines.streams import Call, QueueEvent, Streams
 from quakestream.errors import BundleError, DeviceError, EngineError
 from quakestream.reduce.tally import PROBABILITY_ONE
 
@@ -96,7 +97,7 @@ class TorchEngine(FixedEngine):
             spec=bundle.spec,
             mode=mode,
             streams=streams,
-            kept=Kept(folder=folder or engine_folder(), suffix=".pt2"),
+            cache=EngineCache(folder=folder or engine_folder(), suffix=".pt2"),
             facts=facts,
         )
         suits = sizes(bundle.spec, device=streams.device.type == "cuda")
@@ -106,11 +107,12 @@ class TorchEngine(FixedEngine):
         except EngineError:
             raise
         except RuntimeError as error:  # of torch and its compilers
-            first = next(iter(str(error).strip().splitlines()), repr(error))
             raise EngineError(
-                f"{bundle.uri}: torch {mode} {precision} fails on {facts['device']}: {first}"
+                f"torch {mode} {precision} fails on {facts['device']}: {first_line(error)}",
+                bundle.uri,
             ) from error
         self._batches = FixedBatches(runner, bundle.spec)
+        self._on_gpu = streams.device.type == "cuda"
         self._name = f"torch-{torch.__version__}-{streams.device.type}-{mode}-{precision}"
 
 
@@ -186,7 +188,7 @@ class CpuStreams:
     def working(self) -> AbstractContextManager[Any]:
         return nullcontext()
 
-    def event(self) -> Event:
+    def event(self) -> QueueEvent:
         return _Now()
 
     def handle(self) -> int:
@@ -234,7 +236,7 @@ class CudaStreams:
     def working(self) -> AbstractContextManager[Any]:
         return torch.cuda.stream(self._work)
 
-    def event(self) -> Event:
+    def event(self) -> QueueEvent:
         return torch.cuda.Event()  # type: ignore[no-untyped-call]
 
     def handle(self) -> int:
@@ -277,11 +279,11 @@ class _Lane:
 
     host: dict[str, Tensor]
     there: dict[str, Tensor]
-    sent: Event
+    sent: QueueEvent
     """The inputs have left the host."""
-    ran: Event
+    ran: QueueEvent
     """The graph has read them."""
-    back: Event
+    back: QueueEvent
     """The logits are on the host."""
     logits: Tensor | None = None
     out: Tensor | None = None
@@ -405,7 +407,7 @@ class _Compiler:
     spec: BundleSpec
     mode: Mode
     streams: Streams
-    kept: Kept
+    cache: EngineCache
     facts: Mapping[str, str]
 
     def runner(self, size: int) -> Runner:
@@ -432,14 +434,14 @@ class _Compiler:
         from torch._inductor import aoti_compile_and_package, aoti_load_package
 
         facts = {**self.facts, "batch": str(len(next(iter(example.values()))))}
-        if (path := self.kept.find(facts)) is None:
+        if (path := self.cache.find(facts)) is None:
             with torch.inference_mode():
                 shaped = tuple(_laid_out(tensor) for tensor in example.values())
                 program = torch.export.export(self.module, shaped)
             with TemporaryDirectory() as folder:
                 made = Path(folder, "library.pt2")
                 aoti_compile_and_package(program, package_path=str(made))
-                path = self.kept.keep(facts, made.read_bytes())
+                path = self.cache.keep(facts, made.read_bytes())
         library: Callable[..., Any] = aoti_load_package(str(path))
         return library
 

@@ -191,11 +191,6 @@ def choose_stream(asked: str, *, on_gpu: bool, wanted: int, cores_per_engine: fl
     return "joined" if not on_gpu or wanted <= cores_per_engine else "split"
 
 
-def takes_gpu(runtime: str) -> bool:
-    """True for runtimes that use a GPU where there is one."""
-    return runtime.startswith(("torch", "tensorrt"))
-
-
 def load_of_area(
     km2: float, *, lattice: Lattice, epochs: int, batch_cells: int, footprints_per_km2: float = 0.0
 ) -> Load:

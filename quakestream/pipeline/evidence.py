@@ -162,8 +162,7 @@ def _scored(
     """Probabilities, NaN where there are none; a cause is added for every row without."""
     nothing_NH = np.full((len(inputs_NM), len(spec.classes)), np.nan, np.float32)
     try:
-        logits_NK = engine.score(Batch(hazard_NM=inputs_NM)).logits_NK
-        assert logits_NK is not None
+        logits_NK = engine.score(Batch(hazard_NM=inputs_NM))
         p_NH = probabilities(logits_NK.T, spec).T
     except (EngineError, ShapeError) as error:
         causes += [str(error)] * len(inputs_NM)

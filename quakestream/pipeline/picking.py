@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from quakestream.bundles import Bundle
-from quakestream.engines import AUTO, RUNTIMES, Batch, Choice, Engine, Pick, choose
-from quakestream.engines.shapes import usable_cores
+from quakestream.engines import AUTO, RUNTIMES, Batch, Choice, Engine, EngineSpec, choose
+from quakestream.engines.machine import usable_cores
 from quakestream.errors import (
     BundleError,
     ConfigError,
@@ -28,9 +28,11 @@ CROPS = 64
 class Picked:
     """The engine of a run, as the driver hears of it."""
 
-    pick: Pick
+    spec: EngineSpec
     engine: str
     """Runtime and version."""
+    on_gpu: bool
+    """True where that engine computes on a GPU."""
     seconds_per_window: float
     """Scoring one window or crop, measured on the bundle's golden batch."""
     notes: tuple[str, ...]
@@ -49,7 +51,8 @@ def pick_engine(bundle: Bundle, settings: "Profile") -> Picked:
     """
     chosen = _chosen(bundle, settings)
     return Picked(
-        pick=chosen.pick,
+        spec=chosen.spec,
+        on_gpu=chosen.engine.on_gpu,
         engine=chosen.engine.name,
         seconds_per_window=_timed(bundle, chosen.engine, settings.threads),
         notes=chosen.notes,
@@ -85,7 +88,7 @@ def _chosen(bundle: Bundle, settings: "Profile") -> Choice:
 def _timed(bundle: Bundle, engine: Engine, threads: int) -> float:
     """Seconds for one window or crop, with enough of them at once for every thread to work."""
     golden = Batch.of(bundle.golden, bundle.spec)
-    at_once = 2 * (threads or usable_cores()) if bundle.spec.task == "segmentation" else CROPS
+    at_once = 2 * (threads or usable_cores()) if bundle.spec.scores_pixels else CROPS
     batch = golden.repeated(at_once)
     engine.score(batch)
     began = time.perf_counter()

@@ -21,8 +21,8 @@ from quakestream.catalog import (
 )
 from quakestream.config import ImagerySection, RunFile
 from quakestream.domain import BundleSpec, Grid, Issue, Scene, View
-from quakestream.engines import Pick
-from quakestream.engines.shapes import usable_cores
+from quakestream.engines import EngineSpec
+from quakestream.engines.machine import usable_cores
 from quakestream.errors import (
     AoiError,
     ConfigError,
@@ -86,6 +86,8 @@ class Plan:
     notes: tuple[str, ...]
     engine: str
     """Runtime and version that will score."""
+    on_gpu: bool
+    """True where that engine computes on a GPU."""
     seconds_per_window: float
     """Scoring one window or crop where engines run, measured on the bundle's golden batch."""
     tiles: TileSurvey
@@ -145,12 +147,6 @@ class Plan:
             score_cores=0.0 if self.on_gpu else settings.threads or usable_cores(),
             footprint_s=CROP_S if crops else FOOTPRINT_S,
         )
-
-    @property
-    def on_gpu(self) -> bool:
-        """True where the engine that was timed here is on a GPU."""
-        on_device = ("cuda", "tensorrt")  # what such engines call themselves
-        return any(name in self.engine.lower() for name in on_device)
 
     @property
     def readers_wanted(self) -> int:
@@ -218,10 +214,11 @@ def make_plan(run: RunFile, pick: PickEngine = pick_engine) -> Plan:
     picked = pick(bundle, run.profile_settings)
     return replace(
         plan,
-        run=_with_pick(run, picked.pick),
+        run=_with_pick(run, picked.spec),
         hazard_model=hazard,
         notes=(*plan.notes, *(hazard.notes if hazard else ()), *taken, *picked.notes),
         engine=picked.engine,
+        on_gpu=picked.on_gpu,
         seconds_per_window=picked.seconds_per_window,
     )
 
@@ -266,6 +263,7 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
         problems=tuple(sorted(set(problems), key=lambda p: (not p.retryable, p.kind, p.subject))),
         notes=(*found.notes, *tiles.notes, *stretch_notes(scene for scene, _ in used)),
         engine="",
+        on_gpu=False,
         seconds_per_window=0.0,
         tiles=tiles,
     )
@@ -406,7 +404,7 @@ def _area_cells(aoi: BaseGeometry, lattices: Callable[[int], Lattice]) -> tuple[
     return tuple(cell for epsg in sorted(parts) for cell in lattices(epsg).cells_over(parts[epsg]))
 
 
-def _with_pick(run: RunFile, pick: Pick) -> RunFile:
+def _with_pick(run: RunFile, pick: EngineSpec) -> RunFile:
     """The run with the runtime and batch that were chosen: workers open that one, and commits
     are known by it."""
     picked = {"runtime": pick.runtime, "batch": pick.batch or None}

@@ -10,6 +10,7 @@ from typing import Any
 
 from quakestream.bundles import Bundle
 from quakestream.domain import Scene
+from quakestream.engines import RUNTIMES
 from quakestream.errors import QuakestreamError
 from quakestream.fusion import prior_of
 from quakestream.pipeline.evidence import HazardEvidence, HazardModel
@@ -18,19 +19,14 @@ from quakestream.pipeline.stages import BatchReport
 from quakestream.pipeline.tables import KnownHazard
 from quakestream.storage import fingerprint
 
-PACKAGES = (
-    "quakestream",
-    "numpy",
-    "rasterio",
-    "imagecodecs",
-    "onnxruntime",
-    "openvino",
-    "torch",
-    "tensorrt",
-    "geopandas",
-    "pyarrow",
-    "ray",
+PACKAGES = dict.fromkeys(
+    (
+        *("quakestream", "numpy", "rasterio", "imagecodecs"),
+        *(runtime.package for runtime in RUNTIMES.values()),
+        *("geopandas", "pyarrow", "ray"),
+    )
 )
+"""Distributions whose versions `run.json` records, in order."""
 
 
 @dataclass(slots=True)

@@ -97,8 +97,7 @@ def _score_windows(pixels: UnitPixels, engine: Engine, spec: BundleSpec) -> _Sco
     if not len(pixels.batch):
         return _Scored(sum_FC=nothing)
     try:
-        sum_RC = engine.score(pixels.batch, pixels.owner_NYX).sum_RC
-        assert sum_RC is not None
+        sum_RC = engine.sums(pixels.batch, pixels.owner_NYX)
         return _Scored(sum_FC=pixels.sums.per_footprint(sum_RC))
     except (QuakestreamError, MemoryError) as error:
         failures = [
@@ -135,8 +134,7 @@ def _score_crops(pixels: CropPixels, engine: Engine, spec: BundleSpec) -> _Score
 def _add_crops(
     done: _Scored, pixels: CropPixels, span: tuple[int, int], engine: Engine, spec: BundleSpec
 ) -> None:
-    logits_NK = engine.score(pixels.batch(*span)).logits_NK
-    assert logits_NK is not None
+    logits_NK = engine.score(pixels.batch(*span))
     finite_N = np.asarray(np.isfinite(logits_NK).all(axis=1))
     share_NC = crop_shares(np.where(finite_N[:, None], logits_NK, 0), spec)
     for n, crop in enumerate(pixels.crops[slice(*span)]):

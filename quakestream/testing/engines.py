@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from quakestream.domain import BundleSpec
 from quakestream.engines import Batch, Engine, crop_shares, owner_sums
-from quakestream.engines.base import batch_of
 from quakestream.errors import ShapeError
 from quakestream.reduce import PROBABILITY_ONE
 
@@ -41,10 +40,7 @@ class _Contract:
         return Batch(images=images, statistics=statistics, hazard_NM=hazard_NM)
 
     def logits(self, batch: Batch) -> NDArray[np.float32]:
-        scores = self.engine().score(batch)
-        logits = scores.logits_NK if scores.logits_NKYX is None else scores.logits_NKYX
-        assert logits is not None
-        return logits
+        return self.engine().score(batch)
 
     def test_a_window_scores_the_same_anywhere_in_a_batch(self) -> None:
         batch = self.batch(5)
@@ -54,7 +50,7 @@ class _Contract:
 
     def test_more_items_than_one_run_takes_score_as_fewer_do(self) -> None:
         """The last run is padded, and what it is padded with must not show."""
-        run = batch_of(self.engine()) or 1
+        run = self.engine().batch or 1
         batch = self.batch(2 * run + 1)
         together = self.logits(batch)
         for start, stop in ((0, run), (run, run + 1), (2 * run, 2 * run + 1)):
@@ -75,9 +71,8 @@ class EngineContract(_Contract):
         return rng.integers(-1, owners, (windows, core, core)).astype(np.int32)
 
     def test_logits_have_the_windows_shape(self) -> None:
-        logits = self.engine().score(self.batch(2)).logits_NKYX
+        logits = self.engine().score(self.batch(2))
         side = self.spec().window_px
-        assert logits is not None
         assert logits.dtype == np.float32
         assert logits.shape[0] == 2
         assert logits.shape[2:] == (side, side)
@@ -85,24 +80,20 @@ class EngineContract(_Contract):
 
     def test_sums_are_those_of_the_logits(self) -> None:
         engine, batch, owner = self.engine(), self.batch(3), self.owners(3, 7)
-        logits = engine.score(batch).logits_NKYX
-        sums = engine.score(batch, owner).sum_RC
-        assert logits is not None
-        assert sums is not None
+        logits = engine.score(batch)
+        sums = engine.sums(batch, owner)
         assert np.array_equal(sums, owner_sums(logits, owner, 7, self.spec()))
 
     def test_probabilities_of_a_pixel_sum_to_one(self) -> None:
         owner = self.owners(1, 1)
-        sums = self.engine().score(self.batch(1), owner).sum_RC
-        assert sums is not None
+        sums = self.engine().sums(self.batch(1), owner)
         pixels = int((owner == 0).sum())
         assert abs(int(sums.sum()) - 65535 * pixels) <= pixels * len(self.spec().classes)
 
     def test_owners_that_own_nothing_get_zero(self) -> None:
         owner = np.full((1, self.spec().core_px, self.spec().core_px), -1, np.int32)
         owner[0, 0, 0] = 4
-        sums = self.engine().score(self.batch(1), owner).sum_RC
-        assert sums is not None
+        sums = self.engine().sums(self.batch(1), owner)
         assert (sums[:4] == 0).all()
         assert sums[4].sum() > 0
 
@@ -111,8 +102,7 @@ class CropEngineContract(_Contract):
     """Tests over the Engine protocol, for bundles of task `building`."""
 
     def test_logits_have_a_row_for_each_crop(self) -> None:
-        logits = self.engine().score(self.batch(3)).logits_NK
-        assert logits is not None
+        logits = self.engine().score(self.batch(3))
         assert logits.dtype == np.float32
         assert logits.shape in {(3, 1), (3, len(self.spec().classes))}
         assert np.isfinite(logits).all()
@@ -128,6 +118,11 @@ class CropEngineContract(_Contract):
     def test_shares_of_a_crop_sum_to_one(self) -> None:
         shares = crop_shares(self.logits(self.batch(4)), self.spec())
         assert np.abs(shares.sum(axis=1) - PROBABILITY_ONE).max() <= len(self.spec().classes)
+
+    def test_sums_of_crops_are_refused(self) -> None:
+        side = self.spec().window_px
+        with raises(ShapeError):
+            self.engine().sums(self.batch(1), np.zeros((1, side, side), np.int32))
 
     def test_hazard_values_of_another_number_are_refused(self) -> None:
         wrong = np.zeros((1, len(self.spec().hazard) + 1), np.float32)

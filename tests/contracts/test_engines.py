@@ -1,6 +1,5 @@
 """Every runtime that is here, held against the same contract."""
 
-import importlib
 import inspect
 import json
 import subprocess
@@ -15,8 +14,7 @@ import pytest
 from quakestream.bundles import load_bundle, shipped_names, write_manifest
 from quakestream.cli.bundle import PARITY, golden_difference
 from quakestream.domain import BundleSpec
-from quakestream.engines import RUNTIMES, Batch, Engine, open_engine
-from quakestream.engines.base import batch_of
+from quakestream.engines import RUNTIMES, Batch, Engine, Runtime, open_engine
 from quakestream.errors import BundleError, DigestError, EngineError
 from quakestream.testing import (
     CropEngineContract,
@@ -87,10 +85,8 @@ class TestOpenVino(EngineContract):
     def test_any_number_of_threads_gives_the_same_bits(self) -> None:
         batch, owner = self.batch(3), self.owners(3, 7)
         one = open_engine(self.bundle, runtime=self.runtime, threads=1)
-        assert np.array_equal(self.logits(batch), one.score(batch).logits_NKYX)
-        assert np.array_equal(
-            self.engine().score(batch, owner).sum_RC, one.score(batch, owner).sum_RC
-        )
+        assert np.array_equal(self.logits(batch), one.score(batch))
+        assert np.array_equal(self.engine().sums(batch, owner), one.sums(batch, owner))
 
     def test_it_is_the_model_that_onnx_runtime_runs(self) -> None:
         assert golden_difference(self.bundle, self.runtime) < self.allowed
@@ -136,7 +132,7 @@ class TestCropsInRunsOfThree(TestCropsOnOnnxRuntime):
     def engine(self) -> Engine:
         if self.opened is None:
             self.opened = open_engine(self.bundle, runtime=self.runtime, threads=2, batch=3)
-            assert batch_of(self.opened) in (1, 3)
+            assert self.opened.batch in (1, 3)
         return self.opened
 
 
@@ -201,16 +197,17 @@ class TestCropsUniform(TestCropsOnOnnxRuntime):
     runtime = "uniform"
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_every_runtime_is_opened_alike(runtime: str) -> None:
-    """By threads and a batch; what is its own, its name says."""
-    module, name, own = RUNTIMES[runtime]
-    if runtime.startswith("torch"):
-        pytest.importorskip("torch")
-    opens = getattr(importlib.import_module(module), name)
-    taken = inspect.signature(opens).parameters
-    assert {"threads", "batch", *own} <= taken.keys()
-    assert taken["batch"].default == taken["threads"].default == 0
+@pytest.mark.parametrize("runtime", RUNTIMES.values(), ids=list(RUNTIMES))
+def test_every_runtime_is_opened_alike(runtime: Runtime) -> None:
+    """The name states what differs; an opener takes a bundle, threads and a batch."""
+    open_to_callers = [
+        name
+        for name, parameter in inspect.signature(runtime.opener).parameters.items()
+        if parameter.default is inspect.Parameter.empty
+    ]
+    assert open_to_callers == ["bundle", "threads", "batch"]
+    assert runtime.is_model == (runtime.package != "quakestream")
+    assert not runtime.prebuilt or runtime.on_gpu
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
@@ -220,7 +217,7 @@ def test_windows_and_rows_leave_no_choice_of_a_batch(tmp_path: Path, runtime: st
     rows = load_bundle(str(write_hazard_bundle(tmp_path / "rows", hazard=("mmi",))))
     for bundle in (load_bundle("damage-synthetic"), rows):
         plain, asked = (open_engine(bundle, runtime=runtime, batch=n) for n in (0, 5))
-        assert batch_of(plain) == batch_of(asked) == 0
+        assert plain.batch == asked.batch == 0
 
 
 def test_the_first_windows_of_a_process_may_come_from_many_threads() -> None:
@@ -244,13 +241,13 @@ def test_rows_of_hazard_values_score_the_same_anywhere(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     hazard_NM = rng.normal((7.0, 0.3), (1.5, 0.2), (2500, 2)).astype(np.float32)
     hazard_NM[rng.random(hazard_NM.shape) < 0.2] = np.nan
-    logits = engine.score(Batch(hazard_NM=hazard_NM)).logits_NK
+    logits = engine.score(Batch(hazard_NM=hazard_NM))
     assert logits is not None
     assert logits.shape == (2500, 2)
     expected = expected_logits(bundle.spec, {"hazard": hazard_NM})
     assert np.allclose(logits, expected, atol=1e-5)
     order = rng.permutation(len(hazard_NM))
-    shuffled = engine.score(Batch(hazard_NM=hazard_NM[order])).logits_NK
+    shuffled = engine.score(Batch(hazard_NM=hazard_NM[order]))
     assert shuffled is not None
     assert np.array_equal(shuffled, logits[order])
 

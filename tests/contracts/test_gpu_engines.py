@@ -10,11 +10,10 @@ import torch
 
 from quakestream.bundles import Bundle, load_bundle, shipped_names
 from quakestream.domain import BundleSpec
-from quakestream.engines import Engine, Pick, choose, owner_sums
-from quakestream.engines.kept import FOLDER_VARIABLE
+from quakestream.engines import RUNTIMES, Engine, EngineSpec, choose, owner_sums
+from quakestream.engines.cache import FOLDER_VARIABLE
 from quakestream.engines.parity import check_golden
-from quakestream.engines.registry import BUILT
-from quakestream.engines.tensorrt import Precision, TensorRtEngine, Wish, build
+from quakestream.engines.tensorrt import PlanRequest, Precision, TensorRtEngine, build
 from quakestream.engines.torch import TorchEngine
 from quakestream.testing import CropEngineContract, EngineContract
 from tests.helpers.graph_bundles import graph_bundle
@@ -44,9 +43,9 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def planned(bundle: Bundle, folder: Path, precision: Precision, batch: int = 4) -> TensorRtEngine:
-    wish = Wish(precision=precision, batch=batch)
-    build(bundle, folder, wish=wish)
-    return TensorRtEngine(bundle, wish=wish, folder=folder)
+    request = PlanRequest(precision=precision, batch=batch)
+    build(bundle, folder, request=request)
+    return TensorRtEngine(bundle, request=request, folder=folder)
 
 
 class _Windows(EngineContract):
@@ -62,7 +61,7 @@ class _Windows(EngineContract):
     def test_sums_are_those_of_the_logits(self) -> None:
         """On the device in float64: at most a unit a pixel from those of the host."""
         batch, owner = self.batch(5), self.owners(5, 7)
-        logits, sums = self.opened.score(batch).logits_NKYX, self.opened.score(batch, owner).sum_RC
+        logits, sums = self.opened.score(batch), self.opened.sums(batch, owner)
         assert logits is not None
         assert sums is not None
         pixels_R = np.bincount(owner[owner >= 0], minlength=7)
@@ -128,13 +127,17 @@ def test_what_was_built_is_what_a_run_opens(
 ) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(plans))
     for batch in (2, 4):
-        build(gpu_crops, plans, wish=Wish(precision=BUILT[runtime], batch=batch))
-    assert choose(gpu_crops, runtime=runtime, batch=2).pick == Pick(runtime=runtime, batch=2)
-    assert f"-{BUILT[runtime]}" in choose(gpu_crops, runtime=runtime).engine.name
+        build(
+            gpu_crops,
+            plans,
+            request=PlanRequest(precision=RUNTIMES[runtime].precision, batch=batch),
+        )
+    assert choose(gpu_crops, runtime=runtime, batch=2).spec == EngineSpec(runtime=runtime, batch=2)
+    assert f"-{RUNTIMES[runtime].precision}" in choose(gpu_crops, runtime=runtime).engine.name
 
 
 @needs_tensorrt
 def test_a_portable_plan_opens_too(gpu_crops: Bundle, plans: Path) -> None:
-    wish = Wish(precision="fp16", batch=4, portable=True)
-    build(gpu_crops, plans, wish=wish)
-    assert TensorRtEngine(gpu_crops, wish=wish, folder=plans).batch == 4
+    request = PlanRequest(precision="fp16", batch=4, portable=True)
+    build(gpu_crops, plans, request=request)
+    assert TensorRtEngine(gpu_crops, request=request, folder=plans).batch == 4

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnxruntime as ort
 
-from quakestream.engines.tensorrt import Gpu, Native, Order, Program, Shapes
+from quakestream.engines.tensorrt import BuildOrder, Gpu, Native, Program, Shapes
 from quakestream.errors import EngineError
 
 GPU = Gpu(name="Pretended GPU", capability="9.0", driver="590.1")
@@ -25,7 +25,7 @@ class PretendedNative:
 
     version: str = "11.4.0.106"
     here: Gpu | None = GPU
-    orders: list[Order] = field(default_factory=list)
+    orders: list[BuildOrder] = field(default_factory=list)
     loaded: list["PretendedProgram"] = field(default_factory=list)
     tilt: float = 0.0
     """Added to the logits of the last item of a run that is longer than one."""
@@ -33,7 +33,7 @@ class PretendedNative:
     def gpu(self) -> Gpu | None:
         return self.here
 
-    def build(self, order: Order) -> tuple[bytes, bytes]:
+    def build(self, order: BuildOrder) -> tuple[bytes, bytes]:
         self.orders.append(order)
         header = {
             "shapes": {n: list(s) for n, s in order.shapes.items()},

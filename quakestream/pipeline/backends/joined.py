@@ -18,7 +18,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from quakestream.engines import Batch, Engine, Scores
+from quakestream.engines import Batch, Engine
 from quakestream.pipeline.assemble import UnitPixels
 from quakestream.pipeline.crops import CropPixels
 from quakestream.pipeline.read import Reader
@@ -204,9 +204,21 @@ class InTurn:
     def name(self) -> str:
         return self._engine.name
 
-    def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
+    @property
+    def on_gpu(self) -> bool:
+        return self._engine.on_gpu
+
+    @property
+    def batch(self) -> int:
+        return self._engine.batch
+
+    def score(self, batch: Batch) -> NDArray[np.float32]:
         with self._turn:
-            return self._engine.score(batch, owner_NYX)
+            return self._engine.score(batch)
+
+    def sums(self, batch: Batch, owner_NYX: NDArray[np.int32]) -> NDArray[np.int64]:
+        with self._turn:
+            return self._engine.sums(batch, owner_NYX)
 
 
 class ThreadReaders:

@@ -15,11 +15,11 @@ import ray
 
 from quakestream.bundles import Bundle
 from quakestream.config import Profile
-from quakestream.engines import AUTO
+from quakestream.engines import AUTO, RUNTIMES
 from quakestream.pipeline.backends.joined import calls_at_once
 from quakestream.pipeline.backends.ray_engines import EnginePool, Fleet
 from quakestream.pipeline.backends.ray_errors import cause_of
-from quakestream.pipeline.capacity import choose_stream, takes_gpu
+from quakestream.pipeline.capacity import choose_stream
 from quakestream.pipeline.picking import Picked, pick_engine
 from quakestream.pipeline.prepare import Job
 from quakestream.pipeline.stages import BatchReport
@@ -66,7 +66,7 @@ class RayBackend:
         the machines that score, and no GPU."""
         if all(node["NodeID"] == _this_node() for node in _nodes() if node["Resources"].get("CPU")):
             return pick_engine(bundle, settings)
-        on_gpu = settings.runtime == AUTO or takes_gpu(settings.runtime)
+        on_gpu = settings.runtime == AUTO or RUNTIMES[settings.runtime].on_gpu
         gpus = 1 if on_gpu and any(have.get("GPU") for have in _resources()) else 0
         remote = ray.remote(pick_engine).options(num_gpus=gpus)
         try:
@@ -185,4 +185,4 @@ def _this_node() -> str:
 
 def _gpus(spec: WorkerSpec) -> float:
     """GPUs of one engine: 1 where the runtime takes one and the cluster has any."""
-    return float(takes_gpu(spec.runtime) and any(have.get("GPU") for have in _resources()))
+    return float(RUNTIMES[spec.runtime].on_gpu and any(have.get("GPU") for have in _resources()))

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 from quakestream.bundles import load_bundle, write_manifest
 from quakestream.cli.engine import engine_app
 from quakestream.domain import BundleSpec
-from quakestream.engines.bench import CROPS, Request, Timing, best_rates, owners, time_here
+from quakestream.engines.bench import CROPS, BenchRequest, Timing, best_rates, owners, time_here
+from quakestream.engines.cache import FOLDER_VARIABLE, EngineCache, engine_folder
 from quakestream.engines.choice import Rate, kept_rates, this_machine
-from quakestream.engines.kept import FOLDER_VARIABLE, Kept, engine_folder
-from quakestream.engines.tensorrt import SUFFIX, Wish, kept_wishes, plan_facts, with_batch
+from quakestream.engines.tensorrt import SUFFIX, PlanRequest, built_plans, plan_facts, with_batch
 from quakestream.errors import BundleError, ConfigError
 from quakestream.testing import write_building_bundle
 from tests.helpers.tensorrt_case import GPU, PretendedNative
@@ -116,7 +116,7 @@ def test_the_batch_that_is_kept_is_what_ran() -> None:
     }
 
 
-def timing(runtime: str, *, asked: int, run: int, per_s: float) -> tuple[Request, Timing]:
+def timing(runtime: str, *, asked: int, run: int, per_s: float) -> tuple[BenchRequest, Timing]:
     made = Timing(
         runtime=runtime,
         engine=runtime,
@@ -131,12 +131,12 @@ def timing(runtime: str, *, asked: int, run: int, per_s: float) -> tuple[Request
         open_s=0.0,
         peak_mb=1.0,
     )
-    return Request(bundle="b", runtime=runtime, batch=asked), made
+    return BenchRequest(bundle="b", runtime=runtime, batch=asked), made
 
 
 def test_windows_are_given_as_many_at_once_as_was_asked() -> None:
     """Their runs are of one window: a batch says how many threads have something to do."""
-    request = Request(
+    request = BenchRequest(
         bundle="damage-synthetic", runtime="onnxruntime", batch=1, threads=1, seconds=0
     )
     one = time_here(replace(request, checked=False))
@@ -157,31 +157,35 @@ def native(folder: Path, monkeypatch: pytest.MonkeyPatch) -> PretendedNative:
 
 
 @pytest.mark.parametrize(
-    ("options", "runtime", "wish"),
+    ("options", "runtime", "wanted"),
     [
-        ((), "tensorrt", Wish(precision="fp16")),
-        (("--precision", "bf16"), "tensorrt-bf16", Wish(precision="bf16")),
-        (("--batch", 4), "tensorrt", Wish(precision="fp16", batch=4)),
-        (("--portable",), "tensorrt", Wish(precision="fp16", portable=True)),
+        ((), "tensorrt", PlanRequest(precision="fp16")),
+        (("--precision", "bf16"), "tensorrt-bf16", PlanRequest(precision="bf16")),
+        (("--batch", 4), "tensorrt", PlanRequest(precision="fp16", batch=4)),
+        (("--portable",), "tensorrt", PlanRequest(precision="fp16", portable=True)),
         (
             ("--precision", "bf16", "--batch", 3, "--portable"),
             "tensorrt-bf16",
-            Wish(precision="bf16", batch=3, portable=True),
+            PlanRequest(precision="bf16", batch=3, portable=True),
         ),
     ],
     ids=str,
 )
 def test_build_builds_what_was_wished_for(
-    folder: Path, native: PretendedNative, options: tuple[object, ...], runtime: str, wish: Wish
+    folder: Path,
+    native: PretendedNative,
+    options: tuple[object, ...],
+    runtime: str,
+    wanted: PlanRequest,
 ) -> None:
     (row,) = json.loads(ran("build", folder, "--runtime", "tensorrt", *options, "--json"))
     bundle = load_bundle(str(folder))
     assert row["runtime"] == runtime
-    kept = Kept(folder=engine_folder(), suffix=SUFFIX)
-    assert kept_wishes(bundle, kept, native.version, GPU) == [with_batch(wish, bundle)]
-    facts = plan_facts(bundle, with_batch(wish, bundle), native.version, GPU)
+    kept = EngineCache(folder=engine_folder(), suffix=SUFFIX)
+    assert built_plans(bundle, kept, native.version, GPU) == [with_batch(wanted, bundle)]
+    facts = plan_facts(bundle, with_batch(wanted, bundle), native.version, GPU)
     assert row["built"] == str(kept.path(facts))
-    assert native.orders[0].portable == wish.portable
+    assert native.orders[0].portable == wanted.portable
 
 
 def test_what_was_built_is_checked_and_opened_by_its_name(

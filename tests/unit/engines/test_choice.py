@@ -11,19 +11,12 @@ import pytest
 
 from quakestream.bundles import Bundle, load_bundle
 from quakestream.config import open_run
-from quakestream.engines import RUNTIMES, Pick, choose
-from quakestream.engines.base import batch_of
-from quakestream.engines.choice import (
-    Machine,
-    Rate,
-    int8_gated,
-    keep_rates,
-    kept_rates,
-    precision_of,
-    this_machine,
-)
-from quakestream.engines.kept import FOLDER_VARIABLE
+from quakestream.engines import RUNTIMES, EngineSpec, choose
+from quakestream.engines.cache import FOLDER_VARIABLE
+from quakestream.engines.choice import Rate, keep_rates, kept_rates
+from quakestream.engines.machine import Machine, this_machine
 from quakestream.engines.onnxruntime import OnnxRuntimeEngine
+from quakestream.engines.runtimes import int8_gated
 from quakestream.errors import ConfigError, DeviceError, EngineError, NotBuiltError
 from quakestream.pipeline.dispatch import model_identity, worker_spec
 from quakestream.pipeline.plan import make_plan
@@ -122,7 +115,7 @@ def test_kept_figures_decide(bundle: Bundle) -> None:
     rates = {"openvino": Rate(per_s=3.0), "onnxruntime": Rate(per_s=9.0)}
     path = keep_rates(bundle, {**rates, "no-such": Rate(per_s=99.0)}, VNNI)
     assert kept_rates(bundle, VNNI) == rates
-    assert choose(bundle, machine=VNNI).pick == Pick(runtime="onnxruntime")
+    assert choose(bundle, machine=VNNI).spec == EngineSpec(runtime="onnxruntime")
     assert choose(bundle, machine=PLAIN).runtime == "openvino", "figures of another machine"
     path.write_text("[not, rates")
     assert choose(bundle, machine=VNNI).runtime == "openvino-int8"
@@ -145,26 +138,26 @@ def crops(tmp_path: Path) -> Bundle:
 def test_the_batch_that_was_the_fastest_is_opened(crops: Bundle, runtime: str) -> None:
     keep_rates(crops, {"onnxruntime": Rate(per_s=12.5, batch=3)}, PLAIN)
     chosen = choose(crops, runtime=runtime, machine=PLAIN)
-    assert chosen.pick == Pick(runtime="onnxruntime", batch=3)
-    assert batch_of(chosen.engine) == 3
+    assert chosen.spec == EngineSpec(runtime="onnxruntime", batch=3)
+    assert chosen.engine.batch == 3
     assert chosen.notes[-1] == (
         "batch 3 for runtime onnxruntime: the fastest measured here, 12.5/s"
     )
-    assert choose(crops, runtime=runtime, machine=VNNI).pick.batch == 0
+    assert choose(crops, runtime=runtime, machine=VNNI).spec.batch == 0
 
 
 @pytest.mark.parametrize("runtime", ["auto", "onnxruntime"])
 def test_a_batch_asked_for_wins(crops: Bundle, runtime: str) -> None:
     keep_rates(crops, {"onnxruntime": Rate(per_s=12.5, batch=3)}, PLAIN)
     chosen = choose(crops, runtime=runtime, batch=2, machine=PLAIN)
-    assert chosen.pick == Pick(runtime="onnxruntime", batch=2)
-    assert batch_of(chosen.engine) == 2
+    assert chosen.spec == EngineSpec(runtime="onnxruntime", batch=2)
+    assert chosen.engine.batch == 2
     assert chosen.notes[-1] == "batch 2 for runtime onnxruntime: as asked for"
 
 
 def test_a_batch_that_means_nothing_is_said_and_does_not_travel() -> None:
     chosen = choose(load_bundle("damage-synthetic"), runtime="onnxruntime", batch=8, machine=PLAIN)
-    assert chosen.pick == Pick(runtime="onnxruntime")
+    assert chosen.spec == EngineSpec(runtime="onnxruntime")
     assert chosen.notes == (
         "batch 8, as asked for, is not used: onnxruntime leaves no choice of it for this bundle",
     )
@@ -175,7 +168,7 @@ def test_a_batch_whose_places_differ_is_not_run(monkeypatch: pytest.MonkeyPatch)
     bundle = load_bundle("grades-synthetic")
     monkeypatch.setattr(OnnxRuntimeEngine, "_steady", lambda self, most: 1)
     chosen = choose(bundle, runtime="onnxruntime", batch=4, machine=PLAIN)
-    assert chosen.pick.batch == 4
+    assert chosen.spec.batch == 4
     assert chosen.notes == (
         "batch 4 for runtime onnxruntime: as asked for; runs of 1, else scores would hang on the "
         "place in a run",
@@ -198,7 +191,7 @@ def test_of_runtimes_for_gpus_what_was_built_goes_first(bundle: Bundle) -> None:
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_every_runtime_has_a_precision(runtime: str) -> None:
     expected = runtime.rpartition("-")[2]
-    found = precision_of(runtime)
+    found = RUNTIMES[runtime].precision
     assert found == expected or found == {"tensorrt": "fp16"}.get(runtime, "fp32")
 
 
@@ -231,7 +224,7 @@ def test_the_batch_that_was_picked_is_part_of_what_commits_are_known_by(tmp_path
     known = [model_identity(plan.bundle, plan.run.profile_settings) for plan in plans]
     assert known[0] == f"{bundle.digest}/onnxruntime"
     assert len(set(known)) == 3
-    assert [batch_of(Scorer(worker_spec(plan, str(tmp_path))).engine) for plan in plans[1:]] == [
+    assert [Scorer(worker_spec(plan, str(tmp_path))).engine.batch for plan in plans[1:]] == [
         3,
         2,
     ]

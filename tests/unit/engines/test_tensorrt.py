@@ -13,20 +13,19 @@ import torch
 
 from quakestream.bundles import Bundle, load_bundle
 from quakestream.domain import BundleSpec
-from quakestream.engines import Engine, Pick, choose, open_engine, owner_sums
-from quakestream.engines.base import batch_of
+from quakestream.engines import Engine, EngineSpec, choose, open_engine, owner_sums
+from quakestream.engines.cache import FOLDER_VARIABLE, EngineCache, engine_folder
 from quakestream.engines.choice import Machine, Rate, keep_rates
-from quakestream.engines.kept import FOLDER_VARIABLE, Kept, engine_folder
 from quakestream.engines.onnx_half import bfloat16_bits, prepared
 from quakestream.engines.shapes import noise
 from quakestream.engines.tensorrt import (
     BUILD_VARIABLE,
     SUFFIX,
+    PlanRequest,
     Precision,
     TensorRtEngine,
-    Wish,
     build,
-    kept_wishes,
+    built_plans,
     plan_facts,
     with_batch,
 )
@@ -49,13 +48,13 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def opened(
-    bundle: Bundle, folder: Path, native: PretendedNative | None = None, **wish: object
+    bundle: Bundle, folder: Path, native: PretendedNative | None = None, **request: object
 ) -> TensorRtEngine:
     """Built and opened."""
     native = native or PretendedNative()
-    asked = Wish(**{"precision": "fp32", "batch": 4, **wish})  # type: ignore[arg-type]
-    build(bundle, folder, wish=asked, native=native)
-    return TensorRtEngine(bundle, wish=asked, folder=folder, native=native)
+    asked = PlanRequest(**{"precision": "fp32", "batch": 4, **request})  # type: ignore[arg-type]
+    build(bundle, folder, request=asked, native=native)
+    return TensorRtEngine(bundle, request=asked, folder=folder, native=native)
 
 
 class TestWindows(EngineContract):
@@ -73,14 +72,14 @@ class TestWindows(EngineContract):
     def test_sums_are_those_of_the_logits(self) -> None:
         """On the device in float64: at most a unit a pixel from those of the host."""
         batch, owner = self.batch(7), self.owners(7, 9)
-        logits = self.opened.score(batch).logits_NKYX
-        sums = self.opened.score(batch, owner).sum_RC
+        logits = self.opened.score(batch)
+        sums = self.opened.sums(batch, owner)
         assert logits is not None
         assert sums is not None
         pixels_R = np.bincount(owner[owner >= 0], minlength=9)
         host = owner_sums(logits, owner, 9, self.bundle.spec)
         assert (np.abs(sums - host) <= pixels_R[:, None]).all()
-        parts = [self.opened.score(batch.part(n, n + 1), owner[n : n + 1]).sum_RC for n in range(7)]
+        parts = [self.opened.sums(batch.part(n, n + 1), owner[n : n + 1]) for n in range(7)]
         added = np.zeros_like(sums)
         for part in parts:
             assert part is not None
@@ -107,7 +106,7 @@ def test_windows_that_nobody_owns_are_not_run(windows: Bundle, tmp_path: Path) -
     owner = np.full((9, 16, 16), -1, np.int32)
     owner[[0, 5, 8], 3, 3] = [0, 1, 2]
     before = native.loaded[-1].runs
-    sums = engine.score(noise(windows.spec, 9), owner).sum_RC
+    sums = engine.sums(noise(windows.spec, 9), owner)
     assert native.loaded[-1].runs == before + 1  # three windows are one run of four
     assert sums is not None
     assert (sums.sum(axis=1) > 65000).all()
@@ -118,7 +117,7 @@ def test_the_graph_says_in_which_precision_it_runs(
     windows: Bundle, tmp_path: Path, precision: Precision
 ) -> None:
     native = PretendedNative()
-    build(windows, tmp_path, wish=Wish(precision=precision), native=native)
+    build(windows, tmp_path, request=PlanRequest(precision=precision), native=native)
     graph = onnx.load_from_string(native.orders[0].graph).graph
     kind = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}[precision]
     weights = {i.name: i.data_type for i in graph.initializer}
@@ -143,7 +142,7 @@ def test_shapes_are_fixed_by_the_plan(windows: Bundle, tmp_path: Path) -> None:
     shapes = native.orders[0].shapes
     assert shapes["pre"] == (128, 3, 32, 32)
     assert shapes["post_std_NB"] == (128, 3)
-    assert with_batch(Wish(), replace_window(windows, 512)).batch == 32
+    assert with_batch(PlanRequest(), replace_window(windows, 512)).batch == 32
 
 
 def replace_window(bundle: Bundle, side: int) -> Bundle:
@@ -155,7 +154,7 @@ def test_what_was_learned_of_kernels_is_given_to_the_next_build(
 ) -> None:
     native = PretendedNative()
     for bundle in (windows, crops):
-        build(bundle, tmp_path, wish=Wish(precision="fp32"), native=native)
+        build(bundle, tmp_path, request=PlanRequest(precision="fp32"), native=native)
     assert [order.timing for order in native.orders] == [b"", b"learned\n"]
     other = replace_gpu(native, driver="591.0")
     build(windows, tmp_path, native=other)
@@ -173,9 +172,9 @@ def replace_gpu(native: PretendedNative, **change: str) -> PretendedNative:
         {"native": PretendedNative(here=replace(GPU, driver="600.0"))},
         {"native": PretendedNative(here=replace(GPU, name="Another GPU"))},
         {"native": PretendedNative(here=replace(GPU, capability="8.6"))},
-        {"wish": Wish(precision="fp32", batch=2)},
-        {"wish": Wish(precision="fp16", batch=4)},
-        {"wish": Wish(precision="fp32", batch=4, portable=True)},
+        {"request": PlanRequest(precision="fp32", batch=2)},
+        {"request": PlanRequest(precision="fp16", batch=4)},
+        {"request": PlanRequest(precision="fp32", batch=4, portable=True)},
     ],
     ids=["version", "driver", "name", "capability", "batch", "precision", "portable"],
 )
@@ -183,54 +182,58 @@ def test_a_plan_for_anything_else_is_not_found(
     crops: Bundle, tmp_path: Path, change: dict[str, object]
 ) -> None:
     opened(crops, tmp_path)
-    asked = {"wish": Wish(precision="fp32", batch=4), "native": PretendedNative(), **change}
+    asked = {
+        "request": PlanRequest(precision="fp32", batch=4),
+        "native": PretendedNative(),
+        **change,
+    }
     with pytest.raises(EngineError, match=r"no plan for .* build it once with `quakestream engine"):
         TensorRtEngine(crops, folder=tmp_path, **asked)  # type: ignore[arg-type]
 
 
 def test_a_portable_plan_opens_on_another_gpu_and_version(crops: Bundle, tmp_path: Path) -> None:
-    wish = Wish(precision="fp32", batch=4, portable=True)
+    request = PlanRequest(precision="fp32", batch=4, portable=True)
     native = PretendedNative()
-    build(crops, tmp_path, wish=wish, native=native)
+    build(crops, tmp_path, request=request, native=native)
     assert native.orders[0].portable
     elsewhere = PretendedNative(version="11.9.0.0", here=replace(GPU, name="A40", driver="1"))
-    assert TensorRtEngine(crops, wish=wish, folder=tmp_path, native=elsewhere).batch == 4
+    assert TensorRtEngine(crops, request=request, folder=tmp_path, native=elsewhere).batch == 4
     with pytest.raises(EngineError, match="no plan for"):
         TensorRtEngine(
-            crops, wish=wish, folder=tmp_path, native=PretendedNative(version="12.0.0.0")
+            crops, request=request, folder=tmp_path, native=PretendedNative(version="12.0.0.0")
         )
 
 
 def test_another_bundle_has_another_plan(windows: Bundle, crops: Bundle) -> None:
-    wish = Wish(batch=4)
-    facts = [plan_facts(b, wish, "11.4.0.106", GPU) for b in (windows, crops)]
+    request = PlanRequest(batch=4)
+    facts = [plan_facts(b, request, "11.4.0.106", GPU) for b in (windows, crops)]
     assert facts[0] != facts[1]
 
 
 def test_a_plan_that_was_changed_is_never_opened(crops: Bundle, tmp_path: Path) -> None:
-    native, wish = PretendedNative(), Wish(precision="fp32", batch=4)
-    path = build(crops, tmp_path, wish=wish, native=native)
+    native, request = PretendedNative(), PlanRequest(precision="fp32", batch=4)
+    path = build(crops, tmp_path, request=request, native=native)
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(EngineError, match=r"has sha256 .*, what was built has"):
-        TensorRtEngine(crops, wish=wish, folder=tmp_path, native=native)
+        TensorRtEngine(crops, request=request, folder=tmp_path, native=native)
     assert native.loaded == []
 
 
 def test_a_plan_put_there_by_another_is_never_opened(crops: Bundle, tmp_path: Path) -> None:
     """A file without our record, or with a record of other facts, is no plan of ours."""
-    native, wish = PretendedNative(), Wish(precision="fp32", batch=4)
+    native, request = PretendedNative(), PlanRequest(precision="fp32", batch=4)
     folder = tmp_path / "mine"
-    path = build(crops, folder, wish=wish, native=native)
+    path = build(crops, folder, request=request, native=native)
     record = path.with_suffix(".json")
     kept = record.read_text()
     record.unlink()
     with pytest.raises(EngineError, match="no plan for"):
-        TensorRtEngine(crops, wish=wish, folder=folder, native=native)
+        TensorRtEngine(crops, request=request, folder=folder, native=native)
     swapped = json.loads(kept)
     swapped["facts"]["bundle"] = "another"
     record.write_text(json.dumps(swapped))
     with pytest.raises(EngineError, match="delete it and build it again"):
-        TensorRtEngine(crops, wish=wish, folder=folder, native=native)
+        TensorRtEngine(crops, request=request, folder=folder, native=native)
     assert native.loaded == []
 
 
@@ -249,7 +252,7 @@ def test_plans_lie_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert engine_folder() == tmp_path / "quakestream" / "engines"
-    kept = Kept(folder=engine_folder())
+    kept = EngineCache(folder=engine_folder())
     path = kept.keep({"kind": "x", "a": "1"}, b"code")
     assert kept.get({"a": "1", "kind": "x"}) == b"code"
     assert kept.get({"kind": "x", "a": "2"}) is None
@@ -274,7 +277,7 @@ def test_the_name_of_a_runtime_says_which_of_several_plans_it_opens(
     crops: Bundle, native: PretendedNative
 ) -> None:
     for precision in ("fp32", "fp16"):
-        build(crops, wish=Wish(precision=precision, batch=4))
+        build(crops, request=PlanRequest(precision=precision, batch=4))
     assert open_engine(crops, runtime="tensorrt").name.endswith("-fp16")
     with pytest.raises(NotBuiltError, match=r"no plan for .*\(there: fp\d+ batch 4, fp\d+ batch 4"):
         open_engine(crops, runtime="tensorrt-bf16")
@@ -282,9 +285,9 @@ def test_the_name_of_a_runtime_says_which_of_several_plans_it_opens(
 
 def test_the_batch_is_that_of_what_was_built(crops: Bundle, native: PretendedNative) -> None:
     for batch in (2, 6, 4):
-        build(crops, wish=Wish(batch=batch))
-    assert batch_of(open_engine(crops, runtime="tensorrt")) == 6
-    assert batch_of(open_engine(crops, runtime="tensorrt", batch=2)) == 2
+        build(crops, request=PlanRequest(batch=batch))
+    assert open_engine(crops, runtime="tensorrt").batch == 6
+    assert open_engine(crops, runtime="tensorrt", batch=2).batch == 2
     with pytest.raises(NotBuiltError, match=r"fp16, batch 3 in .*--precision fp16 --batch 3`"):
         open_engine(crops, runtime="tensorrt", batch=3)
 
@@ -292,47 +295,47 @@ def test_the_batch_is_that_of_what_was_built(crops: Bundle, native: PretendedNat
 def test_a_portable_plan_is_opened_where_there_is_none_for_this_gpu(
     crops: Bundle, native: PretendedNative
 ) -> None:
-    build(crops, wish=Wish(batch=4, portable=True))
-    assert batch_of(open_engine(crops, runtime="tensorrt")) == 4
-    kept = Kept(folder=engine_folder(), suffix=SUFFIX)
-    build(crops, wish=Wish(batch=4))
-    found = kept_wishes(crops, kept, native.version, GPU)
+    build(crops, request=PlanRequest(batch=4, portable=True))
+    assert open_engine(crops, runtime="tensorrt").batch == 4
+    kept = EngineCache(folder=engine_folder(), suffix=SUFFIX)
+    build(crops, request=PlanRequest(batch=4))
+    found = built_plans(crops, kept, native.version, GPU)
     assert sorted(w.portable for w in found) == [False, True]
-    facts = plan_facts(crops, Wish(batch=4, portable=True), native.version, GPU)
+    facts = plan_facts(crops, PlanRequest(batch=4, portable=True), native.version, GPU)
     kept.path(facts).write_bytes(b"not what was written")  # an error, if it were opened
-    assert batch_of(open_engine(crops, runtime="tensorrt")) == 4
+    assert open_engine(crops, runtime="tensorrt").batch == 4
 
 
 def test_what_was_built_for_anything_else_is_not_a_candidate(
     crops: Bundle, windows: Bundle, native: PretendedNative
 ) -> None:
-    build(windows, wish=Wish(batch=2))
-    build(crops, wish=Wish(batch=2), native=replace_gpu(native, driver="591.0"))
-    kept = Kept(folder=engine_folder(), suffix=SUFFIX)
+    build(windows, request=PlanRequest(batch=2))
+    build(crops, request=PlanRequest(batch=2), native=replace_gpu(native, driver="591.0"))
+    kept = EngineCache(folder=engine_folder(), suffix=SUFFIX)
     (kept.folder / "tensorrt-torn.json").write_text('{"facts": ')
     (kept.folder / "tensorrt-torn.plan").write_bytes(b"")
-    assert kept_wishes(crops, kept, native.version, GPU) == []
-    assert kept_wishes(windows, kept, native.version, GPU) == [Wish(batch=2)]
+    assert built_plans(crops, kept, native.version, GPU) == []
+    assert built_plans(windows, kept, native.version, GPU) == [PlanRequest(batch=2)]
 
 
 def test_the_batch_of_a_plan_travels_with_the_choice(
     crops: Bundle, native: PretendedNative
 ) -> None:
     """A plan that is built later must not change how a run that is resumed scores."""
-    build(crops, wish=Wish(batch=4))
+    build(crops, request=PlanRequest(batch=4))
     chosen = choose(crops, runtime="tensorrt")
-    assert chosen.pick == Pick(runtime="tensorrt", batch=4)
+    assert chosen.spec == EngineSpec(runtime="tensorrt", batch=4)
     assert chosen.notes == ("batch 4 for runtime tensorrt: of the plan that was built",)
 
 
 def test_a_batch_that_was_measured_and_is_gone_stops_nothing(
     crops: Bundle, native: PretendedNative
 ) -> None:
-    build(crops, wish=Wish(batch=4))
+    build(crops, request=PlanRequest(batch=4))
     keep_rates(crops, {"tensorrt": Rate(per_s=99.0, batch=8)})
-    assert choose(crops, runtime="tensorrt").pick.batch == 4
-    build(crops, wish=Wish(batch=8))
-    assert choose(crops, runtime="tensorrt").pick.batch == 8
+    assert choose(crops, runtime="tensorrt").spec.batch == 4
+    build(crops, request=PlanRequest(batch=8))
+    assert choose(crops, runtime="tensorrt").spec.batch == 8
     with pytest.raises(NotBuiltError):
         choose(crops, runtime="tensorrt", batch=2)
 
@@ -342,8 +345,8 @@ def test_auto_takes_eight_bits_only_where_they_were_held_to_their_loss(
 ) -> None:
     bundle = load_bundle("damage-synthetic")
     gpu = Machine(cpu_flags=frozenset(), gpu=True, cores=2)
-    build(bundle, wish=Wish(precision="int8", batch=1))
-    assert choose(bundle, machine=gpu).pick == Pick(runtime="tensorrt-int8", batch=1)
+    build(bundle, request=PlanRequest(precision="int8", batch=1))
+    assert choose(bundle, machine=gpu).spec == EngineSpec(runtime="tensorrt-int8", batch=1)
     figures = {**bundle.spec.metrics["int8"], "drop": 0.006}
     lossy = replace(bundle, spec=replace(bundle.spec, metrics={"int8": figures}))
     chosen = choose(lossy, machine=gpu)
@@ -354,24 +357,24 @@ def test_auto_takes_eight_bits_only_where_they_were_held_to_their_loss(
 def test_a_run_builds_only_if_asked(
     crops: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    native, wish = PretendedNative(), Wish(precision="fp32", batch=4)
+    native, request = PretendedNative(), PlanRequest(precision="fp32", batch=4)
     monkeypatch.delenv(BUILD_VARIABLE, raising=False)
     with pytest.raises(EngineError, match="no plan for"):
-        TensorRtEngine(crops, wish=wish, folder=tmp_path, native=native)
+        TensorRtEngine(crops, request=request, folder=tmp_path, native=native)
     assert native.orders == []
     monkeypatch.setenv(BUILD_VARIABLE, "1")
-    TensorRtEngine(crops, wish=wish, folder=tmp_path, native=native)
+    TensorRtEngine(crops, request=request, folder=tmp_path, native=native)
     assert len(native.orders) == 1
 
 
 def test_a_plan_that_is_another_model_is_refused(crops: Bundle, tmp_path: Path) -> None:
-    native, wish = PretendedNative(), Wish(precision="fp32", batch=4)
-    build(crops, tmp_path, wish=wish, native=native)
+    native, request = PretendedNative(), PlanRequest(precision="fp32", batch=4)
+    build(crops, tmp_path, request=request, native=native)
     other = replace(crops)
     shifted = crops.golden["logits"] + np.float32([0.0, 0.4])
     other.__dict__["golden"] = {**crops.golden, "logits": shifted}
     with pytest.raises(EngineError, match="is not the same model as its reference"):
-        TensorRtEngine(other, wish=wish, folder=tmp_path, native=native)
+        TensorRtEngine(other, request=request, folder=tmp_path, native=native)
 
 
 def test_a_plan_whose_places_differ_is_refused(crops: Bundle, tmp_path: Path) -> None:
@@ -387,7 +390,7 @@ def test_a_graph_tensorrt_does_not_take_is_refused_before_it_is_built(
     bad = replace(crops, files={**crops.files, "model.onnx": odd_graph()})
     native = PretendedNative()
     with pytest.raises(EngineError, match="does not take its graph: operator Det is not supported"):
-        build(bad, tmp_path, wish=Wish(precision="fp32"), native=native)
+        build(bad, tmp_path, request=PlanRequest(precision="fp32"), native=native)
     assert native.orders == []
 
 
@@ -416,7 +419,7 @@ def test_bfloat16_is_rounded_as_torch_rounds() -> None:
 
 def test_int8_needs_the_quantised_graph(crops: Bundle, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"has no model\.int8\.onnx"):
-        build(crops, tmp_path, wish=Wish(precision="int8"), native=PretendedNative())
+        build(crops, tmp_path, request=PlanRequest(precision="int8"), native=PretendedNative())
 
 
 def test_int8_runs_from_the_quantised_graph(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ import torch
 from quakestream.bundles import Bundle, load_bundle, write_manifest
 from quakestream.domain import BundleSpec
 from quakestream.engines import Batch, Engine, open_engine, owner_sums, probabilities
-from quakestream.engines.base import batch_of
 from quakestream.engines.fixed import FixedBatches, owned_pixels, steady
 from quakestream.engines.parity import check_golden, golden_shift
 from quakestream.engines.shapes import noise
@@ -104,7 +103,7 @@ HALF = ("fp32", "fp16", "bf16")
 def test_half_precision_is_that_of_autocast(windows: Bundle) -> None:
     """The rewritten graph against torch's own rules; a weight is rounded once, as there."""
     batch = noise(windows.spec, 1)
-    ours = TorchEngine(windows, threads=1, precision="bf16").score(batch).logits_NKYX
+    ours = TorchEngine(windows, threads=1, precision="bf16").score(batch)
     program = torch.export.load(io.BytesIO(windows.files["model.pt2"]))
     module = program.module()
     for node in list(module.graph.nodes):
@@ -117,7 +116,7 @@ def test_half_precision_is_that_of_autocast(windows: Bundle) -> None:
     assert ours is not None
     spread = float(theirs.std())
     assert np.abs(ours - theirs).max() < 0.05 * spread
-    full = TorchEngine(windows, threads=1).score(batch).logits_NKYX
+    full = TorchEngine(windows, threads=1).score(batch)
     assert full is not None
     assert np.abs(ours - full).mean() > 0.0
 
@@ -125,10 +124,10 @@ def test_half_precision_is_that_of_autocast(windows: Bundle) -> None:
 def test_rows_score_the_same_in_any_order(rows: Bundle) -> None:
     engine = TorchEngine(rows, threads=1)
     batch = noise(rows.spec, 2500)
-    logits = engine.score(batch).logits_NK
+    logits = engine.score(batch)
     order = np.random.default_rng(1).permutation(2500)
     assert batch.hazard_NM is not None
-    shuffled = engine.score(Batch(hazard_NM=batch.hazard_NM[order])).logits_NK
+    shuffled = engine.score(Batch(hazard_NM=batch.hazard_NM[order]))
     assert logits is not None
     assert logits.shape == (2500, 2)
     assert np.array_equal(shuffled, logits[order])
@@ -217,7 +216,7 @@ def test_a_device_whose_places_differ_takes_items_one_by_one(crops: Bundle) -> N
 def test_a_fixed_size_is_kept_where_places_do_not_differ(crops: Bundle) -> None:
     assert TorchEngine(crops, threads=1, batch=4).batch == 4
     named = open_engine(crops, runtime="torch", threads=1, batch=5)
-    assert batch_of(named) == 5
+    assert named.batch == 5
     assert check_golden(named, crops, "fp32") < 1e-5
 
 

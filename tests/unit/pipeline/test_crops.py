@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from quakestream.bundles import load_bundle, write_manifest
 from quakestream.config import open_run
 from quakestream.domain import Grid, Scene, Window
-from quakestream.engines import Batch, Engine, Scores
+from quakestream.engines import Batch, Engine
 from quakestream.errors import BundleError, ConfigError, EngineError, ReadError, RequestError
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.crops import BLOCK_PX
@@ -157,20 +157,23 @@ class Raising:
 
     def __init__(self, engine: Engine) -> None:
         self._engine, self.name = engine, engine.name
+        self.on_gpu, self.batch = engine.on_gpu, engine.batch
 
-    def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
+    def score(self, batch: Batch) -> NDArray[np.float32]:
         if dark(batch).any():
             raise EngineError("too dark")
-        return self._engine.score(batch, owner_NYX)
+        return self._engine.score(batch)
+
+    def sums(self, batch: Batch, owner_NYX: NDArray[np.int32]) -> NDArray[np.int64]:
+        return self._engine.sums(batch, owner_NYX)
 
 
 class Undecided(Raising):
     """An engine that gives no number for dark crops."""
 
-    def score(self, batch: Batch, owner_NYX: NDArray[np.int32] | None = None) -> Scores:
-        logits_NK = self._engine.score(batch, owner_NYX).logits_NK
-        assert logits_NK is not None
-        return Scores(logits_NK=np.where(dark(batch)[:, None], np.float32("nan"), logits_NK))
+    def score(self, batch: Batch) -> NDArray[np.float32]:
+        logits_NK = self._engine.score(batch)
+        return np.where(dark(batch)[:, None], np.float32("nan"), logits_NK)
 
 
 @pytest.mark.parametrize("engine", [Raising, Undecided])

@@ -156,9 +156,8 @@ def test_the_engine_runs_the_bundle(bundle: Path, store: MadeStore) -> None:
     held = rows_of(config, Question(source=store.uri))
     arrays = held.inputs(model.spec)
     opened = load_bundle(str(bundle))
-    scores = OnnxRuntimeEngine(opened, threads=1).score(Batch.of(arrays, opened.spec))
-    assert scores.logits_NK is not None
-    p_NC = probabilities(scores.logits_NK.T, opened.spec).T
+    logits_NK = OnnxRuntimeEngine(opened, threads=1).score(Batch.of(arrays, opened.spec))
+    p_NC = probabilities(logits_NK.T, opened.spec).T
     np.testing.assert_allclose(p_NC, model.probabilities(arrays), atol=1e-4)
 
 

@@ -146,7 +146,7 @@ def test_the_engine_answers_a_golden_batch_with_gaps(written: Path) -> None:
     assert np.isnan(hazard_NM[-1]).all()
     assert np.isnan(hazard_NM[:-1]).any()
     assert not np.isnan(hazard_NM[0]).any()
-    got_NC = open_engine(bundle, threads=1).score(Batch(hazard_NM=hazard_NM)).logits_NK
+    got_NC = open_engine(bundle, threads=1).score(Batch(hazard_NM=hazard_NM))
     np.testing.assert_allclose(got_NC, bundle.golden["logits"], atol=1e-6)
     # without any value: about the shares it was fitted on
     np.testing.assert_allclose(got_NC[-1], bundle.spec.prior, atol=0.1)

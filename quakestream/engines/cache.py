@@ -27,7 +27,7 @@ def engine_folder() -> Path:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class EngineCache:
     """A folder of compiled engines, each known by the facts it depends on."""
 
     folder: Path
