@@ -25,7 +25,7 @@ from quakestream.errors import (
 
 TENSORRT = "tensorrt"
 """The runtime that `--precision` varies."""
-BUILT = {name: runtime for name, runtime in RUNTIMES.items() if runtime.prebuilt}
+BUILT = {name: RUNTIMES[name] for name in MODEL_RUNTIMES if RUNTIMES[name].prebuilt}
 """Runtimes that open only what was built beforehand."""
 _PRECISIONS = [runtime.precision for runtime in BUILT.values()]
 

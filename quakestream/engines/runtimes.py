@@ -252,8 +252,8 @@ _ROWS = (
 )
 RUNTIMES: Mapping[str, Runtime] = {runtime.name: runtime for runtime in _ROWS}
 """Runtimes by name; where several have an obstacle function, `auto` prefers the earlier one."""
-MODEL_RUNTIMES = tuple(name for name, runtime in RUNTIMES.items() if runtime.is_model)
-"""Names of the runtimes that run a bundle's graph."""
+MODEL_RUNTIMES = tuple(sorted(name for name, runtime in RUNTIMES.items() if runtime.is_model))
+"""Names of the runtimes that run a bundle's graph, in the order of the alphabet."""
 
 
 def runtime_named(name: str) -> Runtime:

@@ -379,7 +379,9 @@ def test_a_plan_that_is_another_model_is_refused(crops: Bundle, tmp_path: Path) 
 
 def test_a_plan_whose_places_differ_is_refused(crops: Bundle, tmp_path: Path) -> None:
     native = PretendedNative(tilt=2.0**-18)
-    with pytest.raises(EngineError, match="otherwise elsewhere in a batch of 4; use runtime"):
+    with pytest.raises(
+        EngineError, match="differently in another place of a batch of 4; use runtime"
+    ):
         opened(crops, tmp_path, native)
     assert opened(crops, tmp_path, native, batch=1).batch == 1
 
