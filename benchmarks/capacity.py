@@ -21,10 +21,12 @@ import numpy as np
 from benchmarks.common import main
 from benchmarks.mosaic import make_mosaic
 from benchmarks.streams import Opened, stream
-from quakestream.pipeline.backends.joined import ThreadReaders
 from quakestream.pipeline.backends.local import LocalBackend
+from quakestream.pipeline.backends.protocol import Backend
 from quakestream.pipeline.backends.ray_backend import RayBackend
-from quakestream.pipeline.capacity import (
+from quakestream.pipeline.kinds.crop_reading import CellCrops
+from quakestream.pipeline.kinds.windows import score_unit
+from quakestream.pipeline.planning.capacity import (
     Capacity,
     Fleet,
     Load,
@@ -34,10 +36,8 @@ from quakestream.pipeline.capacity import (
     predict,
     readers_wanted,
 )
-from quakestream.pipeline.crops import CropPixels
-from quakestream.pipeline.run import Backend
-from quakestream.pipeline.score import score_unit
-from quakestream.pipeline.stages import Scorer
+from quakestream.pipeline.work.readahead import ThreadReaders
+from quakestream.pipeline.work.worker import Scorer
 
 SIZES = {"1x": (2, 2), "2x": (4, 2), "4x": (4, 4), "8x": (8, 4)}
 QUICK = ("1x", "2x")
@@ -104,7 +104,7 @@ def measured_rates(opened: Opened, thin: Opened) -> Rates:
     windows, began, cpu = 0, time.perf_counter(), time.process_time()
     for cell in itertools.cycle(held):
         score_unit(cell, scorer.engine, scorer.spec)
-        windows += len(cell) if isinstance(cell, CropPixels) else len(cell.batch)
+        windows += len(cell) if isinstance(cell, CellCrops) else len(cell.batch)
         if time.perf_counter() - began > SCORE_S:
             break
     score_s, score_cpu_s = time.perf_counter() - began, time.process_time() - cpu
@@ -196,7 +196,7 @@ def country(opened: Opened, rates: Rates, km2: float) -> dict[str, Any]:
         km2,
         lattice=opened.spec.lattice(cell),
         epochs=len(spec.epochs),
-        batch_cells=16,
+        group_cells=16,
         footprints_per_km2=FOOTPRINTS_PER_KM2,
     )
     node = replace(_here(), price_per_hour=PRICE_PER_HOUR)

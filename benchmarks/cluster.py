@@ -25,9 +25,9 @@ from benchmarks.streams import Opened, make_country, stream
 from quakestream.config import open_run
 from quakestream.pipeline.backends.ray_backend import RayBackend
 from quakestream.pipeline.backends.wire import Scenes, dump_task
-from quakestream.pipeline.dispatch import Tasks, keys_of, worker_spec
-from quakestream.pipeline.plan import Plan, make_plan
-from quakestream.pipeline.prepare import Prepared
+from quakestream.pipeline.planning.plan import Plan, make_plan
+from quakestream.pipeline.planning.tasks import TaskMaker, keyed_groups, worker_spec
+from quakestream.pipeline.work.prepare import Prepared
 from quakestream.raster.masks import CoarseQuality
 from quakestream.raster.prepare import PreparedScene
 from quakestream.raster.statistics import SceneStatistics
@@ -47,7 +47,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         rows = [_scaled(Path(folder) / f"n{n}", n, per_node * n) for n in nodes]
         cells = [_in_a_process(Path(folder), n) for n in planned]
-    settings = {"window_s": WINDOW_S, "batch_cells": BATCH_CELLS, "cells_per_node": per_node}
+    settings = {"window_s": WINDOW_S, "group_cells": BATCH_CELLS, "cells_per_node": per_node}
     metrics = {
         "rows": rows,
         "efficiency": rows[-1]["efficiency"],
@@ -62,7 +62,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
 def _scaled(folder: Path, nodes: int, cells: int) -> dict[str, Any]:
     """Everything through `nodes` Ray nodes with an engine each."""
     run_file = make_country(folder, cells=cells, window_s=WINDOW_S)
-    opened = Opened.of(run_file, folder / "out", batch_cells=BATCH_CELLS, stream="joined")
+    opened = Opened.of(run_file, folder / "out", group_cells=BATCH_CELLS, stream="joined")
     cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         for _ in range(nodes):
@@ -104,18 +104,18 @@ def _in_a_process(folder: Path, cells: int) -> dict[str, Any]:
 
 def planned(folder: Path, cells: int) -> dict[str, Any]:
     """The driver's time and memory for a run of that many cells, a footprint in each."""
-    run_file = make_country(folder, cells=cells, window_s=0.0, batch_cells=16)
+    run_file = make_country(folder, cells=cells, window_s=0.0, group_cells=16)
     make_plan(open_run(make_country(folder / "small", cells=100, window_s=0.0)))  # imports
     before_mb, times = _rss_mb(), [time.process_time()]
     plan = make_plan(open_run(run_file))
     times.append(time.process_time())
     hazard_NM = np.empty((len(plan.footprints.table), 0), np.float32)
-    keys = keys_of(plan, hazard_NM)
+    keys = keyed_groups(plan, hazard_NM)
     times.append(time.process_time())
     held_mb = _rss_mb() - before_mb
     batches = plan.batches()[:TASK_BATCHES]
     spec = worker_spec(plan, str(folder / "out"))
-    tasks = Tasks(plan=plan, prepared=_prepared(plan), spec=spec, hazard_NM=hazard_NM)
+    tasks = TaskMaker(plan=plan, prepared=_prepared(plan), spec=spec, hazard_NM=hazard_NM)
     scenes: Scenes = {}
     began = time.process_time()
     size = sum(len(dump_task(tasks.batch([(u, keys[id(u)]) for u in b]), scenes)) for b in batches)

@@ -19,9 +19,9 @@ import numpy as np
 
 from benchmarks.common import ROOT
 from benchmarks.streams import Opened
-from quakestream.pipeline.assemble import UnitPixels
-from quakestream.pipeline.backends.joined import Ahead, ThreadReaders
-from quakestream.pipeline.stages import Scorer
+from quakestream.pipeline.kinds.windows import CellWindows
+from quakestream.pipeline.work.readahead import ReadAhead, ThreadReaders
+from quakestream.pipeline.work.worker import Scorer
 
 CELLS = 24
 """Cells that are read and scored; spread over the run."""
@@ -58,13 +58,13 @@ def _rates(opened: Opened, cells: int) -> dict[str, Any]:
     spec, scorer = opened.spec, Scorer(opened.spec)
     core_px = (bundle.window_px - 2 * bundle.halo_px) ** 2
     windows = sum(len(u.window_W2) for u in units)
-    kept: list[UnitPixels] = []
+    kept: list[CellWindows] = []
 
     def read() -> None:
-        ahead = Ahead(ThreadReaders(spec), readers=settings.readers)
+        ahead = ReadAhead(ThreadReaders(spec), readers=settings.readers)
         with closing(ahead), closing(ahead.cells(iter(units))) as stream:
             for pixels in stream:
-                if len(kept) < HELD and isinstance(pixels, UnitPixels):
+                if len(kept) < HELD and isinstance(pixels, CellWindows):
                     kept.append(pixels)
 
     def score() -> int:

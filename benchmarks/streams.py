@@ -16,11 +16,11 @@ from affine import Affine
 from quakestream.catalog import scene_extent
 from quakestream.config import open_run
 from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.dispatch import Tasks, keys_of, worker_spec
-from quakestream.pipeline.plan import Plan, make_plan
-from quakestream.pipeline.prepare import jobs_for, prepare
-from quakestream.pipeline.run import Backend
-from quakestream.pipeline.tasks import BatchTask, WorkerSpec
+from quakestream.pipeline.backends.protocol import Backend
+from quakestream.pipeline.planning.plan import Plan, make_plan
+from quakestream.pipeline.planning.tasks import TaskMaker, keyed_groups, worker_spec
+from quakestream.pipeline.work.prepare import prepare, steps_for
+from quakestream.pipeline.work.tasks import GroupTask, WorkerSpec
 from quakestream.storage import open_store
 from quakestream.testing import write_stand_in_bundle
 from quakestream.tiling import unproject
@@ -35,7 +35,7 @@ class Opened:
     """A planned and prepared run, before its first batch."""
 
     plan: Plan
-    tasks: Tasks
+    tasks: TaskMaker
     keys: dict[int, str]
 
     @classmethod
@@ -46,20 +46,20 @@ class Opened:
         plan = make_plan(run)
         store = open_store(str(out), run.storage_options)
         views = dict.fromkeys((u.view, u.cell.epsg) for u in plan.units)
-        jobs = jobs_for(
+        jobs = steps_for(
             [(plan.views[v], epsg) for v, epsg in views], run.storage_options, scene_extent
         )
         prepared = prepare(jobs, store, LocalBackend().each)
         hazard_NM = np.empty((len(plan.footprints.table), 0), np.float32)
         spec = worker_spec(plan, store.uri)
-        tasks = Tasks(plan=plan, prepared=prepared, spec=spec, hazard_NM=hazard_NM)
-        return cls(plan=plan, tasks=tasks, keys=keys_of(plan, hazard_NM))
+        tasks = TaskMaker(plan=plan, prepared=prepared, spec=spec, hazard_NM=hazard_NM)
+        return cls(plan=plan, tasks=tasks, keys=keyed_groups(plan, hazard_NM))
 
     @property
     def spec(self) -> WorkerSpec:
         return self.tasks.spec
 
-    def batches(self) -> Iterator[BatchTask]:
+    def batches(self) -> Iterator[GroupTask]:
         for units in self.plan.batches():
             yield self.tasks.batch([(u, self.keys[id(u)]) for u in units])
 

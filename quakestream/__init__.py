@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from quakestream.config import RunFile
     from quakestream.events import Observer
-    from quakestream.pipeline.plan import Plan
+    from quakestream.pipeline.planning.plan import Plan
     from quakestream.pipeline.run import Result
 
 __all__ = ["QuakestreamError", "__version__", "map", "open_run", "plan"]
@@ -48,7 +48,7 @@ def plan(run: RunFile) -> Plan:
     Raises:
         RequestError: where the request itself is wrong.
     """
-    from quakestream.pipeline.plan import make_plan
+    from quakestream.pipeline.planning.plan import make_plan
 
     return make_plan(run)
 

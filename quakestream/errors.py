@@ -18,6 +18,7 @@
     │   └── NotBuiltError                  nothing was built for it here that can be trusted
     ├── StorageError (OSError)             bytes cannot be read or written: exit code 3
     │   └── storage.MissingObjectError (FileNotFoundError)   there is no such object
+    ├── ClusterError (ConnectionError)     no Ray cluster, or it lost the job: exit code 3
     ├── AccountingError (RuntimeError)     rows out ≠ footprints in: a bug, never hidden
     └── MissingExtraError (ImportError)    an optional dependency is not installed
 
@@ -189,6 +190,10 @@ class NotBuiltError(EngineError):
 
 class StorageError(QuakestreamError, OSError):
     """Bytes cannot be read or written (exit code 3)."""
+
+
+class ClusterError(QuakestreamError, ConnectionError):
+    """There is no Ray cluster, it refuses this process, or it lost the job (exit code 3)."""
 
 
 class AccountingError(QuakestreamError, RuntimeError):

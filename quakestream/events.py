@@ -24,8 +24,8 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchCommitted:
-    """A batch of cells is safe: a killed run will not repeat it."""
+class GroupCommitted:
+    """A commit group is safe: a run that is killed will not repeat it."""
 
     name: str
     cells: int
@@ -65,7 +65,7 @@ class Stage:
     name: str
 
 
-Event = PlanReady | Prepared | BatchCommitted | Quarantined | Published | Stage
+Event = PlanReady | Prepared | GroupCommitted | Quarantined | Published | Stage
 Observer = Callable[[Event], None]
 
 

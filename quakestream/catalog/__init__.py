@@ -3,6 +3,7 @@
 from quakestream.catalog.aoi import read_aoi
 from quakestream.catalog.extents import extent_issues, scene_extent
 from quakestream.catalog.footprints import Footprints, read_footprints
+from quakestream.catalog.ground import view_rank, views_of_ground
 from quakestream.catalog.pairing import Views, assign_views, coverage_reasons
 from quakestream.catalog.search import SearchResult, search
 from quakestream.catalog.writing import WrittenCatalogue, read_times, write_catalogue
@@ -20,5 +21,7 @@ __all__ = [
     "read_times",
     "scene_extent",
     "search",
+    "view_rank",
+    "views_of_ground",
     "write_catalogue",
 ]

@@ -70,7 +70,7 @@ def _best(
     outline_N: NDArray[np.object_], scenes: Sequence[Scene], *, newest_first: bool
 ) -> tuple[NDArray[np.int64], list[Scene]]:
     """Rank of each footprint's best scene, -1 for none, and the scenes by rank."""
-    ranked = sorted(scenes, key=lambda scene: _rank(scene, newest_first))
+    ranked = sorted(scenes, key=lambda scene: scene_rank(scene, newest_first))
     extents = np.array([scene_extent(scene) for scene in ranked], object)
     none = len(ranked)
     best_N = np.full(len(outline_N), none, np.int64)
@@ -102,7 +102,7 @@ def _best_part(outline_N: NDArray[np.object_], extents: NDArray[np.object_]) -> 
     return best_N
 
 
-def _rank(scene: Scene, newest_first: bool) -> tuple[float | str, ...]:
+def scene_rank(scene: Scene, newest_first: bool) -> tuple[float | str, ...]:
     time_s = scene.datetime.timestamp()
     return (
         UNKNOWN_CLOUD_PERCENT if scene.cloud_cover is None else scene.cloud_cover,

@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from quakestream.events import (
-    BatchCommitted,
     Event,
+    GroupCommitted,
     Observer,
     PlanReady,
     Published,
@@ -58,7 +58,7 @@ class Progressed:
             self.cells, self.done = event.cells, event.cells_done
             self.km2_total, self.resumed = event.km2, event.cells_done
             self.since = time.monotonic()
-        elif isinstance(event, BatchCommitted):
+        elif isinstance(event, GroupCommitted):
             self.done += event.cells
             self.km2 += event.km2
             self.buildings += event.buildings

@@ -9,7 +9,13 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from quakestream import __version__
 from quakestream.cli.common import EXIT_FAILED, EXIT_REQUEST, console_error
-from quakestream.errors import MissingExtraError, QuakestreamError, RequestError, StorageError
+from quakestream.errors import (
+    ClusterError,
+    MissingExtraError,
+    QuakestreamError,
+    RequestError,
+    StorageError,
+)
 
 app = typer.Typer(
     name="quakestream",
@@ -75,7 +81,7 @@ def main() -> None:
     except RequestError as error:
         console_error(str(error))
         sys.exit(EXIT_REQUEST)
-    except (MissingExtraError, StorageError) as error:
+    except (ClusterError, MissingExtraError, StorageError) as error:
         console_error(str(error))
         sys.exit(EXIT_FAILED)
     except QuakestreamError as error:

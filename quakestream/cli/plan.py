@@ -9,8 +9,8 @@ import typer
 from quakestream.cli.common import EXIT_ATTENTION, print_json, stdout
 from quakestream.cli.map import Json, RunArgument
 from quakestream.config import open_run
-from quakestream.pipeline.capacity import Capacity
-from quakestream.pipeline.plan import Plan, make_plan
+from quakestream.pipeline.planning.capacity import Capacity
+from quakestream.pipeline.planning.plan import Plan, make_plan
 
 
 def plan(
@@ -85,7 +85,6 @@ def _stages(plan: Plan, capacity: Capacity) -> dict[str, Any]:
         "read_mpx_per_s_per_core": rates.read_mpx_per_s,
         "score_windows_per_s": round(1 / rates.score_s, 2) if rates.score_s else None,
         "readers_wanted": plan.readers_wanted,
-        "stream": plan.stream,
     }
 
 
@@ -111,7 +110,7 @@ def _show(statement: dict[str, Any]) -> None:
         f"  {capacity['km2_per_h']:,.0f} km²/h: reading {capacity['read_s']:,.0f} s (assumed "
         f"{capacity['read_mpx_per_s_per_core']:g} Mpx/s a core), scoring "
         f"{capacity['score_s']:,.0f} s (timed here); an engine of this speed on a device of its "
-        f"own wants readers on {capacity['readers_wanted']} cores; on Ray: {capacity['stream']}"
+        f"own wants readers on {capacity['readers_wanted']} cores"
     )
     for note in statement["notes"]:
         stdout.print(f"  note: {note}", markup=False, style="dim")

@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 ProfileName = Literal["rapid", "standard", "exhaustive"]
 Views = Literal["best", "all"]
-StreamName = Literal["auto", "split", "joined"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,16 +16,12 @@ class Profile:
     """`best`: each footprint is judged from its best view. `all`: from every view of it."""
     cell_windows: int = 4
     """Side of a cell, in windows of the bundle."""
-    batch_cells: int = 4
+    group_cells: int = 4
     """Cells in one commit: what a killed run may have to repeat."""
     readers: int = 2
     """Cells read at the same time."""
     engines: int = 0
     """Engines open at the same time; 0: one per GPU of a cluster, or per machine without one."""
-    stream: StreamName = "auto"
-    """On Ray. `joined`: readers are threads beside their engine, and no pixel crosses the object
-    store. `split`: readers are tasks anywhere. `auto`: joined where the engine's machine has the
-    cores."""
     threads: int = 0
     """Threads of one engine; 0 leaves the number to its runtime."""
     batch: int = 0
@@ -40,9 +35,9 @@ PROFILES: dict[str, Profile] = {
     # First results soon, little lost when the machine goes away.
     "rapid": Profile(name="rapid", views="best"),
     # The same verdicts with fewer, larger commits: better for whole countries.
-    "standard": Profile(name="standard", views="best", batch_cells=16),
+    "standard": Profile(name="standard", views="best", group_cells=16),
     # Every view of the ground is scored and merged: several times the reading.
-    "exhaustive": Profile(name="exhaustive", views="all", batch_cells=16),
+    "exhaustive": Profile(name="exhaustive", views="all", group_cells=16),
 }
 
 

@@ -30,7 +30,6 @@ from quakestream.config.fields import (
 from quakestream.config.profiles import (
     Profile,
     ProfileName,
-    StreamName,
     Views,
     profile_settings,
 )
@@ -215,17 +214,12 @@ class ExecutionSection(Section):
     """Overrides of what the profile sets; only for tests and tuning."""
 
     cell_windows: int | None = Field(default=None, ge=1, description="Side of a cell, windows")
-    batch_cells: int | None = Field(default=None, ge=1, description="Cells in one commit")
+    group_cells: int | None = Field(default=None, ge=1, description="Cells in one commit")
     readers: int | None = Field(default=None, ge=1, description="Cells read at the same time")
     engines: int | None = Field(
         default=None,
         ge=1,
         description="Engines open at the same time; left out: one per GPU, or per machine",
-    )
-    stream: StreamName | None = Field(
-        default=None,
-        description="On Ray. joined: readers beside their engine, no pixel crosses the object "
-        "store; split: readers on any CPU; auto: joined where the engine's machine has the cores",
     )
     threads: int | None = Field(
         default=None, ge=0, description="Threads of one engine; 0: its runtime decides"
@@ -250,6 +244,7 @@ class RunFile(Section):
     terrain: TerrainSection | None = None
     models: ModelsSection = Field(default_factory=ModelsSection)
     summary: SummarySection | None = None
+    outputs: tuple[str, ...] = Field(default=(), description="Further products: scores")
     profile: ProfileName = Field(default="rapid", description="The one dial: speed or thoroughness")
     out: Place | None = Field(default=None, description="Where the map goes; --out overrides it")
     storage: dict[str, dict[str, Any]] = Field(
@@ -306,6 +301,8 @@ class RunFile(Section):
         Intervals and times count by what they mean, paths as resolved.
         """
         content = self.model_dump(mode="json", exclude={"out", "execution", "profile"})
+        if not self.outputs:  # runs of earlier versions keep their digest
+            del content["outputs"]
         for epoch in ("post", "pre"):
             chosen: EpochFilter | None = getattr(self.imagery, epoch)
             if chosen is not None:

@@ -136,7 +136,7 @@ out: map
 # Overrides of what the profile sets; only for tests and tuning.
 # execution:
 #   cell_windows: 4          # side of a cell, in windows of the model
-#   batch_cells: 4           # cells in one commit
+#   group_cells: 4           # cells in one commit
 #   readers: 2               # cells read at the same time
 #   engines: 1               # engines open at the same time; left out: one per GPU or machine
 #   stream: auto             # on Ray: readers beside their engine (joined) or anywhere (split)

@@ -6,6 +6,7 @@ from typing import Any
 import geopandas as gpd
 
 from quakestream.domain import Issue, ScaleClass, View
+from quakestream.outputs.rasters import ScoreRasters
 from quakestream.storage import StorageOptions
 
 
@@ -17,6 +18,8 @@ class RunProducts:
     """One row per footprint, EPSG:4326, with the columns of `buildings.arrow_schema`."""
     coverage: gpd.GeoDataFrame
     """One row per cell, EPSG:4326, with the columns of `coverage.COVERAGE_TYPES`."""
+    rasters: ScoreRasters | None = None
+    """Probability rasters; None where the run does not ask for them."""
     issues: list[Issue] = field(default_factory=list)
     run: dict[str, Any] = field(default_factory=dict)
     """What becomes run.json; `counts` in it is checked against the rows (law 3)."""

@@ -6,10 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from quakestream.errors import RequestError
+from quakestream.outputs.layout import COMMITS, PROGRESS
 from quakestream.storage import MissingObjectError, Store
 
-PROGRESS_KEY = "_ledger/progress.json"
-COMMITS = "_ledger/cells/"
 SILENT_AFTER = timedelta(seconds=60)
 """A live run writes its progress every few seconds."""
 
@@ -45,11 +44,11 @@ def read_status(store: Store, now: datetime | None = None) -> Status:
     Raises:
         RequestError: if nothing was ever run there.
     """
-    progress = _json_at(store, PROGRESS_KEY)
+    progress = _json_at(store, PROGRESS)
     run = _json_at(store, "run.json")
     commits = len(store.list(COMMITS))
     if not progress and not run and not commits:
-        raise RequestError(f"{store.uri} holds no run: expected run.json or {PROGRESS_KEY}")
+        raise RequestError(f"{store.uri} holds no run: expected run.json or {PROGRESS}")
     done, total = int(progress.get("cells_done", 0)), int(progress.get("cells_total", 0))
     elapsed = _seconds(progress.get("started"), progress.get("updated"))
     km2_done, km2_total = float(progress.get("km2_done", 0)), float(progress.get("km2_total", 0))

@@ -1,26 +1,22 @@
-"""The main job: plan, prepare, read, score, tally, commit, reduce, publish."""
+"""The main job, all stages in sight: plan, prepare, map, reduce, publish."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely.geometry import Polygon
-from shapely.geometry.base import BaseGeometry
 
-from quakestream.bundles import Bundle
 from quakestream.catalog import scene_extent
-from quakestream.config import Profile, RunFile
+from quakestream.config import RunFile
 from quakestream.domain import Issue
 from quakestream.errors import ConfigError
 from quakestream.events import (
-    BatchCommitted,
-    Event,
     Events,
+    GroupCommitted,
     Observer,
     PlanReady,
     Published,
@@ -29,55 +25,35 @@ from quakestream.events import (
 )
 from quakestream.hazard import model_inputs, sample_hazard
 from quakestream.outputs.buildings import SHAKING_COLUMNS
+from quakestream.outputs.layout import LEDGER
 from quakestream.outputs.products import RunProducts
 from quakestream.outputs.publish import publish
 from quakestream.outputs.readback import current_buildings, current_run
-from quakestream.pipeline import ledger
-from quakestream.pipeline.dispatch import Tasks, keys_of, worker_spec
-from quakestream.pipeline.evidence import hazard_evidence
-from quakestream.pipeline.picking import Picked
-from quakestream.pipeline.plan import Plan, make_plan
-from quakestream.pipeline.prepare import Job, Prepared, jobs_for, prepare
-from quakestream.pipeline.progress import ProgressFile
-from quakestream.pipeline.record import Work, run_record
-from quakestream.pipeline.reducing import Reduced, reduce_commits
-from quakestream.pipeline.scenes import reading_notes
-from quakestream.pipeline.stages import BatchReport
-from quakestream.pipeline.summaries import read_admin
-from quakestream.pipeline.tables import KnownHazard, building_rows, coverage_rows
-from quakestream.pipeline.tasks import BatchTask, Unit, WorkerSpec
+from quakestream.pipeline.backends.protocol import Backend
+from quakestream.pipeline.planning.plan import Plan, make_plan
+from quakestream.pipeline.planning.tasks import (
+    KeyedGroup,
+    Pending,
+    TaskMaker,
+    keyed_groups,
+    pending_work,
+    worker_spec,
+)
+from quakestream.pipeline.result.admin import read_admin
+from quakestream.pipeline.result.context import (
+    FootprintHazard,
+    KindProducts,
+    RunContext,
+    ViewFailures,
+)
+from quakestream.pipeline.result.evidence import hazard_evidence
+from quakestream.pipeline.result.progress import ProgressFile
+from quakestream.pipeline.result.record import WorkDone, run_id, run_record
+from quakestream.pipeline.work.prepare import Prepared, prepare, steps_for
+from quakestream.pipeline.work.results import GroupReport
+from quakestream.pipeline.work.scenes import reading_notes
+from quakestream.pipeline.work.tasks import GroupTask
 from quakestream.storage import Store, open_store
-
-
-class Backend(Protocol):
-    """Where stages run. The local loop is the meaning of correct."""
-
-    @property
-    def name(self) -> str: ...
-
-    def stream(self, spec: WorkerSpec) -> str:
-        """How pixels come to their engine in such a run: `local`, `split` or `joined`."""
-        ...
-
-    def pick(self, bundle: Bundle, settings: Profile) -> Picked:
-        """Picks the engine of a run where engines will run.
-
-        Raises:
-            RequestError: the run asks for one that does not run there.
-        """
-        ...
-
-    def begin(self, spec: WorkerSpec) -> None:
-        """Starts what takes long to start and `batches` of this spec will need."""
-        ...
-
-    def each(self, function: Callable[[Job], Any], jobs: list[Job]) -> Iterator[tuple[Job, Any]]:
-        """Runs small jobs; results in order."""
-        ...
-
-    def batches(self, spec: WorkerSpec, tasks: Iterable[BatchTask]) -> Iterator[BatchReport]:
-        """Reads, scores and commits batches; a report each, in any order."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,239 +80,225 @@ def map_run(
     fresh: bool = False,
     observers: Iterable[Observer] = (),
 ) -> Result:
-    """Makes the map; run again on the same `out`, it resumes.
+    """Makes the map. Called again with the same `out`, it resumes.
 
     Raises:
         RequestError: the request is wrong; nothing was started.
-        StorageError: `out` cannot be written; what was committed before stays.
+        StorageError: `out` cannot be written; finished work stays.
     """
     target = out or run.out
     if target is None:
-        raise ConfigError("no output: give `out` in the run file or --out")
+        raise ConfigError("no output is named", "out", remedy="give `out` in the run file or --out")
     events = Events(list(observers))
     events(Stage(name="plan"))
     plan = make_plan(run, backend.pick)
-    job = _Job(plan=plan, store=open_store(target, run.storage_options), events=events)
+    store = open_store(target, run.storage_options)
     if fresh:
-        _forget(job.store)
-    return job.finish(backend)
+        for key in store.list(LEDGER):
+            store.delete(key)
+    return _MapRun(plan=plan, store=store, events=events, backend=backend).finish()
 
 
-def _forget(store: Store) -> None:
-    for key in store.list("_ledger/"):
-        store.delete(key)
-
-
-@dataclass(slots=True)
-class _Job:
+@dataclass(slots=True, kw_only=True)
+class _MapRun:
     """One run while it goes on."""
 
     plan: Plan
     store: Store
     events: Events
-    work: Work = field(default_factory=Work)
+    backend: Backend
+    work: WorkDone = field(default_factory=WorkDone)
     issues: list[Issue] = field(default_factory=list)
-    known: KnownHazard | None = None
+    sampled: FootprintHazard | None = None
+    """Hazard values of the footprints, once they were needed."""
 
-    def finish(self, backend: Backend) -> Result:
-        plan = self.plan
+    def finish(self) -> Result:
+        plan, store = self.plan, self.store
         self._add_issues(plan.problems)
         hazard_NM = self._model_inputs()
-        keys = keys_of(plan, hazard_NM)
-        pending, commits = self._pending(keys)
-        progress = ProgressFile(store=self.store, plan=plan)
-        self.events.observers.append(progress)
-        self._announce(sum(len(b) for b in pending))
-        spec = worker_spec(plan, self.store.uri)
-        if pending:
-            backend.begin(spec)
-        prepared = self._prepare(backend, pending)
-        view_failures = _view_failures(plan, prepared)
-        self.work.stream = backend.stream(spec)
-        tasks = Tasks(plan=plan, prepared=prepared, spec=spec, hazard_NM=hazard_NM)
-        commits |= self._map(backend, pending, tasks, view_failures, keys)
+        groups = keyed_groups(plan, hazard_NM)
+        pending = pending_work(store, plan, groups)
+        self._announce(pending)
+
+        spec = worker_spec(plan, store.uri)
+        if pending.groups:
+            self.backend.begin(spec)
+        prepared = self._prepare()
+        failures = _view_failures(plan, prepared)
+
+        tasks = TaskMaker(plan=plan, prepared=prepared, spec=spec, hazard_NM=hazard_NM)
+        self._map(tasks, pending, failures)
+
         self.events(Stage(name="reduce"))
-        ids = plan.footprints.table["building_id"].tolist()
-        classes = len(plan.bundle.spec.classes)
-        reduced = reduce_commits(self.store, commits, set(keys.values()), ids, classes)
-        self._add_issues(reduced.issues)
-        return self._publish(backend, reduced, view_failures)
+        products = self._reduce(groups, pending.commits, failures)
 
-    def _pending(self, keys: dict[int, str]) -> tuple[list[list[Unit]], set[str]]:
-        """Units not yet complete, by batch, and the commits that hold the others."""
-        there = ledger.committed(self.store)
-        batches = self.plan.batches()
-        whole = {ledger.complete_key([keys[id(u)] for u in batch]) for batch in batches} & there
-        done: set[str] = set()
-        for key in there - whole:  # cut by another batch size, or with failed cells
-            done |= {r.key for r in ledger.read_records(self.store, key) if r.complete}
-        pending = []
-        for batch in batches:
-            if ledger.complete_key([keys[id(u)] for u in batch]) not in whole:
-                left = [u for u in batch if keys[id(u)] not in done]
-                if left:
-                    pending.append(left)
-        self.work.resumed = len(self.plan.units) - sum(len(b) for b in pending)
-        return pending, there
+        self.events(Stage(name="publish"))
+        return self._publish(products)
 
-    def _announce(self, left: int) -> None:
+    def _announce(self, pending: Pending) -> None:
         plan = self.plan
+        self.work.resumed = len(plan.units) - pending.units
+        self.events.observers.append(ProgressFile(store=self.store, plan=plan))
         self.events(
             PlanReady(
                 cells=len(plan.units),
-                cells_done=len(plan.units) - left,
+                cells_done=self.work.resumed,
                 km2=plan.km2,
                 footprints=len(plan.footprints.table),
             )
         )
 
-    def _prepare(self, backend: Backend, pending: list[list[Unit]]) -> Prepared:
-        """Prepares what pending units need; what failed before is judged again.
+    def _prepare(self) -> Prepared:
+        """Prepares the scenes and pairs of every view; a step that failed before runs again.
 
-        Every view's pair is looked up, since a refused pair has no unit to ask for it; what
-        the ledger holds costs nothing.
+        Views without pending units are looked up too, since a refused pair has none. What the
+        ledger holds costs nothing.
         """
         self.events(Stage(name="prepare"))
         began = time.perf_counter()
         plan = self.plan
         views = dict.fromkeys((u.view, u.cell.epsg) for u in plan.units)
-        jobs = jobs_for(
+        steps = steps_for(
             [(plan.views[v], epsg) for v, epsg in views], plan.run.storage_options, scene_extent
         )
-        prepared = prepare(jobs, self.store, backend.each)
+        prepared = prepare(steps, self.store, self.backend.each)
         self._add_issues(prepared.issues)
         self.work.prepare_s = time.perf_counter() - began
         return prepared
 
-    def _map(
-        self,
-        backend: Backend,
-        pending: list[list[Unit]],
-        tasks: Tasks,
-        view_failures: dict[tuple[int, int], str],
-        keys: dict[int, str],
-    ) -> set[str]:
-        """Reads, scores and commits what is left; returns the commits made."""
+    def _map(self, tasks: TaskMaker, pending: Pending, failures: ViewFailures) -> None:
+        """Reads, scores and commits what is left; adds the new commits to `pending`."""
         self.events(Stage(name="map"))
         began = time.perf_counter()
-
-        def batches() -> Iterator[BatchTask]:
-            for units in pending:
-                usable = [u for u in units if (u.view, u.cell.epsg) not in view_failures]
-                if usable:
-                    yield tasks.batch([(u, keys[id(u)]) for u in usable])
-
-        made: set[str] = set()
-        for report in backend.batches(tasks.spec, batches()):
-            made.add(report.commit_key)
+        groups = _group_tasks(tasks, pending.groups, failures)
+        for report in self.backend.run(tasks.spec, groups):
+            for job, key in report.commits:
+                pending.commits[job].add(key)
             self.work.add(report)
-            self.events(self._committed(report))
+            self.events(_committed(report))
         self.work.map_s = time.perf_counter() - began
-        return made
 
-    def _committed(self, report: BatchReport) -> BatchCommitted:
-        return BatchCommitted(
-            name=report.commit_key,
-            cells=report.cells,
-            km2=report.km2,
-            buildings=report.buildings,
-            cells_failed=report.cells_failed,
-            mpx=report.mpx,
-            read_s=report.read_s,
-            score_s=report.score_s,
+    def _reduce(
+        self, groups: list[KeyedGroup], commits: list[set[str]], failures: ViewFailures
+    ) -> list[KindProducts]:
+        """What each job publishes."""
+        plan = self.plan
+        context = RunContext(
+            plan=plan,
+            hazard=self._hazard(),
+            view_failures=failures,
+            constants={
+                "model": plan.bundle.spec.name,
+                "model_digest": plan.bundle.digest,
+                "engine": plan.engine,
+                "run_id": run_id(plan),
+            },
         )
+        keys: list[set[str]] = [set() for _ in plan.jobs]
+        for part in (part for group in groups for cell in group for part in cell):
+            keys[part.job].add(part.key)
+        products = [
+            job.kind.publish(self.store, commits[n], keys[n], context)
+            for n, job in enumerate(plan.jobs)
+        ]
+        for of_job in products:
+            self._add_issues(of_job.issues)
+        return products
 
-    def _publish(
-        self, backend: Backend, reduced: Reduced, view_failures: dict[tuple[int, int], str]
-    ) -> Result:
+    def _publish(self, products: list[KindProducts]) -> Result:
         plan, run = self.plan, self.plan.run
-        hazard = self._hazard()
         admin, admin_id = read_admin(run, self.issues)
-        record = run_record(plan, self.work, hazard, backend.name)
+        record = run_record(plan, self.work, self._hazard(), self.backend.name)
         record["notes"] += reading_notes(self.store)
-        constants = {
-            "model": plan.bundle.spec.name,
-            "model_digest": plan.bundle.digest,
-            "engine": plan.engine,
-            "run_id": record["run_id"],
-        }
-        self.events(Stage(name="publish"))
-        products = RunProducts(
-            buildings=building_rows(plan, reduced, view_failures, hazard, constants),
-            coverage=coverage_rows(plan, reduced.records, view_failures, _imaged(plan)),
-            issues=list(dict.fromkeys(self.issues)),
-            run=record,
-            classes=plan.bundle.spec.classes,
-            layers=tuple(n for n in run.hazard.layers if n not in SHAKING_COLUMNS),
-            admin=admin,
-            admin_id=admin_id,
-            views=list(plan.views),
-            storage=run.storage_options,
+        snapshot = publish(
+            self.store,
+            RunProducts(
+                buildings=next(p.buildings for p in products if p.buildings is not None),
+                coverage=next(p.coverage for p in products if p.coverage is not None),
+                rasters=next((p.rasters for p in products if p.rasters is not None), None),
+                issues=list(dict.fromkeys(self.issues)),
+                run=record,
+                classes=plan.bundle.spec.classes,
+                layers=tuple(n for n in run.hazard.layers if n not in SHAKING_COLUMNS),
+                admin=admin,
+                admin_id=admin_id,
+                views=list(plan.assignment.views),
+                storage=run.storage_options,
+            ),
         )
-        snapshot = publish(self.store, products)
         self.events(Published(out=self.store.uri, snapshot=snapshot))
         return Result(
             out=self.store.uri,
             run=current_run(self.store),
-            issues=tuple(products.issues),
+            issues=tuple(dict.fromkeys(self.issues)),
             store=self.store,
         )
 
     def _model_inputs(self) -> NDArray[np.float32]:
-        """What the damage bundle itself takes of hazard values: cells depend on it."""
+        """Hazard values that the damage bundle itself takes: its units depend on them."""
         spec = self.plan.bundle.spec
         if not spec.hazard:
             return np.empty((len(self.plan.footprints.table), 0), np.float32)
         return model_inputs(self._hazard().table.values, spec)
 
-    def _hazard(self) -> KnownHazard:
-        """Sampled once, when it is first asked for."""
-        if self.known is None:
-            self.known = self._sampled()
-        return self.known
+    def _hazard(self) -> FootprintHazard:
+        """Samples hazard values when they are first needed."""
+        if self.sampled is None:
+            self.sampled = self._sample_hazard()
+        return self.sampled
 
-    def _sampled(self) -> KnownHazard:
-        point_N = self.plan.footprints.representative
-        table = sample_hazard(
-            shapely.get_x(point_N),
-            shapely.get_y(point_N),
-            self.plan.run.hazard,
-            self.plan.run.storage_options,
-        )
+    def _sample_hazard(self) -> FootprintHazard:
+        plan, point_N = self.plan, self.plan.footprints.representative
+        lon_N, lat_N = shapely.get_x(point_N), shapely.get_y(point_N)
+        table = sample_hazard(lon_N, lat_N, plan.run.hazard, plan.run.storage_options)
         self._add_issues(table.issues)
-        model = self.plan.hazard_model
+        model = plan.hazard_model
         evidence = hazard_evidence(model, table.values) if model is not None else None
         self._add_issues(evidence.issues if evidence is not None else ())
-        return KnownHazard(table=table, evidence=evidence)
+        return FootprintHazard(table=table, evidence=evidence)
 
     def _add_issues(self, issues: Iterable[Issue]) -> None:
         for issue in issues:
             self.issues.append(issue)
-            self.events(_quarantined(issue))
+            self.events(
+                Quarantined(
+                    subject=issue.subject,
+                    kind=issue.kind,
+                    cause=issue.cause,
+                    attempts=issue.attempts,
+                    retryable=issue.retryable,
+                )
+            )
 
 
-def _quarantined(issue: Issue) -> Event:
-    return Quarantined(
-        subject=issue.subject,
-        kind=issue.kind,
-        cause=issue.cause,
-        attempts=issue.attempts,
-        retryable=issue.retryable,
+def _group_tasks(
+    tasks: TaskMaker, groups: list[KeyedGroup], failures: ViewFailures
+) -> Iterator[GroupTask]:
+    """Tasks of the groups, without units whose view cannot be used."""
+    for group in groups:
+        usable = tuple(
+            cell for cell in group if (cell[0].unit.view, cell[0].unit.cell.epsg) not in failures
+        )
+        if usable:
+            yield tasks.group(usable)
+
+
+def _committed(report: GroupReport) -> GroupCommitted:
+    return GroupCommitted(
+        name=", ".join(key for _, key in report.commits),
+        cells=report.units,
+        km2=report.km2,
+        buildings=report.buildings,
+        cells_failed=report.units_failed,
+        mpx=report.mpx,
+        read_s=report.read_s,
+        score_s=report.score_s,
     )
 
 
-def _view_failures(plan: Plan, prepared: Prepared) -> dict[tuple[int, int], str]:
+def _view_failures(plan: Plan, prepared: Prepared) -> ViewFailures:
     failures = {}
     for view, epsg in {(u.view, u.cell.epsg) for u in plan.units}:
         if failure := prepared.view_failure(plan.views[view], epsg):
             failures[view, epsg] = failure
     return failures
-
-
-def _imaged(plan: Plan) -> BaseGeometry:
-    """Ground the post scenes in use show, EPSG:4326."""
-    scenes = {v.post.id: v.post for v in plan.views}
-    if not scenes:
-        return Polygon()
-    union: BaseGeometry = shapely.union_all([scene_extent(s) for s in scenes.values()])
-    return union

@@ -10,7 +10,8 @@ from quakestream.config import RunFile
 from quakestream.domain import Grid, Issue, Scene
 from quakestream.errors import InputError
 from quakestream.events import Events, Observer, Prepared, Quarantined, Stage
-from quakestream.pipeline.plan import Plan, make_plan, used_scenes
+from quakestream.pipeline.planning.plan import Plan, damage_bundle, plan_for
+from quakestream.pipeline.planning.scenes import used_scenes
 from quakestream.raster.tiles import (
     TileEntry,
     drop_entry,
@@ -79,7 +80,7 @@ def tile_run(
     """
     events = Events(list(observers))
     events(Stage(name="plan"))
-    plan = make_plan(without_store(run))
+    plan = plan_for(without_store(run), damage_bundle(run))
     store = open_store(store_uri, run.storage_options)
     write_root(store)
     maker = _Maker(plan=plan, store=store, settings=settings or TileSettings())

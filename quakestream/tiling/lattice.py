@@ -124,17 +124,29 @@ class Lattice:
 
     def cells_over(self, area: BaseGeometry) -> list[Cell]:
         """Cells whose core shares ground with an area in the grid's CRS, row by row."""
+        return [self.cell(row, col) for row, col in self._over(area, self.cell_px).tolist()]
+
+    def windows_over(self, area: BaseGeometry) -> NDArray[np.int64]:
+        """Windows whose core shares ground with an area in the grid's CRS.
+
+        Returns:
+            Lattice (row, col), row by row, shape (W, 2).
+        """
+        return self._over(area, self.core_px)
+
+    def _over(self, area: BaseGeometry, side_px: int) -> NDArray[np.int64]:
+        """Rows and columns of the grid's squares of that size that share ground with an area."""
         if area.is_empty:
-            return []
+            return np.empty((0, 2), np.int64)
         west, south, east, north = area.bounds
-        side_m, top_m = self.cell_px * self.grid.gsd_m, self.grid.transform.f
+        side_m, top_m = side_px * self.grid.gsd_m, self.grid.transform.f
         cols = np.arange(int(west // side_m), int(east // side_m) + 1)
         rows = np.arange(int((top_m - north) // side_m), int((top_m - south) // side_m) + 1)
         shapely.prepare(area)
-        cells: list[Cell] = []
+        found: list[NDArray[np.int64]] = []
         for row in rows:  # one row at a time: memory does not grow with the area
             north_m = top_m - row * side_m
             boxes = shapely.box(cols * side_m, north_m - side_m, (cols + 1) * side_m, north_m)
             hits = shapely.intersects(area, boxes) & ~shapely.touches(area, boxes)
-            cells.extend(self.cell(int(row), int(col)) for col in cols[hits])
-        return cells
+            found.append(np.stack([np.full(hits.sum(), row), cols[hits]], axis=1))
+        return np.concatenate(found)

@@ -14,8 +14,8 @@ pytest.importorskip("ray")
 import ray
 
 from quakestream.errors import EngineError, ReadError, StorageError
-from quakestream.pipeline.backends.ray_actors import ATTEMPTS, RESTARTS, Actors
 from quakestream.pipeline.backends.ray_backend import RayBackend
+from quakestream.pipeline.backends.ray_pool import ATTEMPTS, RESTARTS, ActorPool
 
 AT_ONCE = 3
 
@@ -59,16 +59,16 @@ class Worker:
 
 
 @pytest.fixture
-def actors(tmp_path: Path) -> Iterator[Actors]:
+def actors(tmp_path: Path) -> Iterator[ActorPool]:
     make = cast("Any", ray.remote(Worker)).options(
         num_cpus=0.5, max_restarts=RESTARTS, max_concurrency=2
     )
-    made = Actors([make.remote(str(tmp_path)) for _ in range(2)])
+    made = ActorPool([make.remote(str(tmp_path)) for _ in range(2)])
     yield made
     made.close()
 
 
-def test_every_item_is_answered_once_though_actors_die(actors: Actors, tmp_path: Path) -> None:
+def test_every_item_is_answered_once_though_actors_die(actors: ActorPool, tmp_path: Path) -> None:
     asked = actors.answers(range(60), lambda actor, n: actor.die_once.remote(n), AT_ONCE)
     answers = list(asked)
     assert sorted(item for item, _ in answers) == list(range(60))
@@ -76,7 +76,7 @@ def test_every_item_is_answered_once_though_actors_die(actors: Actors, tmp_path:
     assert len({pid for _, pid in answers}) > 2, "those that died came back"
 
 
-def test_items_are_taken_as_there_is_room(actors: Actors) -> None:
+def test_items_are_taken_as_there_is_room(actors: ActorPool) -> None:
     taken = []
 
     def items() -> Iterator[int]:
@@ -92,21 +92,21 @@ def test_items_are_taken_as_there_is_room(actors: Actors) -> None:
 
 
 def test_what_kills_every_actor_ends_with_an_error_that_says_so(
-    actors: Actors, tmp_path: Path
+    actors: ActorPool, tmp_path: Path
 ) -> None:
     with pytest.raises(StorageError, match=f"{ATTEMPTS} workers died of one batch"):
         list(actors.answers([1], lambda actor, n: actor.die.remote(n), AT_ONCE))
     assert (tmp_path / "deaths").read_text().count("1\n") <= ATTEMPTS
 
 
-def test_what_an_actor_raises_is_raised(actors: Actors) -> None:
+def test_what_an_actor_raises_is_raised(actors: ActorPool) -> None:
     with pytest.raises(ReadError, match="cannot read block 5"):
         list(actors.answers([5], lambda actor, n: actor.refuse.remote(n), AT_ONCE))
 
 
 def test_an_actor_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
     (tmp_path / "refuse").touch()
-    made = Actors([cast("Any", ray.remote(Worker)).options(num_cpus=0).remote(str(tmp_path))])
+    made = ActorPool([cast("Any", ray.remote(Worker)).options(num_cpus=0).remote(str(tmp_path))])
     with pytest.raises(EngineError, match="no engine of that name"):
         list(made.answers([1], lambda actor, n: actor.answer.remote(n), AT_ONCE))
     made.close()

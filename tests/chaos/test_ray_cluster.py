@@ -18,7 +18,7 @@ from quakestream.config import RunFile, open_run
 from quakestream.engines.choice import Rate, keep_rates
 from quakestream.errors import ConfigError
 from quakestream.pipeline.backends.ray_backend import RayBackend
-from quakestream.pipeline.picking import pick_engine
+from quakestream.pipeline.planning.engine import pick_engine
 from quakestream.pipeline.run import map_run
 
 
@@ -26,7 +26,7 @@ from quakestream.pipeline.run import map_run
 def run(tmp_path: Path) -> RunFile:
     crop_world(tmp_path)
     opened = open_run(tmp_path / "run.yaml")
-    execution = {"runtime": "auto", "cell_windows": 1, "batch_cells": 2}
+    execution = {"runtime": "auto", "cell_windows": 1, "group_cells": 2}
     return opened.model_copy(update={"execution": opened.execution.model_copy(update=execution)})
 
 

@@ -67,7 +67,7 @@ class Killer(threading.Thread):
 def test_a_killed_worker_changes_nothing(
     tmp_path: Path, backend: RayBackend, stream: str, title: str
 ) -> None:
-    execution = {"runtime": "stand-in", "cell_windows": 1, "batch_cells": 2, "stream": stream}
+    execution = {"runtime": "stand-in", "cell_windows": 1, "group_cells": 2, "stream": stream}
     world = make_world(tmp_path, seed=21, execution=execution)
     write_stand_in_bundle(tmp_path / "bundle", window_s=WINDOW_S)
     run = open_run(world.run_file)

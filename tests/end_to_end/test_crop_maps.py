@@ -16,7 +16,7 @@ from tests.helpers.running import (
     write_run,
 )
 
-RUNNING = {"threads": 1, "cell_windows": 1, "batch_cells": 1}
+RUNNING = {"threads": 1, "cell_windows": 1, "group_cells": 1}
 
 
 @pytest.fixture(scope="module")

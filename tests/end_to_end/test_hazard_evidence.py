@@ -18,7 +18,7 @@ from quakestream.config import open_run
 from quakestream.errors import BundleError, ConfigError
 from quakestream.outputs.readback import current_buildings, current_run
 from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.plan import make_plan
+from quakestream.pipeline.planning.plan import make_plan
 from quakestream.pipeline.run import Result, map_run
 from quakestream.storage import open_store
 from quakestream.testing import write_building_bundle
@@ -324,7 +324,7 @@ def test_a_damage_bundle_that_takes_hazard_values_is_never_given_them_twice(
     world: ShakenWorld, link: Path
 ) -> None:
     took = write_building_bundle(world.folder / "took", hazard=("mmi",))
-    execution = {"execution": {"cell_windows": 1, "batch_cells": 4}}
+    execution = {"execution": {"cell_windows": 1, "group_cells": 4}}
     alone = rows_of(mapped(world.run("took", models={"damage": str(took)}, **execution)))
     models = {"damage": str(took), "hazard": str(link)}
     result = mapped(world.run("both", models=models, **execution))

@@ -173,7 +173,7 @@ def _kahramanmaras(data_dir: Path, folder: Path) -> dict[str, Any]:
             "layers": {"pga_raster": str(folder / "pga.tif"), "dpm": str(folder / "dpm.tif")}
         },
         "models": {"damage": str(folder / "difference")},
-        "execution": {"runtime": "threshold", "cell_windows": 1, "batch_cells": 1},
+        "execution": {"runtime": "threshold", "cell_windows": 1, "group_cells": 1},
     }
 
 

@@ -54,7 +54,7 @@ def analytic(
 
 
 def mapped(town: SyntheticEarthquake, out: Path, *, cell_windows: int = 2) -> Map:
-    execution = {"runtime": "onnxruntime", "cell_windows": cell_windows, "batch_cells": 2}
+    execution = {"runtime": "onnxruntime", "cell_windows": cell_windows, "group_cells": 2}
     run_file = write_run(out / "run.yaml", run_content(town, MODEL, execution=execution))
     map_run(open_run(run_file), backend=LocalBackend(), out=str(out))
     return read_map(out)

@@ -14,7 +14,8 @@ from quakestream.bundles import load_bundle
 from quakestream.config import open_run
 from quakestream.engines import probabilities
 from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.run import Backend, Result, map_run
+from quakestream.pipeline.backends.protocol import Backend
+from quakestream.pipeline.run import Result, map_run
 from quakestream.raster.prepare import prepare_scene
 from quakestream.raster.probe import probe
 from quakestream.storage import StorageOptions
@@ -56,7 +57,7 @@ def crop_world(
             "runtime": "onnxruntime",
             "threads": 1,
             "cell_windows": 1,
-            "batch_cells": 2,
+            "group_cells": 2,
         }
         content["hazard"] = {"vs30": str(vs30), "layers": {"dpm": str(dpm)}}
         if "pre" not in epochs:

@@ -19,7 +19,7 @@ from quakestream.testing import write_bundle
 
 ROOT = Path(__file__).parents[2]
 CLI = [sys.executable, "-m", "quakestream.cli.main"]
-SMALL_CELLS = {"runtime": "threshold", "cell_windows": 1, "batch_cells": 1}
+SMALL_CELLS = {"runtime": "threshold", "cell_windows": 1, "group_cells": 1}
 """One window a cell, one cell a commit: a tiny town has more than twenty commits."""
 MOMENTARY = ("first_seen",)
 

@@ -119,7 +119,7 @@ def make_shaken_world(folder: Path, seed: int = 0) -> ShakenWorld:
         "footprints": {"path": str(folder / "footprints.geojson"), "id": "id"},
         "hazard": {"shakemaps": [str(folder / "grid.xml")], "vs30": str(folder / "vs30.tif")},
         "models": {"damage": str(folder / "difference")},
-        "execution": {"runtime": "threshold", "cell_windows": 2, "batch_cells": 4},
+        "execution": {"runtime": "threshold", "cell_windows": 2, "group_cells": 4},
         "out": str(folder / "out"),
     }
     run_file.write_text(yaml.safe_dump(content))

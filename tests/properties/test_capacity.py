@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quakestream.domain import Grid
-from quakestream.pipeline.capacity import (
+from quakestream.pipeline.planning.capacity import (
     Fleet,
     Load,
     Rates,
@@ -121,7 +121,7 @@ def test_a_country_by_hand() -> None:
     50 Mpx/s beside a GPU that scores 100 windows a second."""
     grid = Grid(epsg=32637, gsd_m=0.5)
     lattice = Lattice(grid=grid, window_px=512, halo_px=16, cell_windows=4)
-    load = load_of_area(1000.0, lattice=lattice, epochs=2, batch_cells=4)
+    load = load_of_area(1000.0, lattice=lattice, epochs=2, group_cells=4)
     assert load.windows == 17362  # 0.24 km on a side each
     assert load.mpx == pytest.approx(17362 * 2 * 0.262144)
     rate = Rates(read_mpx_per_s=50.0, score_s=0.01, score_cores=0.0, cell_s=0.0, driver_s=0.0)

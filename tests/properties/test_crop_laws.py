@@ -92,16 +92,16 @@ class Shuffled(LocalBackend):
 
 def test_neither_order_nor_batches_nor_lost_commits_change_anything(tmp_path: Path) -> None:
     crop_world(tmp_path, **WORLDS["post_and_hazard"])
-    whole = mapped(tmp_path, "out", batch_cells=2)
-    same(whole.buildings, mapped(tmp_path, "shuffled", Shuffled(1), batch_cells=2).buildings)
+    whole = mapped(tmp_path, "out", group_cells=2)
+    same(whole.buildings, mapped(tmp_path, "shuffled", Shuffled(1), group_cells=2).buildings)
     commits = sorted((tmp_path / "out" / "_ledger" / "cells").iterdir())
     assert len(commits) > 3
-    again = mapped(tmp_path, "out", batch_cells=3)
+    again = mapped(tmp_path, "out", group_cells=3)
     assert again.run["counts"]["cells_scored"] == 0
     same(whole.buildings, again.buildings)
     for path in commits[::2]:
         path.unlink()
-    resumed = mapped(tmp_path, "out", batch_cells=2)
+    resumed = mapped(tmp_path, "out", group_cells=2)
     assert 0 < resumed.run["counts"]["cells_scored"] < resumed.run["counts"]["cells"]
     same(whole.buildings, resumed.buildings)
 
@@ -147,7 +147,7 @@ def test_pre_crops_are_moved_by_the_pairs_shift(tmp_path: Path) -> None:
 
 def _commit_rows(out: Path) -> pd.DataFrame:
     """What the commits of a run hold: a row per footprint and view, with its cell."""
-    from quakestream.pipeline.ledger import read_records
+    from quakestream.pipeline.work.ledger import read_records
     from quakestream.storage import open_store
 
     parts = []
@@ -174,14 +174,14 @@ def test_every_footprint_is_answered_once(tmp_path: Path) -> None:
 
 def test_a_changed_hazard_layer_touches_only_its_cells(tmp_path: Path) -> None:
     world = crop_world(tmp_path, **WORLDS["post_and_hazard"])
-    first = mapped(tmp_path, "out", batch_cells=1)
+    first = mapped(tmp_path, "out", group_cells=1)
     with rasterio.open(tmp_path / "dpm.tif", "r+") as layer:
         values = layer.read(1)
         values[:, -30:] += 1.0
         layer.write(values, 1)
-    second = mapped(tmp_path, "out", batch_cells=1)
+    second = mapped(tmp_path, "out", group_cells=1)
     assert 0 < second.run["counts"]["cells_scored"] < second.run["counts"]["cells"]
-    same(second.buildings, mapped(tmp_path, "anew", batch_cells=1).buildings)
+    same(second.buildings, mapped(tmp_path, "anew", group_cells=1).buildings)
     one, other = by_id(first.buildings), by_id(second.buildings)
     moved = (one["dpm"] != other["dpm"]) & one["dpm"].notna() & one["p_destroyed"].notna()
     assert moved.any()

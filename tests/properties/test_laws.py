@@ -14,7 +14,7 @@ from rasterio.warp import calculate_default_transform, reproject
 
 from quakestream.config import open_run
 from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.plan import make_plan
+from quakestream.pipeline.planning.plan import make_plan
 from quakestream.pipeline.run import Result, map_run
 from quakestream.testing import make_world
 
@@ -39,7 +39,7 @@ def same(one: gpd.GeoDataFrame, other: gpd.GeoDataFrame) -> None:
 
 
 def test_the_cell_size_changes_nothing(tmp_path: Path) -> None:
-    maps = [mapped(tmp_path, f"out{k}", cell_windows=k, batch_cells=3) for k in (1, 2, 5)]
+    maps = [mapped(tmp_path, f"out{k}", cell_windows=k, group_cells=3) for k in (1, 2, 5)]
     cells = [m.run["counts"]["cells"] for m in maps]
     assert cells[0] > cells[1] > cells[2] >= 1
     same(maps[0].buildings, maps[1].buildings)
@@ -61,7 +61,7 @@ class Shuffled(LocalBackend):
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_order_of_cells_changes_nothing(tmp_path: Path, seed: int) -> None:
-    world = make_world(tmp_path, seed=5, execution={"cell_windows": 1, "batch_cells": 2})
+    world = make_world(tmp_path, seed=5, execution={"cell_windows": 1, "group_cells": 2})
     run = open_run(world.run_file)
     straight = map_run(run, backend=LocalBackend(), out=str(tmp_path / "a"))
     shuffled = map_run(run, backend=Shuffled(seed), out=str(tmp_path / "b"))
@@ -80,7 +80,7 @@ def test_every_footprint_is_answered_once(tmp_path: Path) -> None:
 
 
 def test_doing_it_again_scores_nothing_and_changes_nothing(tmp_path: Path) -> None:
-    world = make_world(tmp_path, seed=4, execution={"cell_windows": 2, "batch_cells": 2})
+    world = make_world(tmp_path, seed=4, execution={"cell_windows": 2, "group_cells": 2})
     run = open_run(world.run_file)
     first = map_run(run, backend=LocalBackend())
     commits = sorted((tmp_path / "out" / "_ledger" / "cells").iterdir())
@@ -95,7 +95,7 @@ def test_doing_it_again_scores_nothing_and_changes_nothing(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("lost", [0, 1, -1])
 def test_a_run_with_lost_commits_ends_as_one_that_lost_none(tmp_path: Path, lost: int) -> None:
-    world = make_world(tmp_path, seed=6, execution={"cell_windows": 1, "batch_cells": 2})
+    world = make_world(tmp_path, seed=6, execution={"cell_windows": 1, "group_cells": 2})
     run = open_run(world.run_file)
     whole = map_run(run, backend=LocalBackend()).buildings
     commits = sorted((tmp_path / "out" / "_ledger" / "cells").iterdir())
@@ -108,8 +108,8 @@ def test_a_run_with_lost_commits_ends_as_one_that_lost_none(tmp_path: Path, lost
 
 
 def test_another_batch_size_finds_the_cells_of_an_earlier_run(tmp_path: Path) -> None:
-    first = mapped(tmp_path, "out", cell_windows=1, batch_cells=2)
-    again = mapped(tmp_path, "out", cell_windows=1, batch_cells=7)
+    first = mapped(tmp_path, "out", cell_windows=1, group_cells=2)
+    again = mapped(tmp_path, "out", cell_windows=1, group_cells=7)
     assert again.run["counts"]["cells_scored"] == 0
     same(first.buildings, again.buildings)
 
@@ -141,7 +141,7 @@ def test_the_cell_size_changes_nothing_where_scenes_are_resampled(tmp_path: Path
     make_world(tmp_path, seed=12)
     for name in ("pre_20220801.tif", "post_20230210.tif"):
         _resampled(tmp_path / name, how)
-    maps = [mapped(tmp_path, f"out{k}", cell_windows=k, batch_cells=3) for k in (1, 3)]
+    maps = [mapped(tmp_path, f"out{k}", cell_windows=k, group_cells=3) for k in (1, 3)]
     assert maps[0].run["counts"]["assessed"] > 20
     same(maps[0].buildings, maps[1].buildings)
 

@@ -11,8 +11,8 @@ import pytest
 
 from quakestream.config import open_run
 from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.dispatch import worker_spec
-from quakestream.pipeline.plan import make_plan
+from quakestream.pipeline.planning.plan import make_plan
+from quakestream.pipeline.planning.tasks import worker_spec
 from quakestream.pipeline.run import Result, map_run
 from quakestream.testing import make_world
 from tests.helpers import cropping
@@ -52,9 +52,9 @@ def test_ray_gives_what_the_loop_gives(
     tmp_path: Path, backend: RayBackend, world: Callable[[Path], object]
 ) -> None:
     world(tmp_path)
-    local = mapped(tmp_path, "local", LocalBackend(), batch_cells=4)
+    local = mapped(tmp_path, "local", LocalBackend(), group_cells=4)
     for stream in SHAPES:
-        result = mapped(tmp_path, stream, backend, batch_cells=4, stream=stream)
+        result = mapped(tmp_path, stream, backend, group_cells=4, stream=stream)
         same(local.buildings, result.buildings)
         assert commits(tmp_path, stream) == commits(tmp_path, "local")
         assert result.run["stream"] == stream
@@ -71,7 +71,7 @@ def test_an_engine_on_cpu_is_joined_with_its_readers(tmp_path: Path, backend: Ra
 def test_more_engines_than_cores_are_opened_all_the_same(
     tmp_path: Path, backend: RayBackend, stream: str
 ) -> None:
-    execution = {"cell_windows": 1, "batch_cells": 4, "stream": stream}
+    execution = {"cell_windows": 1, "group_cells": 4, "stream": stream}
     world = make_world(tmp_path, seed=15, execution=execution)
     many = RayBackend(engines=(os.cpu_count() or 1) + 1)  # on the same cluster
     assert many.name == backend.name

@@ -1,4 +1,4 @@
-"""Where the stages run: a loop in one process, or Ray on a cluster."""
+"""Where the stages work: a loop in one process, or actors on a Ray cluster."""
 
 import os
 from collections.abc import Iterator
@@ -7,21 +7,28 @@ from typing import TYPE_CHECKING
 
 from quakestream.errors import ConfigError, MissingExtraError
 
-if TYPE_CHECKING:  # workers import this package, and need nothing of what the driver does
+if TYPE_CHECKING:  # workers import this package and need none of the driver's modules
     from quakestream.config import RunFile
-    from quakestream.pipeline.run import Backend
+    from quakestream.pipeline.backends.protocol import Backend
+
+BACKENDS = ("local", "ray")
 
 
 @contextmanager
 def open_backend(
     run: "RunFile", name: str | None = None, address: str | None = None
 ) -> Iterator["Backend"]:
-    """The backend of that name; without one, ray when an address is given or RAY_ADDRESS is
-    set, else local.
+    """Opens a backend.
+
+    Args:
+        name: `local` or `ray`; None for `ray` when an address is given or RAY_ADDRESS is set, else
+            `local`.
+        address: of a Ray cluster.
 
     Raises:
-        ConfigError: no backend of that name.
+        ConfigError: there is no backend of that name.
         MissingExtraError: Ray is not installed.
+        ClusterError: there is no Ray cluster at the address.
     """
     address = address or os.environ.get("RAY_ADDRESS")
     chosen = name or ("ray" if address else "local")
@@ -35,9 +42,9 @@ def open_backend(
             from quakestream.pipeline.backends.ray_backend import RayBackend
         except ImportError as error:
             raise MissingExtraError(
-                f"Ray is not installed: pip install 'quakestream[ray]' ({error})"
+                f"Ray is not installed ({error})", remedy="pip install 'quakestream[ray]'"
             ) from error
         with RayBackend(address=address, engines=settings.engines) as backend:
             yield backend
     else:
-        raise ConfigError(f"no backend {chosen!r}: expected local or ray")
+        raise ConfigError(f"no backend {chosen!r}", "--backend", expected=" or ".join(BACKENDS))

@@ -1,44 +1,28 @@
-"""Dask-on-Ray: dask graphs on the cluster the run uses, without a second scheduler.
+"""Dask on Ray: dask graphs run on the cluster of the run, without a second scheduler.
 
 Only writing tiles uses it; scoring never does.
 """
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import ray
 from ray.util.dask import ray_dask_get
 
-from quakestream.errors import StorageError
+from quakestream.pipeline.backends.cluster import ray_cluster
 
-Get = Callable[..., Any]
+Scheduler = Callable[..., Any]
 
 
 @contextmanager
-def dask_on_ray(address: str | None) -> Iterator[Get]:
-    """What `dask.compute` takes as `scheduler`; a cluster that was joined here is left again.
+def dask_on_ray(address: str | None) -> Iterator[Scheduler]:
+    """A scheduler for `dask.compute`, on a cluster for the time of the block.
 
     Args:
-        address: of a running cluster; None starts one on this machine and ends it on close.
+        address: of a running cluster; None starts one on this machine.
 
     Raises:
-        StorageError: if there is no cluster at the address.
+        ClusterError: there is no cluster at the address.
     """
-    own = not ray.is_initialized()
-    if own:
-        try:
-            ray.init(
-                address=address,
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
-        except (ConnectionError, ValueError) as error:
-            raise StorageError(f"no Ray cluster at {address}: {error}") from error
-    try:
+    with ray_cluster(address):
         yield ray_dask_get
-    finally:
-        if own:
-            ray.shutdown()

@@ -1,4 +1,4 @@
-"""The local loop: the reference for what a run gives. Reads ahead while it scores."""
+"""The local loop: one worker in this process. It is the reference for what a run gives."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -6,38 +6,43 @@ from typing import Any
 
 from quakestream.bundles import Bundle
 from quakestream.config import Profile
-from quakestream.pipeline.backends.joined import Joined
-from quakestream.pipeline.picking import Picked, pick_engine
-from quakestream.pipeline.prepare import Job
-from quakestream.pipeline.stages import BatchReport
-from quakestream.pipeline.tasks import BatchTask, WorkerSpec
+from quakestream.engines import Engine
+from quakestream.pipeline.backends.protocol import Backend
+from quakestream.pipeline.planning.engine import EngineFacts, open_picked
+from quakestream.pipeline.work.prepare import PrepareStep
+from quakestream.pipeline.work.results import GroupReport
+from quakestream.pipeline.work.tasks import GroupTask, WorkerSpec
+from quakestream.pipeline.work.worker import EngineKey, Worker, engine_key
 
 
 class LocalBackend:
-    """One process: `readers` threads read, one engine scores, cell after cell."""
+    """One process: `readers` threads read, one engine per bundle scores, cell after cell."""
 
     name = "local"
 
     def __init__(self, *, readers: int = 2) -> None:
         self._readers = readers
+        self._engines: dict[EngineKey, Engine] = {}
+        """Engines that `pick` opened; `run` uses them instead of opening them again."""
 
-    def stream(self, spec: WorkerSpec) -> str:
-        """Pixels stay where they are read."""
-        return "local"
-
-    def pick(self, bundle: Bundle, settings: Profile) -> Picked:
-        """Of what is here."""
-        return pick_engine(bundle, settings)
+    def pick(self, bundle: Bundle, settings: Profile) -> EngineFacts:
+        facts, engine = open_picked(bundle, settings)
+        self._engines[engine_key(bundle, facts.spec, settings.threads)] = engine
+        return facts
 
     def begin(self, spec: WorkerSpec) -> None:
-        """Nothing: an engine of this process is opened in a moment."""
+        """Does nothing: `pick` has opened the engines."""
 
-    def each(self, function: Callable[[Job], Any], jobs: list[Job]) -> Iterator[tuple[Job, Any]]:
-        """Runs small jobs side by side; results in order."""
+    def each(
+        self, function: Callable[[PrepareStep], Any], steps: list[PrepareStep]
+    ) -> Iterator[tuple[PrepareStep, Any]]:
         with ThreadPoolExecutor(self._readers) as pool:
-            yield from zip(jobs, pool.map(function, jobs), strict=True)
+            yield from zip(steps, pool.map(function, steps), strict=True)
 
-    def batches(self, spec: WorkerSpec, tasks: Iterable[BatchTask]) -> Iterator[BatchReport]:
-        """Reads, scores and commits batches, several at a time; reports in order."""
-        with Joined(spec, readers=self._readers) as joined:
-            yield from joined.reports(tasks)
+    def run(self, spec: WorkerSpec, groups: Iterable[GroupTask]) -> Iterator[GroupReport]:
+        """Several groups at a time; reports in order."""
+        with Worker(spec, readers=self._readers, engines=self._engines) as worker:
+            yield from worker.reports(groups)
+
+
+_: type[Backend] = LocalBackend

@@ -81,7 +81,7 @@ def test_what_is_left_out_has_its_default() -> None:
     assert run.out is None
     assert run.hazard.shakemaps == []
     assert run.profile == "rapid"
-    assert (run.profile_settings.cell_windows, run.profile_settings.batch_cells) == (4, 4)
+    assert (run.profile_settings.cell_windows, run.profile_settings.group_cells) == (4, 4)
 
 
 def test_a_run_file_may_lie_in_a_store_and_its_paths_follow_it() -> None:
@@ -259,7 +259,7 @@ def test_the_profile_is_the_dial_and_execution_overrides_it() -> None:
     assert pinned.imagery.views == pinned.profile_settings.views == "best"
     tuned = parse_run(SMALL + "execution: {cell_windows: 2, runtime: uniform}\n", "r")
     assert tuned.profile_settings.cell_windows == 2
-    assert tuned.profile_settings.batch_cells == 4
+    assert tuned.profile_settings.group_cells == 4
     assert tuned.profile_settings.runtime == "uniform"
 
 
@@ -267,7 +267,7 @@ def test_the_digest_is_of_what_decides_the_map() -> None:
     base = parse_run(SMALL, "/d/run.yaml").digest()
     same = [
         SMALL + "out: elsewhere\n",
-        SMALL + "execution: {batch_cells: 1}\n",
+        SMALL + "execution: {group_cells: 1}\n",
         SMALL + "profile: standard\n",
         SMALL.replace("01:17:34Z", "04:17:34+03:00"),
         SMALL.replace("2023-02-07", "2023-02-07/2023-02-07"),

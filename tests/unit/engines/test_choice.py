@@ -18,9 +18,9 @@ from quakestream.engines.machine import Machine, this_machine
 from quakestream.engines.onnxruntime import OnnxRuntimeEngine
 from quakestream.engines.runtimes import int8_gated
 from quakestream.errors import ConfigError, DeviceError, EngineError, NotBuiltError
-from quakestream.pipeline.dispatch import model_identity, worker_spec
-from quakestream.pipeline.plan import make_plan
-from quakestream.pipeline.stages import Scorer
+from quakestream.pipeline.planning.plan import make_plan
+from quakestream.pipeline.planning.tasks import model_identity, worker_spec
+from quakestream.pipeline.work.worker import Scorer
 from quakestream.testing import write_building_bundle, write_hazard_bundle
 from tests.helpers.cropping import crop_world, edit
 

@@ -17,13 +17,14 @@ from quakestream.domain import Grid, Scene, Window
 from quakestream.engines import Batch, Engine
 from quakestream.errors import BundleError, ConfigError, EngineError, ReadError, RequestError
 from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.crops import BLOCK_PX
-from quakestream.pipeline.plan import make_plan
-from quakestream.pipeline.read import Reader
-from quakestream.pipeline.scenes import OpenSource
-from quakestream.pipeline.score import score_unit
-from quakestream.pipeline.stages import BatchReport, Scorer
-from quakestream.pipeline.tasks import BatchTask, WorkerSpec
+from quakestream.pipeline.kinds.crop_reading import BLOCK_PX
+from quakestream.pipeline.kinds.windows import score_unit
+from quakestream.pipeline.planning.plan import make_plan
+from quakestream.pipeline.work.read import Reader
+from quakestream.pipeline.work.results import GroupReport
+from quakestream.pipeline.work.scenes import OpenSource
+from quakestream.pipeline.work.tasks import GroupTask, WorkerSpec
+from quakestream.pipeline.work.worker import Scorer
 from quakestream.raster.cog import CogOpener
 from quakestream.raster.source import Pixels, RasterioSource, RasterSource
 from quakestream.testing import write_building_bundle, write_hazard_bundle
@@ -47,7 +48,7 @@ class Faulty(LocalBackend):
         super().__init__(readers=1)
         self._open_source, self._engine = open_source, engine
 
-    def batches(self, spec: WorkerSpec, tasks: Iterable[BatchTask]) -> Iterator[BatchReport]:
+    def batches(self, spec: WorkerSpec, tasks: Iterable[GroupTask]) -> Iterator[GroupReport]:
         scorer = Scorer(spec)
         engine = self._engine(scorer.engine)
         with Reader(spec, self._open_source) as reader:
@@ -224,7 +225,7 @@ def test_memory_for_pixels_is_that_of_the_ground_however_many_crops(tmp_path: Pa
             return cell
 
     class Weighed(Faulty):
-        def batches(self, spec: WorkerSpec, tasks: Iterable[BatchTask]) -> Iterator[BatchReport]:
+        def batches(self, spec: WorkerSpec, tasks: Iterable[GroupTask]) -> Iterator[GroupReport]:
             scorer = Scorer(spec)
             for task in tasks:
                 cells = [Weighing(spec).read(unit) for unit in task.units]

@@ -14,8 +14,9 @@ from quakestream.domain import BundleSpec, HazardInput, ScaleClass
 from quakestream.errors import BundleError
 from quakestream.fusion import prior_of
 from quakestream.hazard import HazardTable
-from quakestream.pipeline.evidence import ROWS, HazardEvidence, hazard_evidence, hazard_model
-from quakestream.pipeline.tables import KnownHazard, evidence_column
+from quakestream.pipeline.result.context import FootprintHazard
+from quakestream.pipeline.result.evidence import ROWS, HazardEvidence, hazard_evidence, hazard_model
+from quakestream.pipeline.result.rows import evidence_column
 from quakestream.testing import write_bundle
 from tests.helpers.shaken import FRAGILITY, Logistic, write_hazard_bundle
 
@@ -111,12 +112,12 @@ def test_hazard_values_count_once(tmp_path: Path, damage: BundleSpec) -> None:
     assert found.there_N.tolist() == [True, True, True, True, False]
     table = HazardTable(values=values, missing_N=[[]] * 5, issues=[], versions={})
     assessed_N = np.array([True, True, False, False, False])
-    column = evidence_column(assessed_N, KnownHazard(table=table, evidence=found), took)
+    column = evidence_column(assessed_N, FootprintHazard(table=table, evidence=found), took)
     # the second row's VS30 is none of the damage bundle's values
     assert column.tolist() == ["image+hazard", "image", "hazard", "hazard", None]
-    alone = evidence_column(assessed_N, KnownHazard(table=table, evidence=None), took)
+    alone = evidence_column(assessed_N, FootprintHazard(table=table, evidence=None), took)
     assert alone.tolist() == ["image+hazard", "image", None, None, None]
-    plain = evidence_column(assessed_N, KnownHazard(table=table, evidence=found), damage)
+    plain = evidence_column(assessed_N, FootprintHazard(table=table, evidence=found), damage)
     assert plain.tolist() == ["image+hazard", "image+hazard", "hazard", "hazard", None]
 
 

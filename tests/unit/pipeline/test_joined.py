@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quakestream.pipeline.backends.joined import Ahead, calls_at_once, held_cells
+from quakestream.pipeline.work.readahead import ReadAhead, groups_at_once, held_cells
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class Shelf:
             self.out -= 1
 
 
-def taken(ahead: Ahead, shelf: Shelf, numbers: list[int]) -> list[int]:
+def taken(ahead: ReadAhead, shelf: Shelf, numbers: list[int]) -> list[int]:
     got = []
     with closing(ahead.cells(cast("Any", numbers))) as cells:
         for cell in cells:
@@ -65,7 +65,7 @@ def test_every_batch_gets_its_cells_in_order_and_few_are_held(
     readers: int, sizes: list[int], takers: int
 ) -> None:
     shelf = Shelf()
-    ahead = Ahead(shelf, readers=readers)
+    ahead = ReadAhead(shelf, readers=readers)
     ends = np.cumsum([0, *sizes]).tolist()
     batches = [list(range(a, b)) for a, b in pairwise(ends)]
     with ThreadPoolExecutor(takers) as pool:
@@ -79,7 +79,7 @@ def test_every_batch_gets_its_cells_in_order_and_few_are_held(
 
 def test_cells_begin_in_the_order_they_were_handed_in() -> None:
     shelf = Shelf(slow_s=0.002)
-    ahead = Ahead(shelf, readers=1)
+    ahead = ReadAhead(shelf, readers=1)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(taken, ahead, shelf, list(range(9)))
         while not shelf.began:
@@ -94,7 +94,7 @@ def test_cells_begin_in_the_order_they_were_handed_in() -> None:
 
 def test_a_bad_cell_is_told_to_its_batch_alone() -> None:
     shelf = Shelf(bad=frozenset({2}))
-    ahead = Ahead(shelf, readers=2)
+    ahead = ReadAhead(shelf, readers=2)
     with pytest.raises(OSError, match="2 is bad"):
         taken(ahead, shelf, [0, 1, 2, 3, 4, 5, 6, 7])
     assert taken(ahead, shelf, [10, 11, 12, 13, 14, 15, 16]) == [10, 11, 12, 13, 14, 15, 16]
@@ -103,7 +103,7 @@ def test_a_bad_cell_is_told_to_its_batch_alone() -> None:
 
 def test_a_batch_that_gives_up_leaves_room_for_the_others() -> None:
     shelf = Shelf(slow_s=0.005)
-    ahead = Ahead(shelf, readers=2)
+    ahead = ReadAhead(shelf, readers=2)
     for _ in range(6):
         cells = ahead.cells(cast("Any", list(range(20))))
         next(cells)
@@ -114,7 +114,7 @@ def test_a_batch_that_gives_up_leaves_room_for_the_others() -> None:
 
 def test_closing_tells_those_who_wait() -> None:
     shelf = Shelf(slow_s=0.01)
-    ahead = Ahead(shelf, readers=1)
+    ahead = ReadAhead(shelf, readers=1)
     cells = ahead.cells(cast("Any", list(range(50))))
     next(cells)
     ahead.close()
@@ -123,8 +123,8 @@ def test_closing_tells_those_who_wait() -> None:
     assert len(shelf.began) < 50
 
 
-@given(readers=st.integers(1, 16), batch_cells=st.integers(1, 64))
-def test_batches_at_work_hold_more_cells_than_may_exist(readers: int, batch_cells: int) -> None:
-    calls = calls_at_once(readers, batch_cells)
+@given(readers=st.integers(1, 16), group_cells=st.integers(1, 64))
+def test_batches_at_work_hold_more_cells_than_may_exist(readers: int, group_cells: int) -> None:
+    calls = groups_at_once(readers, group_cells)
     assert calls >= 2
-    assert (calls - 1) * batch_cells >= held_cells(readers)
+    assert (calls - 1) * group_cells >= held_cells(readers)

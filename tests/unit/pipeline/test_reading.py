@@ -11,15 +11,16 @@ import rasterio
 
 from quakestream.config import open_run
 from quakestream.domain import Grid, Scene, Window
+from quakestream.outputs.layout import INDICES
 from quakestream.pipeline import scenes as scenes_module
-from quakestream.pipeline.assemble import UnitPixels
 from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.crops import CropPixels
-from quakestream.pipeline.read import Reader
+from quakestream.pipeline.kinds.crop_reading import CellCrops
+from quakestream.pipeline.kinds.windows import CellWindows
 from quakestream.pipeline.run import map_run
-from quakestream.pipeline.scenes import INDICES, OpenScenes, opener
-from quakestream.pipeline.stages import BatchReport
-from quakestream.pipeline.tasks import BatchTask, UnitTask, WorkerSpec
+from quakestream.pipeline.work.read import Reader
+from quakestream.pipeline.work.results import GroupReport
+from quakestream.pipeline.work.scenes import OpenScenes, opener
+from quakestream.pipeline.work.tasks import GroupTask, UnitTask, WorkerSpec
 from quakestream.raster.cog import CogOpener
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.source import CogSource
@@ -38,7 +39,7 @@ class StoppedError(Exception):
 class Keeping(LocalBackend):
     """The local loop, up to where cells are read."""
 
-    def batches(self, spec: WorkerSpec, tasks: Iterable[BatchTask]) -> Iterator[BatchReport]:
+    def batches(self, spec: WorkerSpec, tasks: Iterable[GroupTask]) -> Iterator[GroupReport]:
         self.spec = spec
         self.units = [unit for task in tasks for unit in task.units]
         raise StoppedError
@@ -63,12 +64,12 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> tuple[WorkerSpec, list[Un
     return planned(crop_world(tmp_path_factory.mktemp("crops")).run_file)
 
 
-def same_cells(one: UnitPixels | CropPixels, other: UnitPixels | CropPixels) -> None:
-    if isinstance(one, UnitPixels):
-        assert isinstance(other, UnitPixels)
+def same_cells(one: CellWindows | CellCrops, other: CellWindows | CellCrops) -> None:
+    if isinstance(one, CellWindows):
+        assert isinstance(other, CellWindows)
         batches = [one.batch.images, other.batch.images]
     else:
-        assert isinstance(other, CropPixels)
+        assert isinstance(other, CellCrops)
         batches = [cell.batch(0, len(cell)).images for cell in (one, other)]
     assert batches[0].keys() == batches[1].keys()
     for epoch in batches[0]:

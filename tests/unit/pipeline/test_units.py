@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from quakestream.bundles import load_bundle
 from quakestream.domain import BundleSpec, Grid
-from quakestream.pipeline.units import Assignment, plan_units
+from quakestream.pipeline.kinds.units import plan_units
+from quakestream.pipeline.planning.assignment import Assignment
 from quakestream.testing import write_building_bundle, write_bundle
 from quakestream.tiling import Lattice, crop_corners
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from quakestream.domain import Quality, Scene, Stretch, View
 from quakestream.domain.scene import SHOWN_HIGH, SHOWN_LOW
 from quakestream.errors import SceneError
-from quakestream.pipeline.prepare import PairJob, SceneJob
-from quakestream.pipeline.scenes import stretch_notes
+from quakestream.pipeline.work.prepare import PreparePair, PrepareScene
+from quakestream.pipeline.work.scenes import stretch_notes
 from quakestream.raster.masks import saturated
 from quakestream.raster.prepare import prepare_scene
 from quakestream.raster.statistics import statistics_of
@@ -211,9 +211,9 @@ def test_keys_follow_from_the_stretch(tmp_path: Path) -> None:
     assert visual.version == (visual.href, visual.etag)
     window = extent_on(wide, GRID)
     for make in (
-        lambda scene: SceneJob(scene=scene, options=LOCAL).key,
+        lambda scene: PrepareScene(scene=scene, options=LOCAL).key,
         lambda scene: (
-            PairJob(
+            PreparePair(
                 view=View(id="v", post=visual, pre=scene), epsg=32637, area=window, options=LOCAL
             ).key
         ),

@@ -18,8 +18,8 @@ from quakestream.config import RunFile, open_run
 from quakestream.domain import Grid
 from quakestream.errors import RequestError
 from quakestream.hazard import sample_hazard
-from quakestream.pipeline.plan import Plan, plan_for
-from quakestream.pipeline.prepare import Prepared, jobs_for, run_job
+from quakestream.pipeline.planning.plan import Plan, plan_for
+from quakestream.pipeline.work.prepare import Prepared, run_step, steps_for
 from quakestream.raster.coregistration import PairShifts
 from quakestream.raster.prepare import PreparedScene
 from quakestream.raster.source import RasterioSource
@@ -85,12 +85,12 @@ def made(
 def prepared_alone(plan: Plan) -> Prepared:
     """Statistics and shifts, measured without a store."""
     views = dict.fromkeys((u.view, u.cell.epsg) for u in plan.units)
-    jobs = jobs_for(
+    jobs = steps_for(
         [(plan.views[v], epsg) for v, epsg in views], plan.run.storage_options, scene_extent
     )
     prepared = Prepared()
     for job in jobs:
-        done = run_job(job)
+        done = run_step(job)
         if isinstance(done, PreparedScene):
             prepared.scenes[job.scene.href, job.scene.etag] = done  # type: ignore[union-attr]
         elif isinstance(done, PairShifts):

@@ -1,0 +1,139 @@
+"""Starts and joins Ray clusters, for runs, tiles and training. No other file calls `ray.init`."""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import ray
+
+from quakestream.errors import ClusterError, QuakestreamError
+
+CONNECT_S = 4.0
+"""Time that a cluster's port has to answer."""
+JOIN_S = 10.0
+"""Time that a cluster has to accept this process, once its port answers."""
+DEFAULT_PORT = 6379
+_REMEDY = (
+    "check --address and RAY_ADDRESS, and that `ray status` works here (RAY_AUTH_MODE=token and "
+    "RAY_AUTH_TOKEN where the cluster asks for a token); without an address Ray starts on this "
+    "machine"
+)
+
+
+@contextmanager
+def ray_cluster(address: str | None = None, **options: Any) -> Iterator[bool]:
+    """A Ray cluster for the time of the block.
+
+    A cluster that this process has joined already is used and left running.
+
+    Args:
+        address: of a running cluster; None starts one on this machine and ends it afterwards.
+        options: further arguments of `ray.init`, for a cluster that is started here.
+
+    Yields:
+        True if the cluster was started or joined here.
+
+    Raises:
+        ClusterError: there is no cluster at the address, or it refuses this process. Raised
+            within 15 s.
+    """
+    own = not ray.is_initialized()
+    if own:
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if address is None:
+            _start(options)
+        else:
+            _join(address)
+    try:
+        yield own
+    finally:
+        if own:
+            ray.shutdown()
+
+
+def _start(options: dict[str, Any]) -> None:
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ layer logs harmless errors
+    # No worker starts before it is needed: engines are processes of their own.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    try:
+        ray.init(**_quiet(), **options)
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        raise ClusterError(f"Ray does not start here: {_last_line(error)}") from error
+
+
+def _join(address: str) -> None:
+    """Joins a running cluster; a dead address or a wrong token is one error, soon."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    _check_port(address)
+    failure: list[BaseException] = []
+    joined = threading.Event()
+
+    def join() -> None:
+        try:
+            ray.init(address=address, **_quiet())
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            joined.set()
+
+    threading.Thread(target=join, daemon=True, name="ray-join").start()
+    if not joined.wait(JOIN_S):
+        raise ClusterError(
+            "the Ray cluster does not answer", address, got=f"nothing in {JOIN_S:g} s",
+            remedy=_REMEDY,
+        )  # fmt: skip
+    if failure:
+        cause = f"no Ray cluster could be joined ({_last_line(failure[0])})"
+        raise ClusterError(cause, address, remedy=_REMEDY) from failure[0]
+
+
+def _check_port(address: str) -> None:
+    """Raises ClusterError if nothing listens at `host:port`; other addresses are Ray's to judge."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ClusterError(
+            f"nothing listens there ({reason})", f"Ray address {address}", remedy=_REMEDY
+        ) from error
+
+
+def _quiet() -> dict[str, Any]:
+    return {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
+
+
+def ray_failure(error: BaseException) -> QuakestreamError:
+    """Our own error inside one of Ray's, or a ClusterError: the job may be tried again."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, QuakestreamError):
+            return inner
+        inner = getattr(inner, "cause", None) or inner.__cause__
+    return ClusterError(f"the Ray job failed: {_last_line(error)}")
+
+
+def alive_nodes() -> list[dict[str, Any]]:
+    """Machines of the cluster, as Ray describes them."""
+    return [node for node in cast("Any", ray).nodes() if node["Alive"]]
+
+
+def node_resources() -> list[dict[str, float]]:
+    """Resources of each machine of the cluster."""
+    return [node["Resources"] for node in alive_nodes()]
+
+
+def this_node() -> str:
+    """Id of the machine that this process runs on."""
+    return str(cast("Any", ray).get_runtime_context().get_node_id())

@@ -1,0 +1,127 @@
+"""Workers as Ray actors that start before they are needed.
+
+    driver -> tasks of commit groups -> workers (read ahead, score, commit) -> reports
+
+Tasks and reports cross the cluster, and never a pixel. A worker's process takes seconds to start;
+it does so while pairs are prepared. Where workers hold all cores of the cluster, pairs are prepared
+in their processes. A group whose worker dies goes to another one, since commits are idempotent.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import ray
+
+from quakestream.pipeline.backends.ray_pool import RESTARTS, ActorPool
+from quakestream.pipeline.backends.wire import Scenes, dump_task, load_task
+from quakestream.pipeline.work.prepare import PrepareStep
+from quakestream.pipeline.work.results import GroupReport
+from quakestream.pipeline.work.tasks import GroupTask, WorkerScene, WorkerSpec
+from quakestream.pipeline.work.worker import Worker
+
+SCENES_KEPT = 256
+"""Scenes that stay in the object store for the groups that need them, the last used ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerShape:
+    """Workers of a run, and what each takes of its machine."""
+
+    workers: int
+    readers: int
+    """Threads that read beside the engines of one worker."""
+    groups: int
+    """Commit groups that one worker works on at a time."""
+    steps: int
+    """Scenes and pairs that are prepared in one worker at a time."""
+    cpus: float
+    """CPUs of one worker."""
+    gpus: float
+    """GPUs of one worker."""
+
+
+class WorkerPool:
+    """Workers that start at once and are used when they are open."""
+
+    def __init__(self, spec: WorkerSpec, shape: WorkerShape) -> None:
+        self.spec, self.shape = spec, shape
+        make = cast("Any", ray.remote(RayWorker)).options(
+            num_cpus=shape.cpus,
+            num_gpus=shape.gpus or None,
+            max_concurrency=max(shape.groups, shape.steps),
+            max_restarts=RESTARTS,
+            scheduling_strategy="SPREAD",
+        )
+        self._spec_ref = ray.put(spec)  # kept: a worker that is restarted fetches it again
+        self._actors = ActorPool(
+            [make.remote(self._spec_ref, shape.readers) for _ in range(shape.workers)]
+        )
+        self._scenes: OrderedDict[tuple[str, str], Any] = OrderedDict()
+
+    def close(self) -> None:
+        """Ends the workers' processes."""
+        self._actors.close()
+
+    def reports(self, groups: Iterable[GroupTask]) -> Iterator[GroupReport]:
+        """Reads, scores and commits groups; reports in any order."""
+
+        def submit(worker: Any, group: GroupTask) -> Any:
+            scenes: Scenes = {}
+            raw = dump_task(group, scenes)
+            stored = [self._stored(key, scene) for key, scene in scenes.items()]
+            return worker.run.remote(raw, list(scenes), *stored)
+
+        # Twice what a worker works on, so that the next group is there when one ends.
+        yield from self._actors.results(groups, submit, 2 * self.shape.groups)
+
+    def each(
+        self, function: Callable[[PrepareStep], Any], steps: list[PrepareStep]
+    ) -> Iterator[tuple[PrepareStep, Any]]:
+        """Runs prepare steps in the workers' processes; results in order."""
+
+        def submit(worker: Any, numbered: tuple[int, PrepareStep]) -> Any:
+            return worker.prepare.remote(function, *numbered)
+
+        early: dict[int, Any] = {}
+        following = 0
+        for number, result in self._actors.results(enumerate(steps), submit, self.shape.steps):
+            early[number] = result
+            while following in early:
+                yield steps[following], early.pop(following)
+                following += 1
+
+    def _stored(self, key: tuple[str, str], scene: WorkerScene) -> Any:
+        """A scene in the object store. Its masks are megabytes, and travel once."""
+        if key not in self._scenes:
+            self._scenes[key] = ray.put(scene)
+            if len(self._scenes) > SCENES_KEPT:
+                self._scenes.popitem(last=False)
+        self._scenes.move_to_end(key)
+        return self._scenes[key]
+
+
+class RayWorker:
+    """An actor around a `Worker`. It receives several groups at once."""
+
+    def __init__(self, spec: WorkerSpec, readers: int) -> None:
+        self._spec, self._readers = spec, readers
+        self._worker: Worker | None = None
+
+    @ray.method(max_task_retries=-1)  # a process that was restarted answers in its stead
+    def open(self) -> None:
+        self._opened()
+
+    def _opened(self) -> Worker:
+        if self._worker is None:
+            self._worker = Worker(self._spec, readers=self._readers)
+        return self._worker
+
+    def run(self, raw: bytes, keys: list[tuple[str, str]], *scenes: WorkerScene) -> GroupReport:
+        return self._opened().run(load_task(raw, dict(zip(keys, scenes, strict=True))))
+
+    def prepare(
+        self, function: Callable[[PrepareStep], Any], number: int, step: PrepareStep
+    ) -> tuple[int, Any]:
+        return number, function(step)

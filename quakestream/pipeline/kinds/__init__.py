@@ -1,0 +1,1 @@
+"""What is scored: one file per kind, each owning its steps from units to products."""

@@ -1,0 +1,13 @@
+"""The table of kinds: which kind scores a bundle's task, and which products ask for a kind."""
+
+from collections.abc import Mapping
+
+from quakestream.pipeline.kinds.base import Kind
+from quakestream.pipeline.kinds.crops import Crops
+from quakestream.pipeline.kinds.rasters import Rasters
+from quakestream.pipeline.kinds.windows import Windows
+
+DAMAGE_KINDS: Mapping[str, Kind] = {"segmentation": Windows(), "building": Crops()}
+"""Kinds that give a verdict per footprint, by the task of `models.damage`."""
+PRODUCT_KINDS: Mapping[str, Kind] = {"scores": Rasters()}
+"""Kinds that a product of `outputs` asks for; they score with the bundle of `models.damage`."""

@@ -1,0 +1,154 @@
+"""Units of work, and how (footprint, view) pairs are grouped into them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from quakestream.domain import Scene, View
+from quakestream.tiling import Cell, Lattice, WindowTouches
+
+LatticeOf = Callable[[int], Lattice]
+"""The lattice of a UTM zone, by EPSG code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Unit:
+    """One (cell, view) of a job, as planned."""
+
+    cell: Cell
+    view: int
+    """Index into the plan's views."""
+    window_W2: NDArray[np.int64]
+    """Lattice (row, col) of the windows with something to score, ascending. Where crops are
+    scored, of the windows that hold the middle of one."""
+    footprint_F: NDArray[np.int64]
+    """Indices into the plan's footprint table, ascending; empty for kinds without footprints."""
+    scored: int
+    """Windows or crops that the engine will score."""
+    read_px: int
+    """Pixels to read of each epoch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PlanInputs:
+    """What a kind makes its units from."""
+
+    zone_N: NDArray[np.int64]
+    """EPSG code of the UTM zone that owns each footprint."""
+    polygon_N: NDArray[np.object_]
+    """Footprint outlines in their zone's CRS; None where the geometry is invalid."""
+    footprint_P: NDArray[np.int64]
+    view_P: NDArray[np.int64]
+    """Pairs of footprint and view, in order of footprint, best view first."""
+    area_of_zone: dict[int, BaseGeometry]
+    """The AOI in each zone's CRS, by EPSG code."""
+    post: tuple[Scene, ...]
+    pre: tuple[Scene, ...]
+    """Scenes sharp enough for the bundle; no pre scenes where it needs none."""
+    views: "ViewTable"
+
+    def pairs_by_zone(self) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+        """EPSG code, footprints and views of the pairs of each zone."""
+        zone_P = self.zone_N[self.footprint_P]
+        for epsg in np.unique(zone_P):
+            here = zone_P == epsg
+            yield int(epsg), self.footprint_P[here], self.view_P[here]
+
+
+class ViewTable:
+    """The views of a run. Kinds may add views; an index never changes."""
+
+    def __init__(self, views: tuple[View, ...] = ()) -> None:
+        self._index = {view.id: n for n, view in enumerate(views)}
+        self._views = list(views)
+
+    def index(self, view: View) -> int:
+        """Index of a view, which is added if it is new."""
+        if view.id not in self._index:
+            self._index[view.id] = len(self._views)
+            self._views.append(view)
+        return self._index[view.id]
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        return tuple(self._views)
+
+
+Sizes = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[int, int]]
+"""From a unit's windows (row, col) and its pairs' indices: items to score, pixels to read."""
+
+
+def grouped_units(
+    view_P: NDArray[np.int64],
+    footprint_P: NDArray[np.int64],
+    touches: WindowTouches,
+    lattice: Lattice,
+    sizes: Sizes,
+) -> Iterator[Unit]:
+    """One zone's units by view, then by cell from north to south and west to east.
+
+    Everything is sorted once; the arrays of a unit are parts of the sorted arrays.
+
+    Args:
+        view_P: view of each pair.
+        footprint_P: footprint of each pair.
+        touches: windows that each pair needs; `item_P` indexes pairs.
+        sizes: what a unit costs.
+    """
+    side = lattice.cell_windows
+    cell_T3 = np.stack(
+        [view_P[touches.item_P], touches.row_P // side, touches.col_P // side], axis=1
+    )
+    group_T, cell_G3 = _numbered(cell_T3)
+    window_X2, window_G = _distinct(group_T, touches.row_P, touches.col_P)
+    footprint_X1, footprint_G = _distinct(group_T, footprint_P[touches.item_P])
+    pair_T = touches.item_P[np.argsort(group_T, kind="stable")]
+    pair_G = _ends(np.sort(group_T), len(cell_G3))
+    for n, (view, row, col) in enumerate(cell_G3.tolist()):
+        window_W2 = window_X2[window_G[n] : window_G[n + 1]]
+        scored, read_px = sizes(window_W2, pair_T[pair_G[n] : pair_G[n + 1]])
+        yield Unit(
+            cell=lattice.cell(row, col),
+            view=view,
+            window_W2=window_W2,
+            footprint_F=footprint_X1[footprint_G[n] : footprint_G[n + 1], 0],
+            scored=scored,
+            read_px=read_px,
+        )
+
+
+def _numbered(rows_TK: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The number of each row among the distinct rows, and the distinct rows in order."""
+    order = np.lexsort(rows_TK.T[::-1])
+    sorted_TK = rows_TK[order]
+    first_T = _first(sorted_TK)
+    number_T = np.empty(len(order), np.int64)
+    number_T[order] = np.cumsum(first_T) - 1
+    return number_T, sorted_TK[first_T]
+
+
+def _distinct(
+    group_T: NDArray[np.int64], *values_T: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], list[int]]:
+    """The distinct values of each group, in order, and where each group begins among them."""
+    rows_TK = np.stack([group_T, *values_T], axis=1)
+    sorted_TK = rows_TK[np.lexsort(rows_TK.T[::-1])]
+    distinct_XK = sorted_TK[_first(sorted_TK)]
+    ends = _ends(distinct_XK[:, 0], int(group_T.max(initial=-1)) + 1)
+    return distinct_XK[:, 1:].copy(), ends
+
+
+def _first(sorted_TK: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """True where a row differs from the one before."""
+    first_T = np.ones(len(sorted_TK), np.bool_)
+    first_T[1:] = np.any(sorted_TK[1:] != sorted_TK[:-1], axis=1)
+    return first_T
+
+
+def _ends(sorted_X: NDArray[np.int64], groups: int) -> list[int]:
+    """Where each group begins, and where the last ends."""
+    ends: list[int] = np.searchsorted(sorted_X, np.arange(groups + 1)).tolist()
+    return ends

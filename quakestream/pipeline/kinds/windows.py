@@ -1,0 +1,303 @@
+"""Windows: a network scores the pixels of lattice windows, and pixels are summed per footprint."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from quakestream.domain import BundleSpec, Grid, Quality, Shift, Window
+from quakestream.engines import Batch, Engine
+from quakestream.errors import QuakestreamError
+from quakestream.pipeline.kinds.base import Kind, MemoryNeeds, read_failure, statistics_of
+from quakestream.pipeline.kinds.footprints import (
+    FootprintKind,
+    FootprintResult,
+    FootprintSums,
+    failures_of,
+)
+from quakestream.pipeline.kinds.units import LatticeOf, PlanInputs, Unit, grouped_units
+from quakestream.pipeline.work.quality import (
+    WindowPixels,
+    change,
+    quality_counts,
+    worst_quality,
+)
+from quakestream.pipeline.work.read import CellReads, around, groups_of
+from quakestream.pipeline.work.results import Failure
+from quakestream.pipeline.work.tasks import JobSpec, UnitTask
+from quakestream.raster.owners import Owners, find_owners
+from quakestream.tiling import Lattice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Windows(FootprintKind):
+    """The kind of pixel models. A footprint belongs to every cell whose windows it touches."""
+
+    name: str = "windows"
+    footprint_s: float = 0.00007
+    """Measured by `python -m benchmarks.capacity`."""
+
+    def lattice(self, spec: BundleSpec, grid: Grid, cell_windows: int) -> Lattice:
+        return window_lattice(spec, grid, cell_windows)
+
+    def units(
+        self, inputs: PlanInputs, spec: BundleSpec, lattice_of: LatticeOf
+    ) -> tuple[Unit, ...]:
+        def sizes(window_W2: NDArray[np.int64], _: NDArray[np.int64]) -> tuple[int, int]:
+            return len(window_W2), len(window_W2) * spec.window_px**2
+
+        units: list[Unit] = []
+        for epsg, footprint_P, view_P in inputs.pairs_by_zone():
+            lattice = lattice_of(epsg)
+            touches = lattice.touches(shapely.bounds(inputs.polygon_N[footprint_P]))
+            units.extend(grouped_units(view_P, footprint_P, touches, lattice, sizes))
+        return tuple(units)
+
+    def shift_windows(
+        self, unit: Unit, polygon_F: NDArray[np.object_], job: JobSpec
+    ) -> list[Window]:
+        return window_cores(unit, job)
+
+    def requests(self, task: UnitTask, job: JobSpec) -> list[tuple[str, Window]]:
+        return window_requests(task, job)
+
+    def read(self, task: UnitTask, job: JobSpec, reads: CellReads) -> "CellWindows":
+        began = time.perf_counter()
+        windows = read_windows(task, job, reads)
+        lattice, spec = job.lattice(task.cell), job.bundle.spec
+        sums = WindowSums.empty(len(task.building_F))
+        bounds_F4 = shapely.bounds(task.polygon_F)
+        owners: list[NDArray[np.int32]] = []
+        for w, (row, col) in enumerate(task.window_W2.tolist()):
+            core = lattice.core(row, col)
+            touching_T = _touching(bounds_F4, task.cell.grid.bounds(core))
+            epochs = windows.epochs[w]
+            if epochs is None:
+                sums.failed_F[touching_T] = True
+                continue
+            own = find_owners(task.polygon_F[touching_T], touching_T, task.cell.grid, core)
+            cut = {e: p.core(spec.halo_px, lattice.core_px) for e, p in epochs.items()}
+            quality_YX = worst_quality(p.quality_YX for p in cut.values())
+            owners.append(sums.add(own, quality_YX, cut, task.shift_S[w]))
+        return CellWindows(
+            task=task,
+            batch=windows.batch(task, spec.window_px),
+            owner_NYX=np.stack(owners) if owners else _no_owners(lattice),
+            sums=sums,
+            failures=windows.failures,
+            mpx=windows.mpx,
+            seconds=time.perf_counter() - began,
+        )
+
+    def score(self, pixels: Any, engine: Engine, job: JobSpec) -> FootprintResult:
+        """Sums over the pixels of each footprint. A failure is one of the whole unit."""
+        began = time.perf_counter()
+        windows: CellWindows = pixels
+        task, footprints = windows.task, len(windows.task.building_F)
+        sum_FC = np.zeros((footprints, len(job.bundle.spec.classes)), np.int64)
+        failures: tuple[Failure, ...] = ()
+        try:
+            if len(windows.batch):
+                sum_RC = engine.sums(windows.batch, windows.owner_NYX)
+                sum_FC = windows.sums.per_footprint(sum_RC)
+        except (QuakestreamError, MemoryError) as error:
+            failures = model_failures(task, str(error))
+        return FootprintResult(
+            task=task,
+            failures=(*windows.failures, *failures),
+            quality_Q=windows.sums.quality_Q,
+            mpx=windows.mpx,
+            read_s=windows.seconds,
+            score_s=time.perf_counter() - began,
+            sums=windows.sums,
+            sum_FC=sum_FC,
+            failure_F=failures_of(windows.sums, range(footprints) if failures else ()),
+        )
+
+    def memory(self, spec: BundleSpec, cell_windows: int) -> MemoryNeeds:
+        return window_memory(spec, cell_windows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CellWindows:
+    """A unit as its engine takes it."""
+
+    task: UnitTask
+    batch: Batch
+    """The windows that could be read, N of them."""
+    owner_NYX: NDArray[np.int32]
+    """Region of each core pixel to be scored, -1 for none, numbered over the whole batch."""
+    sums: "WindowSums"
+    failures: tuple[Failure, ...]
+    mpx: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ReadWindows:
+    """The windows of a unit as they were read."""
+
+    epochs: tuple[dict[str, WindowPixels] | None, ...]
+    """Pixels by epoch for each window; None for a window that failed."""
+    failures: tuple[Failure, ...]
+    mpx: float
+    """Pixels read now, millions: a window that another job has read costs nothing."""
+
+    def batch(self, task: UnitTask, window_px: int) -> Batch:
+        """The windows that could be read, as an engine takes them."""
+        good = [epochs for epochs in self.epochs if epochs is not None]
+        nothing = np.empty((0, 3, window_px, window_px), np.uint8)
+        images = {
+            epoch: np.stack([g[epoch].counts_BYX for g in good]) if good else nothing
+            for epoch in task.scenes
+        }
+        return Batch(images=images, statistics=statistics_of(task, len(good)))
+
+
+def window_lattice(spec: BundleSpec, grid: Grid, cell_windows: int) -> Lattice:
+    """The lattice of a bundle that scores the pixels of windows."""
+    return Lattice(
+        grid=grid, window_px=spec.window_px, halo_px=spec.halo_px, cell_windows=cell_windows
+    )
+
+
+def window_cores(unit: Unit, job: JobSpec) -> list[Window]:
+    """Cores of a unit's windows."""
+    lattice = job.lattice(unit.cell)
+    return [lattice.core(row, col) for row, col in unit.window_W2.tolist()]
+
+
+def window_requests(task: UnitTask, job: JobSpec) -> list[tuple[str, Window]]:
+    """The windows that are read at once of seamless scenes, with the epoch of each."""
+    return [
+        (epoch, around(windows[n] for n in group))
+        for epoch, windows in _epoch_windows(task, job).items()
+        for group in groups_of(windows)
+    ]
+
+
+def read_windows(task: UnitTask, job: JobSpec, reads: CellReads) -> ReadWindows:
+    """Reads the windows of each epoch."""
+    pixels: dict[str, list[WindowPixels | Exception]] = {}
+    size = 0
+    for epoch, windows in _epoch_windows(task, job).items():
+        pixels[epoch], count = reads.windows(task.scenes[epoch], task.cell.grid, windows)
+        size += count
+    epochs: list[dict[str, WindowPixels] | None] = []
+    failures: list[Failure] = []
+    for w, (row, col) in enumerate(task.window_W2.tolist()):
+        found = {epoch: windows[w] for epoch, windows in pixels.items()}
+        good = {epoch: p for epoch, p in found.items() if isinstance(p, WindowPixels)}
+        if len(good) < len(found):
+            failures.append(read_failure(task, row, col, found))
+            epochs.append(None)
+        else:
+            epochs.append(good)
+    return ReadWindows(epochs=tuple(epochs), failures=tuple(failures), mpx=size / 1e6)
+
+
+def model_failures(task: UnitTask, cause: str) -> tuple[Failure, ...]:
+    """A failure for each window of a unit that an engine failed on."""
+    return tuple(
+        Failure(row=row, col=col, kind="model_error", cause=cause, subject=task.cell.id)
+        for row, col in task.window_W2.tolist()
+    )
+
+
+def window_memory(spec: BundleSpec, cell_windows: int) -> MemoryNeeds:
+    """Memory of cells of windows: as they are read, and stacked for the engine."""
+    bytes_per_px = len(spec.bands) * len(spec.epochs) + 8
+    return MemoryNeeds(
+        cell_bytes=cell_windows**2 * spec.window_px**2 * bytes_per_px,
+        copies=2,
+        stacked_bytes=0,
+        engine_px=spec.window_px**2,
+    )
+
+
+def _epoch_windows(task: UnitTask, job: JobSpec) -> dict[str, list[Window]]:
+    """The windows to read of each epoch; of pre, where it lies under the post image."""
+    lattice = job.lattice(task.cell)
+    windows = [lattice.window(row, col) for row, col in task.window_W2.tolist()]
+    found = {"post": windows}
+    if task.pre is not None:
+        found["pre"] = [w.moved(s) for w, s in zip(windows, task.shift_S, strict=True)]
+    return found
+
+
+@dataclass(slots=True)
+class WindowSums(FootprintSums):
+    """The sums of a unit's footprints while its windows are added."""
+
+    regions: int = 0
+    region_P: list[NDArray[np.int64]] = field(default_factory=list)
+    footprint_P: list[NDArray[np.int64]] = field(default_factory=list)
+    """Memberships per window: a region, and a footprint that it counts for."""
+
+    def add(
+        self,
+        owners: Owners,
+        quality_YX: NDArray[np.uint8],
+        cores: dict[str, WindowPixels],
+        shift: Shift,
+    ) -> NDArray[np.int32]:
+        """Adds the core of one window; returns the region of each pixel to be scored."""
+        count = owners.regions
+        owned_P = np.flatnonzero(owners.region_YX.reshape(-1) >= 0)
+        region_P = owners.region_YX.reshape(-1)[owned_P]
+        quality_P = quality_YX.reshape(-1)[owned_P]
+        bin_P = region_P * len(Quality) + quality_P
+        pixels_RQ = np.bincount(bin_P, minlength=count * len(Quality)).reshape(count, -1)
+        valid_P = owned_P
+        if quality_P.any():
+            good_P = quality_P == Quality.VALID
+            valid_P, region_P = owned_P[good_P], region_P[good_P]
+        change_P = change(cores, valid_P)
+        change_R = np.bincount(region_P, weights=change_P, minlength=count).astype(np.int64)
+        np.add.at(self.pixels_FQ, owners.building_M, pixels_RQ[owners.region_M])
+        np.add.at(self.change_F, owners.building_M, change_R[owners.region_M])
+        self.quality_Q += quality_counts(quality_YX)
+        self._keep_shift(owners, pixels_RQ.sum(axis=1), shift)
+        self.region_P.append(owners.region_M + self.regions)
+        self.footprint_P.append(owners.building_M)
+        owner_YX = np.full(owners.region_YX.shape, -1, np.int32)
+        owner_YX.reshape(-1)[valid_P] = region_P + self.regions
+        self.regions += count
+        return owner_YX
+
+    def _keep_shift(self, owners: Owners, pixels_R: NDArray[np.int64], shift: Shift) -> None:
+        here_F = np.zeros(len(self.shift_F), np.int64)
+        np.add.at(here_F, owners.building_M, pixels_R[owners.region_M])
+        for footprint in np.flatnonzero(here_F > self.shift_pixels_F):
+            self.shift_F[footprint] = shift
+            self.shift_pixels_F[footprint] = here_F[footprint]
+
+    def per_footprint(self, sum_RC: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Class sums per footprint from sums per region."""
+        sum_FC = np.zeros((len(self.change_F), sum_RC.shape[1]), np.int64)
+        for region_M, footprint_M in zip(self.region_P, self.footprint_P, strict=True):
+            known = region_M < len(sum_RC)  # trailing regions without a valid pixel have no sum
+            np.add.at(sum_FC, footprint_M[known], sum_RC[region_M[known]])
+        return sum_FC
+
+
+def _touching(
+    bounds_F4: NDArray[np.float64], box: tuple[float, float, float, float]
+) -> NDArray[np.int64]:
+    west, south, east, north = box
+    return np.flatnonzero(
+        (bounds_F4[:, 0] <= east)
+        & (bounds_F4[:, 2] >= west)
+        & (bounds_F4[:, 1] <= north)
+        & (bounds_F4[:, 3] >= south)
+    )
+
+
+def _no_owners(lattice: Lattice) -> NDArray[np.int32]:
+    return np.empty((0, lattice.core_px, lattice.core_px), np.int32)
+
+
+_: type[Kind] = Windows

@@ -1,0 +1,98 @@
+"""Which views each footprint is judged from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quakestream.catalog import Footprints, Views, assign_views
+from quakestream.domain import BundleSpec, Scene, View
+from quakestream.pipeline.planning.scenes import EpochScenes
+
+MAX_SCALE = 2.0
+"""Scenes coarser than this many times the bundle's GSD cannot show what the model knows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Assignment:
+    """Footprints and the views they are judged from."""
+
+    views: tuple[View, ...]
+    footprint_P: NDArray[np.int64]
+    view_P: NDArray[np.int64]
+    """Pairs of footprint and view, in order of footprint, best view first."""
+    reason_N: NDArray[np.object_]
+    """Why a footprint has no view, None where it has one."""
+
+    @classmethod
+    def of(cls, parts: list[Views], invalid_N: NDArray[np.bool_]) -> Self:
+        """Joins assignments; a footprint with an invalid outline has no view."""
+        views: dict[str, View] = {}
+        pairs: dict[tuple[int, int], None] = {}
+        reason_N = np.full(len(invalid_N), None, object)
+        place: dict[str, int] = {}
+        for part in parts:
+            for view in part.views:
+                place.setdefault(view.id, len(place))
+                views.setdefault(view.id, view)
+            assigned = np.flatnonzero((np.asarray(part.view_of_N) >= 0) & ~invalid_N)
+            for footprint in assigned.tolist():
+                pairs[footprint, place[part.views[int(part.view_of_N[footprint])].id]] = None
+        footprint_P = np.array([f for f, _ in pairs], np.int64)
+        view_P = np.array([v for _, v in pairs], np.int64)
+        order = np.argsort(footprint_P, kind="stable")
+        for part in parts:  # keep the reason of the view that came nearest to showing it
+            missing = np.array([r is not None for r in part.reason_of_N], np.bool_)
+            keep = missing & (reason_N != "no_pre")
+            reason_N[keep] = part.reason_of_N[keep]
+        reason_N[footprint_P] = None
+        reason_N[invalid_N] = "invalid_geometry"
+        return cls(
+            views=tuple(views.values()),
+            footprint_P=footprint_P[order],
+            view_P=view_P[order],
+            reason_N=reason_N,
+        )
+
+    @property
+    def views_N(self) -> NDArray[np.int64]:
+        """Number of views of each footprint."""
+        return np.bincount(self.footprint_P, minlength=len(self.reason_N))
+
+
+def sharp(scenes: Sequence[Scene], spec: BundleSpec) -> list[Scene]:
+    """Scenes fine enough for a bundle."""
+    return [s for s in scenes if (s.gsd_m or 0) <= MAX_SCALE * spec.gsd_m]
+
+
+def assign(
+    footprints: Footprints,
+    post: EpochScenes,
+    pre: EpochScenes,
+    spec: BundleSpec,
+    *,
+    all_views: bool,
+) -> Assignment:
+    """Views per footprint.
+
+    Footprints that only coarser scenes show get a reason of their own, and so do those that
+    only scenes show which cannot be opened.
+    """
+    sharp_post, sharp_pre = sharp(post.scenes, spec), sharp(pre.scenes, spec)
+    groups = [sharp_post]
+    if all_views:
+        groups += [[scene] for scene in sharp_post]  # the best view stays the first
+    parts = [assign_views(footprints, g, sharp_pre, spec.needs_pre) for g in groups]
+    assignment = Assignment.of(parts, np.asarray(footprints.invalid))
+    reason_N = assignment.reason_N.copy()
+    open_N = (assignment.views_N == 0) & ~np.asarray(footprints.invalid)
+    for reason, more_post, more_pre in (
+        ("read_error", [*post.scenes, *post.unusable], [*pre.scenes, *pre.unusable]),
+        ("outside_model_scale", post.scenes, pre.scenes),
+    ):
+        if len(more_post) + len(more_pre) > len(sharp_post) + len(sharp_pre):
+            there = assign_views(footprints, more_post, more_pre, spec.needs_pre)
+            reason_N[open_N & (np.asarray(there.view_of_N) >= 0)] = reason
+    return replace(assignment, reason_N=reason_N)

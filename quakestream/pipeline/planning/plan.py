@@ -1,0 +1,418 @@
+"""The plan: everything is checked and chosen before the first pixel is read."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from quakestream.bundles import Bundle, load_bundle
+from quakestream.catalog import Footprints, read_aoi, read_footprints, search
+from quakestream.config import ImagerySection, RunFile
+from quakestream.domain import BundleSpec, Grid, Issue, View
+from quakestream.engines import EngineSpec
+from quakestream.engines.machine import usable_cores
+from quakestream.errors import AoiError, ConfigError
+from quakestream.hazard import inputs_not_given
+from quakestream.pipeline.kinds.base import Kind
+from quakestream.pipeline.kinds.table import DAMAGE_KINDS, PRODUCT_KINDS
+from quakestream.pipeline.kinds.units import LatticeOf, PlanInputs, Unit, ViewTable
+from quakestream.pipeline.planning.assignment import Assignment, assign, sharp
+from quakestream.pipeline.planning.capacity import (
+    Capacity,
+    Fleet,
+    Load,
+    Rates,
+    predict,
+    readers_wanted,
+)
+from quakestream.pipeline.planning.engine import EngineFacts, PickEngine, pick_engine
+from quakestream.pipeline.planning.memory import MemoryStatement, state_memory
+from quakestream.pipeline.planning.scenes import probe_scenes, used_scenes
+from quakestream.pipeline.result.evidence import HazardModel, hazard_model
+from quakestream.pipeline.work.scenes import stretch_notes
+from quakestream.raster.tiles import TileSurvey, survey_tiles
+from quakestream.tiling import Cell, Lattice, project, split_by_zone, zones_of
+
+NO_ENGINE = EngineFacts(spec=EngineSpec(runtime=""), name="", on_gpu=False, seconds_per_window=0.0)
+"""For plans that nothing scores: training cuts its chips from one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Job:
+    """A kind of scoring with its bundle and its units."""
+
+    kind: Kind
+    bundle: Bundle
+    units: tuple[Unit, ...]
+    engine: EngineFacts = NO_ENGINE
+
+
+CellUnits = tuple[tuple[int, Unit], ...]
+"""Units on the same (cell, view), each with the index of its job."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """What a run will do. It holds footprints and units, and no pixels."""
+
+    run: RunFile
+    jobs: tuple[Job, ...]
+    """The first job judges footprints."""
+    hazard_model: HazardModel | None
+    """The bundle of `models.hazard`. Its evidence is added when sums become verdicts."""
+    aoi: BaseGeometry
+    """EPSG:4326."""
+    footprints: Footprints
+    id_N: NDArray[np.object_]
+    """Ids of the footprints, as text. An array gives them out faster than a table."""
+    zone_N: NDArray[np.int64]
+    """EPSG code of the UTM zone that owns each footprint."""
+    polygon_N: NDArray[np.object_]
+    """Outlines in their zone's CRS; None where the geometry is invalid."""
+    assignment: Assignment
+    views: tuple[View, ...]
+    """Views of all jobs; those of the assignment come first."""
+    area_cells: tuple[Cell, ...]
+    """Cells whose cores partition the AOI."""
+    problems: tuple[Issue, ...]
+    """Problems of the inputs, worst first."""
+    notes: tuple[str, ...]
+    tiles: TileSurvey
+    """What the tile store holds of the scenes in use."""
+
+    @property
+    def damage(self) -> Job:
+        """The job that judges footprints."""
+        return self.jobs[0]
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that judges footprints."""
+        return self.damage.bundle
+
+    @cached_property
+    def units(self) -> tuple[Unit, ...]:
+        """Units of all jobs."""
+        return tuple(unit for job in self.jobs for unit in job.units)
+
+    @cached_property
+    def cell_units(self) -> tuple[CellUnits, ...]:
+        """Units by (cell, view), in the order of the first job that has each."""
+        together: dict[tuple[int, Cell], list[tuple[int, Unit]]] = {}
+        for n, job in enumerate(self.jobs):
+            for unit in job.units:
+                together.setdefault((unit.view, unit.cell), []).append((n, unit))
+        return tuple(tuple(parts) for parts in together.values())
+
+    def groups(self) -> list[tuple[CellUnits, ...]]:
+        """Commit groups: cells that are committed together. The plan alone decides them."""
+        size = self.run.profile_settings.group_cells
+        cells = self.cell_units
+        return [cells[i : i + size] for i in range(0, len(cells), size)]
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """Cells that will be read."""
+        return tuple(dict.fromkeys(u.cell for u in self.units))
+
+    @property
+    def windows(self) -> int:
+        """Windows or crops to score."""
+        return sum(u.scored for u in self.units)
+
+    @cached_property
+    def km2(self) -> float:
+        """Ground that will be scored, km², once per view.
+
+        It counts the cores of the lattice's windows that hold a footprint or the middle of a
+        crop; ground that several jobs score counts once.
+        """
+        return sum(max(self._km2_of(n, u) for n, u in parts) for parts in self.cell_units)
+
+    def _km2_of(self, job: int, unit: Unit) -> float:
+        core_px = unit.cell.size_px / self.run.profile_settings.cell_windows
+        return len(unit.window_W2) * (core_px * unit.cell.gsd_m) ** 2 / 1e6
+
+    @property
+    def mpx(self) -> float:
+        """Pixels to read, millions, all epochs, with halos and with what lies between crops."""
+        return sum(
+            max(u.read_px * len(self.jobs[n].bundle.spec.epochs) for n, u in parts)
+            for parts in self.cell_units
+        ) / 1e6  # fmt: skip
+
+    @property
+    def read_bytes(self) -> int:
+        """Decoded bytes to read."""
+        return round(self.mpx * 1e6) * len(self.bundle.spec.bands)
+
+    @cached_property
+    def load(self) -> Load:
+        """The amount of work."""
+        return Load(
+            cells=len(self.cell_units),
+            groups=len(self.groups()),
+            windows=self.windows,
+            mpx=self.mpx,
+            km2=self.km2,
+            footprints=sum(len(u.footprint_F) for u in self.units),
+        )
+
+    @property
+    def rates(self) -> Rates:
+        """Speed of the stages: scoring as timed here, reading as assumed of a core."""
+        settings = self.run.profile_settings
+        score_s = sum(
+            job.engine.seconds_per_window * unit.scored for job in self.jobs for unit in job.units
+        )
+        return Rates(
+            score_s=score_s / max(self.windows, 1),
+            score_cores=0.0 if self.on_gpu else settings.threads or usable_cores(),
+            footprint_s=self.damage.kind.footprint_s,
+        )
+
+    @property
+    def engine(self) -> str:
+        """Runtime and version that judge footprints."""
+        return self.damage.engine.name
+
+    @property
+    def on_gpu(self) -> bool:
+        """True where every engine computes on a GPU."""
+        return all(job.engine.on_gpu for job in self.jobs)
+
+    @property
+    def readers_wanted(self) -> int:
+        """Reading cores that keep one engine busy, if it had a device of its own."""
+        return readers_wanted(self.load, self.rates)
+
+    def capacity(self, *, price_per_hour: float | None = None) -> Capacity:
+        """Time, limit and price on this machine. For other fleets, use `predict` and `rates`."""
+        here = Fleet(
+            cores=usable_cores(),
+            engines=self.run.profile_settings.engines or 1,
+            price_per_hour=price_per_hour,
+        )
+        return predict(self.load, self.rates, here)
+
+    @property
+    def seconds(self) -> float:
+        """Expected time on this machine."""
+        return self.capacity().seconds
+
+    @property
+    def limited_by(self) -> str:
+        return self.capacity().limited_by
+
+    def memory(self, backend: str = "local") -> MemoryStatement:
+        """Peak memory on one machine, with backend `local` or `ray`."""
+        return state_memory(
+            [(job.kind, job.bundle) for job in self.jobs],
+            self.run.profile_settings,
+            footprints=len(self.footprints.table),
+            cells=len(self.area_cells),
+            on_ray=backend == "ray",
+        )
+
+
+def make_plan(run: RunFile, pick: PickEngine = pick_engine) -> Plan:
+    """Checks and chooses everything a run needs.
+
+    It reads headers and vector files. Of pixels it takes no more than a coarse look at scenes of
+    16 bits.
+
+    Args:
+        pick: picks an engine where engines will run, which may be on another machine.
+
+    Raises:
+        RequestError: the request itself is wrong.
+    """
+    bundle = damage_bundle(run)
+    hazard = hazard_model(run, bundle.spec)
+    notes = tuple(_inputs_notes(bundle.spec, run))
+    plan = plan_for(run, bundle)
+    engines: dict[str, EngineFacts] = {}
+    for job in plan.jobs:
+        if job.bundle.digest not in engines:
+            engines[job.bundle.digest] = pick(job.bundle, run.profile_settings)
+    return replace(
+        plan,
+        jobs=tuple(replace(job, engine=engines[job.bundle.digest]) for job in plan.jobs),
+        hazard_model=hazard,
+        notes=(
+            *plan.notes,
+            *(hazard.notes if hazard else ()),
+            *notes,
+            *(note for facts in engines.values() for note in facts.notes),
+        ),
+    )
+
+
+def plan_for(run: RunFile, bundle: Bundle) -> Plan:
+    """What a run reads for a bundle, with no engine to score it.
+
+    Training cuts its chips from this plan, so that a model sees at inference what it saw in
+    training.
+
+    Raises:
+        RequestError: the request itself is wrong.
+    """
+    options, spec = run.storage_options, bundle.spec
+    aoi = read_aoi(run.aoi, options)
+    footprints = read_footprints(run.footprints.path, run.footprints.id, aoi, options)
+    found = search(_imagery(run, spec), aoi, options)
+    if not found.post and not found.issues:
+        raise AoiError(
+            f"no post-event scene of {run.imagery.catalog} lies in the AOI ({_bounds(aoi)})",
+            run.aoi,
+            remedy="check the AOI, imagery.post.datetime and the filters",
+        )
+    post, pre = probe_scenes(found.post, options), probe_scenes(found.pre, options)
+    zone_N, polygon_N = _projected(footprints)
+    all_views = run.profile_settings.views == "all"
+    assignment = assign(footprints, post, pre, spec, all_views=all_views)
+    zones = split_by_zone(aoi)
+    inputs = PlanInputs(
+        zone_N=zone_N,
+        polygon_N=polygon_N,
+        footprint_P=assignment.footprint_P,
+        view_P=assignment.view_P,
+        area_of_zone=zones,
+        post=tuple(sharp(post.scenes, spec)),
+        pre=tuple(sharp(pre.scenes, spec)),
+        views=ViewTable(assignment.views),
+    )
+    jobs = tuple(_jobs(run, bundle, inputs))
+    views = inputs.views.views
+    used = used_scenes((unit for job in jobs for unit in job.units), views)
+    tiles = survey_tiles(run.imagery.store, used, options)
+    return Plan(
+        run=run,
+        jobs=jobs,
+        hazard_model=None,
+        aoi=aoi,
+        footprints=footprints,
+        id_N=footprints.table["building_id"].to_numpy(object),
+        zone_N=zone_N,
+        polygon_N=polygon_N,
+        assignment=assignment,
+        views=views,
+        area_cells=_area_cells(zones, _lattice_of(run, jobs[0].kind, spec)),
+        problems=_worst_first(
+            [*found.issues, *post.issues, *pre.issues, *footprints.issues, *tiles.issues]
+        ),
+        notes=(*found.notes, *tiles.notes, *stretch_notes(scene for scene, _ in used)),
+        tiles=tiles,
+    )
+
+
+def _jobs(run: RunFile, bundle: Bundle, inputs: PlanInputs) -> Iterator[Job]:
+    """The job that judges footprints, and one for each product that asks for a kind."""
+    kinds = [DAMAGE_KINDS[bundle.spec.task]]
+    for product in run.outputs:
+        if product in PRODUCT_KINDS:
+            kinds.append(PRODUCT_KINDS[product])
+            if not bundle.spec.scores_pixels:
+                raise ConfigError(
+                    f"{product} need a bundle that scores pixels",
+                    "outputs",
+                    expected="a bundle of task segmentation in models.damage",
+                    got=f"{bundle.spec.name}, of task {bundle.spec.task}",
+                    remedy=f"leave {product} out, or name another bundle",
+                )
+    for kind in kinds:
+        lattice_of = _lattice_of(run, kind, bundle.spec)
+        units = kind.units(inputs, bundle.spec, lattice_of)
+        yield Job(kind=kind, bundle=bundle, units=units)
+
+
+def damage_bundle(run: RunFile) -> Bundle:
+    """The bundle of `models.damage`, checked against the run.
+
+    Raises:
+        RequestError: there is none, or it cannot be used.
+    """
+    if run.models.damage is None:
+        raise ConfigError("no damage bundle", "models.damage", remedy="name a bundle")
+    if run.models.landslide is not None:
+        raise ConfigError(
+            "landslides are not supported by this version",
+            "models.landslide",
+            remedy="leave it out",
+        )
+    bundle = load_bundle(run.models.damage, run.storage_options)
+    spec = bundle.spec
+    if spec.task not in DAMAGE_KINDS:
+        raise ConfigError(
+            f"bundle {spec.name} does not judge damage",
+            "models.damage",
+            expected=f"a bundle of task {' or '.join(DAMAGE_KINDS)}",
+            got=spec.task,
+            remedy="name another one; `quakestream bundle list` shows them",
+        )
+    if spec.needs_pre and run.imagery.pre is None:
+        raise ConfigError(
+            f"bundle {spec.name} compares pre and post imagery",
+            "imagery.pre",
+            remedy="add imagery.pre.datetime",
+        )
+    return bundle
+
+
+def _imagery(run: RunFile, spec: BundleSpec) -> ImagerySection:
+    """What is searched for. A bundle for post imagery alone needs no pre scenes."""
+    return run.imagery if spec.needs_pre else run.imagery.model_copy(update={"pre": None})
+
+
+def _inputs_notes(spec: BundleSpec, run: RunFile) -> Iterator[str]:
+    """Hazard values that the damage bundle takes and the run does not give.
+
+    Raises:
+        BundleError: the bundle takes a value in a unit that it cannot be converted to.
+    """
+    absent = inputs_not_given(spec, run.hazard)
+    if absent:
+        yield (
+            f"models.damage {spec.name} takes {len(spec.hazard)} hazard values; the run gives no "
+            f"{', '.join(absent)}: missing for every footprint"
+        )
+
+
+def _bounds(aoi: BaseGeometry) -> str:
+    return ", ".join(f"{v:.4f}" for v in aoi.bounds)
+
+
+def _worst_first(issues: Iterable[Issue]) -> tuple[Issue, ...]:
+    return tuple(sorted(set(issues), key=lambda p: (not p.retryable, p.kind, p.subject)))
+
+
+def _projected(footprints: Footprints) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
+    geometry_N = np.asarray(footprints.table.geometry.values, object)
+    usable_N = ~np.asarray(footprints.invalid)
+    point_N = np.asarray(footprints.representative, object)
+    zone_N = zones_of(shapely.get_x(point_N), shapely.get_y(point_N))
+    polygon_N = np.full(len(geometry_N), None, object)
+    for epsg in np.unique(zone_N[usable_N]):
+        here = usable_N & (zone_N == epsg)
+        polygon_N[here] = project(geometry_N[here], int(epsg))
+    return zone_N, polygon_N
+
+
+def _lattice_of(run: RunFile, kind: Kind, spec: BundleSpec) -> LatticeOf:
+    """The kind's lattice on each zone's grid."""
+    cell_windows = run.profile_settings.cell_windows
+
+    def lattice_of(epsg: int) -> Lattice:
+        return kind.lattice(spec, Grid(epsg=epsg, gsd_m=spec.gsd_m), cell_windows)
+
+    return lattice_of
+
+
+def _area_cells(zones: dict[int, BaseGeometry], lattice_of: LatticeOf) -> tuple[Cell, ...]:
+    return tuple(
+        cell for epsg in sorted(zones) for cell in lattice_of(epsg).cells_over(zones[epsg])
+    )

@@ -1,0 +1,197 @@
+"""What a plan's units become on their way to workers: keys, tasks, and what is left to do."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quakestream.domain import Scene, Shift, Window
+from quakestream.pipeline.kinds.units import Unit
+from quakestream.pipeline.planning.plan import Job, Plan
+from quakestream.pipeline.work import ledger
+from quakestream.pipeline.work.prepare import Prepared
+from quakestream.pipeline.work.tasks import (
+    CellTask,
+    GroupTask,
+    JobSpec,
+    UnitFootprints,
+    UnitTask,
+    WorkerScene,
+    WorkerSpec,
+    group_name,
+    unit_key,
+)
+from quakestream.raster.coregistration import PairShifts
+from quakestream.storage import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KeyedUnit:
+    """A unit with its job and its key in the ledger."""
+
+    job: int
+    """Index of the job in the plan."""
+    unit: Unit
+    key: str
+
+
+KeyedCell = tuple[KeyedUnit, ...]
+KeyedGroup = tuple[KeyedCell, ...]
+"""A commit group."""
+
+
+def worker_spec(plan: Plan, out: str) -> WorkerSpec:
+    """What workers of a run receive.
+
+    Args:
+        out: URI of the run's output.
+    """
+    settings = plan.run.profile_settings
+    return WorkerSpec(
+        jobs=tuple(
+            JobSpec(
+                kind=job.kind,
+                bundle=job.bundle,
+                engine=job.engine.spec,
+                cell_windows=settings.cell_windows,
+            )
+            for job in plan.jobs
+        ),
+        options=plan.run.storage_options,
+        ledger_uri=out,
+        threads=settings.threads,
+        tile_store=plan.run.imagery.store,
+        readers=settings.readers,
+        group_cells=settings.group_cells,
+        readers_wanted=plan.readers_wanted,
+    )
+
+
+def model_identity(job: Job) -> str:
+    """The part of a model that results depend on.
+
+    Kernels differ by the length of a run, and the last bits of a score with them. A batch that
+    was chosen is therefore part of it.
+    """
+    engine = job.engine.spec
+    batch = f"/{engine.batch}" if engine.batch else ""
+    return f"{job.bundle.digest}/{engine.runtime}{batch}{job.kind.key}"
+
+
+def footprints_of(plan: Plan, unit: Unit, hazard_NM: NDArray[np.float32]) -> UnitFootprints:
+    """The footprints of a unit, out of those of the run.
+
+    Args:
+        hazard_NM: hazard values as the bundle takes them, a row per footprint of the run.
+    """
+    footprint_F = unit.footprint_F
+    return UnitFootprints(
+        ids=plan.id_N[footprint_F].tolist(),
+        polygon_F=plan.polygon_N[footprint_F],
+        hazard_FM=hazard_NM[footprint_F],
+    )
+
+
+def keyed_groups(plan: Plan, hazard_NM: NDArray[np.float32]) -> list[KeyedGroup]:
+    """The commit groups of a plan, with the keys of their units."""
+    models = [model_identity(job) for job in plan.jobs]
+
+    def keyed(job: int, unit: Unit) -> KeyedUnit:
+        footprints = footprints_of(plan, unit, hazard_NM)
+        key = unit_key(unit, plan.views[unit.view], footprints, models[job], plan.tiles)
+        return KeyedUnit(job=job, unit=unit, key=key)
+
+    return [
+        tuple(tuple(keyed(job, unit) for job, unit in cell) for cell in group)
+        for group in plan.groups()
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pending:
+    """What a run has left to do."""
+
+    groups: list[KeyedGroup]
+    """Groups with the units that are not complete yet."""
+    commits: list[set[str]]
+    """Keys of the commit objects that are there, for each job."""
+
+    @property
+    def units(self) -> int:
+        return sum(len(cell) for group in self.groups for cell in group)
+
+
+def pending_work(store: Store, plan: Plan, groups: Iterable[KeyedGroup]) -> Pending:
+    """Compares groups with the ledger."""
+    commits = [ledger.committed(store, job.kind.commits) for job in plan.jobs]
+    expected: list[dict[str, list[KeyedUnit]]] = [{} for _ in plan.jobs]
+    kept = list(groups)
+    for group in kept:
+        for n, job in enumerate(plan.jobs):
+            units = [part for cell in group for part in cell if part.job == n]
+            if units:
+                key = ledger.complete_key(job.kind.commits, [part.key for part in units])
+                expected[n][key] = units
+    done: set[str] = set()
+    for there, wanted in zip(commits, expected, strict=True):
+        whole = wanted.keys() & there
+        done |= {part.key for key in whole for part in wanted[key]}
+        for key in there - whole:  # cut by another group size, or with failed units
+            done |= {r.key for r in ledger.read_records(store, key) if r.complete}
+    left = [_without(group, done) for group in kept]
+    return Pending(groups=[group for group in left if group], commits=commits)
+
+
+def _without(group: KeyedGroup, done: set[str]) -> KeyedGroup:
+    cells = (tuple(part for part in cell if part.key not in done) for cell in group)
+    return tuple(cell for cell in cells if cell)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TaskMaker:
+    """Turns units into what a worker needs to read and score them."""
+
+    plan: Plan
+    prepared: Prepared
+    spec: WorkerSpec
+    hazard_NM: NDArray[np.float32]
+    """Hazard values as the bundle takes them, a row per footprint of the run."""
+
+    def group(self, group: KeyedGroup) -> GroupTask:
+        cells = tuple(
+            CellTask(parts=tuple(self.unit(part.job, part.unit, part.key) for part in cell))
+            for cell in group
+        )
+        keys = [part.key for cell in group for part in cell]
+        return GroupTask(name=group_name(keys), cells=cells)
+
+    def unit(self, job: int, unit: Unit, key: str) -> UnitTask:
+        view, of_job = self.plan.views[unit.view], self.spec.jobs[job]
+        footprints = footprints_of(self.plan, unit, self.hazard_NM)
+        windows = of_job.kind.shift_windows(unit, footprints.polygon_F, of_job)
+        return UnitTask(
+            key=key,
+            job=job,
+            cell=unit.cell,
+            view_id=view.id,
+            post=_worker_scene(view.post, self.prepared),
+            pre=None if view.pre is None else _worker_scene(view.pre, self.prepared),
+            window_W2=unit.window_W2,
+            shift_S=_shifts(self.prepared.shifts.get((view.id, unit.cell.epsg)), unit, windows),
+            building_F=tuple(footprints.ids),
+            polygon_F=footprints.polygon_F,
+            hazard_FM=footprints.hazard_FM,
+            km2=of_job.lattice(unit.cell).km2(len(unit.window_W2)),
+        )
+
+
+def _worker_scene(scene: Scene, prepared: Prepared) -> WorkerScene:
+    known = prepared.scenes[scene.href, scene.etag]
+    return WorkerScene(scene=scene, statistics=known.statistics, quality=known.quality)
+
+
+def _shifts(shifts: PairShifts | None, unit: Unit, windows: list[Window]) -> tuple[Shift, ...]:
+    if shifts is None:
+        return (Shift(),) * len(windows)
+    return tuple(shifts.at(unit.cell.grid, window) for window in windows)

@@ -1,0 +1,37 @@
+"""From the commits of a kind that judges footprints to its rows in the products."""
+
+from collections.abc import Iterable
+
+import shapely
+from shapely.geometry import Polygon
+from shapely.geometry.base import BaseGeometry
+
+from quakestream.catalog import scene_extent
+from quakestream.pipeline.planning.plan import Plan
+from quakestream.pipeline.result.context import KindProducts, RunContext
+from quakestream.pipeline.result.reduce import reduce_commits
+from quakestream.pipeline.result.rows import building_rows, coverage_rows
+from quakestream.storage import Store
+
+
+def building_products(
+    store: Store, commits: Iterable[str], keys: set[str], context: RunContext
+) -> KindProducts:
+    """One row per footprint, and one per cell."""
+    plan = context.plan
+    ids = plan.footprints.table["building_id"].tolist()
+    reduced = reduce_commits(store, commits, keys, ids, len(plan.bundle.spec.classes))
+    return KindProducts(
+        buildings=building_rows(context, reduced),
+        coverage=coverage_rows(plan, reduced.records, context.view_failures, _imaged(plan)),
+        issues=tuple(reduced.issues),
+    )
+
+
+def _imaged(plan: Plan) -> BaseGeometry:
+    """Ground that the post scenes in use show, EPSG:4326."""
+    scenes = {v.post.id: v.post for v in plan.assignment.views}
+    if not scenes:
+        return Polygon()
+    union: BaseGeometry = shapely.union_all([scene_extent(s) for s in scenes.values()])
+    return union

@@ -1,0 +1,44 @@
+"""What products are made from, and what a kind makes."""
+
+from dataclasses import dataclass
+
+import geopandas as gpd
+
+from quakestream.domain import Issue
+from quakestream.hazard import HazardTable
+from quakestream.outputs.rasters import ScoreRasters
+from quakestream.pipeline.planning.plan import Plan
+from quakestream.pipeline.result.evidence import HazardEvidence
+
+ViewFailures = dict[tuple[int, int], str]
+"""Why a view cannot be used in a zone, by view index and EPSG code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FootprintHazard:
+    """What is known of the footprints without imagery."""
+
+    table: HazardTable
+    evidence: HazardEvidence | None
+    """What the bundle of `models.hazard` says; None where the run names none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RunContext:
+    """A run after its last commit."""
+
+    plan: Plan
+    hazard: FootprintHazard
+    view_failures: ViewFailures
+    constants: dict[str, str]
+    """Columns that are the same in every row: `model`, `model_digest`, `engine`, `run_id`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KindProducts:
+    """What one kind publishes. A run joins those of its jobs."""
+
+    buildings: gpd.GeoDataFrame | None = None
+    coverage: gpd.GeoDataFrame | None = None
+    rasters: ScoreRasters | None = None
+    issues: tuple[Issue, ...] = ()

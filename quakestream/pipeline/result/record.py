@@ -1,0 +1,219 @@
+"""run.json: what was asked, what was used, what came out, and how fast."""
+
+import platform
+import resource
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from quakestream.bundles import Bundle
+from quakestream.domain import Scene
+from quakestream.engines import RUNTIMES
+from quakestream.errors import QuakestreamError
+from quakestream.fusion import prior_of
+from quakestream.pipeline.planning.plan import Job, Plan
+from quakestream.pipeline.result.context import FootprintHazard
+from quakestream.pipeline.result.evidence import HazardEvidence, HazardModel
+from quakestream.pipeline.work.results import GroupReport
+from quakestream.storage import fingerprint
+
+PACKAGES = dict.fromkeys(
+    (
+        *("quakestream", "numpy", "rasterio", "imagecodecs"),
+        *(runtime.package for runtime in RUNTIMES.values()),
+        *("geopandas", "pyarrow", "ray"),
+    )
+)
+"""Distributions whose versions `run.json` records, in order."""
+
+
+@dataclass(slots=True)
+class WorkDone:
+    """Counts and times of this run, and what an earlier run had done."""
+
+    scored: int = 0
+    resumed: int = 0
+    """Cells an earlier run had committed."""
+    failed_windows: int = 0
+    windows: int = 0
+    km2: float = 0.0
+    mpx: float = 0.0
+    read_s: float = 0.0
+    score_s: float = 0.0
+    prepare_s: float = 0.0
+    map_s: float = 0.0
+    commits: list[str] = field(default_factory=list)
+
+    def add(self, report: GroupReport) -> None:
+        self.scored += report.units
+        self.failed_windows += len(report.failures)
+        self.windows += report.windows
+        self.km2 += report.km2
+        self.mpx += report.mpx
+        self.read_s += report.read_s
+        self.score_s += report.score_s
+        self.commits += [key for _, key in report.commits]
+
+
+def run_id(plan: Plan) -> str:
+    """The event and what decides the map: the same request gives the same id."""
+    return f"{plan.run.event.id}-{plan.run.digest()[:8]}"
+
+
+def run_record(plan: Plan, work: WorkDone, hazard: FootprintHazard, backend: str) -> dict[str, Any]:
+    """The content of run.json, but for what publishing adds."""
+    return {
+        "run_id": run_id(plan),
+        "run_digest": plan.run.digest(),
+        "event": plan.run.event.model_dump(mode="json"),
+        "backend": backend,
+        "versions": _versions(),
+        "bundle": _bundle(plan.bundle, plan.engine),
+        **_other_jobs(plan.jobs[1:]),
+        **_hazard_bundle(plan.hazard_model, hazard.evidence),
+        "inputs": _inputs(plan),
+        "hazard": hazard.table.versions,
+        "notes": list(plan.notes),
+        "counts": _counts(plan, work),
+        "rates": _rates(work),
+        "memory": {
+            "planned_peak_mb": round(plan.memory(backend).peak_mb),
+            "peak_rss_mb": round(peak_rss_mb()),
+            "of": "the driver process" if backend != "local" else "the process",
+        },
+    }
+
+
+def _bundle(bundle: Bundle, engine: str) -> dict[str, Any]:
+    spec = bundle.spec
+    return {
+        "name": spec.name,
+        "version": spec.version,
+        "digest": bundle.digest,
+        "uri": bundle.uri,
+        "engine": engine,
+        "thresholds": {
+            "high_precision": spec.thresholds.high_precision,
+            "balanced": spec.thresholds.balanced,
+            "high_recall": spec.thresholds.high_recall,
+        },
+        "metrics": spec.metrics,
+    }
+
+
+def _other_jobs(jobs: tuple[Job, ...]) -> dict[str, Any]:
+    """`jobs` of run.json: what was scored beside footprints; nothing in most runs."""
+    if not jobs:
+        return {}
+    return {
+        "jobs": [
+            {"kind": j.kind.name, "bundle": j.bundle.spec.name, "engine": j.engine.name}
+            for j in jobs
+        ]
+    }
+
+
+def _hazard_bundle(
+    model: HazardModel | None, evidence: HazardEvidence | None
+) -> dict[str, dict[str, Any]]:
+    """`hazard_bundle` of run.json; nothing where the run names none."""
+    if model is None or evidence is None:
+        return {}
+    spec = model.bundle.spec
+    return {
+        "hazard_bundle": {
+            **_bundle(model.bundle, evidence.engine),
+            "prior": dict(zip(spec.labels, prior_of(spec).tolist(), strict=True)),
+            "takes": [one.name for one in spec.hazard],
+            "not_given": list(model.not_given),
+            "footprints": int(evidence.there_N.sum()),
+            "footprints_missing": evidence.missing,
+            "added_to_verdicts": model.fuses,
+        }
+    }
+
+
+def peak_rss_mb() -> float:
+    """Largest resident memory of this process so far, MB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage tells on Linux starts with what the parent held
+        told = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return float(told["VmHWM"].split()[0]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1024
+
+
+def _counts(plan: Plan, work: WorkDone) -> dict[str, Any]:
+    footprints = plan.footprints
+    return {
+        "footprints_read": footprints.rows_read,
+        "footprints": len(footprints.table),
+        "duplicates_collapsed": footprints.duplicates_collapsed,
+        "outside_aoi": footprints.outside_aoi,
+        "without_position": footprints.without_position,
+        "cells": len(plan.units),
+        "cells_scored": work.scored,
+        "cells_resumed": work.resumed,
+        "commits": len(work.commits),
+        "windows_failed": work.failed_windows,
+        "scenes": len(_scenes(plan)),
+        "views": len(plan.views),
+    }
+
+
+def _rates(work: WorkDone) -> dict[str, float]:
+    return {
+        "km2": round(work.km2, 4),
+        "mpx_read": round(work.mpx, 2),
+        "prepare_s": round(work.prepare_s, 3),
+        "map_s": round(work.map_s, 3),
+        "read_cpu_s": round(work.read_s, 3),
+        "score_s": round(work.score_s, 3),
+        "km2_per_h": round(work.km2 / work.map_s * 3600, 2) if work.map_s else 0.0,
+    }
+
+
+def _scenes(plan: Plan) -> dict[str, Scene]:
+    scenes = [s for v in plan.views for s in (v.post, v.pre) if s is not None]
+    return {s.id: s for s in scenes}
+
+
+def _inputs(plan: Plan) -> dict[str, Any]:
+    run = plan.run
+    return {
+        "catalog": run.imagery.catalog,
+        "scenes": [_scene(s) for s in _scenes(plan).values()],
+        "footprints": {"path": run.footprints.path, "etag": _etag(plan, run.footprints.path)},
+        "aoi": run.aoi,
+    }
+
+
+def _scene(scene: Scene) -> dict[str, Any]:
+    """A scene; with `stretch` where its counts had 16 bits."""
+    stretched = {} if scene.stretch is None else {"stretch": scene.stretch.attributes()}
+    return {
+        "id": scene.id,
+        "href": scene.href,
+        "etag": scene.etag,
+        "datetime": scene.datetime.isoformat(),
+        **stretched,
+    }
+
+
+def _etag(plan: Plan, uri: str) -> str:
+    try:
+        return fingerprint(uri, plan.run.storage_options)
+    except (QuakestreamError, OSError):
+        return ""
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,203 @@
+"""Rows of the products, from the plan and the sums."""
+
+from collections import defaultdict
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from quakestream.domain import BundleSpec, Quality
+from quakestream.fusion import prior_of
+from quakestream.pipeline.planning.plan import Plan
+from quakestream.pipeline.result.context import FootprintHazard, RunContext, ViewFailures
+from quakestream.pipeline.result.evidence import HazardEvidence
+from quakestream.pipeline.result.reduce import Reduced
+from quakestream.pipeline.work.ledger import CellRecord
+from quakestream.reduce import Verdicts, decide
+from quakestream.tiling import Cell, unproject
+
+
+def building_rows(context: RunContext, reduced: Reduced) -> gpd.GeoDataFrame:
+    """One row per footprint, in the order of the footprint table."""
+    plan, hazard = context.plan, context.hazard
+    spec = plan.bundle.spec
+    verdicts = _verdicts(plan, reduced, hazard.evidence)
+    reason_N = _reasons(plan, reduced, context.view_failures, verdicts)
+    assessed_N = np.array([r is None for r in reason_N], np.bool_)
+    damage = pd.array(np.where(assessed_N, verdicts.damage_N, -1), dtype="Int8")
+    damage[~assessed_N] = pd.NA
+    columns: dict[str, Any] = {
+        "building_id": plan.footprints.table["building_id"].to_numpy(),
+        "status": np.where(assessed_N, "assessed", "not_assessed"),
+        "reason": reason_N,
+        "damage": damage,
+        "evidence": evidence_column(assessed_N, hazard, spec),
+        "confidence": _blank(verdicts.confidence_N, assessed_N),
+        "uncertainty": _blank(verdicts.uncertainty_N, assessed_N),
+        "valid_fraction": verdicts.valid_fraction_N,
+        "pre_post_difference": verdicts.difference_N if spec.needs_pre else np.nan,
+    }
+    for c, label in enumerate(spec.labels):
+        columns[f"p_{label}"] = _blank(verdicts.p_NC[:, c], assessed_N)
+        if hazard.evidence is not None:
+            columns[f"p_hazard_{label}"] = hazard.evidence.p_NC[:, c]
+    columns |= _view_columns(plan, reduced)
+    values = hazard.table.values
+    columns |= {name: values[name].to_numpy() for name in values.columns}
+    columns["hazard_missing"] = hazard.table.missing_N
+    columns |= context.constants
+    return gpd.GeoDataFrame(columns, geometry=plan.footprints.table.geometry.values, crs=4326)
+
+
+def _verdicts(plan: Plan, reduced: Reduced, evidence: HazardEvidence | None) -> Verdicts:
+    """Verdicts on the image's probabilities, with the evidence of hazard values added."""
+    spec, views_N = plan.bundle.spec, plan.assignment.views_N
+    if evidence is None:
+        return decide(reduced.tally, spec, views_N)
+    prior_C = prior_of(spec)
+    return decide(reduced.tally, spec, views_N, lambda p_NC: evidence.revised(p_NC, prior_C))
+
+
+def evidence_column(
+    assessed_N: NDArray[np.bool_], hazard: FootprintHazard, spec: BundleSpec
+) -> NDArray[np.object_]:
+    """What each row's probabilities rest on.
+
+    `image+hazard`: a verdict to which log-odds of hazard values were added; or, where the
+    damage bundle takes hazard values itself, one for which it had at least one of them (no
+    log-odds are added then, whatever `models.hazard` says). `image`: a verdict without.
+    `hazard`: no verdict, but p_hazard_* from hazard values alone. None: neither.
+    """
+    values = hazard.table.values
+    known_N = np.zeros(len(assessed_N), np.bool_)
+    if hazard.evidence is not None:
+        known_N = hazard.evidence.there_N
+    helped_N = known_N
+    if spec.hazard:
+        taken = [one.name for one in spec.hazard if one.name in values.columns]
+        helped_N = values[taken].notna().any(axis=1).to_numpy()
+    column_N = np.full(len(assessed_N), None, object)
+    column_N[assessed_N] = "image"
+    column_N[assessed_N & helped_N] = "image+hazard"
+    column_N[~assessed_N & known_N] = "hazard"
+    return column_N
+
+
+def _blank(values_N: NDArray[np.float32], keep_N: NDArray[np.bool_]) -> NDArray[np.float32]:
+    return np.where(keep_N, values_N, np.nan).astype(np.float32)
+
+
+def _reasons(
+    plan: Plan,
+    reduced: Reduced,
+    view_failures: ViewFailures,
+    verdicts: Verdicts,
+) -> NDArray[np.object_]:
+    """Why each footprint is not assessed, None where it is: the first cause along the stream."""
+    reason_N = np.array(verdicts.reason_N, object)
+    failed_N = np.array([f is not None for f in reduced.failure_N], np.bool_)
+    reason_N[failed_N] = reduced.failure_N[failed_N]
+    assignment = plan.assignment
+    zone_P = plan.zone_N[assignment.footprint_P]
+    for (view, epsg), failure in sorted(view_failures.items()):
+        reason_N[assignment.footprint_P[(assignment.view_P == view) & (zone_P == epsg)]] = failure
+    for view, epsg in {(u.view, u.cell.epsg) for u in plan.damage.units} - view_failures.keys():
+        # another view of the same footprint could be used
+        other_F = assignment.footprint_P[(assignment.view_P == view) & (zone_P == epsg)]
+        reason_N[other_F] = np.where(failed_N, reduced.failure_N, verdicts.reason_N)[other_F]
+    planned_N = np.array([r is not None for r in assignment.reason_N], np.bool_)
+    reason_N[planned_N] = assignment.reason_N[planned_N]
+    return reason_N
+
+
+def _view_columns(plan: Plan, reduced: Reduced) -> dict[str, Any]:
+    """Scenes of each footprint's best view, its date, and the shift measured there."""
+    assignment = plan.assignment
+    footprint_N, first_N = np.unique(assignment.footprint_P, return_index=True)
+    best_N = np.full(len(assignment.reason_N), -1, np.int64)
+    best_N[footprint_N] = assignment.view_P[first_N]
+    views = plan.assignment.views
+    post = np.array([v.post.id for v in views] + [None], object)
+    pre = np.array([v.pre.id if v.pre else None for v in views] + [None], object)
+    acquired = pd.to_datetime(pd.Series([*(v.post.datetime for v in views), None]), utc=True)
+    seen_N = (best_N >= 0) & (reduced.tally.pixels_NQ.sum(axis=1) > 0)
+    return {
+        "scene_post": post[best_N],
+        "scene_pre": pre[best_N],
+        "acquired_post": acquired.to_numpy()[best_N],
+        "views": assignment.views_N.astype(np.int16),
+        "shift_m": np.where(seen_N, reduced.shift_m_N, np.nan),
+        "shift_quality": np.where(seen_N, reduced.shift_quality_N, np.nan),
+    }
+
+
+def coverage_rows(
+    plan: Plan,
+    records: list[CellRecord],
+    view_failures: ViewFailures,
+    imaged: BaseGeometry,
+) -> gpd.GeoDataFrame:
+    """One row per cell of the AOI, and per cell beyond its edge that a footprint reaches into.
+
+    Args:
+        imaged: ground the post-event scenes show, EPSG:4326.
+    """
+    of_cell: dict[str, list[CellRecord]] = defaultdict(list)
+    for record in records:
+        of_cell[record.cell_id].append(record)
+    unit_reason: dict[str, set[str]] = defaultdict(set)
+    scenes: dict[str, set[str]] = defaultdict(set)
+    for unit in plan.damage.units:
+        view = plan.views[unit.view]
+        scenes[unit.cell.id] |= {s.id for s in (view.post, view.pre) if s is not None}
+        if failure := view_failures.get((unit.view, unit.cell.epsg)):
+            unit_reason[unit.cell.id].add(failure)
+    cells = list(dict.fromkeys([*plan.area_cells, *(unit.cell for unit in plan.damage.units)]))
+    outline_N = _outlines(cells)
+    shapely.prepare(imaged)
+    imaged_N = shapely.intersects(imaged, outline_N)
+    rows = [
+        {
+            "cell_id": cell.id,
+            **_cell_state(of_cell[cell.id], unit_reason[cell.id], cell.id in scenes, bool(seen)),
+            "scenes": sorted(scenes[cell.id]),
+        }
+        for cell, seen in zip(cells, imaged_N, strict=True)
+    ]
+    return gpd.GeoDataFrame(pd.DataFrame(rows), geometry=outline_N, crs=4326)
+
+
+def _cell_state(
+    records: list[CellRecord], unit_reasons: set[str], planned: bool, imaged: bool
+) -> dict[str, Any]:
+    quality_Q = np.sum([r.quality for r in records], axis=0) if records else np.zeros(len(Quality))
+    total = max(int(quality_Q.sum()), 1)
+    failures = unit_reasons | {f.kind for r in records for f in r.failures}
+    if not planned:
+        status, reason = ("no_footprints", None) if imaged else ("not_scored", "no_imagery")
+    elif failures:
+        status, reason = ("partly_scored" if records else "not_scored"), min(failures)
+    else:
+        status, reason = "scored", None
+    known = bool(records) and quality_Q.sum() > 0
+    return {
+        "status": status,
+        "reason": reason,
+        "valid_fraction": float(quality_Q[Quality.VALID]) / total if known else None,
+        "cloud_fraction": float(quality_Q[Quality.CLOUD]) / total if known else None,
+        "shift_m": float(np.median([r.shift_m for r in records])) if records else None,
+    }
+
+
+def _outlines(cells: list[Cell]) -> NDArray[np.object_]:
+    outline_N = np.empty(len(cells), object)
+    epsg_N = np.array([c.epsg for c in cells])
+    for epsg in np.unique(epsg_N):
+        here = np.flatnonzero(epsg_N == epsg)
+        bounds = np.array([cells[i].grid.bounds(cells[i].core) for i in here])
+        outline_N[here] = unproject(shapely.box(*bounds.T), int(epsg))
+    return outline_N

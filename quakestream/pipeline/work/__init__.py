@@ -1,0 +1,1 @@
+"""What a worker imports: tasks, reading, scoring, committing. Nothing here plans a run."""

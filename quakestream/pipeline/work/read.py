@@ -1,0 +1,144 @@
+"""The read stage: pixels of a cell's windows or crops, for every job that wants them."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from quakestream.domain import Grid, Scene, Window
+from quakestream.errors import ReadError, SceneError
+from quakestream.pipeline.work.quality import WindowPixels, with_quality
+from quakestream.pipeline.work.scenes import OpenScenes, OpenSource, opener
+from quakestream.pipeline.work.tasks import CellTask, UnitTask, WorkerScene, WorkerSpec
+from quakestream.raster.source import Pixels
+from quakestream.tiling import crop_groups
+
+if TYPE_CHECKING:
+    from quakestream.pipeline.kinds.base import CellPixels
+
+SPARE = 1.25
+"""Windows are read as one while the window around them holds at most this many times their
+pixels. Of a cell with few buildings, only the corners that hold them are read."""
+
+
+class CellReads:
+    """Reads windows for the jobs of one cell; a window that two jobs want is read once."""
+
+    def __init__(self, scenes: OpenScenes) -> None:
+        self.scenes = scenes
+        self._known: dict[tuple[str, Window], WindowPixels | Exception] = {}
+
+    def windows(
+        self, scene: WorkerScene, grid: Grid, windows: Sequence[Window]
+    ) -> tuple[list[WindowPixels | Exception], int]:
+        """One epoch's windows, all of one size; an exception where one cannot be read.
+
+        Returns:
+            The windows, and how many pixels were read for them now.
+        """
+        href = scene.scene.href
+        new = [w for w in dict.fromkeys(windows) if (href, w) not in self._known]
+        for window, pixels in zip(new, self._read(scene, grid, new), strict=True):
+            self._known[href, window] = pixels
+        found = [self._known[href, window] for window in windows]
+        return found, sum(w.height * w.width for w in new)
+
+    def _read(
+        self, scene: WorkerScene, grid: Grid, windows: list[Window]
+    ) -> list[WindowPixels | Exception]:
+        if not windows:
+            return []
+        try:
+            whole = self.scenes.seamless(scene.scene, grid)
+        except (SceneError, OSError) as error:
+            return [error] * len(windows)
+        if not whole:
+            return [self._alone(scene, grid, w) for w in windows]
+        pixels: dict[int, WindowPixels | Exception] = {}
+        for group in groups_of(windows):
+            members = [windows[n] for n in group]
+            pixels |= zip(group, self._as_one(scene, grid, members), strict=True)
+        return [pixels[n] for n in range(len(windows))]
+
+    def _as_one(
+        self, scene: WorkerScene, grid: Grid, windows: list[Window]
+    ) -> list[WindowPixels | Exception]:
+        """Reads windows of a seamless scene as parts of one array."""
+        outer = around(windows)
+        try:
+            pixels = self.scenes.read(scene.scene, grid, outer)
+        except ReadError:  # some block is bad: read the windows that can do without it
+            return [self._alone(scene, grid, w) for w in windows]
+        except (SceneError, OSError) as error:
+            return [error] * len(windows)
+        return [with_quality(_part(pixels, outer, w), scene, grid, w) for w in windows]
+
+    def _alone(self, scene: WorkerScene, grid: Grid, window: Window) -> WindowPixels | Exception:
+        pixels = self.scenes.attempt(scene.scene, grid, window)
+        if isinstance(pixels, Exception):
+            return pixels
+        return with_quality(pixels, scene, grid, window)
+
+
+class Reader:
+    """Reads cells on one worker and keeps the scenes it read last open.
+
+    One thread uses it. The readers of a process share block indices, decoded blocks and bytes
+    on their way, so that any of them may prefetch for the others.
+    """
+
+    def __init__(self, spec: WorkerSpec, open_source: OpenSource | None = None) -> None:
+        self._jobs = spec.jobs
+        self._scenes = OpenScenes(open_source or opener(spec))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._scenes.close()
+
+    def read(self, cell: CellTask) -> "tuple[CellPixels, ...]":
+        """Reads one cell for each of its jobs.
+
+        What cannot be read becomes failures, never an exception.
+        """
+        reads = CellReads(self._scenes)
+        return tuple(self._read_part(part, reads) for part in cell.parts)
+
+    def _read_part(self, part: UnitTask, reads: CellReads) -> "CellPixels":
+        job = self._jobs[part.job]
+        return job.kind.read(part, job, reads)
+
+    def prefetch(self, *cells: CellTask) -> None:
+        """Asks for the bytes of cells that will be read soon, and returns at once.
+
+        Does nothing for local files, for scenes this reader has not open yet, and where enough
+        bytes are on their way already. A failure shows when the cell is read.
+        """
+        wanted: dict[tuple[str, Grid], tuple[Scene, list[Window]]] = {}
+        for part in (part for cell in cells for part in cell.parts):
+            job, grid = self._jobs[part.job], part.cell.grid
+            for epoch, window in job.kind.requests(part, job):
+                scene = part.scenes[epoch].scene
+                wanted.setdefault((scene.href, grid), (scene, []))[1].append(window)
+        for (_, grid), (scene, windows) in wanted.items():
+            self._scenes.prefetch(scene, grid, *windows)
+
+
+def around(windows: Iterable[Window]) -> Window:
+    """The smallest window that holds all."""
+    first, *others = windows
+    for window in others:
+        first = first.union(window)
+    return first
+
+
+def groups_of(windows: Sequence[Window]) -> list[list[int]]:
+    """Indices of windows of one size, grouped by place as they are read together."""
+    corner_W2 = np.array([(w.row, w.col) for w in windows], np.int64)
+    return [group.tolist() for group in crop_groups(corner_W2, windows[0].height, SPARE)]
+
+
+def _part(pixels: Pixels, outer: Window, window: Window) -> Pixels:
+    rows, cols = window.slices_in(outer)
+    return Pixels(counts_BYX=pixels.counts_BYX[:, rows, cols], valid_YX=pixels.valid_YX[rows, cols])

@@ -1,0 +1,153 @@
+"""Scenes that a worker has open, and what becomes of reads that fail."""
+
+import threading
+import time
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from weakref import WeakValueDictionary
+
+from quakestream.domain import Grid, Scene, Window
+from quakestream.errors import SceneError
+from quakestream.outputs.layout import INDICES
+from quakestream.pipeline.work.tasks import WorkerSpec
+from quakestream.raster.cog import HELD_BYTES, CogOpener, LayoutCache, refusals
+from quakestream.raster.source import Pixels, RasterSource, ReadsAhead
+from quakestream.raster.tiles import tile_source_factory
+from quakestream.storage import StorageOptions, Store, open_store
+
+OpenSource = Callable[[Scene, Grid], RasterSource]
+ATTEMPTS = 2
+SLOW_S = 1.0
+STALL_S = 15
+"""A scene whose failed reads, those of over a second, took this long in all is not asked
+again by this worker: its server stalls, and would hold the run for hours."""
+OPEN_SCENES = 8
+READERS_SHARE_MB = HELD_BYTES / 1e6
+"""What the readers of one process hold together, at most, beside the cells they read."""
+NAMED = 5
+"""Scenes that one note names."""
+
+
+class OpenScenes:
+    """The scenes a worker read last."""
+
+    def __init__(self, open_source: OpenSource) -> None:
+        self._open = open_source
+        self._sources: OrderedDict[tuple[str, Grid], tuple[RasterSource, ExitStack]] = OrderedDict()
+        self._lost_s: Counter[str] = Counter()
+        self._stalled: dict[str, Exception] = {}
+
+    def close(self) -> None:
+        while self._sources:
+            self._sources.popitem()[1][1].close()
+
+    def seamless(self, scene: Scene, grid: Grid) -> bool:
+        """True if any part of a window reads the same alone as within a larger window.
+
+        Raises:
+            SceneError: if the scene cannot be opened.
+        """
+        return self._source(scene, grid).seamless
+
+    def read(self, scene: Scene, grid: Grid, window: Window) -> Pixels:
+        """A window; the same error at once where the scene's server has stalled before.
+
+        Raises:
+            SceneError: if the scene cannot be opened.
+            ReadError: if it cannot be read there.
+        """
+        if scene.href in self._stalled:
+            raise self._stalled[scene.href]
+        began = time.monotonic()
+        try:
+            return self._source(scene, grid).read(window)
+        except (SceneError, OSError) as error:
+            took_s = time.monotonic() - began
+            self._lost_s[scene.href] += round(took_s) if took_s > SLOW_S else 0
+            if self._lost_s[scene.href] >= STALL_S:
+                self._stalled[scene.href] = error
+            raise
+
+    def prefetch(self, scene: Scene, grid: Grid, *windows: Window) -> None:
+        """Asks for windows' bytes and returns at once; nothing where the scene is not open."""
+        found = self._sources.get((scene.href, grid))
+        if found is not None and scene.href not in self._stalled:
+            source = found[0]
+            if isinstance(source, ReadsAhead):
+                source.prefetch(*windows)
+
+    def attempt(self, scene: Scene, grid: Grid, window: Window) -> Pixels | Exception:
+        """A window, tried again on a fresh connection; the last error as a value."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self.read(scene, grid, window)
+            except (SceneError, OSError) as error:
+                failure = error
+                if attempt < ATTEMPTS and scene.href not in self._stalled:
+                    self._forget(scene, grid)
+        return failure
+
+    def _source(self, scene: Scene, grid: Grid) -> RasterSource:
+        key = (scene.href, grid)
+        if key not in self._sources:
+            while len(self._sources) >= OPEN_SCENES:
+                self._sources.popitem(last=False)[1][1].close()
+            stack = ExitStack()
+            self._sources[key] = (stack.enter_context(self._open(scene, grid)), stack)
+        self._sources.move_to_end(key)
+        return self._sources[key][0]
+
+    def _forget(self, scene: Scene, grid: Grid) -> None:
+        if found := self._sources.pop((scene.href, grid), None):
+            found[1].close()
+
+
+_openers: "WeakValueDictionary[tuple[str, str], CogOpener]" = WeakValueDictionary()
+"""By run; each lives for as long as a reader of this process uses it."""
+_openers_lock = threading.Lock()
+
+
+def opener(spec: WorkerSpec) -> OpenSource:
+    """What opens scenes: the hot path, or GDAL where that does not cover one; before both the
+    tile store where a run has one. One for all readers of a process."""
+    scenes = _opener(spec.options, spec.ledger_uri)
+    if spec.tile_store is None:
+        return scenes
+    return tile_source_factory(spec.tile_store, spec.options, scenes)
+
+
+def _opener(options: StorageOptions, ledger_uri: str) -> CogOpener:
+    key = ledger_uri, repr(options)
+    with _openers_lock:
+        found = _openers.get(key)
+        if found is None:
+            store = open_store(f"{ledger_uri}/{INDICES}", options)
+            found = _openers[key] = CogOpener(options, layouts=LayoutCache(store))
+        return found
+
+
+def stretch_notes(scenes: Iterable[Scene]) -> list[str]:
+    """Which scenes hold counts of 16 bits; run.json says what each was brought to 8 by."""
+    wide = sorted({scene.id for scene in scenes if scene.stretch is not None})
+    if not wide:
+        return []
+    return [f"{_listed(wide)} of 16 bits, read in 8: each by its own stretch (inputs.scenes)"]
+
+
+def reading_notes(store: Store) -> list[str]:
+    """Which scenes of a run were read through GDAL, and why; for run.json.
+
+    Args:
+        store: the run's output.
+    """
+    found = refusals(Store(uri=store.uri_of(INDICES), options=store.options))
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for scene, told in sorted(found.items()):
+        by_reason[told.rpartition("is read through GDAL: ")[2]].append(scene)
+    return [f"{_listed(scenes)} read through GDAL: {why}" for why, scenes in by_reason.items()]
+
+
+def _listed(scenes: list[str]) -> str:
+    more = f" and {len(scenes) - NAMED} more" if len(scenes) > NAMED else ""
+    return f"{len(scenes)} scene(s), {', '.join(scenes[:NAMED])}{more},"

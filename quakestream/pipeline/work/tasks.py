@@ -1,0 +1,180 @@
+"""What travels to a worker: plain values that say what to read, score and commit.
+
+A run has one or several jobs. A job is a kind of scoring with its bundle. The unit of work is one
+(cell, view) of one job. Units of several jobs on the same (cell, view) travel together, so that
+their pixels are read once.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from quakestream.bundles import Bundle
+from quakestream.domain import Scene, Shift, View
+from quakestream.engines import EngineSpec
+from quakestream.raster.masks import CoarseQuality
+from quakestream.raster.statistics import SceneStatistics
+from quakestream.raster.tiles import TileSurvey
+from quakestream.storage import StorageOptions
+from quakestream.tiling import Cell, Lattice
+
+if TYPE_CHECKING:
+    from quakestream.pipeline.kinds.base import Kind
+    from quakestream.pipeline.kinds.units import Unit
+
+CELL_VERSION = 3
+"""Raised whenever the same input would give another tally: old commits are then not reused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WorkerScene:
+    """A scene as a worker needs it."""
+
+    scene: Scene
+    statistics: SceneStatistics
+    quality: CoarseQuality
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UnitTask:
+    """One (cell, view) of one job, ready to read."""
+
+    key: str
+    """Digest of everything the result depends on."""
+    job: int
+    """Index of the job in `WorkerSpec.jobs`."""
+    cell: Cell
+    view_id: str
+    post: WorkerScene
+    pre: WorkerScene | None
+    window_W2: NDArray[np.int64]
+    """Lattice (row, col) of the windows."""
+    shift_S: tuple[Shift, ...]
+    """Pre-to-post shift of each window; where crops are scored, of each footprint's crop."""
+    building_F: tuple[str, ...]
+    polygon_F: NDArray[np.object_]
+    """Outlines in the cell's CRS."""
+    hazard_FM: NDArray[np.float32]
+    """Hazard values as the bundle takes them, NaN where missing; no columns if it takes none."""
+    km2: float
+    """Ground of the windows."""
+
+    @property
+    def scenes(self) -> dict[str, WorkerScene]:
+        """Scenes by epoch."""
+        return {"post": self.post} if self.pre is None else {"post": self.post, "pre": self.pre}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CellTask:
+    """Units of several jobs that see the same (cell, view); most runs have one job."""
+
+    parts: tuple[UnitTask, ...]
+
+    @property
+    def km2(self) -> float:
+        """Ground that is scored, counted once however many jobs score it."""
+        return max(part.km2 for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GroupTask:
+    """A commit group: cells that are committed together, one object per job."""
+
+    name: str
+    cells: tuple[CellTask, ...]
+
+    @property
+    def units(self) -> tuple[UnitTask, ...]:
+        return tuple(part for cell in self.cells for part in cell.parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class JobSpec:
+    """One job of a run as workers need it: what is scored, with which bundle and engine."""
+
+    kind: "Kind"
+    bundle: Bundle
+    engine: EngineSpec
+    cell_windows: int
+    """Side of a cell, windows."""
+
+    def lattice(self, cell: Cell) -> Lattice:
+        return self.kind.lattice(self.bundle.spec, cell.grid, self.cell_windows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WorkerSpec:
+    """What every worker of a run receives once. Nothing in it is open."""
+
+    jobs: tuple[JobSpec, ...]
+    options: StorageOptions
+    ledger_uri: str
+    """Where the run writes: its output."""
+    threads: int = 0
+    """CPU threads of one engine; 0 leaves the number to its runtime."""
+    tile_store: str | None = None
+    """The tile store that scenes are read from, if the run has one."""
+    readers: int = 2
+    """Threads that read beside an engine."""
+    group_cells: int = 1
+    """Cells of a commit group."""
+    readers_wanted: int = 1
+    """Reading cores that keep one engine busy, by the plan's rates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UnitFootprints:
+    """The footprints of one unit."""
+
+    ids: list[str]
+    polygon_F: NDArray[np.object_]
+    """Outlines in the cell's CRS."""
+    hazard_FM: NDArray[np.float32]
+    """Hazard values as the bundle takes them."""
+
+    @property
+    def digests(self) -> list[str]:
+        """Digest of the outlines, and of the hazard values if there are any."""
+        parts = [b"".join(shapely.to_wkb(self.polygon_F))]
+        if self.hazard_FM.shape[1]:  # every NaN counts alike
+            parts.append(np.where(np.isnan(self.hazard_FM), np.nan, self.hazard_FM).tobytes())
+        return [hashlib.sha256(part).hexdigest() for part in parts]
+
+
+def unit_key(
+    unit: "Unit", view: View, footprints: UnitFootprints, model: str, tiles: TileSurvey
+) -> str:
+    """Digest of what a unit's result depends on, and of nothing else in the run.
+
+    A scene counts by its `version`: statistics, masks and shifts are functions of that and of
+    `CELL_VERSION`. A tile store counts where its pixels may differ from the scene's in the last
+    bits.
+
+    Args:
+        model: identity of kind, bundle, runtime and batch.
+    """
+    views = [s for s in (view.post, view.pre) if s is not None]
+    tokens = [tiles.token(s, unit.cell.grid) for s in views]
+    scenes = [(*s.version, *filter(None, [t])) for s, t in zip(views, tokens, strict=True)]
+    content = [
+        CELL_VERSION,
+        unit.cell.id,
+        unit.window_W2.tolist(),
+        view.id,
+        scenes,
+        footprints.ids,
+        *footprints.digests,
+        model,
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def group_name(keys: list[str]) -> str:
+    """Name of the commit object of these units when all of them are complete."""
+    return hashlib.sha256("".join(sorted(keys)).encode()).hexdigest()[:32]
