@@ -13,7 +13,7 @@ pytest.importorskip("ray")
 
 import ray
 
-from quakestream.errors import EngineError, ReadError, StorageError
+from quakestream.errors import ClusterError, EngineError, ReadError
 from quakestream.pipeline.backends.ray_backend import RayBackend
 from quakestream.pipeline.backends.ray_pool import ATTEMPTS, RESTARTS, ActorPool
 
@@ -69,7 +69,7 @@ def actors(tmp_path: Path) -> Iterator[ActorPool]:
 
 
 def test_every_item_is_answered_once_though_actors_die(actors: ActorPool, tmp_path: Path) -> None:
-    asked = actors.answers(range(60), lambda actor, n: actor.die_once.remote(n), AT_ONCE)
+    asked = actors.results(range(60), lambda actor, n: actor.die_once.remote(n), AT_ONCE)
     answers = list(asked)
     assert sorted(item for item, _ in answers) == list(range(60))
     assert len(list(tmp_path.glob("died-*"))) == 3
@@ -85,7 +85,7 @@ def test_items_are_taken_as_there_is_room(actors: ActorPool) -> None:
             yield n
 
     answered = 0
-    for _ in actors.answers(items(), lambda actor, n: actor.answer.remote(n), AT_ONCE):
+    for _ in actors.results(items(), lambda actor, n: actor.answer.remote(n), AT_ONCE):
         answered += 1
         assert len(taken) <= answered + 2 * AT_ONCE
     assert answered == len(taken) == 40
@@ -94,19 +94,21 @@ def test_items_are_taken_as_there_is_room(actors: ActorPool) -> None:
 def test_what_kills_every_actor_ends_with_an_error_that_says_so(
     actors: ActorPool, tmp_path: Path
 ) -> None:
-    with pytest.raises(StorageError, match=f"{ATTEMPTS} workers died of one batch"):
-        list(actors.answers([1], lambda actor, n: actor.die.remote(n), AT_ONCE))
+    with pytest.raises(
+        ClusterError, match=f"{ATTEMPTS} workers died while they worked on"
+    ):
+        list(actors.results([1], lambda actor, n: actor.die.remote(n), AT_ONCE))
     assert (tmp_path / "deaths").read_text().count("1\n") <= ATTEMPTS
 
 
 def test_what_an_actor_raises_is_raised(actors: ActorPool) -> None:
     with pytest.raises(ReadError, match="cannot read block 5"):
-        list(actors.answers([5], lambda actor, n: actor.refuse.remote(n), AT_ONCE))
+        list(actors.results([5], lambda actor, n: actor.refuse.remote(n), AT_ONCE))
 
 
 def test_an_actor_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
     (tmp_path / "refuse").touch()
     made = ActorPool([cast("Any", ray.remote(Worker)).options(num_cpus=0).remote(str(tmp_path))])
     with pytest.raises(EngineError, match="no engine of that name"):
-        list(made.answers([1], lambda actor, n: actor.answer.remote(n), AT_ONCE))
+        list(made.results([1], lambda actor, n: actor.answer.remote(n), AT_ONCE))
     made.close()

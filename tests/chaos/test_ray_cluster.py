@@ -62,7 +62,9 @@ def test_a_run_scores_with_what_its_workers_can_do(
     assert any("runtime onnxruntime chosen" in note for note in made.run["notes"])
     assert made.run["counts"]["cells_scored"] == made.run["counts"]["cells"] > 4
     bundle = load_bundle(str(run.models.damage))
-    assert pick_engine(bundle, run.profile_settings).pick.runtime == "openvino"
+    assert pick_engine(bundle, run.profile_settings).spec.runtime == "openvino"
     named = run.model_copy(update={"execution": run.execution.model_copy(update={"runtime": "x"})})
-    with pytest.raises(ConfigError, match="runtime is 'x'; there are auto, "):
+    with pytest.raises(
+        ConfigError, match=r"runtime: x: no runtime of that name: expected auto"
+    ):
         backend.pick(bundle, named.profile_settings)

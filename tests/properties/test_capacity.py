@@ -11,7 +11,6 @@ from quakestream.pipeline.planning.capacity import (
     Fleet,
     Load,
     Rates,
-    choose_stream,
     load_of_area,
     nodes_for,
     predict,
@@ -24,11 +23,11 @@ positive = st.floats(1e-4, 1e3)
 
 @st.composite
 def loads(draw: st.DrawFn) -> Load:
-    batches = draw(st.integers(1, 3000))
-    cells = batches * draw(st.integers(1, 16))
+    groups = draw(st.integers(1, 3000))
+    cells = groups * draw(st.integers(1, 16))
     return Load(
         cells=cells,
-        batches=batches,
+        groups=groups,
         windows=cells * draw(st.integers(1, 16)),
         mpx=draw(st.floats(0.1, 1e6)),
         km2=draw(st.floats(0.1, 1e5)),
@@ -41,6 +40,7 @@ rates = st.builds(
     read_mpx_per_s=st.floats(1, 1000),
     score_s=st.floats(1e-4, 1),
     score_cores=st.sampled_from([0.0, 0.5, 1.0, 2.0, 8.0]),
+    footprint_s=st.sampled_from([0.00007, 0.0007]),
     startup_s=st.floats(0, 20),
 )
 fleets = st.builds(
@@ -60,7 +60,7 @@ def test_more_work_takes_longer_and_more_cores_no_longer(
     more = replace(
         load,
         cells=load.cells * times,
-        batches=load.batches * times,
+        groups=load.groups * times,
         windows=load.windows * times,
         mpx=load.mpx * times,
     )
@@ -90,7 +90,7 @@ def test_nodes_in_time_are_enough_and_one_less_is_not(
     node = Fleet(cores=2.0, engines=1)
     nodes = nodes_for(load, rate, node, hours)
     if nodes is None:
-        most = predict(load, rate, replace(node, nodes=load.batches))
+        most = predict(load, rate, replace(node, nodes=load.groups))
         assert most.seconds > hours * 3600
         return
     assert predict(load, rate, replace(node, nodes=nodes)).seconds <= hours * 3600
@@ -108,14 +108,6 @@ def test_that_many_readers_keep_an_engine_busy(load: Load, rate: Rates) -> None:
         assert predict(load, on_gpu, Fleet(cores=float(wanted - 1))).read_s > fed.score_s
 
 
-def test_readers_live_beside_an_engine_where_there_are_cores_for_them() -> None:
-    assert choose_stream("auto", on_gpu=False, wanted=9, cores_per_engine=1) == "joined"
-    assert choose_stream("auto", on_gpu=True, wanted=9, cores_per_engine=8) == "split"
-    assert choose_stream("auto", on_gpu=True, wanted=8, cores_per_engine=8) == "joined"
-    assert choose_stream("split", on_gpu=False, wanted=1, cores_per_engine=8) == "split"
-    assert choose_stream("joined", on_gpu=True, wanted=99, cores_per_engine=1) == "joined"
-
-
 def test_a_country_by_hand() -> None:
     """1,000 km² at 0.5 m in windows of 512 with 16 px of halo, two epochs; one core that reads
     50 Mpx/s beside a GPU that scores 100 windows a second."""
@@ -124,7 +116,14 @@ def test_a_country_by_hand() -> None:
     load = load_of_area(1000.0, lattice=lattice, epochs=2, group_cells=4)
     assert load.windows == 17362  # 0.24 km on a side each
     assert load.mpx == pytest.approx(17362 * 2 * 0.262144)
-    rate = Rates(read_mpx_per_s=50.0, score_s=0.01, score_cores=0.0, cell_s=0.0, driver_s=0.0)
+    rate = Rates(
+        read_mpx_per_s=50.0,
+        score_s=0.01,
+        score_cores=0.0,
+        footprint_s=0.0,
+        cell_s=0.0,
+        driver_s=0.0,
+    )
     made = predict(load, rate, Fleet(cores=1.0, engines=1, price_per_hour=2.0))
     assert made.read_s == pytest.approx(182.0, rel=0.01)
     assert made.score_s == pytest.approx(173.6, rel=0.01)

@@ -84,10 +84,10 @@ class Shuffled(LocalBackend):
         super().__init__(readers=2)
         self._random = random.Random(seed)
 
-    def batches(self, spec, tasks):  # type: ignore[no-untyped-def]
-        shuffled = list(tasks)
+    def run(self, spec, groups):  # type: ignore[no-untyped-def]
+        shuffled = list(groups)
         self._random.shuffle(shuffled)
-        return super().batches(spec, shuffled)
+        return super().run(spec, shuffled)
 
 
 def test_neither_order_nor_batches_nor_lost_commits_change_anything(tmp_path: Path) -> None:

@@ -53,10 +53,10 @@ class Shuffled(LocalBackend):
         super().__init__(readers=2)
         self._random = random.Random(seed)
 
-    def batches(self, spec, tasks):  # type: ignore[no-untyped-def]
-        shuffled = list(tasks)
+    def run(self, spec, groups):  # type: ignore[no-untyped-def]
+        shuffled = list(groups)
         self._random.shuffle(shuffled)
-        return super().batches(spec, shuffled)
+        return super().run(spec, shuffled)
 
 
 @pytest.mark.parametrize("seed", [1, 2])

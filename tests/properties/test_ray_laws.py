@@ -1,18 +1,14 @@
-"""Law 6 on Ray Data, in both shapes of the stream, and law 4 where a worker dies. One cluster."""
+"""Law 6 on Ray: the backend gives what the local loop gives. One cluster for all tests."""
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from quakestream.config import open_run
 from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.planning.plan import make_plan
-from quakestream.pipeline.planning.tasks import worker_spec
 from quakestream.pipeline.run import Result, map_run
 from quakestream.testing import make_world
 from tests.helpers import cropping
@@ -21,9 +17,6 @@ from tests.properties.test_laws import same
 pytest.importorskip("ray")
 
 from quakestream.pipeline.backends.ray_backend import RayBackend
-from quakestream.pipeline.backends.wire import packed, unpacked
-
-SHAPES = ["joined", "split"]
 
 
 @pytest.fixture(scope="module")
@@ -53,47 +46,18 @@ def test_ray_gives_what_the_loop_gives(
 ) -> None:
     world(tmp_path)
     local = mapped(tmp_path, "local", LocalBackend(), group_cells=4)
-    for stream in SHAPES:
-        result = mapped(tmp_path, stream, backend, group_cells=4, stream=stream)
-        same(local.buildings, result.buildings)
-        assert commits(tmp_path, stream) == commits(tmp_path, "local")
-        assert result.run["stream"] == stream
+    result = mapped(tmp_path, "ray", backend, group_cells=4)
+    same(local.buildings, result.buildings)
+    assert commits(tmp_path, "ray") == commits(tmp_path, "local")
+    assert result.run["backend"] == "ray"
 
 
-def test_an_engine_on_cpu_is_joined_with_its_readers(tmp_path: Path, backend: RayBackend) -> None:
-    world = make_world(tmp_path, seed=14)
-    spec = worker_spec(make_plan(open_run(world.run_file)), str(tmp_path / "out"))
-    assert backend.stream(spec) == "joined"
-    assert backend.stream(replace(spec, stream="split")) == "split"
-
-
-@pytest.mark.parametrize("stream", ["joined", pytest.param("split", marks=pytest.mark.slow)])
-def test_more_engines_than_cores_are_opened_all_the_same(
-    tmp_path: Path, backend: RayBackend, stream: str
+def test_more_workers_than_cores_are_opened_all_the_same(
+    tmp_path: Path, backend: RayBackend
 ) -> None:
-    execution = {"cell_windows": 1, "group_cells": 4, "stream": stream}
+    execution = {"cell_windows": 1, "group_cells": 4}
     world = make_world(tmp_path, seed=15, execution=execution)
     many = RayBackend(engines=(os.cpu_count() or 1) + 1)  # on the same cluster
     assert many.name == backend.name
     result = map_run(open_run(world.run_file), backend=many)
     assert result.run["counts"]["cells_scored"] == result.run["counts"]["cells"] > 4
-
-
-def test_arrays_cross_the_object_store_beside_their_pickle() -> None:
-    rng = np.random.default_rng(0)
-    value = {
-        "pixels": rng.integers(0, 255, (2, 3, 5, 7), np.uint8),
-        "odd": np.arange(3, dtype=np.int64),
-        "empty": np.empty((0, 4), np.float32),
-        "view": np.arange(24).reshape(4, 6)[:, ::2],
-        "text": "name",
-    }
-    table = packed(value)
-    assert table.num_rows == 1
-    back = unpacked(table)
-    assert back["text"] == "name"
-    for name in ("pixels", "odd", "empty", "view"):
-        assert back[name].dtype == value[name].dtype
-        assert np.array_equal(back[name], value[name])
-        assert back[name].flags.aligned
-    assert unpacked(packed(None)) is None

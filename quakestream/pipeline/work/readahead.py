@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from quakestream.pipeline.work.read import Reader
+from quakestream.pipeline.work.scenes import OpenSource
 from quakestream.pipeline.work.tasks import CellTask, WorkerSpec
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ class CellReader(Protocol):
 class ThreadReaders:
     """One `Reader` per thread, since threads cannot share GDAL datasets."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
-        self._spec, self._local = spec, threading.local()
+    def __init__(self, spec: WorkerSpec, open_source: OpenSource | None = None) -> None:
+        self._spec, self._open, self._local = spec, open_source, threading.local()
 
     def read(self, cell: CellTask) -> "tuple[CellPixels, ...]":
         return self._reader().read(cell)
@@ -60,7 +61,7 @@ class ThreadReaders:
 
     def _reader(self) -> Reader:
         if not hasattr(self._local, "reader"):
-            self._local.reader = Reader(self._spec)
+            self._local.reader = Reader(self._spec, self._open)
         reader: Reader = self._local.reader
         return reader
 

@@ -21,6 +21,7 @@ from quakestream.engines import Batch, Engine, EngineSpec, open_engine
 from quakestream.pipeline.work import ledger
 from quakestream.pipeline.work.readahead import ReadAhead, ThreadReaders
 from quakestream.pipeline.work.results import GroupReport, UnitResult
+from quakestream.pipeline.work.scenes import OpenSource
 from quakestream.pipeline.work.tasks import GroupTask, WorkerSpec
 from quakestream.storage import open_store
 
@@ -68,15 +69,21 @@ class Worker:
     Args:
         readers: threads that read.
         engines: engines that are open already, by key; others are opened here.
+        open_source: opens scenes; None for what suits the run.
     """
 
     def __init__(
-        self, spec: WorkerSpec, *, readers: int, engines: Mapping[EngineKey, Engine] | None = None
+        self,
+        spec: WorkerSpec,
+        *,
+        readers: int,
+        engines: Mapping[EngineKey, Engine] | None = None,
+        open_source: OpenSource | None = None,
     ) -> None:
         self._jobs = spec.jobs
         self.engines = _engines(spec, engines or {})
         self._store = open_store(spec.ledger_uri, spec.options)
-        self._ahead = ReadAhead(ThreadReaders(spec), readers=readers)
+        self._ahead = ReadAhead(ThreadReaders(spec, open_source), readers=readers)
 
     def __enter__(self) -> Self:
         return self

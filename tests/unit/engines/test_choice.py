@@ -20,7 +20,7 @@ from quakestream.engines.runtimes import int8_gated
 from quakestream.errors import ConfigError, DeviceError, EngineError, NotBuiltError
 from quakestream.pipeline.planning.plan import make_plan
 from quakestream.pipeline.planning.tasks import model_identity, worker_spec
-from quakestream.pipeline.work.worker import Scorer
+from quakestream.pipeline.work.worker import Worker
 from quakestream.testing import write_building_bundle, write_hazard_bundle
 from tests.helpers.cropping import crop_world, edit
 
@@ -199,11 +199,11 @@ def test_the_plan_names_the_runtime_that_will_run(tmp_path: Path) -> None:
     crop_world(tmp_path)
     edit(tmp_path / "run.yaml", lambda content: content["execution"].update(runtime="auto"))
     plans = [make_plan(open_run(tmp_path / "run.yaml")) for _ in range(2)]
-    named, again = (plan.run.profile_settings.runtime for plan in plans)
+    named, again = (plan.damage.engine.spec.runtime for plan in plans)
     assert named == again
     assert named in RUNTIMES
     assert any(f"runtime {named} chosen" in note for note in plans[0].notes)
-    assert plans[0].seconds_per_window > 0
+    assert plans[0].damage.engine.seconds_per_window > 0
 
 
 def test_the_batch_that_was_picked_is_part_of_what_commits_are_known_by(tmp_path: Path) -> None:
@@ -218,16 +218,15 @@ def test_the_batch_that_was_picked_is_part_of_what_commits_are_known_by(tmp_path
     edit(tmp_path / "run.yaml", lambda content: content["execution"].update(batch=2))
     named = make_plan(open_run(tmp_path / "run.yaml"))
     plans = (plain, measured, named)
-    assert [plan.run.profile_settings.batch for plan in plans] == [0, 3, 2]
-    assert [worker_spec(plan, "out").batch for plan in plans] == [0, 3, 2]
+    specs = [worker_spec(plan, str(tmp_path)) for plan in plans]
+    assert [spec.jobs[0].engine.batch for spec in specs] == [0, 3, 2]
     assert any("the fastest measured here" in note for note in measured.notes)
-    known = [model_identity(plan.bundle, plan.run.profile_settings) for plan in plans]
+    known = [model_identity(plan.damage) for plan in plans]
     assert known[0] == f"{bundle.digest}/onnxruntime"
     assert len(set(known)) == 3
-    assert [Scorer(worker_spec(plan, str(tmp_path))).engine.batch for plan in plans[1:]] == [
-        3,
-        2,
-    ]
+    for spec, batch in zip(specs[1:], (3, 2), strict=True):
+        with Worker(spec, readers=1) as worker:
+            assert [engine.batch for engine in worker.engines] == [batch]
 
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="there is a GPU here")
@@ -240,7 +239,7 @@ def test_a_machine_without_the_device_is_not_the_bundles_fault(
     with pytest.raises(DeviceError):
         choose(load_bundle(str(tmp_path / "crops")), runtime=runtime)
     edit(tmp_path / "run.yaml", lambda content: content["execution"].update(runtime=runtime))
-    with pytest.raises(ConfigError, match=f"execution.runtime is '{runtime}': .*use ") as caught:
+    with pytest.raises(ConfigError, match=f"execution.runtime: {runtime}: .*use ") as caught:
         make_plan(open_run(tmp_path / "run.yaml"))
     assert "export it again" not in str(caught.value)
     assert "name auto" in str(caught.value)

@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 from quakestream.bundles import load_bundle, write_manifest
 from quakestream.config import open_run
 from quakestream.domain import Grid, Scene, Window
-from quakestream.engines import Batch, Engine
+from quakestream.engines import Batch, Engine, open_engine
 from quakestream.errors import BundleError, ConfigError, EngineError, ReadError, RequestError
 from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.kinds.crop_reading import BLOCK_PX
-from quakestream.pipeline.kinds.windows import score_unit
+from quakestream.pipeline.kinds.crop_reading import BLOCK_PX, CellCrops
 from quakestream.pipeline.planning.plan import make_plan
 from quakestream.pipeline.work.read import Reader
 from quakestream.pipeline.work.results import GroupReport
 from quakestream.pipeline.work.scenes import OpenSource
 from quakestream.pipeline.work.tasks import GroupTask, WorkerSpec
-from quakestream.pipeline.work.worker import Scorer
+from quakestream.pipeline.work.worker import Worker, engine_key
 from quakestream.raster.cog import CogOpener
 from quakestream.raster.source import Pixels, RasterioSource, RasterSource
 from quakestream.testing import write_building_bundle, write_hazard_bundle
@@ -48,13 +47,15 @@ class Faulty(LocalBackend):
         super().__init__(readers=1)
         self._open_source, self._engine = open_source, engine
 
-    def batches(self, spec: WorkerSpec, tasks: Iterable[GroupTask]) -> Iterator[GroupReport]:
-        scorer = Scorer(spec)
-        engine = self._engine(scorer.engine)
-        with Reader(spec, self._open_source) as reader:
-            for task in tasks:
-                cells = [reader.read(unit) for unit in task.units]
-                yield scorer.commit([score_unit(cell, engine, scorer.spec) for cell in cells])
+    def run(self, spec: WorkerSpec, groups: Iterable[GroupTask]) -> Iterator[GroupReport]:
+        engines = {
+            engine_key(job.bundle, job.engine, spec.threads): self._engine(
+                open_engine(job.bundle, runtime=job.engine.runtime, threads=spec.threads)
+            )
+            for job in spec.jobs
+        }
+        with Worker(spec, readers=1, engines=engines, open_source=self._open_source) as worker:
+            yield from worker.reports(groups)
 
 
 class BadBlock:
@@ -217,19 +218,16 @@ def test_memory_for_pixels_is_that_of_the_ground_however_many_crops(tmp_path: Pa
     world = crop_world(tmp_path, window_px=256)
     held: list[tuple[int, int]] = []
 
-    class Weighing(Reader):
-        def read(self, task: Any) -> Any:
-            cell = super().read(task)
-            patches = [p.counts_BYX.nbytes for ps in cell.patches.values() for p in ps]
-            held.append((sum(patches), len(cell) * 2 * 3 * 256**2))
-            return cell
-
-    class Weighed(Faulty):
-        def batches(self, spec: WorkerSpec, tasks: Iterable[GroupTask]) -> Iterator[GroupReport]:
-            scorer = Scorer(spec)
-            for task in tasks:
-                cells = [Weighing(spec).read(unit) for unit in task.units]
-                yield scorer.commit([score_unit(c, scorer.engine, scorer.spec) for c in cells])
+    class Weighed(LocalBackend):
+        def run(self, spec: WorkerSpec, groups: Iterable[GroupTask]) -> Iterator[GroupReport]:
+            groups = list(groups)
+            with Reader(spec) as reader:
+                for task in (cell for group in groups for cell in group.cells):
+                    (crops,) = reader.read(task)
+                    assert isinstance(crops, CellCrops)
+                    patches = [p.counts_BYX.nbytes for ps in crops.patches.values() for p in ps]
+                    held.append((sum(patches), len(crops) * 2 * 3 * 256**2))
+            yield from super().run(spec, groups)
 
     result = mapped(tmp_path, "out", Weighed(), cell_windows=1)
     assert result.run["counts"]["assessed"] > 100
@@ -251,7 +249,11 @@ def _fixed_batch(folder: Path) -> None:
     ("how", "error", "said"),
     [
         ("no_pre", ConfigError, "add imagery.pre.datetime"),
-        ("hazard_bundle", ConfigError, "is for hazard, expected one for segmentation or building"),
+        (
+            "hazard_bundle",
+            ConfigError,
+            "expected a bundle of task segmentation or building, got hazard",
+        ),
         ("unit", BundleError, "takes vs30_m_s in 'furlongs'"),
         ("golden", BundleError, "does not run on its own golden batch"),
     ],

@@ -4,6 +4,7 @@ import gc
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,15 +13,15 @@ import rasterio
 from quakestream.config import open_run
 from quakestream.domain import Grid, Scene, Window
 from quakestream.outputs.layout import INDICES
-from quakestream.pipeline import scenes as scenes_module
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.kinds.crop_reading import CellCrops
 from quakestream.pipeline.kinds.windows import CellWindows
 from quakestream.pipeline.run import map_run
+from quakestream.pipeline.work import scenes as scenes_module
 from quakestream.pipeline.work.read import Reader
 from quakestream.pipeline.work.results import GroupReport
 from quakestream.pipeline.work.scenes import OpenScenes, opener
-from quakestream.pipeline.work.tasks import GroupTask, UnitTask, WorkerSpec
+from quakestream.pipeline.work.tasks import CellTask, GroupTask, WorkerSpec
 from quakestream.raster.cog import CogOpener
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.source import CogSource
@@ -39,32 +40,33 @@ class StoppedError(Exception):
 class Keeping(LocalBackend):
     """The local loop, up to where cells are read."""
 
-    def batches(self, spec: WorkerSpec, tasks: Iterable[GroupTask]) -> Iterator[GroupReport]:
+    def run(self, spec: WorkerSpec, groups: Iterable[GroupTask]) -> Iterator[GroupReport]:
         self.spec = spec
-        self.units = [unit for task in tasks for unit in task.units]
+        self.cells = [cell for group in groups for cell in group.cells]
         raise StoppedError
 
 
-def planned(run_file: Path) -> tuple[WorkerSpec, list[UnitTask]]:
+def planned(run_file: Path) -> tuple[WorkerSpec, list[CellTask]]:
     """What a worker is told of a run, and its cells."""
     backend = Keeping()
     with pytest.raises(StoppedError):
         map_run(open_run(run_file), backend=backend)
-    return backend.spec, backend.units
+    return backend.spec, backend.cells
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[WorkerSpec, list[UnitTask]]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[WorkerSpec, list[CellTask]]:
     folder = tmp_path_factory.mktemp("world")
     return planned(make_world(folder, seed=3, execution={"cell_windows": 2}).run_file)
 
 
 @pytest.fixture(scope="module")
-def crops(tmp_path_factory: pytest.TempPathFactory) -> tuple[WorkerSpec, list[UnitTask]]:
+def crops(tmp_path_factory: pytest.TempPathFactory) -> tuple[WorkerSpec, list[CellTask]]:
     return planned(crop_world(tmp_path_factory.mktemp("crops")).run_file)
 
 
-def same_cells(one: CellWindows | CellCrops, other: CellWindows | CellCrops) -> None:
+def same_cells(ones: tuple[Any, ...], others: tuple[Any, ...]) -> None:
+    (one,), (other,) = ones, others
     if isinstance(one, CellWindows):
         assert isinstance(other, CellWindows)
         batches = [one.batch.images, other.batch.images]
@@ -84,12 +86,12 @@ def test_cells_are_read_as_gdal_reads_them(kind: str, request: pytest.FixtureReq
     with Reader(spec) as ours, Reader(spec, RasterioSource) as theirs:
         for unit in units:
             found = ours.read(unit)
-            assert not found.failures
+            assert not found[0].failures
             same_cells(found, theirs.read(unit))
 
 
 def test_readers_of_a_process_share_one_opener_a_run(
-    world: tuple[WorkerSpec, list[UnitTask]],
+    world: tuple[WorkerSpec, list[CellTask]],
 ) -> None:
     spec, units = world
     with Reader(spec) as one, Reader(spec):
@@ -178,41 +180,43 @@ def test_a_cell_that_was_asked_for_needs_no_further_request(
             fetched = sum(fetcher.bytes for fetcher in noted.fetchers.values())
             held = sum(
                 int(make_layout(s.scene.href, spec.options).levels[0].bytes_N.sum())
-                for s in units[0].scenes.values()
+                for s in units[0].parts[0].scenes.values()
             )
             assert fetched <= 1.1 * held
             assert team.ahead.held_bytes == 0
 
 
 def test_of_a_cell_with_few_buildings_only_their_windows_are_read(
-    world: tuple[WorkerSpec, list[UnitTask]],
+    world: tuple[WorkerSpec, list[CellTask]],
 ) -> None:
     spec, units = world
-    unit = max(units, key=lambda unit: len(unit.window_W2))
+    cell = max(units, key=lambda cell: len(cell.parts[0].window_W2))
+    unit = cell.parts[0]
     assert len(unit.window_W2) == 4
-    lattice = spec.lattice(unit.cell)
+    lattice = spec.jobs[0].lattice(unit.cell)
     corners = replace(
-        unit, window_W2=unit.window_W2[[0, 3]], shift_W=(unit.shift_W[0], unit.shift_W[3])
+        unit, window_W2=unit.window_W2[[0, 3]], shift_S=(unit.shift_S[0], unit.shift_S[3])
     )
     with Team(cache_bytes=64 << 20) as team:
         noted = Noted(team)
         with Reader(spec, noted) as reader:
-            reader.read(unit)
+            reader.read(cell)
             assert len(noted.windows) <= 2 * 2  # whole, but where shifts of pre lie apart
             noted.windows.clear()
-            two = reader.read(corners)
+            two = reader.read(CellTask(parts=(corners,)))
     asked = [lattice.window(int(r), int(c)) for r, c in corners.window_W2]
-    moved = [w.moved(s) for w, s in zip(asked, corners.shift_W, strict=True)]
+    moved = [w.moved(s) for w, s in zip(asked, corners.shift_S, strict=True)]
     assert noted.windows == [*asked, *moved]
     with Reader(spec, RasterioSource) as theirs:
-        same_cells(two, theirs.read(corners))
+        same_cells(two, theirs.read(CellTask(parts=(corners,))))
 
 
 def test_a_scene_that_stalls_is_not_asked_ahead(
-    world: tuple[WorkerSpec, list[UnitTask]],
+    world: tuple[WorkerSpec, list[CellTask]],
 ) -> None:
     _, units = world
-    scene, grid = units[0].post.scene, units[0].cell.grid
+    unit = units[0].parts[0]
+    scene, grid = unit.post.scene, unit.cell.grid
     with Team() as team:
         noted = Noted(team)
         scenes = OpenScenes(noted)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from quakestream.bundles import load_bundle
 from quakestream.domain import BundleSpec, Grid
-from quakestream.pipeline.kinds.units import plan_units
-from quakestream.pipeline.planning.assignment import Assignment
+from quakestream.pipeline.kinds.table import DAMAGE_KINDS
+from quakestream.pipeline.kinds.units import PlanInputs, ViewTable
 from quakestream.testing import write_building_bundle, write_bundle
 from quakestream.tiling import Lattice, crop_corners
 
@@ -35,11 +35,15 @@ def test_units_are_the_cells_footprints_touch(
     polygon_N = shapely.box(x, y, x + rng.uniform(2, 90, count), y + rng.uniform(2, 90, count))
     zone_N = rng.choice(ZONES, count)
     view_N = rng.integers(0, 3, count)
-    assignment = Assignment(
-        views=(),
+    inputs = PlanInputs(
+        zone_N=zone_N,
+        polygon_N=polygon_N,
         footprint_P=np.arange(count),
         view_P=view_N,
-        reason_N=np.full(count, None, object),
+        area_of_zone={},
+        post=(),
+        pre=(),
+        views=ViewTable(),
     )
 
     def lattice(epsg: int) -> Lattice:
@@ -63,7 +67,7 @@ def test_units_are_the_cells_footprints_touch(
             expected[key][0].add((row, col))
             expected[key][1].add(n)
 
-    units = plan_units(assignment, zone_N, polygon_N, lattice, spec)
+    units = DAMAGE_KINDS[spec.task].units(inputs, spec, lattice)
     keys = [(u.cell.epsg, u.view, u.cell.row, u.cell.col) for u in units]
     assert keys == sorted(expected)
     for key, unit in zip(keys, units, strict=True):
