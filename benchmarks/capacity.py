@@ -20,12 +20,11 @@ import numpy as np
 
 from benchmarks.common import main
 from benchmarks.mosaic import make_mosaic
-from benchmarks.streams import Opened, stream
+from benchmarks.streams import PreparedRun, stream
+from quakestream.engines import open_engine
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.backends.protocol import Backend
 from quakestream.pipeline.backends.ray_backend import RayBackend
-from quakestream.pipeline.kinds.crop_reading import CellCrops
-from quakestream.pipeline.kinds.windows import score_unit
 from quakestream.pipeline.planning.capacity import (
     Capacity,
     Fleet,
@@ -36,8 +35,9 @@ from quakestream.pipeline.planning.capacity import (
     predict,
     readers_wanted,
 )
+from quakestream.pipeline.work import ledger
 from quakestream.pipeline.work.readahead import ThreadReaders
-from quakestream.pipeline.work.worker import Scorer
+from quakestream.storage import open_store
 
 SIZES = {"1x": (2, 2), "2x": (4, 2), "4x": (4, 4), "8x": (8, 4)}
 QUICK = ("1x", "2x")
@@ -60,11 +60,11 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     sizes = {name: SIZES[name] for name in (QUICK if quick else SIZES)}
     with tempfile.TemporaryDirectory() as scratch:
         thin_file = make_mosaic(root / "1x", across=2, down=2, every=THIN)
-        thin = Opened.of(thin_file, Path(scratch) / "thin")
+        thin = PreparedRun.of(thin_file, Path(scratch) / "thin")
         opened = {}
         for name, (across, down) in sizes.items():
             run_file = make_mosaic(root / name, across=across, down=down)
-            opened[name] = Opened.of(run_file, Path(scratch) / name)
+            opened[name] = PreparedRun.of(run_file, Path(scratch) / name)
         smallest = opened["1x"]
         rates = measured_rates(smallest, thin)
         rows = _checked({n: o for n, o in opened.items() if n != "1x"}, rates, LocalBackend())
@@ -83,7 +83,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     return settings, metrics
 
 
-def measured_rates(opened: Opened, thin: Opened) -> Rates:
+def measured_rates(opened: PreparedRun, thin: PreparedRun) -> Rates:
     """Speed of each stage on this machine, all cores at work on it.
 
     Args:
@@ -91,47 +91,50 @@ def measured_rates(opened: Opened, thin: Opened) -> Rates:
     """
     cores = os.cpu_count() or 1
     cpu = time.process_time()
-    tasks = list(opened.batches())
+    groups = list(opened.groups())
     driver_s = time.process_time() - cpu
-    units = [unit for task in tasks for unit in task.units]
+    cells = [cell for group in groups for cell in group.cells]
     readers = ThreadReaders(opened.spec)
     pixels_s, footprint_s = _apart(opened, thin, cores)
     began = time.perf_counter()
-    scorer = Scorer(opened.spec)
+    job = opened.spec.jobs[0]
+    engine = open_engine(
+        job.bundle, runtime=job.engine.runtime, threads=opened.spec.threads, batch=job.engine.batch
+    )
     startup_s = time.perf_counter() - began
-    held = [readers.read(unit) for unit in units[:: max(1, len(units) // HELD)]]
-    results = [score_unit(cell, scorer.engine, scorer.spec) for cell in held]
+    held = [readers.read(cell)[0] for cell in cells[:: max(1, len(cells) // HELD)]]
+    results = [job.kind.score(pixels, engine, job) for pixels in held]
     windows, began, cpu = 0, time.perf_counter(), time.process_time()
-    for cell in itertools.cycle(held):
-        score_unit(cell, scorer.engine, scorer.spec)
-        windows += len(cell) if isinstance(cell, CellCrops) else len(cell.batch)
+    for pixels in itertools.cycle(held):
+        windows += job.kind.score(pixels, engine, job).windows
         if time.perf_counter() - began > SCORE_S:
             break
     score_s, score_cpu_s = time.perf_counter() - began, time.process_time() - cpu
     began = time.perf_counter()
-    scorer.commit(results)
+    store = open_store(opened.spec.ledger_uri, opened.spec.options)
+    ledger.commit(store, job.kind.commits, results, job.kind.rows(results))
     return Rates(
         read_mpx_per_s=1 / pixels_s,
         footprint_s=footprint_s,
         score_s=score_s / windows,
         score_cores=min(score_cpu_s / score_s, cores),
         cell_s=(time.perf_counter() - began) / len(results),
-        driver_s=driver_s / len(units),
+        driver_s=driver_s / len(cells),
         startup_s=startup_s,
     )
 
 
-def _apart(dense: Opened, thin: Opened, cores: int) -> tuple[float, float]:
+def _apart(dense: PreparedRun, thin: PreparedRun, cores: int) -> tuple[float, float]:
     """Core seconds for a million pixels and for a footprint, from two runs that differ in both."""
     took, mpx, footprints = [], [], []
     for opened in (thin, dense):
-        units = [unit for task in opened.batches() for unit in task.units]
+        cells = [cell for group in opened.groups() for cell in group.cells]
         read = ThreadReaders(opened.spec).read
         with ThreadPoolExecutor(cores) as pool:
-            for _ in pool.map(read, units[:cores]):  # opens the scenes
+            for _ in pool.map(read, cells[:cores]):  # opens the scenes
                 pass
             began = time.process_time()  # what waits leaves its core to the engine
-            for _ in pool.map(read, units):
+            for _ in pool.map(read, cells):
                 pass
             took.append(time.process_time() - began)
         mpx.append(opened.plan.load.mpx)
@@ -140,7 +143,7 @@ def _apart(dense: Opened, thin: Opened, cores: int) -> tuple[float, float]:
     return float(pixels_s), max(0.0, float(footprint_s))
 
 
-def _ray_rates(opened: Opened, rates: Rates, backend: Backend) -> Rates:
+def _ray_rates(opened: PreparedRun, rates: Rates, backend: Backend) -> Rates:
     """The same rates with what starting a stream on Ray costs: a run of the smallest mosaic, less
     what the model gives it."""
     took = stream(opened, backend).wall_s
@@ -148,7 +151,9 @@ def _ray_rates(opened: Opened, rates: Rates, backend: Backend) -> Rates:
     return replace(rates, startup_s=max(rates.startup_s, took - stages))
 
 
-def _checked(opened: dict[str, Opened], rates: Rates, backend: Backend) -> list[dict[str, Any]]:
+def _checked(
+    opened: dict[str, PreparedRun], rates: Rates, backend: Backend
+) -> list[dict[str, Any]]:
     """Each size as predicted and as it was."""
     rows = []
     for name, one in opened.items():
@@ -158,7 +163,6 @@ def _checked(opened: dict[str, Opened], rates: Rates, backend: Backend) -> list[
             {
                 "size": name,
                 "backend": backend.name,
-                "stream": backend.stream(one.spec),
                 "cells": took.cells,
                 "mpx": round(one.plan.mpx, 1),
                 "predicted_s": round(expected.seconds, 2),
@@ -188,13 +192,13 @@ def _here() -> Fleet:
     return Fleet(nodes=1, cores=os.cpu_count() or 1, engines=1)
 
 
-def country(opened: Opened, rates: Rates, km2: float) -> dict[str, Any]:
+def country(opened: PreparedRun, rates: Rates, km2: float) -> dict[str, Any]:
     """An area of which every window is scored, on machines like this one."""
     spec = opened.plan.bundle.spec
     cell = opened.plan.units[0].cell
     load: Load = load_of_area(
         km2,
-        lattice=opened.spec.lattice(cell),
+        lattice=opened.spec.jobs[0].lattice(cell),
         epochs=len(spec.epochs),
         group_cells=16,
         footprints_per_km2=FOOTPRINTS_PER_KM2,

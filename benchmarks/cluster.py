@@ -21,7 +21,7 @@ from affine import Affine
 from ray.cluster_utils import Cluster
 
 from benchmarks.common import ROOT, main
-from benchmarks.streams import Opened, make_country, stream
+from benchmarks.streams import PreparedRun, make_country, stream
 from quakestream.config import open_run
 from quakestream.pipeline.backends.ray_backend import RayBackend
 from quakestream.pipeline.backends.wire import Scenes, dump_task
@@ -33,11 +33,11 @@ from quakestream.raster.prepare import PreparedScene
 from quakestream.raster.statistics import SceneStatistics
 
 WINDOW_S = 0.2
-BATCH_CELLS = 4
+GROUP_CELLS = 4
 NODES = (1, 2, 4, 8)
 CELLS_PER_NODE = 120
 PLANNED = (10_000, 100_000, 1_000_000)
-TASK_BATCHES = 200
+TASK_GROUPS = 200
 BLOCK_M = 16.0
 
 
@@ -47,7 +47,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         rows = [_scaled(Path(folder) / f"n{n}", n, per_node * n) for n in nodes]
         cells = [_in_a_process(Path(folder), n) for n in planned]
-    settings = {"window_s": WINDOW_S, "group_cells": BATCH_CELLS, "cells_per_node": per_node}
+    settings = {"window_s": WINDOW_S, "group_cells": GROUP_CELLS, "cells_per_node": per_node}
     metrics = {
         "rows": rows,
         "efficiency": rows[-1]["efficiency"],
@@ -62,7 +62,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
 def _scaled(folder: Path, nodes: int, cells: int) -> dict[str, Any]:
     """Everything through `nodes` Ray nodes with an engine each."""
     run_file = make_country(folder, cells=cells, window_s=WINDOW_S)
-    opened = Opened.of(run_file, folder / "out", group_cells=BATCH_CELLS, stream="joined")
+    opened = PreparedRun.of(run_file, folder / "out", group_cells=GROUP_CELLS)
     cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         for _ in range(nodes):
@@ -110,16 +110,16 @@ def planned(folder: Path, cells: int) -> dict[str, Any]:
     plan = make_plan(open_run(run_file))
     times.append(time.process_time())
     hazard_NM = np.empty((len(plan.footprints.table), 0), np.float32)
-    keys = keyed_groups(plan, hazard_NM)
+    keyed = keyed_groups(plan, hazard_NM)
     times.append(time.process_time())
     held_mb = _rss_mb() - before_mb
-    batches = plan.batches()[:TASK_BATCHES]
+    groups = keyed[:TASK_GROUPS]
     spec = worker_spec(plan, str(folder / "out"))
     tasks = TaskMaker(plan=plan, prepared=_prepared(plan), spec=spec, hazard_NM=hazard_NM)
     scenes: Scenes = {}
     began = time.process_time()
-    size = sum(len(dump_task(tasks.batch([(u, keys[id(u)]) for u in b]), scenes)) for b in batches)
-    made = sum(len(b) for b in batches)
+    size = sum(len(dump_task(tasks.group(group), scenes)) for group in groups)
+    made = sum(len(group) for group in groups)
     tasks_us = (time.process_time() - began) / made * 1e6
     number = len(plan.units)
     plan_us, keys_us = (np.diff(times) / number * 1e6).tolist()

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import ROOT
-from benchmarks.streams import Opened
+from benchmarks.streams import PreparedRun
+from quakestream.engines import open_engine
 from quakestream.pipeline.kinds.windows import CellWindows
 from quakestream.pipeline.work.readahead import ReadAhead, ThreadReaders
-from quakestream.pipeline.work.worker import Scorer
 
 CELLS = 24
 """Cells that are read and scored; spread over the run."""
@@ -46,24 +46,28 @@ def stage_rates(run_file: Path, cells: int = CELLS) -> dict[str, Any]:
 def measured(run_file: str, cells: int) -> dict[str, Any]:
     """Rates in millions of scored pixels (cores of windows, one epoch) a second."""
     with tempfile.TemporaryDirectory() as scratch:
-        opened = Opened.of(Path(run_file), Path(scratch))
+        opened = PreparedRun.of(Path(run_file), Path(scratch))
         return _rates(opened, cells)
 
 
-def _rates(opened: Opened, cells: int) -> dict[str, Any]:
-    tasks = [unit for batch in opened.batches() for unit in batch.units]
+def _rates(opened: PreparedRun, cells: int) -> dict[str, Any]:
+    tasks = [cell for group in opened.groups() for cell in group.cells]
     chosen = np.linspace(0, len(tasks) - 1, min(cells, len(tasks))).round().astype(int)
-    units = [tasks[n] for n in dict.fromkeys(chosen.tolist())]
+    cells_read = [tasks[n] for n in dict.fromkeys(chosen.tolist())]
     settings, bundle = opened.plan.run.profile_settings, opened.plan.bundle.spec
-    spec, scorer = opened.spec, Scorer(opened.spec)
+    spec = opened.spec
+    job = spec.jobs[0]
+    engine = open_engine(
+        job.bundle, runtime=job.engine.runtime, threads=spec.threads, batch=job.engine.batch
+    )
     core_px = (bundle.window_px - 2 * bundle.halo_px) ** 2
-    windows = sum(len(u.window_W2) for u in units)
+    windows = sum(len(part.window_W2) for cell in cells_read for part in cell.parts)
     kept: list[CellWindows] = []
 
     def read() -> None:
         ahead = ReadAhead(ThreadReaders(spec), readers=settings.readers)
-        with closing(ahead), closing(ahead.cells(iter(units))) as stream:
-            for pixels in stream:
+        with closing(ahead), closing(ahead.cells(cells_read)) as stream:
+            for (pixels,) in stream:
                 if len(kept) < HELD and isinstance(pixels, CellWindows):
                     kept.append(pixels)
 
@@ -71,17 +75,17 @@ def _rates(opened: Opened, cells: int) -> dict[str, Any]:
         scored = 0
         while scored < windows:
             for pixels in kept:
-                scorer.engine.sums(pixels.batch, pixels.owner_NYX)
+                engine.sums(pixels.batch, pixels.owner_NYX)
                 scored += len(pixels.batch)
         return scored
 
     with _clock() as reading:
         read()
-    scorer.engine.sums(kept[0].batch, kept[0].owner_NYX)
+    engine.sums(kept[0].batch, kept[0].owner_NYX)
     with _clock() as scoring:
         scored = score()
     return {
-        "engine": scorer.engine.name,
+        "engine": engine.name,
         "cores": os.cpu_count(),
         "windows": windows,
         "read": _row(reading(), windows * core_px),

@@ -18,7 +18,7 @@ from quakestream.config import open_run
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.backends.protocol import Backend
 from quakestream.pipeline.planning.plan import Plan, make_plan
-from quakestream.pipeline.planning.tasks import TaskMaker, keyed_groups, worker_spec
+from quakestream.pipeline.planning.tasks import KeyedGroup, TaskMaker, keyed_groups, worker_spec
 from quakestream.pipeline.work.prepare import prepare, steps_for
 from quakestream.pipeline.work.tasks import GroupTask, WorkerSpec
 from quakestream.storage import open_store
@@ -31,12 +31,12 @@ HOUSE_M = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
-    """A planned and prepared run, before its first batch."""
+class PreparedRun:
+    """A planned and prepared run, before its first commit group."""
 
     plan: Plan
     tasks: TaskMaker
-    keys: dict[int, str]
+    keyed: list[KeyedGroup]
 
     @classmethod
     def of(cls, run_file: Path, out: Path, **execution: Any) -> Self:
@@ -53,44 +53,43 @@ class Opened:
         hazard_NM = np.empty((len(plan.footprints.table), 0), np.float32)
         spec = worker_spec(plan, store.uri)
         tasks = TaskMaker(plan=plan, prepared=prepared, spec=spec, hazard_NM=hazard_NM)
-        return cls(plan=plan, tasks=tasks, keys=keyed_groups(plan, hazard_NM))
+        return cls(plan=plan, tasks=tasks, keyed=keyed_groups(plan, hazard_NM))
 
     @property
     def spec(self) -> WorkerSpec:
         return self.tasks.spec
 
-    def batches(self) -> Iterator[GroupTask]:
-        for units in self.plan.batches():
-            yield self.tasks.batch([(u, self.keys[id(u)]) for u in units])
+    def groups(self) -> Iterator[GroupTask]:
+        yield from map(self.tasks.group, self.keyed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Streamed:
-    """One pass of a run's batches through a backend."""
+class StreamTimes:
+    """One pass of a run's commit groups through a backend."""
 
     cells: int
     wall_s: float
     first_s: float
-    """Until the first batch was committed: what starting cost, and one batch."""
+    """Until the first group was committed: the start and one group."""
     cells_per_s: float
     """Slope of the cells committed over time: without start."""
     driver_s: float
     """CPU time of this process, all of it."""
     driver_s_per_cell: float
-    """CPU time of this process for each cell after the first batch."""
+    """CPU time of this process for each cell after the first group."""
 
 
-def stream(opened: Opened, backend: Backend) -> Streamed:
+def stream(opened: PreparedRun, backend: Backend) -> StreamTimes:
     """Reads, scores and commits everything."""
     began, cpu = time.perf_counter(), time.process_time()
     at: list[tuple[float, float, int]] = []
     cells = 0
-    for report in backend.batches(opened.spec, opened.batches()):
-        cells += report.cells
+    for report in backend.run(opened.spec, opened.groups()):
+        cells += report.units
         at.append((time.perf_counter() - began, time.process_time() - cpu, cells))
     wall_N, cpu_N, cells_N = np.array(at).T
     after = max(cells - int(cells_N[0]), 1)
-    return Streamed(
+    return StreamTimes(
         cells=cells,
         wall_s=float(wall_N[-1]),
         first_s=float(wall_N[0]),

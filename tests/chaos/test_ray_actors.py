@@ -94,9 +94,7 @@ def test_items_are_taken_as_there_is_room(actors: ActorPool) -> None:
 def test_what_kills_every_actor_ends_with_an_error_that_says_so(
     actors: ActorPool, tmp_path: Path
 ) -> None:
-    with pytest.raises(
-        ClusterError, match=f"{ATTEMPTS} workers died while they worked on"
-    ):
+    with pytest.raises(ClusterError, match=f"{ATTEMPTS} workers died while they worked on"):
         list(actors.results([1], lambda actor, n: actor.die.remote(n), AT_ONCE))
     assert (tmp_path / "deaths").read_text().count("1\n") <= ATTEMPTS
 

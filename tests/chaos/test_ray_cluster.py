@@ -1,5 +1,9 @@
 """A cluster of several machines, as Ray simulates one here."""
 
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,20 @@ from quakestream.errors import ConfigError
 from quakestream.pipeline.backends.ray_backend import RayBackend
 from quakestream.pipeline.planning.engine import pick_engine
 from quakestream.pipeline.run import map_run
+
+IMPORT_S = 15
+"""Time that a slow machine may take to import Ray."""
+JOIN = """
+import os, sys
+from quakestream.errors import ClusterError
+from quakestream.pipeline.backends.cluster import ray_cluster
+try:
+    with ray_cluster(sys.argv[1]):
+        pass
+except ClusterError as error:
+    print(error, flush=True)
+os._exit(0)
+"""
 
 
 @pytest.fixture
@@ -64,7 +82,24 @@ def test_a_run_scores_with_what_its_workers_can_do(
     bundle = load_bundle(str(run.models.damage))
     assert pick_engine(bundle, run.profile_settings).spec.runtime == "openvino"
     named = run.model_copy(update={"execution": run.execution.model_copy(update={"runtime": "x"})})
-    with pytest.raises(
-        ConfigError, match=r"runtime: x: no runtime of that name: expected auto"
-    ):
+    with pytest.raises(ConfigError, match=r"runtime: x: no runtime of that name: expected auto"):
         backend.pick(bundle, named.profile_settings)
+
+
+@pytest.mark.parametrize("listens", [True, False], ids=["mute port", "closed port"])
+def test_a_dead_address_is_one_line_within_fifteen_seconds(listens: bool) -> None:
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))
+        if listens:
+            port.listen()
+        address = f"127.0.0.1:{port.getsockname()[1]}"
+        began = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-c", JOIN, address], capture_output=True, text=True, timeout=60
+        )
+        took_s = time.monotonic() - began
+    assert done.stdout.startswith(f"Ray address {address}: ")
+    assert "; check --address" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+    assert not done.stderr
+    assert took_s < 15 + IMPORT_S

@@ -18,9 +18,8 @@ JOIN_S = 10.0
 """Time that a cluster has to accept this process, once its port answers."""
 DEFAULT_PORT = 6379
 _REMEDY = (
-    "check --address and RAY_ADDRESS, and that `ray status` works here (RAY_AUTH_MODE=token and "
-    "RAY_AUTH_TOKEN where the cluster asks for a token); without an address Ray starts on this "
-    "machine"
+    "check --address or RAY_ADDRESS; leave both out to start Ray on this machine; a cluster with "
+    "tokens needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
 )
 
 
@@ -80,15 +79,29 @@ def _join(address: str) -> None:
         finally:
             joined.set()
 
-    threading.Thread(target=join, daemon=True, name="ray-join").start()
-    if not joined.wait(JOIN_S):
-        raise ClusterError(
-            "the Ray cluster does not answer", address, got=f"nothing in {JOIN_S:g} s",
-            remedy=_REMEDY,
-        )  # fmt: skip
+    where = f"Ray address {address}"
+    with _without_stderr():
+        threading.Thread(target=join, daemon=True, name="ray-join").start()
+        answered = joined.wait(JOIN_S)
+    if not answered:
+        raise ClusterError(f"no answer within {JOIN_S:g} s", where, remedy=_REMEDY)
     if failure:
-        cause = f"no Ray cluster could be joined ({_last_line(failure[0])})"
-        raise ClusterError(cause, address, remedy=_REMEDY) from failure[0]
+        cause = f"the cluster could not be joined ({_last_line(failure[0])})"
+        raise ClusterError(cause, where, remedy=_REMEDY) from failure[0]
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Hides what Ray's C++ layer prints about a dead address: the error says it in one line."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _check_port(address: str) -> None:
