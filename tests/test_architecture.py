@@ -31,7 +31,7 @@ PURE_LIBRARIES = {"numpy", "shapely", "pyproj", "affine"}
 ONLY_IN = {
     "ray": {
         f"pipeline/backends/{name}.py"
-        for name in ("ray_actors", "ray_backend", "ray_data", "ray_engines", "dask_ray")
+        for name in ("cluster", "ray_backend", "ray_pool", "ray_workers", "dask_ray")
     },
     "torch": {"engines/torch.py"},
     "tensorrt": {"engines/tensorrt.py"},
@@ -103,15 +103,15 @@ def test_siblings_do_not_import_each_other(top: str) -> None:
 
 
 def test_dask_stays_off_the_scoring_path() -> None:
-    for path in [*(PACKAGE / "engines").rglob("*.py"), PACKAGE / "pipeline" / "read.py"]:
+    for path in [*(PACKAGE / "engines").rglob("*.py"), PACKAGE / "pipeline" / "work" / "read.py"]:
         assert not {n.split(".")[0] for n in imports(path)} & {"dask", "xarray", "zarr"}
 
 
 def test_workers_import_nothing_that_plans() -> None:
     """A worker's process is started for every engine; what it imports, a run waits for."""
     pytest.importorskip("ray")
-    heavy = ["geopandas", "pandas", "pystac_client", "quakestream.pipeline.plan", "ray.data"]
+    heavy = ["geopandas", "pandas", "pystac_client", "quakestream.pipeline.planning.plan", "ray.data"]
     loaded = f"[name for name in {heavy} if name in sys.modules]"
-    code = f"import sys, quakestream.pipeline.backends.ray_engines; print({loaded})"
+    code = f"import sys, quakestream.pipeline.backends.ray_workers; print({loaded})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -137,16 +137,6 @@ def ray_failure(error: BaseException) -> QuakestreamError:
     return ClusterError(f"the Ray job failed: {_last_line(error)}")
 
 
-def alive_nodes() -> list[dict[str, Any]]:
-    """Machines of the cluster, as Ray describes them."""
-    return [node for node in cast("Any", ray).nodes() if node["Alive"]]
-
-
 def node_resources() -> list[dict[str, float]]:
     """Resources of each machine of the cluster."""
-    return [node["Resources"] for node in alive_nodes()]
-
-
-def this_node() -> str:
-    """Id of the machine that this process runs on."""
-    return str(cast("Any", ray).get_runtime_context().get_node_id())
+    return [node["Resources"] for node in cast("Any", ray).nodes() if node["Alive"]]

@@ -12,15 +12,13 @@ from quakestream.bundles import Bundle
 from quakestream.config import Profile
 from quakestream.engines import AUTO, RUNTIMES
 from quakestream.pipeline.backends.cluster import (
-    alive_nodes,
     node_resources,
     ray_cluster,
     ray_failure,
-    this_node,
 )
 from quakestream.pipeline.backends.protocol import Backend
-from quakestream.pipeline.backends.ray_workers import WorkerPool, WorkerShape
-from quakestream.pipeline.planning.engine import EngineFacts, pick_engine
+from quakestream.pipeline.backends.ray_workers import WorkerPool, WorkerShape, start_workers
+from quakestream.pipeline.planning.engine import EngineFacts
 from quakestream.pipeline.work.prepare import PrepareStep
 from quakestream.pipeline.work.readahead import groups_at_once
 from quakestream.pipeline.work.results import GroupReport
@@ -41,7 +39,9 @@ class RayBackend:
     name = "ray"
 
     def __init__(self, *, address: str | None = None, engines: int = 0) -> None:
-        self._workers = engines
+        self._asked = engines
+        self._shape: WorkerShape | None = None
+        self._workers: list[Any] = []
         self._pool: WorkerPool | None = None
         self._stack = ExitStack()
         self._stack.enter_context(ray_cluster(address))
@@ -50,28 +50,26 @@ class RayBackend:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end_pool()
+        self._end_workers()
         self._stack.close()
 
     def pick(self, bundle: Bundle, settings: Profile) -> EngineFacts:
-        """Picks on a worker, unless this machine is the whole cluster.
+        """Picks on a worker of the run, which keeps the engine open.
 
-        A head may have another processor than the machines that score, and no GPU.
+        The driver may be on a head with another processor than the machines that score, and
+        without a GPU.
         """
-        here = this_node()
-        if all(n["NodeID"] == here for n in alive_nodes() if n["Resources"].get("CPU")):
-            return pick_engine(bundle, settings)
         named = RUNTIMES.get(settings.runtime)
         wants_gpu = settings.runtime == AUTO or (named is not None and named.on_gpu)
-        gpus = 1 if wants_gpu and _has_gpus() else 0
-        remote = ray.remote(pick_engine).options(num_gpus=gpus)
+        self._start(on_gpu=wants_gpu and _has_gpus(), readers=settings.readers)
         try:
-            return ray.get(remote.remote(bundle, settings))
+            facts: EngineFacts = ray.get(self._workers[0].pick.remote(bundle, settings))
         except ray.exceptions.RayError as error:
             raise ray_failure(error) from error
+        return facts
 
     def begin(self, spec: WorkerSpec) -> None:
-        """Starts workers; `run` waits for what is left of it."""
+        """Opens workers; `run` waits for what is left of it."""
         self._pool_for(spec)
 
     def each(
@@ -81,6 +79,7 @@ class RayBackend:
         if self._pool is not None and self._spare_cpus() < 1:
             yield from self._pool.each(function, steps)
             return
+        self._end_idle_workers()
         remote = ray.remote(function)
         pending = [remote.remote(step) for step in steps]
         for step, reference in zip(steps, pending, strict=True):
@@ -93,61 +92,72 @@ class RayBackend:
         """Reads, scores and commits groups; reports as they are committed."""
         left = iter(groups)
         try:
-            for first in left:  # no worker starts where there is nothing to do
+            for first in left:  # no worker opens where there is nothing to do
                 yield from self._pool_for(spec).reports(chain([first], left))
         finally:
-            self._end_pool()
+            self._end_workers()
 
     def _pool_for(self, spec: WorkerSpec) -> WorkerPool:
-        """Workers for this spec, started if they are not."""
+        """Workers that are open for this spec, or open now."""
         if self._pool is not None and self._pool.spec is not spec:
-            self._end_pool()
+            self._end_workers()
         if self._pool is None:
-            self._pool = WorkerPool(spec, self._shape(spec))
+            on_gpu = _has_gpus() and any(RUNTIMES[j.engine.runtime].on_gpu for j in spec.jobs)
+            shape = self._start(on_gpu=on_gpu, readers=spec.readers)
+            readers = spec.readers
+            if on_gpu:  # an engine on CPU wants the cores for itself, one on a GPU wants none
+                readers = max(readers, min(spec.readers_wanted, int(shape.cpus)))
+            self._pool = WorkerPool(spec, self._workers, shape=shape, readers=readers)
         return self._pool
 
-    def _end_pool(self) -> None:
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
+    def _start(self, *, on_gpu: bool, readers: int) -> WorkerShape:
+        """Starts workers, unless workers of that shape run already."""
+        shape = _shape(self._asked, on_gpu=on_gpu, readers=readers)
+        if shape != self._shape:
+            self._end_workers()
+            self._shape, self._workers = shape, start_workers(shape)
+        return shape
 
-    def _shape(self, spec: WorkerSpec) -> WorkerShape:
-        cores, readers, gpus = self._cores_per_worker(spec), spec.readers, _gpus(spec)
-        if gpus:  # an engine on CPU wants the cores for itself, one on a GPU wants none
-            readers = max(readers, min(spec.readers_wanted, int(cores)))
-        return WorkerShape(
-            workers=self._workers_for(spec),
-            readers=readers,
-            groups=groups_at_once(readers, spec.group_cells),
-            steps=max(1, int(cores)),
-            cpus=min(readers, int(cores)) if cores >= 1 else cores,
-            gpus=gpus,
-        )
+    def _end_workers(self) -> None:
+        for worker in self._workers:
+            ray.kill(worker)
+        self._shape, self._workers, self._pool = None, [], None
+
+    def _end_idle_workers(self) -> None:
+        """Frees the CPUs of workers that were started to pick an engine and are not needed."""
+        if self._pool is None:
+            self._end_workers()
 
     def _spare_cpus(self) -> float:
         """CPUs of the cluster that workers do not hold."""
-        held = self._pool.shape.workers * self._pool.shape.cpus if self._pool else 0.0
+        held = self._shape.workers * self._shape.cpus if self._shape else 0.0
         return sum(have.get("CPU", 0.0) for have in node_resources()) - held
 
-    def _workers_for(self, spec: WorkerSpec) -> int:
-        """Workers: the number that was asked for, else one per device."""
-        kind = "GPU" if _gpus(spec) else "CPU"
-        there = [have.get(kind, 0.0) for have in node_resources()]
-        return self._workers or max(1, int(sum(there) if _gpus(spec) else np.count_nonzero(there)))
 
-    def _cores_per_worker(self, spec: WorkerSpec) -> float:
-        """CPUs of the cluster for each worker, and no more than its machine has."""
-        cores = [have.get("CPU", 0.0) for have in node_resources()]
-        return float(min(sum(cores) / self._workers_for(spec), max(cores, default=1.0)))
+def _shape(asked: int, *, on_gpu: bool, readers: int) -> WorkerShape:
+    """Workers for the cluster as it is.
+
+    Args:
+        asked: number of workers; 0 for one per GPU, or one per machine where none is used.
+        readers: threads that read beside one engine.
+    """
+    resources = node_resources()
+    devices = [have.get("GPU" if on_gpu else "CPU", 0.0) for have in resources]
+    workers = asked or max(1, int(sum(devices) if on_gpu else np.count_nonzero(devices)))
+    cpus = [have.get("CPU", 0.0) for have in resources]
+    cores = float(min(sum(cpus) / workers, max(cpus, default=1.0)))
+    most_readers = max(readers, int(cores)) if on_gpu else readers
+    return WorkerShape(
+        workers=workers,
+        cpus=min(most_readers, int(cores)) if cores >= 1 else cores,
+        gpus=float(on_gpu),
+        steps=max(1, int(cores)),
+        calls=max(int(cores), groups_at_once(most_readers, 1)),
+    )
 
 
 def _has_gpus() -> bool:
     return any(have.get("GPU") for have in node_resources())
-
-
-def _gpus(spec: WorkerSpec) -> float:
-    """GPUs of one worker: 1 where a job's runtime uses one and the cluster has any."""
-    return float(_has_gpus() and any(RUNTIMES[job.engine.runtime].on_gpu for job in spec.jobs))
 
 
 _: type[Backend] = RayBackend

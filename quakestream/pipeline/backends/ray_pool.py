@@ -37,11 +37,12 @@ class ActorPool:
     Args:
         actors: actor handles with a method `open` that may be called again, made with
             `max_restarts=RESTARTS`. Ray itself may retry `open` alone. It is called at once.
+        open_with: arguments of `open`.
     """
 
-    def __init__(self, actors: Sequence[Any]) -> None:
-        self._actors = list(actors)
-        self._opening = {actor.open.remote(): n for n, actor in enumerate(actors)}
+    def __init__(self, actors: Sequence[Any], *open_with: Any) -> None:
+        self._actors, self._open_with = list(actors), open_with
+        self._opening = {actor.open.remote(*open_with): n for n, actor in enumerate(actors)}
         self._open = [False] * len(actors)
 
     def close(self) -> None:
@@ -125,4 +126,5 @@ class ActorPool:
             ) from error
         if self._open[attempt.actor]:
             self._open[attempt.actor] = False
-            self._opening[self._actors[attempt.actor].open.remote()] = attempt.actor
+            opening = self._actors[attempt.actor].open.remote(*self._open_with)
+            self._opening[opening] = attempt.actor

@@ -2,9 +2,10 @@
 
     driver -> tasks of commit groups -> workers (read ahead, score, commit) -> reports
 
-Tasks and reports cross the cluster, and never a pixel. A worker's process takes seconds to start;
-it does so while pairs are prepared. Where workers hold all cores of the cluster, pairs are prepared
-in their processes. A group whose worker dies goes to another one, since commits are idempotent.
+Tasks and reports cross the cluster, and never a pixel. Workers start when the engine is picked,
+which the first of them does, and its engine stays open. The others open theirs while pairs are
+prepared. Where workers hold all cores of the cluster, pairs are prepared in their processes. A
+group whose worker dies goes to another one, since commits are idempotent.
 """
 
 from collections import OrderedDict
@@ -14,12 +15,16 @@ from typing import Any, cast
 
 import ray
 
+from quakestream.bundles import Bundle
+from quakestream.engines import Engine
 from quakestream.pipeline.backends.ray_pool import RESTARTS, ActorPool
 from quakestream.pipeline.backends.wire import Scenes, dump_task, load_task
+from quakestream.pipeline.planning.engine import EngineFacts, open_picked
 from quakestream.pipeline.work.prepare import PrepareStep
+from quakestream.pipeline.work.readahead import groups_at_once
 from quakestream.pipeline.work.results import GroupReport
 from quakestream.pipeline.work.tasks import GroupTask, WorkerScene, WorkerSpec
-from quakestream.pipeline.work.worker import Worker
+from quakestream.pipeline.work.worker import EngineKey, Worker, engine_key
 
 SCENES_KEPT = 256
 """Scenes that stay in the object store for the groups that need them, the last used ones."""
@@ -30,39 +35,44 @@ class WorkerShape:
     """Workers of a run, and what each takes of its machine."""
 
     workers: int
-    readers: int
-    """Threads that read beside the engines of one worker."""
-    groups: int
-    """Commit groups that one worker works on at a time."""
-    steps: int
-    """Scenes and pairs that are prepared in one worker at a time."""
     cpus: float
     """CPUs of one worker."""
     gpus: float
     """GPUs of one worker."""
+    steps: int
+    """Scenes and pairs that are prepared in one worker at a time."""
+    calls: int
+    """Calls that one worker answers at a time, at most."""
+
+
+def start_workers(shape: WorkerShape) -> list[Any]:
+    """Starts the processes of workers, and returns their actor handles at once."""
+    make = cast("Any", ray.remote(RayWorker)).options(
+        num_cpus=shape.cpus,
+        num_gpus=shape.gpus or None,
+        max_concurrency=shape.calls,
+        max_restarts=RESTARTS,
+        scheduling_strategy="SPREAD",
+    )
+    return [make.remote() for _ in range(shape.workers)]
 
 
 class WorkerPool:
-    """Workers that start at once and are used when they are open."""
+    """Workers of one run, used as soon as they are open.
 
-    def __init__(self, spec: WorkerSpec, shape: WorkerShape) -> None:
+    Args:
+        workers: from `start_workers`.
+        readers: threads that read beside the engines of one worker.
+    """
+
+    def __init__(
+        self, spec: WorkerSpec, workers: list[Any], *, shape: WorkerShape, readers: int
+    ) -> None:
         self.spec, self.shape = spec, shape
-        make = cast("Any", ray.remote(RayWorker)).options(
-            num_cpus=shape.cpus,
-            num_gpus=shape.gpus or None,
-            max_concurrency=max(shape.groups, shape.steps),
-            max_restarts=RESTARTS,
-            scheduling_strategy="SPREAD",
-        )
+        self._groups = min(groups_at_once(readers, spec.group_cells), shape.calls)
         self._spec_ref = ray.put(spec)  # kept: a worker that is restarted fetches it again
-        self._actors = ActorPool(
-            [make.remote(self._spec_ref, shape.readers) for _ in range(shape.workers)]
-        )
+        self._actors = ActorPool(workers, self._spec_ref, readers)
         self._scenes: OrderedDict[tuple[str, str], Any] = OrderedDict()
-
-    def close(self) -> None:
-        """Ends the workers' processes."""
-        self._actors.close()
 
     def reports(self, groups: Iterable[GroupTask]) -> Iterator[GroupReport]:
         """Reads, scores and commits groups; reports in any order."""
@@ -74,7 +84,7 @@ class WorkerPool:
             return worker.run.remote(raw, list(scenes), *stored)
 
         # Twice what a worker works on, so that the next group is there when one ends.
-        yield from self._actors.results(groups, submit, 2 * self.shape.groups)
+        yield from self._actors.results(groups, submit, 2 * self._groups)
 
     def each(
         self, function: Callable[[PrepareStep], Any], steps: list[PrepareStep]
@@ -105,21 +115,25 @@ class WorkerPool:
 class RayWorker:
     """An actor around a `Worker`. It receives several groups at once."""
 
-    def __init__(self, spec: WorkerSpec, readers: int) -> None:
-        self._spec, self._readers = spec, readers
-        self._worker: Worker | None = None
+    def __init__(self) -> None:
+        self._engines: dict[EngineKey, Engine] = {}
+        """Engines that `pick` opened; the worker uses them instead of opening them again."""
+        self._workers: list[Worker] = []
+
+    def pick(self, bundle: Bundle, settings: Any) -> EngineFacts:
+        """Picks the engine of a bundle here, and keeps it open for the run."""
+        facts, engine = open_picked(bundle, settings)
+        self._engines[engine_key(bundle, facts.spec, settings.threads)] = engine
+        return facts
 
     @ray.method(max_task_retries=-1)  # a process that was restarted answers in its stead
-    def open(self) -> None:
-        self._opened()
-
-    def _opened(self) -> Worker:
-        if self._worker is None:
-            self._worker = Worker(self._spec, readers=self._readers)
-        return self._worker
+    def open(self, spec: WorkerSpec, readers: int) -> None:
+        if not self._workers:
+            self._workers.append(Worker(spec, readers=readers, engines=self._engines))
 
     def run(self, raw: bytes, keys: list[tuple[str, str]], *scenes: WorkerScene) -> GroupReport:
-        return self._opened().run(load_task(raw, dict(zip(keys, scenes, strict=True))))
+        (worker,) = self._workers
+        return worker.run(load_task(raw, dict(zip(keys, scenes, strict=True))))
 
     def prepare(
         self, function: Callable[[PrepareStep], Any], number: int, step: PrepareStep
