@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from quakestream.events import BatchCommitted, Event, PlanReady
+from quakestream.events import Event, GroupCommitted, PlanReady
 from quakestream.pipeline.plan import Plan
 from quakestream.pipeline.record import run_id
 from quakestream.storage import Store
@@ -37,7 +37,7 @@ class ProgressFile:
             self.cells_done = event.cells_done
             self.km2_resumed = event.km2 * event.cells_done / max(event.cells, 1)
             self.km2_done = self.km2_resumed
-        elif isinstance(event, BatchCommitted):
+        elif isinstance(event, GroupCommitted):
             self.cells_done += event.cells
             self.km2_done += event.km2
             self.buildings_done += event.buildings

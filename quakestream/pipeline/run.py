@@ -18,9 +18,9 @@ from quakestream.config import Profile, RunFile
 from quakestream.domain import Issue
 from quakestream.errors import ConfigError
 from quakestream.events import (
-    BatchCommitted,
     Event,
     Events,
+    GroupCommitted,
     Observer,
     PlanReady,
     Published,
@@ -234,8 +234,8 @@ class _Job:
         self.work.map_s = time.perf_counter() - began
         return made
 
-    def _committed(self, report: BatchReport) -> BatchCommitted:
-        return BatchCommitted(
+    def _committed(self, report: BatchReport) -> GroupCommitted:
+        return GroupCommitted(
             name=report.commit_key,
             cells=report.cells,
             km2=report.km2,

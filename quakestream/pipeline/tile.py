@@ -9,7 +9,7 @@ from typing import Any, Literal
 from quakestream.config import RunFile
 from quakestream.domain import Grid, Issue, Scene
 from quakestream.errors import InputError
-from quakestream.events import Events, Observer, Prepared, Quarantined, Stage
+from quakestream.events import Events, Observer, Quarantined, SceneTiled, Stage
 from quakestream.pipeline.plan import Plan, make_plan, used_scenes
 from quakestream.raster.tiles import (
     TileEntry,
@@ -92,7 +92,7 @@ def tile_run(
             issues.append(Issue(subject=scene.id, kind="scene", cause=made.reason))
             events(Quarantined(subject=scene.id, kind="scene", cause=made.reason))
         else:
-            events(Prepared(subject=scene.id, cached=made.status == "kept"))
+            events(SceneTiled(subject=scene.id, cached=made.status == "kept"))
     return TileReport(store=store.uri, scenes=tuple(done), issues=tuple(issues))
 
 
