@@ -13,7 +13,7 @@ from quakestream.storage import open_store
 
 _MEANING = {
     "running": "running",
-    "stopped": "stopped with work left: run the same command again, it resumes",
+    "stopped": "stopped before the end: run the same command again, it resumes",
     "publishing": "all cells done, writing the map",
     "finished": "finished",
 }
@@ -21,7 +21,7 @@ _MEANING = {
 
 def status(
     out: Annotated[str, typer.Argument(help="The run's output: a folder or URI.")],
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")] = False,
 ) -> None:
     """Show counts and rates of a running or finished run.
 
@@ -34,7 +34,7 @@ def status(
     table = Table(show_header=False, box=None)
     for name, value in _rows(found):
         table.add_row(name, value)
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
 
 
 def _rows(found: Status) -> list[tuple[str, str]]:
@@ -45,7 +45,7 @@ def _rows(found: Status) -> list[tuple[str, str]]:
             ("cells", f"{found.cells_done:,} of {found.cells_total:,} ({share:.0%})"),
             ("area", f"{found.km2_done:,.1f} of {found.km2_total:,.1f} km²"),
             ("buildings", f"{found.buildings_done:,} scored"),
-            ("batches safe", f"{found.commits:,}"),
+            ("commits", f"{found.commits:,}"),
             ("failed cells", f"{found.failed:,}"),
         ]
     if found.km2_per_h:
