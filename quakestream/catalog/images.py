@@ -1,8 +1,9 @@
-"""Items out of images alone: the header gives the place, a tag or the file name the time."""
+"""STAC items of bare images: place from the header, time from a tag or the file name."""
 
 import datetime as dt
 import posixpath
 import warnings
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -25,7 +26,7 @@ _COLOURS = ("red", "green", "blue")
 
 
 def is_image(uri: str) -> bool:
-    """True for the names of rasters, as against catalogue documents."""
+    """True for the names of rasters, False for those of catalogue documents."""
     return image_name(uri).lower().endswith(IMAGE_SUFFIXES)
 
 
@@ -41,10 +42,10 @@ def image_item(
     """A STAC 1.1 item for an image, with projection and eo fields and no links.
 
     Args:
-        uri: the image; it becomes the asset's href as it is.
+        uri: the image; it becomes the asset's href unchanged.
         options: how to reach it.
         asset: name of the asset; None: `visual` for 8-bit colour, else `data`.
-        given: when it was taken, if the caller knows better than the file.
+        given: time of acquisition; None: from the file.
 
     Raises:
         CatalogItemError: if it cannot be opened, has no georeference or no date.
@@ -55,11 +56,11 @@ def image_item(
             with open_dataset(uri, options) as dataset:
                 return _item(dataset, uri, asset, given)
     except (RasterioError, OSError) as error:
-        raise CatalogItemError(f"cannot read its header: {error}") from error
+        raise CatalogItemError("cannot read the header", got=str(error)) from error
+    except CatalogItemError:
+        raise
     except InputError as error:
-        raise (
-            error if isinstance(error, CatalogItemError) else CatalogItemError(str(error))
-        ) from error
+        raise CatalogItemError.of(replace(error.problem, where="")) from error
 
 
 def _item(dataset: Any, uri: str, asset: str | None, given: Acquired | None) -> RawItem:
@@ -97,21 +98,28 @@ def _item(dataset: Any, uri: str, asset: str | None, given: Acquired | None) -> 
 
 def _outline(dataset: Any) -> Any:
     if dataset.crs is None:
-        points = "ground control points alone" if dataset.gcps[0] else "none"
         raise CatalogItemError(
-            f"it has no georeference (CRS missing; {points}); warp it to a CRS with gdalwarp"
+            "image has no georeference",
+            expected="a CRS",
+            got="ground control points only" if dataset.gcps[0] else "no CRS",
+            remedy="warp it to a CRS with gdalwarp",
         )
     if dataset.transform.is_identity:
-        raise CatalogItemError("it has no georeference (the pixel grid is not placed)")
+        raise CatalogItemError(
+            "image has no georeference",
+            expected="a transform",
+            got="none",
+            remedy="set one with gdal_translate -a_ullr",
+        )
     try:
         outline = raster_outline(
             dataset.crs.to_wkt(), tuple(dataset.transform)[:6], dataset.height, dataset.width
         )
     except pyproj.exceptions.ProjError as error:
-        raise CatalogItemError(f"its CRS is not on Earth: {dataset.crs}") from error
+        raise CatalogItemError("CRS is not on Earth", got=str(dataset.crs)) from error
     west, south, east, north = outline.bounds if not outline.is_empty else [np.nan] * 4
     if not (west >= -181 and east <= 181 and south >= -90 and north <= 90):
-        raise CatalogItemError(f"it lies nowhere on Earth by its CRS {dataset.crs}")
+        raise CatalogItemError("image lies outside the Earth", got=f"CRS {dataset.crs}")
     return outline
 
 
@@ -121,22 +129,27 @@ def _acquired(uri: str, tag: str, given: Acquired | None) -> tuple[Acquired, str
     from_tag = acquired_from_tiff(tag)
     try:
         from_name = acquired_from_name(image_name(uri))
-    except ValueError as error:
+    except CatalogItemError as error:
         if from_tag is None:
-            raise CatalogItemError(f"{error}; give its time with --times") from None
+            raise CatalogItemError.of(
+                replace(error.problem, remedy="give its time with --times FILE.csv")
+            ) from None
         from_name = None
     if from_tag is None and from_name is None:
         raise CatalogItemError(
-            "it has no date: neither TIFFTAG_DATETIME nor YYYYMMDD or YYYY-MM-DD in its name; "
-            "give it with --times FILE.csv (columns file,datetime)"
+            "image has no date",
+            expected="TIFFTAG_DATETIME, or YYYYMMDD or YYYY-MM-DD in the file name",
+            remedy="give it with --times FILE.csv (columns file,datetime)",
         )
-    if from_tag is None or from_name is None:
-        return from_tag or from_name, ""  # type: ignore[return-value]
+    if from_tag is None:
+        return from_name, ""
+    if from_name is None:
+        return from_tag, ""
     day = dt.timedelta(days=1)
     if from_name.start - day <= from_tag.start <= from_name.end + day:
         return from_tag, ""
-    # Software that rewrites a TIFF stamps the day of writing: the name is the one people chose.
-    return from_name, f"TIFFTAG_DATETIME {tag} disagrees with the date in the name, which is taken"
+    # Software that rewrites a TIFF stamps the day of writing; people choose the name.
+    return from_name, f"TIFFTAG_DATETIME {tag} contradicts the date in the name; the name is used"
 
 
 def _datetimes(acquired: Acquired) -> dict[str, Any]:
@@ -161,7 +174,7 @@ def _projection(dataset: Any) -> dict[str, Any]:
 
 
 def _gsd_m(dataset: Any) -> float | None:
-    """Side of a pixel on the ground, metres; None for degrees."""
+    """Side of a pixel on the ground, metres; None where the CRS is in degrees."""
     crs = pyproj.CRS.from_wkt(dataset.crs.to_wkt())
     if not crs.is_projected:
         return None
