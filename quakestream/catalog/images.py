@@ -135,16 +135,16 @@ def _acquired(uri: str, tag: str, given: Acquired | None) -> tuple[Acquired, str
                 replace(error.problem, remedy="give its time with --times FILE.csv")
             ) from None
         from_name = None
-    if from_tag is None and from_name is None:
-        raise CatalogItemError(
-            "image has no date",
-            expected="TIFFTAG_DATETIME, or YYYYMMDD or YYYY-MM-DD in the file name",
-            remedy="give it with --times FILE.csv (columns file,datetime)",
-        )
+    if from_name is None:
+        if from_tag is None:
+            raise CatalogItemError(
+                "image has no date",
+                expected="TIFFTAG_DATETIME, or YYYYMMDD or YYYY-MM-DD in the file name",
+                remedy="give it with --times FILE.csv (columns file,datetime)",
+            )
+        return from_tag, ""
     if from_tag is None:
         return from_name, ""
-    if from_name is None:
-        return from_tag, ""
     day = dt.timedelta(days=1)
     if from_name.start - day <= from_tag.start <= from_name.end + day:
         return from_tag, ""

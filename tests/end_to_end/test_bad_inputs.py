@@ -463,12 +463,12 @@ def _wrong_digest(content: dict[str, Any], folder: Path) -> list[str]:
     shutil.copytree(content["models"]["damage"], folder / "bundle")
     (folder / "bundle" / "model.onnx").write_bytes(b"another graph")
     content["models"]["damage"] = "./bundle"
-    return ["bundle", "model.onnx is not the file of the manifest", "expected sha256", "get the bundle again"]
+    return ["bundle", "model.onnx differs from the manifest", "expected sha256"]
 
 
 def _unknown_bundle(content: dict[str, Any], folder: Path) -> list[str]:
     content["models"]["damage"] = "damage-turkye"
-    return ["damage-turkye: no such bundle", "expected a shipped name"]
+    return ["damage-turkye: no bundle", "expected a shipped name"]
 
 
 def _unreadable_aoi(content: dict[str, Any], folder: Path) -> list[str]:

@@ -72,8 +72,8 @@ def test_times_come_from_csv_then_tag_then_name(tmp_path: Path) -> None:
     assert "none of the images" in causes["other.tif"]
     assert len(causes) == 5
     assert written.notes == (
-        "both_20230207: TIFFTAG_DATETIME 2025:01:01 00:00:00 disagrees with the date in the name, "
-        "which is taken",
+        "both_20230207: TIFFTAG_DATETIME 2025:01:01 00:00:00 contradicts the date in the name; "
+        "the name is used",
     )
     found = found_in(written.path)
     when = {s.id: s.datetime.isoformat() for s in found.post + found.pre}

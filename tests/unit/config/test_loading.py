@@ -112,8 +112,8 @@ def test_a_catalogue_may_be_a_list_of_files() -> None:
         ("anon: true|secret: abc", 20, ("storage.s3.secret", "credential", "environment")),
         ("anon: true|client_kwargs: {awsSecretAccessKey: abc}", 20, ("credential",)),
         ("{s3: {|{s33: {", 20, ("storage.s33", "unknown protocol", "got s33")),
-        ("dpm: dpm.tif|damage: dpm.tif", 14, ("hazard.layers", "is a column of the product")),
-        ("dpm: dpm.tif|pre_post_difference: d.tif", 14, ("hazard.layers", "is a column of the product")),
+        ("dpm: dpm.tif|damage: dpm.tif", 14, ("hazard.layers", "column of the product")),
+        ("dpm: dpm.tif|pre_post_difference: d.tif", 14, ("hazard.layers", "column of the product")),
         ("dpm: dpm.tif|a b: dpm.tif", 14, ("hazard.layers", "'a b'")),
         ("aoi.geojson|170,10,171,95", 2, ("aoi", "south < north")),
         ("asset:   visual|catalog: twice.json", 5, ("catalog", "stands twice", "line 4")),
@@ -185,14 +185,14 @@ def test_what_is_no_run_file_says_where(text: str, words: tuple[str, ...]) -> No
 
 
 def test_a_missing_or_unreadable_run_file_is_a_config_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none.yaml: no run file; `quakestream init"):
+    with pytest.raises(ConfigError, match=r"none\.yaml: no run file; `quakestream init"):
         open_run(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="cannot read"):
         open_run(tmp_path)
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00event")
     with pytest.raises(ConfigError, match="UTF-8"):
         open_run(tmp_path / "binary.yaml")
-    with pytest.raises(ConfigError, match="memory://nowhere/run.yaml: no run file"):
+    with pytest.raises(ConfigError, match=r"memory://nowhere/run\.yaml: no run file"):
         open_run("memory://nowhere/run.yaml")
 
 
