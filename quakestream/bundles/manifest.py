@@ -22,7 +22,7 @@ from quakestream.storage import StorageOptions, open_store
 SHIPPED = Path(__file__).parent / "shipped"
 MANIFEST = "bundle.json"
 
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 """Errors of `zipfile` on damaged, foreign or encrypted archives."""
 
 
@@ -214,9 +214,9 @@ def _contradictions(spec: BundleSpec) -> Iterator[Problem]:
 
 def _hazard_contradictions(spec: BundleSpec) -> Iterator[Problem]:
     if spec.epochs:
-        yield Problem("takes imagery", expected="no epochs", got=", ".join(spec.epochs))
+        yield Problem("takes no imagery", expected="no epochs", got=", ".join(spec.epochs))
     if not spec.hazard:
-        yield Problem("takes no hazard values", expected="names of hazard values")
+        yield Problem("no hazard values", expected="names of hazard values")
 
 
 def _image_contradictions(spec: BundleSpec) -> Iterator[Problem]:
@@ -234,4 +234,4 @@ def _image_contradictions(spec: BundleSpec) -> Iterator[Problem]:
         yield Problem("a crop has no halo", expected="halo_px 0", got=str(spec.halo_px))
     if spec.task == "segmentation" and spec.hazard:
         names = ", ".join(h.name for h in spec.hazard)
-        yield Problem("takes hazard values", expected="none, or task building or hazard", got=names)
+        yield Problem("takes no hazard values", expected="task building or hazard", got=names)

@@ -102,12 +102,12 @@ def _grouped(
     """
     crops, side = spec.task == "building", lattice.cell_windows
     cell_T3 = np.stack(
-        [view_P[touches.item_P], touches.row_P // side, touches.col_P // side], axis=1
+        [view_P[touches.item_T], touches.row_T // side, touches.col_T // side], axis=1
     )
     group_T, cell_G3 = _numbered(cell_T3)
-    window_X2, window_G = _distinct(group_T, touches.row_P, touches.col_P)
-    footprint_X1, footprint_G = _distinct(group_T, footprint_P[touches.item_P])
-    shown_T = touches.item_P[np.argsort(group_T, kind="stable")]
+    window_X2, window_G = _distinct(group_T, touches.row_T, touches.col_T)
+    footprint_X1, footprint_G = _distinct(group_T, footprint_P[touches.item_T])
+    shown_T = touches.item_T[np.argsort(group_T, kind="stable")]
     shown_G = _ends(np.sort(group_T), len(cell_G3))
     for n, (view, row, col) in enumerate(cell_G3.tolist()):
         window_W2 = window_X2[window_G[n] : window_G[n + 1]]
@@ -164,7 +164,7 @@ def _middles(corner_P2: NDArray[np.int64], spec: BundleSpec, lattice: Lattice) -
     """The one window of the lattice that holds the middle pixel of each crop."""
     middle_P2 = (corner_P2 + spec.window_px // 2) // lattice.core_px
     return WindowTouches(
-        item_P=np.arange(len(corner_P2)), row_P=middle_P2[:, 0], col_P=middle_P2[:, 1]
+        item_T=np.arange(len(corner_P2)), row_T=middle_P2[:, 0], col_T=middle_P2[:, 1]
     )
 
 
