@@ -91,8 +91,8 @@ def test_more_odds_of_damage_never_give_less_damage(
     raised = Evidence(p_NC=raised_NC, prior_C=hazard.prior_C, floor=hazard.floor)
     before = combine(prior_C, [image, hazard])[:, worse:].sum(axis=1)
     after = combine(prior_C, [image, raised])[:, worse:].sum(axis=1)
-    known_N = image.there_N | hazard.there_N
-    assert (after[known_N] >= before[there_N] - TOLERANCE).all()
+    known_N = image.known_N | hazard.known_N
+    assert (after[known_N] >= before[known_N] - TOLERANCE).all()
 
 
 @st.composite
