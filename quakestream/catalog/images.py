@@ -14,7 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from quakestream.catalog.extents import raster_outline
 from quakestream.catalog.items import RawItem
-from quakestream.catalog.times import Acquired, acquired_from_name, acquired_from_tiff
+from quakestream.catalog.times import AcquisitionTime, acquired_from_name, acquired_from_tiff
 from quakestream.errors import CatalogItemError, InputError
 from quakestream.raster.source import open_dataset
 from quakestream.storage import StorageOptions, protocol_of
@@ -37,7 +37,10 @@ def image_name(uri: str) -> str:
 
 
 def image_item(
-    uri: str, options: StorageOptions, asset: str | None = None, given: Acquired | None = None
+    uri: str,
+    options: StorageOptions,
+    asset: str | None = None,
+    given: AcquisitionTime | None = None,
 ) -> RawItem:
     """A STAC 1.1 item for an image, with projection and eo fields and no links.
 
@@ -63,7 +66,7 @@ def image_item(
         raise CatalogItemError.of(replace(error.problem, where="")) from error
 
 
-def _item(dataset: Any, uri: str, asset: str | None, given: Acquired | None) -> RawItem:
+def _item(dataset: Any, uri: str, asset: str | None, given: AcquisitionTime | None) -> RawItem:
     outline = _outline(dataset)
     acquired, note = _acquired(uri, dataset.tags().get("TIFFTAG_DATETIME", ""), given)
     name = image_name(uri)
@@ -123,7 +126,7 @@ def _outline(dataset: Any) -> Any:
     return outline
 
 
-def _acquired(uri: str, tag: str, given: Acquired | None) -> tuple[Acquired, str]:
+def _acquired(uri: str, tag: str, given: AcquisitionTime | None) -> tuple[AcquisitionTime, str]:
     if given is not None:
         return given, ""
     from_tag = acquired_from_tiff(tag)
@@ -152,7 +155,7 @@ def _acquired(uri: str, tag: str, given: Acquired | None) -> tuple[Acquired, str
     return from_name, f"TIFFTAG_DATETIME {tag} contradicts the date in the name; the name is used"
 
 
-def _datetimes(acquired: Acquired) -> dict[str, Any]:
+def _datetimes(acquired: AcquisitionTime) -> dict[str, Any]:
     start, end = (
         t.isoformat(timespec="microseconds" if t.microsecond else "seconds").replace("+00:00", "Z")
         for t in (acquired.start, acquired.end)

@@ -20,7 +20,7 @@ from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
 from quakestream.catalog.extents import polygons_of, raster_outline
-from quakestream.catalog.times import Acquired, acquired_from_properties, middle
+from quakestream.catalog.times import AcquisitionTime, acquired_from_properties, middle
 from quakestream.domain import Scene
 from quakestream.errors import CatalogItemError
 from quakestream.storage import resolve_href
@@ -53,7 +53,7 @@ class ParsedItem:
     """A scene, and the oddities of its item."""
 
     scene: Scene
-    acquired: Acquired
+    acquired: AcquisitionTime
     notes: list[str] = field(default_factory=list)
     """Harmless oddities, one phrase each. The same oddity has the same phrase in every item."""
 
@@ -124,7 +124,7 @@ def parse_item(raw: RawItem, asset: str, outline: BaseGeometry) -> ParsedItem:
     return ParsedItem(scene=scene, acquired=acquired, notes=notes)
 
 
-def acquired_of(raw: RawItem) -> Acquired:
+def acquired_of(raw: RawItem) -> AcquisitionTime:
     """Time of acquisition of an item.
 
     Raises:

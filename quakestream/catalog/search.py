@@ -12,7 +12,7 @@ from quakestream.catalog.api import api_root, search_api
 from quakestream.catalog.documents import Harvest, collect, read_root
 from quakestream.catalog.images import image_item, is_image
 from quakestream.catalog.items import ParsedItem, RawItem, acquired_of, item_outline, parse_item
-from quakestream.catalog.times import Acquired
+from quakestream.catalog.times import AcquisitionTime
 from quakestream.config import EpochFilter, ImagerySection
 from quakestream.domain import Epoch, Issue, Scene
 from quakestream.errors import CatalogItemError
@@ -61,7 +61,7 @@ class _Sorter:
         except CatalogItemError as error:
             self.issues.append(Issue(subject=raw.name, kind="item", cause=str(error)))
 
-    def _epoch(self, acquired: Acquired) -> tuple[Epoch, EpochFilter] | None:
+    def _epoch(self, acquired: AcquisitionTime) -> tuple[Epoch, EpochFilter] | None:
         """The epoch of a time and its filter; None outside both intervals.
 
         Raises:

@@ -14,7 +14,7 @@ _TIFF = re.compile(r"^\s*(\d{4})[:/-](\d\d)[:/-](\d\d)(?:[ T](\d\d):(\d\d):(\d\d
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Acquired:
+class AcquisitionTime:
     """Time of acquisition of a scene: an instant, or a span that holds it. UTC, zone-aware."""
 
     start: dt.datetime
@@ -23,13 +23,15 @@ class Acquired:
     """An oddity of the time; empty where there is none."""
 
 
-def whole_day(day: dt.date, note: str = "") -> Acquired:
+def whole_day(day: dt.date, note: str = "") -> AcquisitionTime:
     """The span of one UTC day."""
     start = dt.datetime.combine(day, dt.time.min, tzinfo=dt.UTC)
-    return Acquired(start=start, end=start + dt.timedelta(days=1, microseconds=-1), note=note)
+    return AcquisitionTime(
+        start=start, end=start + dt.timedelta(days=1, microseconds=-1), note=note
+    )
 
 
-def acquired_from_properties(properties: Mapping[str, Any]) -> Acquired:
+def acquired_from_properties(properties: Mapping[str, Any]) -> AcquisitionTime:
     """`datetime` of an item, or its `start_datetime` and `end_datetime` where that is null.
 
     Raises:
@@ -48,10 +50,10 @@ def acquired_from_properties(properties: Mapping[str, Any]) -> Acquired:
             "end_datetime is before start_datetime", got=f"{last!r}, which is before {first!r}"
         )
     note = start.note or end.note or "datetime is a span; its middle is shown"
-    return Acquired(start=start.start, end=end.end, note=note)
+    return AcquisitionTime(start=start.start, end=end.end, note=note)
 
 
-def acquired_from_text(text: object) -> Acquired:
+def acquired_from_text(text: object) -> AcquisitionTime:
     """Time of an RFC 3339 text, or of a date. A time without a zone may be up to 14 h off UTC.
 
     Raises:
@@ -68,16 +70,16 @@ def acquired_from_text(text: object) -> Acquired:
         return whole_day(moment.date(), "datetime is a date without a time")
     if moment.tzinfo is None:
         utc = moment.replace(tzinfo=dt.UTC)
-        return Acquired(
+        return AcquisitionTime(
             start=utc - dt.timedelta(hours=14),
             end=utc + dt.timedelta(hours=12),
             note="datetime has no zone",
         )
     utc = moment.astimezone(dt.UTC)
-    return Acquired(start=utc, end=utc)
+    return AcquisitionTime(start=utc, end=utc)
 
 
-def acquired_from_name(name: str) -> Acquired | None:
+def acquired_from_name(name: str) -> AcquisitionTime | None:
     """The date in a file name (20230207, 2023-02-07); None without a date.
 
     Raises:
@@ -95,7 +97,7 @@ def acquired_from_name(name: str) -> Acquired | None:
     return whole_day(days.pop()) if days else None
 
 
-def acquired_from_tiff(tag: str) -> Acquired | None:
+def acquired_from_tiff(tag: str) -> AcquisitionTime | None:
     """Time of TIFFTAG_DATETIME (`2023:02:07 08:38:42`), read as UTC; None if it is invalid."""
     match = _TIFF.match(tag)
     if match is None:
@@ -108,9 +110,9 @@ def acquired_from_tiff(tag: str) -> Acquired | None:
         utc = dt.datetime(year, month, day, hour, minute, second, tzinfo=dt.UTC)
     except ValueError:
         return None
-    return Acquired(start=utc, end=utc)
+    return AcquisitionTime(start=utc, end=utc)
 
 
-def middle(acquired: Acquired) -> dt.datetime:
+def middle(acquired: AcquisitionTime) -> dt.datetime:
     """The middle of the span, which ranks and labels a scene."""
     return acquired.start + (acquired.end - acquired.start) / 2

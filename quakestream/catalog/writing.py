@@ -12,7 +12,7 @@ from typing import Any
 
 from quakestream.catalog.images import image_item, image_name
 from quakestream.catalog.items import RawItem
-from quakestream.catalog.times import Acquired, acquired_from_text
+from quakestream.catalog.times import AcquisitionTime, acquired_from_text
 from quakestream.domain import Issue
 from quakestream.errors import CatalogItemError, ConfigError, RequestError
 from quakestream.storage import (
@@ -46,7 +46,7 @@ class WrittenCatalogue:
     notes: tuple[str, ...]
 
 
-def read_times(uri: str, options: StorageOptions | None = None) -> dict[str, Acquired]:
+def read_times(uri: str, options: StorageOptions | None = None) -> dict[str, AcquisitionTime]:
     """Acquisition times by file from a CSV with the columns `file,datetime`.
 
     Raises:
@@ -75,7 +75,7 @@ def read_times(uri: str, options: StorageOptions | None = None) -> dict[str, Acq
 def write_catalogue(
     images: Sequence[str],
     out_dir: str,
-    times: Mapping[str, Acquired] | None = None,
+    times: Mapping[str, AcquisitionTime] | None = None,
     options: StorageOptions | None = None,
 ) -> WrittenCatalogue:
     """Writes `catalog.json` and one item per image. The images stay in place.
@@ -121,7 +121,9 @@ def write_catalogue(
     )
 
 
-def _time_of(image: str, times: Mapping[str, Acquired], used: set[str]) -> Acquired | None:
+def _time_of(
+    image: str, times: Mapping[str, AcquisitionTime], used: set[str]
+) -> AcquisitionTime | None:
     for name in (image, image_name(image)):
         if name in times:
             used.add(name)
@@ -129,7 +131,7 @@ def _time_of(image: str, times: Mapping[str, Acquired], used: set[str]) -> Acqui
     return None
 
 
-def _read(image: str, given: Acquired | None, options: StorageOptions) -> RawItem | Issue:
+def _read(image: str, given: AcquisitionTime | None, options: StorageOptions) -> RawItem | Issue:
     try:
         item = image_item(image, options, given=given)
     except CatalogItemError as error:
