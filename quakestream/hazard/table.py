@@ -220,8 +220,8 @@ def _first(values: Iterable[Floats], like: Floats) -> Floats:
 
 def _missing(columns: dict[str, Floats]) -> list[list[str]]:
     names = list(columns)
-    absent_NK = np.isnan(np.column_stack([columns[name] for name in names]))
-    patterns, which_N = np.unique(absent_NK, axis=0, return_inverse=True)
+    absent_NM = np.isnan(np.column_stack([columns[name] for name in names]))
+    patterns, which_N = np.unique(absent_NM, axis=0, return_inverse=True)
     lists = [[n for n, gone in zip(names, row, strict=True) if gone] for row in patterns]
     return [lists[which] for which in which_N.reshape(-1)]
 
