@@ -48,8 +48,8 @@ class Problem:
         line = f"{self.where}: {self.what}" if self.where else self.what
         facts = [f"expected {self.expected}" if self.expected else ""]
         facts.append(f"got {self.got}" if self.got else "")
-        if told := ", ".join(fact for fact in facts if fact):
-            line += f": {told}"
+        if details := ", ".join(fact for fact in facts if fact):
+            line += f": {details}"
         return f"{line}; {self.remedy}" if self.remedy else line
 
 
@@ -63,7 +63,7 @@ class QuakestreamError(Exception):
         what: the problem in a few words; required.
         where: the file, key, scene or cell it concerns.
         expected: what would have been right.
-        got: what was found instead.
+        got: what is there instead.
         remedy: what the user can do.
     """
 
@@ -184,7 +184,9 @@ class DeviceError(EngineError):
 
 
 class NotBuiltError(EngineError):
-    """No engine was built for this device and kept whole where nobody else may write."""
+    """No trusted engine was built for this device.
+
+    A built engine is trusted where it is whole and only its owner can write."""
 
 
 class StorageError(QuakestreamError, OSError):

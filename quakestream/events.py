@@ -41,7 +41,7 @@ class GroupCommitted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quarantined:
+class InputQuarantined:
     """One input cannot be used; the rest of the map is made."""
 
     subject: str
@@ -52,7 +52,7 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
+class MapPublished:
     """The products are written at their fixed names."""
 
     out: str
@@ -60,13 +60,13 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class StageStarted:
     """A stage begins: plan, prepare, map, reduce or publish."""
 
     name: str
 
 
-Event = PlanReady | SceneTiled | GroupCommitted | Quarantined | Published | Stage
+Event = PlanReady | SceneTiled | GroupCommitted | InputQuarantined | MapPublished | StageStarted
 Observer = Callable[[Event], None]
 
 

@@ -18,7 +18,7 @@ from quakestream.storage import StorageOptions
 def read_aoi(aoi: str, options: StorageOptions | None = None) -> BaseGeometry:
     """One valid (multi)polygon in EPSG:4326, from a vector file, WKT, or `west,south,east,north`.
 
-    Several polygons are joined; lines and points are left out. A box whose west is larger
+    Several polygons become one; lines and points are left out. A box whose west is larger
     than its east crosses 180° and becomes two parts.
 
     Raises:
@@ -64,15 +64,15 @@ def _from_wkt(text: str) -> BaseGeometry:
 
 def _area(geometries: list[BaseGeometry], source: str) -> BaseGeometry:
     usable = [g for g in geometries if g is not None and not g.is_empty and _is_finite(g)]
-    joined = shapely.union_all([polygons_of(shapely.make_valid(g)) for g in usable])
-    if joined.is_empty or joined.area == 0:
+    union = shapely.union_all([polygons_of(shapely.make_valid(g)) for g in usable])
+    if union.is_empty or union.area == 0:
         kinds = ", ".join(sorted({g.geom_type for g in geometries if g is not None})) or "nothing"
         raise AoiError("holds no area", source, "polygons", kinds)
-    west, south, east, north = joined.bounds
+    west, south, east, north = union.bounds
     if west < -180.0 or east > 180.0 or south < -90.0 or north > 90.0:
-        bounds = ", ".join(f"{v:g}" for v in joined.bounds)
+        bounds = ", ".join(f"{v:g}" for v in union.bounds)
         raise AoiError("reaches beyond the Earth", source, got=bounds, remedy="check its CRS")
-    return joined
+    return union
 
 
 def _is_finite(geometry: BaseGeometry) -> bool:

@@ -40,7 +40,7 @@ def search_api(
         StorageError: if the service fails.
     """
     harvest = Harvest()
-    seen: set[tuple[str, str]] = set()
+    added: set[tuple[str, str]] = set()
     with translated("search", root):
         client = pystac_client.Client.open(root, timeout=_TIMEOUT_S)
         if not client.conforms_to("ITEM_SEARCH"):
@@ -58,8 +58,8 @@ def search_api(
                     harvest.issue(root, "item from the service is not a JSON object")
                     continue
                 name = (str(document.get("collection")), str(document.get("id")))
-                if name not in seen or not document.get("id"):
-                    seen.add(name)
+                if name not in added or not document.get("id"):
+                    added.add(name)
                     harvest.items.append(RawItem(document=document, base=item_base(document, root)))
     return harvest
 

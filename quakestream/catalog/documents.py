@@ -78,20 +78,20 @@ def collect(documents: Iterable[Document], uri: str, options: StorageOptions) ->
     A document below the root that cannot be read becomes an issue under its URI.
     """
     harvest = Harvest()
-    seen = {uri}
+    visited = {uri}
     queue: list[str] = []
     for document in documents:
         queue.extend(_take(document, uri, harvest))
     with ThreadPoolExecutor(_READERS) as pool:
         while queue:
-            level = [place for place in dict.fromkeys(queue) if place not in seen]
-            seen.update(level)
+            level = [place for place in dict.fromkeys(queue) if place not in visited]
+            visited.update(level)
             queue = []
-            for place, found in zip(level, pool.map(_reader(options), level), strict=True):
-                if isinstance(found, Exception):
-                    harvest.issue(place, found, not isinstance(found, FileNotFoundError))
+            for place, result in zip(level, pool.map(_reader(options), level), strict=True):
+                if isinstance(result, Exception):
+                    harvest.issue(place, result, not isinstance(result, FileNotFoundError))
                     continue
-                for document in found:
+                for document in result:
                     queue.extend(_take(document, place, harvest))
     return harvest
 

@@ -29,7 +29,7 @@ class Footprints:
     """
 
     table: gpd.GeoDataFrame
-    """`building_id` (unique strings) and the given `geometry`, EPSG:4326."""
+    """`building_id` (unique strings) and the original `geometry`, EPSG:4326."""
     invalid: NDArray[np.bool_]
     """True where the geometry is not a valid polygon, shape (N,)."""
     representative: NDArray[np.object_]
@@ -80,19 +80,19 @@ def read_footprints(
     frame = read_vector(uri, options or StorageOptions(), FootprintError, columns)
     if len(frame) == 0:
         raise FootprintError("holds no features", uri, "building outlines")
-    given = frame[id_column].to_numpy(object) if id_column else np.arange(len(frame), dtype=object)
-    return footprints_in(given, np.asarray(frame.geometry.values, object), aoi, uri)
+    ids = frame[id_column].to_numpy(object) if id_column else np.arange(len(frame), dtype=object)
+    return footprints_in(ids, np.asarray(frame.geometry.values, object), aoi, uri)
 
 
 def footprints_in(
-    given_N: NDArray[np.object_], geometry_N: NDArray[np.object_], aoi: BaseGeometry, source: str
+    raw_id_N: NDArray[np.object_], geometry_N: NDArray[np.object_], aoi: BaseGeometry, source: str
 ) -> Footprints:
-    """Footprints from given ids (any type, None for a missing one) and geometries.
+    """Footprints from raw ids (any type, None for a missing one) and geometries.
 
     Raises:
         FootprintError: if none lies in the AOI.
     """
-    id_N, unnamed_N = _names(given_N)
+    id_N, unnamed_N = _names(raw_id_N)
     id_N, first_N, repeated_N = _distinct(id_N, geometry_N)
     cause_N = _causes(geometry_N)
     point_N = _positions(geometry_N, cause_N)
@@ -129,9 +129,9 @@ def footprints_in(
     )
 
 
-def _names(given_N: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
+def _names(raw_id_N: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
     """Ids as strings, and True where the id is missing."""
-    names = [_name(value) for value in given_N]
+    names = [_name(value) for value in raw_id_N]
     unnamed_N = np.array([name is None for name in names], np.bool_)
     filled = [f"row-{i}" if name is None else name for i, name in enumerate(names)]
     return np.array(filled, object), unnamed_N
@@ -156,21 +156,21 @@ def _distinct(
     names, inverse_N, count = np.unique(id_N.astype(str), return_inverse=True, return_counts=True)
     first_N = np.ones(len(id_N), bool)
     repeated_N = np.zeros(len(id_N), bool)
-    taken = set(names.tolist())
+    used = set(names.tolist())
     unique_N = id_N.copy()
-    seen: dict[str, set[bytes]] = {}
+    shapes_of_id: dict[str, set[bytes]] = {}
     for row in np.flatnonzero(count[inverse_N] > 1).tolist():
-        shapes = seen.setdefault(id_N[row], set())
+        shapes = shapes_of_id.setdefault(id_N[row], set())
         with np.errstate(invalid="ignore"):  # coordinates may be NaN
             shape = shapely.to_wkb(shapely.normalize(geometry_N[row])) or b""
         if shape in shapes:
             first_N[row] = False
         elif shapes:
             number = len(shapes) + 1
-            while f"{id_N[row]}#{number}" in taken:
+            while f"{id_N[row]}#{number}" in used:
                 number += 1
             unique_N[row] = f"{id_N[row]}#{number}"
-            taken.add(unique_N[row])
+            used.add(unique_N[row])
             repeated_N[row] = True
         shapes.add(shape)
     return unique_N, first_N, repeated_N

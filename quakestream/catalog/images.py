@@ -40,7 +40,7 @@ def image_item(
     uri: str,
     options: StorageOptions,
     asset: str | None = None,
-    given: AcquisitionTime | None = None,
+    time: AcquisitionTime | None = None,
 ) -> RawItem:
     """A STAC 1.1 item for an image, with projection and eo fields and no links.
 
@@ -48,7 +48,7 @@ def image_item(
         uri: the image; it becomes the asset's href unchanged.
         options: how to reach it.
         asset: name of the asset; None: `visual` for 8-bit colour, else `data`.
-        given: time of acquisition; None: from the file.
+        time: time of acquisition; None: from the file.
 
     Raises:
         CatalogItemError: if it cannot be opened, has no georeference or no date.
@@ -57,7 +57,7 @@ def image_item(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with open_dataset(uri, options) as dataset:
-                return _item(dataset, uri, asset, given)
+                return _item(dataset, uri, asset, time)
     except (RasterioError, OSError) as error:
         raise CatalogItemError("cannot read the header", got=str(error)) from error
     except CatalogItemError:
@@ -66,9 +66,9 @@ def image_item(
         raise CatalogItemError.of(replace(error.problem, where="")) from error
 
 
-def _item(dataset: Any, uri: str, asset: str | None, given: AcquisitionTime | None) -> RawItem:
+def _item(dataset: Any, uri: str, asset: str | None, time: AcquisitionTime | None) -> RawItem:
     outline = _outline(dataset)
-    acquired, note = _acquired(uri, dataset.tags().get("TIFFTAG_DATETIME", ""), given)
+    acquired, note = _time_of(uri, dataset.tags().get("TIFFTAG_DATETIME", ""), time)
     name = image_name(uri)
     properties: dict[str, Any] = _datetimes(acquired)
     gsd = _gsd_m(dataset)
@@ -126,9 +126,9 @@ def _outline(dataset: Any) -> Any:
     return outline
 
 
-def _acquired(uri: str, tag: str, given: AcquisitionTime | None) -> tuple[AcquisitionTime, str]:
-    if given is not None:
-        return given, ""
+def _time_of(uri: str, tag: str, time: AcquisitionTime | None) -> tuple[AcquisitionTime, str]:
+    if time is not None:
+        return time, ""
     from_tag = acquired_from_tiff(tag)
     try:
         from_name = acquired_from_name(image_name(uri))

@@ -73,10 +73,10 @@ def item_outline(raw: RawItem, asset: str) -> tuple[BaseGeometry | None, str]:
     The ground is the item's `geometry`, else its `bbox`, else the rectangle of its raster,
     else None.
     """
-    given = raw.document.get("geometry")
+    value = raw.document.get("geometry")
     note = "no geometry"
-    if given is not None:
-        outline = _shape(given)
+    if value is not None:
+        outline = _shape(value)
         if outline is not None:
             return outline, ""
         note = "geometry cannot be used"
@@ -156,9 +156,9 @@ def _href(raw: RawItem, name: str) -> str:
     return resolve_href(raw.base, href.strip())
 
 
-def _shape(given: Any) -> BaseGeometry | None:
+def _shape(value: Any) -> BaseGeometry | None:
     try:
-        geometry = shapely.force_2d(shape(given))
+        geometry = shapely.force_2d(shape(value))
         if geometry.is_empty or not np.isfinite(shapely.get_coordinates(geometry)).all():
             return None
         outline = polygons_of(shapely.make_valid(geometry))
@@ -189,21 +189,21 @@ def _georeference(raw: RawItem, asset: str) -> _Georeference:
 
 
 def _crs_wkt(*candidates: Any) -> str:
-    for given in candidates:
-        if isinstance(given, Mapping):
-            given = json.dumps(given)
-        if isinstance(given, (str, int)) and not isinstance(given, bool):
-            wkt = _known_wkt(given)
+    for value in candidates:
+        if isinstance(value, Mapping):
+            value = json.dumps(value)
+        if isinstance(value, (str, int)) and not isinstance(value, bool):
+            wkt = _known_wkt(value)
             if wkt:
                 return wkt
     return ""
 
 
 @lru_cache(maxsize=256)
-def _known_wkt(given: str | int) -> str:
+def _known_wkt(value: str | int) -> str:
     """WKT of a code or definition, empty where it is invalid. Many items share a few of them."""
     try:
-        return str(pyproj.CRS.from_user_input(given).to_wkt())
+        return str(pyproj.CRS.from_user_input(value).to_wkt())
     except CRSError:
         return ""
 

@@ -36,25 +36,25 @@ def is_opengeos(feature: Document) -> bool:
 
 def opengeos_item(feature: Document, base: str) -> RawItem:
     """The original item of a feature: id `quadkey_catalogid`, and the original assets."""
-    given: Document = feature["properties"]
-    properties = {k: v for k, v in given.items() if k not in _ASSETS}
+    flat: Document = feature["properties"]
+    properties = {k: v for k, v in flat.items() if k not in _ASSETS}
     for old, new in _RENAMED.items():
         if new not in properties and old in properties:
             properties[new] = properties[old]
     assets = {
-        name: {"href": given[column]}
+        name: {"href": flat[column]}
         for column, name in _ASSETS.items()
-        if isinstance(given.get(column), str) and given[column]
+        if isinstance(flat.get(column), str) and flat[column]
     }
-    catalog_id = given.get("catalog_id") or given.get("collection")
+    catalog_id = flat.get("catalog_id") or flat.get("collection")
     document: dict[str, Any] = {
         "type": "Feature",
-        "id": f"{_quadkey(given)}_{catalog_id}",
+        "id": f"{_quadkey(flat)}_{catalog_id}",
         "geometry": feature.get("geometry"),
         "properties": properties,
         "assets": assets,
     }
-    return RawItem(document=document, base=str(given.get("base_url") or base))
+    return RawItem(document=document, base=str(flat.get("base_url") or base))
 
 
 def _quadkey(properties: Document) -> str:

@@ -46,8 +46,8 @@ def assign_views(
     post_N, post_ranked = _best(outline_N, post, newest_first=False)
     if not needs_pre:
         return _views(post_N, post_ranked, None, [])
-    shown_post = {scene.id for scene in post}
-    others = [scene for scene in pre if scene.id not in shown_post]
+    post_ids = {scene.id for scene in post}
+    others = [scene for scene in pre if scene.id not in post_ids]
     pre_N, pre_ranked = _best(outline_N, others, newest_first=True)
     return _views(post_N, post_ranked, pre_N, pre_ranked)
 
@@ -87,10 +87,10 @@ def _best(
 def _best_part(outline_N: NDArray[np.object_], extents: NDArray[np.object_]) -> NDArray[np.int64]:
     """Rank of the scene that shows most of each outline, if it shows at least half."""
     rank, row = shapely.STRtree(outline_N).query(extents, predicate="intersects")
-    shown = shapely.area(shapely.intersection(extents[rank], outline_N[row]))
+    overlap = shapely.area(shapely.intersection(extents[rank], outline_N[row]))
     whole = shapely.area(outline_N[row])
     # Rounded, so that the last bits of a float do not decide between equals.
-    share = np.round(np.divide(shown, whole, out=np.zeros_like(shown), where=whole > 0), 6)
+    share = np.round(np.divide(overlap, whole, out=np.zeros_like(overlap), where=whole > 0), 6)
     enough = share >= LEAST_COVER
     rank, row, share = rank[enough], row[enough], share[enough]
     best_N = np.full(len(outline_N), len(extents), np.int64)

@@ -47,9 +47,11 @@ class _Sorter:
     def add(self, raw: RawItem) -> None:
         """Adds one item. Broken ones are issues only if they may lie in AOI and interval."""
         try:
-            outline, odd = item_outline(raw, self.imagery.asset)
+            outline, oddity = item_outline(raw, self.imagery.asset)
             if outline is None:
-                raise CatalogItemError(f"item has no position: {odd}, no bbox and no raster fields")
+                raise CatalogItemError(
+                    f"item has no position: {oddity}, no bbox and no raster fields"
+                )
             if not shapely.intersects(self.aoi, outline):
                 return
             match = self._epoch(acquired_of(raw))
@@ -57,11 +59,11 @@ class _Sorter:
                 return
             item = parse_item(raw, self.imagery.asset, outline)
             if self._is_new(item.scene):
-                self._add_scene(item, *match, odd)
+                self._add_scene(item, *match, oddity)
         except CatalogItemError as error:
             self.issues.append(Issue(subject=raw.name, kind="item", cause=str(error)))
 
-    def _epoch(self, acquired: AcquisitionTime) -> tuple[Epoch, EpochFilter] | None:
+    def _epoch(self, time: AcquisitionTime) -> tuple[Epoch, EpochFilter] | None:
         """The epoch of a time and its filter; None outside both intervals.
 
         Raises:
@@ -72,16 +74,16 @@ class _Sorter:
             "pre": self.imagery.pre,
         }
         vague = ""
-        for epoch, chosen in filters.items():
-            if chosen is None or acquired.end < chosen.start or acquired.start > chosen.end:
+        for epoch, limits in filters.items():
+            if limits is None or time.end < limits.start or time.start > limits.end:
                 continue
-            if chosen.start <= acquired.start and acquired.end <= chosen.end:
-                return epoch, chosen
+            if limits.start <= time.start and time.end <= limits.end:
+                return epoch, limits
             vague = epoch
         if vague:
             raise CatalogItemError(
                 f"time is only partly in imagery.{vague}.datetime",
-                got=f"{acquired.start:%Y-%m-%dT%H:%M:%SZ} to {acquired.end:%Y-%m-%dT%H:%M:%SZ}",
+                got=f"{time.start:%Y-%m-%dT%H:%M:%SZ} to {time.end:%Y-%m-%dT%H:%M:%SZ}",
                 remedy="give its exact time",
             )
         return None
@@ -100,12 +102,16 @@ class _Sorter:
             return False
         raise CatalogItemError("another item has this id", expected=known, got=scene.href)
 
-    def _add_scene(self, item: ParsedItem, epoch: Epoch, chosen: EpochFilter, odd: str) -> None:
+    def _add_scene(self, item: ParsedItem, epoch: Epoch, limits: EpochFilter, oddity: str) -> None:
         scene = item.scene
-        unknown = _unknown(scene, chosen)
-        if _too_bad(scene, chosen):
+        unknown = _unknown_limits(scene, limits)
+        if _exceeds(scene, limits):
             return
-        for phrase in [*item.notes, *([odd] if odd else []), *(f"{epoch}: {u}" for u in unknown)]:
+        for phrase in [
+            *item.notes,
+            *([oddity] if oddity else []),
+            *(f"{epoch}: {u}" for u in unknown),
+        ]:
             self.oddities.setdefault(phrase, []).append(scene.id)
         self.scenes[epoch].append(scene)
 
@@ -178,35 +184,35 @@ def _from_catalogue(
     return search_api(*root, (west, south, east, north), [_interval(f) for f in filters])
 
 
-def _interval(chosen: EpochFilter) -> str:
+def _interval(limits: EpochFilter) -> str:
     def edge(moment: dt.datetime) -> str:
         if moment.year in (dt.MINYEAR, dt.MAXYEAR):
             return ".."
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
-    return f"{edge(chosen.start)}/{edge(chosen.end)}"
+    return f"{edge(limits.start)}/{edge(limits.end)}"
 
 
-def _too_bad(scene: Scene, chosen: EpochFilter) -> bool:
+def _exceeds(scene: Scene, limits: EpochFilter) -> bool:
     cloudy = (
-        chosen.max_cloud is not None
+        limits.max_cloud is not None
         and scene.cloud_cover is not None
-        and scene.cloud_cover > chosen.max_cloud
+        and scene.cloud_cover > limits.max_cloud
     )
     oblique = (
-        chosen.max_off_nadir is not None
+        limits.max_off_nadir is not None
         and scene.off_nadir_deg is not None
-        and scene.off_nadir_deg > chosen.max_off_nadir
+        and scene.off_nadir_deg > limits.max_off_nadir
     )
     return cloudy or oblique
 
 
-def _unknown(scene: Scene, chosen: EpochFilter) -> list[str]:
+def _unknown_limits(scene: Scene, limits: EpochFilter) -> list[str]:
     """Filters that cannot be applied, since the scene lacks the property."""
     notes = []
-    if chosen.max_cloud is not None and scene.cloud_cover is None:
+    if limits.max_cloud is not None and scene.cloud_cover is None:
         notes.append("cloud cover is unknown; used despite max_cloud")
-    if chosen.max_off_nadir is not None and scene.off_nadir_deg is None:
+    if limits.max_off_nadir is not None and scene.off_nadir_deg is None:
         notes.append("off-nadir angle is unknown; used despite max_off_nadir")
     return notes
 

@@ -65,8 +65,8 @@ def _read(
         raise error("file is empty", uri, "a vector file with polygons", "0 bytes")
     if path.suffix.lower() in _PARQUET:
         _check_columns(columns, pq.read_schema(path).names, uri, error)
-        wanted = [*columns, _geometry_column(path, uri, error)]
-        return gpd.read_parquet(path, columns=wanted, to_pandas_kwargs=_EXACT)
+        selected = [*columns, _geometry_column(path, uri, error)]
+        return gpd.read_parquet(path, columns=selected, to_pandas_kwargs=_EXACT)
     layer = _layer(path, uri, error)
     info = pyogrio.read_info(path, layer=layer)
     if info["features"] == 0:  # before the check of columns, which an empty GeoJSON lacks

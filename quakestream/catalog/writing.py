@@ -93,12 +93,12 @@ def write_catalogue(
         RequestError: if no image can be used.
         StorageError: if the catalogue cannot be written.
     """
-    chosen = options or StorageOptions()
+    storage = options or StorageOptions()
     times = dict(times or {})
     used: set[str] = set()
     work = [(image, _time_of(image, times, used)) for image in dict.fromkeys(images)]
     with ThreadPoolExecutor(_READERS) as pool:
-        results = list(pool.map(lambda pair: _read(pair[0], pair[1], chosen), work))
+        results = list(pool.map(lambda pair: _read(pair[0], pair[1], storage), work))
     issues = [result for result in results if isinstance(result, Issue)]
     items = [result for result in results if isinstance(result, RawItem)]
     if not items:
@@ -108,7 +108,7 @@ def write_catalogue(
         cause = "listed in --times, but is none of the images"
         issues.append(Issue(subject=name, kind="item", cause=cause))
     ids = _distinct_ids([str(item.document["id"]) for item in items])
-    store = open_store(out_dir, chosen)
+    store = open_store(out_dir, storage)
     for item, item_id in zip(items, ids, strict=True):
         _put(store, f"{item_id}/{item_id}.json", _linked(item, item_id, store))
     _put(store, "catalog.json", _catalogue(ids))
@@ -131,9 +131,9 @@ def _time_of(
     return None
 
 
-def _read(image: str, given: AcquisitionTime | None, options: StorageOptions) -> RawItem | Issue:
+def _read(image: str, time: AcquisitionTime | None, options: StorageOptions) -> RawItem | Issue:
     try:
-        item = image_item(image, options, given=given)
+        item = image_item(image, options, time=time)
     except CatalogItemError as error:
         return Issue(subject=image, kind="item", cause=str(error))
     if protocol_of(image) == "file":
@@ -156,14 +156,14 @@ def _file_fields(path: Path) -> dict[str, Any]:
 
 def _distinct_ids(names: list[str]) -> list[str]:
     """The names in order; the second of a repeated name becomes `NAME-2`, and so on."""
-    taken = set(names)
-    seen: set[str] = set()
+    names_used = set(names)
+    assigned: set[str] = set()
     ids = []
     for name in names:
         unique, number = name, 2
-        while unique in seen or (unique != name and unique in taken):
+        while unique in assigned or (unique != name and unique in names_used):
             unique, number = f"{name}-{number}", number + 1
-        seen.add(unique)
+        assigned.add(unique)
         ids.append(unique)
     return ids
 

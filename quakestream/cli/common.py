@@ -13,11 +13,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from quakestream.events import (
     Event,
     GroupCommitted,
+    InputQuarantined,
+    MapPublished,
     Observer,
     PlanReady,
-    Published,
-    Quarantined,
-    Stage,
+    StageStarted,
 )
 
 EXIT_ATTENTION = 1
@@ -103,11 +103,11 @@ class _Plain:
 
     def __call__(self, event: Event) -> None:
         self._state.add(event)
-        if isinstance(event, Stage) and (self._verbose or event.name == "map"):
+        if isinstance(event, StageStarted) and (self._verbose or event.name == "map"):
             stderr.print(f"{event.name}: {self._state.line() if self._state.cells else ''}".strip())
-        elif isinstance(event, Quarantined) and self._verbose:
+        elif isinstance(event, InputQuarantined) and self._verbose:
             stderr.print(f"quarantined {event.kind} {event.subject}: {event.cause}")
-        elif isinstance(event, Published):
+        elif isinstance(event, MapPublished):
             stderr.print(f"published: {self._state.line()}; snapshot {event.snapshot}")
         elif time.monotonic() - self._last >= PLAIN_EVERY_S:
             self._last = time.monotonic()
@@ -139,9 +139,9 @@ class _Bar:
 
     def __call__(self, event: Event) -> None:
         self._state.add(event)
-        if isinstance(event, Stage):
+        if isinstance(event, StageStarted):
             self._progress.update(self._task, description=event.name)
-        if isinstance(event, Quarantined) and self._verbose:
+        if isinstance(event, InputQuarantined) and self._verbose:
             self._progress.console.print(f"quarantined {event.kind} {event.subject}: {event.cause}")
         if self._state.cells:
             self._progress.update(

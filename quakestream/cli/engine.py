@@ -202,19 +202,19 @@ def _runtimes_to_build(
         )
     if precision is None and not portable:
         return _known(named) if named else [choose(bundle).runtime]
-    wanted = by_precision[precision] if precision else ""
+    fixed = by_precision[precision] if precision else ""
     runtimes = _known(named or [TENSORRT])
     for name in runtimes:
-        if name not in BUILT or (wanted and name not in (TENSORRT, wanted)):
+        if name not in BUILT or (fixed and name not in (TENSORRT, fixed)):
             option = f"--precision {precision}" if precision else "--portable"
             raise ConfigError(
                 f"runtime cannot be built with {option}",
                 "--runtime",
-                expected=wanted or " or ".join(BUILT),
+                expected=fixed or " or ".join(BUILT),
                 got=name,
                 remedy="the precision of other runtimes is part of their name",
             )
-    return list(dict.fromkeys(wanted or name for name in runtimes))
+    return list(dict.fromkeys(fixed or name for name in runtimes))
 
 
 def _build(bundle: Bundle, runtime: str, options: _BuildOptions) -> str:

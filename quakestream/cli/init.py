@@ -62,12 +62,12 @@ def _draft(file: Path, from_stac: str | None, event: str | None, time: str | Non
     time = None if time is None else _checked_time(time)
     if from_stac is not None:
         return _from_stac(from_stac, file, event, time)
-    chosen = time or example.time
+    origin = time or example.time
     return RunDraft(
         event_id=event or example.event_id,
-        time=chosen,
-        post=example.post if time is None else f"{chosen}/..",
-        pre=example.pre if time is None else f"../{chosen}",
+        time=origin,
+        post=example.post if time is None else f"{origin}/..",
+        pre=example.pre if time is None else f"../{origin}",
     )
 
 
@@ -90,7 +90,9 @@ def _write(file: Path, text: str, force: bool) -> None:
             "file exists already", str(file), remedy="give another name, or --force to overwrite it"
         ) from None
     except OSError as error:
-        raise StorageError("cannot write the run file", str(file), got=str(error)) from error
+        raise StorageError(
+            "cannot write the run file", str(file), got=error.strerror or str(error)
+        ) from error
 
 
 @dataclass(slots=True)
@@ -145,17 +147,17 @@ def _from_stac(catalog: str, file: Path, event: str | None, time: str | None) ->
     contents = _Contents()
     for uri, document in documents:
         contents.add(document, uri)
-    chosen = _collection_of(event, contents) or catalog
-    if chosen != catalog:  # the event has a collection of its own: only that one counts
+    source = _collection_of(event, contents) or catalog
+    if source != catalog:  # the event has a collection of its own: only that one counts
         contents = _Contents()
-        for uri, document in _documents(chosen):
+        for uri, document in _documents(source):
             contents.add(document, uri)
     days = sorted(contents.days)
     return RunDraft(
         event_id=event or next(iter(contents.collections), RunDraft().event_id),
         time=time or "",
         aoi=contents.aoi,
-        catalog=_beside(chosen, file),
+        catalog=_beside(source, file),
         asset=contents.asset,
         post=f"{time}/.." if time else "",
         pre=f"../{time}" if time else "",
@@ -172,8 +174,8 @@ def _from_stac(catalog: str, file: Path, event: str | None, time: str | None) ->
 
 def _documents(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The documents of a static catalogue, breadth first; bad ones below the root are skipped."""
-    queue, seen = [uri], {uri}
-    while queue and len(seen) <= _MAX_DOCUMENTS:
+    queue, queued = [uri], {uri}
+    while queue and len(queued) <= _MAX_DOCUMENTS:
         here = queue.pop(0)
         try:
             document = _parsed(read_bytes(here))
@@ -191,8 +193,8 @@ def _documents(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for link in document.get("links") or []:
             if link.get("rel") in ("child", "item", "items", "data") and link.get("href"):
                 target = resolve_href(here, str(link["href"]))
-                if target not in seen:
-                    seen.add(target)
+                if target not in queued:
+                    queued.add(target)
                     queue.append(target)
 
 

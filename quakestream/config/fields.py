@@ -158,7 +158,9 @@ def _parse_instant(text: str) -> dt.datetime:
             "not a time", "", "a time such as 2023-02-06T01:17:34Z", repr(text)
         ) from None
     if len(text.strip()) <= len("2023-02-06"):
-        raise ConfigError("not a time", "", f"{text.strip()}T01:17:34Z", "a date alone")
+        raise ConfigError(
+            "not a time", "", f"a time such as {text.strip()}T01:17:34Z", "a date alone"
+        )
     return _in_utc(moment)
 
 
@@ -168,7 +170,9 @@ def _instant(value: Any) -> Any:
     if isinstance(value, dt.datetime):
         return _in_utc(value)
     if isinstance(value, dt.date):
-        raise ConfigError("not a time", "", f"{value.isoformat()}T01:17:34Z", "a date alone")
+        raise ConfigError(
+            "not a time", "", f"a time such as {value.isoformat()}T01:17:34Z", "a date alone"
+        )
     return value
 
 
@@ -234,10 +238,10 @@ def _product_names(value: Any) -> Any:
         ConfigError: if a product is unknown or not built yet.
     """
     if isinstance(value, dict):
-        for name, wanted in value.items():
-            if type(wanted) is not bool:
-                raise ConfigError("wrong value", str(name), "true or false", repr(wanted))
-        value = [name for name, wanted in value.items() if wanted]
+        for name, enabled in value.items():
+            if type(enabled) is not bool:
+                raise ConfigError("wrong value", str(name), "true or false", repr(enabled))
+        value = [name for name, enabled in value.items() if enabled]
     if not isinstance(value, list | tuple):
         raise ConfigError("wrong value", expected="a list of products", got=repr(value))
     works = f"products that work: {', '.join(PRODUCTS)}"

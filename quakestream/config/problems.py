@@ -57,7 +57,7 @@ class RunText:
 
 
 def describe(error: ValidationError, text: RunText, root: type[BaseModel]) -> list[Problem]:
-    """The problems that pydantic found, in the order of the file.
+    """The complaints of pydantic as problems, in the order of the file.
 
     Args:
         error: the complaints of pydantic.
@@ -65,14 +65,14 @@ def describe(error: ValidationError, text: RunText, root: type[BaseModel]) -> li
         root: the model of the whole file.
     """
     located = []
-    for found in error.errors(include_url=False, include_input=False):
-        context = found.get("ctx", {})
-        cause, loc = context.get("error"), found["loc"]
+    for complaint in error.errors(include_url=False, include_input=False):
+        context = complaint.get("ctx", {})
+        cause, loc = context.get("error"), complaint["loc"]
         if isinstance(cause, QuakestreamError):
             loc = (*loc, *cause.where.split(".")) if cause.where else loc
             problem = cause.problem
         else:
-            problem = _problem(found["type"], context, loc, text.content, root)
+            problem = _problem(complaint["type"], context, loc, text.content, root)
         located.append((text.line(loc), replace(problem, where=text.where(loc))))
     return [problem for _, problem in sorted(located, key=lambda pair: pair[0])]
 

@@ -335,9 +335,9 @@ class RunFile(Section):
         excluded = {"out", "execution", "profile"} | (set() if self.outputs else {"outputs"})
         content = self.model_dump(mode="json", exclude=excluded)
         for epoch in ("post", "pre"):
-            chosen: EpochFilter | None = getattr(self.imagery, epoch)
-            if chosen is not None:
-                interval = [chosen.start.isoformat(), chosen.end.isoformat()]
+            filters: EpochFilter | None = getattr(self.imagery, epoch)
+            if filters is not None:
+                interval = [filters.start.isoformat(), filters.end.isoformat()]
                 content["imagery"][epoch]["datetime"] = interval
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()

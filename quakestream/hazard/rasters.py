@@ -147,15 +147,15 @@ def _values(raster: Any, row_N: Floats, col_N: Floats) -> Floats:
     order = order[np.argsort(tile_N[order], kind="stable")]
     if not len(order):
         return values_N
-    for chosen in np.split(order, np.flatnonzero(np.diff(tile_N[order])) + 1):
-        row0 = max(int(pixel_row_N[chosen].min()) - 1, 0)
-        col0 = max(int(pixel_col_N[chosen].min()) - 1, 0)
-        row1 = min(int(pixel_row_N[chosen].max()) + 2, raster.height)
-        col1 = min(int(pixel_col_N[chosen].max()) + 2, raster.width)
+    for points in np.split(order, np.flatnonzero(np.diff(tile_N[order])) + 1):
+        row0 = max(int(pixel_row_N[points].min()) - 1, 0)
+        col0 = max(int(pixel_col_N[points].min()) - 1, 0)
+        row1 = min(int(pixel_row_N[points].max()) + 2, raster.height)
+        col1 = min(int(pixel_col_N[points].max()) + 2, raster.width)
         pixels_YX = _read(raster, Window(col0, row0, col1 - col0, row1 - row0))
-        between = bilinear(pixels_YX, row_N[chosen] - row0, col_N[chosen] - col0)
-        inner = pixels_YX[pixel_row_N[chosen] - row0, pixel_col_N[chosen] - col0]
-        values_N[chosen] = np.where(np.isnan(between), inner, between)
+        between = bilinear(pixels_YX, row_N[points] - row0, col_N[points] - col0)
+        inner = pixels_YX[pixel_row_N[points] - row0, pixel_col_N[points] - col0]
+        values_N[points] = np.where(np.isnan(between), inner, between)
     return values_N
 
 

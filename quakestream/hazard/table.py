@@ -178,15 +178,15 @@ def _sampler(name: str) -> Callable[[str, Floats, Floats, StorageOptions], Raste
 
 def _latest(shakemaps: list[ShakeMap], issues: list[Issue]) -> list[ShakeMap]:
     """One ShakeMap per event. A maximum over versions would keep values a revision took back."""
-    chosen: dict[str, ShakeMap] = {}
+    newest: dict[str, ShakeMap] = {}
     for shakemap in shakemaps:
         event = shakemap.event_id or shakemap.uri
-        other = chosen.get(event)
+        other = newest.get(event)
         if other is None:
-            chosen[event] = shakemap
+            newest[event] = shakemap
             continue
         older, newer = sorted((other, shakemap), key=_age)
-        chosen[event] = newer
+        newest[event] = newer
         issues.append(
             Issue(
                 subject=older.uri,
@@ -195,7 +195,7 @@ def _latest(shakemaps: list[ShakeMap], issues: list[Issue]) -> list[ShakeMap]:
                 f"newer version {newer.version}",
             )
         )
-    return list(chosen.values())
+    return list(newest.values())
 
 
 def _age(shakemap: ShakeMap) -> tuple[str, int, str]:

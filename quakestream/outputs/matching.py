@@ -102,8 +102,8 @@ def _one_answer_each(
     items: gpd.GeoDataFrame, pairs: pd.DataFrame, index: pd.Index, how: str
 ) -> MatchResult:
     """One answer per footprint. Contradicting items leave a footprint without an answer."""
-    joined = pairs.join(items[["severe", "class_index"]], on="item")
-    by_building = joined.groupby("building")
+    answers = pairs.join(items[["severe", "class_index"]], on="item")
+    by_building = answers.groupby("building")
     first = by_building[["severe", "class_index"]].first()
     spread = by_building[["severe", "class_index"]].nunique() > 1
     first["class_index"] = first["class_index"].where(~spread["class_index"], -1)

@@ -83,8 +83,8 @@ def _admin_ids(
         geometry=buildings.geometry.representative_point().to_numpy(),
         crs=buildings.crs,
     )
-    joined = gpd.sjoin(points, units, how="inner", predicate="intersects")
-    first = joined.sort_values(["row", "unit"]).drop_duplicates("row")
+    matches = gpd.sjoin(points, units, how="inner", predicate="intersects")
+    first = matches.sort_values(["row", "unit"]).drop_duplicates("row")
     ids = np.full(len(buildings), OUTSIDE, dtype=object)
     ids[first["row"].to_numpy()] = first["unit"].to_numpy(dtype=object)
     return ids

@@ -251,8 +251,8 @@ def _class_indices(items: gpd.GeoDataFrame, scale: str, classes: Sequence[ScaleC
 
 
 def _as_given(values: list[str], request: TruthRequest) -> dict[str, Grade]:
-    asked = {*request.positive, *request.negative}
-    if unknown := sorted(asked - set(values)):
+    named = {*request.positive, *request.negative}
+    if unknown := sorted(named - set(values)):
         raise RequestError(
             f"--positive or --negative names unknown values {unknown}",
             f"reference {request.uri}",

@@ -21,11 +21,11 @@ from quakestream.events import (
     Event,
     Events,
     GroupCommitted,
+    InputQuarantined,
+    MapPublished,
     Observer,
     PlanReady,
-    Published,
-    Quarantined,
-    Stage,
+    StageStarted,
 )
 from quakestream.hazard import model_inputs, sample_hazard
 from quakestream.outputs.buildings import SHAKING_COLUMNS
@@ -114,7 +114,7 @@ def map_run(
     if target is None:
         raise ConfigError("no output: give `out` in the run file or --out")
     events = Events(list(observers))
-    events(Stage(name="plan"))
+    events(StageStarted(name="plan"))
     plan = make_plan(run, backend.pick)
     job = _Job(plan=plan, store=open_store(target, run.storage_options), events=events)
     if fresh:
@@ -155,7 +155,7 @@ class _Job:
         self.work.stream = backend.stream(spec)
         tasks = Tasks(plan=plan, prepared=prepared, spec=spec, hazard_NM=hazard_NM)
         commits |= self._map(backend, pending, tasks, view_failures, keys)
-        self.events(Stage(name="reduce"))
+        self.events(StageStarted(name="reduce"))
         ids = plan.footprints.table["building_id"].tolist()
         classes = len(plan.bundle.spec.classes)
         reduced = reduce_commits(self.store, commits, set(keys.values()), ids, classes)
@@ -196,7 +196,7 @@ class _Job:
         Every view's pair is looked up, since a refused pair has no unit to ask for it; what
         the ledger holds costs nothing.
         """
-        self.events(Stage(name="prepare"))
+        self.events(StageStarted(name="prepare"))
         began = time.perf_counter()
         plan = self.plan
         views = dict.fromkeys((u.view, u.cell.epsg) for u in plan.units)
@@ -217,7 +217,7 @@ class _Job:
         keys: dict[int, str],
     ) -> set[str]:
         """Reads, scores and commits what is left; returns the commits made."""
-        self.events(Stage(name="map"))
+        self.events(StageStarted(name="map"))
         began = time.perf_counter()
 
         def batches() -> Iterator[BatchTask]:
@@ -260,7 +260,7 @@ class _Job:
             "engine": plan.engine,
             "run_id": record["run_id"],
         }
-        self.events(Stage(name="publish"))
+        self.events(StageStarted(name="publish"))
         products = RunProducts(
             buildings=building_rows(plan, reduced, view_failures, hazard, constants),
             coverage=coverage_rows(plan, reduced.records, view_failures, _imaged(plan)),
@@ -274,7 +274,7 @@ class _Job:
             storage=run.storage_options,
         )
         snapshot = publish(self.store, products)
-        self.events(Published(out=self.store.uri, snapshot=snapshot))
+        self.events(MapPublished(out=self.store.uri, snapshot=snapshot))
         return Result(
             out=self.store.uri,
             run=current_run(self.store),
@@ -316,7 +316,7 @@ class _Job:
 
 
 def _quarantined(issue: Issue) -> Event:
-    return Quarantined(
+    return InputQuarantined(
         subject=issue.subject,
         kind=issue.kind,
         cause=issue.cause,
