@@ -131,7 +131,7 @@ def read_vectors(uri: str, storage: StorageOptions | None = None) -> gpd.GeoData
     except (OSError, ValueError, RuntimeError) as error:
         raise RequestError("cannot be read", f"reference {uri}", got=str(error)) from error
     if frame.empty:
-        raise RequestError("holds no items", f"reference {uri}")
+        raise RequestError("is empty", f"reference {uri}")
     if frame.crs is None and "building_id" not in frame.columns:
         raise RequestError(
             "has neither a CRS nor a building_id column",

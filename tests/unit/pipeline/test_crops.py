@@ -248,7 +248,7 @@ def _fixed_batch(folder: Path) -> None:
     [
         ("no_pre", ConfigError, "add imagery.pre.datetime"),
         ("hazard_bundle", ConfigError, "is for hazard, expected one for segmentation or building"),
-        ("unit", BundleError, "takes vs30_m_s in 'furlongs'"),
+        ("unit", BundleError, "unknown unit of input vs30_m_s: .*got 'furlongs'"),
         ("golden", BundleError, "does not run on its own golden batch"),
     ],
 )
