@@ -1,4 +1,4 @@
-"""`quakestream catalog`: a STAC catalogue for people who only have GeoTIFFs."""
+"""`quakestream catalog`: a STAC catalogue of bare GeoTIFFs."""
 
 import json
 import os
@@ -21,7 +21,9 @@ def catalog(
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the catalogue.")],
     times: Annotated[
         str | None,
-        typer.Option("--times", help="CSV with the columns file,datetime: when images were taken."),
+        typer.Option(
+            "--times", help="CSV with the columns file,datetime: acquisition times of images."
+        ),
     ] = None,
     endpoint_url: Annotated[
         str | None, typer.Option("--s3-endpoint", help="S3 endpoint; left out: Amazon's.")

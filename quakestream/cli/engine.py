@@ -32,7 +32,7 @@ engine_app = typer.Typer(
 Name = Annotated[str, typer.Argument(help="A shipped name, or a folder or .zip by path or URI.")]
 Runtimes = Annotated[
     list[str] | None,
-    typer.Option("--runtime", help="Which runtime; may be repeated. Left out: all that open here."),
+    typer.Option("--runtime", help="Runtime; may be repeated. Left out: all that open here."),
 ]
 Threads = Annotated[int, typer.Option(min=0, help="Threads of an engine; 0: all cores.")]
 

@@ -1,4 +1,4 @@
-"""`quakestream plan`: everything checked, nothing read."""
+"""`quakestream plan`: checks everything, reads no pixel."""
 
 from collections import Counter
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""`quakestream status`: how far a run is."""
+"""`quakestream status`: the progress of a run."""
 
 import json
 from dataclasses import asdict

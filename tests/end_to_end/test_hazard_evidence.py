@@ -167,7 +167,7 @@ def test_report_page_and_score_know_of_it(
     report = Path(where.stdout.strip()).read_text()
     assert "link 1" in report
     assert "assumed class shares" in report
-    assert f"of {counts['hazard']} only hazard values say" in report
+    assert f"{counts['hazard']} have a probability of damage from hazard values only" in report
     truth = gpd.GeoDataFrame(
         {
             "building_id": fused.index,
