@@ -254,10 +254,10 @@ class ExecutionSection(Section):
 class RunFile(Section):
     """A run. Paths are absolute or URIs; no file that it names was read."""
 
-    event: EventSection
+    event: EventSection = Field(description="The earthquake: its id and time")
     aoi: Aoi = Field(description="Vector file, WKT, or west,south,east,north in degrees")
-    imagery: ImagerySection
-    footprints: FootprintsSection
+    imagery: ImagerySection = Field(description="The scenes: catalog and post, with pre for pairs")
+    footprints: FootprintsSection = Field(description="The buildings: path of a vector file")
     hazard: HazardSection = Field(default_factory=HazardSection)
     terrain: TerrainSection | None = None
     models: ModelsSection = Field(default_factory=ModelsSection)

@@ -157,9 +157,7 @@ def test_report_page_and_score_know_of_it(
     counts = fused_run.run["counts"]["evidence"]
     page = Path(fused_run.out, "index.html").read_text()
     about = json.loads(gzip.decompress(base64.b64decode(_data(page, "about"))))
-    assert (
-        f"{counts['image+hazard']} verdicts use imagery and hazard values" in about["evidence"]
-    )
+    assert f"{counts['image+hazard']} verdicts use imagery and hazard values" in about["evidence"]
     assert f"{counts['hazard']} not assessed have a probability" in about["evidence"]
     assert [m["name"] for m in about["models"]] == ["no-network", "link"]
     where = quakestream("report", fused_run.out)
