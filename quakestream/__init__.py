@@ -5,7 +5,7 @@
     plan = qs.plan(run)                    # plan.cells, plan.km2, plan.problems
     result = qs.map(run, backend="local")  # result.buildings -> GeoDataFrame
 
-What is imported heavily is imported when it is used.
+Heavy modules are imported when they are used.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ except PackageNotFoundError:  # a checkout that was never installed
 
 
 def open_run(path: str) -> RunFile:
-    """Reads and validates a run file; nothing it names is opened.
+    """Reads and validates a run file. No file that it names is opened.
 
     Raises:
         ConfigError: with every problem of the file.
     """
-    from quakestream.config import open_run as opened
+    from quakestream.config import open_run as read_run
 
-    return opened(path)
+    return read_run(path)
 
 
 def plan(run: RunFile) -> Plan:
-    """Checks and chooses everything a run needs; no pixel is read.
+    """Checks all inputs of a run and plans it; no pixel is read.
 
     Raises:
-        RequestError: where the request itself is wrong.
+        RequestError: if the request is wrong.
     """
     from quakestream.pipeline.planning.plan import make_plan
 
@@ -62,22 +62,22 @@ def map(
     fresh: bool = False,
     observers: Iterable[Observer] = (),
 ) -> Result:
-    """Makes the map: one verdict per building. Run again on the same `out`, it resumes.
+    """Makes the map: one verdict per building. On the same `out` again, it resumes.
 
     Args:
         run: from `open_run`.
         backend: `local` or `ray`.
-        address: of a Ray cluster; None starts one on this machine.
+        address: address of a Ray cluster; None: one is started on this machine.
         out: path or URI; the run file's `out` if None.
-        fresh: forget what an earlier run committed.
+        fresh: discard what earlier runs committed.
         observers: called with each event (`quakestream.events`).
 
     Raises:
-        RequestError: the request is wrong; nothing was started.
-        StorageError: `out` cannot be written; what was committed stays.
+        RequestError: if the request is wrong; nothing was started.
+        StorageError: if `out` cannot be written; committed work stays.
     """
     from quakestream.pipeline.backends import open_backend
     from quakestream.pipeline.run import map_run
 
-    with open_backend(run, backend, address) as where:
-        return map_run(run, backend=where, out=out, fresh=fresh, observers=observers)
+    with open_backend(run, backend, address) as opened:
+        return map_run(run, backend=opened, out=out, fresh=fresh, observers=observers)

@@ -1,29 +1,29 @@
-"""Every error quakestream raises on purpose.
+"""All errors that quakestream raises on purpose.
 
     QuakestreamError
     ├── RequestError (ValueError)          the request is wrong: exit code 2
-    │   ├── ConfigError                    run file: key, value, path
-    │   ├── AoiError                       AOI unreadable or outside all imagery
-    │   ├── FootprintError                 footprint file empty, unreadable, no CRS
-    │   └── BundleError                    not a bundle, unknown name
-    │       └── DigestError                a bundle's files are not what it says
-    ├── InputError (ValueError)            one input is bad: quarantined, the map is made
-    │   ├── SceneError                     header, CRS, bands, georeference
+    │   ├── ConfigError                    a key, value or path of the run file
+    │   ├── AoiError                       the AOI is unreadable or outside all imagery
+    │   ├── FootprintError                 the footprint file is empty, unreadable, has no CRS
+    │   └── BundleError                    the bundle is missing or is not a bundle
+    │       └── DigestError                a file of a bundle differs from its digest
+    ├── InputError (ValueError)            one input is bad: it is quarantined
+    │   ├── SceneError                     a scene's header, CRS, bands or georeference
     │   │   └── ReadError (OSError)        blocks of a scene cannot be read
     │   ├── CatalogItemError               one STAC item
     │   └── HazardError                    a ShakeMap, VS30 or proxy layer
-    ├── ShapeError (ValueError)            arrays do not describe what they claim
+    ├── ShapeError (ValueError)            arrays contradict each other
     ├── EngineError (RuntimeError)         a runtime refuses or fails
-    │   ├── DeviceError                    it needs what this machine does not have
-    │   └── NotBuiltError                  nothing was built for it here that can be trusted
+    │   ├── DeviceError                    this machine lacks a device that it needs
+    │   └── NotBuiltError                  no trusted engine was built for this device
     ├── StorageError (OSError)             bytes cannot be read or written: exit code 3
-    │   └── storage.MissingObjectError (FileNotFoundError)   there is no such object
+    │   └── storage.MissingObjectError (FileNotFoundError)   the object does not exist
     ├── ClusterError (ConnectionError)     no Ray cluster, or it lost the job: exit code 3
     ├── AccountingError (RuntimeError)     rows out ≠ footprints in: a bug, never hidden
     └── MissingExtraError (ImportError)    an optional dependency is not installed
 
-An error carries fields, not a sentence: what is wrong, where, what was expected, what was
-got, and what to do. The command line and the service format them; no code reads the text.
+An error carries fields: what is wrong, where, what was expected, what was got, and what to do.
+The command line and the service format them. No code reads the text.
 """
 
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, in parts that a program can use."""
+    """One problem, as fields that a program can use."""
 
     what: str
     """The problem in a few words, such as `no CRS`."""
@@ -49,13 +49,13 @@ class Problem:
         line = f"{self.where}: {self.what}" if self.where else self.what
         facts = [f"expected {self.expected}" if self.expected else ""]
         facts.append(f"got {self.got}" if self.got else "")
-        if told := ", ".join(fact for fact in facts if fact):
-            line += f": {told}"
+        if details := ", ".join(fact for fact in facts if fact):
+            line += f": {details}"
         return f"{line}; {self.remedy}" if self.remedy else line
 
 
 class QuakestreamError(Exception):
-    """Base of everything raised on purpose.
+    """Base of all errors that are raised on purpose.
 
     The arguments are those of `Problem`. They are kept as `args`, so that an error survives
     pickling between workers.
@@ -64,7 +64,7 @@ class QuakestreamError(Exception):
         what: the problem in a few words; required.
         where: the file, key, scene or cell it concerns.
         expected: what would have been right.
-        got: what was found instead.
+        got: what is there instead.
         remedy: what the user can do.
     """
 
@@ -86,7 +86,7 @@ class QuakestreamError(Exception):
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Everything that is wrong, in order; one problem for most errors."""
+        """All problems in order; one for most errors."""
         return (self.problem,)
 
     @property
@@ -145,11 +145,11 @@ class FootprintError(RequestError):
 
 
 class BundleError(RequestError):
-    """Not a bundle, or none of that name."""
+    """The bundle is missing or is not a bundle."""
 
 
 class DigestError(BundleError):
-    """A bundle's files are not the ones its manifest names."""
+    """A file of a bundle differs from its digest in the manifest."""
 
 
 class InputError(QuakestreamError, ValueError):
@@ -173,7 +173,7 @@ class HazardError(InputError):
 
 
 class ShapeError(QuakestreamError, ValueError):
-    """Arrays do not describe what they claim."""
+    """Arrays contradict each other or their description."""
 
 
 class EngineError(QuakestreamError, RuntimeError):
@@ -181,11 +181,13 @@ class EngineError(QuakestreamError, RuntimeError):
 
 
 class DeviceError(EngineError):
-    """A runtime needs a device or an instruction set this machine does not have."""
+    """This machine lacks a device or an instruction set that a runtime needs."""
 
 
 class NotBuiltError(EngineError):
-    """No engine was built for this device and kept whole where nobody else may write."""
+    """No trusted engine was built for this device.
+
+    A built engine is trusted where it is whole and only its owner can write."""
 
 
 class StorageError(QuakestreamError, OSError):
@@ -201,4 +203,4 @@ class AccountingError(QuakestreamError, RuntimeError):
 
 
 class MissingExtraError(QuakestreamError, ImportError):
-    """An optional dependency is not installed; the message names the extra."""
+    """An optional dependency is not installed; the remedy names the extra."""

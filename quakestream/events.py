@@ -1,4 +1,4 @@
-"""What a run says while it goes on: typed events, and observers that show them."""
+"""Typed events of a run, and the observers that receive them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,42 +6,43 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanReady:
-    """The plan stands; work of a known size begins."""
+    """The plan is made; the size of the work is known."""
 
     cells: int
     cells_done: int
-    """Cells an earlier run committed and this one will not repeat."""
+    """Cells that an earlier run committed and this run skips."""
     km2: float
     footprints: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """One scene or pair was looked at: statistics, masks, shifts."""
+class SceneTiled:
+    """One scene is in the tile store."""
 
     subject: str
     cached: bool
+    """True where an earlier run had tiled it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupCommitted:
-    """A commit group is safe: a run that is killed will not repeat it."""
+    """A commit group is stored: a killed run does not repeat its cells."""
 
     name: str
     cells: int
     km2: float
     buildings: int
     cells_failed: int
-    """Cells of it with a window that could not be read or scored."""
+    """Cells of the group with a window that could not be read or scored."""
     mpx: float
-    """Megapixels read, both epochs."""
+    """Megapixels read, over both epochs."""
     read_s: float
     score_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quarantined:
-    """One input is bad; the rest of the map is made."""
+class InputQuarantined:
+    """One input cannot be used; the rest of the map is made."""
 
     subject: str
     kind: str
@@ -51,27 +52,27 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
-    """The products are at their fixed names."""
+class MapPublished:
+    """The products are written at their fixed names."""
 
     out: str
     snapshot: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """A named stage began (plan, prepare, map, reduce, publish)."""
+class StageStarted:
+    """A stage begins: plan, prepare, map, reduce or publish."""
 
     name: str
 
 
-Event = PlanReady | Prepared | GroupCommitted | Quarantined | Published | Stage
+Event = PlanReady | SceneTiled | GroupCommitted | InputQuarantined | MapPublished | StageStarted
 Observer = Callable[[Event], None]
 
 
 @dataclass(slots=True)
 class Events:
-    """Hands each event to every observer, in order."""
+    """Passes each event to every observer, in order."""
 
     observers: list[Observer] = field(default_factory=list)
 

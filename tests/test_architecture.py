@@ -110,7 +110,13 @@ def test_dask_stays_off_the_scoring_path() -> None:
 def test_workers_import_nothing_that_plans() -> None:
     """A worker's process is started for every engine; what it imports, a run waits for."""
     pytest.importorskip("ray")
-    heavy = ["geopandas", "pandas", "pystac_client", "quakestream.pipeline.planning.plan", "ray.data"]
+    heavy = [
+        "geopandas",
+        "pandas",
+        "pystac_client",
+        "quakestream.pipeline.planning.plan",
+        "ray.data",
+    ]
     loaded = f"[name for name in {heavy} if name in sys.modules]"
     code = f"import sys, quakestream.pipeline.backends.ray_workers; print({loaded})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

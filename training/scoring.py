@@ -90,7 +90,7 @@ def cut_out(image: Image, window: Window) -> NDArray[np.uint8]:
 def windows_over(bounds_N4: NDArray[np.float64], lattice: Lattice) -> Iterator[tuple[int, int]]:
     """Row and column of each window whose core touches one of the bounds, once, in order."""
     touches = lattice.touches(bounds_N4)
-    yield from sorted({(int(r), int(c)) for r, c in zip(touches.row_P, touches.col_P, strict=True)})
+    yield from sorted({(int(r), int(c)) for r, c in zip(touches.row_T, touches.col_T, strict=True)})
 
 
 def pixels_of(building: Building, pair: LabelledPair) -> tuple[slice, slice, NDArray[np.bool_]]:

@@ -1,4 +1,4 @@
-"""Bundles: models as they are shipped. The only thing inference knows of a model."""
+"""Bundles: models in the form they are shipped. Inference knows nothing else of a model."""
 
 from quakestream.bundles.manifest import Bundle, load_bundle, shipped_names, write_manifest
 

@@ -1,11 +1,13 @@
-"""Reading, checking and writing `bundle.json`."""
+"""Reads, checks and writes bundles and their `bundle.json`."""
 
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,61 +16,76 @@ from numpy.typing import NDArray
 
 from quakestream.domain import BundleSpec, HazardInput, ScaleClass, Thresholds
 from quakestream.domain.bundle import Task
-from quakestream.errors import BundleError, DigestError
+from quakestream.errors import BundleError, DigestError, Problem
 from quakestream.storage import StorageOptions, open_store
 
 SHIPPED = Path(__file__).parent / "shipped"
 MANIFEST = "bundle.json"
 
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+"""Errors of `zipfile` on damaged, foreign or encrypted archives."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bundle:
-    """A bundle in memory: its manifest and its verified files (a few MB)."""
+    """A bundle in memory: its manifest and its verified files, a few MB."""
 
     uri: str
     spec: BundleSpec
     digest: str
-    """sha256 of `bundle.json`, which names the sha256 of every other file."""
+    """sha256 of `bundle.json`, which holds the sha256 of every other file."""
     files: Mapping[str, bytes]
 
     @cached_property
     def golden(self) -> dict[str, NDArray[Any]]:
-        """A synthetic input batch by input name, and the reference `logits`."""
-        from io import BytesIO
+        """A synthetic input batch by input name, and the reference `logits`.
 
+        Raises:
+            BundleError: if the bundle has no golden batch.
+        """
+        if "golden.npz" not in self.files:
+            raise BundleError(
+                "no golden batch", f"bundle {self.uri}", remedy="export the bundle again"
+            )
         with np.load(BytesIO(self.files["golden.npz"]), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
     @property
     def graph(self) -> bytes:
-        """The ONNX graph, weights inside."""
+        """The ONNX graph with its weights."""
         return self.files["model.onnx"]
 
     def file(self, name: str) -> bytes | None:
-        """A file not every bundle has, such as `model.pt2` or `model.int8.onnx`; None if this
-        one has not, or if its manifest does not vouch for it."""
+        """An optional file, such as `model.pt2` or `model.int8.onnx`.
+
+        None where the bundle lacks the file, or its manifest has no digest of it.
+        """
         return self.files.get(name)
 
 
 def shipped_names() -> tuple[str, ...]:
-    """Bundles that come with the package."""
+    """Names of the bundles that come with the package."""
     return tuple(sorted(p.name for p in SHIPPED.iterdir() if (p / MANIFEST).is_file()))
 
 
 def load_bundle(name_or_uri: str, options: StorageOptions | None = None) -> Bundle:
-    """Opens a shipped bundle by name, or a folder or `.zip` by path or URI, and verifies it.
+    """Loads and verifies a bundle: a shipped name, or a folder or `.zip` by path or URI.
 
     Raises:
-        BundleError: nothing there, no bundle, or a manifest that contradicts its task.
-        DigestError: a file is not the one the manifest names.
+        BundleError: if there is no bundle, or its manifest contradicts itself.
+        DigestError: if a file differs from its digest in the manifest.
     """
     files, uri = _read_files(name_or_uri, options or StorageOptions())
+    if MANIFEST not in files:
+        raise BundleError("not a bundle", uri, MANIFEST, ", ".join(files) or "no file")
     try:
         raw = json.loads(files[MANIFEST])
         spec = _spec(raw)
         listed = dict(raw["sha256"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{uri}/{MANIFEST} is not a bundle manifest: {error!r}") from error
+    except KeyError as error:
+        raise BundleError(f"key {error} is missing", f"{uri}/{MANIFEST}") from error
+    except (TypeError, ValueError) as error:
+        raise BundleError("not a bundle manifest", f"{uri}/{MANIFEST}", got=str(error)) from error
     _verify(uri, files, listed)
     _check(uri, spec)
     digest = hashlib.sha256(files[MANIFEST]).hexdigest()
@@ -77,7 +94,7 @@ def load_bundle(name_or_uri: str, options: StorageOptions | None = None) -> Bund
 
 
 def write_manifest(folder: Path, spec: BundleSpec) -> Path:
-    """Writes `bundle.json` for the files that lie in `folder`."""
+    """Writes `bundle.json` for the files in `folder`."""
     others = sorted(p for p in folder.iterdir() if p.is_file() and p.name != MANIFEST)
     digests = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in others}
     path = folder / MANIFEST
@@ -91,13 +108,15 @@ def _read_files(name_or_uri: str, options: StorageOptions) -> tuple[dict[str, by
     path = Path(name_or_uri)
     if path.is_dir() and (path / MANIFEST).is_file():
         return _folder(path), str(path)
-    if path.is_file() and zipfile.is_zipfile(path):
-        return _unzip(path.read_bytes()), str(path)
+    if path.is_file():
+        return _unzip(path.read_bytes(), str(path)), str(path)
     if "://" in name_or_uri:
         return _remote(name_or_uri, options), name_or_uri
+    shipped = ", ".join(shipped_names()) or "none"
     raise BundleError(
-        f"no bundle {name_or_uri!r}: expected a shipped name "
-        f"({', '.join(shipped_names()) or 'none'}), or a folder or .zip with {MANIFEST}"
+        "no bundle of this name",
+        name_or_uri,
+        expected=f"a shipped name ({shipped}), or a folder or .zip with {MANIFEST}",
     )
 
 
@@ -105,38 +124,46 @@ def _folder(path: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(path.iterdir()) if p.is_file()}
 
 
-def _unzip(data: bytes) -> dict[str, bytes]:
-    from io import BytesIO
-
-    with zipfile.ZipFile(BytesIO(data)) as archive:
-        names = [n for n in archive.namelist() if not n.endswith("/")]
-        return {Path(n).name: archive.read(n) for n in names}
+def _unzip(data: bytes, uri: str) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            names = [n for n in archive.namelist() if not n.endswith("/")]
+            return {Path(n).name: archive.read(n) for n in names}
+    except _ZIP_ERRORS as error:
+        raise BundleError(
+            "not a .zip, or a damaged one", uri, got=str(error), remedy="get the bundle again"
+        ) from error
 
 
 def _remote(uri: str, options: StorageOptions) -> dict[str, bytes]:
     prefix, _, name = uri.rstrip("/").rpartition("/")
     try:
         if name.endswith(".zip"):
-            return _unzip(open_store(prefix, options).get(name))
+            return _unzip(open_store(prefix, options).get(name), uri)
         store = open_store(uri, options)
         listed = json.loads(store.get(MANIFEST))["sha256"]
         return {key: store.get(key) for key in (MANIFEST, *listed)}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise BundleError(f"no bundle at {uri}: {error}") from error
+    except BundleError:
+        raise
+    except (OSError, KeyError, ValueError) as error:
+        raise BundleError("no bundle of this name", uri, got=str(error)) from error
 
 
 def _verify(uri: str, files: Mapping[str, bytes], listed: Mapping[str, str]) -> None:
     for name, expected in listed.items():
         if name not in files:
-            raise DigestError(f"bundle {uri}: {name} is missing; get the bundle again")
+            raise DigestError(f"{name} is missing", f"bundle {uri}", remedy="get the bundle again")
         got = hashlib.sha256(files[name]).hexdigest()
         if got != expected:
             raise DigestError(
-                f"bundle {uri}: {name} has sha256 {got[:12]}…, its manifest says "
-                f"{expected[:12]}…; the file was changed or cut off, get the bundle again"
+                f"{name} differs from the manifest",
+                f"bundle {uri}",
+                expected=f"sha256 {expected[:12]}…",
+                got=f"{got[:12]}…",
+                remedy="get the bundle again: the file was changed or truncated",
             )
     if "model.onnx" not in listed:
-        raise BundleError(f"bundle {uri} lists no model.onnx")
+        raise BundleError("manifest lists no model.onnx", f"bundle {uri}")
 
 
 def _spec(raw: Mapping[str, Any]) -> BundleSpec:
@@ -156,33 +183,55 @@ def _spec(raw: Mapping[str, Any]) -> BundleSpec:
 
 
 def _check(uri: str, spec: BundleSpec) -> None:
-    """Raises BundleError where a manifest contradicts itself or its task."""
-    for wrong, what in _contradictions(spec):
-        if wrong:
-            raise BundleError(f"bundle {uri}, task {spec.task}: {what}; export the bundle again")
+    """Raises BundleError if a manifest contradicts itself or its task."""
+    for problem in _contradictions(spec):
+        where = f"bundle {uri}, task {spec.task}"
+        raise BundleError.of(replace(problem, where=where, remedy="export the bundle again"))
 
 
-def _contradictions(spec: BundleSpec) -> Iterator[tuple[bool, str]]:
-    classes, epochs = len(spec.classes), set(spec.epochs)
-    yield spec.task not in get_args(Task), f"expected a task out of {', '.join(get_args(Task))}"
-    yield classes < 2, f"expected two classes or more, got {classes}"
+def _contradictions(spec: BundleSpec) -> Iterator[Problem]:
+    if spec.task not in get_args(Task):
+        yield Problem("unknown task", expected=f"one of {', '.join(get_args(Task))}", got=spec.task)
+    if len(spec.classes) < 2:
+        number = str(len(spec.classes))
+        yield Problem("too few classes", expected="two classes or more", got=number)
     if spec.task == "hazard":
-        yield bool(epochs), f"takes no imagery, its epochs are {', '.join(spec.epochs)}"
-        yield not spec.hazard, "names no hazard values"
+        yield from _hazard_contradictions(spec)
     else:
-        named = ", ".join(spec.epochs) or "none"
-        yield not {"post"} <= epochs <= {"pre", "post"}, f"expected post or pre, post, got {named}"
-        yield not spec.gsd_m > 0, f"expected gsd_m above 0, got {spec.gsd_m}"
-        side = f"window_px {spec.window_px}, halo_px {spec.halo_px}"
-        yield not (spec.window_px > 0 <= spec.halo_px), f"expected sizes in pixels, got {side}"
-        yield spec.core_px <= 0, f"the halo leaves no core: {side}"
-    if spec.task == "building":
-        yield spec.halo_px != 0, f"a crop has no halo: expected halo_px 0, got {spec.halo_px}"
-    if spec.task == "segmentation":
-        yield bool(spec.hazard), "takes no hazard values; only building and hazard bundles do"
-    groups, values = spec.hazard_groups, len(spec.hazard)
-    yield bool(groups) and sum(groups) != values, f"hazard_groups {groups} of {values} values"
-    yield len({h.name for h in spec.hazard}) < values, "names a hazard value twice"
-    prior = spec.prior
+        yield from _image_contradictions(spec)
+    values = len(spec.hazard)
+    if spec.hazard_groups and sum(spec.hazard_groups) != values:
+        got = f"{spec.hazard_groups} for {values} values"
+        yield Problem("wrong hazard_groups", expected="sizes that add up to all values", got=got)
+    if len({h.name for h in spec.hazard}) < values:
+        yield Problem("a hazard value is named twice", got=", ".join(h.name for h in spec.hazard))
+    prior, classes = spec.prior, len(spec.classes)
     whole = len(prior) == classes and min(prior) >= 0 and abs(sum(prior) - 1.0) < 1e-3
-    yield bool(prior) and not whole, f"prior {prior} is not one share for each of {classes} classes"
+    if prior and not whole:
+        shares = f"one share for each of {classes} classes, with sum 1"
+        yield Problem("wrong prior", expected=shares, got=str(prior))
+
+
+def _hazard_contradictions(spec: BundleSpec) -> Iterator[Problem]:
+    if spec.epochs:
+        yield Problem("takes no imagery", expected="no epochs", got=", ".join(spec.epochs))
+    if not spec.hazard:
+        yield Problem("no hazard values", expected="names of hazard values")
+
+
+def _image_contradictions(spec: BundleSpec) -> Iterator[Problem]:
+    if not {"post"} <= set(spec.epochs) <= {"pre", "post"}:
+        got = ", ".join(spec.epochs) or "none"
+        yield Problem("wrong epochs", expected="post, or pre and post", got=got)
+    if not spec.gsd_m > 0:
+        yield Problem("wrong gsd_m", expected="more than 0", got=str(spec.gsd_m))
+    sizes = f"window_px {spec.window_px}, halo_px {spec.halo_px}"
+    if not (spec.window_px > 0 <= spec.halo_px):
+        yield Problem("wrong sizes", expected="window_px above 0, halo_px of 0 or more", got=sizes)
+    if spec.core_px <= 0:
+        yield Problem("halo leaves no core", got=sizes)
+    if spec.task == "building" and spec.halo_px != 0:
+        yield Problem("a crop has no halo", expected="halo_px 0", got=str(spec.halo_px))
+    if spec.task == "segmentation" and spec.hazard:
+        names = ", ".join(h.name for h in spec.hazard)
+        yield Problem("takes no hazard values", expected="task building or hazard", got=names)

@@ -1,4 +1,4 @@
-"""STAC search and static catalogues, vendor quirks, footprints, pairing, coverage."""
+"""STAC search, static catalogues, vendor quirks, footprints, pairing and coverage."""
 
 from quakestream.catalog.aoi import read_aoi
 from quakestream.catalog.extents import extent_issues, scene_extent

@@ -1,4 +1,6 @@
-"""The area of interest, in whatever form people have it."""
+"""The area of interest: a vector file, WKT or a box."""
+
+from dataclasses import replace
 
 import numpy as np
 import shapely
@@ -9,15 +11,15 @@ from shapely.geometry.base import BaseGeometry
 from quakestream.catalog.extents import polygons_of
 from quakestream.catalog.vectors import read_vector
 from quakestream.config import aoi_bbox, aoi_kind
-from quakestream.errors import AoiError
+from quakestream.errors import AoiError, ConfigError
 from quakestream.storage import StorageOptions
 
 
 def read_aoi(aoi: str, options: StorageOptions | None = None) -> BaseGeometry:
     """One valid (multi)polygon in EPSG:4326, from a vector file, WKT, or `west,south,east,north`.
 
-    Several polygons are joined; lines and points are left out. A box whose
-    west is larger than its east crosses 180° and comes out in two parts.
+    Several polygons become one; lines and points are left out. A box whose west is larger
+    than its east crosses 180° and becomes two parts.
 
     Raises:
         AoiError: if it cannot be read, has no CRS, or holds no area.
@@ -27,18 +29,18 @@ def read_aoi(aoi: str, options: StorageOptions | None = None) -> BaseGeometry:
     if kind == "bbox":
         return _from_bbox(aoi)
     if kind == "wkt":
-        return _area([_from_wkt(aoi)], "the WKT in `aoi`")
+        return _area([_from_wkt(aoi)], "aoi")
     frame = read_vector(aoi, options or StorageOptions(), AoiError)
     if len(frame) == 0:
-        raise AoiError(f"{aoi} holds no features; expected at least one polygon")
+        raise AoiError("holds no features", aoi, "at least one polygon")
     return _area(list(frame.geometry), aoi)
 
 
 def _from_bbox(text: str) -> BaseGeometry:
     try:
         west, south, east, north = aoi_bbox(text)
-    except ValueError as error:
-        raise AoiError(f"aoi: {error}") from error
+    except ConfigError as error:
+        raise AoiError.of(replace(error.problem, where="aoi")) from error
     if west < east:
         return box(west, south, east, north)
     return MultiPolygon([box(west, south, 180.0, north), box(-180.0, south, east, north)])
@@ -47,23 +49,30 @@ def _from_bbox(text: str) -> BaseGeometry:
 def _from_wkt(text: str) -> BaseGeometry:
     srid, _, rest = text.strip().rpartition(";")
     if srid and srid.upper().replace(" ", "") != "SRID=4326":
-        raise AoiError(f"aoi: {srid}: WKT is taken as EPSG:4326; put other CRSs into a file")
+        raise AoiError(
+            "WKT in another CRS",
+            "aoi",
+            "EPSG:4326",
+            srid,
+            "write the polygons to a file with that CRS",
+        )
     try:
         return shapely.force_2d(shapely.from_wkt(rest))
     except GEOSException as error:
-        raise AoiError(f"aoi is not valid WKT: {error}") from error
+        raise AoiError("not valid WKT", "aoi", got=str(error)) from error
 
 
 def _area(geometries: list[BaseGeometry], source: str) -> BaseGeometry:
     usable = [g for g in geometries if g is not None and not g.is_empty and _is_finite(g)]
-    joined = shapely.union_all([polygons_of(shapely.make_valid(g)) for g in usable])
-    if joined.is_empty or joined.area == 0:
+    union = shapely.union_all([polygons_of(shapely.make_valid(g)) for g in usable])
+    if union.is_empty or union.area == 0:
         kinds = ", ".join(sorted({g.geom_type for g in geometries if g is not None})) or "nothing"
-        raise AoiError(f"{source} holds no area; expected polygons, got {kinds}")
-    west, south, east, north = joined.bounds
+        raise AoiError("holds no area", source, "polygons", kinds)
+    west, south, east, north = union.bounds
     if west < -180.0 or east > 180.0 or south < -90.0 or north > 90.0:
-        raise AoiError(f"{source} reaches beyond the Earth: {joined.bounds}; check its CRS")
-    return joined
+        bounds = ", ".join(f"{v:g}" for v in union.bounds)
+        raise AoiError("reaches beyond the Earth", source, got=bounds, remedy="check its CRS")
+    return union
 
 
 def _is_finite(geometry: BaseGeometry) -> bool:

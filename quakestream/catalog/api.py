@@ -1,4 +1,4 @@
-"""STAC APIs, through pystac-client, as raw items."""
+"""Searches STAC APIs with pystac-client and returns raw items."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ _TIMEOUT_S = 60
 
 
 def api_root(document: Document, uri: str) -> tuple[str, list[str]] | None:
-    """Landing page and collections to search, where a document belongs to a STAC API."""
+    """The landing page and the collections to search; None for a document of no STAC API."""
     if protocol_of(uri) not in ("http", "https"):
         return None
     if document.get("type") == "Collection":
@@ -31,35 +31,35 @@ def search_api(
     bounds: tuple[float, float, float, float],
     intervals: list[str],
 ) -> Harvest:
-    """Items in a box of degrees and in any of the intervals, every page of them.
+    """All items in a box (degrees) and in any of the intervals.
 
-    They are taken as the server sends them and never made into pystac items:
-    one asset without href makes pystac-client fail a whole page.
+    Items stay raw JSON and never become pystac items: one asset without href makes
+    pystac-client fail a whole page.
 
     Raises:
         StorageError: if the service fails.
     """
     harvest = Harvest()
-    seen: set[tuple[str, str]] = set()
+    added: set[tuple[str, str]] = set()
     with translated("search", root):
         client = pystac_client.Client.open(root, timeout=_TIMEOUT_S)
         if not client.conforms_to("ITEM_SEARCH"):
             client.add_conforms_to("ITEM_SEARCH")
         for interval in intervals:
-            found = client.search(
+            pages = client.search(
                 bbox=bounds,
                 datetime=interval,
                 collections=collections or None,
                 limit=PAGE_ITEMS,
                 max_items=None,
             )
-            for document in found.items_as_dicts():
+            for document in pages.items_as_dicts():
                 if not isinstance(document, Mapping):
-                    harvest.issue(root, "the service sent an item that is no JSON object")
+                    harvest.issue(root, "item from the service is not a JSON object")
                     continue
                 name = (str(document.get("collection")), str(document.get("id")))
-                if name not in seen or not document.get("id"):
-                    seen.add(name)
+                if name not in added or not document.get("id"):
+                    added.add(name)
                     harvest.items.append(RawItem(document=document, base=item_base(document, root)))
     return harvest
 

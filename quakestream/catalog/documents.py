@@ -1,9 +1,9 @@
-"""Items out of catalogue documents: static catalogues, item collections, NDJSON, GeoParquet."""
+"""Reads items from static catalogues, item collections, NDJSON and stac-geoparquet."""
 
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -16,14 +16,15 @@ from quakestream.domain import Issue
 from quakestream.errors import CatalogItemError, ConfigError, StorageError
 from quakestream.storage import MissingObjectError, StorageOptions, read_bytes, resolve_href
 
+NOT_STAC = "not a STAC document"
 _FOLLOWED = ("child", "item", "items", "next")
 _READERS = 16
-"""Documents fetched at a time: a static catalogue on an object store is many small objects."""
+"""Documents fetched at once. A static catalogue on an object store is many small objects."""
 
 
 @dataclass(slots=True)
 class Harvest:
-    """What was found so far."""
+    """Items and issues collected from catalogue documents."""
 
     items: list[RawItem] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
@@ -35,32 +36,35 @@ class Harvest:
 
 
 def read_root(uri: str, options: StorageOptions) -> list[Document]:
-    """The document a run file names: one JSON document, or the items of NDJSON or GeoParquet.
+    """The documents at a URI: one JSON document, or the items of NDJSON or GeoParquet.
 
-    Lines of NDJSON that cannot be read come out as `{"broken": cause}`.
+    A line of NDJSON that cannot be read becomes `{"broken": cause}`.
 
     Raises:
-        ConfigError: if it is missing or none of these.
-        StorageError: if the store fails otherwise.
+        ConfigError: if it is missing or has another format.
+        StorageError: if the store fails for another reason.
     """
     try:
         return parse_documents(read_bytes(uri, options), uri)
     except (MissingObjectError, CatalogItemError) as error:
-        raise ConfigError(f"imagery.catalog: {error}") from error
+        problem = error.problem
+        raise ConfigError.of(
+            replace(problem, where=f"imagery.catalog {problem.where or uri}")
+        ) from error
 
 
 def parse_documents(data: bytes, uri: str) -> list[Document]:
-    """JSON documents in an object.
+    """The JSON documents of an object.
 
     Raises:
-        CatalogItemError: if it is no JSON, NDJSON or stac-geoparquet.
+        CatalogItemError: if it is not JSON, NDJSON or stac-geoparquet.
     """
     if data[:4] == b"PAR1":
         return _from_parquet(data, uri)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise CatalogItemError(f"{uri} is no STAC document: it is not text in UTF-8") from error
+        raise CatalogItemError(NOT_STAC, uri, "JSON in UTF-8", "other bytes") from error
     try:
         whole = json.loads(text)
     except ValueError as error:
@@ -69,25 +73,25 @@ def parse_documents(data: bytes, uri: str) -> list[Document]:
 
 
 def collect(documents: Iterable[Document], uri: str, options: StorageOptions) -> Harvest:
-    """All items below the given documents, breadth first, each document once.
+    """All items below the given documents; each document is read once, breadth first.
 
-    A document below the root that cannot be read is an issue under its URI.
+    A document below the root that cannot be read becomes an issue under its URI.
     """
     harvest = Harvest()
-    seen = {uri}
+    visited = {uri}
     queue: list[str] = []
     for document in documents:
         queue.extend(_take(document, uri, harvest))
     with ThreadPoolExecutor(_READERS) as pool:
         while queue:
-            level = [place for place in dict.fromkeys(queue) if place not in seen]
-            seen.update(level)
+            level = [place for place in dict.fromkeys(queue) if place not in visited]
+            visited.update(level)
             queue = []
-            for place, found in zip(level, pool.map(_reader(options), level), strict=True):
-                if isinstance(found, Exception):
-                    harvest.issue(place, found, not isinstance(found, FileNotFoundError))
+            for place, result in zip(level, pool.map(_reader(options), level), strict=True):
+                if isinstance(result, Exception):
+                    harvest.issue(place, result, not isinstance(result, FileNotFoundError))
                     continue
-                for document in found:
+                for document in result:
                     queue.extend(_take(document, place, harvest))
     return harvest
 
@@ -103,7 +107,7 @@ def _reader(options: StorageOptions) -> Any:
 
 
 def _take(document: Document, uri: str, harvest: Harvest) -> list[str]:
-    """Puts a document's own items into the harvest; gives the URIs that its links lead on to."""
+    """Adds a document's own items to the harvest and returns the URIs its links point to."""
     if "broken" in document:
         harvest.issue(uri, document["broken"])
         return []
@@ -117,25 +121,25 @@ def _take(document: Document, uri: str, harvest: Harvest) -> list[str]:
             if isinstance(feature, Mapping):
                 harvest.items.append(_item(feature, uri, alone=False))
             else:
-                harvest.issue(uri, f"feature {position} is no JSON object")
+                harvest.issue(uri, f"feature {position} is not a JSON object")
     elif kind not in ("Catalog", "Collection") and "stac_version" not in document:
-        harvest.issue(uri, f"is no STAC document (type {kind!r})")
+        harvest.issue(uri, f"{NOT_STAC}: got type {kind!r}")
         return []
     return [resolve_href(uri, href) for href in _links(document, uri, harvest)]
 
 
 def _links(document: Document, uri: str, harvest: Harvest) -> list[str]:
-    found = []
+    hrefs = []
     links = document.get("links")
     for link in links if isinstance(links, list) else []:
         if not isinstance(link, Mapping) or link.get("rel") not in _FOLLOWED:
             continue
         href = link.get("href")
         if not isinstance(href, str) or not href:
-            harvest.issue(uri, f"a link of rel {link['rel']!r} has no href")
+            harvest.issue(uri, f"link of rel {link['rel']!r} has no href")
         elif str(link.get("method", "GET")).upper() == "GET":
-            found.append(href)
-    return found
+            hrefs.append(href)
+    return hrefs
 
 
 def _item(feature: Document, uri: str, *, alone: bool) -> RawItem:
@@ -145,10 +149,10 @@ def _item(feature: Document, uri: str, *, alone: bool) -> RawItem:
 
 
 def item_base(feature: Document, uri: str) -> str:
-    """What an item's relative hrefs are relative to: its `self` link where that is absolute.
+    """The base of an item's relative hrefs: its `self` link where that is absolute.
 
-    Only for items of a collection. One in a document of its own means the
-    place where that document lies, also in a copy that kept the old `self`.
+    Only for items of a collection. The base of an item with its own document is the place
+    of that document, also where the document is a copy that kept the old `self`.
     """
     links = feature.get("links")
     for link in links if isinstance(links, list) else []:
@@ -161,9 +165,9 @@ def item_base(feature: Document, uri: str) -> str:
 
 def _objects(values: object, uri: str) -> list[Document]:
     if not isinstance(values, list):
-        raise CatalogItemError(f"{uri} is no STAC document: expected an object or a list of items")
+        raise CatalogItemError(NOT_STAC, uri, "an object or a list of items", type(values).__name__)
     return [
-        value if isinstance(value, dict) else {"broken": f"entry {position} is no JSON object"}
+        value if isinstance(value, dict) else {"broken": f"entry {position} is not a JSON object"}
         for position, value in enumerate(values)
     ]
 
@@ -177,26 +181,33 @@ def _from_lines(text: str, uri: str, cause: Exception) -> list[Document]:
         try:
             value = json.loads(line)
             ok = isinstance(value, dict)
-            documents.append(value if ok else {"broken": f"line {number} is no JSON object"})
+            documents.append(value if ok else {"broken": f"line {number} is not a JSON object"})
             good += ok
         except ValueError as error:
-            documents.append({"broken": f"line {number} is no JSON: {error}"})
+            documents.append({"broken": f"line {number} is not JSON: {error}"})
     if not good:
         raise CatalogItemError(
-            f"{uri} is neither JSON ({cause}) nor NDJSON; expected a STAC catalogue, an item "
-            "collection, a STAC API, or GeoTIFFs"
+            NOT_STAC,
+            uri,
+            expected="a STAC catalogue, an item collection, a STAC API, or GeoTIFFs",
+            got=f"neither JSON ({cause}) nor NDJSON",
         ) from cause
     return documents
 
 
 def _from_parquet(data: bytes, uri: str) -> list[Document]:
-    """stac-geoparquet: item members and properties side by side as columns."""
+    """Items of stac-geoparquet, whose columns are item members and properties side by side."""
     try:
         rows = pq.read_table(pa.BufferReader(data)).to_pylist()
     except pa.ArrowException as error:
-        raise CatalogItemError(f"cannot read {uri} as stac-geoparquet: {error}") from error
+        raise CatalogItemError("not stac-geoparquet", uri, got=str(error)) from error
     if rows and not {"id", "assets", "geometry"} <= rows[0].keys():
-        raise CatalogItemError(f"{uri} is Parquet, but not stac-geoparquet (id, assets, geometry)")
+        raise CatalogItemError(
+            "not stac-geoparquet",
+            uri,
+            expected="columns id, assets, geometry",
+            got=", ".join(rows[0]),
+        )
     return [_from_row(row) for row in rows]
 
 
@@ -204,7 +215,9 @@ def _from_row(row: dict[str, Any]) -> Document:
     members = ("type", "stac_version", "stac_extensions", "id", "collection", "links")
     document = {name: row.pop(name) for name in members if name in row}
     geometry, box = row.pop("geometry"), row.pop("bbox", None)
-    assets = {name: _kept(asset) for name, asset in (row.pop("assets") or {}).items() if asset}
+    assets = {
+        name: _without_nulls(asset) for name, asset in (row.pop("assets") or {}).items() if asset
+    }
     if isinstance(box, Mapping):
         box = [box["xmin"], box["ymin"], box["xmax"], box["ymax"]]
     properties = {
@@ -217,10 +230,10 @@ def _from_row(row: dict[str, Any]) -> Document:
         "geometry": None if shape is None else shapely.geometry.mapping(shape),
         "bbox": box,
         "assets": assets,
-        "properties": _kept(properties),
+        "properties": _without_nulls(properties),
     }
 
 
-def _kept(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the nulls that a column has where only other items have the field."""
+def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values without the nulls of columns that only other items use."""
     return {name: value for name, value in values.items() if value is not None}

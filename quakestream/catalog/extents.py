@@ -1,4 +1,4 @@
-"""Ground that scenes and rasters show, in EPSG:4326."""
+"""Ground shown by scenes and rasters, in EPSG:4326."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,7 +14,7 @@ _EDGE_POINTS = 20
 
 
 def polygons_of(geometry: BaseGeometry) -> BaseGeometry:
-    """The polygonal part of a geometry; an empty polygon where it has none."""
+    """The polygons of a geometry; an empty polygon where it has none."""
     if geometry.geom_type in ("Polygon", "MultiPolygon"):
         return geometry
     parts = [
@@ -26,11 +26,11 @@ def polygons_of(geometry: BaseGeometry) -> BaseGeometry:
 
 
 def scene_extent(scene: Scene) -> BaseGeometry:
-    """Ground a scene shows, EPSG:4326: where its item's outline and its raster overlap.
+    """Ground shown by a scene, EPSG:4326: the overlap of its item's outline and its raster.
 
-    The raster's edges are densified, since straight lines of a UTM zone bend in
-    degrees. Where the two do not meet the file wins (`extent_issues` says so).
-    Before the header is known it is the outline alone.
+    The raster's edges are densified, since straight lines of a UTM zone bend in degrees.
+    Where the two do not meet, the raster counts (`extent_issues` reports it). Before the
+    header is known, the outline counts alone.
     """
     outline = polygons_of(shapely.make_valid(scene.outline))
     raster = _raster_outline(scene)
@@ -41,14 +41,14 @@ def scene_extent(scene: Scene) -> BaseGeometry:
 
 
 def extent_issues(scenes: Sequence[Scene]) -> list[Issue]:
-    """Scenes whose file lies wholly outside the outline their item gives."""
-    found = []
+    """Scenes whose file lies outside the outline of their item."""
+    issues = []
     for scene in scenes:
         raster = _raster_outline(scene)
         if raster is not None and not shapely.intersects(shapely.make_valid(scene.outline), raster):
-            cause = "its file lies outside the outline of its item; the file is believed"
-            found.append(Issue(subject=scene.id, kind="scene", cause=cause))
-    return found
+            cause = "file lies outside the outline of its item; the file's position is used"
+            issues.append(Issue(subject=scene.id, kind="scene", cause=cause))
+    return issues
 
 
 def _raster_outline(scene: Scene) -> BaseGeometry | None:
@@ -62,7 +62,7 @@ def _raster_outline(scene: Scene) -> BaseGeometry | None:
 def raster_outline(
     crs_wkt: str, transform: tuple[float, ...], height: int, width: int
 ) -> BaseGeometry:
-    """Outline of a raster in EPSG:4326, its edges densified."""
+    """Outline of a raster in EPSG:4326, with densified edges."""
     a, b, c, d, e, f = transform
     step = np.linspace(0.0, 1.0, _EDGE_POINTS, endpoint=False)
     zero, one = np.zeros_like(step), np.ones_like(step)

@@ -1,9 +1,8 @@
 """Building outlines with stable ids, and the accounting of law 3.
 
-Every feature of the file is accounted for once: it is a row, or an identical
-duplicate that was collapsed, or lies outside the AOI, or has no position at
-all (no geometry, an empty one, or no finite coordinate), in which case it
-cannot lie in the AOI and is reported instead. Nothing is repaired.
+Every feature of the file counts once: as a row, as a collapsed identical duplicate, as outside
+the AOI, or as without a position. A feature without a position has no geometry, an empty one or
+no finite coordinate. It cannot lie in the AOI and is reported. Nothing is repaired.
 """
 
 from dataclasses import dataclass
@@ -23,18 +22,18 @@ from quakestream.storage import StorageOptions
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Footprints:
-    """The buildings a run answers for.
+    """The buildings of a run.
 
     Raises:
         AccountingError: if the counts do not add up to the rows of the file.
     """
 
     table: gpd.GeoDataFrame
-    """`building_id` (unique strings) and `geometry`, EPSG:4326, as it was given."""
+    """`building_id` (unique strings) and the original `geometry`, EPSG:4326."""
     invalid: NDArray[np.bool_]
-    """True where the geometry is no valid polygon, shape (N,)."""
+    """True where the geometry is not a valid polygon, shape (N,)."""
     representative: NDArray[np.object_]
-    """A point per row: inside the outline, or the middle of its box where that is invalid."""
+    """A point per row: inside the outline, or the middle of its box where it is invalid."""
     issues: list[Issue]
     rows_read: int
     """Features in the file."""
@@ -42,13 +41,15 @@ class Footprints:
     """Features with the id and the geometry of an earlier one."""
     outside_aoi: int
     without_position: int
-    """Features that lie nowhere."""
+    """Features without a position."""
 
     def __post_init__(self) -> None:
-        lost = self.duplicates_collapsed + self.outside_aoi + self.without_position
-        if len(self.table) + lost != self.rows_read:
+        left_out = self.duplicates_collapsed + self.outside_aoi + self.without_position
+        if len(self.table) + left_out != self.rows_read:
             raise AccountingError(
-                f"{self.rows_read} footprints read, but {len(self.table)} rows + {lost} left out"
+                "footprints do not add up",
+                expected=f"{self.rows_read} footprints read",
+                got=f"{len(self.table)} rows and {left_out} left out",
             )
 
 
@@ -60,38 +61,38 @@ def read_footprints(
 ) -> Footprints:
     """The footprints whose representative point lies in the AOI, one row per distinct input id.
 
-    Integers become plain strings ("7"); a missing id becomes `row-N` (N counts
-    from 0 in file order); an id that comes again with another geometry gets a
-    suffix (`ID#2`) in file order, whatever the AOI. Each of these is an issue.
+    Integers become plain strings ("7"). A missing id becomes `row-N`, where N counts from 0 in
+    file order. An id that repeats with another geometry gets a suffix (`ID#2`) in file order,
+    whatever the AOI. Missing and repeated ids are issues.
 
     Args:
         uri: any vector file, any CRS.
-        id_column: column of the ids; None takes row numbers.
+        id_column: column with the ids; None: row numbers.
         aoi: EPSG:4326.
         options: how to reach the file.
 
     Raises:
-        FootprintError: if the file is unreadable, empty, without CRS or id
-            column, or has nothing in the AOI.
+        FootprintError: if the file is unreadable or empty, lacks a CRS or the id column, or
+            has nothing in the AOI.
         StorageError: if the store fails.
     """
     columns = [] if id_column is None else [id_column]
     frame = read_vector(uri, options or StorageOptions(), FootprintError, columns)
     if len(frame) == 0:
-        raise FootprintError(f"{uri} holds no features; expected building outlines")
-    given = frame[id_column].to_numpy(object) if id_column else np.arange(len(frame), dtype=object)
-    return footprints_in(given, np.asarray(frame.geometry.values, object), aoi, uri)
+        raise FootprintError("holds no features", uri, "building outlines")
+    ids = frame[id_column].to_numpy(object) if id_column else np.arange(len(frame), dtype=object)
+    return footprints_in(ids, np.asarray(frame.geometry.values, object), aoi, uri)
 
 
 def footprints_in(
-    given_N: NDArray[np.object_], geometry_N: NDArray[np.object_], aoi: BaseGeometry, source: str
+    raw_id_N: NDArray[np.object_], geometry_N: NDArray[np.object_], aoi: BaseGeometry, source: str
 ) -> Footprints:
-    """Footprints out of ids as they were given (any type, None for missing) and geometries.
+    """Footprints from raw ids (any type, None for a missing one) and geometries.
 
     Raises:
         FootprintError: if none lies in the AOI.
     """
-    id_N, unnamed_N = _names(given_N)
+    id_N, unnamed_N = _names(raw_id_N)
     id_N, first_N, repeated_N = _distinct(id_N, geometry_N)
     cause_N = _causes(geometry_N)
     point_N = _positions(geometry_N, cause_N)
@@ -99,24 +100,27 @@ def footprints_in(
     shapely.prepare(aoi)
     inside_N = np.zeros(len(id_N), bool)
     inside_N[placed_N] = shapely.intersects(aoi, point_N[placed_N])
-    kept_N = first_N & inside_N
-    if not kept_N.any():
+    row_N = first_N & inside_N
+    if not row_N.any():
         raise FootprintError(
-            f"none of the {len(id_N)} footprints of {source} lies in the AOI "
-            f"({_bounds(aoi)}); they span {_bounds(geometry_N[placed_N])}; check the AOI and CRS"
+            "no footprint lies in the AOI",
+            source,
+            expected=f"footprints in {_bounds(aoi)}",
+            got=f"{len(id_N):,} in {_bounds(geometry_N[placed_N])}",
+            remedy="check the AOI and the CRS of the footprints",
         )
     nowhere_N = first_N & ~placed_N
-    flagged_N = kept_N | nowhere_N
-    geometry = gpd.GeoSeries(list(geometry_N[kept_N]), crs=4326)
+    flagged_N = row_N | nowhere_N
+    geometry = gpd.GeoSeries(list(geometry_N[row_N]), crs=4326)
     return Footprints(
-        table=gpd.GeoDataFrame({"building_id": id_N[kept_N]}, geometry=geometry),
-        invalid=np.array([c is not None for c in cause_N[kept_N]], np.bool_),
-        representative=point_N[kept_N],
+        table=gpd.GeoDataFrame({"building_id": id_N[row_N]}, geometry=geometry),
+        invalid=np.array([c is not None for c in cause_N[row_N]], np.bool_),
+        representative=point_N[row_N],
         issues=[
-            *_issues(id_N, flagged_N & unnamed_N, "has no id; named by its row"),
-            *_issues(id_N, flagged_N & repeated_N, "its id stood before, with another outline"),
-            *_issues(id_N, kept_N, cause_N),
-            *_issues(id_N, nowhere_N, cause_N, "; it lies nowhere and has no row"),
+            *_issues(id_N, flagged_N & unnamed_N, "has no id; it is named by its row"),
+            *_issues(id_N, flagged_N & repeated_N, "repeats an id with another outline"),
+            *_issues(id_N, row_N, cause_N),
+            *_issues(id_N, nowhere_N, cause_N, "; it has no position and no row"),
         ],
         rows_read=len(id_N),
         duplicates_collapsed=int((~first_N).sum()),
@@ -125,9 +129,9 @@ def footprints_in(
     )
 
 
-def _names(given_N: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
-    """Ids as strings, and where there was none."""
-    names = [_name(value) for value in given_N]
+def _names(raw_id_N: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
+    """Ids as strings, and True where the id is missing."""
+    names = [_name(value) for value in raw_id_N]
     unnamed_N = np.array([name is None for name in names], np.bool_)
     filled = [f"row-{i}" if name is None else name for i, name in enumerate(names)]
     return np.array(filled, object), unnamed_N
@@ -144,36 +148,36 @@ def _name(value: Any) -> str | None:
 def _distinct(
     id_N: NDArray[np.object_], geometry_N: NDArray[np.object_]
 ) -> tuple[NDArray[np.object_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Unique ids, which rows are no identical duplicate, and which got a suffix.
+    """Unique ids, True for rows that are no identical duplicate, and True for ids with a suffix.
 
-    Only rows whose id comes more than once are compared, by the bytes of their
-    geometry with rings and parts in a fixed order.
+    Only rows with a repeated id are compared, by the bytes of their geometry with rings and
+    parts in a fixed order.
     """
     names, inverse_N, count = np.unique(id_N.astype(str), return_inverse=True, return_counts=True)
     first_N = np.ones(len(id_N), bool)
     repeated_N = np.zeros(len(id_N), bool)
-    taken = set(names.tolist())
+    used = set(names.tolist())
     unique_N = id_N.copy()
-    seen: dict[str, set[bytes]] = {}
+    shapes_of_id: dict[str, set[bytes]] = {}
     for row in np.flatnonzero(count[inverse_N] > 1).tolist():
-        shapes = seen.setdefault(id_N[row], set())
-        with np.errstate(invalid="ignore"):  # coordinates that are not numbers
+        shapes = shapes_of_id.setdefault(id_N[row], set())
+        with np.errstate(invalid="ignore"):  # coordinates may be NaN
             shape = shapely.to_wkb(shapely.normalize(geometry_N[row])) or b""
         if shape in shapes:
             first_N[row] = False
         elif shapes:
             number = len(shapes) + 1
-            while f"{id_N[row]}#{number}" in taken:
+            while f"{id_N[row]}#{number}" in used:
                 number += 1
             unique_N[row] = f"{id_N[row]}#{number}"
-            taken.add(unique_N[row])
+            used.add(unique_N[row])
             repeated_N[row] = True
         shapes.add(shape)
     return unique_N, first_N, repeated_N
 
 
 def _causes(geometry_N: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Why a geometry is no valid polygon on the Earth; None where it is one."""
+    """Why a geometry is not a valid polygon on the Earth; None where it is one."""
     cause_N = np.full(len(geometry_N), None, object)
     missing_N = shapely.is_missing(geometry_N)
     empty_N = shapely.is_empty(geometry_N)
@@ -183,9 +187,9 @@ def _causes(geometry_N: NDArray[np.object_]) -> NDArray[np.object_]:
         cause_N[row] = f"invalid geometry: {shapely.is_valid_reason(geometry_N[row])}"
     cause_N[~_on_earth(geometry_N)] = "coordinates are not finite degrees on the Earth"
     for row in np.flatnonzero(~polygon_N & ~missing_N).tolist():
-        cause_N[row] = f"expected a polygon, got a {geometry_N[row].geom_type}"
-    cause_N[empty_N] = "its geometry is empty"
-    cause_N[missing_N] = "it has no geometry, or one that cannot be decoded"
+        cause_N[row] = f"geometry is not a polygon: got a {geometry_N[row].geom_type}"
+    cause_N[empty_N] = "geometry is empty"
+    cause_N[missing_N] = "geometry is missing or cannot be decoded"
     return cause_N
 
 
@@ -200,7 +204,7 @@ def _on_earth(geometry_N: NDArray[np.object_]) -> NDArray[np.bool_]:
 def _positions(
     geometry_N: NDArray[np.object_], cause_N: NDArray[np.object_]
 ) -> NDArray[np.object_]:
-    """A point on each valid polygon; the middle of the finite box of others; None where none is."""
+    """A point on each valid polygon, the middle of the box of others, None without coordinates."""
     point_N = np.full(len(geometry_N), None, object)
     valid_N = np.array([cause is None for cause in cause_N], np.bool_)
     point_N[valid_N] = shapely.point_on_surface(geometry_N[valid_N])
@@ -219,16 +223,16 @@ def _issues(
     cause: str | NDArray[np.object_],
     suffix: str = "",
 ) -> list[Issue]:
-    found = []
+    issues = []
     for row in np.flatnonzero(where_N).tolist():
         text = cause if isinstance(cause, str) else cause[row]
         if text is not None:
-            found.append(Issue(subject=id_N[row], kind="footprint", cause=text + suffix))
-    return found
+            issues.append(Issue(subject=id_N[row], kind="footprint", cause=text + suffix))
+    return issues
 
 
 def _bounds(geometry: Any) -> str:
     if np.all(shapely.is_missing(geometry)):
-        return "no place at all"
+        return "no place"
     bounds = shapely.total_bounds(geometry)
     return ", ".join(f"{v:.4f}" for v in bounds)

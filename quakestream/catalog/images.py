@@ -1,8 +1,9 @@
-"""Items out of images alone: the header gives the place, a tag or the file name the time."""
+"""STAC items of bare images: place from the header, time from a tag or the file name."""
 
 import datetime as dt
 import posixpath
 import warnings
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -13,7 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from quakestream.catalog.extents import raster_outline
 from quakestream.catalog.items import RawItem
-from quakestream.catalog.times import Acquired, acquired_from_name, acquired_from_tiff
+from quakestream.catalog.times import AcquisitionTime, acquired_from_name, acquired_from_tiff
 from quakestream.errors import CatalogItemError, InputError
 from quakestream.raster.source import open_dataset
 from quakestream.storage import StorageOptions, protocol_of
@@ -25,7 +26,7 @@ _COLOURS = ("red", "green", "blue")
 
 
 def is_image(uri: str) -> bool:
-    """True for the names of rasters, as against catalogue documents."""
+    """True for the names of rasters, False for those of catalogue documents."""
     return image_name(uri).lower().endswith(IMAGE_SUFFIXES)
 
 
@@ -36,15 +37,18 @@ def image_name(uri: str) -> str:
 
 
 def image_item(
-    uri: str, options: StorageOptions, asset: str | None = None, given: Acquired | None = None
+    uri: str,
+    options: StorageOptions,
+    asset: str | None = None,
+    time: AcquisitionTime | None = None,
 ) -> RawItem:
     """A STAC 1.1 item for an image, with projection and eo fields and no links.
 
     Args:
-        uri: the image; it becomes the asset's href as it is.
+        uri: the image; it becomes the asset's href unchanged.
         options: how to reach it.
         asset: name of the asset; None: `visual` for 8-bit colour, else `data`.
-        given: when it was taken, if the caller knows better than the file.
+        time: time of acquisition; None: from the file.
 
     Raises:
         CatalogItemError: if it cannot be opened, has no georeference or no date.
@@ -53,18 +57,18 @@ def image_item(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with open_dataset(uri, options) as dataset:
-                return _item(dataset, uri, asset, given)
+                return _item(dataset, uri, asset, time)
     except (RasterioError, OSError) as error:
-        raise CatalogItemError(f"cannot read its header: {error}") from error
+        raise CatalogItemError("cannot read the header", got=str(error)) from error
+    except CatalogItemError:
+        raise
     except InputError as error:
-        raise (
-            error if isinstance(error, CatalogItemError) else CatalogItemError(str(error))
-        ) from error
+        raise CatalogItemError.of(replace(error.problem, where="")) from error
 
 
-def _item(dataset: Any, uri: str, asset: str | None, given: Acquired | None) -> RawItem:
+def _item(dataset: Any, uri: str, asset: str | None, time: AcquisitionTime | None) -> RawItem:
     outline = _outline(dataset)
-    acquired, note = _acquired(uri, dataset.tags().get("TIFFTAG_DATETIME", ""), given)
+    acquired, note = _time_of(uri, dataset.tags().get("TIFFTAG_DATETIME", ""), time)
     name = image_name(uri)
     properties: dict[str, Any] = _datetimes(acquired)
     gsd = _gsd_m(dataset)
@@ -97,49 +101,61 @@ def _item(dataset: Any, uri: str, asset: str | None, given: Acquired | None) -> 
 
 def _outline(dataset: Any) -> Any:
     if dataset.crs is None:
-        points = "ground control points alone" if dataset.gcps[0] else "none"
         raise CatalogItemError(
-            f"it has no georeference (CRS missing; {points}); warp it to a CRS with gdalwarp"
+            "image has no georeference",
+            expected="a CRS",
+            got="ground control points only" if dataset.gcps[0] else "no CRS",
+            remedy="warp it to a CRS with gdalwarp",
         )
     if dataset.transform.is_identity:
-        raise CatalogItemError("it has no georeference (the pixel grid is not placed)")
+        raise CatalogItemError(
+            "image has no georeference",
+            expected="a transform",
+            got="none",
+            remedy="set one with gdal_translate -a_ullr",
+        )
     try:
         outline = raster_outline(
             dataset.crs.to_wkt(), tuple(dataset.transform)[:6], dataset.height, dataset.width
         )
     except pyproj.exceptions.ProjError as error:
-        raise CatalogItemError(f"its CRS is not on Earth: {dataset.crs}") from error
+        raise CatalogItemError("CRS is not on Earth", got=str(dataset.crs)) from error
     west, south, east, north = outline.bounds if not outline.is_empty else [np.nan] * 4
     if not (west >= -181 and east <= 181 and south >= -90 and north <= 90):
-        raise CatalogItemError(f"it lies nowhere on Earth by its CRS {dataset.crs}")
+        raise CatalogItemError("image lies outside the Earth", got=f"CRS {dataset.crs}")
     return outline
 
 
-def _acquired(uri: str, tag: str, given: Acquired | None) -> tuple[Acquired, str]:
-    if given is not None:
-        return given, ""
+def _time_of(uri: str, tag: str, time: AcquisitionTime | None) -> tuple[AcquisitionTime, str]:
+    if time is not None:
+        return time, ""
     from_tag = acquired_from_tiff(tag)
     try:
         from_name = acquired_from_name(image_name(uri))
-    except ValueError as error:
+    except CatalogItemError as error:
         if from_tag is None:
-            raise CatalogItemError(f"{error}; give its time with --times") from None
+            raise CatalogItemError.of(
+                replace(error.problem, remedy="give its time with --times FILE.csv")
+            ) from None
         from_name = None
-    if from_tag is None and from_name is None:
-        raise CatalogItemError(
-            "it has no date: neither TIFFTAG_DATETIME nor YYYYMMDD or YYYY-MM-DD in its name; "
-            "give it with --times FILE.csv (columns file,datetime)"
-        )
-    if from_tag is None or from_name is None:
-        return from_tag or from_name, ""  # type: ignore[return-value]
+    if from_name is None:
+        if from_tag is None:
+            raise CatalogItemError(
+                "image has no date",
+                expected="TIFFTAG_DATETIME, or YYYYMMDD or YYYY-MM-DD in the file name",
+                remedy="give it with --times FILE.csv (columns file,datetime)",
+            )
+        return from_tag, ""
+    if from_tag is None:
+        return from_name, ""
     day = dt.timedelta(days=1)
     if from_name.start - day <= from_tag.start <= from_name.end + day:
         return from_tag, ""
-    # Software that rewrites a TIFF stamps the day of writing: the name is the one people chose.
-    return from_name, f"TIFFTAG_DATETIME {tag} disagrees with the date in the name, which is taken"
+    # Software that rewrites a TIFF stamps the day of writing; people choose the name.
+    return from_name, f"TIFFTAG_DATETIME {tag} contradicts the date in the name; the name is used"
 
 
-def _datetimes(acquired: Acquired) -> dict[str, Any]:
+def _datetimes(acquired: AcquisitionTime) -> dict[str, Any]:
     start, end = (
         t.isoformat(timespec="microseconds" if t.microsecond else "seconds").replace("+00:00", "Z")
         for t in (acquired.start, acquired.end)
@@ -161,7 +177,7 @@ def _projection(dataset: Any) -> dict[str, Any]:
 
 
 def _gsd_m(dataset: Any) -> float | None:
-    """Side of a pixel on the ground, metres; None for degrees."""
+    """Side of a pixel on the ground, metres; None where the CRS is in degrees."""
     crs = pyproj.CRS.from_wkt(dataset.crs.to_wkt())
     if not crs.is_projected:
         return None

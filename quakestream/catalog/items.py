@@ -1,7 +1,7 @@
-"""One STAC item, as raw JSON from anywhere, to one scene. Tolerant of all but what is needed.
+"""Parses one STAC item into one scene. Only fields that a scene needs can make it fail.
 
-Items are read as plain dicts: pystac refuses whole documents for one missing
-href (developmentseed/eoapi-devseed#39), and a bad item must not cost the rest.
+Items are read as plain dicts: pystac refuses whole documents for one missing href
+(developmentseed/eoapi-devseed#39), and one bad item must not cost the others.
 """
 
 import json
@@ -20,7 +20,7 @@ from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
 from quakestream.catalog.extents import polygons_of, raster_outline
-from quakestream.catalog.times import Acquired, acquired_from_properties, middle
+from quakestream.catalog.times import AcquisitionTime, acquired_from_properties, middle
 from quakestream.domain import Scene
 from quakestream.errors import CatalogItemError
 from quakestream.storage import resolve_href
@@ -30,32 +30,32 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawItem:
-    """An item's JSON and the URI that relative hrefs in it are relative to."""
+    """An item's JSON, and the base of its relative hrefs."""
 
     document: Document
     base: str
     note: str = ""
-    """What was odd when the item was made, for items that are made here."""
+    """An oddity found while the item was made, for items of bare images."""
 
     @property
     def name(self) -> str:
-        """Its id, else where it was found."""
+        """The item's id, else its base."""
         return str(self.document.get("id") or self.base)
 
     @property
     def properties(self) -> Document:
-        found = self.document.get("properties")
-        return found if isinstance(found, Mapping) else {}
+        properties = self.document.get("properties")
+        return properties if isinstance(properties, Mapping) else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ParsedItem:
-    """A scene, and what its item left open."""
+    """A scene, and the oddities of its item."""
 
     scene: Scene
-    acquired: Acquired
+    acquired: AcquisitionTime
     notes: list[str] = field(default_factory=list)
-    """Oddities that cost nothing, one phrase each, the same words for the same oddity."""
+    """Harmless oddities, one phrase each. The same oddity has the same phrase in every item."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,47 +68,47 @@ class _Georeference:
 
 
 def item_outline(raw: RawItem, asset: str) -> tuple[BaseGeometry | None, str]:
-    """Ground an item shows, EPSG:4326, and what is odd about how it says so.
+    """Ground shown by an item, EPSG:4326, and an oddity of it.
 
-    Its `geometry`; else its `bbox`; else the rectangle of its raster; else None.
+    The ground is the item's `geometry`, else its `bbox`, else the rectangle of its raster,
+    else None.
     """
-    given = raw.document.get("geometry")
-    note = "has no geometry"
-    if given is not None:
-        outline = _shape(given)
+    value = raw.document.get("geometry")
+    note = "no geometry"
+    if value is not None:
+        outline = _shape(value)
         if outline is not None:
             return outline, ""
-        note = "has a geometry that cannot be used"
+        note = "geometry cannot be used"
     numbers = _numbers(raw.document.get("bbox"), (4, 6))
     if numbers is not None:
         half = len(numbers) // 2
-        found = box(numbers[0], numbers[1], numbers[half], numbers[half + 1])
-        return found, f"{note}; its bbox is taken"
+        bbox = box(numbers[0], numbers[1], numbers[half], numbers[half + 1])
+        return bbox, f"{note}; the bbox is used"
     rectangle = _rectangle(_georeference(raw, asset))
     if rectangle is not None:
-        return rectangle, f"{note}; the rectangle of its raster is taken"
+        return rectangle, f"{note}; the rectangle of the raster is used"
     return None, note
 
 
 def parse_item(raw: RawItem, asset: str, outline: BaseGeometry) -> ParsedItem:
-    """The scene an item describes.
+    """The scene described by an item.
 
     Raises:
-        CatalogItemError: if it has no id, no time, or not the asset with an href.
+        CatalogItemError: if it has no id, no time, or no such asset with an href.
     """
     if not raw.document.get("id"):
-        raise CatalogItemError("it has no id")
+        raise CatalogItemError("item has no id")
     acquired = acquired_of(raw)
     href = _href(raw, asset)
     georeference = _georeference(raw, asset)
-    found = _asset(raw, asset)
-    gsd = _number(found.get("gsd", raw.properties.get("gsd")))
+    gsd = _number(_asset(raw, asset).get("gsd", raw.properties.get("gsd")))
     cloud = _number(raw.properties.get("eo:cloud_cover"))
     if cloud is None:
         cloud = _number(raw.properties.get("tile:clouds_percent"))
     notes = [note for note in (raw.note, acquired.note) if note]
     if not georeference.crs_wkt or georeference.transform is None or georeference.shape is None:
-        notes.append("has no complete projection fields; the file's header gives them")
+        notes.append("projection fields are incomplete; the file's header is used")
     scene = Scene(
         id=str(raw.document["id"]),
         href=href,
@@ -124,40 +124,41 @@ def parse_item(raw: RawItem, asset: str, outline: BaseGeometry) -> ParsedItem:
     return ParsedItem(scene=scene, acquired=acquired, notes=notes)
 
 
-def acquired_of(raw: RawItem) -> Acquired:
-    """When an item was acquired.
+def acquired_of(raw: RawItem) -> AcquisitionTime:
+    """Time of acquisition of an item.
 
     Raises:
-        CatalogItemError: if it does not say.
+        CatalogItemError: if it has none.
     """
-    try:
-        return acquired_from_properties(raw.properties)
-    except ValueError as error:
-        raise CatalogItemError(str(error)) from error
+    return acquired_from_properties(raw.properties)
 
 
 def _asset(raw: RawItem, name: str) -> Document:
     assets = raw.document.get("assets")
-    found = assets.get(name) if isinstance(assets, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+    asset = assets.get(name) if isinstance(assets, Mapping) else None
+    return asset if isinstance(asset, Mapping) else {}
 
 
 def _href(raw: RawItem, name: str) -> str:
     assets = raw.document.get("assets")
     if not isinstance(assets, Mapping) or name not in assets:
         known = ", ".join(sorted(assets)) if isinstance(assets, Mapping) and assets else "none"
-        raise CatalogItemError(f"it has no asset {name!r}; its assets: {known}")
+        raise CatalogItemError(
+            f"item has no asset {name!r}",
+            got=f"assets {known}",
+            remedy="set imagery.asset to one of them",
+        )
     href = _asset(raw, name).get("href")
     if not isinstance(href, str) or not href.strip():
         usable = [key for key in sorted(assets) if _asset(raw, key).get("href")]
         others = ", ".join(usable) or "none"
-        raise CatalogItemError(f"its asset {name!r} has no href; assets with one: {others}")
+        raise CatalogItemError(f"asset {name!r} has no href", got=f"assets with an href: {others}")
     return resolve_href(raw.base, href.strip())
 
 
-def _shape(given: Any) -> BaseGeometry | None:
+def _shape(value: Any) -> BaseGeometry | None:
     try:
-        geometry = shapely.force_2d(shape(given))
+        geometry = shapely.force_2d(shape(value))
         if geometry.is_empty or not np.isfinite(shapely.get_coordinates(geometry)).all():
             return None
         outline = polygons_of(shapely.make_valid(geometry))
@@ -167,13 +168,12 @@ def _shape(given: Any) -> BaseGeometry | None:
 
 
 def _georeference(raw: RawItem, asset: str) -> _Georeference:
-    """Projection fields, the asset's before the item's; what is malformed counts as missing."""
-    found = _asset(raw, asset)
+    """Projection fields of the asset, else of the item. Malformed fields count as missing."""
+    own = _asset(raw, asset)
 
     def get(name: str) -> Any:
-        return (
-            found[f"proj:{name}"] if f"proj:{name}" in found else raw.properties.get(f"proj:{name}")
-        )
+        key = f"proj:{name}"
+        return own[key] if key in own else raw.properties.get(key)
 
     size = _numbers(get("shape"), (2,))
     matrix = _numbers(get("transform"), (6, 9))
@@ -189,21 +189,21 @@ def _georeference(raw: RawItem, asset: str) -> _Georeference:
 
 
 def _crs_wkt(*candidates: Any) -> str:
-    for given in candidates:
-        if isinstance(given, Mapping):
-            given = json.dumps(given)
-        if isinstance(given, (str, int)) and not isinstance(given, bool):
-            wkt = _known_wkt(given)
+    for value in candidates:
+        if isinstance(value, Mapping):
+            value = json.dumps(value)
+        if isinstance(value, (str, int)) and not isinstance(value, bool):
+            wkt = _known_wkt(value)
             if wkt:
                 return wkt
     return ""
 
 
 @lru_cache(maxsize=256)
-def _known_wkt(given: str | int) -> str:
-    """WKT of a code or definition, empty where it is none: thousands of items share a few."""
+def _known_wkt(value: str | int) -> str:
+    """WKT of a code or definition, empty where it is invalid. Many items share a few of them."""
     try:
-        return str(pyproj.CRS.from_user_input(given).to_wkt())
+        return str(pyproj.CRS.from_user_input(value).to_wkt())
     except CRSError:
         return ""
 
@@ -250,5 +250,5 @@ def _numbers(value: Any, lengths: tuple[int, ...]) -> list[float] | None:
     if not isinstance(value, (list, tuple)) or len(value) not in lengths:
         return None
     numbers = [_number(v) for v in value]
-    kept = [n for n in numbers if n is not None]
-    return kept if len(kept) == len(numbers) else None
+    finite = [n for n in numbers if n is not None]
+    return finite if len(finite) == len(numbers) else None

@@ -1,8 +1,8 @@
-"""Flattened Maxar Open Data feature collections, made into items again.
+"""Rebuilds STAC items from flattened Maxar Open Data feature collections.
 
-The collections of `opengeos/maxar-open-data`, and tables derived from them,
-hold one feature per tile of a scene, its assets as properties, and no id,
-links or assets. They are the only public catalogue of some events.
+The collections of `opengeos/maxar-open-data`, and tables derived from them, hold one feature
+per tile of a scene. A feature has its assets as properties, and no id, links or assets. These
+collections are the only public catalogue of some events.
 """
 
 from collections.abc import Mapping
@@ -35,30 +35,30 @@ def is_opengeos(feature: Document) -> bool:
 
 
 def opengeos_item(feature: Document, base: str) -> RawItem:
-    """The item a feature was made from: id `quadkey_catalogid`, assets as in the original."""
-    given: Document = feature["properties"]
-    properties = {k: v for k, v in given.items() if k not in _ASSETS}
+    """The original item of a feature: id `quadkey_catalogid`, and the original assets."""
+    flat: Document = feature["properties"]
+    properties = {k: v for k, v in flat.items() if k not in _ASSETS}
     for old, new in _RENAMED.items():
         if new not in properties and old in properties:
             properties[new] = properties[old]
     assets = {
-        name: {"href": given[column]}
+        name: {"href": flat[column]}
         for column, name in _ASSETS.items()
-        if isinstance(given.get(column), str) and given[column]
+        if isinstance(flat.get(column), str) and flat[column]
     }
-    catalog_id = given.get("catalog_id") or given.get("collection")
+    catalog_id = flat.get("catalog_id") or flat.get("collection")
     document: dict[str, Any] = {
         "type": "Feature",
-        "id": f"{_quadkey(given)}_{catalog_id}",
+        "id": f"{_quadkey(flat)}_{catalog_id}",
         "geometry": feature.get("geometry"),
         "properties": properties,
         "assets": assets,
     }
-    return RawItem(document=document, base=str(given.get("base_url") or base))
+    return RawItem(document=document, base=str(flat.get("base_url") or base))
 
 
 def _quadkey(properties: Document) -> str:
-    """Where a table made a number of it, its leading zeros are in `grid:code` (MXRA-Z37-0311…)."""
+    """The quadkey. Tables store it as a number; `grid:code` (MXRA-Z37-0311…) keeps the zeros."""
     code = properties.get("grid:code")
     if not isinstance(properties["quadkey"], str) and isinstance(code, str):
         return code.rpartition("-")[2]

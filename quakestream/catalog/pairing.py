@@ -1,4 +1,4 @@
-"""Which pre and post scene each footprint is judged from."""
+"""Chooses the pre and the post scene of each footprint."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from quakestream.catalog.footprints import Footprints
 from quakestream.domain import Scene, View
 
 UNKNOWN_CLOUD_PERCENT = 50.0
-"""What a scene that does not tell its cloud is taken to have when scenes are ranked."""
+"""Cloud cover of a scene without that field, for ranking."""
 LEAST_COVER = 0.5
-"""A scene that shows less of a footprint than this does not show it."""
+"""Smallest share of a footprint that a scene must show to be used for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -23,9 +23,9 @@ class Views:
     """The best view of each footprint."""
 
     views: list[View]
-    """Views that some footprint is judged from, by id."""
+    """Views that are used by a footprint, sorted by id."""
     view_of_N: NDArray[np.int64]
-    """Index into `views`, -1 where there is none, shape (N,)."""
+    """Index into `views`, -1 without a view, shape (N,)."""
     reason_of_N: NDArray[np.object_]
     """None, `no_imagery` or `no_pre`, shape (N,)."""
 
@@ -33,34 +33,32 @@ class Views:
 def assign_views(
     footprints: Footprints, post: Sequence[Scene], pre: Sequence[Scene], needs_pre: bool
 ) -> Views:
-    """The best post scene, and for models that compare the best pre scene, of each footprint.
+    """The best post scene of each footprint, and its best pre scene for models that need one.
 
-    Scenes rank by how much of the footprint they show (whole before part, more
-    before less), cloud (unknown counts as 50 %), date nearest to the event
-    (post: the earliest, since repair and clearance begin at once; pre: the
-    latest), off-nadir angle, GSD and id. That is a total order, so nothing
-    hangs on the order of scenes or footprints. Where no scene shows a
-    footprint whole, the one that shows most does if that is at least half; the
-    valid fraction decides later whether it is enough. A scene never makes a
-    pair with itself.
+    Scenes rank by the share of the footprint they show (whole before part, more before less),
+    cloud (unknown counts as 50 %), date nearest to the event (post: the earliest, since repair
+    and clearance begin at once; pre: the latest), off-nadir angle, GSD and id. The ranking is a
+    total order, so the order of scenes and footprints does not matter. Where no scene shows a
+    footprint whole, the scene that shows most of it is used if it shows at least half; the
+    valid fraction decides later whether that is enough. A scene is never paired with itself.
     """
     outline_N = _outlines(footprints)
     post_N, post_ranked = _best(outline_N, post, newest_first=False)
     if not needs_pre:
         return _views(post_N, post_ranked, None, [])
-    shown_post = {scene.id for scene in post}
-    others = [scene for scene in pre if scene.id not in shown_post]
+    post_ids = {scene.id for scene in post}
+    others = [scene for scene in pre if scene.id not in post_ids]
     pre_N, pre_ranked = _best(outline_N, others, newest_first=True)
     return _views(post_N, post_ranked, pre_N, pre_ranked)
 
 
 def coverage_reasons(views: Views) -> dict[str, int]:
-    """How many footprints are covered, and how many not for each reason."""
+    """Number of covered footprints, and of uncovered ones by reason."""
     return dict(Counter(str(reason or "covered") for reason in views.reason_of_N))
 
 
 def _outlines(footprints: Footprints) -> NDArray[np.object_]:
-    """Outlines to compare with scenes; the representative point where one is invalid."""
+    """Outlines to compare with scenes; the representative point of invalid ones."""
     outline_N = np.asarray(footprints.table.geometry.values, object).copy()
     outline_N[footprints.invalid] = footprints.representative[footprints.invalid]
     return outline_N
@@ -69,7 +67,7 @@ def _outlines(footprints: Footprints) -> NDArray[np.object_]:
 def _best(
     outline_N: NDArray[np.object_], scenes: Sequence[Scene], *, newest_first: bool
 ) -> tuple[NDArray[np.int64], list[Scene]]:
-    """Rank of each footprint's best scene, -1 for none, and the scenes by rank."""
+    """Rank of each footprint's best scene, -1 without one, and the scenes by rank."""
     ranked = sorted(scenes, key=lambda scene: scene_rank(scene, newest_first))
     extents = np.array([scene_extent(scene) for scene in ranked], object)
     none = len(ranked)
@@ -87,12 +85,12 @@ def _best(
 
 
 def _best_part(outline_N: NDArray[np.object_], extents: NDArray[np.object_]) -> NDArray[np.int64]:
-    """Rank of the scene that shows most of each outline, if at least half."""
+    """Rank of the scene that shows most of each outline, if it shows at least half."""
     rank, row = shapely.STRtree(outline_N).query(extents, predicate="intersects")
-    shown = shapely.area(shapely.intersection(extents[rank], outline_N[row]))
+    overlap = shapely.area(shapely.intersection(extents[rank], outline_N[row]))
     whole = shapely.area(outline_N[row])
     # Rounded, so that the last bits of a float do not decide between equals.
-    share = np.round(np.divide(shown, whole, out=np.zeros_like(shown), where=whole > 0), 6)
+    share = np.round(np.divide(overlap, whole, out=np.zeros_like(overlap), where=whole > 0), 6)
     enough = share >= LEAST_COVER
     rank, row, share = rank[enough], row[enough], share[enough]
     best_N = np.full(len(outline_N), len(extents), np.int64)

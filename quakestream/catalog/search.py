@@ -1,4 +1,4 @@
-"""The scenes of a run: whatever the catalogue is, the same filters and the same honesty."""
+"""Finds the scenes of a run in any kind of catalogue, with the same filters."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from quakestream.catalog.api import api_root, search_api
 from quakestream.catalog.documents import Harvest, collect, read_root
 from quakestream.catalog.images import image_item, is_image
 from quakestream.catalog.items import ParsedItem, RawItem, acquired_of, item_outline, parse_item
-from quakestream.catalog.times import Acquired
+from quakestream.catalog.times import AcquisitionTime
 from quakestream.config import EpochFilter, ImagerySection
-from quakestream.domain import Issue, Scene
+from quakestream.domain import Epoch, Issue, Scene
 from quakestream.errors import CatalogItemError
 from quakestream.storage import StorageOptions
 
@@ -23,18 +23,18 @@ _HEADERS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SearchResult:
-    """Scenes in the AOI that pass the filters, earliest first, and what the catalogue got wrong."""
+    """Scenes in the AOI that pass the filters, earliest first, and faults of the catalogue."""
 
     post: list[Scene]
     pre: list[Scene]
     issues: list[Issue]
-    """Items that could have mattered and cannot be used, by id."""
+    """Items in the AOI and the interval that cannot be used."""
     notes: list[str]
-    """Oddities that cost nothing, with the ids of their items."""
+    """Harmless oddities, with the ids of their items."""
 
 
 @dataclass(slots=True)
-class _Sieve:
+class _Sorter:
     """Sorts items into scenes, issues and notes."""
 
     imagery: ImagerySection
@@ -44,67 +44,74 @@ class _Sieve:
     oddities: dict[str, list[str]] = field(default_factory=dict)
     hrefs: dict[str, str] = field(default_factory=dict)
 
-    def take(self, raw: RawItem) -> None:
-        """One item. Broken ones are reported only if they may lie in the AOI and the interval."""
+    def add(self, raw: RawItem) -> None:
+        """Adds one item. Broken ones are issues only if they may lie in AOI and interval."""
         try:
-            outline, odd = item_outline(raw, self.imagery.asset)
+            outline, oddity = item_outline(raw, self.imagery.asset)
             if outline is None:
-                raise CatalogItemError(f"it {odd}, nor anything else that says where it is")
+                raise CatalogItemError(
+                    f"item has no position: {oddity}, no bbox and no raster fields"
+                )
             if not shapely.intersects(self.aoi, outline):
                 return
-            epoch = self._epoch(acquired_of(raw))
-            if epoch is None:
+            match = self._epoch(acquired_of(raw))
+            if match is None:
                 return
             item = parse_item(raw, self.imagery.asset, outline)
             if self._is_new(item.scene):
-                self._keep(item, epoch, odd)
+                self._add_scene(item, *match, oddity)
         except CatalogItemError as error:
             self.issues.append(Issue(subject=raw.name, kind="item", cause=str(error)))
 
-    def _epoch(self, acquired: Acquired) -> str | None:
-        """`post`, `pre`, or None for neither.
+    def _epoch(self, time: AcquisitionTime) -> tuple[Epoch, EpochFilter] | None:
+        """The epoch of a time and its filter; None outside both intervals.
 
         Raises:
-            CatalogItemError: if the time is too vague to say.
+            CatalogItemError: if only a part of the time span lies in an interval.
         """
-        filters = {"post": self.imagery.post, "pre": self.imagery.pre}
+        filters: dict[Epoch, EpochFilter | None] = {
+            "post": self.imagery.post,
+            "pre": self.imagery.pre,
+        }
         vague = ""
-        for epoch, chosen in filters.items():
-            if chosen is None or acquired.end < chosen.start or acquired.start > chosen.end:
+        for epoch, limits in filters.items():
+            if limits is None or time.end < limits.start or time.start > limits.end:
                 continue
-            if chosen.start <= acquired.start and acquired.end <= chosen.end:
-                return epoch
+            if limits.start <= time.start and time.end <= limits.end:
+                return epoch, limits
             vague = epoch
         if vague:
             raise CatalogItemError(
-                f"it was taken between {acquired.start:%Y-%m-%dT%H:%M:%SZ} and "
-                f"{acquired.end:%Y-%m-%dT%H:%M:%SZ}, only partly in imagery.{vague}.datetime; "
-                "give its exact time"
+                f"time is only partly in imagery.{vague}.datetime",
+                got=f"{time.start:%Y-%m-%dT%H:%M:%SZ} to {time.end:%Y-%m-%dT%H:%M:%SZ}",
+                remedy="give its exact time",
             )
         return None
 
     def _is_new(self, scene: Scene) -> bool:
-        """False for an item met before.
+        """False for an item that was added before.
 
         Raises:
-            CatalogItemError: if another file has that id.
+            CatalogItemError: if an item with that id and another file was added before.
         """
         known = self.hrefs.setdefault(scene.id, scene.href)
         if known == scene.href:
-            if all(scene.id != s.id for found in self.scenes.values() for s in found):
+            if all(scene.id != s.id for scenes in self.scenes.values() for s in scenes):
                 return True
-            self.oddities.setdefault("stands in the catalogue twice", []).append(scene.id)
+            self.oddities.setdefault("listed twice in the catalogue", []).append(scene.id)
             return False
-        raise CatalogItemError(f"another item has this id, with {known}; this one: {scene.href}")
+        raise CatalogItemError("another item has this id", expected=known, got=scene.href)
 
-    def _keep(self, item: ParsedItem, epoch: str, odd: str) -> None:
+    def _add_scene(self, item: ParsedItem, epoch: Epoch, limits: EpochFilter, oddity: str) -> None:
         scene = item.scene
-        chosen = self.imagery.post if epoch == "post" else self.imagery.pre
-        assert chosen is not None
-        unknown = _unknown(scene, chosen)
-        if _too_bad(scene, chosen):
+        unknown = _unknown_limits(scene, limits)
+        if _exceeds(scene, limits):
             return
-        for phrase in [*item.notes, *([odd] if odd else []), *(f"{epoch}: {u}" for u in unknown)]:
+        for phrase in [
+            *item.notes,
+            *([oddity] if oddity else []),
+            *(f"{epoch}: {u}" for u in unknown),
+        ]:
             self.oddities.setdefault(phrase, []).append(scene.id)
         self.scenes[epoch].append(scene)
 
@@ -114,25 +121,25 @@ def search(
 ) -> SearchResult:
     """Scenes of each epoch that touch the AOI, from any kind of catalogue.
 
-    A static catalogue, an item collection (JSON, NDJSON, stac-geoparquet), one
-    item, a STAC API, or images; what it is, is found by looking. A filter on a
-    property that an item lacks keeps the item, and a note says so. An item
-    whose time is known only to a span belongs to an epoch if all of it does.
+    A catalogue is a static catalogue, an item collection (JSON, NDJSON, stac-geoparquet), one
+    item, a STAC API, or a list of images; its content tells which. A filter on a property that
+    an item lacks keeps the item and adds a note. An item whose time is a span belongs to an
+    epoch if the whole span does.
 
     Raises:
-        ConfigError: if the catalogue is missing or no catalogue.
+        ConfigError: if the catalogue is missing or is not a catalogue.
         StorageError: if the store or service fails.
     """
     harvest = _harvest(imagery, aoi, options or StorageOptions())
-    sieve = _Sieve(imagery=imagery, aoi=aoi)
+    sorter = _Sorter(imagery=imagery, aoi=aoi)
     shapely.prepare(aoi)
     for raw in sorted(harvest.items, key=lambda item: (item.name, item.base)):
-        sieve.take(raw)
+        sorter.add(raw)
     return SearchResult(
-        post=_in_order(sieve.scenes["post"]),
-        pre=_in_order(sieve.scenes["pre"]),
-        issues=[*harvest.issues, *sieve.issues],
-        notes=[_note(phrase, ids) for phrase, ids in sorted(sieve.oddities.items())],
+        post=_in_order(sorter.scenes["post"]),
+        pre=_in_order(sorter.scenes["pre"]),
+        issues=[*harvest.issues, *sorter.issues],
+        notes=[_note(phrase, ids) for phrase, ids in sorted(sorter.oddities.items())],
     )
 
 
@@ -141,27 +148,27 @@ def _harvest(imagery: ImagerySection, aoi: BaseGeometry, options: StorageOptions
     harvest = _from_images([p for p in places if is_image(p)], imagery.asset, options)
     for place in places:
         if not is_image(place):
-            found = _from_catalogue(place, imagery, aoi, options)
-            harvest.items.extend(found.items)
-            harvest.issues.extend(found.issues)
+            part = _from_catalogue(place, imagery, aoi, options)
+            harvest.items.extend(part.items)
+            harvest.issues.extend(part.issues)
     return harvest
 
 
 def _from_images(places: Sequence[str], asset: str, options: StorageOptions) -> Harvest:
     harvest = Harvest()
 
-    def one(place: str) -> RawItem | CatalogItemError:
+    def read(place: str) -> RawItem | CatalogItemError:
         try:
             return image_item(place, options, asset)
         except CatalogItemError as error:
             return error
 
     with ThreadPoolExecutor(_HEADERS) as pool:
-        for place, found in zip(places, pool.map(one, places), strict=True):
-            if isinstance(found, RawItem):
-                harvest.items.append(found)
+        for place, result in zip(places, pool.map(read, places), strict=True):
+            if isinstance(result, RawItem):
+                harvest.items.append(result)
             else:
-                harvest.issue(place, found)
+                harvest.issue(place, result)
     return harvest
 
 
@@ -177,37 +184,37 @@ def _from_catalogue(
     return search_api(*root, (west, south, east, north), [_interval(f) for f in filters])
 
 
-def _interval(chosen: EpochFilter) -> str:
+def _interval(limits: EpochFilter) -> str:
     def edge(moment: dt.datetime) -> str:
         if moment.year in (dt.MINYEAR, dt.MAXYEAR):
             return ".."
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
-    return f"{edge(chosen.start)}/{edge(chosen.end)}"
+    return f"{edge(limits.start)}/{edge(limits.end)}"
 
 
-def _too_bad(scene: Scene, chosen: EpochFilter) -> bool:
+def _exceeds(scene: Scene, limits: EpochFilter) -> bool:
     cloudy = (
-        chosen.max_cloud is not None
+        limits.max_cloud is not None
         and scene.cloud_cover is not None
-        and scene.cloud_cover > chosen.max_cloud
+        and scene.cloud_cover > limits.max_cloud
     )
     oblique = (
-        chosen.max_off_nadir is not None
+        limits.max_off_nadir is not None
         and scene.off_nadir_deg is not None
-        and scene.off_nadir_deg > chosen.max_off_nadir
+        and scene.off_nadir_deg > limits.max_off_nadir
     )
     return cloudy or oblique
 
 
-def _unknown(scene: Scene, chosen: EpochFilter) -> list[str]:
-    """Filters that could not be applied."""
-    found = []
-    if chosen.max_cloud is not None and scene.cloud_cover is None:
-        found.append("does not say its cloud cover; kept despite max_cloud")
-    if chosen.max_off_nadir is not None and scene.off_nadir_deg is None:
-        found.append("does not say its off-nadir angle; kept despite max_off_nadir")
-    return found
+def _unknown_limits(scene: Scene, limits: EpochFilter) -> list[str]:
+    """Filters that cannot be applied, since the scene lacks the property."""
+    notes = []
+    if limits.max_cloud is not None and scene.cloud_cover is None:
+        notes.append("cloud cover is unknown; used despite max_cloud")
+    if limits.max_off_nadir is not None and scene.off_nadir_deg is None:
+        notes.append("off-nadir angle is unknown; used despite max_off_nadir")
+    return notes
 
 
 def _note(phrase: str, ids: list[str]) -> str:

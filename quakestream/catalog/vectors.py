@@ -1,4 +1,4 @@
-"""Vector files of any format and CRS, read whole, with coordinates in EPSG:4326."""
+"""Reads whole vector files of any format and CRS; coordinates become EPSG:4326."""
 
 import json
 import warnings
@@ -18,7 +18,7 @@ from quakestream.errors import MissingExtraError, RequestError, StorageError
 from quakestream.storage import MissingObjectError, StorageOptions, local_copy
 
 _PARQUET = (".parquet", ".geoparquet", ".pq")
-# Integers stay integers where some are missing: as floats, long ids lose digits.
+# Integers stay integers where some are missing: long ids lose digits as floats.
 _EXACT = {"integer_object_nulls": True}
 
 
@@ -27,14 +27,14 @@ def read_vector(
 ) -> gpd.GeoDataFrame:
     """Features of a vector file, in file order, geometries two-dimensional in EPSG:4326.
 
-    A GeoJSON without `crs` is EPSG:4326 by its standard. Geometries that
-    cannot be decoded come out as None; nothing is repaired or dropped.
+    A GeoJSON without `crs` is EPSG:4326 by its standard. A geometry that cannot be decoded
+    becomes None. Nothing is repaired or dropped.
 
     Args:
         uri: any format GDAL knows, or GeoParquet.
         options: how to reach it.
-        error: what to raise when the file is no use to its caller.
-        columns: attributes to keep.
+        error: the class to raise.
+        columns: attributes to read.
 
     Raises:
         error: if the file is missing, unreadable, has no CRS or lacks a column.
@@ -44,13 +44,16 @@ def read_vector(
         with local_copy(uri, options) as path:
             frame = _read(path, columns, uri, error)
     except MissingObjectError as cause:
-        raise error(str(cause)) from cause
+        raise error.of(cause.problem) from cause
     except (DataSourceError, DataLayerError, pa.ArrowException, ValueError, OSError) as cause:
         if isinstance(cause, (RequestError, StorageError, MissingExtraError)):
             raise
         raise error(
-            f"cannot read {uri} as a vector file: {cause}; expected GeoJSON, GeoPackage, "
-            "FlatGeobuf, GeoParquet, a shapefile or another format GDAL knows"
+            "cannot be read as a vector file",
+            uri,
+            expected="GeoJSON, GeoPackage, FlatGeobuf, GeoParquet, a shapefile or another format "
+            "that GDAL knows",
+            got=str(cause),
         ) from cause
     return _in_degrees(frame, uri, error)
 
@@ -59,21 +62,21 @@ def _read(
     path: Path, columns: Sequence[str], uri: str, error: type[RequestError]
 ) -> gpd.GeoDataFrame:
     if path.is_file() and path.stat().st_size == 0:
-        raise error(f"{uri} is empty (0 bytes); expected a vector file with polygons")
+        raise error("file is empty", uri, "a vector file with polygons", "0 bytes")
     if path.suffix.lower() in _PARQUET:
         _check_columns(columns, pq.read_schema(path).names, uri, error)
-        wanted = [*columns, _geometry_column(path, uri, error)]
-        return gpd.read_parquet(path, columns=wanted, to_pandas_kwargs=_EXACT)
+        selected = [*columns, _geometry_column(path, uri, error)]
+        return gpd.read_parquet(path, columns=selected, to_pandas_kwargs=_EXACT)
     layer = _layer(path, uri, error)
     info = pyogrio.read_info(path, layer=layer)
-    if info["features"] == 0:  # before columns are missed, which an empty GeoJSON has none of
-        raise error(f"{uri} holds no features; expected polygons")
+    if info["features"] == 0:  # before the check of columns, which an empty GeoJSON lacks
+        raise error("holds no features", uri, "polygons")
     from_fid = [c for c in columns if c not in info["fields"] and c == info.get("fid_column")]
     from_json = _feature_ids(path, info, columns)
     present = [*info["fields"], *from_fid, *from_json]
     _check_columns(columns, present, uri, error)
     with warnings.catch_warnings():
-        # GDAL makes its own feature ids unique; ours are the column, and are checked later.
+        # GDAL makes its own feature ids unique. Our ids are a column, and are checked later.
         warnings.filterwarnings("ignore", message="Several features with id")
         frame = pyogrio.read_dataframe(
             path,
@@ -93,20 +96,23 @@ def _read(
 
 
 def _layer(path: Path, uri: str, error: type[RequestError]) -> str:
-    """The one layer with geometry; a GeoPackage often holds tables of styles beside it."""
+    """The one layer with geometry. A GeoPackage often holds tables of styles beside it."""
     layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
     if not layers:
-        raise error(f"{uri} holds a table without geometry; expected polygons")
+        raise error("holds no geometry", uri, "polygons", "a table")
     if len(layers) > 1:
         raise error(
-            f"{uri} holds {len(layers)} layers ({', '.join(layers)}); expected one, so write the "
-            "one that is meant to a file of its own"
+            f"holds {len(layers)} layers",
+            uri,
+            expected="one layer",
+            got=", ".join(layers),
+            remedy="write the right one to a file of its own",
         )
     return layers[0]
 
 
 def _feature_ids(path: Path, info: dict[str, Any], columns: Sequence[str]) -> dict[str, list[Any]]:
-    """The `id` members of GeoJSON features: GDAL makes no column of those that are numbers."""
+    """The `id` members of GeoJSON features. GDAL makes no column of numeric ones."""
     if "id" not in columns or "id" in info["fields"] or info["driver"] != "GeoJSON":
         return {}
     features = json.loads(path.read_bytes()).get("features", [])
@@ -117,7 +123,12 @@ def _feature_ids(path: Path, info: dict[str, Any], columns: Sequence[str]) -> di
 def _geometry_column(path: Path, uri: str, error: type[RequestError]) -> str:
     metadata = pq.read_schema(path).metadata or {}
     if b"geo" not in metadata:
-        raise error(f"{uri} is Parquet without GeoParquet metadata, so its CRS is unknown")
+        raise error(
+            "Parquet without GeoParquet metadata",
+            uri,
+            got="no CRS",
+            remedy="write it as GeoParquet",
+        )
     return str(json.loads(metadata[b"geo"])["primary_column"])
 
 
@@ -127,12 +138,12 @@ def _check_columns(
     for name in columns:
         if name not in present:
             known = ", ".join(sorted(present)) or "none"
-            raise error(f"{uri} has no column {name!r}; its columns: {known}")
+            raise error(f"has no column {name!r}", uri, got=f"columns {known}")
 
 
 def _in_degrees(frame: gpd.GeoDataFrame, uri: str, error: type[RequestError]) -> gpd.GeoDataFrame:
     if frame.crs is None:
-        raise error(f"{uri} has no CRS; write it into the file (ogr2ogr -a_srs EPSG:… )")
+        raise error("file has no CRS", uri, remedy="add it with ogr2ogr -a_srs EPSG:...")
     frame = frame.set_geometry(shapely.force_2d(frame.geometry.values), crs=frame.crs)
     frame = frame.rename_geometry("geometry") if frame.geometry.name != "geometry" else frame
     try:
@@ -140,4 +151,4 @@ def _in_degrees(frame: gpd.GeoDataFrame, uri: str, error: type[RequestError]) ->
             frame if frame.crs.equals("EPSG:4326", ignore_axis_order=True) else frame.to_crs(4326)
         )
     except (CRSError, ProjError) as cause:
-        raise error(f"{uri} is in a CRS that is not on Earth: {frame.crs} ({cause})") from cause
+        raise error("CRS is not on Earth", uri, got=f"{frame.crs} ({cause})") from cause

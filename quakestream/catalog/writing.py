@@ -1,4 +1,4 @@
-"""A static STAC catalogue for people who only have GeoTIFFs."""
+"""Writes a static STAC catalogue of bare GeoTIFFs."""
 
 import csv
 import hashlib
@@ -6,13 +6,13 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from quakestream.catalog.images import image_item, image_name
 from quakestream.catalog.items import RawItem
-from quakestream.catalog.times import Acquired, acquired_from_text
+from quakestream.catalog.times import AcquisitionTime, acquired_from_text
 from quakestream.domain import Issue
 from quakestream.errors import CatalogItemError, ConfigError, RequestError
 from quakestream.storage import (
@@ -36,79 +36,79 @@ _READERS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenCatalogue:
-    """What was written, and what was not."""
+    """A catalogue that was written, and the images it lacks."""
 
     path: str
     """Path or URI of `catalog.json`."""
     item_ids: tuple[str, ...]
     issues: tuple[Issue, ...]
-    """Images that could not be taken (`kind` item) and rows of `times` that fit none."""
+    """Images that were left out (`kind` item), and rows of `times` without an image."""
     notes: tuple[str, ...]
 
 
-def read_times(uri: str, options: StorageOptions | None = None) -> dict[str, Acquired]:
+def read_times(uri: str, options: StorageOptions | None = None) -> dict[str, AcquisitionTime]:
     """Acquisition times by file from a CSV with the columns `file,datetime`.
 
     Raises:
-        ConfigError: if the file is missing, lacks a column or holds no time in a row.
+        ConfigError: if the file is missing, lacks a column, or a row has no time.
     """
     try:
         text = read_bytes(uri, options).decode("utf-8-sig")
     except MissingObjectError as error:
-        raise ConfigError(f"--times: {error}") from error
+        raise ConfigError.of(replace(error.problem, where=f"--times {uri}")) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"--times: {uri} is no CSV in UTF-8") from error
+        raise ConfigError("not text", f"--times {uri}", "CSV in UTF-8", "other bytes") from error
     rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
     if not {"file", "datetime"} <= set(rows.fieldnames or ()):
         got = ", ".join(rows.fieldnames or ()) or "nothing"
-        raise ConfigError(f"--times: {uri} needs the columns file,datetime; got {got}")
+        raise ConfigError("columns are missing", f"--times {uri}", "file,datetime", got)
     times = {}
     for row in rows:
         try:
             times[str(row["file"]).strip()] = acquired_from_text(row["datetime"])
-        except ValueError as error:
-            raise ConfigError(f"--times: {uri}, line {rows.line_num}: {error}") from error
+        except CatalogItemError as error:
+            where = f"--times {uri}, line {rows.line_num}"
+            raise ConfigError.of(replace(error.problem, where=where)) from error
     return times
 
 
 def write_catalogue(
     images: Sequence[str],
     out_dir: str,
-    times: Mapping[str, Acquired] | None = None,
+    times: Mapping[str, AcquisitionTime] | None = None,
     options: StorageOptions | None = None,
 ) -> WrittenCatalogue:
-    """Writes `catalog.json` and one item per image; images stay where they are.
+    """Writes `catalog.json` and one item per image. The images stay in place.
 
-    Hrefs are relative wherever image and catalogue lie in one store. Items
-    carry the projection, eo and file extensions; the checksum is left out for
-    images that are not on this machine, since it needs every byte of them.
+    Hrefs are relative where image and catalogue lie in one store. Items use the projection, eo
+    and file extensions. Only images on this machine get a checksum, which needs every byte.
 
     Args:
         images: paths or URIs of rasters with a georeference.
-        out_dir: folder or prefix; created if need be.
-        times: by path, URI or file name; goes before tag and name of the file.
+        out_dir: folder or prefix; created if missing.
+        times: by path, URI or file name; wins over the tag and the file name.
         options: how to reach images and `out_dir`.
 
     Raises:
-        RequestError: if no image could be taken.
+        RequestError: if no image can be used.
         StorageError: if the catalogue cannot be written.
     """
-    chosen = options or StorageOptions()
+    storage = options or StorageOptions()
     times = dict(times or {})
     used: set[str] = set()
     work = [(image, _time_of(image, times, used)) for image in dict.fromkeys(images)]
     with ThreadPoolExecutor(_READERS) as pool:
-        found = list(pool.map(lambda pair: _read(pair[0], pair[1], chosen), work))
-    issues = [item for item in found if isinstance(item, Issue)]
-    items = [item for item in found if isinstance(item, RawItem)]
+        results = list(pool.map(lambda pair: _read(pair[0], pair[1], storage), work))
+    issues = [result for result in results if isinstance(result, Issue)]
+    items = [result for result in results if isinstance(result, RawItem)]
     if not items:
         causes = "; ".join(f"{i.subject}: {i.cause}" for i in issues[:3])
-        raise RequestError(f"none of {len(work)} images can be put into a catalogue ({causes})")
+        raise RequestError("none of the images can be put into a catalogue", got=causes)
     for name in sorted(set(times) - used):
-        cause = "stands in --times but is none of the images"
+        cause = "listed in --times, but is none of the images"
         issues.append(Issue(subject=name, kind="item", cause=cause))
     ids = _distinct_ids([str(item.document["id"]) for item in items])
-    store = open_store(out_dir, chosen)
+    store = open_store(out_dir, storage)
     for item, item_id in zip(items, ids, strict=True):
         _put(store, f"{item_id}/{item_id}.json", _linked(item, item_id, store))
     _put(store, "catalog.json", _catalogue(ids))
@@ -121,7 +121,9 @@ def write_catalogue(
     )
 
 
-def _time_of(image: str, times: Mapping[str, Acquired], used: set[str]) -> Acquired | None:
+def _time_of(
+    image: str, times: Mapping[str, AcquisitionTime], used: set[str]
+) -> AcquisitionTime | None:
     for name in (image, image_name(image)):
         if name in times:
             used.add(name)
@@ -129,9 +131,9 @@ def _time_of(image: str, times: Mapping[str, Acquired], used: set[str]) -> Acqui
     return None
 
 
-def _read(image: str, given: Acquired | None, options: StorageOptions) -> RawItem | Issue:
+def _read(image: str, time: AcquisitionTime | None, options: StorageOptions) -> RawItem | Issue:
     try:
-        item = image_item(image, options, given=given)
+        item = image_item(image, options, time=time)
     except CatalogItemError as error:
         return Issue(subject=image, kind="item", cause=str(error))
     if protocol_of(image) == "file":
@@ -153,15 +155,15 @@ def _file_fields(path: Path) -> dict[str, Any]:
 
 
 def _distinct_ids(names: list[str]) -> list[str]:
-    """Names in order; the second of a name becomes `NAME-2`, and so on."""
-    taken = set(names)
-    seen: set[str] = set()
+    """The names in order; the second of a repeated name becomes `NAME-2`, and so on."""
+    names_used = set(names)
+    assigned: set[str] = set()
     ids = []
     for name in names:
         unique, number = name, 2
-        while unique in seen or (unique != name and unique in taken):
+        while unique in assigned or (unique != name and unique in names_used):
             unique, number = f"{name}-{number}", number + 1
-        seen.add(unique)
+        assigned.add(unique)
         ids.append(unique)
     return ids
 
@@ -185,11 +187,12 @@ def _catalogue(ids: Sequence[str]) -> dict[str, Any]:
         {"rel": "item", "href": f"./{i}/{i}.json", "type": "application/geo+json", "title": i}
         for i in ids
     ]
+    number = "1 image" if len(ids) == 1 else f"{len(ids)} images"
     return {
         "type": "Catalog",
         "id": "images",
         "stac_version": STAC_VERSION,
-        "description": f"{len(ids)} images, described from their headers",
+        "description": f"{number}, described from their headers",
         "links": [
             {"rel": "root", "href": "./catalog.json", "type": "application/json"},
             *items,

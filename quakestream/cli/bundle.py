@@ -6,12 +6,13 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from quakestream.bundles import Bundle, load_bundle, shipped_names
 from quakestream.cli.common import EXIT_FAILED, print_json, stdout
 from quakestream.cli.map import Json
 from quakestream.domain import BundleSpec
-from quakestream.engines import Batch, open_engine
+from quakestream.engines import Batch, Engine, open_engine
 from quakestream.engines.parity import ALLOWED, check_golden
 from quakestream.engines.runtimes import runtime_named
 from quakestream.errors import BundleError, EngineError
@@ -19,13 +20,13 @@ from quakestream.errors import BundleError, EngineError
 PARITY = 1e-3
 """Largest difference of logits from the golden batch that counts as the same model."""
 
-bundle_app = typer.Typer(help="Models as they are shipped.", no_args_is_help=True)
+bundle_app = typer.Typer(help="List, show and verify models.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="A shipped name, or a folder or .zip by path or URI.")]
 
 
 @bundle_app.command("list")
 def list_bundles(as_json: Json = False) -> None:
-    """Lists the bundles that come with the package. Example: quakestream bundle list"""
+    """List the bundles that come with the package. Example: quakestream bundle list"""
     bundles = [load_bundle(name) for name in shipped_names()]
     if as_json:
         print_json([{"name": b.spec.name, "version": b.spec.version} for b in bundles])
@@ -33,15 +34,14 @@ def list_bundles(as_json: Json = False) -> None:
     for bundle in bundles:
         spec = bundle.spec
         stdout.print(
-            f"{spec.name} {spec.version}: {spec.task}, {_takes(spec)}, "
-            f"{len(bundle.graph) / 1e6:.1f} MB",
-            markup=False,
+            f"{spec.name} {spec.version}: {spec.task}, {_inputs(spec)}, "
+            f"{len(bundle.graph) / 1e6:.1f} MB"
         )
 
 
 @bundle_app.command("show")
 def show(name: Name, as_json: Json = False) -> None:
-    """Shows what a model needs and gives, and its card. Example: quakestream bundle show NAME"""
+    """Show what a model needs and gives, and its card. Example: quakestream bundle show NAME"""
     bundle = load_bundle(name)
     if as_json:
         print_json({**asdict(bundle.spec), "digest": bundle.digest})
@@ -49,20 +49,20 @@ def show(name: Name, as_json: Json = False) -> None:
     spec = bundle.spec
     stdout.print(f"{spec.name} {spec.version} ({bundle.digest[:12]}…) at {bundle.uri}")
     for line in _needs(spec):
-        stdout.print(f"  {line}", markup=False)
+        stdout.print(f"  {line}")
     stdout.print(f"  classes {', '.join(spec.labels)}; threshold {spec.thresholds.balanced:g}")
     if "card.md" in bundle.files:
-        stdout.print(bundle.files["card.md"].decode(), markup=False)
+        stdout.print(bundle.files["card.md"].decode())
 
 
-def _takes(spec: BundleSpec) -> str:
-    """Inputs in a few words: `pre+post, 0.5 m`, `post+hazard, 0.5 m`, `hazard`."""
+def _inputs(spec: BundleSpec) -> str:
+    """The inputs of a model in a few words: `pre+post, 0.5 m`, `post+hazard, 0.5 m`, `hazard`."""
     inputs = "+".join([*spec.epochs, *(["hazard"] if spec.hazard else [])])
     return f"{inputs}, {spec.gsd_m:g} m" if spec.epochs else inputs
 
 
 def _needs(spec: BundleSpec) -> Iterator[str]:
-    """What a model takes, line by line."""
+    """The inputs of a model, line by line."""
     if spec.epochs:
         yield f"task {spec.task}, needs {' and '.join(spec.epochs)}, bands {spec.bands}"
     else:
@@ -78,7 +78,7 @@ def _needs(spec: BundleSpec) -> Iterator[str]:
 
 @bundle_app.command("verify")
 def verify(name: Name, runtime: str = "onnxruntime", as_json: Json = False) -> None:
-    """Checks digests, and the golden batch on a runtime. Example: quakestream bundle verify NAME"""
+    """Check digests, and the golden batch on a runtime. Example: quakestream bundle verify NAME"""
     bundle = load_bundle(name)
     difference = golden_difference(bundle, runtime)
     same = _same(bundle, runtime, difference)
@@ -86,7 +86,7 @@ def verify(name: Name, runtime: str = "onnxruntime", as_json: Json = False) -> N
         print_json({"name": bundle.spec.name, "difference": difference, "ok": same})
     else:
         stdout.print(
-            f"{bundle.spec.name}: digests right; golden batch on {runtime} differs by "
+            f"{bundle.spec.name}: digests match; golden batch on {runtime} differs by "
             f"{difference:.2g} ({_allowed(runtime)}): {'ok' if same else 'NOT the same model'}"
         )
     if not same:
@@ -94,7 +94,7 @@ def verify(name: Name, runtime: str = "onnxruntime", as_json: Json = False) -> N
 
 
 def _same(bundle: Bundle, runtime: str, difference: float) -> bool:
-    """Float32 is held to its logits, less precise runtimes to what they make of them."""
+    """Compares logits in float32, and probabilities in lower precision."""
     precision = runtime_named(runtime).precision
     if precision == "fp32":
         return difference <= PARITY
@@ -118,11 +118,19 @@ def golden_difference(bundle: Bundle, runtime: str) -> float:
     Raises:
         BundleError: if the logits have another shape than the reference.
     """
-    logits = open_engine(bundle, runtime=runtime).score(Batch.of(bundle.golden, bundle.spec))
+    logits = golden_logits(open_engine(bundle, runtime=runtime), bundle)
     reference = bundle.golden["logits"]
     if logits.shape != reference.shape:
         raise BundleError(
-            f"bundle {bundle.uri}: {runtime} gives logits of shape {logits.shape} for the golden "
-            f"batch, its reference has {reference.shape}; export the bundle again"
+            f"logits of the golden batch on {runtime} have another shape than the reference",
+            f"bundle {bundle.uri}",
+            expected=str(reference.shape),
+            got=str(logits.shape),
+            remedy="export the bundle again",
         )
     return float(np.abs(logits - reference).max(initial=0.0))
+
+
+def golden_logits(engine: Engine, bundle: Bundle) -> NDArray[np.float32]:
+    """Logits of the golden batch, of windows or of crops."""
+    return engine.score(Batch.of(bundle.golden, bundle.spec))

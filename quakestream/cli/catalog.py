@@ -1,4 +1,4 @@
-"""`quakestream catalog`: a STAC catalogue for people who only have GeoTIFFs."""
+"""`quakestream catalog`: a STAC catalogue of bare GeoTIFFs."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import typer
 
 from quakestream.catalog import read_times, write_catalogue
 from quakestream.catalog.images import is_image
+from quakestream.cli.common import EXIT_ATTENTION, counted
 from quakestream.config import is_uri
 from quakestream.errors import RequestError
 from quakestream.storage import StorageOptions
@@ -20,14 +21,16 @@ def catalog(
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the catalogue.")],
     times: Annotated[
         str | None,
-        typer.Option("--times", help="CSV with the columns file,datetime: when images were taken."),
+        typer.Option(
+            "--times", help="CSV with the columns file,datetime: acquisition times of images."
+        ),
     ] = None,
     endpoint_url: Annotated[
-        str | None, typer.Option("--s3-endpoint", help="S3 endpoint, if not Amazon's.")
+        str | None, typer.Option("--s3-endpoint", help="S3 endpoint; left out: Amazon's.")
     ] = None,
     anon: Annotated[bool, typer.Option("--s3-anon", help="Read S3 without credentials.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing on stderr.")] = False,
 ) -> None:
     """Write a static STAC catalogue of images, and print the path of its catalog.json.
 
@@ -40,38 +43,39 @@ def catalog(
     known = None if times is None else read_times(times, options)
     written = write_catalogue(_expanded(images), out, known, options)
     if as_json:
-        found = {
+        summary = {
             "catalog": written.path,
             "items": list(written.item_ids),
             "issues": [{"subject": i.subject, "cause": i.cause} for i in written.issues],
             "notes": list(written.notes),
         }
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        typer.echo(json.dumps(summary, ensure_ascii=False))
     else:
         typer.echo(written.path)
     if not quiet:
         for issue in written.issues:
-            typer.echo(f"not taken: {issue.subject}: {issue.cause}", err=True)
+            typer.echo(f"left out: {issue.subject}: {issue.cause}", err=True)
         for note in written.notes:
             typer.echo(f"note: {note}", err=True)
-        typer.echo(f"{len(written.item_ids)} items, {len(written.issues)} problems", err=True)
+        items = counted(len(written.item_ids), "item")
+        typer.echo(f"{items}, {counted(len(written.issues), 'problem')}", err=True)
     if written.issues:
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_ATTENTION)
 
 
 def _expanded(images: list[str]) -> list[str]:
-    """Images, with folders replaced by the images in them.
+    """The images, with the content of folders in place of the folders.
 
     Raises:
-        RequestError: if a folder holds none.
+        RequestError: if a folder holds no image.
     """
-    found = []
+    files = []
     for image in images:
         if is_uri(image) or not os.path.isdir(image):
-            found.append(image)
+            files.append(image)
             continue
         inside = sorted(os.path.join(image, name) for name in os.listdir(image) if is_image(name))
         if not inside:
-            raise RequestError(f"no image in the folder {image}; expected GeoTIFFs")
-        found.extend(inside)
-    return found
+            raise RequestError("folder holds no image", image, "GeoTIFFs")
+        files.extend(inside)
+    return files

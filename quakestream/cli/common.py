@@ -1,4 +1,4 @@
-"""What commands share: streams, exit codes, the progress display."""
+"""Shared by the commands: streams, exit codes, the progress display."""
 
 import json
 import time
@@ -8,42 +8,43 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from quakestream.events import (
     Event,
     GroupCommitted,
+    InputQuarantined,
+    MapPublished,
     Observer,
     PlanReady,
-    Published,
-    Quarantined,
-    Stage,
+    StageStarted,
 )
 
 EXIT_ATTENTION = 1
 EXIT_REQUEST = 2
 EXIT_FAILED = 3
+
 PLAIN_EVERY_S = 10.0
+"""Seconds between progress lines where stderr is not a terminal."""
 
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-stdout = Console(highlight=False, soft_wrap=True)
+# Texts hold names that strangers chose: no markup or emoji code in them is interpreted.
+stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+stdout = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
-def console_error(message: str) -> None:
-    """One line on stderr."""
-    line = " ".join(message.split())
-    stderr.print(f"[bold red]error:[/] {escape(line)}")
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: `1 input`, `1,204 inputs`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def print_json(value: Any) -> None:
-    """One JSON object on stdout, for machines."""
-    stdout.print(json.dumps(value, indent=2, ensure_ascii=False, default=str), markup=False)
+    """Prints one JSON object on stdout, for machines."""
+    stdout.print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 @dataclass(slots=True)
-class Progressed:
-    """What a run has said of itself so far."""
+class ProgressState:
+    """Progress of a run, from its events."""
 
     cells: int = 0
     done: int = 0
@@ -52,6 +53,7 @@ class Progressed:
     buildings: int = 0
     since: float = field(default_factory=time.monotonic)
     resumed: int = 0
+    """Cells that an earlier run finished."""
 
     def add(self, event: Event) -> None:
         if isinstance(event, PlanReady):
@@ -64,13 +66,13 @@ class Progressed:
             self.buildings += event.buildings
 
     def line(self) -> str:
-        """`12/40 cells · 1.8 of 6.1 km² · 412 km²/h · ETA 0:38`."""
+        """`12/40 cells, 1.80 of 6.10 km², 96 buildings, 412 km²/h, ETA 0:38`."""
         elapsed = max(time.monotonic() - self.since, 1e-6)
         text = f"{self.done}/{self.cells} cells, {self.km2:.2f} of {self.km2_total:.2f} km²"
         text += f", {self.buildings:,} buildings"
-        made = self.done - self.resumed
-        if made:
-            left_s = (self.cells - self.done) * elapsed / made
+        done_here = self.done - self.resumed
+        if done_here:
+            left_s = (self.cells - self.done) * elapsed / done_here
             text += f", {self.km2 / elapsed * 3600:,.0f} km²/h, ETA {_clock(left_s)}"
         return text
 
@@ -94,29 +96,29 @@ def progress_observer(*, quiet: bool, verbose: bool) -> Iterator[list[Observer]]
 
 
 class _Plain:
-    """Lines for logs."""
+    """Progress as lines, for logs."""
 
     def __init__(self, verbose: bool) -> None:
-        self._state, self._verbose, self._last = Progressed(), verbose, time.monotonic()
+        self._state, self._verbose, self._last = ProgressState(), verbose, time.monotonic()
 
     def __call__(self, event: Event) -> None:
         self._state.add(event)
-        if isinstance(event, Stage) and (self._verbose or event.name == "map"):
+        if isinstance(event, StageStarted) and (self._verbose or event.name == "map"):
             stderr.print(f"{event.name}: {self._state.line() if self._state.cells else ''}".strip())
-        elif isinstance(event, Quarantined) and self._verbose:
-            stderr.print(escape(f"quarantined {event.kind} {event.subject}: {event.cause}"))
-        elif isinstance(event, Published):
-            stderr.print(escape(f"published: {self._state.line()}; snapshot {event.snapshot}"))
+        elif isinstance(event, InputQuarantined) and self._verbose:
+            stderr.print(f"quarantined {event.kind} {event.subject}: {event.cause}")
+        elif isinstance(event, MapPublished):
+            stderr.print(f"published: {self._state.line()}; snapshot {event.snapshot}")
         elif time.monotonic() - self._last >= PLAIN_EVERY_S:
             self._last = time.monotonic()
             stderr.print(self._state.line())
 
 
 class _Bar:
-    """A bar for terminals."""
+    """Progress as a bar, for terminals."""
 
     def __init__(self, verbose: bool) -> None:
-        self._state, self._verbose = Progressed(), verbose
+        self._state, self._verbose = ProgressState(), verbose
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("[bold]{task.description:<8}"),
@@ -137,10 +139,10 @@ class _Bar:
 
     def __call__(self, event: Event) -> None:
         self._state.add(event)
-        if isinstance(event, Stage):
+        if isinstance(event, StageStarted):
             self._progress.update(self._task, description=event.name)
-        if isinstance(event, Quarantined) and self._verbose:
-            self._progress.console.print(escape(f"quarantined {event.subject}: {event.cause}"))
+        if isinstance(event, InputQuarantined) and self._verbose:
+            self._progress.console.print(f"quarantined {event.kind} {event.subject}: {event.cause}")
         if self._state.cells:
             self._progress.update(
                 self._task,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from quakestream.cli.common import print_json, progress_observer, stdout
+from quakestream.cli.common import counted, print_json, progress_observer, stdout
 from quakestream.cli.map import Json, Quiet
 from quakestream.config import open_run
 from quakestream.outputs.readback import scale_of
@@ -24,23 +24,25 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the earthquake and its map.")] = Path(
         "demo-out"
     ),
-    seed: Annotated[int, typer.Option(help="Another seed, another earthquake.")] = DEMO_SEED,
+    seed: Annotated[
+        int, typer.Option(help="Seed; each seed gives another earthquake.")
+    ] = DEMO_SEED,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Makes a synthetic earthquake, maps it, and says how right the map is.
+    """Make a synthetic earthquake, map it, and score the map against the known truth.
 
     Example: quakestream demo --out demo-out
     """
     began = time.perf_counter()
     if not (quiet or as_json):
-        stdout.print(f"making a synthetic earthquake (seed {seed}) under {out}", markup=False)
-    made = make_earthquake(out, seed=seed)
-    run = open_run(made.run_file)
+        stdout.print(f"making a synthetic earthquake (seed {seed}) under {out}")
+    earthquake = make_earthquake(out, seed=seed)
+    run = open_run(earthquake.run_file)
     with progress_observer(quiet=quiet or as_json, verbose=False) as observers:
         backend = LocalBackend(readers=run.profile_settings.readers)
         result = map_run(run, backend=backend, fresh=True, observers=observers)
-    score = score_result(result, made.truth)
+    score = score_result(result, earthquake.truth)
     seconds = time.perf_counter() - began
     if as_json:
         print_json({"out": result.out, "seconds": seconds, "score": score.to_json(), **result.run})
@@ -49,7 +51,7 @@ def demo(
 
 
 def score_result(result: Result, truth: Path) -> Score:
-    """The map against the known truth."""
+    """Scores the map against the known truth."""
     classes = scale_of(result.run)
     return score_map(
         result.buildings,
@@ -61,9 +63,10 @@ def score_result(result: Result, truth: Path) -> Score:
 
 def _show(result: Result, score: Score, seconds: float) -> None:
     counts: dict[str, Any] = result.run["counts"]
+    reasons = ", ".join(f"{n} {reason}" for reason, n in counts["reasons"].items())
     stdout.print(
-        f"{counts['footprints']:,} footprints, {counts['assessed']:,} assessed; not assessed: "
-        + ", ".join(f"{n} {reason}" for reason, n in counts["reasons"].items())
+        f"{counted(counts['footprints'], 'footprint')}: {counts['assessed']:,} assessed; "
+        f"not assessed: {reasons or 'none'}"
     )
     stdout.print(
         f"against the known truth: ROC-AUC {score.auc.value:.3f} "
@@ -71,4 +74,4 @@ def _show(result: Result, score: Score, seconds: float) -> None:
     )
     if score.baseline is not None:
         stdout.print(f"the pre/post difference alone: ROC-AUC {score.baseline.auc.value:.3f}")
-    stdout.print(f"done in {seconds:.0f} s; open {result.out.rstrip('/')}/index.html", markup=False)
+    stdout.print(f"done in {seconds:.0f} s; open {result.out.rstrip('/')}/index.html")

@@ -7,9 +7,10 @@ import numpy as np
 import typer
 
 from quakestream.bundles import Bundle, load_bundle
+from quakestream.cli.bundle import golden_logits
 from quakestream.cli.common import EXIT_FAILED, print_json, stdout
 from quakestream.cli.map import Json
-from quakestream.engines import REFERENCE, RUNTIMES, Batch, choose, open_engine
+from quakestream.engines import REFERENCE, RUNTIMES, choose, open_engine
 from quakestream.engines.bench import BenchRequest, Timing, best_rates, time_apart
 from quakestream.engines.choice import keep_rates
 from quakestream.engines.parity import check_golden
@@ -24,50 +25,51 @@ from quakestream.errors import (
 )
 
 TENSORRT = "tensorrt"
-"""The runtime that `--precision` varies."""
+"""The runtime whose precision `--precision` chooses."""
 BUILT = {name: RUNTIMES[name] for name in MODEL_RUNTIMES if RUNTIMES[name].prebuilt}
 """Runtimes that open only what was built beforehand."""
 _PRECISIONS = [runtime.precision for runtime in BUILT.values()]
 
-engine_app = typer.Typer(help="Runtimes that score a bundle.", no_args_is_help=True)
+engine_app = typer.Typer(
+    help="Compare, time and build the runtimes of a bundle.", no_args_is_help=True
+)
 Name = Annotated[str, typer.Argument(help="A shipped name, or a folder or .zip by path or URI.")]
 Runtimes = Annotated[
     list[str] | None,
-    typer.Option("--runtime", help="Which runtime; may be repeated. Left out: all that open here."),
+    typer.Option("--runtime", help="Runtime; may be repeated. Left out: all that open here."),
 ]
 Threads = Annotated[int, typer.Option(min=0, help="Threads of an engine; 0: all cores.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """A runtime against the reference on the golden batch."""
+class CheckRow:
+    """A runtime compared with the reference on the golden batch."""
 
     runtime: str
     engine: str = ""
     max_difference: float | None = None
-    """Of logits."""
+    """Largest difference of a logit."""
     same: bool = False
     refused: str = ""
-    """Why it did not run, in one line."""
+    """Why the runtime did not run, in one line; empty where it ran."""
 
 
 @engine_app.command("check")
 def check(
     name: Name, runtime: Runtimes = None, threads: Threads = 0, as_json: Json = False
 ) -> None:
-    """Compares runtimes with ONNX Runtime in float32, on the bundle's golden batch.
+    """Compare runtimes with ONNX Runtime in float32, on the bundle's golden batch.
 
     Example: quakestream engine check damage-turkiye-2023 --runtime openvino-int8
     """
     bundle = load_bundle(name)
-    golden = Batch.of(bundle.golden, bundle.spec)
-    reference = REFERENCE.open(bundle, threads=threads).score(golden)
-    rows = [_checked(bundle, r, threads, reference) for r in _named(runtime)]
+    reference = golden_logits(REFERENCE.open(bundle, threads=threads), bundle)
+    rows = [_check_row(bundle, r, threads, reference) for r in _known(runtime)]
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
         for row in rows:
-            stdout.print(_told(row), markup=False)
+            stdout.print(_check_line(row))
     if any((not row.same) for row in rows if runtime or not row.refused):
         raise typer.Exit(EXIT_FAILED)
 
@@ -80,45 +82,51 @@ def bench(
         list[int] | None,
         typer.Option(
             min=1,
-            help="Windows or crops of a run, or at once where the runtime leaves no choice of it; "
-            "may be repeated. Left out: what suits the device.",
+            help="Windows or crops that an engine scores at once; may be repeated. Left out: what "
+            "suits the device.",
         ),
     ] = None,
     threads: Threads = 0,
-    seconds: Annotated[float, typer.Option(min=0.0, help="Least time of each figure.")] = 3.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.0, help="Shortest time of each measurement.")
+    ] = 3.0,
     keep: Annotated[
         bool,
-        typer.Option("--keep", help="Keep the rates: runs here go by them, batch and runtime."),
+        typer.Option(
+            "--keep", help="Keep the rates: later runs here choose runtime and batch by them."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Times runtimes: rate, latency and peak memory, each in a process of its own.
+    """Time runtimes: rate, latency and peak memory, each in a process of its own.
 
     Example: quakestream engine bench grades-synthetic --batch 8 --batch 32 --keep
     """
     bundle = load_bundle(name)
     requests = [
         BenchRequest(bundle=name, runtime=one, batch=size, threads=threads, seconds=seconds)
-        for one in _named(runtime)
+        for one in _known(runtime)
         for size in batch or [0]
     ]
-    timed, refused = _timings(requests, tell=not as_json)
+    timed, refused = _timings(requests, print_each=not as_json)
     if keep and timed:
         keep_rates(bundle, best_rates(timed))
     if as_json:
         print_json({"timings": [asdict(timing) for _, timing in timed], "refused": refused})
     else:
-        for one, why in refused.items():
-            stdout.print(f"{one}: not timed: {why}", markup=False)
+        for runtime_name, why in refused.items():
+            stdout.print(f"{runtime_name}: not timed: {why}")
     if refused and runtime:
         raise typer.Exit(EXIT_FAILED)
 
 
 def _timings(
-    requests: list[BenchRequest], *, tell: bool
+    requests: list[BenchRequest], *, print_each: bool
 ) -> tuple[list[tuple[BenchRequest, Timing]], dict[str, str]]:
-    """What could be timed, and why the rest could not; a runtime that runs no batch is tried
-    with one."""
+    """Timings, and the reason of each runtime or batch that could not be timed.
+
+    A runtime that was refused is not tried again with another batch.
+    """
     timed: list[tuple[BenchRequest, Timing]] = []
     refused: dict[str, str] = {}
     for request in requests:
@@ -132,8 +140,8 @@ def _timings(
             refused[of_many if request.batch and only_this else request.runtime] = _line(error)
             continue
         timed.append((request, timing))
-        if tell:
-            stdout.print(_timed(timing), markup=False)
+        if print_each:
+            stdout.print(_timing_line(timing))
     return timed, refused
 
 
@@ -142,11 +150,10 @@ def build(
     name: Name,
     runtime: Runtimes = None,
     precision: Annotated[
-        str | None,
-        typer.Option(help=f"TensorRT's precision: {', '.join(_PRECISIONS)}."),
+        str | None, typer.Option(help=f"Precision of TensorRT: {', '.join(_PRECISIONS)}.")
     ] = None,
     batch: Annotated[
-        int, typer.Option(min=0, help="Windows or crops of a run; 0: what suits the device.")
+        int, typer.Option(min=0, help="Windows or crops scored at once; 0: what suits the device.")
     ] = 0,
     portable: Annotated[
         bool,
@@ -158,17 +165,17 @@ def build(
     threads: Threads = 0,
     as_json: Json = False,
 ) -> None:
-    """Compiles a bundle for this device into the engine cache; left out: for what `auto` takes.
+    """Compile a bundle for this device into the engine cache, by default for what `auto` takes.
 
     Example: quakestream engine build damage-turkiye-2023 --runtime tensorrt --precision bf16
     """
     bundle = load_bundle(name)
-    wanted = _to_build(bundle, runtime, precision, portable)
+    runtimes = _runtimes_to_build(bundle, runtime, precision, portable)
     rows = []
-    for one in wanted:
+    for one in runtimes:
         if builder := RUNTIMES[one].builder:
             where = str(builder(bundle, batch=batch, portable=portable))
-        else:  # opening says what is wrong, if anything is
+        else:  # opened, so that an error of this runtime shows
             RUNTIMES[one].open(bundle, threads=threads, batch=batch)
             where = ""
         rows.append({"runtime": one, "built": where})
@@ -176,12 +183,12 @@ def build(
         print_json(rows)
         return
     for row in rows:
-        kept = f"built, kept at {row['built']}"
-        what = kept if row["built"] else "nothing to build, it compiles when it is opened"
-        stdout.print(f"{row['runtime']}: {what}", markup=False)
+        built = f"built at {row['built']}"
+        what = built if row["built"] else "nothing to build, it compiles when it is opened"
+        stdout.print(f"{row['runtime']}: {what}")
 
 
-def _to_build(
+def _runtimes_to_build(
     bundle: Bundle, named: list[str] | None, precision: str | None, portable: bool
 ) -> list[str]:
     """The runtimes to build: `--precision` names one of TensorRT's.
@@ -189,79 +196,84 @@ def _to_build(
     Raises:
         ConfigError: if there is no such precision, or what was named is not TensorRT's.
     """
-    of_precision = {runtime.precision: name for name, runtime in BUILT.items()}
-    if precision is not None and precision not in of_precision:
-        raise ConfigError(f"--precision {precision}; expected one of {', '.join(of_precision)}")
+    by_precision = {runtime.precision: name for name, runtime in BUILT.items()}
+    if precision is not None and precision not in by_precision:
+        raise ConfigError(
+            "unknown precision", "--precision", f"one of {', '.join(by_precision)}", precision
+        )
     if precision is None and not portable:
-        return _named(named) if named else [choose(bundle).runtime]
-    wanted = of_precision[precision] if precision else ""
-    found = _named(named or [TENSORRT])
-    for name in found:
-        if name not in BUILT or (wanted and name not in (TENSORRT, wanted)):
+        return _known(named) if named else [choose(bundle).runtime]
+    fixed = by_precision[precision] if precision else ""
+    runtimes = _known(named or [TENSORRT])
+    for name in runtimes:
+        if name not in BUILT or (fixed and name not in (TENSORRT, fixed)):
             option = f"--precision {precision}" if precision else "--portable"
             raise ConfigError(
-                f"--runtime {name} {option}: expected {wanted or ' or '.join(BUILT)}; the names of "
-                "other runtimes say their precision"
+                f"runtime cannot be built with {option}",
+                "--runtime",
+                expected=fixed or " or ".join(BUILT),
+                got=name,
+                remedy="the precision of other runtimes is part of their name",
             )
-    return list(dict.fromkeys(wanted or name for name in found))
+    return list(dict.fromkeys(fixed or name for name in runtimes))
 
 
-def _named(runtimes: list[str] | None) -> list[str]:
-    """The runtimes asked for, or all there are.
+def _known(runtimes: list[str] | None) -> list[str]:
+    """The runtimes asked for, or all of them.
 
     Raises:
-        ConfigError: if there is none of a name.
+        ConfigError: if one is unknown.
     """
     for name in runtimes or []:
         if name not in RUNTIMES:
             known = ", ".join(MODEL_RUNTIMES)
-            raise ConfigError(f"no runtime {name!r}; there are {known}")
+            raise ConfigError("unknown runtime", "--runtime", f"one of {known}", name)
     return runtimes or list(MODEL_RUNTIMES)
 
 
-def _checked(bundle: Bundle, runtime: str, threads: int, reference: np.ndarray) -> Checked:
+def _check_row(bundle: Bundle, runtime: str, threads: int, reference: np.ndarray) -> CheckRow:
     try:
         engine = open_engine(bundle, runtime=runtime, threads=threads)
-        logits = engine.score(Batch.of(bundle.golden, bundle.spec))
+        logits = golden_logits(engine, bundle)
     except (EngineError, RequestError, MissingExtraError) as error:
-        return Checked(runtime=runtime, refused=_line(error))
+        return CheckRow(runtime=runtime, refused=_line(error))
     if logits.shape != reference.shape:
-        return Checked(
+        return CheckRow(
             runtime=runtime,
             engine=engine.name,
-            refused=f"logits of shape {logits.shape}, the reference's have {reference.shape}",
+            refused=f"logits have shape {logits.shape}, the reference has {reference.shape}",
         )
     worst = float(np.abs(logits - reference).max(initial=0.0))
     try:
         check_golden(engine, bundle, RUNTIMES[runtime].precision)
     except EngineError as error:
-        return Checked(
+        return CheckRow(
             runtime=runtime, engine=engine.name, max_difference=worst, refused=_line(error)
         )
-    return Checked(runtime=runtime, engine=engine.name, max_difference=worst, same=True)
+    return CheckRow(runtime=runtime, engine=engine.name, max_difference=worst, same=True)
 
 
-def _told(row: Checked) -> str:
+def _check_line(row: CheckRow) -> str:
     if row.max_difference is None:
         return f"{row.runtime}: refused: {row.refused}"
     verdict = "ok" if row.same else f"NOT the same model: {row.refused}"
     return f"{row.runtime} ({row.engine}): logits differ by {row.max_difference:.2g}: {verdict}"
 
 
-def _timed(timing: Timing) -> str:
+def _timing_line(timing: Timing) -> str:
     rates = [f"{timing.per_s:,.1f}/s"]
     rates += [f"{timing.mpx_per_s:,.2f} Mpx/s"] if timing.mpx_per_s is not None else []
     rates += [f"{timing.km2_per_h:,.0f} km²/h"] if timing.km2_per_h is not None else []
     return (
         f"{timing.runtime}, {timing.batch} at once{_runs(timing)}, {timing.threads} threads: "
         f"{', '.join(rates)}; "
-        f"they take {timing.latency_p50_ms:,.1f} ms (p95 {timing.latency_p95_ms:,.1f}); "
+        f"latency {timing.latency_p50_ms:,.1f} ms (p95 {timing.latency_p95_ms:,.1f}); "
         f"peak {timing.peak_mb:,.0f} MB, opened in {timing.open_s:.1f} s"
     )
 
 
 def _runs(timing: Timing) -> str:
-    """Said where an engine runs another number of items than it was given."""
+    """The items of an engine's own runs, where they differ from the batch it was given."""
     return f" in runs of {timing.run}" if timing.run not in (0, timing.batch) else ""
 
 

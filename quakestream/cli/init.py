@@ -3,22 +3,23 @@
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from quakestream.cli.common import EXIT_ATTENTION, counted
 from quakestream.config import is_uri, parse_interval, run_schema
 from quakestream.config.template import RunDraft, run_template
 from quakestream.errors import ConfigError, RequestError, StorageError
 from quakestream.storage import read_bytes, resolve_href
 
 _MAX_DOCUMENTS = 200
-"""STAC documents looked at; a draft needs no more."""
+"""STAC documents that are read; a draft needs no more."""
 
 _MIN_ID_LETTERS = 4
-"""Shorter ids are found in any name."""
+"""Shorter event ids occur in any collection's name by chance."""
 
 
 def init(
@@ -28,7 +29,7 @@ def init(
     ] = False,
     from_stac: Annotated[
         str | None,
-        typer.Option("--from-stac", help="Catalogue to take area, dates and asset from."),
+        typer.Option("--from-stac", help="Catalogue that area, dates and asset are read from."),
     ] = None,
     event: Annotated[str | None, typer.Option("--event", help="Id of the event.")] = None,
     time: Annotated[
@@ -49,11 +50,11 @@ def init(
     typer.echo(str(file))
     if draft.blanks:
         typer.echo(
-            f"{file}: fill in {', '.join(draft.blanks)} (the event's time is not in a catalogue; "
-            "--time gives it)",
+            f"{file}: fill in {', '.join(draft.blanks)}: a catalogue does not hold the time of "
+            "the event; give it with --time",
             err=True,
         )
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_ATTENTION)
 
 
 def _draft(file: Path, from_stac: str | None, event: str | None, time: str | None) -> RunDraft:
@@ -61,22 +62,22 @@ def _draft(file: Path, from_stac: str | None, event: str | None, time: str | Non
     time = None if time is None else _checked_time(time)
     if from_stac is not None:
         return _from_stac(from_stac, file, event, time)
-    chosen = time or example.time
+    origin = time or example.time
     return RunDraft(
         event_id=event or example.event_id,
-        time=chosen,
-        post=example.post if time is None else f"{chosen}/..",
-        pre=example.pre if time is None else f"../{chosen}",
+        time=origin,
+        post=example.post if time is None else f"{origin}/..",
+        pre=example.pre if time is None else f"../{origin}",
     )
 
 
 def _checked_time(time: str) -> str:
     try:
         start, _ = parse_interval(f"{time}/..")
-    except ValueError as error:
-        raise RequestError(f"--time: {error}") from None
+    except ConfigError as error:
+        raise RequestError.of(replace(error.problem, where="--time")) from None
     if len(time.strip()) <= len("2023-02-06"):
-        raise RequestError(f"--time: expected a time as {time}T01:17:34Z, got a date alone")
+        raise RequestError("a date alone is not a time", "--time", f"{time}T01:17:34Z", time)
     return start.isoformat().replace("+00:00", "Z")
 
 
@@ -85,20 +86,24 @@ def _write(file: Path, text: str, force: bool) -> None:
         with file.open("w" if force else "x", encoding="utf-8") as target:
             target.write(text)
     except FileExistsError:
-        raise ConfigError(f"{file} exists; give another name, or --force to overwrite it") from None
+        raise ConfigError(
+            "file exists already", str(file), remedy="give another name, or --force to overwrite it"
+        ) from None
     except OSError as error:
-        raise StorageError(f"cannot write {file}: {error.strerror or error}") from error
+        raise StorageError(
+            "cannot write the run file", str(file), got=error.strerror or str(error)
+        ) from error
 
 
 @dataclass(slots=True)
-class _Found:
-    """What the documents of a catalogue say, gathered."""
+class _Contents:
+    """Areas, days, assets and collections of a catalogue's documents."""
 
     boxes: list[list[float]] = field(default_factory=list)
     days: set[str] = field(default_factory=set)
     assets: dict[str, int] = field(default_factory=dict)
     collections: dict[str, str] = field(default_factory=dict)
-    """Collection id to its URI."""
+    """URI of each collection, by id."""
 
     def add(self, document: dict[str, Any], uri: str) -> None:
         if document.get("type") == "Collection":
@@ -124,7 +129,7 @@ class _Found:
 
     @property
     def asset(self) -> str:
-        """`visual` where there is one, else what most items have."""
+        """`visual` where an item has it, else the asset of most items."""
         if "visual" in self.assets or not self.assets:
             return "visual"
         return max(self.assets, key=lambda name: self.assets[name])
@@ -139,29 +144,29 @@ class _Found:
 
 def _from_stac(catalog: str, file: Path, event: str | None, time: str | None) -> RunDraft:
     documents = list(_documents(catalog))
-    found = _Found()
+    contents = _Contents()
     for uri, document in documents:
-        found.add(document, uri)
-    chosen = _collection_of(event, found) or catalog
-    if chosen != catalog:  # the event has a collection of its own: only what that one says
-        found = _Found()
-        for uri, document in _documents(chosen):
-            found.add(document, uri)
-    days = sorted(found.days)
+        contents.add(document, uri)
+    source = _collection_of(event, contents) or catalog
+    if source != catalog:  # the event has a collection of its own: only that one counts
+        contents = _Contents()
+        for uri, document in _documents(source):
+            contents.add(document, uri)
+    days = sorted(contents.days)
     return RunDraft(
-        event_id=event or next(iter(found.collections), RunDraft().event_id),
+        event_id=event or next(iter(contents.collections), RunDraft().event_id),
         time=time or "",
-        aoi=found.aoi,
-        catalog=_beside(chosen, file),
-        asset=found.asset,
+        aoi=contents.aoi,
+        catalog=_beside(source, file),
+        asset=contents.asset,
         post=f"{time}/.." if time else "",
         pre=f"../{time}" if time else "",
         notes=(
             "",
-            f"From {catalog}: {len(found.collections)} collections",
-            f"  acquisition days: {', '.join(days[:20]) or 'not said'}"
+            f"From {catalog}: {counted(len(contents.collections), 'collection')}",
+            f"  acquisition days: {', '.join(days[:20]) or 'unknown'}"
             + (f", ... {days[-1]}" if len(days) > 20 else ""),
-            f"  assets: {', '.join(sorted(found.assets)) or 'not said'}",
+            f"  assets: {', '.join(sorted(contents.assets)) or 'unknown'}",
             "  aoi below is everything the catalogue covers: narrow it",
         ),
     )
@@ -169,30 +174,32 @@ def _from_stac(catalog: str, file: Path, event: str | None, time: str | None) ->
 
 def _documents(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The documents of a static catalogue, breadth first; bad ones below the root are skipped."""
-    queue, seen = [uri], {uri}
-    while queue and len(seen) <= _MAX_DOCUMENTS:
+    queue, queued = [uri], {uri}
+    while queue and len(queued) <= _MAX_DOCUMENTS:
         here = queue.pop(0)
         try:
             document = _parsed(read_bytes(here))
         except (StorageError, ValueError) as error:
             if here == uri:
-                raise RequestError(f"--from-stac: cannot read {uri}: {error}") from None
+                raise RequestError(
+                    "cannot read the catalogue", f"--from-stac {uri}", got=str(error)
+                ) from None
             continue
         if not isinstance(document, dict):
-            raise RequestError(f"--from-stac: {here} is no STAC document")
+            raise RequestError("not a STAC document", f"--from-stac {here}", "a JSON object")
         for feature in document.get("features") or []:
             yield here, feature
         yield here, document
         for link in document.get("links") or []:
             if link.get("rel") in ("child", "item", "items", "data") and link.get("href"):
                 target = resolve_href(here, str(link["href"]))
-                if target not in seen:
-                    seen.add(target)
+                if target not in queued:
+                    queued.add(target)
                     queue.append(target)
 
 
 def _parsed(data: bytes) -> Any:
-    """A JSON document; NDJSON comes as a feature collection of its lines.
+    """A JSON document. The lines of NDJSON become one feature collection.
 
     Raises:
         ValueError: if it is neither.
@@ -206,12 +213,12 @@ def _parsed(data: bytes) -> Any:
         return {"type": "FeatureCollection", "features": [json.loads(line) for line in lines]}
 
 
-def _collection_of(event: str | None, found: _Found) -> str | None:
-    """URI of the one collection of the event: its id is the event's, or has it in it."""
+def _collection_of(event: str | None, contents: _Contents) -> str | None:
+    """URI of the event's collection: the only one whose id contains the event's id."""
     plain = _letters(event or "")
     if len(plain) < _MIN_ID_LETTERS:
         return None
-    matches = [uri for name, uri in found.collections.items() if plain in _letters(name)]
+    matches = [uri for name, uri in contents.collections.items() if plain in _letters(name)]
     return matches[0] if len(matches) == 1 else None
 
 
@@ -220,7 +227,7 @@ def _letters(name: str) -> str:
 
 
 def _beside(catalog: str, file: Path) -> str:
-    """The catalogue as the run file names it: relative where it lies in the same folder."""
+    """The catalogue for the run file: a relative path where it lies in the same folder."""
     if is_uri(catalog):
         return catalog
     absolute, folder = os.path.abspath(catalog), os.path.dirname(os.path.abspath(file))

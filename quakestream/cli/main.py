@@ -1,21 +1,38 @@
-"""The command line: one file per command, one place for exit codes."""
+"""The command line: one file per command, one table of them, one place for exit codes."""
 
+import signal
 import sys
 import warnings
+from importlib import import_module
 from typing import Annotated
 
 import typer
 from rasterio.errors import NotGeoreferencedWarning
 
 from quakestream import __version__
-from quakestream.cli.common import EXIT_FAILED, EXIT_REQUEST, console_error
-from quakestream.errors import (
-    ClusterError,
-    MissingExtraError,
-    QuakestreamError,
-    RequestError,
-    StorageError,
+from quakestream.cli.failures import (
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    exit_code,
+    report_failure,
+    report_interruption,
 )
+
+COMMANDS = {
+    "demo": "demo",
+    "init": "init",
+    "catalog": "catalog",
+    "plan": "plan",
+    "map": "map_command",
+    "tile": "tile",
+    "status": "status",
+    "report": "report",
+    "view": "view",
+    "score": "score",
+    "bundle": "bundle_app",
+    "engine": "engine_app",
+}
+"""Command, which is also its module in `quakestream.cli`, to the function or app in there."""
 
 app = typer.Typer(
     name="quakestream",
@@ -43,53 +60,41 @@ def root(
     """Damage mapping after earthquakes: from satellite scenes to one verdict per building."""
 
 
-def _register() -> None:
-    from quakestream.cli.bundle import bundle_app
-    from quakestream.cli.catalog import catalog
-    from quakestream.cli.demo import demo
-    from quakestream.cli.engine import engine_app
-    from quakestream.cli.init import init
-    from quakestream.cli.map import map_command
-    from quakestream.cli.plan import plan
-    from quakestream.cli.report import report
-    from quakestream.cli.score import score
-    from quakestream.cli.status import status
-    from quakestream.cli.tile import tile
-    from quakestream.cli.view import view
-
-    app.command("demo")(demo)
-    app.command("init")(init)
-    app.command("catalog")(catalog)
-    app.command("plan")(plan)
-    app.command("map")(map_command)
-    app.command("tile")(tile)
-    app.command("status")(status)
-    app.command("report")(report)
-    app.command("view")(view)
-    app.command("score")(score)
-    app.add_typer(bundle_app, name="bundle")
-    app.add_typer(engine_app, name="engine")
-
-
 def main() -> None:
-    """Runs a command; 0 done, 1 needs attention, 2 wrong request, 3 failed."""
-    _register()
-    # What is wrong with a scene stands in the quarantine; GDAL's bindings need not say it too.
+    """Runs a command. Exit codes: 0 done, 1 needs attention, 2 wrong request, 3 failed."""
+    # Scenes without a georeference are quarantined; GDAL's warning would say it twice.
     warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(_run())
+
+
+def _run() -> int:
     try:
+        _register()
         app()
-    except RequestError as error:
-        console_error(str(error))
-        sys.exit(EXIT_REQUEST)
-    except (ClusterError, MissingExtraError, StorageError) as error:
-        console_error(str(error))
-        sys.exit(EXIT_FAILED)
-    except QuakestreamError as error:
-        console_error(f"{type(error).__name__}: {error}")
-        sys.exit(EXIT_FAILED)
-    except KeyboardInterrupt:
-        console_error("interrupted; what was committed is kept, run the same command to resume")
-        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:  # before typer runs a command
+        return report_interruption(EXIT_INTERRUPTED)
+    except SystemExit as end:  # every way out of typer, Ctrl-C included
+        code = exit_code(end.code)
+        stopped = code in (EXIT_INTERRUPTED, EXIT_TERMINATED)
+        return report_interruption(code) if stopped else code
+    except Exception as error:
+        return report_failure(error)
+    return 0
+
+
+def _register() -> None:
+    for command, attribute in COMMANDS.items():
+        target = getattr(import_module(f"quakestream.cli.{command}"), attribute)
+        if isinstance(target, typer.Typer):
+            app.add_typer(target, name=command)
+        else:
+            app.command(command)(target)
+
+
+def _terminate(signum: int, frame: object) -> None:
+    """SIGTERM unwinds like an exit, so that workers are stopped and files are closed."""
+    raise SystemExit(EXIT_TERMINATED)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`quakestream plan`: everything checked, nothing read."""
+"""`quakestream plan`: checks everything, reads no pixel."""
 
 from collections import Counter
 from typing import Annotated, Any
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import psutil
 import typer
 
-from quakestream.cli.common import EXIT_ATTENTION, print_json, stdout
+from quakestream.cli.common import EXIT_ATTENTION, counted, print_json, stdout
 from quakestream.cli.map import Json, RunArgument
 from quakestream.config import open_run
 from quakestream.pipeline.planning.capacity import Capacity
@@ -20,17 +20,17 @@ def plan(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Says what a run would do: cells, km², bytes, memory, time and cost, and what is missing.
+    """Check a run and show its cells, km², bytes, memory, time and cost, and what is missing.
 
     Example: quakestream plan run.yaml --price 0.40
     """
-    made = make_plan(open_run(run_file))
-    statement = plan_statement(made, price_per_hour)
+    planned = make_plan(open_run(run_file))
+    statement = plan_statement(planned, price_per_hour)
     if as_json:
         print_json(statement)
     else:
         _show(statement)
-    if made.problems or not statement["fits"]:
+    if planned.problems or not statement["fits"]:
         raise typer.Exit(EXIT_ATTENTION)
 
 
@@ -75,7 +75,7 @@ def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str,
 
 
 def _stages(plan: Plan, capacity: Capacity) -> dict[str, Any]:
-    """How long each stage takes, and by which rates."""
+    """Time of each stage, and the rates it is estimated from."""
     rates = plan.rates
     return {
         "read_s": round(capacity.read_s, 1),
@@ -91,12 +91,13 @@ def _stages(plan: Plan, capacity: Capacity) -> dict[str, Any]:
 def _show(statement: dict[str, Any]) -> None:
     hazard = statement["hazard_bundle"]
     models = statement["bundle"] + (f" and hazard evidence of {hazard}" if hazard else "")
-    stdout.print(f"{statement['event']} with {models}", markup=False)
+    stdout.print(f"{statement['event']} with {models}")
     for reason, number in statement["coverage"].items():
-        stdout.print(f"  {number:>9,} footprints {reason}")
+        stdout.print(f"  {number:>9,} {'footprint' if number == 1 else 'footprints'}: {reason}")
     stdout.print(
-        f"  {statement['cells']} cells, {statement['windows']} windows, "
-        f"{statement['km2']:.2f} km², {statement['mpx']:,.0f} Mpx in {statement['views']} views, "
+        f"  {counted(statement['cells'], 'cell')}, {counted(statement['windows'], 'window')}, "
+        f"{statement['km2']:.2f} km², {statement['mpx']:,.0f} Mpx in "
+        f"{counted(statement['views'], 'view')}, "
         f"{statement['read_bytes'] / 1e9:.2f} GB decoded"
     )
     cost = "" if statement["cost"] is None else f", cost {statement['cost']}"
@@ -108,13 +109,17 @@ def _show(statement: dict[str, Any]) -> None:
     capacity = statement["capacity"]
     stdout.print(
         f"  {capacity['km2_per_h']:,.0f} km²/h: reading {capacity['read_s']:,.0f} s (assumed "
-        f"{capacity['read_mpx_per_s_per_core']:g} Mpx/s a core), scoring "
-        f"{capacity['score_s']:,.0f} s (timed here); an engine of this speed on a device of its "
-        f"own wants readers on {capacity['readers_wanted']} cores"
+        f"{capacity['read_mpx_per_s_per_core']:g} Mpx/s per core), scoring "
+        f"{capacity['score_s']:,.0f} s (measured here); an engine of this speed on a device of "
+        f"its own needs readers on {counted(capacity['readers_wanted'], 'core')}"
     )
     for note in statement["notes"]:
-        stdout.print(f"  note: {note}", markup=False, style="dim")
+        stdout.print(f"  note: {note}", style="dim")
     for problem in statement["problems"]:
-        stdout.print(f"  {problem['kind']} {problem['subject']}: {problem['cause']}", markup=False)
+        stdout.print(f"  {problem['kind']} {problem['subject']}: {problem['cause']}")
     if not statement["fits"]:
-        stdout.print("  does not fit into the memory that is free: fewer readers, smaller cells")
+        stdout.print(
+            f"  memory: {statement['peak_mb']:,} MB needed, "
+            f"{statement['memory']['available_mb']:,} MB free: set fewer execution.readers or "
+            "smaller execution.cell_windows"
+        )

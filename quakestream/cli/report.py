@@ -1,4 +1,4 @@
-"""`quakestream report`: the finished map on paper."""
+"""`quakestream report`: the finished map as a printable page."""
 
 import json
 from pathlib import Path
@@ -14,10 +14,10 @@ from quakestream.storage import open_store
 def report(
     out: Annotated[str, typer.Argument(help="The finished map: a folder or URI.")],
     scores: Annotated[
-        Path | None, typer.Option(help="What `quakestream score --json` printed.")
+        Path | None, typer.Option(help="Output of `quakestream score --json`.")
     ] = None,
 ) -> None:
-    """Write report.html next to the map: counts, doubts, inputs, on printable pages.
+    """Write report.html next to the map: counts, uncertainty and inputs, on printable pages.
 
     Example: quakestream report out/ --scores scores.json
     """
@@ -30,7 +30,7 @@ def _read_scores(path: Path) -> dict[str, object]:
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise RequestError(f"cannot read scores {path}: {error}") from error
+        raise RequestError("cannot read the scores", str(path), got=str(error)) from error
     if not isinstance(value, dict) or "auc" not in value:
-        raise RequestError(f"{path} is not what `quakestream score --json` prints")
+        raise RequestError("not a score", str(path), "the output of `quakestream score --json`")
     return value

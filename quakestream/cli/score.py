@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from quakestream.cli.common import counted
 from quakestream.errors import RequestError
 from quakestream.outputs.readback import current_buildings, current_run, scale_of
 from quakestream.outputs.scores import Score, ScoreOptions
@@ -22,29 +23,41 @@ def score(
     truth: Annotated[str, typer.Option("--truth", help="Reference points, polygons or ids.")],
     positive_file: Annotated[
         str | None,
-        typer.Option(help="Polygons that alone say what is severe; --truth gives the rest."),
+        typer.Option(
+            help="Polygons of severe damage; --truth then gives the harmless buildings only."
+        ),
     ] = None,
-    distance: Annotated[float, typer.Option(help="Points: metres to the nearest footprint.")] = 5.0,
-    label_column: Annotated[str | None, typer.Option(help="Column of the reference.")] = None,
-    positive: Annotated[str, typer.Option(help="Values that mean severe: A,B.")] = "",
-    negative: Annotated[str, typer.Option(help="Values that mean harmless: C,D.")] = "",
+    distance: Annotated[
+        float, typer.Option(help="Largest distance of a point to its footprint, metres.")
+    ] = 5.0,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of the reference that holds the damage.")
+    ] = None,
+    positive: Annotated[str, typer.Option(help="Values for severe damage: A,B.")] = "",
+    negative: Annotated[str, typer.Option(help="Values for no damage: C,D.")] = "",
     bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 1000,
     block: Annotated[
-        float, typer.Option(help="Metres of the squares resampled whole; 0: single buildings.")
+        float, typer.Option(help="Side of the resampled squares, metres; 0: single buildings.")
     ] = 200.0,
     seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")] = False,
 ) -> None:
-    """Score a map against what is known on the ground.
+    """Score a map against reference damage.
 
-    Knows Copernicus damage_gra, xBD subtypes, EMS-98 grades and the bundle's own labels.
-    The question is severe damage (Destroyed, Damaged) against none; what lies between is
-    ignored and counted, and what was not assessed is never taken for undamaged.
+    Reads Copernicus damage_gra, xBD subtypes, EMS-98 grades and the bundle's own labels.
+    Severe damage (Destroyed, Damaged) is compared with none. Grades in between are left out
+    and counted. Buildings that were not assessed never count as undamaged.
 
     Example: quakestream score out/ --truth builtUpP.json --positive-file osm_destroyed.geojson
     """
     if bool(positive) != bool(negative):
-        raise RequestError("--positive and --negative go together: name the values of both sides")
+        missing = "--negative" if positive else "--positive"
+        raise RequestError(
+            "--positive and --negative go together",
+            expected="both",
+            got=f"no {missing}",
+            remedy=f"give the values of {missing} too",
+        )
     store = open_store(out)
     run = current_run(store)
     classes = scale_of(run)
@@ -62,7 +75,7 @@ def score(
         head = {"out": out, "truth": truth, "snapshot": run["snapshot"]}
         typer.echo(json.dumps(head | result.to_json(), indent=2))
     else:
-        _show(result, Console())
+        _show(result, Console(markup=False, emoji=False, highlight=False))
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -71,13 +84,15 @@ def _words(text: str) -> tuple[str, ...]:
 
 def _show(result: Score, console: Console) -> None:
     c = result.coverage
-    console.print(f"[bold]{result.positive}[/bold] against [bold]{result.negative}[/bold]")
+    console.print(f"{result.positive} against {result.negative}", style="bold")
     console.print(f"Matched {result.how}.")
     console.print(
-        f"{c.footprints_compared} buildings compared ({result.n_positive} severe, "
-        f"{result.n_negative} harmless) of {c.items} reference items. Left out, never counted as "
-        f"undamaged: {c.items_unmatched} items without a footprint, {c.footprints_conflicting} "
-        f"footprints whose items disagree, {c.footprints_ignored} graded in between, "
+        f"{counted(c.footprints_compared, 'building')} compared ({result.n_positive} severe, "
+        f"{result.n_negative} harmless) of {counted(c.items, 'reference item')}. "
+        f"Left out, never counted as undamaged: "
+        f"{counted(c.items_unmatched, 'item')} without a footprint, "
+        f"{counted(c.footprints_conflicting, 'footprint')} with contradicting items, "
+        f"{c.footprints_ignored} graded in between, "
         f"{c.footprints_not_assessed} not assessed ({c.footprints_not_assessed_severe} of them "
         "severe)."
     )
@@ -103,7 +118,7 @@ def _severe_table(result: Score) -> Table:
         _figure(result.prior_auc),
     )
     if base:
-        table.add_row("AUC gained over the difference", _interval(base.auc_gain), "", "")
+        table.add_row("AUC gain over the difference", _interval(base.auc_gain), "", "")
     table.add_row(
         "average precision",
         _interval(result.average_precision),

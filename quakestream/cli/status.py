@@ -1,4 +1,4 @@
-"""`quakestream status`: how far a run is."""
+"""`quakestream status`: the progress of a run."""
 
 import json
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from quakestream.storage import open_store
 
 _MEANING = {
     "running": "running",
-    "stopped": "stopped with work left: run the same command again, it resumes",
+    "stopped": "stopped before the end: run the same command again, it resumes",
     "publishing": "all cells done, writing the map",
     "finished": "finished",
 }
@@ -21,44 +21,44 @@ _MEANING = {
 
 def status(
     out: Annotated[str, typer.Argument(help="The run's output: a folder or URI.")],
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")] = False,
 ) -> None:
     """Show counts and rates of a running or finished run.
 
     Example: quakestream status s3://bucket/runs/kahramanmaras
     """
-    found = read_status(open_store(out))
+    progress = read_status(open_store(out))
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=2))
+        typer.echo(json.dumps(asdict(progress), indent=2))
         return
     table = Table(show_header=False, box=None)
-    for name, value in _rows(found):
+    for name, value in _rows(progress):
         table.add_row(name, value)
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
 
 
-def _rows(found: Status) -> list[tuple[str, str]]:
-    rows = [("state", _MEANING[found.state]), ("run", found.run_id)]
-    if found.cells_total:
-        share = found.cells_done / found.cells_total
+def _rows(progress: Status) -> list[tuple[str, str]]:
+    rows = [("state", _MEANING[progress.state]), ("run", progress.run_id)]
+    if progress.cells_total:
+        share = progress.cells_done / progress.cells_total
         rows += [
-            ("cells", f"{found.cells_done:,} of {found.cells_total:,} ({share:.0%})"),
-            ("area", f"{found.km2_done:,.1f} of {found.km2_total:,.1f} km²"),
-            ("buildings", f"{found.buildings_done:,} scored"),
-            ("batches safe", f"{found.commits:,}"),
-            ("failed cells", f"{found.failed:,}"),
+            ("cells", f"{progress.cells_done:,} of {progress.cells_total:,} ({share:.0%})"),
+            ("area", f"{progress.km2_done:,.1f} of {progress.km2_total:,.1f} km²"),
+            ("buildings", f"{progress.buildings_done:,} scored"),
+            ("commits", f"{progress.commits:,}"),
+            ("failed cells", f"{progress.failed:,}"),
         ]
-    if found.km2_per_h:
-        rows.append(("rate", f"{found.km2_per_h:,.0f} km²/h over {_clock(found.elapsed_s)}"))
-    if found.remaining_s is not None:
-        rows.append(("remaining", f"about {_clock(found.remaining_s)}"))
-    if found.counts:
-        rows.append(("snapshot", found.snapshot))
-        rows.append(("footprints", f"{found.counts['footprints']:,}"))
-        rows += [(f"  {label}", f"{n:,}") for label, n in found.counts.get("damage", {}).items()]
-        rows.append(("  not assessed", f"{found.counts['not_assessed']:,}"))
-        rows += [(f"    {r}", f"{n:,}") for r, n in found.counts.get("reasons", {}).items()]
-        rows.append(("quarantined inputs", f"{found.counts.get('quarantined', 0):,}"))
+    if progress.km2_per_h:
+        rows.append(("rate", f"{progress.km2_per_h:,.0f} km²/h over {_clock(progress.elapsed_s)}"))
+    if progress.remaining_s is not None:
+        rows.append(("remaining", f"about {_clock(progress.remaining_s)}"))
+    if progress.counts:
+        rows.append(("snapshot", progress.snapshot))
+        rows.append(("footprints", f"{progress.counts['footprints']:,}"))
+        rows += [(f"  {label}", f"{n:,}") for label, n in progress.counts.get("damage", {}).items()]
+        rows.append(("  not assessed", f"{progress.counts['not_assessed']:,}"))
+        rows += [(f"    {r}", f"{n:,}") for r, n in progress.counts.get("reasons", {}).items()]
+        rows.append(("quarantined inputs", f"{progress.counts.get('quarantined', 0):,}"))
     return rows
 
 

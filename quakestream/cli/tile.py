@@ -19,21 +19,24 @@ if TYPE_CHECKING:
 def tile(
     run_file: RunArgument,
     store: Annotated[
-        str | None, typer.Option(help="Where the tiles go; else imagery.store of the run file.")
+        str | None,
+        typer.Option(help="Where the tiles are written; left out: imagery.store of the run file."),
     ] = None,
     virtual: Annotated[
         bool, typer.Option("--virtual", help="References into the scenes; no pixel is copied.")
     ] = False,
     or_stored: Annotated[
-        bool, typer.Option("--or-stored", help="Write tiles for what cannot be virtual.")
+        bool, typer.Option("--or-stored", help="Write tiles of scenes that cannot be virtual.")
     ] = False,
     address: Annotated[str | None, typer.Option(help="Address of a Ray cluster.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Make again what is there.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Make tiles again that exist already.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Makes a Zarr tile store of the scenes a run uses; run again, it completes it.
+    """Make a Zarr tile store of the scenes of a run. Run it again and it resumes.
 
     `map` reads from it once the run file says `imagery: {store: URI}`.
 
@@ -44,7 +47,9 @@ def tile(
     run = open_run(run_file)
     target = store or run.imagery.store
     if target is None:
-        raise ConfigError("no tile store: give --store URI, or imagery.store in the run file")
+        raise ConfigError(
+            "no tile store", run.source, remedy="give --store URI, or imagery.store in the run file"
+        )
     with (
         _scheduler(address) as scheduler,
         progress_observer(quiet=quiet, verbose=verbose) as observers,
@@ -72,7 +77,10 @@ def _scheduler(address: str | None) -> Iterator[Any]:
         from quakestream.pipeline.backends.dask_ray import dask_on_ray
     except ImportError as error:
         raise MissingExtraError(
-            f"Dask-on-Ray needs both: pip install 'quakestream[ray,tiles]' ({error})"
+            "Dask on Ray is not installed",
+            "--address",
+            got=str(error),
+            remedy="pip install 'quakestream[ray,tiles]'",
         ) from error
     with dask_on_ray(address) as get:
         yield get
@@ -82,9 +90,9 @@ def _show(report: "TileReport") -> None:
     for scene in report.scenes:
         kind = scene.kind or ""
         grids = " ".join(scene.grids)
-        exact = "" if scene.exact or not scene.kind else "  (not to the last bit)"
+        exact = "" if scene.exact or not scene.kind else "  (not bit for bit)"
         line = f"  {scene.status:<8}{kind:<8} {scene.scene}  {grids}{exact}"
-        stdout.print(line, markup=False)
+        stdout.print(line)
         if scene.reason:
-            stdout.print(f"           {scene.reason}", markup=False, style="dim")
-    stdout.print(f"tiles: {report.store}; read them with imagery.store", markup=False)
+            stdout.print(f"           {scene.reason}", style="dim")
+    stdout.print(f"tiles: {report.store}; set imagery.store to it to read them")

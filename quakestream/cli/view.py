@@ -22,17 +22,19 @@ _TYPES = {
 
 def view(
     out: Annotated[str, typer.Argument(help="The finished map: a folder or URI.")],
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only serve.")] = False,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0: a free one.")] = 0,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Serve only, open no browser.")
+    ] = False,
 ) -> None:
-    """Serve a finished map on this machine, for this machine alone.
+    """Serve a finished map on this machine, to this machine only.
 
     Example: quakestream view s3://bucket/runs/kahramanmaras
     """
     with map_server(open_store(out), port) as server:
         address = f"http://127.0.0.1:{server.server_port}/"
         typer.echo(address)
-        typer.echo("Ctrl-C ends it.", err=True)
+        typer.echo("Press Ctrl-C to stop.", err=True)
         if not no_browser:
             webbrowser.open(address)
         try:
@@ -53,11 +55,13 @@ def map_server(store: Store, port: int = 0) -> ThreadingHTTPServer:
     try:
         return ThreadingHTTPServer(("127.0.0.1", port), handler)
     except OSError as error:
-        raise RequestError(f"cannot serve on 127.0.0.1:{port}: {error}; try --port 0") from error
+        raise RequestError(
+            "cannot serve", f"127.0.0.1:{port}", got=str(error), remedy="try --port 0"
+        ) from error
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Gives the snapshot's products by name, and nothing else."""
+    """Serves the products of the snapshot by name, and nothing else."""
 
     def __init__(self, store: Store, prefix: str, names: frozenset[str], *args: object) -> None:
         self.store, self.prefix, self.names = store, prefix, names
@@ -88,4 +92,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Silent: the page is one request."""
+        """Logs nothing: the page is one request."""

@@ -1,4 +1,4 @@
-"""The run file: strict schema, profiles, JSON Schema, and a commented example."""
+"""The run file: its strict schema, profiles, JSON Schema and a commented example."""
 
 from quakestream.config.fields import aoi_bbox, aoi_kind, is_uri, parse_interval
 from quakestream.config.loading import open_run, parse_run, run_schema
@@ -6,7 +6,7 @@ from quakestream.config.profiles import PROFILES, Profile
 from quakestream.config.sections import (
     DEFAULT_DAMAGE_MODEL,
     EpochFilter,
-    Event,
+    EventSection,
     ExecutionSection,
     FootprintsSection,
     HazardSection,
@@ -21,7 +21,7 @@ __all__ = [
     "DEFAULT_DAMAGE_MODEL",
     "PROFILES",
     "EpochFilter",
-    "Event",
+    "EventSection",
     "ExecutionSection",
     "FootprintsSection",
     "HazardSection",

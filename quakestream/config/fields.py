@@ -1,14 +1,19 @@
-"""Field types of the run file: places, times and intervals, each with errors that help."""
+"""Field types of the run file: places, times and intervals.
+
+A validator raises `ConfigError`, whose `where` is a key below the field, if any.
+"""
 
 import datetime as dt
 import math
 import os
 import posixpath
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
+
+from quakestream.errors import ConfigError
 
 SCHEMES = ("s3", "gs", "az", "http", "https", "memory", "file")
 _ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
@@ -26,12 +31,12 @@ LATEST = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
 def is_uri(text: str) -> bool:
-    """Whether a place is `scheme://...` and not a path of this machine."""
+    """True for `scheme://...`, False for a path of this machine."""
     return _URI.match(text) is not None
 
 
 def folder_of(place: str) -> str:
-    """The folder a path or a URI lies in."""
+    """The folder that holds a path or a URI."""
     if not is_uri(place):
         return os.path.dirname(os.path.abspath(os.path.expanduser(place)))
     scheme, rest = place.split("://", 1)
@@ -39,7 +44,7 @@ def folder_of(place: str) -> str:
 
 
 def resolve(place: str, folder: str) -> str:
-    """An absolute path or a URI; a relative place is taken from `folder`."""
+    """An absolute path or a URI; a relative place is relative to `folder`."""
     if is_uri(place):
         return place
     if is_uri(folder):
@@ -54,19 +59,19 @@ def checked_place(value: str, info: ValidationInfo) -> str:
     """A place, resolved against the `folder` of the validation context if there is one.
 
     Raises:
-        ValueError: if it is empty, of an unknown scheme, or carries a password.
+        ConfigError: if it is empty, has an unknown scheme, or holds a password.
     """
     if not value.strip():
-        raise ValueError("expected a path or URI, got an empty string")
-    found = _URI.match(value)
-    if found:
-        scheme = found.group(1).lower()
+        raise ConfigError("wrong value", expected="a path or URI", got="empty text")
+    match = _URI.match(value)
+    if match:
+        scheme = match.group(1).lower()
         if _ALIASES.get(scheme, scheme) not in SCHEMES:
-            raise ValueError(f"expected a path or a URI of {', '.join(SCHEMES)}, got {scheme}://")
+            schemes = ", ".join(SCHEMES)
+            raise ConfigError("unknown scheme", "", f"a path or a URI of {schemes}", f"{scheme}://")
         if urlsplit(value).password:
-            raise ValueError(
-                "a URI with a password in it; credentials come from the environment, never "
-                "from the run file"
+            raise ConfigError(
+                "URI holds a password", remedy="set credentials in the environment instead"
             )
     folder = (info.context or {}).get("folder")
     return value if folder is None else resolve(value, folder)
@@ -82,7 +87,7 @@ def _checked_model(value: str, info: ValidationInfo) -> str:
 
 
 ModelRef = Annotated[str, AfterValidator(_checked_model)]
-"""The name of a shipped bundle, or a Place with a slash or `.zip` in it."""
+"""The name of a shipped bundle, or a `Place` that holds a slash or ends in `.zip`."""
 
 
 def _as_list(value: Any) -> Any:
@@ -94,7 +99,7 @@ Places = Annotated[list[Place], BeforeValidator(_as_list)]
 
 
 def aoi_kind(aoi: str) -> Literal["bbox", "wkt", "place"]:
-    """What an `aoi` is: `w,s,e,n` degrees, WKT (EPSG:4326), or a vector file."""
+    """The kind of an `aoi`: `w,s,e,n` in degrees, WKT (EPSG:4326), or a vector file."""
     if _BBOX.match(aoi):
         return "bbox"
     return "wkt" if _WKT.match(aoi) else "place"
@@ -104,13 +109,15 @@ def aoi_bbox(aoi: str) -> tuple[float, float, float, float]:
     """West, south, east, north of an `aoi` of kind `bbox`, degrees; west > east crosses 180°.
 
     Raises:
-        ValueError: if the numbers are not a box on the Earth.
+        ConfigError: if the numbers are not a box on the Earth.
     """
     west, south, east, north = (float(part) for part in aoi.split(","))
     if not (all(map(math.isfinite, (west, south, east, north))) and -90 <= south < north <= 90):
-        raise ValueError(f"expected west,south,east,north in degrees with south < north, got {aoi}")
+        raise ConfigError(
+            "not a box", expected="west,south,east,north in degrees with south < north", got=aoi
+        )
     if not (-180 <= west <= 180 and -180 <= east <= 180 and west != east):
-        raise ValueError(f"expected longitudes of -180 to 180 that differ, got {aoi}")
+        raise ConfigError("not a box", expected="different longitudes of -180 to 180", got=aoi)
     return west, south, east, north
 
 
@@ -131,12 +138,14 @@ Aoi = Annotated[str, BeforeValidator(_aoi_text), AfterValidator(_checked_aoi)]
 
 
 def _in_utc(moment: dt.datetime) -> dt.datetime:
-    # Naive times are refused, not taken as UTC: where local time is meant, a scene of the
-    # same day would silently change from post to pre.
+    # A time without a zone is refused and never read as UTC: where local time is meant, a
+    # scene of the same day would change from post to pre without a word.
     if moment.tzinfo is None:
         text = moment.isoformat()
-        raise ValueError(
-            f"{text} has no time zone; write {text}Z if that is UTC, or add the offset (+03:00)"
+        raise ConfigError(
+            "no time zone",
+            got=text,
+            remedy=f"write {text}Z if that is UTC, or add the offset (+03:00)",
         )
     return moment.astimezone(dt.UTC)
 
@@ -145,9 +154,13 @@ def _parse_instant(text: str) -> dt.datetime:
     try:
         moment = dt.datetime.fromisoformat(text.strip())
     except ValueError:
-        raise ValueError(f"expected a time as 2023-02-06T01:17:34Z, got {text!r}") from None
+        raise ConfigError(
+            "not a time", "", "a time such as 2023-02-06T01:17:34Z", repr(text)
+        ) from None
     if len(text.strip()) <= len("2023-02-06"):
-        raise ValueError(f"expected a time as {text.strip()}T01:17:34Z, got a date alone")
+        raise ConfigError(
+            "not a time", "", f"a time such as {text.strip()}T01:17:34Z", "a date alone"
+        )
     return _in_utc(moment)
 
 
@@ -157,7 +170,9 @@ def _instant(value: Any) -> Any:
     if isinstance(value, dt.datetime):
         return _in_utc(value)
     if isinstance(value, dt.date):
-        raise ValueError(f"expected a time as {value.isoformat()}T01:17:34Z, got a date alone")
+        raise ConfigError(
+            "not a time", "", f"a time such as {value.isoformat()}T01:17:34Z", "a date alone"
+        )
     return value
 
 
@@ -182,14 +197,16 @@ def parse_interval(text: str) -> tuple[dt.datetime, dt.datetime]:
     A date without a time is the whole UTC day.
 
     Raises:
-        ValueError: if the text is not an interval, or ends before it begins.
+        ConfigError: if the text is not an interval, or ends before it begins.
     """
     parts = [part.strip() for part in text.split("/")]
     if len(parts) > 2 or parts in ([""], [".."]):
-        raise ValueError(f"expected an interval as 2023-02-06/2023-03-01, got {text!r}")
+        raise ConfigError("not an interval", "", "2023-02-06/2023-03-01", repr(text))
     start, end = _edge(parts[0], last=False), _edge(parts[-1], last=True)
     if end < start:
-        raise ValueError(f"interval {text} ends before it begins; write the earlier date first")
+        raise ConfigError(
+            "interval ends before it begins", got=text, remedy="write the earlier date first"
+        )
     return start, end
 
 
@@ -205,3 +222,41 @@ def _checked_interval(value: str) -> str:
 
 
 Interval = Annotated[str, BeforeValidator(_interval_text), AfterValidator(_checked_interval)]
+
+
+ProductName = Literal["scores"]
+PRODUCTS: tuple[str, ...] = get_args(ProductName)
+"""Products that a run file can ask for under `outputs`."""
+NOT_BUILT_PRODUCTS = ("gpkg", "fgb", "pmtiles", "stac", "kml", "ems", "hxl", "pdf")
+"""Products of the run file's contract that do not exist yet."""
+
+
+def _product_names(value: Any) -> Any:
+    """Distinct names in the order of `PRODUCTS`, from a list or a mapping `{scores: true}`.
+
+    Raises:
+        ConfigError: if a product is unknown or not built yet.
+    """
+    if isinstance(value, dict):
+        for name, enabled in value.items():
+            if type(enabled) is not bool:
+                raise ConfigError("wrong value", str(name), "true or false", repr(enabled))
+        value = [name for name, enabled in value.items() if enabled]
+    if not isinstance(value, list | tuple):
+        raise ConfigError("wrong value", expected="a list of products", got=repr(value))
+    works = f"products that work: {', '.join(PRODUCTS)}"
+    for name in value:
+        if name in NOT_BUILT_PRODUCTS:
+            raise ConfigError("product is not built yet", got=str(name), remedy=works)
+        if name not in PRODUCTS:
+            raise ConfigError("unknown product", got=repr(name), remedy=works)
+    return tuple(name for name in PRODUCTS if name in value)
+
+
+Outputs = Annotated[
+    tuple[str, ...],
+    BeforeValidator(
+        _product_names, json_schema_input_type=list[ProductName] | dict[ProductName, bool]
+    ),
+]
+"""Names of products; a list or a mapping in the file, a tuple once loaded."""

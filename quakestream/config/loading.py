@@ -1,4 +1,4 @@
-"""From the text of a run file to a validated run. Nothing else is read."""
+"""Loads and validates a run file. No file that it names is read."""
 
 from pathlib import Path
 from typing import Any
@@ -7,37 +7,36 @@ import yaml
 from pydantic import ValidationError
 
 from quakestream.config.fields import folder_of, is_uri
-from quakestream.config.problems import Loc, describe
+from quakestream.config.problems import Loc, RunText, describe
 from quakestream.config.profiles import PROFILES
 from quakestream.config.sections import RunFile
-from quakestream.errors import ConfigError, StorageError
-from quakestream.storage import read_bytes
+from quakestream.errors import ConfigError, Problem, StorageError
+from quakestream.storage import MissingObjectError, read_bytes
 
 
 def open_run(path: str | Path) -> RunFile:
     """Reads and checks a run file, at a path or a URI.
 
-    Relative paths in it are taken from its own folder. No other file is looked at: that
-    is what planning does.
+    Relative paths in it are relative to its own folder. Planning checks the files it names.
 
     Raises:
-        ConfigError: with every problem of the file, a line each.
+        ConfigError: with every problem of the file.
     """
     source = str(path)
     return parse_run(_text(source), source)
 
 
 def parse_run(text: str, source: str) -> RunFile:
-    """The run a YAML text asks for, as if it stood at `source`.
+    """The run described by a YAML text, with `source` as its path or URI.
 
     Raises:
-        ConfigError: with every problem of the text, a line each.
+        ConfigError: with every problem of the text.
     """
-    content, lines = _parsed(text, source)
+    parsed = _parsed(text, source)
     try:
-        run = RunFile.model_validate(content, context={"folder": folder_of(source)})
+        run = RunFile.model_validate(parsed.content, context={"folder": folder_of(source)})
     except ValidationError as error:
-        raise ConfigError(_report(source, describe(error, content, lines, RunFile))) from None
+        raise ConfigError.of_all(describe(error, parsed, RunFile)) from None
     if "views" not in run.imagery.model_fields_set:
         views = PROFILES[run.profile].views
         imagery = run.imagery.model_copy(update={"views": views})
@@ -57,82 +56,95 @@ def run_schema() -> dict[str, Any]:
 def _text(source: str) -> str:
     try:
         data = read_bytes(source) if is_uri(source) else Path(source).expanduser().read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, MissingObjectError):
         raise ConfigError(
-            f"no run file at {source}; `quakestream init {source}` writes one"
+            "no run file", source, remedy=f"`quakestream init {source}` writes one"
         ) from None
-    except (OSError, StorageError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot read the run file {source}: {reason}") from error
+    except StorageError as error:
+        raise ConfigError.of(error.problem) from error
+    except OSError as error:
+        raise ConfigError(
+            "cannot read the run file", source, got=error.strerror or str(error)
+        ) from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ConfigError(f"{source}: expected YAML in UTF-8, got bytes that are not") from None
+        raise ConfigError("not text", source, "YAML in UTF-8", "other bytes") from None
 
 
-def _parsed(text: str, source: str) -> tuple[dict[str, Any], dict[Loc, int]]:
+def _parsed(text: str, source: str) -> RunText:
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
-        lines: dict[Loc, int] = {}
-        problems: list[str] = []
+        keys = _Keys(source)
         if node is not None:
-            _index(node, (), lines, problems, set())
-        if problems:
-            raise ConfigError(_report(source, problems))
+            keys.add(node, ())
+        if keys.problems:
+            raise ConfigError.of_all(keys.problems)
         content = None if node is None else loader.construct_document(node)
     except yaml.YAMLError as error:
-        raise ConfigError(_yaml_message(source, error)) from None
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{source}: not valid YAML ({error}); correct that value") from None
+        raise ConfigError.of(_yaml_problem(source, error)) from None
+    except ConfigError:
+        raise
+    except ValueError as error:  # a date that does not exist
+        raise ConfigError(
+            "not valid YAML", source, got=str(error), remedy="correct that value"
+        ) from None
     finally:
         loader.dispose()
     if not isinstance(content, dict):
         got = "an empty file" if content is None else f"a {type(content).__name__}"
         raise ConfigError(
-            f"{source}: expected sections (event, aoi, imagery, footprints, ...), got {got}; "
-            "`quakestream init` writes an example"
+            "not a run file",
+            source,
+            expected="sections (event, aoi, imagery, footprints, ...)",
+            got=got,
+            remedy="`quakestream init` writes an example",
         )
-    return content, lines
+    return RunText(source=source, content=content, lines=keys.lines)
 
 
-def _index(
-    node: yaml.Node, loc: Loc, lines: dict[Loc, int], problems: list[str], seen: set[int]
-) -> None:
-    """Notes the line of every key, and every key that stands twice or is no text."""
-    if id(node) in seen:  # an alias, or a document that contains itself
-        return
-    seen.add(id(node))
-    if isinstance(node, yaml.SequenceNode):
-        for position, item in enumerate(node.value):
-            lines[(*loc, position)] = item.start_mark.line + 1
-            _index(item, (*loc, position), lines, problems, seen)
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for key, value in node.value:
+class _Keys:
+    """The line of every key, and the keys that stand twice or are not text."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.lines: dict[Loc, int] = {}
+        self.problems: list[Problem] = []
+        self._visited: set[int] = set()
+
+    def add(self, node: yaml.Node, loc: Loc) -> None:
+        """Adds all keys below a node."""
+        if id(node) in self._visited:  # an alias, or a document that contains itself
+            return
+        self._visited.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            for position, item in enumerate(node.value):
+                self.lines[(*loc, position)] = item.start_mark.line + 1
+                self.add(item, (*loc, position))
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                self._add_key(key, (*loc, str(key.value)))
+                self.add(value, (*loc, str(key.value)))
+
+    def _add_key(self, key: yaml.Node, loc: Loc) -> None:
         line = key.start_mark.line + 1
-        where = (*loc, str(key.value))
-        shown = ".".join(str(part) for part in where)
+        where = f"{self.source}, line {line}, {'.'.join(str(part) for part in loc)}"
         if key.tag != "tag:yaml.org,2002:str":
-            problems.append(f"line {line}, {shown}: expected a name as key; put it in quotes")
-        elif where in lines:
-            problems.append(
-                f"line {line}, {shown}: stands twice (first on line {lines[where]}); keep one"
-            )
-        lines[where] = line
-        _index(value, where, lines, problems, seen)
+            self.problems.append(Problem("key is not text", where, remedy="put it in quotes"))
+        elif loc in self.lines:
+            first = f"first on line {self.lines[loc]}"
+            self.problems.append(Problem(f"key stands twice, {first}", where, remedy="keep one"))
+        self.lines[loc] = line
 
 
-def _yaml_message(source: str, error: yaml.YAMLError) -> str:
+def _yaml_problem(source: str, error: yaml.YAMLError) -> Problem:
     mark = getattr(error, "problem_mark", None)
-    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return f"{source}: {where}not valid YAML: {problem}; check indentation, colons and quotes"
-
-
-def _report(source: str, problems: list[str]) -> str:
-    if len(problems) == 1:
-        return f"{source}: {problems[0]}"
-    return "\n  ".join([f"{source}: {len(problems)} problems", *problems])
+    place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    cause = getattr(error, "problem", None) or type(error).__name__
+    return Problem(
+        "not valid YAML",
+        f"{source}{place}",
+        got=cause,
+        remedy="check indentation, colons and quotes",
+    )

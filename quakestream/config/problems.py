@@ -1,75 +1,116 @@
-"""What is wrong with a run file, said so that it can be put right."""
+"""Problems of a run file: line and key, what is expected, what to do."""
 
 import difflib
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+
+from quakestream.errors import Problem, QuakestreamError
 
 Loc = tuple[int | str, ...]
 
 _SHOWN_CHARS = 60
 
+_EXPECTED = {
+    "string_type": "text",
+    "string_too_short": "text that is not empty",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "list_type": "a list",
+    "dict_type": "a mapping of keys (key: value)",
+    "model_type": "a mapping of keys (key: value)",
+    "datetime_type": "a time such as 2023-02-06T01:17:34Z",
+    "literal_error": "{expected}",
+    "less_than_equal": "at most {le:g}",
+    "greater_than_equal": "at least {ge:g}",
+}
+"""What each of pydantic's complaints expects; the fields come from the complaint's context."""
 
-def describe(
-    error: ValidationError, content: Any, lines: dict[Loc, int], root: type[BaseModel]
-) -> list[str]:
-    """One line per problem, in the order of the file: where, expected, got, what to do.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunText:
+    """A parsed run file, and where its keys are."""
+
+    source: str
+    """Path or URI of the file."""
+    content: Any
+    lines: Mapping[Loc, int]
+    """Line number of each key."""
+
+    def where(self, loc: Loc) -> str:
+        """`run.yaml, line 6, imagery.post.max_cloud`."""
+        line = self.line(loc)
+        parts = (self.source, f"line {line}" if line else "", ".".join(str(part) for part in loc))
+        return ", ".join(part for part in parts if part)
+
+    def line(self, loc: Loc) -> int:
+        """Line of a key, or of the nearest key above it; 0 where there is none."""
+        return next(
+            (self.lines[loc[:n]] for n in range(len(loc), 0, -1) if loc[:n] in self.lines), 0
+        )
+
+
+def describe(error: ValidationError, text: RunText, root: type[BaseModel]) -> list[Problem]:
+    """The complaints of pydantic as problems, in the order of the file.
 
     Args:
-        error: what pydantic found.
-        content: the parsed file, to show what was got.
-        lines: line number of each key.
+        error: the complaints of pydantic.
+        text: the file they are about.
         root: the model of the whole file.
     """
-    problems = []
-    for found in error.errors(include_url=False, include_input=False, include_context=False):
-        loc = found["loc"]
-        line = next((lines[loc[:n]] for n in range(len(loc), 0, -1) if loc[:n] in lines), 0)
-        where = ".".join(str(part) for part in loc)
-        text = _say(found["type"], found["msg"], loc, content, root)
-        place = ", ".join(part for part in (f"line {line}" if line else "", where) if part)
-        problems.append((line, f"{place}: {text}" if place else text))
-    return [text for _, text in sorted(problems, key=lambda problem: problem[0])]
+    located = []
+    for complaint in error.errors(include_url=False, include_input=False):
+        context = complaint.get("ctx", {})
+        cause, loc = context.get("error"), complaint["loc"]
+        if isinstance(cause, QuakestreamError):
+            loc = (*loc, *cause.where.split(".")) if cause.where else loc
+            problem = cause.problem
+        else:
+            problem = _problem(complaint["type"], context, loc, text.content, root)
+        located.append((text.line(loc), replace(problem, where=text.where(loc))))
+    return [problem for _, problem in sorted(located, key=lambda pair: pair[0])]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` and what is known."""
+    """`did you mean 'x'?` where a name is close, and all known names."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"{hint}known here: {', '.join(names)}"
 
 
-def _say(kind: str, message: str, loc: Loc, content: Any, root: type[BaseModel]) -> str:
+def _problem(
+    kind: str, context: Mapping[str, Any], loc: Loc, content: Any, root: type[BaseModel]
+) -> Problem:
     if kind == "extra_forbidden":
         section = _section_at(root, loc[:-1])
-        hint = nearest(str(loc[-1]), section.model_fields if section else ())
-        return f"unknown key; {hint}"
+        known = section.model_fields if section else ()
+        return Problem("unknown key", remedy=nearest(str(loc[-1]), known))
     if kind == "missing":
         section = _section_at(root, loc[:-1])
         field = section.model_fields.get(str(loc[-1])) if section else None
-        meaning = f" ({field.description})" if field and field.description else ""
-        return f"is required and missing{meaning}"
-    if kind == "value_error":
-        return message.removeprefix("Value error, ")
-    expected = message.replace("Input should be", "expected").replace("a valid ", "a ")
-    if kind == "model_type":
-        expected = "expected a mapping of keys (key: value)"
-    return f"{expected}, got {_shown(content, loc)}{_advice(kind, _value_at(content, loc))}"
+        meaning = field.description if field else None
+        return Problem("is required and missing", remedy=f"add it: {meaning}" if meaning else "")
+    expected = _EXPECTED.get(kind, kind.replace("_", " ")).format(**context)
+    value = _value_at(content, loc)
+    return Problem("wrong value", expected=expected, got=_shown(value), remedy=_remedy(kind, value))
 
 
-def _advice(kind: str, value: Any) -> str:
+def _remedy(kind: str, value: Any) -> str:
     if kind == "string_type" and value is not None and not isinstance(value, list | dict):
-        return "; put it in quotes"
+        return "put it in quotes"
     if kind in ("float_type", "int_type") and isinstance(value, str):
-        return "; write the number without quotes"
+        return "write the number without quotes"
     return ""
 
 
-def _shown(content: Any, loc: Loc) -> str:
-    value = _value_at(content, loc)
+def _shown(value: Any) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, list | dict):

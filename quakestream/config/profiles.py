@@ -1,4 +1,4 @@
-"""Profiles: the one dial of a run file, and what it turns."""
+"""Profiles: the one dial of a run file, and the settings behind it."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -9,38 +9,38 @@ Views = Literal["best", "all"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """How a run works. Only `views` can change a verdict; the rest changes speed and memory."""
+    """Settings of a run. `views` can change verdicts; the others change speed and memory."""
 
     name: ProfileName
     views: Views
-    """`best`: each footprint is judged from its best view. `all`: from every view of it."""
+    """`best`: each footprint is assessed in its best view. `all`: in every view of it."""
     cell_windows: int = 4
-    """Side of a cell, in windows of the bundle."""
+    """Side of a cell, in windows of the model."""
     group_cells: int = 4
-    """Cells in one commit: what a killed run may have to repeat."""
+    """Cells of a commit group. A killed run repeats at most the groups it had not finished."""
     readers: int = 2
-    """Cells read at the same time."""
+    """Cells that are read at the same time."""
     engines: int = 0
-    """Engines open at the same time; 0: one per GPU of a cluster, or per machine without one."""
+    """Engines that are open at the same time; 0: one per GPU, or one per machine without a GPU."""
     threads: int = 0
-    """Threads of one engine; 0 leaves the number to its runtime."""
+    """Threads of one engine; 0: its runtime decides."""
     batch: int = 0
-    """Windows or crops that an engine runs at once; 0: what was measured here, was built, or
-    suits its device. Scores may differ by it in their last bits."""
+    """Windows or crops that an engine scores at once; 0: the measured batch, the built one, or
+    the one that suits the device. It can change the last bits of scores."""
     runtime: str = "auto"
-    """What runs the bundle; `auto`: the best that works here and says what the reference says."""
+    """Runtime of the bundle; `auto`: the fastest one here that agrees with the reference."""
 
 
 PROFILES: dict[str, Profile] = {
-    # First results soon, little lost when the machine goes away.
+    # First results soon; little is lost when the machine goes away.
     "rapid": Profile(name="rapid", views="best"),
-    # The same verdicts with fewer, larger commits: better for whole countries.
+    # The same verdicts with fewer and larger commit groups: better for whole countries.
     "standard": Profile(name="standard", views="best", group_cells=16),
-    # Every view of the ground is scored and merged: several times the reading.
+    # Every view of the ground is scored and merged, which reads several times as much.
     "exhaustive": Profile(name="exhaustive", views="all", group_cells=16),
 }
 
 
 def profile_settings(name: ProfileName, overrides: dict[str, Any]) -> Profile:
-    """The profile of that name, with what the run file's `execution` section overrides."""
+    """The profile of that name with the overrides of the `execution` section."""
     return replace(PROFILES[name], **overrides)

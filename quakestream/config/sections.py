@@ -1,4 +1,4 @@
-"""The sections of a run file, as frozen values. What each key means stands in its description."""
+"""The sections of a run file, as frozen values. Each key has a description."""
 
 import datetime as dt
 import hashlib
@@ -22,6 +22,7 @@ from quakestream.config.fields import (
     Instant,
     Interval,
     ModelRef,
+    Outputs,
     Place,
     Places,
     checked_place,
@@ -33,6 +34,7 @@ from quakestream.config.profiles import (
     Views,
     profile_settings,
 )
+from quakestream.errors import ConfigError
 from quakestream.storage import StorageOptions
 
 DEFAULT_DAMAGE_MODEL = "damage-turkiye-2023"
@@ -43,8 +45,8 @@ _CREDENTIAL = re.compile(
     re.IGNORECASE,
 )
 _COLUMN = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
-# Columns of buildings.parquet that a hazard layer of the same name would overwrite. Those of
-# ShakeMap and VS30 are not among them: a layer may stand in for a file that there is not.
+# Columns of buildings.parquet that a hazard layer of the same name would overwrite. Columns of
+# ShakeMap and VS30 are left out: a layer may take the place of a missing file.
 _RESERVED = frozenset(
     [
         "building_id",
@@ -79,20 +81,20 @@ class Section(BaseModel):
         extra="forbid",
         frozen=True,
         strict=True,
-        # An error may hold what must not be shown: a secret written into the run file.
+        # The run file may hold a secret, which no error may show.
         hide_input_in_errors=True,
     )
 
 
-class Event(Section):
+class EventSection(Section):
     """The earthquake."""
 
-    id: str = Field(min_length=1, description="Name of the event, as in the ShakeMap or your own")
-    time: Instant = Field(description="Origin time with its zone: what is before it is pre")
+    id: str = Field(min_length=1, description="Name of the event: the ShakeMap's or your own")
+    time: Instant = Field(description="Origin time with its zone; scenes before it are pre-event")
 
 
 class EpochFilter(Section):
-    """Which scenes of the catalogue may show one epoch."""
+    """Scenes of the catalogue that may show one epoch."""
 
     datetime: Interval = Field(
         description="STAC interval of acquisition times; a date alone is the whole UTC day, "
@@ -107,33 +109,34 @@ class EpochFilter(Section):
 
     @property
     def start(self) -> dt.datetime:
-        """First instant, UTC; the earliest there is when the interval is open."""
+        """First instant, UTC; the earliest possible one where the interval is open."""
         return parse_interval(self.datetime)[0]
 
     @property
     def end(self) -> dt.datetime:
-        """Last instant, UTC; the latest there is when the interval is open."""
+        """Last instant, UTC; the latest possible one where the interval is open."""
         return parse_interval(self.datetime)[1]
 
 
 class ImagerySection(Section):
-    """Where the scenes are and which of them to use."""
+    """The scenes: where they are and which ones are used."""
 
     catalog: str | list[str] = Field(
         description="STAC catalogue, API or item collection, or a list of GeoTIFFs"
     )
-    asset: str = Field(default="visual", min_length=1, description="Asset of an item that is read")
+    asset: str = Field(default="visual", min_length=1, description="Asset of an item to read")
     post: EpochFilter = Field(description="Scenes after the event")
     pre: EpochFilter | None = Field(
-        default=None, description="Scenes before the event; left out for post-only models"
+        default=None, description="Scenes before the event; leave out for post-only models"
     )
     views: Views = Field(
         default="best",
-        description="best: each building from its best view; all: from every view of it. "
-        "The profile sets it where it is left out",
+        description="best: each building in its best view; all: in every view of it. "
+        "Left out: the profile decides",
     )
     store: Place | None = Field(
-        default=None, description="Tile store of `quakestream tile`, read instead of the scenes"
+        default=None,
+        description="Tile store made by `quakestream tile`, read instead of the scenes",
     )
 
     @field_validator("catalog", mode="plain", json_schema_input_type=str | list[str])
@@ -141,20 +144,20 @@ class ImagerySection(Section):
     def _catalog_places(cls, value: Any, info: ValidationInfo) -> str | list[str]:
         places = [value] if isinstance(value, str) else value
         if not isinstance(places, list) or not places or not all(type(p) is str for p in places):
-            raise ValueError("expected a path or URI, or a list of GeoTIFFs")
+            raise ConfigError("wrong value", expected="a path or URI, or a list of GeoTIFFs")
         resolved = [checked_place(place, info) for place in places]
         return resolved[0] if isinstance(value, str) else resolved
 
 
 class FootprintsSection(Section):
-    """The buildings that are asked about."""
+    """The buildings to assess."""
 
     path: Place = Field(description="Vector file of building outlines, any format and CRS")
     id: str = Field(default="id", min_length=1, description="Column with the stable id")
 
 
 class HazardSection(Section):
-    """Shaking, site condition and proxy layers: what the papers call metadata."""
+    """Shaking, site condition and proxy layers; the papers call them metadata."""
 
     shakemaps: Places = Field(
         default_factory=list, description="ShakeMap grid.xml files, one per event"
@@ -164,9 +167,9 @@ class HazardSection(Section):
     )
     layers: dict[str, Place] = Field(
         default_factory=dict,
-        description="Further rasters by the column name they get: dpm, sar_vv, sar_vh, ... One "
-        "named mmi, pga_g, pgv_cm_s, psa03_g, psa10_g, psa30_g or vs30_m_s, in that unit, fills "
-        "that column where no ShakeMap or VS30 file has a value",
+        description="Further rasters by column name: dpm, sar_vv, sar_vh, ... A raster named "
+        "mmi, pga_g, pgv_cm_s, psa03_g, psa10_g, psa30_g or vs30_m_s, in that unit, fills that "
+        "column where no ShakeMap or VS30 file has a value",
     )
 
     @field_validator("layers")
@@ -174,11 +177,17 @@ class HazardSection(Section):
     def _names_are_columns(cls, layers: dict[str, str]) -> dict[str, str]:
         for name in layers:
             if not _COLUMN.match(name):
-                raise ValueError(
-                    f"layer name {name!r} cannot be a column; use letters, digits and _"
+                raise ConfigError(
+                    "layer name cannot be a column",
+                    expected="letters, digits and _",
+                    got=repr(name),
                 )
             if name in _RESERVED or name.startswith("p_"):
-                raise ValueError(f"layer name {name!r} is a column of the product; choose another")
+                raise ConfigError(
+                    "layer name is a column of the product",
+                    got=repr(name),
+                    remedy="choose another name",
+                )
         return layers
 
 
@@ -189,37 +198,39 @@ class TerrainSection(Section):
 
 
 class ModelsSection(Section):
-    """Which bundles score: names of shipped ones, or paths and URIs."""
+    """The model bundles: names of shipped bundles, or paths and URIs."""
 
     damage: ModelRef | None = Field(
-        default=DEFAULT_DAMAGE_MODEL, description="Damage per building; null for none"
+        default=DEFAULT_DAMAGE_MODEL, description="Damage per building; null: none"
     )
     landslide: ModelRef | None = Field(default=None, description="Landslides per pixel")
     hazard: ModelRef | None = Field(
         default=None,
-        description="Damage from the values of `hazard` alone, a bundle of task hazard: added as "
-        "log-odds to what the image says, and given as p_hazard_* for every building with a "
-        "value; with a damage bundle that takes hazard values itself, only the latter",
+        description="Damage from the values of `hazard` alone, a bundle of task hazard. Its "
+        "log-odds are added to those of the image, and every building with a value gets "
+        "p_hazard_*. A damage bundle that takes hazard values itself gets p_hazard_* only",
     )
 
 
 class SummarySection(Section):
-    """Units of summary.csv; 500 m squares where the section is left out."""
+    """Units of summary.csv; left out: 500 m squares."""
 
     admin: Place = Field(description="Polygons of districts or provinces")
-    id: str = Field(default="name", min_length=1, description="Column that names a unit")
+    id: str = Field(default="name", min_length=1, description="Column with the name of a unit")
 
 
 class ExecutionSection(Section):
-    """Overrides of what the profile sets; only for tests and tuning."""
+    """Overrides of the profile, for tests and tuning only."""
 
     cell_windows: int | None = Field(default=None, ge=1, description="Side of a cell, windows")
-    group_cells: int | None = Field(default=None, ge=1, description="Cells in one commit")
-    readers: int | None = Field(default=None, ge=1, description="Cells read at the same time")
+    group_cells: int | None = Field(default=None, ge=1, description="Cells of a commit group")
+    readers: int | None = Field(
+        default=None, ge=1, description="Cells that are read at the same time"
+    )
     engines: int | None = Field(
         default=None,
         ge=1,
-        description="Engines open at the same time; left out: one per GPU, or per machine",
+        description="Engines that are open at the same time; left out: one per GPU, or per machine",
     )
     threads: int | None = Field(
         default=None, ge=0, description="Threads of one engine; 0: its runtime decides"
@@ -227,26 +238,30 @@ class ExecutionSection(Section):
     batch: int | None = Field(
         default=None,
         ge=1,
-        description="Windows or crops that an engine runs at once; left out: what was measured by "
-        "`engine bench --keep`, was built, or suits the device",
+        description="Windows or crops that an engine scores at once; left out: the batch measured "
+        "by `engine bench --keep`, the built one, or the one that suits the device",
     )
-    runtime: str | None = Field(default=None, min_length=1, description="What runs the bundle")
+    runtime: str | None = Field(default=None, min_length=1, description="Runtime of the bundle")
 
 
 class RunFile(Section):
-    """A run, as asked for. Paths are absolute or URIs; nothing but the run file was read."""
+    """A run. Paths are absolute or URIs; no file that it names was read."""
 
-    event: Event
+    event: EventSection = Field(description="The earthquake: its id and time")
     aoi: Aoi = Field(description="Vector file, WKT, or west,south,east,north in degrees")
-    imagery: ImagerySection
-    footprints: FootprintsSection
+    imagery: ImagerySection = Field(description="The scenes: catalog and post, with pre for pairs")
+    footprints: FootprintsSection = Field(description="The buildings: path of a vector file")
     hazard: HazardSection = Field(default_factory=HazardSection)
     terrain: TerrainSection | None = None
     models: ModelsSection = Field(default_factory=ModelsSection)
     summary: SummarySection | None = None
-    outputs: tuple[str, ...] = Field(default=(), description="Further products: scores")
+    outputs: Outputs = Field(
+        default=(), description="Products besides the GeoParquet files: scores"
+    )
     profile: ProfileName = Field(default="rapid", description="The one dial: speed or thoroughness")
-    out: Place | None = Field(default=None, description="Where the map goes; --out overrides it")
+    out: Place | None = Field(
+        default=None, description="Folder or prefix of the map; --out overrides it"
+    )
     storage: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="Endpoints per protocol (s3, gs, az, http); never credentials",
@@ -259,54 +274,63 @@ class RunFile(Section):
     def _storage_holds_no_secret(cls, storage: dict[str, Any]) -> dict[str, Any]:
         for protocol, options in storage.items():
             if protocol not in SCHEMES:
-                raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(SCHEMES)}")
-            _refuse_secrets(options, f"storage.{protocol}")
+                raise ConfigError(
+                    "unknown protocol", protocol, f"one of {', '.join(SCHEMES)}", protocol
+                )
+            _refuse_secrets(options, protocol)
         return storage
 
     @model_validator(mode="after")
     def _epochs_fit_the_event(self) -> Self:
         when = self.event.time
         if self.imagery.post.end < when:
-            raise ValueError(
-                f"imagery.post.datetime {self.imagery.post.datetime} ends before event.time "
-                f"{when.isoformat()}; post scenes are taken after the event"
+            raise ConfigError(
+                "interval ends before the event",
+                "imagery.post.datetime",
+                expected=f"scenes after event.time {when.isoformat()}",
+                got=self.imagery.post.datetime,
+                remedy="post scenes are taken after the event",
             )
         pre = self.imagery.pre
         if pre is not None and pre.start >= when:
-            raise ValueError(
-                f"imagery.pre.datetime {pre.datetime} begins after event.time "
-                f"{when.isoformat()}; pre scenes are taken before the event"
+            raise ConfigError(
+                "interval begins after the event",
+                "imagery.pre.datetime",
+                expected=f"scenes before event.time {when.isoformat()}",
+                got=pre.datetime,
+                remedy="pre scenes are taken before the event",
             )
         return self
 
     @property
     def source(self) -> str:
-        """Path or URI of the run file; empty when it was not read from one."""
+        """Path or URI of the run file; empty where the run comes from no file."""
         return self._source
 
     @property
     def storage_options(self) -> StorageOptions:
-        """Endpoints, for whatever opens a store."""
+        """The endpoints, for opening stores."""
         return StorageOptions(protocols=self.storage)
 
     @property
     def profile_settings(self) -> Profile:
-        """What the profile sets, after the overrides of `execution`; `views` as it will be."""
+        """The settings of the profile with the overrides of `execution` and `imagery.views`."""
         overrides = self.execution.model_dump(exclude_none=True)
         return profile_settings(self.profile, {**overrides, "views": self.imagery.views})
 
     def digest(self) -> str:
-        """SHA-256 over what decides the map: all but `out`, `execution` and the profile's name.
+        """SHA-256 over all keys that decide the map.
 
-        Intervals and times count by what they mean, paths as resolved.
+        `out`, `execution` and the profile's name do not count. Intervals and times count by
+        their meaning, paths as resolved. `outputs` counts only where it names a product, so
+        that runs from before the key keep their digest.
         """
-        content = self.model_dump(mode="json", exclude={"out", "execution", "profile"})
-        if not self.outputs:  # runs of earlier versions keep their digest
-            del content["outputs"]
+        excluded = {"out", "execution", "profile"} | (set() if self.outputs else {"outputs"})
+        content = self.model_dump(mode="json", exclude=excluded)
         for epoch in ("post", "pre"):
-            chosen: EpochFilter | None = getattr(self.imagery, epoch)
-            if chosen is not None:
-                interval = [chosen.start.isoformat(), chosen.end.isoformat()]
+            filters: EpochFilter | None = getattr(self.imagery, epoch)
+            if filters is not None:
+                interval = [filters.start.isoformat(), filters.end.isoformat()]
                 content["imagery"][epoch]["datetime"] = interval
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
@@ -318,9 +342,10 @@ def _refuse_secrets(value: Any, where: str) -> None:
     for key, inner in value.items():
         snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(key))
         if _CREDENTIAL.search(snake):
-            raise ValueError(
-                f"{where}.{key} looks like a credential; credentials come from the environment "
-                "(for s3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, or a profile), never from "
-                "the run file"
+            raise ConfigError(
+                "key looks like a credential",
+                f"{where}.{key}",
+                remedy="set credentials in the environment (for s3: AWS_ACCESS_KEY_ID, "
+                "AWS_SECRET_ACCESS_KEY, or a profile)",
             )
         _refuse_secrets(inner, f"{where}.{key}")

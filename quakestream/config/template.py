@@ -1,4 +1,4 @@
-"""The run file `quakestream init` writes: every key, said in the field's terms."""
+"""The commented run file that `quakestream init` writes, with every key."""
 
 import json
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDraft:
-    """What is known of a run before its file exists. Empty text: left to be filled in."""
+    """Values of a run file that is about to be written. Empty text: the user fills it in."""
 
     event_id: str = "kahramanmaras-2023"
     time: str = "2023-02-06T01:17:34Z"
@@ -16,11 +16,11 @@ class RunDraft:
     post: str = "2023-02-06T01:17:34Z/2023-03-01"
     pre: str = "2018-01-01/2023-02-05"
     notes: tuple[str, ...] = ()
-    """What was found in a catalogue, for the comments."""
+    """Facts from a catalogue, written as comments."""
 
     @property
     def blanks(self) -> tuple[str, ...]:
-        """Keys the user has to fill in before the file can be used."""
+        """Keys that the user has to fill in before the file can be used."""
         keys = {
             "event.time": self.time,
             "imagery.post.datetime": self.post,
@@ -30,9 +30,9 @@ class RunDraft:
 
 
 def run_template(draft: RunDraft | None = None) -> str:
-    """The text of a commented run file; sections that a run can do without are commented out."""
+    """The text of a commented run file; optional sections are commented out."""
     draft = draft or RunDraft()
-    blank = "null    # FILL IN: a catalogue does not say it"
+    blank = "null    # FILL IN: a catalogue does not hold it"
     values = {
         "EVENT_ID": json.dumps(draft.event_id),
         "TIME": draft.time or blank,
@@ -52,14 +52,14 @@ def run_template(draft: RunDraft | None = None) -> str:
 _TEMPLATE = """\
 # A run of quakestream: one verdict per building after an earthquake.
 #
-#   quakestream plan THIS_FILE    checks everything, reads no pixel, says what it will cost
-#   quakestream map THIS_FILE     makes the map; run again, it goes on where it stopped
+#   quakestream plan THIS_FILE    checks everything, reads no pixel, states time and cost
+#   quakestream map THIS_FILE     makes the map; run it again and it resumes
 #
 # Paths are relative to this file, or URIs: s3://, gs://, az://, https://.
-# Lines that begin with "#" are explanations and things a run can do without.
+# Lines that begin with "#" are explanations and optional keys.
 <NOTES>
 event:
-  id: <EVENT_ID>    # your name for it, or the one of the ShakeMap (us6000jllz)
+  id: <EVENT_ID>    # your name for the event, or the ShakeMap's (us6000jllz)
   # Origin time with its zone (Z is UTC). Scenes before it are pre-event, after it post-event.
   time: <TIME>
 
@@ -70,19 +70,19 @@ imagery:
   # A STAC catalogue, STAC API or item collection, or a list: [a.tif, b.tif].
   # Only GeoTIFFs? `quakestream catalog *.tif -o stac` makes a catalogue of them.
   catalog: <CATALOG>
-  # The asset of an item that is read: three bands, red green blue.
+  # The asset of an item to read: three bands, red green blue.
   asset: <ASSET>
   # Scenes after the event. A date alone is the whole UTC day; .. leaves an end open.
   post:
     datetime: <POST>
-    max_cloud: 60        # percent; leave out to take all. Clouds are masked in any case
+    max_cloud: 60        # percent; leave out to use all. Clouds are masked in any case
     max_off_nadir: 40    # degrees; oblique scenes show walls and lean over their neighbours
-  # Scenes before the event. Leave out the section for a model that needs post only.
+  # Scenes before the event. Leave the section out for a model that needs post only.
   pre:
     datetime: <PRE>
     max_cloud: 60
     max_off_nadir: 40
-  # best: each building from its best view; all: from every view. The profile sets it if left out.
+  # best: each building in its best view; all: in every view. Left out: the profile decides.
   # views: best
   # A tile store made by `quakestream tile`, read instead of the scenes.
   # store: tiles.zarr
@@ -92,40 +92,43 @@ footprints:
   path: buildings.parquet
   id: id
 
-# Shaking, site condition and proxy layers. Each becomes a column of the map; models that were
-# trained with them use them; what is missing at a building is named there.
+# Shaking, site condition and proxy layers. Each becomes a column of the map, and models that
+# were trained with it use it. Values that a building lacks are listed in hazard_missing.
 # hazard:
 #   # ShakeMap grid.xml, one per event; the largest value counts. MMI, PGA, PGV, PSA 0.3/1.0/3.0 s.
 #   shakemaps: [us6000jllz/grid.xml, us6000jlqa/grid.xml]
 #   # VS30 in m/s, a raster or a CSV with lon, lat, vs30. Left out: the ShakeMap's own.
 #   vs30: vs30.tif
-#   # One-band rasters by the column name they get: damage proxy maps, SAR backscatter, ... One
-#   # named mmi, pga_g, pgv_cm_s, psa03_g, psa10_g, psa30_g or vs30_m_s fills that column where
-#   # no ShakeMap or VS30 file has a value.
+#   # One-band rasters by column name: damage proxy maps, SAR backscatter, ... A raster named
+#   # mmi, pga_g, pgv_cm_s, psa03_g, psa10_g, psa30_g or vs30_m_s fills that column where no
+#   # ShakeMap or VS30 file has a value.
 #   layers: {dpm: dpm.tif, sar_vv: vv.tif, sar_vh: vh.tif}
 
 # Elevation in metres, for landslides.
 # terrain:
 #   dem: dem.tif
 
-# Model bundles: names of shipped ones (`quakestream bundle list`), or paths and URIs with a slash.
+# Model bundles: shipped names (`quakestream bundle list`), or paths and URIs with a slash.
 models:
   damage: damage-turkiye-2023
 #   landslide: ./landslide-bundle    # landslides per pixel
-#   # Damage from hazard values alone (task hazard): its log-odds are added to the image's, and
-#   # buildings that no image shows get its probabilities, as p_hazard_*.
+#   # Damage from hazard values alone (task hazard). Its log-odds are added to the image's, and
+#   # its probabilities are the columns p_hazard_*, also for buildings that no image shows.
 #   hazard: ./hazard-bundle
 
-# Units of summary.csv: polygons and the column that names them. Left out: 500 m squares.
+# Units of summary.csv: polygons and the column with their names. Left out: 500 m squares.
 # summary:
 #   admin: districts.gpkg
 #   id: name
+
+# Products besides the GeoParquet files. scores: class probabilities as raster files.
+# outputs: [scores]
 
 # The one dial. rapid: first results soon. standard: the same verdicts, fewer and larger commits.
 # exhaustive: every view of a building is scored and merged.
 profile: rapid
 
-# Where the map goes; `--out` overrides it.
+# Folder or prefix of the map; `--out` overrides it.
 out: map
 
 # Endpoints of object stores. Credentials come from the environment (AWS_ACCESS_KEY_ID, ...) and
@@ -133,14 +136,13 @@ out: map
 # storage:
 #   s3: {endpoint_url: "https://objects.example.org", anon: true}
 
-# Overrides of what the profile sets; only for tests and tuning.
+# Overrides of the profile, for tests and tuning only.
 # execution:
 #   cell_windows: 4          # side of a cell, in windows of the model
-#   group_cells: 4           # cells in one commit
-#   readers: 2               # cells read at the same time
-#   engines: 1               # engines open at the same time; left out: one per GPU or machine
-#   stream: auto             # on Ray: readers beside their engine (joined) or anywhere (split)
+#   group_cells: 4           # cells of a commit group
+#   readers: 2               # cells that are read at the same time
+#   engines: 1               # engines that are open at the same time; left out: one per GPU
 #   threads: 0               # threads of one engine; 0: its runtime decides
-#   batch: 32                # items an engine runs at once; left out: what suits the device
-#   runtime: auto            # what runs the model; auto: the fastest that is the same model
+#   batch: 32                # items that an engine scores at once; left out: device decides
+#   runtime: auto            # runtime of the model; auto: the fastest that agrees
 """

@@ -1,4 +1,4 @@
-"""Values every part of quakestream speaks in. Pure: no input, no output."""
+"""Values shared by all parts of quakestream. Pure: no input, no output."""
 
 from quakestream.domain.bundle import BundleSpec, HazardInput, ScaleClass, Thresholds
 from quakestream.domain.footprint import REASONS, Quality, Reason

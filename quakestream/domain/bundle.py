@@ -1,4 +1,4 @@
-"""What inference knows of a model: the manifest of a bundle, as values."""
+"""The manifest of a bundle, as values."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,13 +17,13 @@ class ScaleClass:
     label: str
     xbd: Literal["no", "minor", "major", "destroyed"]
     ems98: tuple[int, ...]
-    """EMS-98 grades this class holds, 0 (no damage) to 5."""
+    """EMS-98 grades of this class, 0 (no damage) to 5."""
     copernicus: Literal["Destroyed", "Damaged", "Possibly damaged", "No visible damage"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """Cumulative probability at which a severe class is declared."""
+    """Cumulative probabilities from which a severe class is declared."""
 
     high_precision: float
     balanced: float
@@ -32,7 +32,7 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HazardInput:
-    """One metadata value a building model takes."""
+    """One hazard value that a model takes."""
 
     name: str
     unit: str
@@ -43,15 +43,17 @@ class HazardInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleSpec:
-    """`bundle.json`. The graph's inputs are `post` (and `pre`), uint8 (N, band, y, x), and for
-    `per_scene` normalisation `post_mean_NB, post_std_NB` (`pre_mean_NB, pre_std_NB`), float32.
-    Its output `logits` is float32, K = classes, or K = 1 (sigmoid of the second of two):
+    """Content of `bundle.json`.
+
+    The inputs of the graph are `post` (and `pre`), uint8 (N, band, y, x), and for `per_scene`
+    normalisation `post_mean_NB, post_std_NB` (`pre_mean_NB, pre_std_NB`), float32. The output
+    `logits` is float32. K is the number of classes, or 1 for the sigmoid of the second of two.
 
     `segmentation`: (N, K, y, x), a score per pixel of a window.
-    `building`: (N, K), a score per crop around a footprint. With `hazard` the graph also
-    takes `hazard`, float32 (N, M), in the units named here, NaN where a value is missing:
-    what is made of a missing value is inside the graph.
-    `hazard`: (N, K) from `hazard` alone; no epochs, and `window_px` 0.
+    `building`: (N, K), a score per crop around a footprint. With `hazard` the graph also takes
+    `hazard`, float32 (N, M), in the units named here, NaN where a value is missing. The graph
+    decides how a missing value counts.
+    `hazard`: (N, K) from `hazard` alone, without epochs; `window_px` is 0.
     """
 
     name: str
@@ -61,11 +63,11 @@ class BundleSpec:
     bands: tuple[str, ...]
     gsd_m: float
     window_px: int
-    """Side of the square a graph takes (crop side for `building`)."""
+    """Side of the square that the graph takes: a window, or a crop for `building`."""
     halo_px: int
-    """Margin inside the window whose scores are dropped."""
+    """Margin of the window whose scores are dropped."""
     context_m: float
-    """Ground a crop shows around a footprint (`building`), else 0."""
+    """Ground shown by a crop around a footprint (`building`), else 0."""
     dtype: str
     normalisation: Normalisation
     mean: tuple[float, ...] = ()
@@ -73,10 +75,10 @@ class BundleSpec:
     scale: float = 1.0
     hazard: tuple[HazardInput, ...] = ()
     hazard_groups: tuple[int, ...] = ()
-    """Sizes of the groups `hazard` falls into, in order; empty where it is one group."""
+    """Sizes of the groups of `hazard`, in order; empty for one group."""
     classes: tuple[ScaleClass, ...] = ()
     prior: tuple[float, ...] = ()
-    """Class shares its probabilities assume; empty for equal shares."""
+    """Class shares that the probabilities assume; empty for equal shares."""
     outputs: Literal["logits", "probabilities"] = "logits"
     temperature: float = 1.0
     thresholds: Thresholds = Thresholds(high_precision=0.8, balanced=0.5, high_recall=0.2)
@@ -85,7 +87,7 @@ class BundleSpec:
 
     @property
     def core_px(self) -> int:
-        """Side of the part of a window whose scores count."""
+        """Side of the core of a window, whose scores count."""
         return self.window_px - 2 * self.halo_px
 
     @property

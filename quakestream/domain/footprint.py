@@ -1,4 +1,4 @@
-"""Footprints' closed lists: why a building was not assessed, what a pixel is worth."""
+"""Closed lists: reasons why a building is not assessed, and qualities of pixels."""
 
 from enum import IntEnum
 from typing import Literal, get_args
@@ -22,7 +22,7 @@ REASONS: tuple[str, ...] = get_args(Reason)
 
 
 class Quality(IntEnum):
-    """What a pixel is worth. Where several hold, the smallest non-zero one is kept."""
+    """Quality of a pixel. Where several apply, the smallest non-zero one counts."""
 
     VALID = 0
     NODATA = 1

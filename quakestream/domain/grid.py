@@ -1,4 +1,4 @@
-"""Pixel grids on the ground: one per UTM zone, fixed for ever, so that any two runs agree."""
+"""Pixel grids on the ground: one per UTM zone and GSD, the same in every run."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -34,7 +34,7 @@ class Window:
 
     def __post_init__(self) -> None:
         if self.height < 0 or self.width < 0:
-            raise ShapeError(f"window with negative size: {self}")
+            raise ShapeError("window has a negative size", got=str(self))
 
     @property
     def row_end(self) -> int:
@@ -49,7 +49,7 @@ class Window:
         return self.height, self.width
 
     def grown(self, margin: int) -> "Window":
-        """The window with `margin` pixels more on each side."""
+        """The window with `margin` more pixels on each side."""
         return Window(
             row=self.row - margin,
             col=self.col - margin,
@@ -76,7 +76,7 @@ class Window:
         )
 
     def shared(self, other: "Window") -> "Window":
-        """What two windows share; of no height or width where they share nothing."""
+        """The overlap of two windows; its height or width is 0 where they do not overlap."""
         row, col = max(self.row, other.row), max(self.col, other.col)
         return Window(
             row=row,
@@ -93,13 +93,15 @@ class Window:
         """
         top, left = self.row - outer.row, self.col - outer.col
         if top < 0 or left < 0 or self.row_end > outer.row_end or self.col_end > outer.col_end:
-            raise ShapeError(f"{self} is not inside {outer}")
+            raise ShapeError(
+                "window is not inside another", expected=f"inside {outer}", got=str(self)
+            )
         return slice(top, top + self.height), slice(left, left + self.width)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shift:
-    """Where the pre-event image must be read to lie under the post-event image.
+    """Offset of the pre-event image from the post-event image, whole pixels.
 
     A post pixel (row, col) shows the ground that the pre image shows at
     (row + rows, col + cols).
@@ -108,7 +110,7 @@ class Shift:
     rows: int = 0
     cols: int = 0
     quality: float = 0.0
-    """0 (not measured, or noise) to 1 (sharp, agreed by neighbours)."""
+    """0 (not measured, or noise) to 1 (sharp, and neighbours agree)."""
 
     def metres(self, gsd_m: float) -> float:
         return float((self.rows**2 + self.cols**2) ** 0.5 * gsd_m)
@@ -116,7 +118,7 @@ class Shift:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Grid:
-    """A UTM zone's pixels at one ground sampling distance.
+    """The pixels of a UTM zone at one ground sampling distance.
 
     The origin is (0 m E, 10 000 000 m N) in every zone, so pixel indices are a
     pure function of position and GSD.

@@ -1,4 +1,4 @@
-"""Scenes, and the pairs of scenes a footprint is judged from."""
+"""Scenes, and views: the pairs of scenes in which footprints are assessed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ Epoch = Literal["pre", "post"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issue:
-    """Something wrong with one input: a row of quarantine.parquet."""
+    """A fault of one input: a row of quarantine.parquet."""
 
     subject: str
-    """Item id, href, building id: whatever names the input to its owner."""
+    """The name of the input for its owner: item id, href or building id."""
     kind: str
     """`item, scene, block, footprint, hazard, cell`, ..."""
     cause: str
@@ -27,20 +27,20 @@ class Issue:
 
 
 SHOWN_LOW, SHOWN_HIGH = 32, 232
-"""Where the ends of a scene's counts lie in 8 bits: as in visual scenes of half a metre, whose
-0.5th and 99.5th percentiles at 4 m are about 30 and 230 (fourteen of Türkiye 2023)."""
+"""Values in 8 bits of the lowest and highest counts of a scene. Visual scenes of half a metre
+have 0.5th and 99.5th percentiles of about 30 and 230 at 4 m (fourteen of Türkiye 2023)."""
 FULL = 65_535
-"""The count of a sensor that is full. It alone becomes 255, which masks call saturated."""
+"""The count of a saturated sensor. Only this count becomes 255, which masks call saturated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """How a scene's 16-bit counts become 8: a line, the same wherever in the scene."""
+    """Linear map of a scene's 16-bit counts to 8 bits, the same in the whole scene."""
 
     low_B: tuple[int, ...]
     """Counts of red, green and blue that become `SHOWN_LOW`."""
     span: int
-    """Counts above `low_B`, in any band, that become `SHOWN_HIGH`; at least 1."""
+    """Difference to `low_B`, in every band, of the counts that become `SHOWN_HIGH`; at least 1."""
 
     @property
     def token(self) -> str:
@@ -48,7 +48,7 @@ class Stretch:
         return f"stretch {self.low_B} + {self.span}"
 
     def attributes(self) -> dict[str, Any]:
-        """The stretch as JSON; `of` makes it again."""
+        """The stretch as JSON; `of` reads it back."""
         return {"low": list(self.low_B), "span": self.span, "shown": [SHOWN_LOW, SHOWN_HIGH]}
 
     @classmethod
@@ -56,12 +56,12 @@ class Stretch:
         return cls(low_B=tuple(int(low) for low in content["low"]), span=int(content["span"]))
 
     def tables(self, fill_B: Sequence[int]) -> NDArray[np.uint8]:
-        """What each of 65,536 counts becomes, shape (band, count).
+        """Value in 8 bits of each of the 65,536 counts, shape (band, count).
 
-        Valid ground is never 0, so that it does not look like fill, nor 255 unless full.
+        Valid ground is never 0, which is the fill value, and 255 only where it is saturated.
 
         Args:
-            fill_B: the count of each band that stands for nothing, and becomes 0.
+            fill_B: the count of each band that marks missing ground, which becomes 0.
         """
         above_BV = np.arange(FULL + 1) - np.array(self.low_B)[:, None]
         steps_BV = (2 * above_BV * (SHOWN_HIGH - SHOWN_LOW) + self.span) // (2 * self.span)
@@ -73,10 +73,10 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scene:
-    """One STAC item with the asset that is read. A value: nothing is open.
+    """One STAC item with the asset to read. A value: nothing is open.
 
-    The georeference is what the file's header says; where an item disagrees
-    with its file, the file wins and the disagreement is reported.
+    The georeference is that of the file's header. Where an item disagrees with its file, the
+    file wins and an issue reports it.
     """
 
     id: str
@@ -84,24 +84,24 @@ class Scene:
     datetime: datetime
     """Acquisition time, timezone-aware, UTC."""
     outline: BaseGeometry
-    """Ground the item says it shows, EPSG:4326."""
+    """Outline of the item, EPSG:4326."""
     cloud_cover: float | None = None
-    """Percent, None where the item does not say."""
+    """Cloud cover, percent; None where the item has none."""
     off_nadir_deg: float | None = None
     crs_wkt: str = ""
-    """CRS of the pixels; empty until the header was read and the item did not say."""
+    """CRS of the pixels; empty where the item has none and the header was not read yet."""
     transform: Affine | None = None
     shape: tuple[int, int] | None = None
     """(height, width), pixels."""
     gsd_m: float | None = None
     etag: str = ""
-    """Whatever the store gives to tell versions apart: etag, or size and mtime."""
+    """The store's version of the file: etag, or size and mtime."""
     stretch: Stretch | None = None
-    """Scenes of 16 bits only, once they were probed."""
+    """Stretch of a probed scene of 16 bits; None for 8 bits."""
 
     @property
     def version(self) -> tuple[str, ...]:
-        """What its pixels depend on, as part of a key."""
+        """Everything that the pixels depend on, as part of a key."""
         stretched = () if self.stretch is None else (self.stretch.token,)
         return (self.href, self.etag, *stretched)
 

@@ -1,4 +1,4 @@
-"""What is known of a building from several sides, made one answer. Pure."""
+"""Combines several sources of evidence about a building into one answer. Pure."""
 
 from quakestream.fusion.evidence import HAZARD_FLOOR, ROUNDING_FLOOR, Evidence, combine, prior_of
 from quakestream.fusion.scales import ScaleMap

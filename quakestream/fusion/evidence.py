@@ -1,15 +1,15 @@
-"""Class probabilities of several models as log-odds that add up.
+"""Combines class probabilities of several models by adding log-odds.
 
-For damage class c of one building, models k with probabilities p_k and the class prior
-π_k that those assume:
+For damage class c of one building, and models k with probabilities p_k that assume the class
+prior π_k:
 
     p(c | everything) ∝ π(c) · Π_k p_k(c) / π_k(c)
 
-which holds where the models' inputs are independent given the damage: a picture shows what
-fell, a hazard layer what the place went through. Two models that read the same values are
-not two pieces of evidence, and must not both be given.
+This holds where the inputs of the models are independent given the damage: an image shows the
+damage, a hazard layer shows its cause. Two models that read the same values are not independent,
+and must not both be given.
 
-Axis legend: N buildings, C damage classes, mildest first.
+Axes: N buildings, C damage classes, mildest first.
 """
 
 from collections.abc import Sequence
@@ -24,58 +24,59 @@ from quakestream.errors import ShapeError
 F64 = NDArray[np.float64]
 
 ROUNDING_FLOOR = 2.0**-24
-"""Probabilities below this count as this: a zero cannot be told from it in float32."""
+"""Smallest probability that counts: float32 cannot tell it from zero."""
 HAZARD_FLOOR = 1e-3
-"""The same for hazard values, which know a place and never one building: no class is ruled
-out, or taken for certain, beyond odds of a thousand to one."""
+"""Smallest probability that counts from hazard values. They describe a place and not a building,
+so odds stay within a thousand to one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evidence:
-    """What one model says, and what it assumed before it looked.
+    """Class probabilities of one model, and the class shares they assume.
 
     Raises:
-        ShapeError: if the prior is not one positive share for each class.
+        ShapeError: if the prior is not one share of at least 0 for each class.
     """
 
     p_NC: F64
-    """Class probabilities; a row with a NaN in it is missing."""
+    """Class probabilities; a row with a NaN is missing."""
     prior_C: F64
-    """Class shares the probabilities assume."""
+    """Class shares that the probabilities assume."""
     floor: float = ROUNDING_FLOOR
-    """Probabilities and shares below this count as this."""
+    """Smaller probabilities and shares count as this value."""
 
     def __post_init__(self) -> None:
         if self.p_NC.ndim != 2 or self.prior_C.shape != self.p_NC.shape[1:]:
             raise ShapeError(
-                f"expected (N, C) probabilities and C shares, got {self.p_NC.shape} and "
-                f"{self.prior_C.shape}"
+                "probabilities and shares do not match",
+                expected="(N, C) probabilities and C shares",
+                got=f"{self.p_NC.shape} and {self.prior_C.shape}",
             )
         if not (np.isfinite(self.prior_C).all() and (self.prior_C >= 0).all()):
-            raise ShapeError(f"expected shares of at least 0, got {self.prior_C.tolist()}")
+            raise ShapeError("invalid class share", "", "at least 0", str(self.prior_C.tolist()))
 
     @property
-    def there_N(self) -> NDArray[np.bool_]:
-        """True where the model said something."""
+    def known_N(self) -> NDArray[np.bool_]:
+        """True where the model gives probabilities."""
         return np.asarray(np.isfinite(self.p_NC).all(axis=1))
 
     def log_ratio_NC(self) -> F64:
-        """How much more likely each class has become, as ln; 0 where missing."""
-        p_NC = np.where(self.there_N[:, None], self.p_NC, self.prior_C)
-        # Floored alike, so that a model which only repeats its prior says exactly nothing.
+        """Logarithm of probability over prior, per class; 0 where missing."""
+        p_NC = np.where(self.known_N[:, None], self.p_NC, self.prior_C)
+        # Both have the same floor, so that a model which repeats its prior counts exactly 0.
         return np.log(np.maximum(p_NC, self.floor)) - np.log(np.maximum(self.prior_C, self.floor))
 
 
 def combine(prior_C: F64, parts: Sequence[Evidence]) -> F64:
-    """Class probabilities from all parts under one prior, shape (N, C), rows sum to 1.
+    """Class probabilities from all parts under one prior, shape (N, C); rows sum to 1.
 
-    Missing parts are left out; a building of which no part says anything is NaN. The order of
-    the parts does not matter but for rounding, and raising a part's odds of "class c or worse"
-    never lowers those of the result.
+    Missing parts are left out. A building without any part is NaN. The order of the parts
+    matters for rounding only. Higher odds of "class c or worse" in a part never lower the odds
+    of the result.
 
     Args:
-        prior_C: class shares the result shall assume. For a decision, those of the model whose
-            threshold is used.
+        prior_C: class shares that the result assumes. For a decision: the shares of the model
+            whose threshold is used.
         parts: one or more, over the same buildings.
 
     Raises:
@@ -83,16 +84,20 @@ def combine(prior_C: F64, parts: Sequence[Evidence]) -> F64:
     """
     shapes = {part.p_NC.shape for part in parts}
     if len(shapes) != 1 or shapes != {(len(parts[0].p_NC), len(prior_C))}:
-        raise ShapeError(f"cannot combine {sorted(shapes)} under {len(prior_C)} class shares")
+        raise ShapeError(
+            "cannot combine evidence of different shapes",
+            expected=f"one shape with {len(prior_C)} classes",
+            got=str(sorted(shapes)),
+        )
     start_C = np.log(np.maximum(prior_C, ROUNDING_FLOOR))
     log_NC = start_C + np.sum([part.log_ratio_NC() for part in parts], axis=0)
     p_NC = np.exp(log_NC - log_NC.max(axis=1, keepdims=True))
     p_NC /= p_NC.sum(axis=1, keepdims=True)
-    known_N = np.any([part.there_N for part in parts], axis=0)
+    known_N = np.any([part.known_N for part in parts], axis=0)
     return np.where(known_N[:, None], p_NC, np.nan)
 
 
 def prior_of(spec: BundleSpec) -> F64:
-    """Class shares a bundle's probabilities assume; equal ones where its manifest names none."""
+    """Class shares that a bundle's probabilities assume; equal where its manifest has none."""
     classes = len(spec.classes)
     return np.array(spec.prior or [1.0 / classes] * classes, np.float64)

@@ -1,4 +1,4 @@
-"""ShakeMap, VS30 and proxy rasters to one value per footprint, with units and missing flags."""
+"""Samples ShakeMaps, VS30 and proxy rasters at footprints, in stated units."""
 
 from quakestream.hazard.inputs import columns_given, inputs_not_given, model_inputs
 from quakestream.hazard.rasters import RasterSample, sample_raster

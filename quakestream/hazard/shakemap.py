@@ -1,4 +1,4 @@
-"""ShakeMap grid.xml: every measure on its grid, in the product's units.
+"""Reads ShakeMap grid.xml: every measure on its grid, in the units of the product.
 
 Format: https://usgs.github.io/shakemap/manual4_0/ug_products.html (grid.xml).
 """
@@ -20,33 +20,33 @@ from quakestream.storage import StorageOptions, read_bytes
 
 _MAX_NODES = 20_000_000
 _OFF_NODE = 0.1
-"""Steps a row may lie off its node; coordinates are written with four decimals."""
+"""Largest distance of a row from its node, in steps: coordinates have four decimals."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ShakeMap:
-    """One event's shaking on a grid of longitudes and latitudes."""
+    """Shaking of one event on a grid of longitudes and latitudes."""
 
     uri: str
     event_id: str
     version: str
     process_timestamp: str
-    """As the file says it: UTC, ISO 8601, sometimes without a zone."""
+    """Time in the file: UTC, ISO 8601, sometimes without a zone."""
     map_status: str
     sha256: str
-    """Of the file's bytes: two files of one version may still differ."""
+    """Digest of the file: two files of one version may still differ."""
     lon: Floats
-    """Node longitudes, ascending, degrees; may pass 180 where the map crosses it."""
+    """Node longitudes, ascending, degrees; above 180 where the map crosses the antimeridian."""
     lat: Floats
     """Node latitudes, ascending, degrees."""
     fields: dict[str, Floats]
-    """ShakeMap field name to values, shape (lat, lon): PGA and PSA in g, PGV in cm/s, SVEL in
-    m/s; NaN where the file has no value."""
+    """Values by ShakeMap field name, shape (lat, lon). PGA and PSA are in g, PGV in cm/s, SVEL
+    in m/s; NaN where the file has no value."""
     ignored: tuple[str, ...] = ()
     """Fields of the file that are not read."""
 
     def at(self, field: str, lon_N: Floats, lat_N: Floats) -> Floats:
-        """A field at points (EPSG:4326), bilinear; NaN outside the map or without the field."""
+        """Bilinear values of a field at points (EPSG:4326); NaN outside the map or if absent."""
         values = self.fields.get(field)
         if values is None:
             return np.full(lon_N.shape, np.nan)
@@ -58,10 +58,10 @@ class ShakeMap:
 
 
 def degrees_east(lon_N: Floats, west: float, east: float) -> Floats:
-    """Degrees east of `west`, for longitudes written in any turn of the circle.
+    """Degrees east of `west`, for longitudes with any number of whole turns.
 
-    Negative up to half of what the map leaves free, so that a point just west of the map
-    is not one almost 360° east of it.
+    A point just west of the map gets a small negative value, not one near 360°. Half of the
+    circle outside the map counts as west of it.
     """
     free = max(360.0 - (east - west), 0.0) / 2
     off_N = lon_N - west
@@ -72,11 +72,11 @@ def degrees_east(lon_N: Floats, west: float, east: float) -> Floats:
 def read_shakemap(uri: str, options: StorageOptions | None = None) -> ShakeMap:
     """Reads a ShakeMap grid.xml.
 
-    Rows may come in any order. Axes are made from the limits and counts of the header,
-    since its nominal spacing is rounded, and every row is checked against them.
+    Rows may have any order. Axes follow from the limits and counts of the header, since the
+    nominal spacing in it is rounded. Every row is checked against the axes.
 
     Raises:
-        HazardError: if it is no complete ShakeMap grid.
+        HazardError: if it is not a complete ShakeMap grid.
         StorageError: if the file cannot be read.
     """
     data = read_bytes(uri, options)
@@ -107,19 +107,21 @@ def read_shakemap(uri: str, options: StorageOptions | None = None) -> ShakeMap:
 
 def _root(data: bytes, uri: str) -> Element:
     try:
-        # No document type at all: a ShakeMap has none, and entities live there.
+        # A ShakeMap has no document type; entity bombs need one.
         root: Element = fromstring(data, forbid_dtd=True)
     except DefusedXmlException as error:
         raise HazardError(
-            f"{uri}: has a document type or entities ({type(error).__name__}), which no ShakeMap "
-            "has; it was not opened. Get the file from its source again"
+            "file has a document type or entities, which no ShakeMap has",
+            uri,
+            got=type(error).__name__,
+            remedy="download the file again from its source",
         ) from None
     except (ParseError, ValueError, LookupError) as error:
         raise HazardError(
-            f"{uri}: not valid XML ({error}); expected a ShakeMap grid.xml, download it again"
+            "not valid XML", uri, "a ShakeMap grid.xml", str(error), "download the file again"
         ) from None
     if _local(root) != "shakemap_grid":
-        raise HazardError(f"{uri}: expected a shakemap_grid (grid.xml), got <{_local(root)}>")
+        raise HazardError("not a ShakeMap", uri, "<shakemap_grid> (grid.xml)", f"<{_local(root)}>")
     return root
 
 
@@ -131,7 +133,7 @@ def _child(root: Element, name: str, uri: str) -> Element:
     for child in root:
         if _local(child) == name:
             return child
-    raise HazardError(f"{uri}: no <{name}>; expected a complete ShakeMap grid.xml")
+    raise HazardError(f"no <{name}>", uri, "a complete ShakeMap grid.xml")
 
 
 def _number(element: Element, name: str, uri: str) -> float:
@@ -142,8 +144,11 @@ def _number(element: Element, name: str, uri: str) -> float:
         value = np.nan
     if not np.isfinite(value):
         raise HazardError(
-            f"{uri}: {_local(element)} {name}: expected a number, got {text!r}; "
-            "get the file from its source again"
+            f"{_local(element)} {name} is not a number",
+            uri,
+            expected="a number",
+            got=repr(text),
+            remedy="download the file again from its source",
         )
     return value
 
@@ -155,21 +160,27 @@ def _axes(grid: Element, uri: str) -> tuple[Floats, Floats]:
     if east < west:  # written as -180 to 180 across the antimeridian
         east += 360.0
     if not (-360 <= west < east <= 540 and east - west <= 360 and -90 <= south < north <= 90):
-        raise HazardError(f"{uri}: limits {west}, {south}, {east}, {north} are no map")
+        raise HazardError(
+            "limits are not a box on the Earth",
+            uri,
+            got=f"{west:g}, {south:g}, {east:g}, {north:g}",
+        )
     nlon, nlat = (int(count) for count in counts)
     if min(counts) < 2 or counts != (nlon, nlat) or nlon * nlat > _MAX_NODES:
         raise HazardError(
-            f"{uri}: expected 2 × 2 to {_MAX_NODES:,} nodes, got nlon={counts[0]:g}, "
-            f"nlat={counts[1]:g}"
+            "wrong number of nodes",
+            uri,
+            expected=f"2 × 2 to {_MAX_NODES:,} nodes",
+            got=f"nlon={counts[0]:g}, nlat={counts[1]:g}",
         )
     return np.linspace(west, east, nlon), np.linspace(south, north, nlat)
 
 
 def _columns(root: Element, uri: str) -> dict[str, tuple[int, str]]:
-    """Field name to column and unit.
+    """Column and unit of each field, by name.
 
     Raises:
-        HazardError: if columns are missing, or none is a measure.
+        HazardError: if columns are missing, or no column is a measure.
     """
     columns: dict[str, tuple[int, str]] = {}
     for element in root:
@@ -177,13 +188,16 @@ def _columns(root: Element, uri: str) -> dict[str, tuple[int, str]]:
             name = element.get("name", "").strip().upper()
             columns[name] = (int(_number(element, "index", uri)) - 1, element.get("units", ""))
     if sorted(column for column, _ in columns.values()) != list(range(len(columns))):
-        raise HazardError(f"{uri}: grid_field indices are not 1 to {len(columns)}, each once")
+        raise HazardError("grid_field indices are wrong", uri, f"1 to {len(columns)}, each once")
     if "LON" not in columns or "LAT" not in columns:
-        raise HazardError(f"{uri}: expected grid_field LON and LAT, got {', '.join(columns)}")
+        raise HazardError("no coordinates", uri, "grid_field LON and LAT", ", ".join(columns))
     if not any(name in MEASURES for name in columns):
         raise HazardError(
-            f"{uri}: none of {', '.join(MEASURES)} in it, got {', '.join(columns)}; "
-            "give the event's grid.xml, not its uncertainty.xml"
+            "no measure of shaking",
+            uri,
+            expected=f"one of {', '.join(MEASURES)}",
+            got=", ".join(columns),
+            remedy="give the event's grid.xml, not its uncertainty.xml",
         )
     return columns
 
@@ -195,22 +209,26 @@ def _table(
     nlat, nlon = shape
     rows, rest = divmod(len(tokens), len(columns))
     if rest or rows != nlon * nlat:
-        got = f"{rows:,} rows" + (f" and {rest} values more" if rest else "")
         raise HazardError(
-            f"{uri}: the header says {nlon} × {nlat} = {nlon * nlat:,} rows, the file has {got}; "
-            "it is cut off, download it again"
+            "grid is truncated",
+            uri,
+            expected=f"{nlon} × {nlat} = {nlon * nlat:,} rows",
+            got=f"{rows:,} rows" + (f" and {rest} more values" if rest else ""),
+            remedy="download the file again",
         )
     try:
         return np.array([float(token) for token in tokens]).reshape(rows, len(columns))
     except ValueError as error:
-        raise HazardError(f"{uri}: grid_data: {error}; expected numbers or NaN") from None
+        raise HazardError(
+            "grid_data holds other text", uri, expected="numbers or NaN", got=str(error)
+        ) from None
 
 
 def _nodes(lon_N: Floats, lat_N: Floats, lon: Floats, lat: Floats, uri: str) -> NDArray[np.intp]:
-    """Flat index of each row's node.
+    """Flat index of the node of each row.
 
     Raises:
-        HazardError: if a row lies off the nodes, or two lie on one.
+        HazardError: if a row lies off the nodes, or two rows lie on one node.
     """
     col_N = degrees_east(lon_N, float(lon[0]), float(lon[-1])) / _step(lon)
     row_N = (lat_N - lat[0]) / _step(lat)
@@ -221,12 +239,14 @@ def _nodes(lon_N: Floats, lat_N: Floats, lon: Floats, lat: Floats, uri: str) -> 
     if bad_N.any():
         first = int(np.argmax(bad_N))
         raise HazardError(
-            f"{uri}: {int(bad_N.sum())} rows lie on no node of the header's grid, first row "
-            f"{first + 1} at {lon_N[first]}, {lat_N[first]}; header and rows are of two files"
+            f"{int(bad_N.sum()):,} of {len(bad_N):,} rows lie off the grid of the header",
+            uri,
+            got=f"row {first + 1} at {lon_N[first]}, {lat_N[first]}",
+            remedy="download the file again: its header and rows belong to different grids",
         )
     node_N: NDArray[np.intp] = (np.round(row_N) * len(lon) + np.round(col_N)).astype(np.intp)
     if len(np.unique(node_N)) != len(node_N):
-        raise HazardError(f"{uri}: several rows have the same node; download the file again")
+        raise HazardError("several rows have the same node", uri, remedy="download the file again")
     return node_N
 
 

@@ -1,4 +1,4 @@
-"""One row of hazard values per footprint, and what is missing in it."""
+"""Hazard values per footprint, and the names of the missing ones."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -27,17 +27,17 @@ from quakestream.storage import MissingObjectError, StorageOptions, fingerprint,
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HazardTable:
-    """Hazard values at points, in the order of the points."""
+    """Hazard values at points. Rows have the order of the points."""
 
     values: pd.DataFrame
     """float32, NaN where missing: `mmi, pga_g, pgv_cm_s, psa03_g, psa10_g, psa30_g, vs30_m_s`,
-    then one column per further layer, then those per event if asked for."""
+    then one column per further layer, then the columns per event on request."""
     missing_N: list[list[str]]
-    """Names of the columns without a value at each point. Rows that miss the same share one
-    list: not to be changed."""
+    """Names of the columns without a value at each point. Rows that lack the same columns share
+    one list, which must not be changed."""
     issues: list[Issue]
     versions: dict[str, Any]
-    """What was used, for run.json: `shakemaps`, `vs30`, `layers`."""
+    """Files that were used, for run.json: `shakemaps`, `vs30`, `layers`."""
 
 
 def sample_hazard(
@@ -50,35 +50,39 @@ def sample_hazard(
 ) -> HazardTable:
     """Values of every layer of a run at points.
 
-    A file that cannot be used becomes an issue and its columns are missing; no file stops
-    the others. Of several ShakeMaps the largest value counts, measure by measure; of two
-    versions of one event, the later. VS30 comes from its own file, or from the ShakeMaps
-    where the run names none. A layer that bears the name of one of these columns, and holds
-    values in its unit, fills it where they say nothing.
+    A file that cannot be used becomes an issue, and its columns are missing; the other files
+    are still read. The largest value of several ShakeMaps counts, measure by measure. The later
+    of two versions of one event counts. VS30 comes from its own file, or from the ShakeMaps
+    where the run names no such file. A layer with the name of one of these columns holds values
+    in its unit, and fills the column where the other files have no value.
 
     Args:
-        lon_N: longitudes, EPSG:4326; NaN for a footprint without a place.
+        lon_N: longitudes, EPSG:4326; NaN for a footprint without a position.
         lat_N: latitudes.
         hazard: the run file's section.
-        options: endpoints of the stores the files are in.
+        options: endpoints of the stores that hold the files.
         per_event: add columns `MEASURE__EVENT_ID`.
 
     Raises:
-        ShapeError: if there are not as many longitudes as latitudes.
+        ShapeError: if the numbers of longitudes and latitudes differ.
     """
     lon, lat = np.asarray(lon_N, np.float64), np.asarray(lat_N, np.float64)
     if lon.ndim != 1 or lon.shape != lat.shape:
-        raise ShapeError(f"expected as many lon as lat in one row, got {lon.shape}, {lat.shape}")
-    reader = _Reader(options or StorageOptions(), [])
-    shakemaps = _latest(reader.shakemaps(hazard.shakemaps), reader.issues)
+        raise ShapeError(
+            "longitudes and latitudes differ",
+            expected="two lists of one length",
+            got=f"shapes {lon.shape} and {lat.shape}",
+        )
+    files = _HazardFiles(options or StorageOptions(), [])
+    shakemaps = _latest(files.shakemaps(hazard.shakemaps), files.issues)
     columns = {
         column: _largest((s.at(field, lon, lat) for s in shakemaps), lon)
         for field, column in MEASURES.items()
     }
-    columns[VS30_COLUMN], vs30_version = _site(hazard, shakemaps, reader, lon, lat)
+    columns[VS30_COLUMN], vs30_version = _site(hazard, shakemaps, files, lon, lat)
     layer_versions = {}
     for name, uri in hazard.layers.items():
-        sampled, layer_versions[name] = reader.layer(_sampler(name), uri, lon, lat)
+        sampled, layer_versions[name] = files.layer(_sampler(name), uri, lon, lat)
         columns[name] = _first((columns.get(name, sampled), sampled), lon)
     missing = _missing(columns)
     if per_event:
@@ -90,7 +94,7 @@ def sample_hazard(
     return HazardTable(
         values=pd.DataFrame({n: v.astype(np.float32) for n, v in columns.items()}),
         missing_N=missing,
-        issues=reader.issues,
+        issues=files.issues,
         versions={
             "shakemaps": [_version(shakemap) for shakemap in shakemaps],
             "vs30": vs30_version,
@@ -100,31 +104,35 @@ def sample_hazard(
 
 
 def _site(
-    hazard: HazardSection, shakemaps: list[ShakeMap], reader: "_Reader", lon: Floats, lat: Floats
+    hazard: HazardSection,
+    shakemaps: list[ShakeMap],
+    files: "_HazardFiles",
+    lon: Floats,
+    lat: Floats,
 ) -> tuple[Floats, dict[str, str] | None]:
-    """VS30 from its own file, else from the ShakeMaps, and what it was taken from."""
+    """VS30 and its source: its own file, else the ShakeMaps."""
     if hazard.vs30 is not None:
-        return reader.layer(sample_vs30, hazard.vs30, lon, lat)
+        return files.layer(sample_vs30, hazard.vs30, lon, lat)
     known = any(SITE_FIELD in s.fields for s in shakemaps)
     values = _first((s.at(SITE_FIELD, lon, lat) for s in shakemaps), lon)
     return values, {"from": "ShakeMap SVEL"} if known else None
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
-    """Reads files one by one and notes those that cannot be used."""
+class _HazardFiles:
+    """Reads hazard files and records those that cannot be used as issues."""
 
     options: StorageOptions
     issues: list[Issue]
 
     def shakemaps(self, uris: Iterable[str]) -> list[ShakeMap]:
-        found = []
+        shakemaps = []
         for uri in dict.fromkeys(uris):
             try:
-                found.append(read_shakemap(uri, self.options))
+                shakemaps.append(read_shakemap(uri, self.options))
             except (InputError, StorageError, MissingExtraError) as error:
-                self._note(uri, error)
-        return found
+                self._add_issue(uri, error)
+        return shakemaps
 
     def layer(
         self,
@@ -133,18 +141,18 @@ class _Reader:
         lon: Floats,
         lat: Floats,
     ) -> tuple[Floats, dict[str, str] | None]:
-        """Values and version of a layer; all NaN and None when it cannot be used."""
+        """Values and version of a layer; all NaN and None where it cannot be used."""
         try:
             version = {"uri": uri, "fingerprint": fingerprint(uri, self.options)}
-            found = sample(uri, lon, lat, self.options)
+            sampled = sample(uri, lon, lat, self.options)
         except (InputError, StorageError, MissingExtraError) as error:
-            self._note(uri, error)
+            self._add_issue(uri, error)
             return np.full(lon.shape, np.nan), None
-        if found.note:
-            self.issues.append(Issue(subject=uri, kind="hazard", cause=found.note))
-        return found.values_N, version
+        if sampled.note:
+            self.issues.append(Issue(subject=uri, kind="hazard", cause=sampled.note))
+        return sampled.values_N, version
 
-    def _note(self, uri: str, error: Exception) -> None:
+    def _add_issue(self, uri: str, error: Exception) -> None:
         unreachable = isinstance(error, StorageError) and not isinstance(error, MissingObjectError)
         self.issues.append(
             Issue(
@@ -157,42 +165,42 @@ class _Reader:
 
 
 def _sampler(name: str) -> Callable[[str, Floats, Floats, StorageOptions], RasterSample]:
-    """How a layer of that name is sampled: those that stand in for a measure are checked."""
+    """The function that samples a layer; layers with the name of a measure are checked."""
     if name not in FIELD_OF_COLUMN:
         return sample_raster
 
     def checked(uri: str, lon: Floats, lat: Floats, options: StorageOptions) -> RasterSample:
-        found = sample_raster(uri, lon, lat, options)
-        return replace(found, values_N=as_measure(found.values_N, name, uri))
+        sampled = sample_raster(uri, lon, lat, options)
+        return replace(sampled, values_N=as_measure(sampled.values_N, name, uri))
 
     return checked
 
 
 def _latest(shakemaps: list[ShakeMap], issues: list[Issue]) -> list[ShakeMap]:
-    """One ShakeMap per event: a maximum over versions would keep what a revision took back."""
-    chosen: dict[str, ShakeMap] = {}
+    """One ShakeMap per event. A maximum over versions would keep values a revision took back."""
+    newest: dict[str, ShakeMap] = {}
     for shakemap in shakemaps:
         event = shakemap.event_id or shakemap.uri
-        other = chosen.get(event)
+        other = newest.get(event)
         if other is None:
-            chosen[event] = shakemap
+            newest[event] = shakemap
             continue
         older, newer = sorted((other, shakemap), key=_age)
-        chosen[event] = newer
+        newest[event] = newer
         issues.append(
             Issue(
                 subject=older.uri,
                 kind="hazard",
-                cause=f"version {older.version} of event {event} was not used: {newer.uri} is "
-                f"version {newer.version} of the same event",
+                cause=f"version {older.version} of event {event} is not used: {newer.uri} is the "
+                f"newer version {newer.version}",
             )
         )
-    return list(chosen.values())
+    return list(newest.values())
 
 
 def _age(shakemap: ShakeMap) -> tuple[str, int, str]:
     version = int(shakemap.version) if shakemap.version.isdecimal() else 0
-    # Some stamps end in Z or UTC, some do not; all are UTC.
+    # All stamps are UTC; some of them end in Z or UTC.
     return shakemap.process_timestamp[:19], version, shakemap.sha256
 
 
@@ -212,8 +220,8 @@ def _first(values: Iterable[Floats], like: Floats) -> Floats:
 
 def _missing(columns: dict[str, Floats]) -> list[list[str]]:
     names = list(columns)
-    absent_NK = np.isnan(np.column_stack([columns[name] for name in names]))
-    patterns, which_N = np.unique(absent_NK, axis=0, return_inverse=True)
+    absent_NM = np.isnan(np.column_stack([columns[name] for name in names]))
+    patterns, which_N = np.unique(absent_NM, axis=0, return_inverse=True)
     lists = [[n for n, gone in zip(names, row, strict=True) if gone] for row in patterns]
     return [lists[which] for which in which_N.reshape(-1)]
 

@@ -1,4 +1,4 @@
-"""Units of ShakeMap fields, as seen in the wild, made into the product's: g, cm/s, m/s."""
+"""Converts units of ShakeMap fields, as real files have them, to g, cm/s and m/s."""
 
 import re
 
@@ -17,19 +17,19 @@ MEASURES: dict[str, str] = {
     "PSA10": "psa10_g",
     "PSA30": "psa30_g",
 }
-"""ShakeMap field to the column of the product."""
+"""Column of the product of each ShakeMap field."""
 
 SITE_FIELD = "SVEL"
-"""ShakeMap's VS30, m/s."""
+"""The ShakeMap field with VS30, m/s."""
 VS30_COLUMN = "vs30_m_s"
 
 FIELD_OF_COLUMN = {column: field for field, column in MEASURES.items()} | {VS30_COLUMN: SITE_FIELD}
-"""Columns that have a unit of their own, whatever file their values come from."""
+"""ShakeMap field of each column with a fixed unit, whatever file its values come from."""
 
 LARGEST_G = 10.0
-"""More than twice the strongest motion on record (4.4 g, Iwate 2008): beyond it are percents."""
+"""Larger values are percents: the strongest motion on record is 4.4 g (Iwate 2008)."""
 
-# ShakeMap writes an empty attribute, or `%g`, for percent of g.
+# ShakeMap writes an empty attribute or `%g` for percent of g.
 _ACCELERATION = {
     "": 0.01,
     "%": 0.01,
@@ -51,20 +51,20 @@ _LOGARITHM = re.compile(r"^(?:ln|log)\((.*)\)$")
 
 
 def keeps(field: str) -> bool:
-    """Whether a field of a ShakeMap is one that is read."""
+    """True for the fields of a ShakeMap that are read."""
     return field in MEASURES or field in (SITE_FIELD, "URAT") or field.startswith("STD")
 
 
 def to_standard(
     values: NDArray[np.float64], field: str, unit: str, uri: str
 ) -> NDArray[np.float64]:
-    """Values in the product's unit; what no instrument could mean becomes NaN.
+    """Values in the unit of the product; physically impossible ones become NaN.
 
-    Standard deviations (STDPGA, ...) and URAT are kept as they are: a spread of ln(x) does
-    not change with the unit of x.
+    Standard deviations (STDPGA, ...) and URAT stay unchanged: a spread of ln(x) does not depend
+    on the unit of x.
 
     Raises:
-        HazardError: if the unit is not known for that field.
+        HazardError: if the unit is unknown for that field.
     """
     if field not in MEASURES and field != SITE_FIELD:
         return values
@@ -74,27 +74,34 @@ def to_standard(
     name = logarithm.group(1) if logarithm else canonical
     if name not in known or (logarithm and not name):
         raise HazardError(
-            f"{uri}: field {field} has unit {unit!r}, expected one of "
-            f"{', '.join(repr(u) for u in known)} or ln() of one; correct the units attribute"
+            f"unknown unit of field {field}",
+            uri,
+            expected=f"one of {', '.join(repr(u) for u in known)} or ln() of one",
+            got=repr(unit),
+            remedy="correct the units attribute",
         )
     linear = np.exp(values) if logarithm else values
     return _possible(linear * known[name], field)
 
 
 def as_measure(values_N: NDArray[np.float64], column: str, uri: str) -> NDArray[np.float64]:
-    """Values of a raster that stands in for a measure, which must be in the column's unit; what
-    no instrument could mean becomes NaN.
+    """Values of a raster that fills the column of a measure, in the unit of the column.
+
+    Physically impossible values become NaN.
 
     Raises:
-        HazardError: if accelerations can only be in percent of g.
+        HazardError: if accelerations are so large that they must be percents of g.
     """
     field = FIELD_OF_COLUMN[column]
     possible_N = _possible(values_N, field)
     largest = float(np.max(possible_N, initial=0.0, where=~np.isnan(possible_N)))
     if _known_units(field) is _ACCELERATION and largest > LARGEST_G:
         raise HazardError(
-            f"{uri}: layer {column} holds values up to {largest:g}, expected g (no motion beyond "
-            f"{LARGEST_G:g} g is known); divide by 100 if it is in percent of g"
+            f"values of layer {column} are too large",
+            uri,
+            expected=f"g, at most {LARGEST_G:g}",
+            got=f"values up to {largest:g}",
+            remedy="divide by 100 if they are in percent of g",
         )
     return possible_N
 
@@ -102,12 +109,12 @@ def as_measure(values_N: NDArray[np.float64], column: str, uri: str) -> NDArray[
 def in_unit(
     values_N: NDArray[np.float64], column: str, unit: str, model: str
 ) -> NDArray[np.float64]:
-    """A hazard column's values in the unit a model takes; layers have no unit and stay.
+    """Values of a hazard column in the unit of a model's input.
 
-    An empty unit in a manifest is the column's own.
+    Layers have no unit and stay unchanged. An empty unit in a manifest means the column's own.
 
     Raises:
-        BundleError: if the column cannot be had in that unit.
+        BundleError: if the unit is unknown for that column.
     """
     if column not in FIELD_OF_COLUMN or not unit.strip():
         return values_N
@@ -115,8 +122,11 @@ def in_unit(
     name = _canonical(unit)
     if name not in known:
         raise BundleError(
-            f"bundle {model} takes {column} in {unit!r}, expected one of "
-            f"{', '.join(repr(u) for u in known if u)}; correct `hazard` in its manifest"
+            f"unknown unit of input {column}",
+            f"bundle {model}",
+            expected=f"one of {', '.join(repr(u) for u in known if u)}",
+            got=repr(unit),
+            remedy="correct `hazard` in its manifest",
         )
     return values_N / known[name]
 
@@ -134,7 +144,7 @@ def _known_units(field: str) -> dict[str, float]:
 
 
 def _possible(values: NDArray[np.float64], field: str) -> NDArray[np.float64]:
-    # Fill values (-1, -999) in files that have no way to say "no value".
+    # Files without a nodata value use fill values such as -1 and -999.
     low_ok = values > 0 if field == SITE_FIELD else values >= 0
     high_ok = values <= 12 if field == "MMI" else np.isfinite(values)
     return np.where(low_ok & high_ok, values, np.nan)

@@ -1,4 +1,4 @@
-"""VS30 at points, from a raster or from a table of sites."""
+"""Samples VS30 at points, from a raster or a table of sites."""
 
 import io
 from typing import Any
@@ -17,7 +17,7 @@ _LON = ("lon", "longitude", "long", "lng", "x")
 _LAT = ("lat", "latitude", "y")
 _VS30 = ("vs30", "vs30_m_s", "vs30_mps", "vs30(m/s)", "vs30_ms", "svel")
 _REACH = 1.5
-"""Median spacings of the sites beyond which the nearest site says nothing."""
+"""Largest distance of a point from its nearest site, in median spacings of the sites."""
 _EARTH_RADIUS_M = 6_371_008.8
 
 
@@ -26,11 +26,11 @@ def sample_vs30(
 ) -> RasterSample:
     """VS30 in m/s at points (EPSG:4326), NaN where unknown or not above zero.
 
-    A raster is sampled as any layer; of a table (CSV) the nearest site counts, within 1.5
+    A raster is sampled like any layer. In a table (CSV) the nearest site counts, within 1.5
     times the median spacing of the sites.
 
     Raises:
-        HazardError: if it is neither.
+        HazardError: if it is neither a raster nor a table.
         StorageError: if it cannot be fetched.
     """
     if uri.partition("?")[0].lower().endswith(_TABLES):
@@ -43,14 +43,16 @@ def sample_vs30(
 
 
 def _sites(uri: str, options: StorageOptions | None) -> Floats:
-    """Distinct sites with a value: rows of longitude, latitude, VS30."""
+    """Distinct sites with a value, as rows of longitude, latitude and VS30."""
     try:
         text = read_bytes(uri, options).decode("utf-8-sig")
         table = pd.read_csv(
             io.StringIO(text), sep=_separator(text), comment="#", skipinitialspace=True
         )
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise HazardError(f"{uri}: cannot be read as CSV: {error}; check the file") from None
+        raise HazardError(
+            "cannot be read as CSV", uri, got=str(error), remedy="check the file"
+        ) from None
     columns = [_column(table, names, uri) for names in (_LON, _LAT, _VS30)]
     sites = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     good = np.isfinite(sites).all(axis=1) & (np.abs(sites[:, 1]) <= 90) & (sites[:, 2] > 0)
@@ -58,8 +60,11 @@ def _sites(uri: str, options: StorageOptions | None) -> Floats:
     _, first = np.unique(sites[:, :2], axis=0, return_index=True)
     if len(first) < 2:
         raise HazardError(
-            f"{uri}: expected at least two sites with longitude, latitude and a VS30 above zero, "
-            f"got {len(first)}; check units and separators"
+            "too few sites",
+            uri,
+            expected="at least two with longitude, latitude and a VS30 above zero",
+            got=str(len(first)),
+            remedy="check units and separators",
         )
     distinct: Floats = sites[np.sort(first)]
     return distinct
@@ -74,18 +79,21 @@ def _separator(text: str) -> str:
 
 
 def _column(table: Any, names: tuple[str, ...], uri: str) -> Any:
-    found = {str(c).strip().lower().replace(" ", ""): c for c in table.columns}
+    columns = {str(c).strip().lower().replace(" ", ""): c for c in table.columns}
     for name in names:
-        if name in found:
-            return found[name]
+        if name in columns:
+            return columns[name]
     raise HazardError(
-        f"{uri}: expected a column named one of {', '.join(names)}, got "
-        f"{', '.join(str(c) for c in table.columns)}; name it in the header line"
+        "a column is missing",
+        uri,
+        expected=f"one of {', '.join(names)}",
+        got=", ".join(str(c) for c in table.columns),
+        remedy="name it in the header line",
     )
 
 
 def _nearest(sites: Floats, lon_N: Floats, lat_N: Floats) -> Floats:
-    # Chords in space: no trouble at the antimeridian, none with the width of a degree.
+    # Chords in space need no care at the antimeridian or for the width of a degree.
     tree = KDTree(_in_space(sites[:, 0], sites[:, 1]))
     spacing_m = float(np.median(tree.query(tree.data, k=2)[0][:, 1]))
     known_N = np.isfinite(lon_N) & np.isfinite(lat_N)

@@ -1,4 +1,4 @@
-"""buildings.parquet: one row per footprint, and the proof that none is missing (law 3)."""
+"""buildings.parquet: one row per footprint, and the check that none is missing (law 3)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ STATUSES = ("assessed", "not_assessed")
 EVIDENCE = ("image", "image+hazard", "hazard")
 SHAKING_COLUMNS = ("mmi", "pga_g", "pgv_cm_s", "psa03_g", "psa10_g", "psa30_g", "vs30_m_s")
 PROBABILITY_TOLERANCE = 1e-3
-"""How far a row's probabilities may be from 1: float32 sums, calibrated and rounded."""
+"""Largest difference of a row's probabilities from sum 1, for float32 rounding."""
 
 _REQUIRED = ("building_id", "status", "reason", "damage")
 
@@ -29,7 +29,7 @@ def arrow_types(
 
     Args:
         labels: the bundle's classes, mildest first.
-        columns: the columns at hand; `p_hazard_*` appear only when they are among them.
+        columns: columns of the frame; `p_hazard_*` appear only if they are among them.
         layers: hazard-layer columns, in the run file's order.
     """
     types: dict[str, pa.DataType] = {
@@ -55,20 +55,25 @@ def arrow_types(
 def ordered_buildings(
     frame: gpd.GeoDataFrame, labels: tuple[str, ...], layers: tuple[str, ...] = ()
 ) -> gpd.GeoDataFrame:
-    """The frame checked, with every column of the contract, sorted along a Hilbert curve.
+    """The checked frame with every column of the contract, sorted along a Hilbert curve.
 
-    Columns that nobody filled are null; `damage_label` follows from `damage`.
+    Missing columns are null; `damage_label` follows from `damage`.
 
     Raises:
-        ShapeError: if a required column is missing, or one is there that no contract names.
+        ShapeError: if a required column is missing, or a column is not in the contract.
         AccountingError: if a row contradicts itself, or an id repeats.
     """
     types = arrow_types(labels, tuple(frame.columns), layers)
     needed = (*_REQUIRED, *(f"p_{label}" for label in labels))
     if missing := [c for c in needed if c not in frame.columns]:
-        raise ShapeError(f"buildings lack columns {missing}: expected {list(needed)}")
+        raise ShapeError("columns are missing", "buildings", ", ".join(needed), f"no {missing}")
     if extra := [c for c in frame.columns if c not in types and c not in ("geometry", "bbox")]:
-        raise ShapeError(f"buildings have columns {extra} that no contract names: pass `layers`")
+        raise ShapeError(
+            "columns outside the contract",
+            "buildings",
+            got=str(extra),
+            remedy="pass them as `layers`",
+        )
     check_rows(frame, labels)
     full = {name: frame[name] if name in frame.columns else None for name in types}
     full["damage_label"] = _labels_of(frame["damage"], labels)
@@ -84,17 +89,17 @@ def buildings_parquet(
 
 
 def check_rows(frame: gpd.GeoDataFrame, labels: tuple[str, ...]) -> None:
-    """Each row is one answer.
+    """Checks that each row is one answer.
 
     Raises:
-        AccountingError: naming the rule and the first rows that break it.
+        AccountingError: with the broken rule and the first rows that break it.
     """
     ids, status, reason = frame["building_id"], frame["status"], frame["reason"]
     assessed = (status == "assessed").to_numpy()
     damage = pd.to_numeric(frame["damage"]).astype("Float64").to_numpy(np.float64, na_value=np.nan)
-    p_NK = frame[[f"p_{label}" for label in labels]].to_numpy(dtype=np.float64, na_value=np.nan)
-    unfilled = np.isnan(p_NK).all(axis=1)
-    sums = p_NK.sum(axis=1)
+    p_NC = frame[[f"p_{label}" for label in labels]].to_numpy(dtype=np.float64, na_value=np.nan)
+    unfilled = np.isnan(p_NC).all(axis=1)
+    sums = p_NC.sum(axis=1)
     rules = {
         "building_id is null": ids.isna().to_numpy(),
         "building_id repeats": ids.duplicated(keep=False).to_numpy(),
@@ -110,17 +115,19 @@ def check_rows(frame: gpd.GeoDataFrame, labels: tuple[str, ...]) -> None:
     for rule, broken in (rules | _evidence_rules(frame, labels, assessed)).items():
         if broken.any():
             some = ids[broken].astype(str).head(3).tolist()
-            raise AccountingError(f"{int(broken.sum())} rows of buildings: {rule}, e.g. {some}")
+            number = int(broken.sum())
+            rows = "1 row" if number == 1 else f"{number} rows"
+            raise AccountingError(rule, f"{rows} of buildings", got=", ".join(some))
 
 
 def _evidence_rules(
     frame: gpd.GeoDataFrame, labels: tuple[str, ...], assessed_N: NDArray[np.bool_]
 ) -> dict[str, NDArray[np.bool_]]:
-    """What verdicts and p_hazard_* rest on, by rule: True for rows that break it."""
+    """Rules on evidence and p_hazard_*, with True for rows that break them."""
     columns = [f"p_hazard_{label}" for label in labels if f"p_hazard_{label}" in frame.columns]
-    p_NK = frame[columns].to_numpy(dtype=np.float64, na_value=np.nan)
-    said_N = ~np.isnan(p_NK).all(axis=1)
-    sums_N = p_NK.sum(axis=1)
+    p_NC = frame[columns].to_numpy(dtype=np.float64, na_value=np.nan)
+    filled_N = ~np.isnan(p_NC).all(axis=1)
+    sums_N = p_NC.sum(axis=1)
     evidence = frame["evidence"] if "evidence" in frame.columns else pd.Series(None, frame.index)
     imaged_N = evidence.isin(("image", "image+hazard")).to_numpy()
     alone_N = (evidence == "hazard").to_numpy()
@@ -128,13 +135,13 @@ def _evidence_rules(
         f"evidence is not one of {EVIDENCE}": evidence.notna().to_numpy() & ~(imaged_N | alone_N),
         "not assessed but with evidence of an image": ~assessed_N & imaged_N,
         "assessed without evidence of an image": assessed_N & alone_N,
-        "evidence of hazard values without p_hazard": alone_N & ~said_N,
-        "p_hazard does not sum to 1": said_N & ~(np.abs(sums_N - 1) <= PROBABILITY_TOLERANCE),
+        "evidence of hazard values without p_hazard": alone_N & ~filled_N,
+        "p_hazard does not sum to 1": filled_N & ~(np.abs(sums_N - 1) <= PROBABILITY_TOLERANCE),
     }
 
 
 def count(frame: gpd.GeoDataFrame) -> dict[str, Any]:
-    """The part of run.json's `counts` that follows from the rows."""
+    """The `counts` of run.json that follow from the rows."""
     by_status = frame["status"].value_counts()
     reasons = frame["reason"].dropna().value_counts()
     labels = frame["damage_label"].dropna().value_counts() if "damage_label" in frame else {}
@@ -150,32 +157,37 @@ def count(frame: gpd.GeoDataFrame) -> dict[str, Any]:
 
 
 def check_accounting(frame: gpd.GeoDataFrame, counts: Mapping[str, Any]) -> None:
-    """Rows out = footprints in.
+    """Checks that rows out equal footprints in.
 
-    `counts` must hold `footprints` (distinct ids in the AOI, counted when they were
-    read). Where it holds `assessed`, `not_assessed` or `reasons`, they must agree too;
-    where it holds `footprints_read`, it must equal `footprints` plus
-    `duplicates_collapsed`, `outside_aoi` and `without_position`.
+    `counts` must hold `footprints`: the distinct ids in the AOI, counted when they were read.
+    `assessed`, `not_assessed` and `reasons` must agree where they are given. `footprints_read`
+    must equal `footprints` plus `duplicates_collapsed`, `outside_aoi` and `without_position`.
 
     Raises:
         AccountingError: with both figures.
     """
     if "footprints" not in counts:
-        raise AccountingError("run counts lack `footprints`: nothing to check the rows against")
+        raise AccountingError("counts lack `footprints`, so rows cannot be checked", "run")
     rows = count(frame)
     for key in ("footprints", "assessed", "not_assessed", "reasons"):
         if key in counts and counts[key] != rows[key]:
             raise AccountingError(
-                f"{key}: the run counted {counts[key]}, the table has {rows[key]}"
+                f"{key} of run and table differ",
+                "buildings",
+                expected=f"{counts[key]} as counted by the run",
+                got=f"{rows[key]} in the table",
             )
     if rows["assessed"] + rows["not_assessed"] != rows["footprints"]:
-        raise AccountingError(f"assessed and not_assessed do not add up: {rows}")
+        raise AccountingError("assessed and not_assessed do not add up", "buildings", got=str(rows))
     if "footprints_read" in counts:
         parts = ("footprints", "duplicates_collapsed", "outside_aoi", "without_position")
         total = sum(int(counts.get(p, 0)) for p in parts)
         if total != counts["footprints_read"]:
             raise AccountingError(
-                f"footprints_read is {counts['footprints_read']}, but {' + '.join(parts)} = {total}"
+                "footprints_read does not add up",
+                "run",
+                expected=f"{' + '.join(parts)} = {total}",
+                got=str(counts["footprints_read"]),
             )
 
 

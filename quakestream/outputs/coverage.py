@@ -1,4 +1,4 @@
-"""coverage.parquet: what was looked at, cell by cell."""
+"""coverage.parquet: one row per cell, with its status and its scenes."""
 
 import geopandas as gpd
 import pyarrow as pa
@@ -18,11 +18,13 @@ COVERAGE_TYPES: dict[str, pa.DataType] = {
 
 
 def coverage_parquet(frame: gpd.GeoDataFrame) -> bytes:
-    """The cells as GeoParquet 1.1, sorted along a Hilbert curve; other columns are left out.
+    """The cells as GeoParquet 1.1, sorted along a Hilbert curve. Other columns are dropped.
 
     Raises:
         ShapeError: if a column of the contract is missing.
     """
     if missing := [c for c in COVERAGE_TYPES if c not in frame.columns]:
-        raise ShapeError(f"coverage lacks columns {missing}: expected {list(COVERAGE_TYPES)}")
+        raise ShapeError(
+            "columns are missing", "coverage", ", ".join(COVERAGE_TYPES), f"no {missing}"
+        )
     return geoparquet_bytes(hilbert_sorted(frame, "cell_id"), COVERAGE_TYPES)

@@ -1,4 +1,4 @@
-"""GeoParquet 1.1 with exact Arrow types, in the same bytes for the same rows."""
+"""Writes GeoParquet 1.1 with exact Arrow types. The same rows give the same bytes."""
 
 import io
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 from quakestream.errors import ShapeError
 
 ROWS_PER_GROUP = 50_000
-"""Small enough that a bbox filter skips most of a country, large enough to compress."""
+"""Rows of a row group: few enough for bbox filters to skip, many enough to compress."""
 
 
 def hilbert_sorted(frame: gpd.GeoDataFrame, key: str) -> gpd.GeoDataFrame:
-    """Rows along a Hilbert curve, ties by `key`; rows without a geometry come last."""
+    """Rows sorted along a Hilbert curve, ties by `key`; rows without a geometry are last."""
     has_shape = ~(frame.geometry.isna() | frame.geometry.is_empty).to_numpy()
     distance = np.full(len(frame), np.iinfo(np.uint64).max, dtype=np.uint64)
     if has_shape.any():
@@ -26,17 +26,19 @@ def hilbert_sorted(frame: gpd.GeoDataFrame, key: str) -> gpd.GeoDataFrame:
 
 
 def geoparquet_bytes(frame: gpd.GeoDataFrame, types: Mapping[str, pa.DataType]) -> bytes:
-    """The frame as GeoParquet 1.1: `types` in that order, then `geometry` and `bbox`.
+    """The frame as GeoParquet 1.1: the columns of `types` in order, then `geometry` and `bbox`.
 
-    geopandas writes the geometry with its metadata and covering box; the other
-    columns go in with the types asked for, which pandas alone would lose
-    (empty lists, all-null strings, nullable int8).
+    geopandas writes the geometry with its metadata and bounding box. The other columns are
+    written with their exact types, which pandas would lose (empty lists, all-null strings,
+    nullable int8).
 
     Raises:
         ShapeError: if the frame is not EPSG:4326, or a column does not fit its type.
     """
     if frame.crs is None or frame.crs.to_epsg() != 4326:
-        raise ShapeError(f"products are EPSG:4326, got {frame.crs}: reproject before publishing")
+        raise ShapeError(
+            "wrong CRS", "product", "EPSG:4326", str(frame.crs), "reproject before publishing"
+        )
     shapes = gpd.GeoDataFrame(geometry=frame.geometry.array, crs=frame.crs)
     buffer = io.BytesIO()
     shapes.to_parquet(buffer, index=False, write_covering_bbox=True, schema_version="1.1.0")
@@ -53,17 +55,17 @@ def geoparquet_bytes(frame: gpd.GeoDataFrame, types: Mapping[str, pa.DataType]) 
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
-    """A table as one Parquet object, zstd."""
+    """A table as one Parquet object with zstd compression."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", row_group_size=ROWS_PER_GROUP)
     return buffer.getvalue()
 
 
 def arrow_column(column: pd.Series, kind: pa.DataType) -> pa.Array:
-    """A pandas column as exactly `kind`; every pandas missing value becomes null.
+    """A pandas column with exactly the type `kind`; missing values become null.
 
     Raises:
-        ShapeError: naming the column and the type it does not fit.
+        ShapeError: if the values do not fit the type.
     """
     try:
         if pa.types.is_list(kind):
@@ -78,4 +80,6 @@ def arrow_column(column: pd.Series, kind: pa.DataType) -> pa.Array:
             return pa.array(times, from_pandas=True).cast(kind)
         return pa.array(column.astype(object), from_pandas=True).cast(kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError) as error:
-        raise ShapeError(f"column {column.name!r} does not fit {kind}: {error}") from error
+        raise ShapeError(
+            "values do not fit the type", f"column {column.name!r}", str(kind), str(error)
+        ) from error

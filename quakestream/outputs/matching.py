@@ -1,4 +1,4 @@
-"""Which footprint each reference item speaks of."""
+"""Matches reference items with footprints."""
 
 from dataclasses import dataclass
 
@@ -10,30 +10,31 @@ from quakestream.errors import RequestError
 from quakestream.outputs.truth import Truth
 
 OVERLAP_SHARE = 0.1
-"""A polygon speaks of a footprint when they share this much of the smaller of the two.
-Reference outlines and footprints are drawn by different hands on images with different
-lean; less than this is a neighbour."""
+"""Smallest overlap of a polygon and a footprint that match, as a share of the smaller one.
+Different people draw reference outlines and footprints, on images with different lean. A smaller
+overlap is a neighbour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Matched:
-    """Footprints with one reference answer each, and what did not lead to one."""
+class MatchResult:
+    """Footprints with one reference answer each, and counts of the rest."""
 
     rows: pd.DataFrame
     """Indexed like the buildings: columns `severe` (1, 0, -1) and `class_index`."""
     how: str
     items: int
     items_unmatched: int
-    """Reference items with no footprint near enough, or of an unknown id."""
+    """Reference items without a footprint: too far away, or of an unknown id."""
     conflicting_footprints: int
-    """Footprints whose items disagree; they are left out."""
+    """Footprints whose items contradict each other; they are left out."""
 
 
-def match(truth: Truth, buildings: gpd.GeoDataFrame, distance_m: float) -> Matched:
-    """By building id where the reference has it, else points to the nearest footprint within
-    `distance_m`, polygons to the footprints they overlap by `OVERLAP_SHARE`.
+def match(truth: Truth, buildings: gpd.GeoDataFrame, distance_m: float) -> MatchResult:
+    """Matches by building id where the reference has ids.
 
-    Distances are taken in the UTM zone of the buildings' centre.
+    Else points match the nearest footprint within `distance_m`, and polygons match the
+    footprints that they overlap by `OVERLAP_SHARE`. Distances are in the UTM zone of the centre
+    of the buildings.
     """
     items = truth.items.reset_index(drop=True)
     if truth.by_id:
@@ -48,7 +49,7 @@ def match(truth: Truth, buildings: gpd.GeoDataFrame, distance_m: float) -> Match
 
 
 def overlapping(items: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame) -> pd.DataFrame:
-    """(item, building) index pairs that share enough ground, in metres of the local UTM zone."""
+    """(item, building) index pairs that overlap enough, in the local UTM zone."""
     crs = utm_of(buildings)
     left = gpd.GeoDataFrame(geometry=items.geometry.to_crs(crs).make_valid(), crs=crs)
     right = gpd.GeoDataFrame(geometry=buildings.geometry.to_crs(crs).make_valid(), crs=crs)
@@ -56,8 +57,10 @@ def overlapping(items: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame) -> pd.Data
     a = left.geometry.loc[pairs["item"]].reset_index(drop=True)
     b = right.geometry.loc[pairs["index_right"]].reset_index(drop=True)
     share = a.intersection(b).area / np.minimum(a.area, b.area)
-    kept = pairs[(share >= OVERLAP_SHARE).to_numpy()]
-    named: pd.DataFrame = kept[["item", "index_right"]].rename(columns={"index_right": "building"})
+    enough = pairs[(share >= OVERLAP_SHARE).to_numpy()]
+    named: pd.DataFrame = enough[["item", "index_right"]].rename(
+        columns={"index_right": "building"}
+    )
     return named
 
 
@@ -66,21 +69,23 @@ def utm_of(buildings: gpd.GeoDataFrame) -> object:
 
 
 def _by_id(items: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame) -> pd.DataFrame:
-    where = pd.Series(buildings.index, index=buildings["building_id"].astype(str))
-    found = items["building_id"].astype(str).map(where)
-    if found.notna().sum() == 0:
+    row_of_id = pd.Series(buildings.index, index=buildings["building_id"].astype(str))
+    matches = items["building_id"].astype(str).map(row_of_id)
+    if matches.notna().sum() == 0:
         raise RequestError(
-            f"none of the {len(items)} building_id values of the reference is in the map, "
-            f"e.g. {items['building_id'].iloc[0]!r}: is it the reference of another run?"
+            "no building_id of the reference is in the map",
+            "reference",
+            got=f"ids such as {items['building_id'].iloc[0]!r}",
+            remedy="give the reference of this run, not of another run",
         )
-    known = found.dropna()
+    known = matches.dropna()
     return pd.DataFrame({"item": known.index, "building": known.to_numpy().astype(int)})
 
 
 def _nearest(
     items: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame, distance_m: float
 ) -> pd.DataFrame:
-    """Each point with its nearest footprint; among footprints over the point, the smallest."""
+    """Each point with its nearest footprint; the smallest of those that hold the point."""
     crs = utm_of(buildings)
     points = gpd.GeoDataFrame(geometry=items.geometry.representative_point().to_crs(crs), crs=crs)
     shapes = gpd.GeoDataFrame(geometry=buildings.geometry.to_crs(crs), crs=crs)
@@ -95,16 +100,16 @@ def _nearest(
 
 def _one_answer_each(
     items: gpd.GeoDataFrame, pairs: pd.DataFrame, index: pd.Index, how: str
-) -> Matched:
-    """One answer per footprint. Items that disagree leave it without one."""
-    joined = pairs.join(items[["severe", "class_index"]], on="item")
-    by_building = joined.groupby("building")
+) -> MatchResult:
+    """One answer per footprint. Contradicting items leave a footprint without an answer."""
+    answers = pairs.join(items[["severe", "class_index"]], on="item")
+    by_building = answers.groupby("building")
     first = by_building[["severe", "class_index"]].first()
     spread = by_building[["severe", "class_index"]].nunique() > 1
     first["class_index"] = first["class_index"].where(~spread["class_index"], -1)
     conflict = spread["severe"]
     rows = first[~conflict].reindex(index)
-    return Matched(
+    return MatchResult(
         rows=rows,
         how=how,
         items=len(items),

@@ -1,4 +1,4 @@
-"""Small pictures of the scenes for the viewer: what the analyst checks a verdict against."""
+"""Small pictures of the scenes for the viewer, to check verdicts by eye."""
 
 import io
 from collections.abc import Iterable
@@ -17,6 +17,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import calculate_default_transform
 
 from quakestream.domain import Epoch, Scene, View
+from quakestream.errors import SceneError
 from quakestream.raster.source import visible_bands
 from quakestream.raster.stretch import in_eight_bits, tables_for
 from quakestream.storage import StorageOptions, gdal_env, gdal_path
@@ -24,15 +25,15 @@ from quakestream.storage import StorageOptions, gdal_env, gdal_path
 MAX_SIDE_PX = 2048
 QUALITY = 80
 SMALLEST_SIDE_PX = 192
-"""Below this a picture says nothing; the scene is left out and named instead."""
+"""Smallest useful picture; a scene without room for it is left out with a note."""
 BYTES_PER_PIXEL = 0.35
-"""WebP of 0.5 m city imagery at this quality, measured on the generous side."""
+"""Upper estimate for WebP of 0.5 m city imagery at this quality, measured."""
 READ_ERRORS = (rasterio.errors.RasterioError, OSError, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """One scene as a WebP picture in Web Mercator, transparent where it saw nothing."""
+    """One scene as a WebP picture in Web Mercator, transparent where it has no data."""
 
     scene: str
     epoch: Epoch
@@ -49,25 +50,25 @@ class Preview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Previews:
-    """The pictures that fit, oldest first, and the scenes that have none, with the reason."""
+    """The pictures, oldest first, and the scenes without one, with the reason."""
 
     shown: tuple[Preview, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
 
 
 def scene_previews(views: Iterable[View], budget_bytes: int, storage: StorageOptions) -> Previews:
-    """Pictures of every scene that the views use, together within `budget_bytes`.
+    """Pictures of every scene of the views, within `budget_bytes` together.
 
-    Each scene gets an equal share of what is left; a scene that cannot be read is
-    left out with its cause, since a picture is no reason to lose a map.
+    Each scene gets an equal share of the remaining bytes. A scene that cannot be read is left
+    out with its cause: a missing picture must not cost the map.
     """
     scenes = _scenes_of(views)
     shown: list[Preview] = []
     left_out: list[tuple[str, str]] = []
-    left = budget_bytes
+    remaining = budget_bytes
     with rasterio.Env(**gdal_env(storage)):
         for done, (epoch, scene) in enumerate(scenes):
-            share = left // (len(scenes) - done)
+            share = remaining // (len(scenes) - done)
             side = min(MAX_SIDE_PX, int((share / BYTES_PER_PIXEL) ** 0.5))
             if side < SMALLEST_SIDE_PX:
                 left_out.append((scene.id, "no room within the viewer's size"))
@@ -75,29 +76,29 @@ def scene_previews(views: Iterable[View], budget_bytes: int, storage: StorageOpt
             try:
                 preview = _preview(epoch, scene, side, share)
             except READ_ERRORS as error:
-                left_out.append((scene.id, f"{type(error).__name__}: {error}"))
+                left_out.append((scene.id, str(error) or type(error).__name__))
                 continue
             if preview is None:
                 left_out.append((scene.id, "no room within the viewer's size"))
                 continue
-            left -= len(preview.webp)
+            remaining -= len(preview.webp)
             shown.append(preview)
     return Previews(shown=tuple(shown), left_out=tuple(left_out))
 
 
 def _scenes_of(views: Iterable[View]) -> list[tuple[Epoch, Scene]]:
-    """Distinct scenes, oldest first, so that the newest lies on top."""
-    found: dict[tuple[Epoch, str], Scene] = {}
+    """Distinct scenes, oldest first, so that the newest is on top."""
+    scenes: dict[tuple[Epoch, str], Scene] = {}
     for view in views:
-        found["post", view.post.id] = view.post
+        scenes["post", view.post.id] = view.post
         if view.pre is not None:
-            found["pre", view.pre.id] = view.pre
-    order = sorted(found.items(), key=lambda item: (item[1].datetime, item[0]))
+            scenes["pre", view.pre.id] = view.pre
+    order = sorted(scenes.items(), key=lambda item: (item[1].datetime, item[0]))
     return [(epoch, scene) for (epoch, _), scene in order]
 
 
 def _preview(epoch: Epoch, scene: Scene, side: int, share: int) -> Preview | None:
-    """A picture of at most `side` pixels and `share` bytes; None if it cannot be that small."""
+    """A picture of at most `side` pixels and `share` bytes; None if it would be too small."""
     while side >= SMALLEST_SIDE_PX:
         pixels_YXB, bounds, reduction = _read_mercator(scene, side)
         webp = _webp(pixels_YXB)
@@ -119,18 +120,18 @@ def _preview(epoch: Epoch, scene: Scene, side: int, share: int) -> Preview | Non
 def _read_mercator(
     scene: Scene, side: int
 ) -> tuple[NDArray[np.uint8], tuple[float, float, float, float], float]:
-    """The scene as RGBA (y, x, band) in EPSG:3857, longer side at most `side` pixels; its corners
-    (south, west, north, east) in degrees; and how much it was reduced.
+    """The scene as RGBA (y, x, band) in EPSG:3857, its corners in degrees, and its reduction.
 
-    The warp reads from the overview next finer than the picture: GDAL would average the
-    full resolution otherwise, which takes longer than scoring a large scene.
+    The longer side has at most `side` pixels; corners are (south, west, north, east). The warp
+    reads the overview next finer than the picture. GDAL would average the full resolution
+    otherwise, which takes longer than scoring a large scene.
     """
     path = gdal_path(scene.href)
     level, by = _level(path, side)
     with ExitStack() as stack:
         source = stack.enter_context(rasterio.open(path, **level))
         if source.crs is None:
-            raise ValueError("no CRS")
+            raise SceneError("image has no CRS")
         transform, width, height = calculate_default_transform(
             source.crs, "EPSG:3857", source.width, source.height, *source.bounds
         )
@@ -160,7 +161,7 @@ def _read_mercator(
 
 
 def _level(path: str, side: int) -> tuple[dict[str, int], int]:
-    """Open options for the coarsest overview still finer than the picture, and its factor."""
+    """Open options of the coarsest overview that is finer than the picture, and its factor."""
     with rasterio.open(path) as source:
         reduction = max(source.width, source.height) / side
         fitting = [(n, by) for n, by in enumerate(source.overviews(1)) if by <= reduction]
@@ -171,7 +172,7 @@ def _level(path: str, side: int) -> tuple[dict[str, int], int]:
 
 
 def _webp(rgba_YXB: NDArray[np.uint8]) -> bytes:
-    """Fully opaque pictures drop their alpha, which saves a tenth."""
+    """WebP bytes of a picture. Opaque pictures drop their alpha, which saves a tenth."""
     image = Image.fromarray(rgba_YXB)
     if (rgba_YXB[..., 3] == 255).all():
         image = image.convert("RGB")

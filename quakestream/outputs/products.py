@@ -1,4 +1,4 @@
-"""What a finished run hands to `publish`."""
+"""The content of a finished run, for publishing."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,27 +12,27 @@ from quakestream.storage import StorageOptions
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RunProducts:
-    """Everything the products are made of. Nothing is open."""
+    """Everything that the products are made of. Nothing is open."""
 
     buildings: gpd.GeoDataFrame
-    """One row per footprint, EPSG:4326, with the columns of `buildings.arrow_schema`."""
+    """One row per footprint, EPSG:4326, with the columns of `buildings.arrow_types`."""
     coverage: gpd.GeoDataFrame
     """One row per cell, EPSG:4326, with the columns of `coverage.COVERAGE_TYPES`."""
     rasters: ScoreRasters | None = None
     """Probability rasters; None where the run does not ask for them."""
     issues: list[Issue] = field(default_factory=list)
     run: dict[str, Any] = field(default_factory=dict)
-    """What becomes run.json; `counts` in it is checked against the rows (law 3)."""
+    """Content of run.json; its `counts` are checked against the rows (law 3)."""
     classes: tuple[ScaleClass, ...]
-    """The bundle's damage scale, mildest first."""
+    """Damage scale of the bundle, mildest first."""
     layers: tuple[str, ...] = ()
-    """Names of the hazard-layer columns of `buildings`, beyond the ShakeMap's and VS30."""
+    """Names of the hazard-layer columns of `buildings`, without ShakeMap and VS30."""
     admin: gpd.GeoDataFrame | None = None
-    """Administrative units for summary.csv; None means 500 m squares."""
+    """Administrative units for summary.csv; None: 500 m squares."""
     admin_id: str = ""
-    """The column of `admin` that names a unit."""
+    """The column of `admin` with the names of units."""
     views: list[View] = field(default_factory=list)
-    """The scene pairs that buildings were judged from, for the previews."""
+    """The views of the buildings, for the previews."""
     storage: StorageOptions = field(default_factory=StorageOptions)
 
     @property

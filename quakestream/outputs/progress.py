@@ -1,4 +1,4 @@
-"""How far a run is, from what it leaves in its output: no connection to it is needed."""
+"""Progress of a run, read from its output, without a connection to the run."""
 
 import json
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from quakestream.outputs.layout import COMMITS, PROGRESS
 from quakestream.storage import MissingObjectError, Store
 
 SILENT_AFTER = timedelta(seconds=60)
-"""A live run writes its progress every few seconds."""
+"""A run that wrote no progress for this long has stopped; it writes every few seconds."""
 
 State = Literal["running", "stopped", "publishing", "finished"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """A run seen from outside."""
+    """Progress of a run."""
 
     state: State
-    """`stopped`: work is left and nothing was written for a minute."""
+    """`stopped`: work is left, and nothing was written for a minute."""
     run_id: str
     cells_done: int
     cells_total: int
@@ -29,12 +29,12 @@ class Status:
     buildings_done: int
     failed: int
     commits: int
-    """Batches of cells that are safe."""
+    """Commit groups that are stored."""
     elapsed_s: float
     km2_per_h: float | None
     remaining_s: float | None
     counts: dict[str, Any]
-    """The finished map's counts; empty before."""
+    """Counts of the finished map; empty before that."""
     snapshot: str
 
 
@@ -42,18 +42,18 @@ def read_status(store: Store, now: datetime | None = None) -> Status:
     """Counts and rates of a running, stopped or finished run.
 
     Raises:
-        RequestError: if nothing was ever run there.
+        RequestError: if there is no run.
     """
     progress = _json_at(store, PROGRESS)
     run = _json_at(store, "run.json")
     commits = len(store.list(COMMITS))
     if not progress and not run and not commits:
-        raise RequestError(f"{store.uri} holds no run: expected run.json or {PROGRESS}")
+        raise RequestError("holds no run", store.uri, f"run.json or {PROGRESS}")
     done, total = int(progress.get("cells_done", 0)), int(progress.get("cells_total", 0))
     elapsed = _seconds(progress.get("started"), progress.get("updated"))
     km2_done, km2_total = float(progress.get("km2_done", 0)), float(progress.get("km2_total", 0))
-    km2_made = km2_done - float(progress.get("km2_resumed", 0))
-    rate = km2_made / elapsed if elapsed > 0 and km2_made > 0 else None
+    km2_here = km2_done - float(progress.get("km2_resumed", 0))
+    rate = km2_here / elapsed if elapsed > 0 and km2_here > 0 else None
     state = _state(progress, run, now or datetime.now(UTC))
     return Status(
         state=state,

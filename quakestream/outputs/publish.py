@@ -1,4 +1,4 @@
-"""Publishing: a snapshot first, whole; then the fixed names; run.json last."""
+"""Publishes a map: first a whole snapshot, then the fixed names, run.json last."""
 
 import hashlib
 import io
@@ -26,17 +26,16 @@ RUN_JSON = "run.json"
 
 
 def publish(store: Store, products: RunProducts) -> str:
-    """Writes every product and returns the snapshot's id.
+    """Writes every product and returns the id of the snapshot.
 
-    Object stores have no rename, so the snapshot is the atomic thing: `run.json`
-    at its fixed name is the last object written and names the snapshot that is
-    whole. The id is the time and a digest of the tables; the same tables
-    published again keep their snapshot.
+    Object stores have no rename, so the snapshot is the atomic unit. `run.json` at its fixed
+    name is written last and names a snapshot that is whole. The id is the time and a digest of
+    the tables. The same tables, published again, keep their snapshot.
 
     Raises:
-        AccountingError: if rows out are not footprints in (nothing is written).
-        ShapeError: if a table does not have the contract's columns (nothing is written).
-        StorageError: if the store refuses; the earlier snapshot stays the current one.
+        AccountingError: if rows out are not footprints in; nothing is written.
+        ShapeError: if a table lacks columns of the contract; nothing is written.
+        StorageError: if the store fails; the earlier snapshot stays current.
     """
     now = datetime.now(UTC)
     rows = ordered_buildings(products.buildings, products.labels, products.layers)
@@ -69,12 +68,12 @@ def publish(store: Store, products: RunProducts) -> str:
 
 
 def run_json(run: Mapping[str, Any]) -> bytes:
-    """Pretty JSON, keys in the order given; times and paths as text, no NaN."""
+    """Indented JSON in the given order of keys, with times and paths as text, without NaN."""
     return (json.dumps(_plain(run), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _plain(value: Any) -> Any:
-    """Numpy scalars, times and non-finite numbers as JSON can say them."""
+    """A value of plain JSON types: no numpy scalars, times or non-finite numbers."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set)):
@@ -110,12 +109,12 @@ def _snapshot_id(store: Store, tables: Mapping[str, bytes], now: datetime) -> st
     for name in sorted(tables):
         digest.update(name.encode() + b"\0" + hashlib.sha256(tables[name]).digest())
     short = digest.hexdigest()[:12]
-    kept = [k.split("/")[1] for k in store.list("snapshots/") if k.endswith(f"-{short}/{RUN_JSON}")]
-    return min(kept) if kept else f"{now:%Y%m%dT%H%M%SZ}-{short}"
+    same = [k.split("/")[1] for k in store.list("snapshots/") if k.endswith(f"-{short}/{RUN_JSON}")]
+    return min(same) if same else f"{now:%Y%m%dT%H%M%SZ}-{short}"
 
 
 def _first_seen(store: Store) -> dict[tuple[str, str, str], datetime]:
-    """Times noted by the map that is there already, so that `first_seen` stays the first."""
+    """`first_seen` times of the published map, so that they stay the first ones."""
     if not store.exists("quarantine.parquet"):
         return {}
     return first_seen_in(pq.read_table(io.BytesIO(store.get("quarantine.parquet"))))

@@ -1,4 +1,4 @@
-"""quarantine.parquet: inputs that were bad, with their name and cause (law 9)."""
+"""quarantine.parquet: bad inputs with name and cause (law 9)."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -22,17 +22,17 @@ IssueKey = tuple[str, str, str]
 
 
 def merged_issues(issues: Sequence[Issue]) -> list[Issue]:
-    """One issue per (kind, subject, cause), sorted; attempts add up."""
+    """One issue per (kind, subject, cause), sorted, with the sum of attempts."""
     merged: dict[IssueKey, Issue] = {}
     for issue in issues:
         key = (issue.kind, issue.subject, issue.cause)
-        seen = merged.get(key)
+        earlier = merged.get(key)
         merged[key] = Issue(
             subject=issue.subject,
             kind=issue.kind,
             cause=issue.cause,
             retryable=issue.retryable,
-            attempts=issue.attempts + (seen.attempts if seen else 0),
+            attempts=issue.attempts + (earlier.attempts if earlier else 0),
         )
     return [merged[key] for key in sorted(merged)]
 
@@ -42,7 +42,7 @@ def quarantine_parquet(
     seen_at: datetime,
     first_seen: Mapping[IssueKey, datetime] | None = None,
 ) -> bytes:
-    """The issues as Parquet; `first_seen` keeps the times an earlier map noted."""
+    """The issues as Parquet; `first_seen` holds the times of an earlier map."""
     earlier = first_seen or {}
     rows = [
         {
@@ -61,7 +61,7 @@ def quarantine_parquet(
 
 
 def first_seen_in(table: pa.Table) -> dict[IssueKey, datetime]:
-    """When an earlier quarantine.parquet first saw each issue."""
+    """Time of the first occurrence of each issue in an earlier quarantine.parquet."""
     return {
         (row["kind"], row["subject"], row["cause"]): row["first_seen"] for row in table.to_pylist()
     }

@@ -1,4 +1,4 @@
-"""Reading a published map the careful way: through the snapshot that run.json names."""
+"""Reads a published map through the snapshot that run.json names."""
 
 import io
 import json
@@ -16,19 +16,24 @@ def current_run(store: Store) -> dict[str, Any]:
     """run.json at its fixed name.
 
     Raises:
-        RequestError: if there is no finished map, or its run.json is no JSON object.
+        RequestError: if there is no finished map, or its run.json is not a JSON object.
     """
     try:
         run = json.loads(store.get("run.json"))
     except MissingObjectError as error:
         raise RequestError(
-            f"{store.uri} holds no finished map (no run.json): give the `out` of a finished "
-            "`quakestream map`, or ask `quakestream status` how far it is"
+            "no finished map",
+            store.uri,
+            expected="run.json",
+            remedy="give the `out` of a finished `quakestream map`; `quakestream status` shows "
+            "the progress of a run",
         ) from error
     except ValueError as error:
-        raise RequestError(f"{store.uri}/run.json is not JSON: {error}") from error
+        raise RequestError("not JSON", f"{store.uri}/run.json", got=str(error)) from error
     if not isinstance(run, dict):
-        raise RequestError(f"{store.uri}/run.json: expected an object, got {type(run).__name__}")
+        raise RequestError(
+            "not a run", f"{store.uri}/run.json", "a JSON object", type(run).__name__
+        )
     return run
 
 

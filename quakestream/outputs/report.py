@@ -1,4 +1,7 @@
-"""report.html: the finished map on paper. Figures, doubts, inputs; no script at all."""
+"""report.html: the finished map as a printable page with figures, uncertainty and inputs.
+
+The page has no script.
+"""
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,11 +23,11 @@ from quakestream.storage import Store
 UNITS_AT_MOST = 25
 ROWS_AT_MOST = 60
 SHORT_TEXT = 24
-"""Cells up to this long stay on one line."""
+"""Longest text of a table cell that stays on one line, characters."""
 
 
 def report_html(store: Store, scores: Mapping[str, Any] | None = None) -> bytes:
-    """The report of the current snapshot; `scores` is what `quakestream score --json` printed.
+    """The report of the current snapshot; `scores` is the output of `quakestream score --json`.
 
     Raises:
         RequestError: if there is no finished map.
@@ -64,21 +67,21 @@ def _lead(run: Mapping[str, Any]) -> str:
     names = " or ".join(c["label"] for c in run["damage_scale"] if c["xbd"] in _SEVERE)
     share = counts["assessed"] / counts["footprints"] if counts["footprints"] else 0
     time = str(run.get("event", {}).get("time", "")).replace("T", " ")
-    struck = f"Struck {_safe(time)}. " if time else ""
+    struck = f"Earthquake of {_safe(time)}. " if time else ""
     return (
-        f"<p>{struck}Of {counts['footprints']:,} buildings, {counts['assessed']:,} "
-        f"({share:.1%}) were assessed; the model calls <b>{severe:,}</b> {_safe(names)}. "
-        f"{counts['not_assessed']:,} were not assessed: {_safe(_of_the_others(counts))}.</p>"
+        f"<p>{struck}{counts['assessed']:,} of {counts['footprints']:,} buildings ({share:.1%}) "
+        f"were assessed; the model classifies <b>{severe:,}</b> as {_safe(names)}. "
+        f"{counts['not_assessed']:,} were not assessed: {_safe(_unassessed(counts))}.</p>"
         f"{f'<p>{_safe(evidence)}</p>' if (evidence := evidence_sentence(run)) else ''}"
     )
 
 
-def _of_the_others(counts: Mapping[str, Any]) -> str:
+def _unassessed(counts: Mapping[str, Any]) -> str:
     alone = int(counts.get("evidence", {}).get("hazard", 0))
     if not alone:
-        return "nothing is known of them"
+        return "their state is unknown"
     known = "all" if alone == counts["not_assessed"] else f"{alone:,}"
-    return f"no image tells of them, and of {known} only hazard values say how likely damage is"
+    return f"no image shows them, and {known} have a probability of damage from hazard values only"
 
 
 _SEVERE = ("major", "destroyed")
@@ -97,16 +100,16 @@ def _verdicts(run: Mapping[str, Any]) -> str:
 
 
 def _reasons(counts: Mapping[str, Any]) -> str:
-    found = sorted(counts.get("reasons", {}).items(), key=lambda item: -item[1])
-    if not found:
+    reasons = sorted(counts.get("reasons", {}).items(), key=lambda item: -item[1])
+    if not reasons:
         return "<p>Every building was assessed.</p>"
-    most = found[0][1]
-    cells = [(REASON_TITLES.get(r, r), f"{n:,}", _bar(n / most)) for r, n in found]
+    most = reasons[0][1]
+    cells = [(REASON_TITLES.get(r, r), f"{n:,}", _bar(n / most)) for r, n in reasons]
     return _table(("reason", "buildings", ""), cells, numbers=(1,), raw=(2,))
 
 
 def _units(summary: pd.DataFrame, run: Mapping[str, Any]) -> str:
-    """The units with most severe damage."""
+    """Table of the units with most severe damage."""
     labels = [c["label"] for c in run["damage_scale"]]
     severe = [c["label"] for c in run["damage_scale"] if c["xbd"] in _SEVERE]
     order = summary[severe].sum(axis=1).sort_values(ascending=False, kind="stable").index
@@ -118,15 +121,15 @@ def _units(summary: pd.DataFrame, run: Mapping[str, Any]) -> str:
     ]
     heads = tuple(n.replace("_", " ") for n in names)
     more = len(summary) - len(top)
-    note = f"<p class='quiet'>{more:,} more units in summary.csv.</p>" if more else ""
+    note = f"<p class='quiet'>summary.csv lists {more:,} more.</p>" if more else ""
     return _table(heads, cells, numbers=range(1, len(heads))) + note
 
 
 def _scores(scores: Mapping[str, Any] | None) -> str:
     if not scores:
         return (
-            "<p>This map was not compared with a reference. `quakestream score` does it; verify "
-            "random buildings by eye before relying on the counts.</p>"
+            "<p>This map was not compared with a reference; `quakestream score` compares it. "
+            "Verify random buildings by eye before you rely on the counts.</p>"
         )
     auc, base = scores["auc"], scores.get("baseline") or {}
     rows = [
@@ -145,7 +148,7 @@ def _scores(scores: Mapping[str, Any] | None) -> str:
 
 def _model(bundle: Mapping[str, Any] | None) -> str:
     if not bundle:
-        return "<p>None named.</p>"
+        return "<p>No model.</p>"
     facts = [(k, str(bundle[k])) for k in ("digest", "engine", "uri") if k in bundle]
     facts += flat_metrics({"thresholds": bundle.get("thresholds", {})})
     title = f"{bundle.get('name', '')} {bundle.get('version', '')}"
@@ -153,27 +156,27 @@ def _model(bundle: Mapping[str, Any] | None) -> str:
 
 
 def _hazard_model(run: Mapping[str, Any]) -> str:
-    """The bundle of `models.hazard`: its class shares, what it takes and how often it had it."""
+    """The bundle of `models.hazard`: its class shares, its inputs and how often they exist."""
     bundle = run.get("hazard_bundle")
     if not bundle:
         return ""
     total = run["counts"]["footprints"]
     missing = bundle["footprints_missing"]
     rows = [(name, f"{total - missing[name]:,} of {total:,}") for name in bundle["takes"]]
-    heads = ("value taken", "footprints with it")
-    shares = _pairs(flat_metrics({"class shares it assumes": bundle["prior"]}))
+    heads = ("hazard value", "footprints with a value")
+    shares = _pairs(flat_metrics({"assumed class shares": bundle["prior"]}))
     return f"{_model(bundle)}{shares}{_table(heads, rows, numbers=(1,))}"
 
 
 def _inputs(inputs: Mapping[str, Any]) -> str:
-    """Lists of records (scenes) as tables, everything else as pairs."""
+    """Lists of records (scenes) as tables, other values as pairs."""
     lists = {k: v for k, v in inputs.items() if _is_records(v)}
     out = [_pairs(flat_metrics({k: v for k, v in inputs.items() if k not in lists}))]
     for title, rows in lists.items():
         names = list(dict.fromkeys(key for one in rows for key in one))
         cells = [[one.get(n, "") for n in names] for one in rows[:ROWS_AT_MOST]]
         more = len(rows) - len(cells)
-        note = f"<p class='quiet'>{more:,} more in run.json.</p>" if more else ""
+        note = f"<p class='quiet'>run.json lists {more:,} more.</p>" if more else ""
         out.append(f"<h3>{_safe(title)}</h3>{_table(names, cells)}{note}")
     return "".join(out)
 
@@ -188,11 +191,11 @@ def _is_records(value: Any) -> bool:
 
 def _quarantine(rows: pd.DataFrame) -> str:
     if rows.empty:
-        return "<p>No input was refused.</p>"
+        return "<p>No input is in quarantine.</p>"
     names = ("kind", "subject", "cause", "attempts", "retryable")
     cells = [[row[n] for n in names] for row in rows.head(ROWS_AT_MOST).to_dict("records")]
     more = len(rows) - len(cells)
-    note = f"<p class='quiet'>{more:,} more in quarantine.parquet.</p>" if more else ""
+    note = f"<p class='quiet'>quarantine.parquet lists {more:,} more.</p>" if more else ""
     return _table(names, cells, numbers=(3,)) + note
 
 
@@ -218,11 +221,11 @@ def _table(
     numbers: Iterable[int] = (),
     raw: Iterable[int] = (),
 ) -> str:
-    """An HTML table. Every cell is escaped but the columns `raw`, which are ours."""
-    right, ours = set(numbers), set(raw)
+    """An HTML table. All cells are escaped except the columns `raw`, which hold our own HTML."""
+    right, html_columns = set(numbers), set(raw)
 
     def cell(tag: str, i: int, value: Any) -> str:
-        text = str(value) if i in ours else _safe(value)
+        text = str(value) if i in html_columns else _safe(value)
         kind = "n" if i in right else "short" if len(str(value)) <= SHORT_TEXT else "long"
         return f"<{tag} class='{kind}'>{text}</{tag}>"
 

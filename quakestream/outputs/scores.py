@@ -1,4 +1,4 @@
-"""Verdicts against a reference: the figures, their intervals, and the baselines beside them."""
+"""Compares verdicts with a reference: figures, intervals and baselines."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from quakestream.domain import ScaleClass
 from quakestream.errors import RequestError
-from quakestream.outputs.matching import Matched, match, overlapping, utm_of
+from quakestream.outputs.matching import MatchResult, match, overlapping, utm_of
 from quakestream.outputs.truth import SEVERITY, Truth
 from quakestream.reduce import metrics
 from quakestream.reduce.metrics import ClassScore, Interval
@@ -22,74 +22,74 @@ F64 = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreOptions:
-    """How footprints and reference meet, and how intervals are drawn."""
+    """Options for matching footprints with a reference, and for intervals."""
 
     distance_m: float = 5.0
     resamples: int = 1000
     block_m: float = 200.0
-    """Side of the squares that the bootstrap draws whole; 0 draws single buildings."""
+    """Side of the squares that the bootstrap resamples; 0: single buildings."""
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Coverage:
-    """What became of the reference; nothing in here is ever counted as undamaged."""
+class ReferenceCoverage:
+    """Counts of reference items and footprints. None of them counts as undamaged."""
 
     items: int
     items_unmatched: int
     footprints_conflicting: int
     footprints_ignored: int
-    """Matched, but graded as neither severe nor harmless (`Possibly damaged`, minor)."""
+    """MatchResult footprints with a grade in between (`Possibly damaged`, minor)."""
     footprints_not_assessed: int
-    """Matched and graded, but the map has no verdict for them."""
+    """MatchResult and graded footprints without a verdict in the map."""
     footprints_not_assessed_severe: int
-    """Those of them that the reference calls severe."""
+    """Footprints without a verdict that are severe in the reference."""
     footprints_compared: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """The mean pre/post difference on the same buildings: what a model must beat."""
+    """The mean pre/post difference on the same buildings, which a model must beat."""
 
     n: int
-    """Compared buildings that have a difference."""
+    """Compared buildings with a difference."""
     auc: Interval
     auc_gain: Interval
-    """The model's AUC less the difference's, on the same resamples."""
+    """AUC of the model minus AUC of the difference, on the same resamples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """Everything `quakestream score` says."""
+    """The result of `quakestream score`."""
 
     positive: str
     negative: str
     how: str
     block_m: float
     blocks: int
-    """Squares the intervals rest on; a handful gives wide and uncertain ones."""
-    coverage: Coverage
+    """Squares behind the intervals; with few squares the intervals are wide and uncertain."""
+    coverage: ReferenceCoverage
     n_positive: int
     n_negative: int
     auc: Interval
     average_precision: Interval
     f1: Interval
     severe: ClassScore
-    """Verdicts as declared: the class is a severe one."""
+    """Figures of the declared verdicts, severe against harmless."""
     calibration_error: float
     brier: float
     baseline: Baseline | None
     prior_auc: float
     prior_average_precision: float
-    """Of a score that knows nothing: the share of positives."""
+    """Average precision of a random score: the share of positives."""
     labels: tuple[str, ...]
     classes: tuple[ClassScore, ...]
     macro_f1: float
     confusion: tuple[tuple[int, ...], ...]
-    """Counts (reference, verdict) over footprints whose reference names a class of the bundle."""
+    """Counts (reference, verdict) over footprints whose reference is a class of the bundle."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; figures that the data cannot give are null."""
+        """The result as plain values; figures that the data cannot give are null."""
         plain: dict[str, Any] = _without_nan(asdict(self))
         return plain
 
@@ -101,15 +101,15 @@ def score(
     options: ScoreOptions | None = None,
     positives: gpd.GeoDataFrame | None = None,
 ) -> Score:
-    """Verdicts against reference items.
+    """Compares verdicts with reference items.
 
     Args:
         buildings: rows of buildings.parquet.
         classes: the map's damage scale.
         truth: reference items.
         options: distance and intervals.
-        positives: polygons that alone say what is severe; `truth` then gives only the
-            harmless ones, and a footprint in both is left out as conflicting.
+        positives: polygons of severe damage. `truth` then gives the harmless buildings only,
+            and a footprint in both is left out as conflicting.
 
     Raises:
         RequestError: if no footprint can be compared.
@@ -123,8 +123,10 @@ def score(
     used = graded & assessed
     if not used.any():
         raise RequestError(
-            f"nothing to compare: {matched.items} reference items, {int(graded.sum())} graded "
-            f"footprints ({matched.how}), none of them assessed"
+            "nothing to compare: no graded footprint is assessed",
+            "reference",
+            got=f"{matched.items} reference items, {int(graded.sum())} graded footprints "
+            f"({matched.how})",
         )
     known = assessed & (matched.rows["class_index"].fillna(-1) >= 0).to_numpy()
     by_class = _by_class(buildings[known], matched.rows[known], classes)
@@ -141,10 +143,10 @@ def score(
     )
 
 
-def _coverage(matched: Matched, assessed_N: NDArray[np.bool_]) -> Coverage:
+def _coverage(matched: MatchResult, assessed_N: NDArray[np.bool_]) -> ReferenceCoverage:
     severe = matched.rows["severe"]
     graded_N = severe.isin((0, 1)).to_numpy()
-    return Coverage(
+    return ReferenceCoverage(
         items=matched.items,
         items_unmatched=matched.items_unmatched,
         footprints_conflicting=matched.conflicting_footprints,
@@ -163,7 +165,7 @@ def severe_probability(rows: pd.DataFrame, classes: Sequence[ScaleClass]) -> F64
 
 
 def ground_blocks(rows: gpd.GeoDataFrame, block_m: float) -> NDArray[np.int64]:
-    """Which square of `block_m` each row lies in; every row its own for 0."""
+    """Index of the square of side `block_m` that holds each row; with 0, one per row."""
     if block_m <= 0:
         return np.arange(len(rows))
     points = rows.geometry.to_crs(utm_of(rows)).representative_point()
@@ -177,7 +179,7 @@ def _severe(
     classes: Sequence[ScaleClass],
     options: ScoreOptions,
 ) -> dict[str, Any]:
-    """The binary question: severe or harmless."""
+    """Figures of severe against harmless."""
     truth_N = (answers["severe"] == 1).to_numpy()
     p_N = severe_probability(rows, classes)
     severe_classes = [c.index for c in classes if SEVERITY[c.xbd] == 1]
@@ -212,7 +214,7 @@ def _baseline(
     block_N: NDArray[np.int64],
     options: ScoreOptions,
 ) -> Baseline | None:
-    """None where the map has no differences (post-only models)."""
+    """The baseline; None where the map has no differences (post-only models)."""
     if "pre_post_difference" not in rows.columns:
         return None
     difference_N = rows["pre_post_difference"].to_numpy(dtype=np.float64, na_value=np.nan)
@@ -221,7 +223,7 @@ def _baseline(
         return None
     truth, p, difference = truth_N[has], p_N[has], difference_N[has]
 
-    # The rows themselves are what is resampled, so that both scores see the same draw.
+    # Row numbers are resampled, so that both scores use the same resample.
     def gain(drawn_truth: NDArray[np.bool_], drawn: F64) -> float:
         i = drawn.astype(np.int64)
         return metrics.roc_auc(drawn_truth, p[i]) - metrics.roc_auc(drawn_truth, difference[i])
@@ -241,23 +243,23 @@ def _baseline(
 def _by_class(
     rows: pd.DataFrame, answers: pd.DataFrame, classes: Sequence[ScaleClass]
 ) -> dict[str, Any]:
-    """Per-class figures where the reference names a class of the bundle."""
-    counts_KK = metrics.confusion(
+    """Figures per class, where the reference is a class of the bundle."""
+    counts_CC = metrics.confusion(
         answers["class_index"].to_numpy(dtype=np.int64),
         rows["damage"].to_numpy(dtype=np.int64),
         len(classes),
     )
     return {
-        "classes": metrics.class_scores(counts_KK),
-        "macro_f1": metrics.macro_f1(counts_KK),
-        "confusion": tuple(tuple(int(v) for v in row) for row in counts_KK),
+        "classes": metrics.class_scores(counts_CC),
+        "macro_f1": metrics.macro_f1(counts_CC),
+        "confusion": tuple(tuple(int(v) for v in row) for row in counts_CC),
     }
 
 
 def _with_positives(
-    matched: Matched, positives: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame
-) -> Matched:
-    """Severe where a positive polygon overlaps, harmless where the reference says so."""
+    matched: MatchResult, positives: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame
+) -> MatchResult:
+    """Severe footprints from positive polygons, harmless ones from the reference."""
     items = positives.reset_index(drop=True)
     pairs = overlapping(items, buildings)
     hit = buildings.index.isin(pairs["building"])
@@ -266,7 +268,7 @@ def _with_positives(
     severe[harmless & ~hit] = 0
     severe[hit & ~harmless] = 1
     rows = pd.DataFrame({"severe": severe, "class_index": np.nan})
-    return Matched(
+    return MatchResult(
         rows=rows,
         how=f"positives: overlap with {len(items)} polygons; negatives: {matched.how}",
         items=matched.items + len(items),
@@ -280,7 +282,7 @@ def _f1_of_declared(truth_N: NDArray[np.bool_], declared_N: F64) -> float:
 
 
 def _values(truth: Truth, severe: int) -> str:
-    """The reference's own words for one side of the question."""
+    """The values of the reference for one side of the comparison."""
     words = truth.items.loc[truth.items["severe"] == severe, "value"]
     return " + ".join(sorted(set(words))) or "none"
 

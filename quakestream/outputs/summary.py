@@ -1,4 +1,4 @@
-"""summary.csv: counts per damage class, per admin unit or 500 m square."""
+"""summary.csv: counts per damage class and admin unit, or 500 m square."""
 
 import geopandas as gpd
 import numpy as np
@@ -11,7 +11,7 @@ from quakestream.errors import ShapeError
 
 SQUARE_M = 500
 OUTSIDE = "outside"
-"""Unit of buildings that no admin polygon holds."""
+"""Unit of buildings outside all admin polygons."""
 
 
 def summary_table(
@@ -22,9 +22,9 @@ def summary_table(
 ) -> pd.DataFrame:
     """One row per unit, sorted by id: counts of every class and reason, and the share assessed.
 
-    A building belongs to the unit that holds its representative point; where
-    units overlap, to the first of them in id order. What was not assessed is
-    counted apart and never as undamaged.
+    A building belongs to the unit that holds its representative point, and to the first of
+    overlapping units in id order. Buildings that were not assessed have counts of their own and
+    never count as undamaged.
     """
     unit = square_ids(buildings) if admin is None else _admin_ids(buildings, admin, admin_id)
     frame = pd.DataFrame(
@@ -74,7 +74,7 @@ def _admin_ids(
 ) -> NDArray[np.object_]:
     if admin_id not in admin.columns:
         have = [c for c in admin.columns if c != "geometry"]
-        raise ShapeError(f"summary.admin has no column {admin_id!r}: it has {have}")
+        raise ShapeError(f"has no column {admin_id!r}", "summary.admin", got=f"columns {have}")
     units = gpd.GeoDataFrame(
         {"unit": admin[admin_id].astype(str)}, geometry=admin.geometry, crs=admin.crs
     ).to_crs(4326)
@@ -83,8 +83,8 @@ def _admin_ids(
         geometry=buildings.geometry.representative_point().to_numpy(),
         crs=buildings.crs,
     )
-    joined = gpd.sjoin(points, units, how="inner", predicate="intersects")
-    first = joined.sort_values(["row", "unit"]).drop_duplicates("row")
+    matches = gpd.sjoin(points, units, how="inner", predicate="intersects")
+    first = matches.sort_values(["row", "unit"]).drop_duplicates("row")
     ids = np.full(len(buildings), OUTSIDE, dtype=object)
     ids[first["row"].to_numpy()] = first["unit"].to_numpy(dtype=object)
     return ids

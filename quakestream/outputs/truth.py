@@ -1,14 +1,14 @@
-"""Reference damage, read from whatever scale it was graded on.
+"""Reads reference damage on any known scale.
 
-Grades are brought to the xBD scale (`no, minor, major, destroyed`); `severe` is
-major or destroyed, the harmless end is `no`, and what lies between, or could not
-be graded, is ignored and counted. A value nobody knows is an error, never a guess.
+Grades are mapped to the xBD scale (`no, minor, major, destroyed`). `severe` is major or
+destroyed, harmless is `no`. Grades in between, and items without a grade, are left out and
+counted. An unknown value is an error and never guessed.
 """
 
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,12 +68,12 @@ class Truth:
     """Reference items with a grade each."""
 
     items: gpd.GeoDataFrame
-    """EPSG:4326. Columns `value` (as given), `grade`, `severe` (1, 0, or -1 for what is
-    neither), `class_index` on the bundle's scale (-1 where it has no such class), and
-    `building_id` where the file has ids."""
+    """EPSG:4326. Columns `value` (unchanged), `grade`, `severe` (1, 0, or -1 for neither),
+    `class_index` on the bundle's scale (-1 without such a class), and `building_id` where the
+    file has ids."""
     column: str
     scale: str
-    """Which family of values was recognised."""
+    """Name of the recognised scale."""
 
     @property
     def by_id(self) -> bool:
@@ -82,7 +82,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TruthRequest:
-    """Which file, which column, and what its values mean when they are not a known scale."""
+    """A reference file, its column, and the meaning of values on an unknown scale."""
 
     uri: str
     column: str | None = None
@@ -93,18 +93,19 @@ class TruthRequest:
 def read_truth(
     request: TruthRequest, classes: Sequence[ScaleClass], storage: StorageOptions | None = None
 ) -> Truth:
-    """Reference points or polygons of any vector format, xBD label JSON, or a table with ids.
+    """Reads points or polygons of any vector format, xBD label JSON, or a table with ids.
 
     Raises:
-        RequestError: if the file, its CRS, its label column or one of its values cannot
-            be understood.
+        RequestError: if the file, its CRS, its label column or a value is unusable.
     """
     frame = read_vectors(request.uri, storage)
     column = request.column or _label_column(frame, request, classes)
     if column not in frame.columns:
         raise RequestError(
-            f"{request.uri} has no column {column!r}: it has {_columns(frame)}; "
-            "choose one with --label-column"
+            f"has no column {column!r}",
+            f"reference {request.uri}",
+            got=f"columns {', '.join(_columns(frame))}",
+            remedy="choose one with --label-column",
         )
     scale, mapping = _recognise(frame[column], request, classes)
     values = frame[column].map(_text)
@@ -126,15 +127,16 @@ def read_vectors(uri: str, storage: StorageOptions | None = None) -> gpd.GeoData
         with local_copy(uri, storage or StorageOptions()) as path:
             frame = _read_local(Path(path))
     except StorageError as error:
-        raise RequestError(f"reference: {error}") from error
+        raise RequestError.of(replace(error.problem, where=f"reference {uri}")) from error
     except (OSError, ValueError, RuntimeError) as error:
-        raise RequestError(f"cannot read reference {uri}: {error}") from error
+        raise RequestError("cannot be read", f"reference {uri}", got=str(error)) from error
     if frame.empty:
-        raise RequestError(f"reference {uri} is empty: nothing to score against")
+        raise RequestError("is empty", f"reference {uri}")
     if frame.crs is None and "building_id" not in frame.columns:
         raise RequestError(
-            f"reference {uri} has neither a CRS nor a building_id column: "
-            "set its CRS, or add the ids of buildings.parquet"
+            "has neither a CRS nor a building_id column",
+            f"reference {uri}",
+            remedy="set its CRS, or add the ids of buildings.parquet",
         )
     return frame.to_crs(4326) if frame.crs is not None else frame
 
@@ -171,32 +173,35 @@ def _xbd_features(path: Path) -> gpd.GeoDataFrame | None:
 def _label_column(
     frame: gpd.GeoDataFrame, request: TruthRequest, classes: Sequence[ScaleClass]
 ) -> str:
-    """The one column whose values are a damage scale; usual names go first."""
-    found = []
+    """The column whose values are a damage scale; usual names have priority."""
+    candidates = []
     for column in _columns(frame):
         try:
             _recognise(frame[column], request, classes)
         except RequestError:
             continue
-        found.append(column)
+        candidates.append(column)
     for usual in _USUAL_COLUMNS:
-        if usual in found:
+        if usual in candidates:
             return usual
-    if len(found) == 1:
-        return found[0]
+    if len(candidates) == 1:
+        return candidates[0]
     raise RequestError(
-        f"{request.uri}: {len(found)} columns hold a known damage scale, of {_columns(frame)}; "
-        "name the column with --label-column, and its values with --positive and --negative"
+        "damage column is not clear",
+        f"reference {request.uri}",
+        expected="one column with a known damage scale",
+        got=f"{len(candidates)} of {', '.join(_columns(frame))}",
+        remedy="give the column with --label-column, its values with --positive and --negative",
     )
 
 
 def _recognise(
     column: pd.Series, request: TruthRequest, classes: Sequence[ScaleClass]
 ) -> tuple[str, dict[str, Grade]]:
-    """Name of the scale and what each value means.
+    """Name of the scale, and the grade of each value.
 
     Raises:
-        RequestError: naming the values that no scale knows.
+        RequestError: if no scale has all values.
     """
     values = sorted(set(column.dropna().map(_text)))
     if request.positive or request.negative:
@@ -215,16 +220,19 @@ def _recognise(
         if values and all(key in family for key in keys.values()):
             return name, {v: family[key] for v, key in keys.items()}
     raise RequestError(
-        f"column {column.name!r} holds {values[:6]}: no known damage scale (Copernicus, xBD, "
-        "EMS-98, the bundle's labels); say what they mean with --positive and --negative"
+        "values are on no known damage scale",
+        f"column {column.name!r}",
+        expected="Copernicus, xBD, EMS-98 or the bundle's labels",
+        got=str(values[:6]),
+        remedy="give their meaning with --positive and --negative",
     )
 
 
 def _class_indices(items: gpd.GeoDataFrame, scale: str, classes: Sequence[ScaleClass]) -> pd.Series:
     """The bundle's class of each item: by label on its own scale, else by grade.
 
-    A bundle with one severe class takes every severe grade for it; a grade that
-    no class, or more than one, stands for is -1.
+    The one severe class of a bundle stands for every severe grade. A grade without a class, or
+    with several, is -1.
     """
     if scale == OWN_SCALE:
         own = {c.label.lower(): c.index for c in classes}
@@ -243,9 +251,13 @@ def _class_indices(items: gpd.GeoDataFrame, scale: str, classes: Sequence[ScaleC
 
 
 def _as_given(values: list[str], request: TruthRequest) -> dict[str, Grade]:
-    asked = {*request.positive, *request.negative}
-    if unknown := sorted(asked - set(values)):
-        raise RequestError(f"--positive/--negative name {unknown}, the column holds {values[:10]}")
+    named = {*request.positive, *request.negative}
+    if unknown := sorted(named - set(values)):
+        raise RequestError(
+            f"--positive or --negative names unknown values {unknown}",
+            f"reference {request.uri}",
+            got=f"values {values[:10]}",
+        )
     grades: dict[str, Grade] = dict.fromkeys(values, "ignored")
     grades |= dict.fromkeys(request.positive, "destroyed")
     grades |= dict.fromkeys(request.negative, "no")

@@ -1,8 +1,8 @@
-"""index.html: the map, its pictures and its doubts in one file that opens from disk.
+"""index.html: map, pictures and uncertainty in one file that opens from disk.
 
-Browsers refuse to fetch from file://, so everything is inside: Leaflet, the
-verdicts (gzip, base64) and previews of the scenes. The page asks nothing of any
-network and its content security policy forbids it to.
+Browsers refuse to fetch from file://, so the file holds everything: Leaflet, the verdicts (gzip,
+base64) and previews of the scenes. The page uses no network, and its content security policy
+forbids it.
 """
 
 import base64
@@ -26,11 +26,11 @@ from quakestream.outputs.viewer_rows import building_columns, rings
 
 PAGE_LIMIT_BYTES = 20_000_000
 PICTURES_AT_MOST_BYTES = 9_000_000
-"""Raw; base64 makes 12 MB of it. Verdicts come first: pictures take what they leave."""
+"""Before base64, which makes 12 MB of it. Verdicts have priority over pictures."""
 SHELL_BYTES = 300_000
-"""Leaflet, script, style and markup, rounded up."""
+"""Size of Leaflet, script, style and markup, rounded up."""
 SIMPLIFY_DEG = 5e-6
-"""About 0.5 m: applied to outlines only when the page would grow too large."""
+"""About 0.5 m. Outlines are simplified only if the page would be too large."""
 CELLS_AT_MOST = 20_000
 ISSUES_AT_MOST = 500
 
@@ -57,10 +57,10 @@ def viewer_html(
     run: Mapping[str, Any],
     limit_bytes: int = PAGE_LIMIT_BYTES,
 ) -> bytes:
-    """The page for `rows` (ordered buildings) and `run` (what run.json will say).
+    """The page for `rows` (ordered buildings) and `run` (the content of run.json).
 
-    Where not everything fits in `limit_bytes`, outlines are simplified first, then
-    intact buildings are left out, then pictures shrink; the page states each.
+    Where the page would exceed `limit_bytes`, outlines are simplified first, then intact
+    buildings are left out, then pictures shrink. The page states each of these.
     """
     notes: list[str] = []
     room = limit_bytes - SHELL_BYTES
@@ -75,27 +75,27 @@ def viewer_html(
 def _packed_verdicts(
     products: RunProducts, rows: gpd.GeoDataFrame, room: int, notes: list[str]
 ) -> str:
-    """Verdict columns within `room` bytes; what had to go is added to `notes`."""
+    """Verdict columns within `room` bytes; `notes` gets what was simplified or left out."""
     packed = _packed(building_columns(rows, products.labels, products.layers))
     if len(packed) <= room:
         return packed
     rows = rows.set_geometry(rows.geometry.simplify(SIMPLIFY_DEG))
     notes.append("Outlines are simplified by up to 0.5 m.")
-    kept = rows
-    packed = _packed(building_columns(kept, products.labels, products.layers))
+    remaining = rows
+    packed = _packed(building_columns(remaining, products.labels, products.layers))
     intact = np.flatnonzero((rows["damage"] == 0).fillna(False).to_numpy(dtype=bool))
     spread = np.random.default_rng(0).permutation(intact)
     dropped = 0
     while len(packed) > room and dropped < len(spread):
-        excess = 1.1 * (len(packed) - room) / len(packed) * len(kept)
+        excess = 1.1 * (len(packed) - room) / len(packed) * len(remaining)
         dropped = min(len(spread), dropped + max(1, int(excess)))
-        kept = rows.drop(index=rows.index[spread[:dropped]])
-        packed = _packed(building_columns(kept, products.labels, products.layers))
+        remaining = rows.drop(index=rows.index[spread[:dropped]])
+        packed = _packed(building_columns(remaining, products.labels, products.layers))
     if dropped:
         label = products.labels[0]
         notes.append(
-            f"{dropped:,} of {len(spread):,} buildings with the verdict “{label}”, drawn at "
-            "random, are not on this page; buildings.parquet has them all."
+            f"{dropped:,} of {len(spread):,} buildings with the verdict “{label}”, chosen at "
+            "random, are not on this page; buildings.parquet holds all of them."
         )
     return packed
 
@@ -107,18 +107,18 @@ def _about(
     previews: Previews,
     notes: list[str],
 ) -> dict[str, Any]:
-    """Everything on the page but the buildings and the pictures."""
+    """Everything on the page except the buildings and the pictures."""
     counts = rows["damage"].value_counts()
     reasons = rows["reason"].value_counts()
     issues = merged_issues(products.issues)
     notes = [*run.get("notes", []), *notes]
-    notes += [f"No picture of scene {s}: {why}." for s, why in previews.left_out]
+    notes += [f"Scene {s} has no picture: {why}." for s, why in previews.left_out]
     if (coarsest := max((p.reduction for p in previews.shown), default=1.0)) > 1.5:
         notes.append(
-            f"Pictures are reduced, up to {coarsest:.1f} pixels to one; the model read them whole."
+            f"Pictures are reduced, up to {coarsest:.1f} pixels to one; the model read all pixels."
         )
     if len(issues) > ISSUES_AT_MOST:
-        notes.append(f"{len(issues) - ISSUES_AT_MOST:,} quarantined inputs are not listed here.")
+        notes.append(f"quarantine.parquet lists {len(issues) - ISSUES_AT_MOST:,} more inputs.")
     return {
         "event": run.get("event", {}),
         "run": {k: run[k] for k in ("run_id", "snapshot", "published") if k in run},
@@ -146,7 +146,9 @@ def _about(
 
 def _cells(coverage: gpd.GeoDataFrame, notes: list[str]) -> dict[str, Any]:
     if len(coverage) > CELLS_AT_MOST:
-        notes.append(f"Coverage of {len(coverage):,} cells is in coverage.parquet only.")
+        notes.append(
+            f"This page does not show the {len(coverage):,} cells; coverage.parquet holds them."
+        )
         coverage = coverage.iloc[:0]
     return {
         "shape": rings(coverage.geometry),
@@ -161,7 +163,7 @@ def _scene_dates(products: RunProducts) -> dict[str, str]:
 
 
 def _model_card(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Name, version and flat metrics of run.json's `bundle`."""
+    """Name, version, digest and flat metrics of a bundle in run.json."""
     card = {k: str(model[k]) for k in ("name", "version", "digest") if k in model}
     return card | {"metrics": flat_metrics(model.get("metrics", {}))}
 
@@ -178,22 +180,22 @@ def flat_metrics(metrics: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 
 def evidence_sentence(run: Mapping[str, Any]) -> str:
-    """What the verdicts of a map rest on, where that is more than imagery; else empty."""
-    found = run.get("counts", {}).get("evidence", {})
-    both, image, alone = (int(found.get(e, 0)) for e in ("image+hazard", "image", "hazard"))
+    """The evidence behind the verdicts in one sentence; empty for imagery alone."""
+    counts = run.get("counts", {}).get("evidence", {})
+    both, image, alone = (int(counts.get(e, 0)) for e in ("image+hazard", "image", "hazard"))
     if not both + alone and "hazard_bundle" not in run:
         return ""
     bundle = run.get("hazard_bundle", {})
     by = f" ({bundle['name']} {bundle['version']})" if "name" in bundle else ""
-    said = f"{both:,} verdicts rest on imagery and hazard values{by}, {image:,} on imagery alone."
+    text = f"{both:,} verdicts use imagery and hazard values{by}, {image:,} use imagery alone."
     if "name" in bundle and not bundle.get("added_to_verdicts", True):
-        said = (
-            f"{both:,} verdicts rest on imagery and hazard values, {image:,} on imagery alone; "
-            f"what {bundle['name']} {bundle['version']} says is given apart."
+        text = (
+            f"{both:,} verdicts use imagery and hazard values, {image:,} use imagery alone; "
+            f"probabilities of {bundle['name']} {bundle['version']} are shown separately."
         )
     if alone:
-        said += f" {alone:,} not assessed have a probability from hazard values alone."
-    return said
+        text += f" {alone:,} not assessed have a probability from hazard values alone."
+    return text
 
 
 def _event_name(run: Mapping[str, Any]) -> str:
@@ -234,7 +236,7 @@ def _page(title: str, data: Mapping[str, str], previews: Previews) -> bytes:
 
 
 def content_security_policy(scripts: list[str]) -> str:
-    """Only these scripts run, and nothing is ever fetched."""
+    """A policy that runs only these scripts and fetches nothing."""
     digests = (base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts)
     allowed = " ".join(f"'sha256-{d}'" for d in digests) or "'none'"
     return (
@@ -249,5 +251,5 @@ def static(name: str) -> str:
 
 
 def fill(template: str, parts: Mapping[str, str]) -> str:
-    """`{{name}}` replaced once, in one pass: what is put in is never read as a template."""
+    """The template with `{{name}}` replaced in one pass: values are never read as a template."""
     return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m.group(1)], template)

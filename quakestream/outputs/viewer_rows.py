@@ -1,4 +1,4 @@
-"""Verdicts as compact columns for the viewer: integers, dictionaries, no repeated text."""
+"""Verdicts as compact columns for the viewer: integers and dictionaries of texts."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from shapely.geometry.base import BaseGeometry
 from quakestream.outputs.buildings import SHAKING_COLUMNS
 
 DEGREES_TO_INT = 1_000_000
-"""Coordinates travel as whole 1e-6 degrees, about 0.1 m: finer than any outline."""
+"""Coordinates are whole 1e-6 degrees, about 0.1 m, which is finer than any outline."""
 
 HAZARD_TITLES = {
     "mmi": "Intensity (MMI)",
@@ -32,7 +32,7 @@ _SCALED = {"valid_fraction": 2, "confidence": 2, "uncertainty": 3, "shift_m": 1,
 def building_columns(
     rows: gpd.GeoDataFrame, labels: Sequence[str], layers: Sequence[str]
 ) -> dict[str, Any]:
-    """Everything the viewer knows of the rows, one entry per column, in the rows' order."""
+    """All columns for the viewer, in the order of the rows."""
     hazards = {name: HAZARD_TITLES.get(name, name) for name in (*SHAKING_COLUMNS, *layers)}
     hazards |= {f"p_hazard_{a}": f"{a}, from hazard values alone" for a in labels}
     return {
@@ -53,9 +53,9 @@ def building_columns(
 
 
 def rings(shapes: Sequence[BaseGeometry | None]) -> dict[str, list[int]]:
-    """Polygon rings, delta-coded: `rings` per row, `points` per ring, then `xy` as differences.
+    """Delta-coded polygon rings: `rings` per row, `points` per ring, `xy` as differences.
 
-    Holes and parts are rings like any other: the viewer fills by the even-odd rule.
+    Holes and parts are plain rings: the viewer fills by the even-odd rule.
     """
     ring_counts: list[int] = []
     point_counts: list[int] = []
@@ -74,12 +74,11 @@ def rings(shapes: Sequence[BaseGeometry | None]) -> dict[str, list[int]]:
 
 
 def _rings_of(shape: BaseGeometry) -> list[NDArray[np.float64]]:
-    """Closed rings of the polygons in a geometry; a point becomes a small diamond."""
+    """Closed rings of the polygons of a geometry; a point becomes a small diamond."""
     if shape.geom_type not in ("Polygon", "MultiPolygon"):
         shape = shape.representative_point().buffer(2e-5, quad_segs=1)
     polygons = shapely.get_parts(shape)
-    found = shapely.get_rings(polygons)
-    return [shapely.get_coordinates(ring) for ring in found]
+    return [shapely.get_coordinates(ring) for ring in shapely.get_rings(polygons)]
 
 
 def _integers(column: pd.Series, missing: int) -> list[int]:
@@ -88,20 +87,20 @@ def _integers(column: pd.Series, missing: int) -> list[int]:
 
 
 def _fixed(column: pd.Series, digits: int) -> dict[str, Any]:
-    """Whole multiples of 10^-digits; -1 where there is no value (all figures are ≥ 0)."""
+    """Whole multiples of 10^-digits; -1 for a missing value (all figures are ≥ 0)."""
     values = pd.to_numeric(column).astype("Float64").to_numpy(np.float64, na_value=np.nan)
     whole = np.rint(values * 10**digits)
     return {"digits": digits, "values": np.nan_to_num(whole, nan=-1).astype(int).tolist()}
 
 
 def _significant(column: pd.Series) -> list[float | None]:
-    """Four significant figures: more than any hazard layer knows."""
+    """Values with four significant figures, more than any hazard layer has."""
     values = pd.to_numeric(column).astype("Float64").to_numpy(np.float64, na_value=np.nan)
     return [float(f"{v:.4g}") if math.isfinite(v) else None for v in values]
 
 
 def _dictionary(column: pd.Series) -> dict[str, Any]:
-    """Distinct words and an index per row, -1 for none."""
+    """Distinct texts, and an index per row; -1 without a text."""
     codes, words = pd.factorize(column, sort=True)
     return {"words": [str(w) for w in words], "codes": codes.tolist()}
 

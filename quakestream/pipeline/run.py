@@ -17,11 +17,11 @@ from quakestream.errors import ConfigError
 from quakestream.events import (
     Events,
     GroupCommitted,
+    InputQuarantined,
+    MapPublished,
     Observer,
     PlanReady,
-    Published,
-    Quarantined,
-    Stage,
+    StageStarted,
 )
 from quakestream.hazard import model_inputs, sample_hazard
 from quakestream.outputs.buildings import SHAKING_COLUMNS
@@ -90,7 +90,7 @@ def map_run(
     if target is None:
         raise ConfigError("no output is named", "out", remedy="give `out` in the run file or --out")
     events = Events(list(observers))
-    events(Stage(name="plan"))
+    events(StageStarted(name="plan"))
     plan = make_plan(run, backend.pick)
     store = open_store(target, run.storage_options)
     if fresh:
@@ -129,10 +129,10 @@ class _MapRun:
         tasks = TaskMaker(plan=plan, prepared=prepared, spec=spec, hazard_NM=hazard_NM)
         self._map(tasks, pending, failures)
 
-        self.events(Stage(name="reduce"))
+        self.events(StageStarted(name="reduce"))
         products = self._reduce(groups, pending.commits, failures)
 
-        self.events(Stage(name="publish"))
+        self.events(StageStarted(name="publish"))
         return self._publish(products)
 
     def _announce(self, pending: Pending) -> None:
@@ -154,7 +154,7 @@ class _MapRun:
         Views without pending units are looked up too, since a refused pair has none. What the
         ledger holds costs nothing.
         """
-        self.events(Stage(name="prepare"))
+        self.events(StageStarted(name="prepare"))
         began = time.perf_counter()
         plan = self.plan
         views = dict.fromkeys((u.view, u.cell.epsg) for u in plan.units)
@@ -168,7 +168,7 @@ class _MapRun:
 
     def _map(self, tasks: TaskMaker, pending: Pending, failures: ViewFailures) -> None:
         """Reads, scores and commits what is left; adds the new commits to `pending`."""
-        self.events(Stage(name="map"))
+        self.events(StageStarted(name="map"))
         began = time.perf_counter()
         groups = _group_tasks(tasks, pending.groups, failures)
         for report in self.backend.run(tasks.spec, groups):
@@ -226,7 +226,7 @@ class _MapRun:
                 storage=run.storage_options,
             ),
         )
-        self.events(Published(out=self.store.uri, snapshot=snapshot))
+        self.events(MapPublished(out=self.store.uri, snapshot=snapshot))
         return Result(
             out=self.store.uri,
             run=current_run(self.store),
@@ -261,7 +261,7 @@ class _MapRun:
         for issue in issues:
             self.issues.append(issue)
             self.events(
-                Quarantined(
+                InputQuarantined(
                     subject=issue.subject,
                     kind=issue.kind,
                     cause=issue.cause,

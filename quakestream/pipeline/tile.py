@@ -9,7 +9,7 @@ from typing import Any, Literal
 from quakestream.config import RunFile
 from quakestream.domain import Grid, Issue, Scene
 from quakestream.errors import InputError
-from quakestream.events import Events, Observer, Prepared, Quarantined, Stage
+from quakestream.events import Events, InputQuarantined, Observer, SceneTiled, StageStarted
 from quakestream.pipeline.planning.plan import Plan, damage_bundle, plan_for
 from quakestream.pipeline.planning.scenes import used_scenes
 from quakestream.raster.tiles import (
@@ -79,21 +79,21 @@ def tile_run(
         MissingExtraError: if the extra `tiles` is not installed.
     """
     events = Events(list(observers))
-    events(Stage(name="plan"))
+    events(StageStarted(name="plan"))
     plan = plan_for(without_store(run), damage_bundle(run))
     store = open_store(store_uri, run.storage_options)
     write_root(store)
     maker = _Maker(plan=plan, store=store, settings=settings or TileSettings())
-    events(Stage(name="tile"))
+    events(StageStarted(name="tile"))
     done, issues = [], list(plan.problems)
     for scene, grids in scenes_with_grids(plan):
         made = maker.make(scene, grids)
         done.append(made)
         if made.status in ("refused", "failed"):
             issues.append(Issue(subject=scene.id, kind="scene", cause=made.reason))
-            events(Quarantined(subject=scene.id, kind="scene", cause=made.reason))
+            events(InputQuarantined(subject=scene.id, kind="scene", cause=made.reason))
         else:
-            events(Prepared(subject=scene.id, cached=made.status == "kept"))
+            events(SceneTiled(subject=scene.id, cached=made.status == "kept"))
     return TileReport(store=store.uri, scenes=tuple(done), issues=tuple(issues))
 
 

@@ -1,4 +1,4 @@
-"""Tallies add up; verdicts come out. Pure."""
+"""Adds tallies and decides verdicts. Pure."""
 
 from quakestream.reduce.tally import PROBABILITY_ONE, Tally, merge
 from quakestream.reduce.verdict import Revision, Verdicts, decide

@@ -1,7 +1,6 @@
-"""How right a map is: metrics over pure numpy, checked against scikit-learn.
+"""Metrics of a map in pure numpy, checked against scikit-learn.
 
-A figure that the data cannot give (one class only, nothing declared) is nan,
-never 0 or 1.
+A figure that the data cannot give (one class only, nothing declared) is nan, never 0 or 1.
 """
 
 from collections.abc import Callable
@@ -17,7 +16,7 @@ Metric = Callable[[NDArray[np.bool_], NDArray[np.float64]], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A figure with its bootstrap interval; nan where it cannot be had."""
+    """A figure with its bootstrap interval; nan where the data cannot give it."""
 
     value: float
     low: float
@@ -32,13 +31,13 @@ class ClassScore:
     recall: float
     f1: float
     support: int
-    """Reference items of this class."""
+    """Number of reference items of this class."""
 
 
 def roc_auc(truth_N: ArrayLike, score_N: ArrayLike) -> float:
-    """Chance that a positive scores above a negative, ties counting half.
+    """Probability that a positive scores above a negative; ties count half.
 
-    The Mann-Whitney statistic over mean ranks; nan with one class only.
+    This is the Mann-Whitney statistic over mean ranks; nan with one class only.
     """
     truth, score = _pair(truth_N, score_N)
     positives = int(truth.sum())
@@ -50,9 +49,9 @@ def roc_auc(truth_N: ArrayLike, score_N: ArrayLike) -> float:
 
 
 def average_precision(truth_N: ArrayLike, score_N: ArrayLike) -> float:
-    """Precision averaged over the steps of recall, tied scores being one step.
+    """Precision averaged over the steps of recall; tied scores are one step.
 
-    No interpolation (Davis and Goadrich 2006); nan without positives.
+    Without interpolation (Davis and Goadrich 2006); nan without positives.
     """
     truth, score = _pair(truth_N, score_N)
     if not truth.any():
@@ -73,37 +72,45 @@ def confusion(truth_N: ArrayLike, verdict_N: ArrayLike, classes: int) -> NDArray
     """
     truth, verdict = np.asarray(truth_N, dtype=np.int64), np.asarray(verdict_N, dtype=np.int64)
     if truth.shape != verdict.shape or truth.ndim != 1:
-        raise ShapeError(f"truth {truth.shape} and verdict {verdict.shape} are not one list each")
+        raise ShapeError(
+            "truth and verdicts do not match",
+            expected="two lists of one length",
+            got=f"shapes {truth.shape} and {verdict.shape}",
+        )
     both = np.concatenate([truth, verdict])
     if both.size and (both.min() < 0 or both.max() >= classes):
-        raise ShapeError(f"class indices {both.min()}..{both.max()}, expected 0..{classes - 1}")
+        raise ShapeError(
+            "class index outside the scale",
+            expected=f"0..{classes - 1}",
+            got=f"{both.min()}..{both.max()}",
+        )
     flat = np.bincount(truth * classes + verdict, minlength=classes * classes)
     return flat.reshape(classes, classes)
 
 
-def class_scores(counts_KK: NDArray[np.int64]) -> tuple[ClassScore, ...]:
+def class_scores(counts_CC: NDArray[np.int64]) -> tuple[ClassScore, ...]:
     """Precision, recall and F1 per class of a confusion matrix (truth, verdict).
 
-    F1 is 0 for a class that occurs or is declared but never both; nan for one
-    that does neither.
+    F1 is 0 for a class that occurs or is declared but never both, and nan for a class that does
+    neither.
     """
-    hits = np.diag(counts_KK)
-    declared, occurring = counts_KK.sum(axis=0), counts_KK.sum(axis=1)
+    hits = np.diag(counts_CC)
+    declared, occurring = counts_CC.sum(axis=0), counts_CC.sum(axis=1)
     return tuple(
         ClassScore(
-            precision=_ratio(hits[k], declared[k]),
-            recall=_ratio(hits[k], occurring[k]),
-            f1=_ratio(2 * hits[k], declared[k] + occurring[k]),
-            support=int(occurring[k]),
+            precision=_ratio(hits[c], declared[c]),
+            recall=_ratio(hits[c], occurring[c]),
+            f1=_ratio(2 * hits[c], declared[c] + occurring[c]),
+            support=int(occurring[c]),
         )
-        for k in range(len(hits))
+        for c in range(len(hits))
     )
 
 
-def macro_f1(counts_KK: NDArray[np.int64]) -> float:
+def macro_f1(counts_CC: NDArray[np.int64]) -> float:
     """Mean F1 over the classes that occur or are declared."""
-    found = [s.f1 for s in class_scores(counts_KK) if not np.isnan(s.f1)]
-    return float(np.mean(found)) if found else float("nan")
+    known = [s.f1 for s in class_scores(counts_CC) if not np.isnan(s.f1)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def binary_scores(truth_N: ArrayLike, declared_N: ArrayLike) -> ClassScore:
@@ -121,8 +128,7 @@ def brier(truth_N: ArrayLike, probability_N: ArrayLike) -> float:
 def calibration_error(truth_N: ArrayLike, probability_N: ArrayLike, bins: int = 10) -> float:
     """Expected calibration error: |mean probability - frequency| over equal-width bins.
 
-    Bins are weighted by their items (Naeini et al. 2015); probability 1 belongs
-    to the last bin.
+    Bins are weighted by their items (Naeini et al. 2015). Probability 1 belongs to the last bin.
     """
     truth, probability = _pair(truth_N, probability_N)
     if not truth.size:
@@ -143,10 +149,10 @@ def bootstrap(
 ) -> Interval:
     """A metric with its 95 % percentile interval over resampled groups.
 
-    Neighbours share a scene, its haze and its street; resampling whole groups
-    (blocks of ground) keeps that dependence, which resampling buildings one by one
-    would hide. Resamples on which the metric is nan are left out; with fewer than
-    half of them left, or fewer than two groups, the interval is nan.
+    Neighbours share a scene, its haze and its street. Resampling whole groups (blocks of ground)
+    keeps that dependence; resampling single buildings would hide it. Resamples with a nan metric
+    are left out. With fewer than half of them left, or fewer than two groups, the interval is
+    nan.
     """
     truth, score = _pair(truth_N, score_N)
     value = metric(truth, score)
@@ -162,15 +168,15 @@ def bootstrap(
         drawn = rng.integers(0, len(members), len(members))
         rows = np.concatenate([members[g] for g in drawn])
         figures[i] = metric(truth[rows], score[rows])
-    kept = figures[~np.isnan(figures)]
-    if kept.size < resamples / 2:
+    known = figures[~np.isnan(figures)]
+    if known.size < resamples / 2:
         return Interval(value=value, low=float("nan"), high=float("nan"))
-    low, high = np.percentile(kept, (2.5, 97.5))
+    low, high = np.percentile(known, (2.5, 97.5))
     return Interval(value=value, low=float(low), high=float(high))
 
 
 def _mean_ranks(score_N: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks from 1, tied values sharing the mean of theirs."""
+    """Ranks from 1; tied values share the mean of their ranks."""
     _, inverse, counts = np.unique(score_N, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     ranks: NDArray[np.float64] = (last - (counts - 1) / 2.0)[inverse]
@@ -184,7 +190,11 @@ def _ratio(part: np.int64, whole: np.int64) -> float:
 def _pair(truth_N: ArrayLike, score_N: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     truth, score = np.asarray(truth_N, dtype=bool), np.asarray(score_N, dtype=np.float64)
     if truth.shape != score.shape or truth.ndim != 1:
-        raise ShapeError(f"truth {truth.shape} and scores {score.shape} are not one list each")
+        raise ShapeError(
+            "truth and scores do not match",
+            expected="two lists of one length",
+            got=f"shapes {truth.shape} and {score.shape}",
+        )
     if np.isnan(score).any():
         raise ShapeError(f"{int(np.isnan(score).sum())} of {score.size} scores are nan")
     return truth, score

@@ -1,4 +1,4 @@
-"""Partial sums per building from one cell. Tallies add up in any order and grouping."""
+"""Partial sums per building. Tallies add up in any order and grouping."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from quakestream.domain import Quality
 from quakestream.errors import ShapeError
 
 PROBABILITY_ONE = 65535
-"""Probability 1 as an integer. Integers add up to the same total in any order."""
+"""Probability 1 as an integer. Integers have the same sum in any order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,9 +35,13 @@ class Tally:
         if (len(self.pixels_NQ), len(self.sum_NC), len(self.change_N)) != (n, n, n):
             raise ShapeError("tally columns differ in length")
         if self.pixels_NQ.shape[1:] != (len(Quality),):
-            raise ShapeError(f"tally has pixel counts of shape {self.pixels_NQ.shape}")
+            raise ShapeError(
+                "pixel counts have a wrong shape",
+                expected=f"(N, {len(Quality)})",
+                got=str(self.pixels_NQ.shape),
+            )
         if n > 1 and (np.diff(self.building_N) <= 0).any():
-            raise ShapeError("tally buildings must be ascending and distinct")
+            raise ShapeError("building indices are not ascending and distinct")
 
     @classmethod
     def empty(cls, classes: int) -> "Tally":
@@ -62,13 +66,13 @@ class Tally:
 def merge(tallies: Iterable[Tally], *, classes: int) -> Tally:
     """Adds tallies by building. Associative and commutative; `Tally.empty` is the identity."""
     parts = [Tally.empty(classes), *tallies]
-    building_P = np.concatenate([t.building_N for t in parts])
-    building_N, place_P = np.unique(building_P, return_inverse=True)
+    building_T = np.concatenate([t.building_N for t in parts])
+    building_N, place_T = np.unique(building_T, return_inverse=True)
 
     def added(name: str) -> NDArray[np.int64]:
-        part_P = np.concatenate([getattr(t, name) for t in parts])
-        total_N = np.zeros((len(building_N), *part_P.shape[1:]), np.int64)
-        np.add.at(total_N, place_P, part_P)
+        part_T = np.concatenate([getattr(t, name) for t in parts])
+        total_N = np.zeros((len(building_N), *part_T.shape[1:]), np.int64)
+        np.add.at(total_N, place_T, part_T)
         return total_N
 
     return Tally(

@@ -1,4 +1,4 @@
-"""From sums to answers: one verdict per building."""
+"""Decides one verdict per building from tallies."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from quakestream.domain import BundleSpec, Quality
 from quakestream.reduce.tally import Tally
 
 MIN_PIXELS = 4
-"""A footprint with fewer pixels than this is `too_small` to be judged."""
+"""A footprint with fewer pixels is `too_small` to be assessed."""
 MIN_VALID_FRACTION = 0.5
-"""A verdict needs at least this share of a footprint's pixels seen."""
+"""Smallest share of valid pixels of a footprint that is assessed."""
 
 Revision = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""Class probabilities from the image, shape (N, C), to those a verdict rests on."""
+"""Maps class probabilities of the image, shape (N, C), to those that decide the verdict."""
 
 _REASON_OF_QUALITY = {
     Quality.NODATA: "nodata",
@@ -27,10 +27,10 @@ _REASON_OF_QUALITY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Verdicts:
-    """Answers for N buildings, in the tally's order."""
+    """Verdicts of N buildings, in the order of the tally."""
 
     reason_N: NDArray[np.object_]
-    """None where assessed, else the reason why not."""
+    """None where assessed, else the reason."""
     damage_N: NDArray[np.int8]
     """Class index on the bundle's scale, -1 where not assessed."""
     p_NC: NDArray[np.float32]
@@ -52,14 +52,14 @@ def decide(
 ) -> Verdicts:
     """One verdict per building of a merged tally.
 
-    The declared class is the most severe whose cumulative probability (its own
-    and worse) reaches the bundle's balanced threshold.
+    The declared class is the most severe one whose cumulative probability (its own and worse)
+    reaches the balanced threshold of the bundle.
 
     Args:
-        views_N: how many views of the same ground the tally holds (one if None). A building
-            seen whole in one of three views was seen: clouds in the others do not hide it.
-        revise: adds what else is known of the buildings, before anything is declared. What is
-            assessed does not depend on it.
+        views_N: number of views of the same ground in the tally; None: one. A building that one
+            of three views shows whole counts as whole, whatever clouds the others have.
+        revise: adds other evidence about the buildings before classes are declared. It does not
+            change which buildings are assessed.
     """
     pixels_N = tally.pixels_NQ.sum(axis=1)
     valid_N = tally.pixels_NQ[:, Quality.VALID]
@@ -74,7 +74,7 @@ def decide(
         p_NC = np.where(assessed_N[:, None], revise(p_NC), p_NC)
     cumulative_NC = p_NC[:, ::-1].cumsum(axis=1)[:, ::-1]
     reaches_NC = cumulative_NC >= spec.thresholds.balanced
-    reaches_NC[:, 0] = True  # the mildest class holds where no worse one is reached
+    reaches_NC[:, 0] = True  # the mildest class where no worse one is reached
     classes = p_NC.shape[1]
     damage_N = classes - 1 - reaches_NC[:, ::-1].argmax(axis=1)
     return Verdicts(

@@ -1,6 +1,6 @@
-"""The simplest detector, and how well it does: brightness difference per footprint.
+"""The simplest detector: brightness difference per footprint.
 
-A synthetic earthquake on which this does well would prove nothing about a model.
+If it did well on a synthetic earthquake, a model's score there would prove nothing.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ def difference_per_footprint(
 ) -> NDArray[np.float64]:
     """Mean absolute pre/post difference inside each footprint, both scenes z-scored per band.
 
-    NaN where a footprint holds no pixel valid in both.
+    NaN where a footprint has no pixel that is valid in both.
 
     Raises:
         SceneError: if the scenes differ in CRS or GSD.
@@ -29,8 +29,10 @@ def difference_per_footprint(
     with rasterio.open(pre) as before, rasterio.open(post) as after:
         if before.crs != after.crs or before.res != after.res:
             raise SceneError(
-                f"cannot difference {pre} ({before.crs}, {before.res} m) and {post} "
-                f"({after.crs}, {after.res} m): expected one CRS and one GSD"
+                "scenes have different grids",
+                f"{pre} and {post}",
+                expected="one CRS and one GSD",
+                got=f"{before.crs}, {before.res} m and {after.crs}, {after.res} m",
             )
         window = from_bounds(*after.bounds, transform=before.transform).round_offsets()
         shape = (after.height, after.width)

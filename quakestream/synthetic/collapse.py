@@ -1,4 +1,4 @@
-"""How buildings fall: heaps of slabs and dust, half collapses, pancakes."""
+"""Collapsed buildings: heaps of slabs and dust, half collapses, pancakes."""
 
 from dataclasses import dataclass
 
@@ -8,34 +8,34 @@ from numpy.typing import NDArray
 
 from quakestream.synthetic.noise import fractal
 from quakestream.synthetic.settings import stream
-from quakestream.synthetic.shaking import Damage
+from quakestream.synthetic.shaking import BuildingDamage
 from quakestream.synthetic.surface import Boxes, Roofs, Surface, paint_boxes
-from quakestream.synthetic.town import ROOF_COLOURS, Buildings
-from quakestream.synthetic.world import World, burn_polygons, quads
+from quakestream.synthetic.town import ROOF_COLOURS, TownBuildings
+from quakestream.synthetic.world import SyntheticWorld, burn_polygons, quads
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 RINGS_M = (9.0, 7.0, 5.5, 4.0, 3.0, 2.0, 1.0, 0.0)
-"""Distances from a fallen building's outline at which debris and dust are told apart."""
+"""Distances of debris and dust from the outline of a collapsed building."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Fall:
-    """How each building stands after the event, one row per building."""
+class Collapse:
+    """State of each building after the event, one row per building."""
 
     roofs: Roofs
     fallen: NDArray[np.bool_]
-    """True where a heap lies (destroyed buildings)."""
+    """True for destroyed buildings, which are a heap."""
     whole: NDArray[np.bool_]
-    """True where the roof and what is on it are untouched."""
+    """True where the roof and the things on it are intact."""
     reach_m: F64
-    """How far debris lies from the outline."""
+    """Largest distance of debris from the outline."""
     heap_m: F64
-    """Height of the heap's middle."""
+    """Height of the middle of the heap."""
 
     @classmethod
-    def drawn(cls, seed: int, buildings: Buildings, damage: Damage) -> "Fall":
+    def random(cls, seed: int, buildings: TownBuildings, damage: BuildingDamage) -> "Collapse":
         rng = stream(seed, "collapse")
         count, destroyed = len(buildings), damage.destroyed
         manner = rng.random(count)
@@ -62,8 +62,8 @@ class Fall:
         )
 
 
-def _repainted(rng: np.random.Generator, buildings: Buildings, share: float) -> F64:
-    """Roof colours after the event: a share was renewed between the scenes."""
+def _repainted(rng: np.random.Generator, buildings: TownBuildings, share: float) -> F64:
+    """Roof colours after the event; a share of the roofs was renewed in between."""
     count = len(buildings)
     new = ROOF_COLOURS[rng.integers(0, len(ROOF_COLOURS), count)]
     colour = np.where((rng.random(count) < share)[:, None], new, buildings.colour_N3)
@@ -73,10 +73,10 @@ def _repainted(rng: np.random.Generator, buildings: Buildings, share: float) -> 
 
 
 def paint_heaps(
-    seed: int, surface: Surface, world: World, buildings: Buildings, fall: Fall
+    seed: int, surface: Surface, world: SyntheticWorld, buildings: TownBuildings, collapse: Collapse
 ) -> None:
-    """Paints dust, rubble and slabs of every fallen building onto the ground."""
-    which = np.flatnonzero(fall.fallen)
+    """Paints dust, rubble and slabs of all collapsed buildings onto the ground."""
+    which = np.flatnonzero(collapse.fallen)
     if which.size == 0:
         return
     rng = stream(seed, "heaps")
@@ -86,13 +86,15 @@ def paint_heaps(
     blob = fractal(rng, world.shape, 12, 4).ravel()[index]
     chunk = fractal(rng, world.shape, 4, 1, gain=1.0).ravel()[index]
     grain = rng.standard_normal(index.size, dtype=np.float32)
-    _spread_dust(surface, index, ring, blob, fall.reach_m[owner])
-    debris = ring <= fall.reach_m[owner] * np.clip(0.6 + 0.45 * blob, 0.0, 1.3)
+    _spread_dust(surface, index, ring, blob, collapse.reach_m[owner])
+    debris = ring <= collapse.reach_m[owner] * np.clip(0.6 + 0.45 * blob, 0.0, 1.3)
     debris |= ring == 0.0
     index, ring, owner = index[debris], ring[debris], owner[debris]
     blob, chunk, grain = blob[debris], chunk[debris], grain[debris]
-    fade = np.clip(1.0 - ring / (fall.reach_m[owner] + 1.5), 0.15, 1.0)
-    height = fall.heap_m[owner] * fade * (0.6 + 0.3 * blob) + fade * (0.30 * chunk + 0.06 * grain)
+    fade = np.clip(1.0 - ring / (collapse.reach_m[owner] + 1.5), 0.15, 1.0)
+    height = collapse.heap_m[owner] * fade * (0.6 + 0.3 * blob) + fade * (
+        0.30 * chunk + 0.06 * grain
+    )
     surface.height_YX.ravel()[index] = np.maximum(height, 0.05)
     surface.vegetation_YX.ravel()[index] = 0.0
     _colour_rubble(rng, surface, index, owner, buildings, (blob, chunk, grain))
@@ -100,9 +102,9 @@ def paint_heaps(
 
 
 def _rings(
-    world: World, buildings: Buildings, which: NDArray[np.int64]
+    world: SyntheticWorld, buildings: TownBuildings, which: NDArray[np.int64]
 ) -> tuple[F32, NDArray[np.int32]]:
-    """Distance ring and position in `which` + 1 of the nearest fallen building; 0 beyond."""
+    """Distance ring, and position in `which` + 1, of the nearest collapsed building; 0 beyond."""
     ring_YX = np.zeros(world.shape, np.float32)
     owner_YX = np.zeros(world.shape, np.int32)
     outlines = buildings.polygons[which]
@@ -118,7 +120,7 @@ def _rings(
 def _spread_dust(
     surface: Surface, index: NDArray[np.int64], ring: F32, blob: F32, reach_m: F64
 ) -> None:
-    """Tints the ground around a heap towards concrete dust."""
+    """Tints the ground around heaps with concrete dust."""
     strength = np.exp(-ring / (0.75 * reach_m + 1.2)) * np.clip(0.65 + 0.35 * blob, 0.0, 1.0)
     strength = (0.7 * strength).astype(np.float32)
     for band, value in enumerate((0.50, 0.475, 0.44)):
@@ -132,10 +134,10 @@ def _colour_rubble(
     surface: Surface,
     index: NDArray[np.int64],
     owner: NDArray[np.int64],
-    buildings: Buildings,
+    buildings: TownBuildings,
     noise: tuple[F32, F32, F32],
 ) -> None:
-    """Concrete grey to earth brown, with pieces of the old roof and dark hollows."""
+    """Colours rubble concrete grey to earth brown, with pieces of roof and dark hollows."""
     blob, chunk, grain = noise
     count = len(buildings)
     tone = rng.uniform(0.30, 0.50, count)
@@ -150,8 +152,8 @@ def _colour_rubble(
         surface.albedo_BYX[band].ravel()[index] = np.clip(base * light * hollow, 0.04, 0.9)
 
 
-def _slabs(rng: np.random.Generator, buildings: Buildings, which: NDArray[np.int64]) -> Boxes:
-    """Broken floors and walls lying in all directions over the heaps."""
+def _slabs(rng: np.random.Generator, buildings: TownBuildings, which: NDArray[np.int64]) -> Boxes:
+    """Broken floors and walls on the heaps, in all directions."""
     area = 4 * buildings.half_N2[which].prod(axis=1)
     owner = np.repeat(which, rng.poisson(np.clip(area / 9.0, 4, 150)))
     count = len(owner)
@@ -165,7 +167,7 @@ def _slabs(rng: np.random.Generator, buildings: Buildings, which: NDArray[np.int
     grey = rng.uniform(0.24, 0.60, (count, 1)) * np.array([1.03, 1.0, 0.95])
     old = rng.random((count, 1)) < 0.18
     return Boxes(
-        corners_NK2=quads(
+        corners_NE2=quads(
             buildings.centre_N2[owner] + turned, half, angle + rng.normal(0, 0.8, count)
         ),
         colour_N3=np.where(old, buildings.colour_N3[owner], grey),
@@ -173,11 +175,11 @@ def _slabs(rng: np.random.Generator, buildings: Buildings, which: NDArray[np.int
     )
 
 
-def litter(seed: int, buildings: Buildings, damage: Damage) -> Boxes:
-    """Fallen plaster and tiles along the walls of buildings that were hurt and stand."""
+def litter(seed: int, buildings: TownBuildings, damage: BuildingDamage) -> Boxes:
+    """Plaster and tiles along the walls of damaged buildings that stand."""
     rng = stream(seed, "litter")
-    hurt = np.flatnonzero(~damage.destroyed & (damage.severity > 0.22))
-    owner = np.repeat(hurt, rng.poisson(10.0 * damage.severity[hurt]))
+    damaged = np.flatnonzero(~damage.destroyed & (damage.severity > 0.22))
+    owner = np.repeat(damaged, rng.poisson(10.0 * damage.severity[damaged]))
     count = len(owner)
     share = rng.random(count)
     lines = shapely.get_exterior_ring(shapely.buffer(buildings.polygons[owner], 0.9))
@@ -185,7 +187,7 @@ def litter(seed: int, buildings: Buildings, damage: Damage) -> Boxes:
     centre = np.column_stack([shapely.get_x(spots), shapely.get_y(spots)])
     half = np.column_stack([rng.uniform(0.3, 1.0, count), rng.uniform(0.25, 0.6, count)])
     return Boxes(
-        corners_NK2=quads(centre, half, rng.uniform(0, np.pi, count)),
+        corners_NE2=quads(centre, half, rng.uniform(0, np.pi, count)),
         colour_N3=rng.uniform(0.35, 0.7, (count, 1)) * np.array([[1.04, 1.0, 0.93]]),
         height_m=rng.uniform(0.1, 0.5, count),
     )

@@ -1,4 +1,4 @@
-"""A whole synthetic earthquake on disk: everything the main job needs, and the answer."""
+"""Writes a synthetic earthquake: all inputs of the main job, and the known truth."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from quakestream.synthetic.collapse import Fall, litter, paint_heaps
+from quakestream.synthetic.collapse import Collapse, litter, paint_heaps
 from quakestream.synthetic.files import (
     run_file_text,
     stac_item,
@@ -19,26 +19,26 @@ from quakestream.synthetic.files import (
 )
 from quakestream.synthetic.hazard_files import write_damage_proxy, write_shakemap, write_vs30
 from quakestream.synthetic.people import camps, tarpaulins, vehicles
-from quakestream.synthetic.sensor import Look, Rendered, render
+from quakestream.synthetic.sensor import Acquisition, SceneImage, render
 from quakestream.synthetic.settings import DEMO, SceneLayout, SizePreset, stream
-from quakestream.synthetic.shaking import Damage, Shaking
+from quakestream.synthetic.shaking import BuildingDamage, Shaking
 from quakestream.synthetic.surface import (
     Roofs,
     Surface,
     Textures,
-    chosen,
     paint_boxes,
     paint_ground,
     paint_roofs,
     roof_clutter,
+    select,
 )
 from quakestream.synthetic.town import Town
-from quakestream.synthetic.world import World, burn_polygons
+from quakestream.synthetic.world import SyntheticWorld, burn_polygons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyntheticEarthquake:
-    """Where everything of a synthetic earthquake lies."""
+    """Paths of the files of a synthetic earthquake."""
 
     out: Path
     run_file: Path
@@ -50,18 +50,18 @@ class SyntheticEarthquake:
     vs30: Path
     dpm: Path
     pre: tuple[Path, ...]
-    """COGs from before the event, in the order of the preset."""
+    """COGs of scenes before the event, in the order of the preset."""
     post: tuple[Path, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Epochs:
-    """The latent world: one town, its damage, and its surface before and after."""
+    """A town, its damage, and its surface before and after the event."""
 
-    world: World
+    world: SyntheticWorld
     town: Town
     shaking: Shaking
-    damage: Damage
+    damage: BuildingDamage
     pre: Surface
     post: Surface
 
@@ -74,28 +74,28 @@ def make_earthquake(
     The same seed writes the same bytes on one machine.
 
     Args:
-        out: folder; made if missing, files of an earlier run are replaced.
+        out: folder; created if missing. Files of an earlier run are replaced.
         seed: any integer ≥ 0.
         size: extent and scenes.
         bad_inputs: adds an exact duplicate, a repeated id with another outline and an invalid
-            polygon to the footprints, and an item without its asset to the catalogue.
+            polygon to the footprints, and an item without an asset to the catalogue.
     """
     out.mkdir(parents=True, exist_ok=True)
     event_id = f"synthetic-{seed}"
-    epochs = latent(seed, size)
+    epochs = make_epochs(seed, size)
     items, files = [], {}
     for layout in size.scenes:
-        look = Look.drawn(seed, layout)
-        scene = taken(seed, epochs, layout, look)
+        acquisition = Acquisition.random(seed, layout)
+        scene = scene_image(seed, epochs, layout, acquisition)
         path = out / "imagery" / layout.id / f"{layout.id}.tif"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_cog(path, scene, layout)
-        items.append(stac_item(scene, layout, look))
+        items.append(stac_item(scene, layout, acquisition))
         files[layout.id] = path
     if bad_inputs:
         items.append(_item_without_asset(items[-1]))
     catalogue = write_catalogue(out / "imagery", items, event_id)
-    made = SyntheticEarthquake(
+    paths = SyntheticEarthquake(
         out=out,
         run_file=out / "run.yaml",
         catalogue=catalogue,
@@ -108,20 +108,20 @@ def make_earthquake(
         pre=tuple(files[s.id] for s in size.scenes if s.epoch == "pre"),
         post=tuple(files[s.id] for s in size.scenes if s.epoch == "post"),
     )
-    _write_layers(made, seed, epochs, event_id)
-    _write_vectors(made, seed, epochs, bad_inputs)
-    made.run_file.write_text(run_file_text(size, event_id), encoding="utf-8")
-    return made
+    _write_layers(paths, seed, epochs, event_id)
+    _write_vectors(paths, seed, epochs, bad_inputs)
+    paths.run_file.write_text(run_file_text(size, event_id), encoding="utf-8")
+    return paths
 
 
-def latent(seed: int, size: SizePreset) -> Epochs:
-    """The world of a seed, painted before and after the event."""
-    world = World.of(size)
-    town = Town.planned(seed, size, world)
+def make_epochs(seed: int, size: SizePreset) -> Epochs:
+    """The town of a seed, painted before and after the event."""
+    world = SyntheticWorld.of(size)
+    town = Town.random(seed, size, world)
     buildings = town.buildings
     shaking = Shaking.of(seed, world)
-    damage = Damage.drawn(seed, shaking, buildings.centre_N2)
-    fall = Fall.drawn(seed, buildings, damage)
+    damage = BuildingDamage.random(seed, shaking, buildings.centre_N2)
+    collapse = Collapse.random(seed, buildings, damage)
     textures = Textures.of(seed, world)
     id_YX = burn_polygons(world, list(buildings.polygons))
     pre = paint_ground(seed, world, town, textures)
@@ -129,47 +129,49 @@ def latent(seed: int, size: SizePreset) -> Epochs:
     clutter, owner = roof_clutter(stream(seed, "clutter"), buildings, 1 / 45)
     paint_roofs(pre, world, buildings, Roofs.as_built(buildings), textures, id_YX)
     paint_boxes(pre, world, clutter, on_top=True)
-    paint_heaps(seed, post, world, buildings, fall)
-    paint_roofs(post, world, buildings, fall.roofs, textures, id_YX)
-    paint_boxes(post, world, chosen(clutter, fall.whole[owner]), on_top=True)
+    paint_heaps(seed, post, world, buildings, collapse)
+    paint_roofs(post, world, buildings, collapse.roofs, textures, id_YX)
+    paint_boxes(post, world, select(clutter, collapse.whole[owner]), on_top=True)
     new, owner = roof_clutter(stream(seed, "new clutter"), buildings, 1 / 160, towers=False)
-    paint_boxes(post, world, chosen(new, fall.whole[owner]), on_top=True)
+    paint_boxes(post, world, select(new, collapse.whole[owner]), on_top=True)
     paint_boxes(post, world, litter(seed, buildings, damage), on_top=True)
-    paint_boxes(post, world, tarpaulins(seed, buildings, fall.whole, 0.14), on_top=True)
+    paint_boxes(post, world, tarpaulins(seed, buildings, collapse.whole, 0.14), on_top=True)
     paint_boxes(post, world, camps(seed, town, world))
     return Epochs(world=world, town=town, shaking=shaking, damage=damage, pre=pre, post=post)
 
 
-def taken(seed: int, epochs: Epochs, layout: SceneLayout, look: Look) -> Rendered:
+def scene_image(
+    seed: int, epochs: Epochs, layout: SceneLayout, acquisition: Acquisition
+) -> SceneImage:
     """One scene, with the vehicles of its day."""
     surface = (epochs.pre if layout.epoch == "pre" else epochs.post).copy()
     busy = 4.5 if layout.epoch == "pre" else 3.5
     paint_boxes(surface, epochs.world, vehicles(seed, layout.id, epochs.town, busy))
-    return render(seed, surface, epochs.world, layout, look)
+    return render(seed, surface, epochs.world, layout, acquisition)
 
 
-def _write_layers(made: SyntheticEarthquake, seed: int, epochs: Epochs, event_id: str) -> None:
-    write_shakemap(made.shakemap, epochs.shaking, epochs.world, event_id)
-    write_vs30(made.vs30, epochs.shaking, epochs.world)
-    write_damage_proxy(made.dpm, seed, epochs.world, epochs.town.buildings, epochs.damage)
+def _write_layers(paths: SyntheticEarthquake, seed: int, epochs: Epochs, event_id: str) -> None:
+    write_shakemap(paths.shakemap, epochs.shaking, epochs.world, event_id)
+    write_vs30(paths.vs30, epochs.shaking, epochs.world)
+    write_damage_proxy(paths.dpm, seed, epochs.world, epochs.town.buildings, epochs.damage)
 
 
-def _write_vectors(made: SyntheticEarthquake, seed: int, epochs: Epochs, bad: bool) -> None:
-    """AOI, footprints with small position errors, truth without."""
+def _write_vectors(paths: SyntheticEarthquake, seed: int, epochs: Epochs, bad: bool) -> None:
+    """Writes the AOI, footprints with small position errors, and truth without errors."""
     world, damage = epochs.world, epochs.damage
     outlines = epochs.town.buildings.polygons
     ids = np.array([f"b{i:05d}" for i in range(len(outlines))], dtype=object)
     half = world.width_m / 2, world.height_m / 2
     area = world.to_lonlat(shapely.segmentize(shapely.box(-half[0], -half[1], *half), 100.0))
-    write_vectors(made.aoi, gpd.GeoDataFrame({"name": ["town"]}, geometry=[area], crs=4326))
+    write_vectors(paths.aoi, gpd.GeoDataFrame({"name": ["town"]}, geometry=[area], crs=4326))
     rng = stream(seed, "footprints")
     error = rng.normal(0.0, 0.45, (len(outlines), 2))
     error *= np.minimum(1.0, 1.0 / np.maximum(np.hypot(*error.T), 1e-9))[:, None]
     corners = shapely.get_coordinates(outlines)
     moved = corners + np.repeat(error, shapely.get_num_coordinates(outlines), axis=0)
-    drawn = shapely.set_coordinates(outlines.copy(), moved)
-    frame = gpd.GeoDataFrame({"id": ids}, geometry=world.to_lonlat(drawn), crs=4326)
-    write_vectors(made.footprints, _spoilt(frame) if bad else frame)
+    shifted = shapely.set_coordinates(outlines.copy(), moved)
+    frame = gpd.GeoDataFrame({"id": ids}, geometry=world.to_lonlat(shifted), crs=4326)
+    write_vectors(paths.footprints, _with_bad_rows(frame) if bad else frame)
     columns: dict[str, Any] = {
         "building_id": ids,
         "damage_label": np.where(damage.destroyed, "destroyed", "intact"),
@@ -181,11 +183,11 @@ def _write_vectors(made: SyntheticEarthquake, seed: int, epochs: Epochs, bad: bo
         "vs30_m_s": damage.vs30_m_s.astype(np.float32),
     }
     truth = gpd.GeoDataFrame(columns, geometry=world.to_lonlat(outlines), crs=4326)
-    write_vectors(made.truth, truth)
+    write_vectors(paths.truth, truth)
 
 
-def _spoilt(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-    """Footprints with an exact duplicate, a repeated id and a polygon that crosses itself."""
+def _with_bad_rows(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """Footprints with an exact duplicate, a repeated id and a self-crossing polygon."""
     moved = frame.iloc[[1]].copy()
     moved.geometry = moved.geometry.translate(0.0002, 0.0)
     west, south, east, north = frame.geometry.iloc[2].bounds

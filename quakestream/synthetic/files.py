@@ -1,4 +1,4 @@
-"""Files a user would have: COGs, a static STAC catalogue, vectors, a run file."""
+"""Writes the files of a user: COGs, a static STAC catalogue, vectors, a run file."""
 
 import json
 from datetime import timedelta
@@ -13,9 +13,9 @@ import shapely
 from affine import Affine
 from pyproj import Transformer
 
-from quakestream.synthetic.sensor import Look, Rendered
+from quakestream.synthetic.sensor import Acquisition, SceneImage
 from quakestream.synthetic.settings import EVENT_TIME, GSD_M, SceneLayout, SizePreset
-from quakestream.synthetic.world import applied
+from quakestream.synthetic.world import transform_points
 
 _STAC_EXTENSIONS = (
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
@@ -24,8 +24,8 @@ _STAC_EXTENSIONS = (
 )
 
 
-def write_cog(path: Path, scene: Rendered, layout: SceneLayout) -> None:
-    """A Cloud-Optimised GeoTIFF with overviews, 512 px blocks, time in the TIFF tag."""
+def write_cog(path: Path, scene: SceneImage, layout: SceneLayout) -> None:
+    """Writes a Cloud-Optimised GeoTIFF with overviews, 512 px blocks and time in the TIFF tag."""
     height, width = scene.valid_YX.shape
     profile: dict[str, Any] = {
         "driver": "GTiff",
@@ -47,14 +47,14 @@ def write_cog(path: Path, scene: Rendered, layout: SceneLayout) -> None:
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_NUM_THREADS="2"),
         rasterio.MemoryFile() as memory,
     ):
-        with memory.open(**profile) as made:
-            made.write(scene.pixels_BYX)
+        with memory.open(**profile) as dataset:
+            dataset.write(scene.pixels_BYX)
             if holes and layout.nodata == "mask":
-                made.write_mask(scene.valid_YX)
-            made.update_tags(TIFFTAG_DATETIME=layout.acquired.strftime("%Y:%m:%d %H:%M:%S"))
-        with memory.open() as made:
+                dataset.write_mask(scene.valid_YX)
+            dataset.update_tags(TIFFTAG_DATETIME=layout.acquired.strftime("%Y:%m:%d %H:%M:%S"))
+        with memory.open() as dataset:
             rasterio.shutil.copy(
-                made,
+                dataset,
                 path,
                 driver="COG",
                 BLOCKSIZE="512",
@@ -63,8 +63,8 @@ def write_cog(path: Path, scene: Rendered, layout: SceneLayout) -> None:
             )
 
 
-def scene_outline(scene: Rendered, layout: SceneLayout) -> Any:
-    """Ground the catalogue says the scene shows, EPSG:4326."""
+def scene_outline(scene: SceneImage, layout: SceneLayout) -> Any:
+    """Outline of a scene in the catalogue, EPSG:4326."""
     height, width = scene.valid_YX.shape
     corners = np.array([[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]])
     if layout.exact_outline and layout.slant_deg:
@@ -79,14 +79,14 @@ def scene_outline(scene: Rendered, layout: SceneLayout) -> Any:
             ],
             dtype=np.float64,
         )
-    ground = applied(scene.transform, corners)
+    ground = transform_points(scene.transform, corners)
     to_lonlat = Transformer.from_crs(f"EPSG:{scene.epsg}", "EPSG:4326", always_xy=True)
     lon, lat = to_lonlat.transform(ground[:, 0], ground[:, 1])
     return shapely.Polygon(np.round(np.column_stack([lon, lat]), 7))
 
 
-def stac_item(scene: Rendered, layout: SceneLayout, look: Look) -> dict[str, Any]:
-    """A STAC item of a scene, its COG beside it as asset `visual`."""
+def stac_item(scene: SceneImage, layout: SceneLayout, acquisition: Acquisition) -> dict[str, Any]:
+    """A STAC item of a scene, with the COG beside it as asset `visual`."""
     outline = scene_outline(scene, layout)
     t: Affine = scene.transform
     clouds = 100.0 * scene.cloud_YX.sum() / max(int(scene.valid_YX.sum()), 1)
@@ -101,9 +101,9 @@ def stac_item(scene: Rendered, layout: SceneLayout, look: Look) -> dict[str, Any
             "datetime": layout.acquired.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "gsd": GSD_M,
             "eo:cloud_cover": round(float(clouds), 1),
-            "view:off_nadir": round(look.off_nadir_deg, 1),
-            "view:sun_azimuth": round(look.sun_azimuth_deg, 1),
-            "view:sun_elevation": round(look.sun_elevation_deg, 1),
+            "view:off_nadir": round(acquisition.off_nadir_deg, 1),
+            "view:sun_azimuth": round(acquisition.sun_azimuth_deg, 1),
+            "view:sun_elevation": round(acquisition.sun_elevation_deg, 1),
             "proj:code": f"EPSG:{scene.epsg}",
             "proj:shape": list(scene.valid_YX.shape),
             "proj:transform": [t.a, t.b, t.c, t.d, t.e, t.f],
@@ -124,7 +124,7 @@ def stac_item(scene: Rendered, layout: SceneLayout, look: Look) -> dict[str, Any
 
 
 def write_catalogue(folder: Path, items: list[dict[str, Any]], event_id: str) -> Path:
-    """A self-contained static catalogue: `catalog.json` and one folder per item."""
+    """Writes a static catalogue: `catalog.json` and one folder per item."""
     links: list[dict[str, str]] = [
         {"rel": "root", "href": "./catalog.json", "type": "application/json"}
     ]
@@ -137,8 +137,7 @@ def write_catalogue(folder: Path, items: list[dict[str, Any]], event_id: str) ->
         "stac_version": "1.1.0",
         "id": event_id,
         "title": "Synthetic earthquake",
-        "description": "Scenes of a town that does not exist, before and after an earthquake "
-        "that never was.",
+        "description": "Scenes of a synthetic town before and after a synthetic earthquake.",
         "links": links,
     }
     path = folder / "catalog.json"
@@ -147,7 +146,7 @@ def write_catalogue(folder: Path, items: list[dict[str, Any]], event_id: str) ->
 
 
 def write_vectors(path: Path, frame: gpd.GeoDataFrame) -> None:
-    """GeoParquet for `.parquet`, else GeoJSON."""
+    """Writes GeoParquet for `.parquet`, else GeoJSON."""
     if path.suffix == ".parquet":
         frame.to_parquet(path)
         return
@@ -155,13 +154,13 @@ def write_vectors(path: Path, frame: gpd.GeoDataFrame) -> None:
 
 
 def run_file_text(preset: SizePreset, event_id: str) -> str:
-    """The run file of the main job over everything that was written."""
+    """The text of the run file of the main job."""
     last = max(s.acquired for s in preset.scenes) + timedelta(days=1)
     first = min(s.acquired for s in preset.scenes) - timedelta(days=1)
     post = f"{EVENT_TIME:%Y-%m-%d}/{last:%Y-%m-%d}"
     pre = f"{first:%Y-%m-%d}/{EVENT_TIME - timedelta(days=1):%Y-%m-%d}"
     return f"""\
-# A synthetic earthquake: made by quakestream, with known truth in truth.parquet.
+# A synthetic earthquake, made by quakestream. The known truth is in truth.parquet.
 event:      {{id: {event_id}, time: {EVENT_TIME:%Y-%m-%dT%H:%M:%SZ}}}
 aoi:        aoi.geojson
 imagery:

@@ -1,4 +1,4 @@
-"""Hazard layers as their agencies deliver them: ShakeMap grid.xml, VS30, a SAR damage proxy."""
+"""Writes hazard layers in the form of their agencies: ShakeMap grid.xml, VS30, SAR proxy."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from rasterio.transform import from_origin
 
 from quakestream.synthetic.noise import fractal
 from quakestream.synthetic.settings import EVENT_TIME, stream
-from quakestream.synthetic.shaking import MEASURES, UNITS, Damage, Shaking
-from quakestream.synthetic.town import Buildings
-from quakestream.synthetic.world import World
+from quakestream.synthetic.shaking import MEASURES, UNITS, BuildingDamage, Shaking
+from quakestream.synthetic.town import TownBuildings
+from quakestream.synthetic.world import SyntheticWorld
 
 F64 = NDArray[np.float64]
 
@@ -25,8 +25,8 @@ PROXY_STEP_DEG = 1.0 / 3600
 NODATA = -9999.0
 
 
-def write_shakemap(path: Path, shaking: Shaking, world: World, event_id: str) -> None:
-    """`grid.xml` in the form of the USGS (ShakeMap 4 manual), rows from north-west, east first."""
+def write_shakemap(path: Path, shaking: Shaking, world: SyntheticWorld, event_id: str) -> None:
+    """Writes `grid.xml` as the USGS does (ShakeMap 4 manual): rows from north-west, east first."""
     lon0, lat0 = np.round([world.lon, world.lat], 2)
     steps = round(GRID_HALF_DEG / GRID_STEP_DEG)
     offset = np.arange(-steps, steps + 1) * GRID_STEP_DEG
@@ -43,7 +43,7 @@ def write_shakemap(path: Path, shaking: Shaking, world: World, event_id: str) ->
 
 
 def _shakemap_head(
-    shaking: Shaking, world: World, event_id: str, lon0: float, lat0: float, count: int
+    shaking: Shaking, world: SyntheticWorld, event_id: str, lon0: float, lat0: float, count: int
 ) -> str:
     epicentre = world.to_crs(np.array([shaking.epicentre_m]), "EPSG:4326")[0]
     fields = [("LON", "dd"), ("LAT", "dd"), *((name, UNITS[name]) for name in MEASURES)]
@@ -73,9 +73,9 @@ nlon="{count}" nlat="{count}" />
 
 
 def _pixel_centres(
-    world: World, step_deg: float, half_deg: tuple[float, float]
+    world: SyntheticWorld, step_deg: float, half_deg: tuple[float, float]
 ) -> tuple[F64, tuple[int, int], rasterio.Affine]:
-    """World positions of an EPSG:4326 raster's pixels around the town; its shape, transform."""
+    """Pixel centres of an EPSG:4326 raster around the town (world metres), shape, transform."""
     west = np.floor((world.lon - half_deg[0]) / step_deg) * step_deg
     north = np.ceil((world.lat + half_deg[1]) / step_deg) * step_deg
     shape = (int(np.ceil(2 * half_deg[1] / step_deg)), int(np.ceil(2 * half_deg[0] / step_deg)))
@@ -88,20 +88,20 @@ def _pixel_centres(
     return points, shape, from_origin(float(west), float(north), step_deg, step_deg)
 
 
-def write_vs30(path: Path, shaking: Shaking, world: World) -> None:
-    """VS30 in m/s on a 3 arc second lattice, EPSG:4326."""
+def write_vs30(path: Path, shaking: Shaking, world: SyntheticWorld) -> None:
+    """Writes VS30 in m/s on a 3 arc second lattice, EPSG:4326."""
     points, shape, transform = _pixel_centres(world, VS30_STEP_DEG, (0.03, 0.03))
     values_YX = shaking.vs30_m_s(points).reshape(shape).astype(np.float32)
     _write_raster(path, values_YX, transform, "VS30, m/s")
 
 
 def write_damage_proxy(
-    path: Path, seed: int, world: World, buildings: Buildings, damage: Damage
+    path: Path, seed: int, world: SyntheticWorld, buildings: TownBuildings, damage: BuildingDamage
 ) -> None:
-    """A noisy proxy of destroyed area on a 1 arc second lattice, 0..1, part of it nodata.
+    """Writes a noisy proxy of destroyed area on a 1 arc second lattice, 0..1, partly nodata.
 
-    It stands for coherence loss between radar passes: it rises with destroyed area nearby,
-    and also where nothing fell (vegetation, traffic), and it ends where the swath ends.
+    The proxy stands for loss of coherence between radar passes. It rises with destroyed area
+    nearby, and also without damage (vegetation, traffic). It is nodata outside the swath.
     """
     rng = stream(seed, "proxy")
     half_deg = (0.6 * world.width_m / 88_000.0, 0.6 * world.height_m / 111_000.0)
@@ -117,8 +117,8 @@ def write_damage_proxy(
     bearing = rng.uniform(0, 2 * np.pi)
     normal = np.array([np.cos(bearing), np.sin(bearing)])
     edge_m = 0.36 * min(world.width_m, world.height_m)
-    lost = (points @ normal > edge_m) | (rng.random(len(points)) < 0.02)
-    values_YX = np.where(lost, NODATA, proxy).reshape(shape).astype(np.float32)
+    outside = (points @ normal > edge_m) | (rng.random(len(points)) < 0.02)
+    values_YX = np.where(outside, NODATA, proxy).reshape(shape).astype(np.float32)
     _write_raster(path, values_YX, transform, "damage proxy, 0..1")
 
 

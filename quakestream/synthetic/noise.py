@@ -1,4 +1,4 @@
-"""Fractal noise on a raster, by repeated smooth doubling: cheap, and without lattice lines."""
+"""Fractal noise on a raster by repeated smooth doubling, cheap and without lattice lines."""
 
 import math
 
@@ -9,7 +9,7 @@ F32 = NDArray[np.float32]
 
 
 def _doubled(values_YX: F32, axis: int) -> F32:
-    """Twice as many samples along `axis` by Chaikin's rule (quadratic B-spline)."""
+    """Values with twice the samples along `axis`, by Chaikin's rule (quadratic B-spline)."""
     left = np.roll(values_YX, 1, axis=axis)
     right = np.roll(values_YX, -1, axis=axis)
     shape = list(values_YX.shape)
@@ -37,7 +37,7 @@ def fractal(
         shape: (height, width) of the result.
         coarsest_px: size of the largest blobs, pixels.
         finest_px: size of the smallest ones.
-        gain: amplitude of each halved size relative to the one before.
+        gain: amplitude of each size relative to twice that size.
     """
     levels = max(round(math.log2(max(coarsest_px, 1.0))), 0)
     size = [-(-side // 2**levels) + 2 for side in shape]

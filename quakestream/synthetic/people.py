@@ -1,4 +1,4 @@
-"""What people bring: vehicles, tents, containers, tarpaulins. Change that is not damage."""
+"""Vehicles, tents, containers and tarpaulins: change that is not damage."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from quakestream.synthetic.settings import stream
 from quakestream.synthetic.surface import Boxes
-from quakestream.synthetic.town import FIELD, PARK, YARD, Buildings, Town
-from quakestream.synthetic.world import World, quads
+from quakestream.synthetic.town import FIELD, PARK, YARD, Town, TownBuildings
+from quakestream.synthetic.world import SyntheticWorld, quads
 
 F64 = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ _SHEET = np.array([[0.18, 0.30, 0.52], [0.30, 0.42, 0.34], [0.62, 0.62, 0.62], [
 
 
 def vehicles(seed: int, scene_id: str, town: Town, per_100_m: float) -> Boxes:
-    """Parked and moving vehicles along the streets, others in every scene."""
+    """Parked and moving vehicles along the streets, different in every scene."""
     rng = stream(seed, f"vehicles/{scene_id}")
     rings = shapely.get_exterior_ring(shapely.buffer(np.array(town.blocks, dtype=object), 1.6))
     length = shapely.length(rings)
@@ -44,13 +44,13 @@ def vehicles(seed: int, scene_id: str, town: Town, per_100_m: float) -> Boxes:
     half = np.where(lorry[:, None], [[4.2, 1.25]], [[2.15, 0.9]])
     pick = rng.choice(len(_PAINT), count, p=[0.35, 0.2, 0.15, 0.15, 0.08, 0.07])
     return Boxes(
-        corners_NK2=quads(start, half, np.arctan2(ahead[:, 1], ahead[:, 0])),
+        corners_NE2=quads(start, half, np.arctan2(ahead[:, 1], ahead[:, 0])),
         colour_N3=_PAINT[pick],
         height_m=np.where(lorry, 3.2, 1.5),
     )
 
 
-def camps(seed: int, town: Town, world: World) -> Boxes:
+def camps(seed: int, town: Town, world: SyntheticWorld) -> Boxes:
     """Rows of tents and containers on open ground after the event."""
     rng = stream(seed, "camps")
     open_ground = [
@@ -63,11 +63,11 @@ def camps(seed: int, town: Town, world: World) -> Boxes:
     for block in open_ground:
         if rng.random() < 0.4:
             parts.append(_rows(rng, block, town.frame_rad))
-    return joined(parts)
+    return concatenate(parts)
 
 
 def _rows(rng: np.random.Generator, block: Any, frame_rad: float) -> Boxes:
-    """One camp: a lattice of equal shelters that covers part of a block."""
+    """One camp: a lattice of equal shelters on a part of a block."""
     tent = rng.random() < 0.65
     half = np.array([3.0, 2.0]) if tent else np.array([3.5, 1.3])
     step = 2 * half + rng.uniform(1.2, 3.5, 2)
@@ -84,33 +84,35 @@ def _rows(rng: np.random.Generator, block: Any, frame_rad: float) -> Boxes:
     palette = _CANVAS if tent else np.vstack([_PAINT[:3], _SHEET[:1]])
     colour = palette[rng.integers(0, len(palette))]
     return Boxes(
-        corners_NK2=quads(centre, np.tile(half, (count, 1)), np.full(count, frame_rad)),
+        corners_NE2=quads(centre, np.tile(half, (count, 1)), np.full(count, frame_rad)),
         colour_N3=np.clip(colour * rng.normal(1.0, 0.05, (count, 1)), 0.05, 0.9),
         height_m=np.full(count, 2.3 if tent else 2.6),
     )
 
 
-def tarpaulins(seed: int, buildings: Buildings, whole: NDArray[np.bool_], share: float) -> Boxes:
-    """Sheets over parts of roofs that stand: change on a building that is not destroyed."""
+def tarpaulins(
+    seed: int, buildings: TownBuildings, whole: NDArray[np.bool_], share: float
+) -> Boxes:
+    """Sheets on parts of intact roofs: change without destruction."""
     rng = stream(seed, "tarpaulins")
     owner = np.flatnonzero(whole & (rng.random(len(buildings)) < share))
     count = len(owner)
     half = buildings.half_N2[owner] * rng.uniform(0.3, 0.8, (count, 2))
     place = rng.uniform(-0.2, 0.2, (count, 2)) * buildings.half_N2[owner]
     return Boxes(
-        corners_NK2=quads(buildings.centre_N2[owner] + place, half, buildings.angle_rad[owner]),
+        corners_NE2=quads(buildings.centre_N2[owner] + place, half, buildings.angle_rad[owner]),
         colour_N3=_SHEET[rng.integers(0, len(_SHEET), count)],
         height_m=np.full(count, 0.1),
     )
 
 
-def joined(parts: list[Boxes]) -> Boxes:
-    """All boxes in one value; no parts give no boxes."""
+def concatenate(parts: list[Boxes]) -> Boxes:
+    """All boxes in one value; without parts, no boxes."""
     if not parts:
         nothing = np.zeros((0, 4, 2)), np.zeros((0, 3)), np.zeros(0)
-        return Boxes(corners_NK2=nothing[0], colour_N3=nothing[1], height_m=nothing[2])
+        return Boxes(corners_NE2=nothing[0], colour_N3=nothing[1], height_m=nothing[2])
     return Boxes(
-        corners_NK2=np.concatenate([p.corners_NK2 for p in parts]),
+        corners_NE2=np.concatenate([p.corners_NE2 for p in parts]),
         colour_N3=np.concatenate([p.colour_N3 for p in parts]),
         height_m=np.concatenate([p.height_m for p in parts]),
     )

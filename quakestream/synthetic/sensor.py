@@ -1,4 +1,4 @@
-"""From a surface to a scene: sun, shadow, lean, clouds, haze, gain, blur, noise, nodata."""
+"""Renders a surface as a scene: sun, shadow, lean, clouds, haze, gain, blur, noise, nodata."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from quakestream.synthetic.noise import fractal
 from quakestream.synthetic.settings import GSD_M, SceneLayout, stream
 from quakestream.synthetic.surface import Surface
-from quakestream.synthetic.world import World, applied
+from quakestream.synthetic.world import SyntheticWorld, transform_points
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -18,12 +18,12 @@ F64 = NDArray[np.float64]
 _LEAF = np.array([0.17, 0.25, 0.11])
 _STRAW = np.array([0.38, 0.33, 0.24])
 _SKY = np.array([0.28, 0.31, 0.36])
-"""Light of the sky alone, relative to sun and sky together on flat ground."""
+"""Light of the sky alone, relative to sun and sky on flat ground."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Look:
-    """How one scene was taken. Drawn per scene, so that no two scenes look alike."""
+class Acquisition:
+    """Sun, view and sensor of one scene. They are random per scene, so no two scenes are alike."""
 
     sun_azimuth_deg: float
     sun_elevation_deg: float
@@ -39,10 +39,10 @@ class Look:
     shift_m: tuple[float, float]
     """Georeferencing error, east and north, at the scene's centre."""
     wobble_m: float
-    """How much that error changes over some hundred metres."""
+    """Change of that error over some hundred metres."""
 
     @classmethod
-    def drawn(cls, seed: int, layout: SceneLayout) -> "Look":
+    def random(cls, seed: int, layout: SceneLayout) -> "Acquisition":
         rng = stream(seed, f"look/{layout.id}")
         post = layout.epoch == "post"
         exposure = rng.uniform(0.82, 1.12)
@@ -64,35 +64,41 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Rendered:
+class SceneImage:
     """Pixels of one scene on its own UTM lattice."""
 
     pixels_BYX: NDArray[np.uint8]
-    """1..255 where the sensor saw the ground, else 0."""
+    """1..255 where the sensor has data, else 0."""
     valid_YX: NDArray[np.bool_]
     cloud_YX: NDArray[np.bool_]
-    """True under visible cloud: truth, not a product."""
+    """True under visible cloud; this is truth and not a product."""
     epsg: int
     transform: Affine
 
 
-def render(seed: int, surface: Surface, world: World, layout: SceneLayout, look: Look) -> Rendered:
-    """The scene `layout` of a surface, as `look` says it was taken."""
+def render(
+    seed: int,
+    surface: Surface,
+    world: SyntheticWorld,
+    layout: SceneLayout,
+    acquisition: Acquisition,
+) -> SceneImage:
+    """Renders the scene `layout` of a surface, with the sun, view and sensor of `acquisition`."""
     rng = stream(seed, f"sensor/{layout.id}")
-    lit_BYX = _lean(_lit(surface, look), surface.height_YX, look)
+    lit_BYX = _lean(_lit(surface, acquisition), surface.height_YX, acquisition)
     cloud_YX = _cloud_density(rng, world, layout)
-    _veil(lit_BYX, cloud_YX, look)
+    _veil(lit_BYX, cloud_YX, acquisition)
     for band in range(3):
-        lit_BYX[band] = gaussian_filter(lit_BYX[band], look.blur_px, truncate=3.0)
+        lit_BYX[band] = gaussian_filter(lit_BYX[band], acquisition.blur_px, truncate=3.0)
     epsg = world.home_epsg if layout.zone == "home" else world.neighbour_epsg
     transform, shape = _lattice(world, layout, epsg)
-    coordinates = _source_pixels(rng, world, look, epsg, transform, shape)
+    coordinates = _source_pixels(rng, world, acquisition, epsg, transform, shape)
     radiance = np.stack([map_coordinates(b, coordinates, order=1, mode="nearest") for b in lit_BYX])
     cloudy = map_coordinates(cloud_YX, coordinates, order=0, mode="nearest") > 0.3
     valid_YX = _swath(layout, shape)
-    pixels = _counts(rng, radiance, look)
+    pixels = _counts(rng, radiance, acquisition)
     pixels[:, ~valid_YX] = 0
-    return Rendered(
+    return SceneImage(
         pixels_BYX=pixels,
         valid_YX=valid_YX,
         cloud_YX=cloudy & valid_YX,
@@ -101,16 +107,16 @@ def render(seed: int, surface: Surface, world: World, layout: SceneLayout, look:
     )
 
 
-def _lit(surface: Surface, look: Look) -> F32:
-    """Reflected light: season, slope towards the sun, cast shadow, light of the sky."""
+def _lit(surface: Surface, acquisition: Acquisition) -> F32:
+    """Reflected light from season, slope towards the sun, cast shadow and light of the sky."""
     height = surface.height_YX
-    leaf = look.greenness * _LEAF + (1 - look.greenness) * _STRAW
-    cosine = _sun_cosine(height, look)
-    sunlit = (1.0 - _cast_shadow(height, look)) * np.clip(cosine, 0.0, 1.7)
+    leaf = acquisition.greenness * _LEAF + (1 - acquisition.greenness) * _STRAW
+    cosine = _sun_cosine(height, acquisition)
+    sunlit = (1.0 - _cast_shadow(height, acquisition)) * np.clip(cosine, 0.0, 1.7)
     lit = np.empty_like(surface.albedo_BYX)
     for band in range(3):
         albedo = surface.albedo_BYX[band]
-        # Half of the bare ground's texture shows through the leaves.
+        # Half of the texture of the bare ground shows through the leaves.
         green = np.float32(leaf[band]) * (0.6 + albedo)
         mixed = albedo + surface.vegetation_YX * (green - albedo)
         sky = np.float32(_SKY[band])
@@ -118,9 +124,9 @@ def _lit(surface: Surface, look: Look) -> F32:
     return lit
 
 
-def _sun_cosine(height_YX: F32, look: Look) -> F32:
+def _sun_cosine(height_YX: F32, acquisition: Acquisition) -> F32:
     """Cosine of the angle between ground and sun, relative to flat ground."""
-    azimuth, elevation = np.deg2rad([look.sun_azimuth_deg, look.sun_elevation_deg])
+    azimuth, elevation = np.deg2rad([acquisition.sun_azimuth_deg, acquisition.sun_elevation_deg])
     slopes: list[F32] = list(np.gradient(height_YX, GSD_M))
     south_slope, east_slope = slopes
     east_slope = np.clip(east_slope, -1.2, 1.2)
@@ -148,9 +154,9 @@ def _moved(values_YX: F32, rows: int, cols: int) -> F32:
     return out
 
 
-def _cast_shadow(height_YX: F32, look: Look) -> F32:
-    """1 in full shadow, 0 in the sun. Ray marching towards the sun by doubling steps."""
-    azimuth, elevation = np.deg2rad([look.sun_azimuth_deg, look.sun_elevation_deg])
+def _cast_shadow(height_YX: F32, acquisition: Acquisition) -> F32:
+    """1 in full shadow, 0 in the sun, by ray marching towards the sun with doubling steps."""
+    azimuth, elevation = np.deg2rad([acquisition.sun_azimuth_deg, acquisition.sun_elevation_deg])
     drop_m = GSD_M * np.tan(elevation)
     reach_px = float(height_YX.max()) / drop_m
     # top(r, c) = max over s of height(r - s cos az, c + s sin az) - s drop
@@ -163,9 +169,9 @@ def _cast_shadow(height_YX: F32, look: Look) -> F32:
     return np.asarray(np.clip((top - height_YX) / 0.6, 0.0, 1.0), dtype=np.float32)
 
 
-def _lean(lit_BYX: F32, height_YX: F32, look: Look) -> F32:
-    """Moves what is high along the view direction; walls appear where they face the sensor."""
-    azimuth, tilt = np.deg2rad([look.view_azimuth_deg, look.off_nadir_deg])
+def _lean(lit_BYX: F32, height_YX: F32, acquisition: Acquisition) -> F32:
+    """Moves high pixels along the view direction; walls that face the sensor appear."""
+    azimuth, tilt = np.deg2rad([acquisition.view_azimuth_deg, acquisition.off_nadir_deg])
     rise_m = np.float32(GSD_M / np.tan(tilt))
     steps = int(float(height_YX.max()) / float(rise_m)) + 1
     offset = np.zeros(height_YX.shape, np.int8)
@@ -177,7 +183,7 @@ def _lean(lit_BYX: F32, height_YX: F32, look: Look) -> F32:
         offset[hit] = k
         wall_m[hit] = there[hit] - k * rise_m
     out = lit_BYX.copy()
-    sunny = np.cos(np.deg2rad(look.view_azimuth_deg + 180.0 - look.sun_azimuth_deg))
+    sunny = np.cos(np.deg2rad(acquisition.view_azimuth_deg + 180.0 - acquisition.sun_azimuth_deg))
     for k in range(1, steps + 1):
         where = offset == k
         if not where.any():
@@ -192,7 +198,7 @@ def _lean(lit_BYX: F32, height_YX: F32, look: Look) -> F32:
     return out
 
 
-def _cloud_density(rng: np.random.Generator, world: World, layout: SceneLayout) -> F32:
+def _cloud_density(rng: np.random.Generator, world: SyntheticWorld, layout: SceneLayout) -> F32:
     """Opacity of clouds over the world's raster, 0 to 1, soft at the edges."""
     density = np.zeros(world.shape, np.float32)
     if not layout.clouds:
@@ -209,11 +215,11 @@ def _cloud_density(rng: np.random.Generator, world: World, layout: SceneLayout) 
     return density
 
 
-def _veil(lit_BYX: F32, cloud_YX: F32, look: Look) -> None:
-    """Puts clouds over the light, and their shadows on the ground."""
+def _veil(lit_BYX: F32, cloud_YX: F32, acquisition: Acquisition) -> None:
+    """Adds clouds, and their shadows on the ground."""
     if not cloud_YX.any():
         return
-    azimuth, elevation = np.deg2rad([look.sun_azimuth_deg, look.sun_elevation_deg])
+    azimuth, elevation = np.deg2rad([acquisition.sun_azimuth_deg, acquisition.sun_elevation_deg])
     away_px = 70.0 / np.tan(elevation) / GSD_M
     shadow = _moved(cloud_YX, -round(away_px * np.cos(azimuth)), round(away_px * np.sin(azimuth)))
     for band, white in enumerate((0.86, 0.87, 0.89)):
@@ -221,7 +227,9 @@ def _veil(lit_BYX: F32, cloud_YX: F32, look: Look) -> None:
         lit_BYX[band] += cloud_YX * (np.float32(white) - lit_BYX[band])
 
 
-def _lattice(world: World, layout: SceneLayout, epsg: int) -> tuple[Affine, tuple[int, int]]:
+def _lattice(
+    world: SyntheticWorld, layout: SceneLayout, epsg: int
+) -> tuple[Affine, tuple[int, int]]:
     """Transform and (height, width) of a scene in its UTM zone."""
     west, south, east, north = layout.extent
     corners = np.array([world.at(west, south), world.at(east, north)])
@@ -233,40 +241,42 @@ def _lattice(world: World, layout: SceneLayout, epsg: int) -> tuple[Affine, tupl
     return Affine(GSD_M, 0.0, float(left), 0.0, -GSD_M, float(top)), shape
 
 
-def world_affine(world: World, epsg: int, transform: Affine, shape: tuple[int, int]) -> Affine:
-    """Scene pixel (col, row) to world metres, as the best affine map.
+def world_affine(
+    world: SyntheticWorld, epsg: int, transform: Affine, shape: tuple[int, int]
+) -> Affine:
+    """Best affine map from scene pixels (col, row) to world metres.
 
-    Over two kilometres the true map departs from it by less than 5 cm, a tenth of a pixel.
+    Over two kilometres it differs from the true map by less than 5 cm, a tenth of a pixel.
     """
     rows, cols = np.meshgrid(np.linspace(0, shape[0], 4), np.linspace(0, shape[1], 4))
     pixel = np.column_stack([cols.ravel(), rows.ravel(), np.ones(rows.size)])
-    metres = world.from_crs(applied(transform, pixel), f"EPSG:{epsg}")
+    metres = world.from_crs(transform_points(transform, pixel), f"EPSG:{epsg}")
     solution, *_ = np.linalg.lstsq(pixel, metres, rcond=None)
     return Affine(*solution[:, 0], *solution[:, 1])
 
 
 def _source_pixels(
     rng: np.random.Generator,
-    world: World,
-    look: Look,
+    world: SyntheticWorld,
+    acquisition: Acquisition,
     epsg: int,
     transform: Affine,
     shape: tuple[int, int],
 ) -> F32:
-    """Row and column of the world's raster shown by each scene pixel, shape (2, y, x)."""
+    """Row and column of each scene pixel in the world's raster, shape (2, y, x)."""
     to_world = world_affine(world, epsg, transform, shape)
     to_raster = ~world.transform @ to_world
     row, col = np.ogrid[0.5 : shape[0], 0.5 : shape[1]]
     phase = rng.uniform(0, 2 * np.pi, 4)
     wave = 2 * np.pi * GSD_M / rng.uniform(300.0, 700.0, 2)
-    wobble_px = look.wobble_m / GSD_M
+    wobble_px = acquisition.wobble_m / GSD_M
     sway_col = wobble_px * (np.sin(wave[0] * row + phase[0]) + np.sin(wave[0] * col + phase[1])) / 2
     sway_row = wobble_px * (np.sin(wave[1] * row + phase[2]) + np.sin(wave[1] * col + phase[3])) / 2
     source = np.empty((2, *shape), np.float32)
     source[0] = to_raster.d * col + to_raster.e * row + to_raster.f - 0.5
-    source[0] += sway_row + look.shift_m[1] / GSD_M
+    source[0] += sway_row + acquisition.shift_m[1] / GSD_M
     source[1] = to_raster.a * col + to_raster.b * row + to_raster.c - 0.5
-    source[1] += sway_col - look.shift_m[0] / GSD_M
+    source[1] += sway_col - acquisition.shift_m[0] / GSD_M
     return source
 
 
@@ -281,16 +291,18 @@ def _swath(layout: SceneLayout, shape: tuple[int, int]) -> NDArray[np.bool_]:
     return np.asarray(across < width / 2 - 0.25 * height * abs(slope))
 
 
-def _counts(rng: np.random.Generator, radiance_BYX: F32, look: Look) -> NDArray[np.uint8]:
+def _counts(
+    rng: np.random.Generator, radiance_BYX: F32, acquisition: Acquisition
+) -> NDArray[np.uint8]:
     """Sensor counts with haze, gain, tone curve and noise."""
     shape = radiance_BYX.shape[1:]
     uneven = 1.0 + 0.25 * fractal(rng, (shape[0], shape[1]), 512, 256)
     out = np.empty(radiance_BYX.shape, np.uint8)
     for band, tint in enumerate((0.9, 1.0, 1.12)):
-        haze = np.float32(look.haze * tint) * uneven
+        haze = np.float32(acquisition.haze * tint) * uneven
         reflectance = radiance_BYX[band] * (1.0 - 1.2 * haze) + haze
-        signal = np.clip(reflectance * np.float32(look.gain_B[band]) / 0.80, 0.0, 1.4)
+        signal = np.clip(reflectance * np.float32(acquisition.gain_B[band]) / 0.80, 0.0, 1.4)
         counts = 255.0 * signal ** np.float32(0.86)
-        counts += np.float32(look.noise_dn) * rng.standard_normal(shape, dtype=np.float32)
+        counts += np.float32(acquisition.noise_dn) * rng.standard_normal(shape, dtype=np.float32)
         out[band] = np.clip(np.rint(counts), 1, 255)
     return out

@@ -1,4 +1,4 @@
-"""What a synthetic earthquake is made of: sizes, places, scenes. One frozen value per preset."""
+"""Presets of synthetic earthquakes: size, place and scenes, one frozen value each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from quakestream.domain import Epoch
 GSD_M = 0.5
 """Ground sampling distance of every synthetic scene."""
 MARGIN_M = 60.0
-"""World painted beyond the extent, so that shifts, lean and convergence stay inside."""
+"""Painted margin around the extent, so that shifts, lean and convergence stay inside."""
 EVENT_TIME = datetime(2026, 3, 14, 2, 41, 7, tzinfo=UTC)
 
 
 def stream(seed: int, part: str) -> np.random.Generator:
-    """Random numbers of one part of the world; parts do not disturb each other."""
+    """Random numbers of one part of the world. The numbers of parts are independent."""
     return np.random.Generator(np.random.PCG64([seed, crc32(part.encode())]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneLayout:
-    """Which part of the world a scene shows, and how its file is written."""
+    """The part of the world that a scene shows, and the format of its file."""
 
     id: str
     epoch: Epoch
@@ -37,12 +37,12 @@ class SceneLayout:
     clouds: tuple[tuple[float, float, float], ...] = ()
     """Thick clouds: x, y as fractions of the world's extent, radius in metres."""
     slant_deg: float = 0.0
-    """Turn of the sensor's swath inside the file; what lies outside is nodata."""
+    """Angle of the sensor's swath in the file; pixels outside the swath are nodata."""
     codec: Literal["jpeg", "deflate"] = "jpeg"
     nodata: Literal["zero", "mask"] = "mask"
-    """How nodata is told: value 0 in the header, or an internal mask."""
+    """Mark of nodata: value 0 in the header, or an internal mask."""
     exact_outline: bool = True
-    """False: the catalogue gives the file's rectangle, as many catalogues do."""
+    """False: the outline in the catalogue is the file's rectangle, as in many catalogues."""
     off_lattice_m: float = 0.0
     """Offset of the pixel lattice from whole multiples of the GSD."""
 
@@ -59,7 +59,7 @@ class SizePreset:
     lat: float
     scenes: tuple[SceneLayout, ...]
     rural: float = 0.25
-    """Share of the extent that is fields around the town, about."""
+    """Approximate share of the extent that is fields around the town."""
 
 
 def _day(year: int, month: int, day: int, hour: int = 8) -> datetime:
@@ -78,14 +78,14 @@ DEMO = SizePreset(
     lat=37.05,
     rural=0.1,
     scenes=(
-        # The best image from before; its south edge leaves buildings without a pre image.
+        # The best pre-event image. Buildings south of its edge have no pre-event image.
         SceneLayout(
             id="pre-20250719",
             epoch="pre",
             acquired=_day(2025, 7, 19),
             extent=(0.0, 0.07, 1.0, 1.0),
         ),
-        # Older, partly cloudy, half the town: the alternative that must not be chosen.
+        # Older, partly cloudy, half of the town: it must not be chosen.
         SceneLayout(
             id="pre-20211002",
             epoch="pre",
@@ -94,7 +94,7 @@ DEMO = SizePreset(
             clouds=((0.3, 0.4, 90.0), (0.12, 0.75, 70.0)),
             off_lattice_m=0.21,
         ),
-        # First light after the event: nearly everything, through clouds.
+        # First scene after the event: nearly the whole town, with clouds.
         SceneLayout(
             id="post-20260315",
             epoch="post",
@@ -103,7 +103,7 @@ DEMO = SizePreset(
             clouds=((0.02, 0.2, 120.0), (0.45, 0.5, 120.0), (0.24, 0.8, 80.0), (0.7, 0.8, 95.0)),
             nodata="zero",
         ),
-        # Clear, east; its corners beyond the swath are nodata that the catalogue does not tell.
+        # Clear, in the east. The corners outside the swath are nodata, unknown to the catalogue.
         SceneLayout(
             id="post-20260317",
             epoch="post",
@@ -112,7 +112,7 @@ DEMO = SizePreset(
             slant_deg=7.0,
             exact_outline=False,
         ),
-        # Clear, west, delivered in the UTM zone across the boundary.
+        # Clear, in the west, in the UTM zone across the boundary.
         SceneLayout(
             id="post-20260318",
             epoch="post",

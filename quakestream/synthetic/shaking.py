@@ -1,16 +1,16 @@
-"""Shaking, soil, and the fragility link that decides which buildings fall.
+"""Shaking, soil, and the fragility function that decides which buildings collapse.
 
-The link is stated once, here, and a model that knows shaking and soil can learn it:
+A model with shaking and soil as inputs can learn the function:
 
     logit P(destroyed) = -1.3 + 1.6 (MMI - 8.2) - 1.3 ln(VS30 / 340) + 0.9 v
 
-MMI is the intensity at the building (soil amplification included), VS30 in m/s, v the
-building's vulnerability, standard normal and seen by nobody. The soil term stands for what
-intensity does not carry (long shaking, settlement). The numbers are chosen, not fitted.
+MMI is the intensity at the building, with soil amplification. VS30 is in m/s. v is the
+vulnerability of the building, standard normal and in no input. The soil term stands for effects
+that intensity does not contain (long shaking, settlement). The numbers are chosen, not fitted.
 
-Buildings that stand are hurt by the same shaking: their severity is 0.6 times a Beta variable
-with mean 0.08 + 0.75 P(destroyed). From above little of it shows (plaster and tiles along the
-walls), so that between the two milder grades shaking tells what an image cannot.
+The same shaking damages buildings that stand. Their severity is 0.6 times a Beta variable with
+mean 0.08 + 0.75 P(destroyed). Little of it is visible from above (plaster and tiles along the
+walls), so that shaking separates the two milder grades better than an image.
 """
 
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.synthetic.settings import stream
-from quakestream.synthetic.world import World
+from quakestream.synthetic.world import SyntheticWorld
 
 F64 = NDArray[np.float64]
 
 INTERCEPT, PER_MMI, PER_LN_VS30, PER_VULNERABILITY = -1.3, 1.6, -1.3, 0.9
 MMI_REFERENCE, VS30_REFERENCE_M_S = 8.2, 340.0
-HURT_BASE, HURT_PER_P, HURT_CONCENTRATION = 0.08, 0.75, 4.1
+DAMAGE_BASE, DAMAGE_PER_P, DAMAGE_CONCENTRATION = 0.08, 0.75, 4.1
 DESTROYED_FROM, HEAVY_FROM = 0.6, 0.2
 GRADES = ("slight", "heavy", "destroyed")
-"""Mildest first: severity below 0.2, below 0.6, and above."""
+"""Grades, mildest first: severity below 0.2, below 0.6, and above."""
 MEASURES = ("PGA", "PGV", "MMI", "PSA03", "PSA10", "PSA30", "SVEL")
 UNITS = {
     "PGA": "%g",
@@ -43,7 +43,7 @@ UNITS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Shaking:
-    """Smooth fields over the world's plane, so that every raster of them agrees."""
+    """Shaking and soil as smooth fields over the plane of the world."""
 
     magnitude: float
     depth_km: float
@@ -51,14 +51,14 @@ class Shaking:
     """World metres east and north."""
     fault_azimuth_rad: float
     pgv_rock_cm_s: float
-    """On rock (760 m/s) at the world's centre."""
-    soil_waves_K4: F64
+    """PGV on rock (760 m/s) at the centre of the world."""
+    soil_waves_J4: F64
     """Plane waves of ln VS30: east and north wave number (1/m), phase, amplitude."""
-    path_waves_K4: F64
-    """Plane waves of ln PGV: directivity and basin, what attenuation does not say."""
+    path_waves_J4: F64
+    """Plane waves of ln PGV, for directivity and basins, which attenuation lacks."""
 
     @classmethod
-    def of(cls, seed: int, world: World) -> "Shaking":
+    def of(cls, seed: int, world: SyntheticWorld) -> "Shaking":
         rng = stream(seed, "shaking")
         azimuth, bearing = rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi)
         away_m = rng.uniform(4500.0, 6500.0)
@@ -68,19 +68,19 @@ class Shaking:
             epicentre_m=(away_m * float(np.cos(bearing)), away_m * float(np.sin(bearing))),
             fault_azimuth_rad=azimuth,
             pgv_rock_cm_s=float(rng.uniform(26.0, 33.0)),
-            soil_waves_K4=_waves(rng, deviation=0.36, shortest_m=700.0, longest_m=1600.0),
-            path_waves_K4=_waves(rng, deviation=0.24, shortest_m=900.0, longest_m=2000.0),
+            soil_waves_J4=_waves(rng, deviation=0.36, shortest_m=700.0, longest_m=1600.0),
+            path_waves_J4=_waves(rng, deviation=0.24, shortest_m=900.0, longest_m=2000.0),
         )
 
     def vs30_m_s(self, points_N2: F64) -> F64:
-        ln_vs30 = np.log(VS30_REFERENCE_M_S) + _sum(self.soil_waves_K4, points_N2)
+        ln_vs30 = np.log(VS30_REFERENCE_M_S) + _sum(self.soil_waves_J4, points_N2)
         return np.asarray(np.clip(np.exp(ln_vs30), 160.0, 760.0))
 
     def measures(self, points_N2: F64) -> dict[str, F64]:
         """All ShakeMap measures at world positions, in the units of `UNITS`."""
         vs30 = self.vs30_m_s(points_N2)
         soil = np.log(760.0 / vs30)
-        path = np.exp(_sum(self.path_waves_K4, points_N2)) * self._attenuation(points_N2)
+        path = np.exp(_sum(self.path_waves_J4, points_N2)) * self._attenuation(points_N2)
         pgv_rock = self.pgv_rock_cm_s * path
         pgv = pgv_rock * np.exp(0.6 * soil)
         pga = 0.85 * pgv_rock * np.exp(0.3 * soil)
@@ -97,7 +97,7 @@ class Shaking:
         }
 
     def _attenuation(self, points_N2: F64) -> F64:
-        """Ground motion relative to the world's centre, by distance to the fault line."""
+        """Ground motion relative to the centre of the world, by distance to the fault."""
         normal = np.array([-np.sin(self.fault_azimuth_rad), np.cos(self.fault_azimuth_rad)])
         distance_km = np.abs((points_N2 - np.array(self.epicentre_m)) @ normal) / 1000.0
         centre_km = abs(float(np.array(self.epicentre_m) @ normal)) / 1000.0
@@ -105,12 +105,12 @@ class Shaking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Damage:
-    """What the shaking did to each building, shape (N,)."""
+class BuildingDamage:
+    """Damage of each building, shape (N,)."""
 
     destroyed: NDArray[np.bool_]
     severity: F64
-    """0 untouched to 1 flattened; destroyed ones lie above 0.6, intact ones below."""
+    """0 (intact) to 1 (flattened); above 0.6 for destroyed buildings."""
     p_destroyed: F64
     vulnerability: F64
     mmi: F64
@@ -118,12 +118,12 @@ class Damage:
 
     @property
     def grade(self) -> NDArray[np.object_]:
-        """One of `GRADES` each."""
+        """One of `GRADES` per building."""
         place = np.searchsorted((HEAVY_FROM, DESTROYED_FROM), self.severity, side="right")
         return np.array(GRADES, object)[place]
 
     @classmethod
-    def drawn(cls, seed: int, shaking: Shaking, centres_N2: F64) -> "Damage":
+    def random(cls, seed: int, shaking: Shaking, centres_N2: F64) -> "BuildingDamage":
         rng = stream(seed, "damage")
         count = len(centres_N2)
         vulnerability = rng.standard_normal(count)
@@ -131,13 +131,13 @@ class Damage:
         vs30 = shaking.vs30_m_s(centres_N2)
         p = fragility(mmi, vs30, vulnerability)
         destroyed = rng.random(count) < p
-        mean = HURT_BASE + HURT_PER_P * p
-        spread = HURT_CONCENTRATION * np.stack([mean, 1 - mean])
-        hurt = DESTROYED_FROM * rng.beta(*spread)
+        mean = DAMAGE_BASE + DAMAGE_PER_P * p
+        spread = DAMAGE_CONCENTRATION * np.stack([mean, 1 - mean])
+        standing = DESTROYED_FROM * rng.beta(*spread)
         fallen = rng.uniform(0.62, 1.0, count)
         return cls(
             destroyed=destroyed,
-            severity=np.where(destroyed, fallen, hurt),
+            severity=np.where(destroyed, fallen, standing),
             p_destroyed=p,
             vulnerability=vulnerability,
             mmi=mmi,
@@ -146,7 +146,7 @@ class Damage:
 
 
 def fragility(mmi: F64, vs30_m_s: F64, vulnerability: F64) -> F64:
-    """Probability of destruction; the link stated at the head of this module."""
+    """Probability of destruction by the function at the head of this module."""
     logit = (
         INTERCEPT
         + PER_MMI * (mmi - MMI_REFERENCE)
@@ -168,7 +168,7 @@ def _waves(
     return np.column_stack([number * np.cos(bearing), number * np.sin(bearing), phase, amplitude])
 
 
-def _sum(waves_K4: F64, points_N2: F64) -> F64:
-    phase_NK = points_N2 @ waves_K4[:, :2].T + waves_K4[:, 2]
-    total: F64 = np.sin(phase_NK) @ waves_K4[:, 3]
+def _sum(waves_J4: F64, points_N2: F64) -> F64:
+    phase_NJ = points_N2 @ waves_J4[:, :2].T + waves_J4[:, 2]
+    total: F64 = np.sin(phase_NJ) @ waves_J4[:, 3]
     return total

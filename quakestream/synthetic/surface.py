@@ -1,4 +1,4 @@
-"""What the ground looks like before light falls on it: reflectance, height, vegetation."""
+"""Surface of the ground: reflectance, height and vegetation, without light."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +18,10 @@ from quakestream.synthetic.town import (
     INDUSTRY,
     PARK,
     YARD,
-    Buildings,
     Town,
+    TownBuildings,
 )
-from quakestream.synthetic.world import World, burn_polygons, burn_quads, quads
+from quakestream.synthetic.world import SyntheticWorld, burn_polygons, burn_quads, quads
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -29,14 +29,14 @@ F64 = NDArray[np.float64]
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Surface:
-    """The painted world at one time. Painters change it in place."""
+    """The painted world at one time. Paint functions change it in place."""
 
     albedo_BYX: F32
     """Reflectance 0..1 of red, green, blue."""
     height_YX: F32
     """Metres above flat ground."""
     vegetation_YX: F32
-    """0 bare to 1 fully green in summer; its colour follows the season of a scene."""
+    """0 (bare) to 1 (fully green in summer); its colour depends on the season of a scene."""
 
     def copy(self) -> "Surface":
         return Surface(
@@ -48,7 +48,7 @@ class Surface:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Textures:
-    """Noise fixed to the world, so that what did not change looks the same in both epochs."""
+    """Noise fixed to the world, so that unchanged ground looks the same in both epochs."""
 
     fine_YX: F32
     """Detail of 0.5 to 2 m."""
@@ -58,7 +58,7 @@ class Textures:
     """Patches of 15 to 120 m."""
 
     @classmethod
-    def of(cls, seed: int, world: World) -> "Textures":
+    def of(cls, seed: int, world: SyntheticWorld) -> "Textures":
         rng = stream(seed, "textures")
         return cls(
             fine_YX=fractal(rng, world.shape, 4, 1, gain=0.9),
@@ -71,7 +71,7 @@ class Textures:
 class Boxes:
     """Small upright things: vehicles, tents, containers, chimneys, slabs."""
 
-    corners_NK2: F64
+    corners_NE2: F64
     colour_N3: F64
     height_m: F64
 
@@ -79,8 +79,8 @@ class Boxes:
         return len(self.height_m)
 
 
-def positions_m(world: World, flat_index: NDArray[np.int64]) -> tuple[F32, F32]:
-    """World x and y of pixel centres given by flat index into the world's raster."""
+def positions_m(world: SyntheticWorld, flat_index: NDArray[np.int64]) -> tuple[F32, F32]:
+    """World x and y of pixel centres, by flat index into the world's raster."""
     row, col = np.divmod(flat_index, world.shape[1])
     t = world.transform
     x = (t.c + (col + 0.5) * t.a).astype(np.float32)
@@ -88,20 +88,20 @@ def positions_m(world: World, flat_index: NDArray[np.int64]) -> tuple[F32, F32]:
     return x, y
 
 
-def paint_ground(seed: int, world: World, town: Town, textures: Textures) -> Surface:
-    """Streets, pavements, block interiors, fields and trees; no buildings."""
+def paint_ground(seed: int, world: SyntheticWorld, town: Town, textures: Textures) -> Surface:
+    """Paints streets, pavements, block interiors, fields and trees, without buildings."""
     rng = stream(seed, "ground")
     interiors = [block.buffer(-2.0) for block in town.blocks]
     pavement_YX = burn_polygons(world, town.blocks)
     interior_YX = burn_polygons(
         world, [b if not b.is_empty else b.centroid.buffer(0.1) for b in interiors]
     )
-    colour_K3, vegetation_K, rough_K = _block_looks(rng, town)
-    albedo_YX3 = colour_K3[np.where(interior_YX > 0, interior_YX + 1, pavement_YX > 0)]
-    # Yards, parks and fields wear paths and bare spots; their vegetation is patchy.
+    colour_N3, vegetation_N, rough_N = _block_looks(rng, town)
+    albedo_YX3 = colour_N3[np.where(interior_YX > 0, interior_YX + 1, pavement_YX > 0)]
+    # Yards, parks and fields have paths and bare spots; their vegetation is patchy.
     patch = np.clip(0.75 + 0.25 * textures.medium_YX + 0.25 * textures.coarse_YX, 0.0, 1.0)
-    vegetation = (vegetation_K[interior_YX] * patch).astype(np.float32)
-    rough = rough_K[interior_YX]
+    vegetation = (vegetation_N[interior_YX] * patch).astype(np.float32)
+    rough = rough_N[interior_YX]
     shade = 1.0 + rough * textures.fine_YX + 0.05 * textures.coarse_YX
     shade += _furrows(world, town, interior_YX)
     shade += np.float32(0.03) * textures.medium_YX
@@ -116,7 +116,7 @@ def paint_ground(seed: int, world: World, town: Town, textures: Textures) -> Sur
 
 
 def _block_looks(rng: np.random.Generator, town: Town) -> tuple[F32, F32, F32]:
-    """Colour tables (row 0 street, 1 pavement, 2.. blocks), vegetation and roughness (row 0 none).
+    """Tables of colour (0 street, 1 pavement, 2.. blocks), vegetation, roughness (0 none).
 
     Returns:
         colour (blocks + 2, 3); vegetation (blocks + 1,); roughness (blocks + 1,).
@@ -139,8 +139,8 @@ def _block_looks(rng: np.random.Generator, town: Town) -> tuple[F32, F32, F32]:
     return colour.astype(np.float32), vegetation.astype(np.float32), rough.astype(np.float32)
 
 
-def _furrows(world: World, town: Town, interior_YX: NDArray[np.int32]) -> F32:
-    """Plough lines of fields, each in its own direction."""
+def _furrows(world: SyntheticWorld, town: Town, interior_YX: NDArray[np.int32]) -> F32:
+    """Plough lines of fields, with a direction per field."""
     out = np.zeros(world.shape, np.float32)
     is_field = np.concatenate([[False], town.kind == FIELD])
     index = np.flatnonzero(is_field[interior_YX])
@@ -154,15 +154,15 @@ def _furrows(world: World, town: Town, interior_YX: NDArray[np.int32]) -> F32:
 
 
 def _yard_clutter(rng: np.random.Generator, town: Town, share: float) -> Boxes:
-    """Pallets, scrap and gravel in yards: texture like rubble, in both epochs."""
+    """Pallets, scrap and gravel in yards, which look like rubble in both epochs."""
     yards = [b for b, kind in zip(town.blocks, town.kind, strict=True) if kind == YARD]
-    return scattered(rng, yards, per_m2=share / 28.0, largest_m=1.9, tallest_m=2.2)
+    return scatter(rng, yards, per_m2=share / 28.0, largest_m=1.9, tallest_m=2.2)
 
 
-def scattered(
+def scatter(
     rng: np.random.Generator, areas: list[Any], per_m2: float, largest_m: float, tallest_m: float
 ) -> Boxes:
-    """Boxes of any colour and direction inside the bounding boxes of `areas`, kept inside."""
+    """Boxes of any colour and direction inside `areas`."""
     parts: list[F64] = []
     for area in areas:
         west, south, east, north = shapely.bounds(area)
@@ -174,14 +174,18 @@ def scattered(
     half = np.column_stack([rng.uniform(0.5, largest_m, count), rng.uniform(0.3, 1.0, count)])
     grey = rng.uniform(0.15, 0.75, (count, 1)) * rng.normal(1.0, 0.08, (count, 3))
     return Boxes(
-        corners_NK2=quads(centre, half, rng.uniform(0, np.pi, count)),
+        corners_NE2=quads(centre, half, rng.uniform(0, np.pi, count)),
         colour_N3=np.clip(grey, 0.05, 0.9),
         height_m=rng.uniform(0.2, tallest_m, count),
     )
 
 
 def _paint_trees(
-    rng: np.random.Generator, surface: Surface, world: World, town: Town, textures: Textures
+    rng: np.random.Generator,
+    surface: Surface,
+    world: SyntheticWorld,
+    town: Town,
+    textures: Textures,
 ) -> None:
     centre, radius = town.trees_N3[:, :2], town.trees_N3[:, 2]
     around = np.linspace(0, 2 * np.pi, 10, endpoint=False)
@@ -201,9 +205,11 @@ def _paint_trees(
         surface.albedo_BYX[band].ravel()[index] = value * (1.0 + 0.15 * fine)
 
 
-def paint_boxes(surface: Surface, world: World, boxes: Boxes, *, on_top: bool = False) -> None:
-    """Paints boxes onto the ground, or (`on_top`) onto whatever is already there."""
-    id_YX = burn_quads(world, boxes.corners_NK2)
+def paint_boxes(
+    surface: Surface, world: SyntheticWorld, boxes: Boxes, *, on_top: bool = False
+) -> None:
+    """Paints boxes onto the ground, or onto the present surface with `on_top`."""
+    id_YX = burn_quads(world, boxes.corners_NE2)
     index = np.flatnonzero(id_YX)
     box = id_YX.ravel()[index] - 1
     height = boxes.height_m.astype(np.float32)[box]
@@ -216,21 +222,21 @@ def paint_boxes(surface: Surface, world: World, boxes: Boxes, *, on_top: bool = 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Roofs:
-    """How the roofs stand at one time, one row per building."""
+    """State of the roofs at one time, one row per building."""
 
     height_m: F64
     colour_N3: F64
     stands_until: F64
-    """Along the ridge, -1 to 1: the part of the building below this value stands."""
+    """Position along the ridge, -1 to 1: the part of the building below it stands."""
     tilt_m: F64
-    """How much higher the far end of the ridge is than the near one."""
+    """Height of the far end of the ridge above the near end."""
     worn: F64
-    """Strength of cracks and stains, 1 as built."""
+    """Strength of cracks and stains; 1 as built."""
     inset: F64
-    """Share of the half size, from the middle, that stands; 1 all."""
+    """Share of the half size, from the middle, that stands; 1: all of it."""
 
     @classmethod
-    def as_built(cls, buildings: Buildings) -> "Roofs":
+    def as_built(cls, buildings: TownBuildings) -> "Roofs":
         count = len(buildings)
         return cls(
             height_m=buildings.height_m,
@@ -244,19 +250,19 @@ class Roofs:
 
 def paint_roofs(
     surface: Surface,
-    world: World,
-    buildings: Buildings,
+    world: SyntheticWorld,
+    buildings: TownBuildings,
     roofs: Roofs,
     textures: Textures,
     id_YX: NDArray[np.int32],
 ) -> None:
-    """Paints what stands of each building.
+    """Paints the standing part of each building.
 
     Args:
         surface: painted in place.
-        world: its frame.
+        world: the frame of the surface.
         buildings: outlines and forms as built.
-        roofs: their state now.
+        roofs: their state.
         textures: noise fixed to the world.
         id_YX: building index + 1 of each pixel, else 0.
     """
@@ -283,7 +289,10 @@ def paint_roofs(
 
 
 def _ridge_frame(
-    world: World, buildings: Buildings, index: NDArray[np.int64], owner: NDArray[np.int32]
+    world: SyntheticWorld,
+    buildings: TownBuildings,
+    index: NDArray[np.int64],
+    owner: NDArray[np.int32],
 ) -> tuple[F32, F32]:
     """Pixel positions along (u) and across (v) the ridge of their building, -1 to 1."""
     x, y = positions_m(world, index)
@@ -296,8 +305,8 @@ def _ridge_frame(
     return u.astype(np.float32), v.astype(np.float32)
 
 
-def _form(buildings: Buildings, owner: NDArray[np.int32], u: F32, v: F32) -> tuple[F32, F32]:
-    """Height above the eaves, and relative brightness, of roof pixels."""
+def _form(buildings: TownBuildings, owner: NDArray[np.int32], u: F32, v: F32) -> tuple[F32, F32]:
+    """Height above the eaves and relative brightness of roof pixels."""
     half = buildings.half_N2.astype(np.float32)[owner]
     roof = buildings.roof[owner]
     across_m, along_m = (1 - np.abs(v)) * half[:, 1], (1 - np.abs(u)) * half[:, 0]
@@ -308,7 +317,7 @@ def _form(buildings: Buildings, owner: NDArray[np.int32], u: F32, v: F32) -> tup
         np.where(parapet, np.float32(0.8), np.float32(0.0)),
         np.where(roof == GABLE, 0.42 * across_m, 0.48 * np.clip(edge_m, 0.0, None)),
     )
-    # Courses of tiles run along the ridge, seams of metal sheets across it.
+    # Courses of tiles run along the ridge; seams of metal sheets run across it.
     courses = np.float32(0.06) * np.sin(across_m * np.float32(2 * np.pi / 1.7))
     ridge = (roof != FLAT) & (np.abs(across_m - half[:, 1]) < 0.4)
     shade = np.where(roof == FLAT, np.where(parapet, 1.18, 1.0), 1.0 + courses + 0.12 * ridge)
@@ -316,9 +325,9 @@ def _form(buildings: Buildings, owner: NDArray[np.int32], u: F32, v: F32) -> tup
 
 
 def roof_clutter(
-    rng: np.random.Generator, buildings: Buildings, per_m2: float, towers: bool = True
+    rng: np.random.Generator, buildings: TownBuildings, per_m2: float, towers: bool = True
 ) -> tuple[Boxes, NDArray[np.int64]]:
-    """Stair towers, tanks, solar boilers, chimneys; and the building each stands on."""
+    """Stair towers, tanks, solar boilers and chimneys, and the building of each."""
     area = 4 * buildings.half_N2.prod(axis=1)
     messy = np.where(rng.random(len(area)) < 0.25, 2.8, 0.8)
     flat = buildings.roof == FLAT
@@ -342,13 +351,13 @@ def roof_clutter(
     tone = rng.choice([0.75, 0.6, 0.45, 0.3, 0.15], len(owner))[:, None]
     colour = np.clip(tone * rng.normal(1.0, 0.06, (len(owner), 3)), 0.04, 0.9)
     corners = quads(buildings.centre_N2[owner] + turned, half, angle)
-    return Boxes(corners_NK2=corners, colour_N3=colour, height_m=tall), owner.astype(np.int64)
+    return Boxes(corners_NE2=corners, colour_N3=colour, height_m=tall), owner.astype(np.int64)
 
 
-def chosen(boxes: Boxes, keep_N: NDArray[np.bool_]) -> Boxes:
+def select(boxes: Boxes, keep_N: NDArray[np.bool_]) -> Boxes:
     """The boxes for which `keep_N` is true."""
     return Boxes(
-        corners_NK2=boxes.corners_NK2[keep_N],
+        corners_NE2=boxes.corners_NE2[keep_N],
         colour_N3=boxes.colour_N3[keep_N],
         height_m=boxes.height_m[keep_N],
     )

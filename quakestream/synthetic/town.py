@@ -1,4 +1,4 @@
-"""The plan of a town: blocks, lots, buildings, trees, as plain arrays in world metres."""
+"""The plan of a town: blocks, lots, buildings and trees, as arrays in world metres."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +8,13 @@ import shapely
 from numpy.typing import NDArray
 
 from quakestream.synthetic.settings import MARGIN_M, SizePreset, stream
-from quakestream.synthetic.world import World
+from quakestream.synthetic.world import SyntheticWorld
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 HOUSES, APARTMENTS, INDUSTRY, PARK, YARD, FIELD = range(6)
-"""What a block holds. A yard is open ground with clutter: it looks like rubble and is none."""
+"""Kinds of blocks. A yard is open ground with clutter, which looks like rubble."""
 FLAT, GABLE, HIP = range(3)
 """Roof forms."""
 
@@ -23,12 +23,12 @@ _CONCRETE = ((0.46, 0.45, 0.42), (0.55, 0.53, 0.49), (0.36, 0.35, 0.34), (0.62, 
 _METAL = ((0.52, 0.56, 0.60), (0.36, 0.42, 0.48), (0.66, 0.66, 0.66), (0.40, 0.26, 0.20))
 _COATED = ((0.24, 0.23, 0.23), (0.44, 0.32, 0.26), (0.70, 0.68, 0.64), (0.33, 0.38, 0.34))
 ROOF_COLOURS = np.array(_TILE + _CONCRETE + _METAL + _COATED)
-"""Reflectances (red, green, blue): four tiles, concretes, metals, coatings."""
+"""Reflectances (red, green, blue) of four tiles, concretes, metals and coatings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Buildings:
-    """One row per building; rows have one order everywhere."""
+class TownBuildings:
+    """Buildings, one row each, in one order everywhere."""
 
     polygons: NDArray[np.object_]
     """Outlines in world metres."""
@@ -49,27 +49,27 @@ class Buildings:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Town:
-    """Blocks between streets, and what stands in them."""
+    """Blocks between streets, with their buildings and trees."""
 
     blocks: list[Any]
     kind: I64
     """Kind of each block."""
-    buildings: Buildings
+    buildings: TownBuildings
     trees_N3: F64
     """Trees: x, y, crown radius in metres."""
     frame_rad: float
     """Direction of the streets."""
 
     @classmethod
-    def planned(cls, seed: int, preset: SizePreset, world: World) -> "Town":
+    def random(cls, seed: int, preset: SizePreset, world: SyntheticWorld) -> "Town":
         rng = stream(seed, "town")
-        bend = _Bend.drawn(rng)
+        bend = _Bend.random(rng)
         side_m = float(np.hypot(world.width_m, world.height_m)) / 2 + MARGIN_M
-        rects_B4 = _subdivided(rng, side_m)
-        kind = _kinds(rng, rects_B4, bend, world, preset.rural)
-        blocks = list(np.asarray(shapely.polygons(bend(_boxes(rects_B4))), dtype=object))
-        buildings = _buildings(rng, rects_B4, kind, bend, world)
-        trees = _trees(rng, rects_B4, kind, bend)
+        rects_N4 = _subdivided(rng, side_m)
+        kind = _kinds(rng, rects_N4, bend, world, preset.rural)
+        blocks = list(np.asarray(shapely.polygons(bend(_boxes(rects_N4))), dtype=object))
+        buildings = _buildings(rng, rects_N4, kind, bend, world)
+        trees = _trees(rng, rects_N4, kind, bend)
         return cls(
             blocks=blocks, kind=kind, buildings=buildings, trees_N3=trees, frame_rad=bend.turn_rad
         )
@@ -77,7 +77,7 @@ class Town:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Bend:
-    """Turns the plan's straight frame into a town whose streets curve a little."""
+    """Turns the straight frame of the plan into streets that curve a little."""
 
     turn_rad: float
     wave_m: F64
@@ -85,7 +85,7 @@ class _Bend:
     amplitude_m: float = 9.0
 
     @classmethod
-    def drawn(cls, rng: np.random.Generator) -> "_Bend":
+    def random(cls, rng: np.random.Generator) -> "_Bend":
         return cls(
             turn_rad=float(rng.uniform(-0.6, 0.6)),
             wave_m=rng.uniform(380.0, 800.0, 2),
@@ -101,7 +101,7 @@ class _Bend:
 
 
 def _boxes(rects_N4: F64) -> F64:
-    """Outlines of rectangles (x0, y0, x1, y1), with points along the sides so that they bend."""
+    """Outlines of rectangles (x0, y0, x1, y1), with points along the sides that can bend."""
     corners = rects_N4[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
     following = np.roll(corners, -1, axis=1)
     share = np.linspace(0.0, 1.0, 4, endpoint=False)[None, None, :, None]
@@ -110,7 +110,7 @@ def _boxes(rects_N4: F64) -> F64:
 
 
 def _subdivided(rng: np.random.Generator, side_m: float) -> F64:
-    """Blocks: the square split again and again, streets left between."""
+    """Blocks of a square that is split repeatedly, with streets in between."""
     todo = [(-side_m, -side_m, side_m, side_m, 0)]
     blocks: list[tuple[float, float, float, float]] = []
     while todo:
@@ -131,10 +131,12 @@ def _subdivided(rng: np.random.Generator, side_m: float) -> F64:
     return np.array(blocks)
 
 
-def _kinds(rng: np.random.Generator, rects_B4: F64, bend: _Bend, world: World, rural: float) -> I64:
-    """Fields at the rim, flats towards the centre, some parks and yards anywhere."""
-    centre_B2 = bend((rects_B4[:, :2] + rects_B4[:, 2:]) / 2)
-    rim = np.abs(centre_B2 / np.array([world.width_m / 2, world.height_m / 2])).max(axis=1)
+def _kinds(
+    rng: np.random.Generator, rects_N4: F64, bend: _Bend, world: SyntheticWorld, rural: float
+) -> I64:
+    """Kinds of blocks: fields at the rim, flats near the centre, some parks and yards."""
+    centre_N2 = bend((rects_N4[:, :2] + rects_N4[:, 2:]) / 2)
+    rim = np.abs(centre_N2 / np.array([world.width_m / 2, world.height_m / 2])).max(axis=1)
     rim = rim + rng.normal(0, 0.08, len(rim))
     draw = rng.random(len(rim))
     kind = np.where(draw < 0.55 - 0.35 * rim, APARTMENTS, HOUSES)
@@ -151,11 +153,11 @@ _LOT_M = {HOUSES: (15.0, 18.0), APARTMENTS: (26.0, 27.0), INDUSTRY: (48.0, 40.0)
 """Width and depth of a lot by kind of block."""
 
 
-def _lots(rng: np.random.Generator, rects_B4: F64, kind: I64) -> tuple[F64, I64]:
-    """Building rectangles in the plan's frame, and the kind of block each stands in."""
-    found: list[F64] = [np.zeros((0, 4))]
+def _lots(rng: np.random.Generator, rects_N4: F64, kind: I64) -> tuple[F64, I64]:
+    """Rectangles of buildings in the frame of the plan, and the kind of block of each."""
+    parts: list[F64] = [np.zeros((0, 4))]
     kinds: list[int] = []
-    for rect, block_kind in zip(rects_B4, kind, strict=True):
+    for rect, block_kind in zip(rects_N4, kind, strict=True):
         if int(block_kind) not in _LOT_M:
             continue
         lot_w, lot_d = np.array(_LOT_M[int(block_kind)]) * rng.uniform(0.85, 1.2, 2)
@@ -169,16 +171,16 @@ def _lots(rng: np.random.Generator, rects_B4: F64, kind: I64) -> tuple[F64, I64]
         inset = rng.uniform(0.8, 0.19 * min(step[0], step[1], 24.0) + 1.0, rects.shape)
         rects = rects + inset * np.array([1, 1, -1, -1])
         keep = rng.random(len(rects)) < 0.86
-        found.append(rects[keep])
+        parts.append(rects[keep])
         kinds += [int(block_kind)] * int(keep.sum())
-    return np.concatenate(found), np.array(kinds, np.int64)
+    return np.concatenate(parts), np.array(kinds, np.int64)
 
 
 def _buildings(
-    rng: np.random.Generator, rects_B4: F64, kind: I64, bend: _Bend, world: World
-) -> Buildings:
-    """Outlines and roofs; only buildings whole inside the extent are kept."""
-    rects, kinds = _lots(rng, rects_B4, kind)
+    rng: np.random.Generator, rects_N4: F64, kind: I64, bend: _Bend, world: SyntheticWorld
+) -> TownBuildings:
+    """Buildings with outlines and roofs; only those wholly inside the extent."""
+    rects, kinds = _lots(rng, rects_N4, kind)
     rings = bend(_outlines(rng, rects))
     limit = np.array([world.width_m / 2, world.height_m / 2]) - 3.0
     inside = (np.abs(rings) < limit).all(axis=(1, 2))
@@ -191,7 +193,7 @@ def _buildings(
     east = np.where(upright[:, None], [[0.0, 1.0]], [[1.0, 0.0]])
     along = bend(middle + east) - bend(middle)
     roof, colour = _roofs(rng, kinds)
-    return Buildings(
+    return TownBuildings(
         polygons=np.asarray(shapely.polygons(rings), dtype=object),
         centre_N2=bend(middle),
         angle_rad=np.arctan2(along[:, 1], along[:, 0]),
@@ -203,7 +205,7 @@ def _buildings(
 
 
 def _outlines(rng: np.random.Generator, rects_N4: F64) -> F64:
-    """Rectangles, a third of them with a corner cut out (L shapes); shape (N, 6, 2)."""
+    """Rings of rectangles, a third of them L shapes; shape (N, 6, 2)."""
     x0, y0, x1, y1 = rects_N4.T
     cut = np.where(rng.random(len(rects_N4)) < 0.33, 1.0, 0.02)
     cut_x = cut * rng.uniform(0.25, 0.5, len(cut)) * (x1 - x0)
@@ -219,7 +221,7 @@ def _outlines(rng: np.random.Generator, rects_N4: F64) -> F64:
         ],
         axis=1,
     )
-    # The missing corner may be any of the four: mirror about the middle.
+    # Mirroring about the middle makes any of the four corners the missing one.
     middle = np.stack([(x0 + x1) / 2, (y0 + y1) / 2], -1)[:, None, :]
     flip = rng.choice([-1.0, 1.0], (len(cut), 1, 2))
     return np.asarray(middle + (rings - middle) * flip)
@@ -249,18 +251,18 @@ def _roofs(rng: np.random.Generator, kinds: I64) -> tuple[I64, F64]:
     return roof.astype(np.int64), np.clip(ROOF_COLOURS[pick] * tint, 0.05, 0.85)
 
 
-def _trees(rng: np.random.Generator, rects_B4: F64, kind: I64, bend: _Bend) -> F64:
+def _trees(rng: np.random.Generator, rects_N4: F64, kind: I64, bend: _Bend) -> F64:
     """Trees: many in parks, some in gardens and along streets, few in fields."""
-    area = (rects_B4[:, 2] - rects_B4[:, 0]) * (rects_B4[:, 3] - rects_B4[:, 1])
+    area = (rects_N4[:, 2] - rects_N4[:, 0]) * (rects_N4[:, 3] - rects_N4[:, 1])
     per_m2 = np.select(
         [kind == PARK, kind == HOUSES, kind == APARTMENTS, kind == FIELD],
         [1 / 110, 1 / 190, 1 / 260, 1 / 900],
         1 / 700,
     )
     block = np.repeat(np.arange(len(kind)), rng.poisson(area * per_m2))
-    low, high = rects_B4[block, :2], rects_B4[block, 2:]
+    low, high = rects_N4[block, :2], rects_N4[block, 2:]
     place = low + rng.random((len(block), 2)) * (high - low)
-    # Every third tree moves to the block's edge: a row along the street.
+    # Every third tree moves to the edge of the block, into a row along the street.
     street = rng.random(len(block)) < 0.33
     side = rng.integers(0, 2, len(block))
     edge_y = np.where(side == 0, low[:, 1] + 0.5, high[:, 1] - 0.5)

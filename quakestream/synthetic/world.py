@@ -1,4 +1,4 @@
-"""The world's own plane: metres east and north of its centre, and the raster it is painted on."""
+"""The plane of the world, in metres east and north of its centre, and its raster."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +17,8 @@ F64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """A plane tangent at the town, so that scenes of two UTM zones show one ground."""
+class SyntheticWorld:
+    """A plane that touches the Earth at the town, shared by scenes of two UTM zones."""
 
     width_m: float
     height_m: float
@@ -26,7 +26,7 @@ class World:
     lat: float
 
     @classmethod
-    def of(cls, preset: SizePreset) -> "World":
+    def of(cls, preset: SizePreset) -> "SyntheticWorld":
         width_m, height_m = preset.extent_m
         return cls(width_m=width_m, height_m=height_m, lon=preset.lon, lat=preset.lat)
 
@@ -38,7 +38,7 @@ class World:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(height, width) of the painted raster, pixels, margin included."""
+        """(height, width) of the painted raster with its margin, pixels."""
         return (
             round((self.height_m + 2 * MARGIN_M) / GSD_M),
             round((self.width_m + 2 * MARGIN_M) / GSD_M),
@@ -46,7 +46,7 @@ class World:
 
     @property
     def transform(self) -> Affine:
-        """Raster (col, row) to world metres."""
+        """Affine map of raster (col, row) to world metres."""
         west, north = -self.width_m / 2 - MARGIN_M, self.height_m / 2 + MARGIN_M
         return Affine(GSD_M, 0.0, west, 0.0, -GSD_M, north)
 
@@ -61,11 +61,11 @@ class World:
         return utm_epsg(self.lon + (-6.0 if west_half else 6.0), self.lat)
 
     def at(self, fraction_x: float, fraction_y: float) -> tuple[float, float]:
-        """World metres of a position given as fractions of the extent."""
+        """World metres of a position in fractions of the extent."""
         return (fraction_x - 0.5) * self.width_m, (fraction_y - 0.5) * self.height_m
 
     def to_crs(self, points_N2: F64, crs: Any) -> F64:
-        """World metres to coordinates (x, y) of another CRS."""
+        """Converts world metres to coordinates (x, y) of another CRS."""
         step = Transformer.from_crs(self.crs, crs, always_xy=True)
         x, y = step.transform(points_N2[:, 0], points_N2[:, 1])
         return np.column_stack([x, y])
@@ -76,22 +76,23 @@ class World:
         return np.column_stack([x, y])
 
     def to_lonlat(self, geometries: Any) -> Any:
-        """World geometries in EPSG:4326, rounded to about a millimetre."""
+        """Converts world geometries to EPSG:4326, rounded to about a millimetre."""
         moved = shapely.transform(geometries, lambda xy: self.to_crs(xy, "EPSG:4326"))
         return shapely.transform(moved, lambda xy: np.round(xy, 8))
 
 
-def applied(transform: Affine, points_N2: F64) -> F64:
-    """Points (x, y) or (col, row) moved by an affine map."""
+def transform_points(transform: Affine, points_N2: F64) -> F64:
+    """Points (x, y) or (col, row) after an affine map."""
     x, y = points_N2[:, 0], points_N2[:, 1]
     t = transform
     return np.column_stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f])
 
 
 def quads(centre_N2: F64, half_N2: F64, angle_N: F64) -> F64:
-    """Corners of turned rectangles, shape (N, 4, 2): half length along `angle`, half width across.
+    """Corners of rotated rectangles, shape (N, 4, 2).
 
-    Angles are radians counter-clockwise from east.
+    `half_N2` is the half length along `angle_N` and the half width across it. Angles are
+    radians, counter-clockwise from east.
     """
     signs = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
     local = half_N2[:, None, :] * signs
@@ -105,17 +106,17 @@ def quads(centre_N2: F64, half_N2: F64, angle_N: F64) -> F64:
     )
 
 
-def burn_quads(world: World, corners_NK2: F64) -> NDArray[np.int32]:
-    """Index + 1 of the last shape covering each pixel of the world's raster, else 0."""
-    return _burn(world, [ring.tolist() for ring in corners_NK2])
+def burn_quads(world: SyntheticWorld, corners_NE2: F64) -> NDArray[np.int32]:
+    """Index + 1 of the last shape that covers each pixel of the world's raster, else 0."""
+    return _burn(world, [ring.tolist() for ring in corners_NE2])
 
 
-def burn_polygons(world: World, polygons: list[Any]) -> NDArray[np.int32]:
-    """Index + 1 of the last polygon covering each pixel; holes are filled."""
+def burn_polygons(world: SyntheticWorld, polygons: list[Any]) -> NDArray[np.int32]:
+    """Index + 1 of the last polygon that covers each pixel, else 0; holes are filled."""
     return _burn(world, [shapely.get_coordinates(p.exterior).tolist() for p in polygons])
 
 
-def _burn(world: World, rings: list[Any]) -> NDArray[np.int32]:
+def _burn(world: SyntheticWorld, rings: list[Any]) -> NDArray[np.int32]:
     if not rings:
         return np.zeros(world.shape, np.int32)
     shapes = (

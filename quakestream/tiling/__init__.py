@@ -1,4 +1,4 @@
-"""Cells that cover the ground once. Pure arithmetic on grids."""
+"""Cells that cover the ground once, as pure arithmetic on grids."""
 
 from quakestream.tiling.crops import around, crop_corners, crop_groups, crop_windows
 from quakestream.tiling.lattice import Cell, Lattice, WindowTouches

@@ -1,8 +1,8 @@
-"""The window lattice of a grid, and the cells that are whole numbers of its windows.
+"""The window lattice of a grid, and cells of whole windows.
 
-Window (r, c) of a grid has its core at pixels r·core .. (r+1)·core, whatever
-the cell size, the scene or the run. What a network sees is therefore a function
-of position alone, and a cell is only a way to group windows for work.
+Window (r, c) of a grid has its core at pixels r·core .. (r+1)·core, whatever the cell size, the
+scene or the run. The input of a network therefore depends on position alone. A cell only groups
+windows for work.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """A pure function of grid and position: `32637-0.5m-1536px-r13020-c383`."""
+        """Id from grid and position alone: `32637-0.5m-1536px-r13020-c383`."""
         return f"{self.epsg}-{self.gsd_m:g}m-{self.size_px}px-r{self.row}-c{self.col}"
 
     @property
@@ -38,7 +38,7 @@ class Cell:
 
     @property
     def core(self) -> Window:
-        """Pixels this cell owns. Cores of all cells partition the grid."""
+        """Pixels that this cell owns. The cores of all cells partition the grid."""
         return Window(
             row=self.row * self.size_px,
             col=self.col * self.size_px,
@@ -49,12 +49,12 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WindowTouches:
-    """Which lattice windows' cores a set of bounding boxes touches, one row a pair."""
+    """Pairs of a bounding box and a lattice window whose core it touches, one per row."""
 
-    item_P: NDArray[np.int64]
+    item_T: NDArray[np.int64]
     """Index of the box."""
-    row_P: NDArray[np.int64]
-    col_P: NDArray[np.int64]
+    row_T: NDArray[np.int64]
+    col_T: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,11 @@ class Lattice:
 
     def __post_init__(self) -> None:
         if self.core_px <= 0 or self.cell_windows < 1:
-            raise ShapeError(f"{self}: no core is left")
+            raise ShapeError(
+                "no core is left",
+                got=f"window_px {self.window_px}, halo_px {self.halo_px}, "
+                f"cell_windows {self.cell_windows}",
+            )
 
     @property
     def core_px(self) -> int:
@@ -83,44 +87,44 @@ class Lattice:
         return self.core_px * self.cell_windows
 
     def km2(self, windows: int) -> float:
-        """Ground of that many cores."""
+        """Area of a number of window cores."""
         return windows * (self.core_px * self.grid.gsd_m) ** 2 / 1e6
 
     def core(self, row: int, col: int) -> Window:
-        """Pixels whose scores this window gives."""
+        """Pixels of a window whose scores count."""
         size = self.core_px
         return Window(row=row * size, col=col * size, height=size, width=size)
 
     def window(self, row: int, col: int) -> Window:
-        """Pixels the network sees for this window: core and halo."""
+        """Pixels of a window that the network reads: core and halo."""
         return self.core(row, col).grown(self.halo_px)
 
     def cell(self, row: int, col: int) -> Cell:
-        """Cell by its own row and column."""
+        """The cell at a row and column of cells."""
         return Cell(
             epsg=self.grid.epsg, gsd_m=self.grid.gsd_m, size_px=self.cell_px, row=row, col=col
         )
 
     def touches(self, bounds_N4: NDArray[np.float64]) -> WindowTouches:
-        """Windows whose core each box (west, south, east, north; metres) touches.
+        """Windows whose core touches a box (west, south, east, north; metres).
 
         Raises:
             ShapeError: if a box is empty or not finite.
         """
         if not np.isfinite(bounds_N4).all() or (bounds_N4[:, :2] > bounds_N4[:, 2:]).any():
-            raise ShapeError("boxes must be finite, with west ≤ east and south ≤ north")
+            raise ShapeError("a box is not finite or is empty", "", "west ≤ east, south ≤ north")
         side_m = self.core_px * self.grid.gsd_m
         top_m = self.grid.transform.f
         col0, col1 = (np.floor(bounds_N4[:, i] / side_m).astype(np.int64) for i in (0, 2))
         row0, row1 = (np.floor((top_m - bounds_N4[:, i]) / side_m).astype(np.int64) for i in (3, 1))
         rows, cols = row1 - row0 + 1, col1 - col0 + 1
-        item_P = np.repeat(np.arange(len(bounds_N4)), rows * cols)
-        nth_P = np.arange(len(item_P)) - np.repeat(
+        item_T = np.repeat(np.arange(len(bounds_N4)), rows * cols)
+        nth_T = np.arange(len(item_T)) - np.repeat(
             np.cumsum(rows * cols) - rows * cols, rows * cols
         )
-        row_P = row0[item_P] + nth_P // cols[item_P]
-        col_P = col0[item_P] + nth_P % cols[item_P]
-        return WindowTouches(item_P=item_P, row_P=row_P, col_P=col_P)
+        row_T = row0[item_T] + nth_T // cols[item_T]
+        col_T = col0[item_T] + nth_T % cols[item_T]
+        return WindowTouches(item_T=item_T, row_T=row_T, col_T=col_T)
 
     def cells_over(self, area: BaseGeometry) -> list[Cell]:
         """Cells whose core shares ground with an area in the grid's CRS, row by row."""

@@ -1,4 +1,4 @@
-"""Which UTM zone owns which ground, and geometries in it."""
+"""UTM zones of points and areas, and geometries in their CRS."""
 
 import numpy as np
 import pyproj
@@ -11,11 +11,11 @@ from quakestream.domain import utm_epsg
 from quakestream.domain.grid import utm_zone_lon
 
 DENSE_DEG = 0.01
-"""Long edges get a vertex this often before they are projected (about 1 km)."""
+"""Spacing of vertices on long edges before projection (about 1 km)."""
 
 
 def zones_of(lon_N: NDArray[np.float64], lat_N: NDArray[np.float64]) -> NDArray[np.int64]:
-    """EPSG code of each point's UTM zone: a pure function of position."""
+    """EPSG code of the UTM zone of each point, from its position alone."""
     zone_N = np.floor((np.asarray(lon_N) + 180.0) / 6.0).astype(np.int64) % 60 + 1
     return np.where(np.asarray(lat_N) >= 0, 32600, 32700) + zone_N
 
@@ -31,9 +31,9 @@ def unproject(geometry_N: NDArray[np.object_], epsg: int) -> NDArray[np.object_]
 
 
 def split_by_zone(area: BaseGeometry) -> dict[int, BaseGeometry]:
-    """An area (EPSG:4326) cut along zone borders and the equator, each part in its zone's CRS.
+    """Parts of an area (EPSG:4326) by UTM zone, each in the CRS of its zone.
 
-    The parts cover the area once: ground on a border belongs to one zone.
+    The area is cut along zone borders and the equator, so that the parts cover it once.
     """
     west, south, east, north = area.bounds
     parts: dict[int, BaseGeometry] = {}
@@ -53,8 +53,8 @@ def split_by_zone(area: BaseGeometry) -> dict[int, BaseGeometry]:
 def _transformed(geometry_N: NDArray[np.object_], source: int, target: int) -> NDArray[np.object_]:
     transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
 
-    def moved(xy_P2: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.stack(transformer.transform(xy_P2[:, 0], xy_P2[:, 1]), axis=1)
+    def moved(xy_N2: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.stack(transformer.transform(xy_N2[:, 0], xy_N2[:, 1]), axis=1)
 
     out_N: NDArray[np.object_] = np.asarray(shapely.transform(geometry_N, moved), object)
     return out_N

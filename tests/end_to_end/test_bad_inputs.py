@@ -421,7 +421,7 @@ Spoiler = Callable[[dict[str, Any], Path], list[str]]
 
 def _aoi_without_footprints(content: dict[str, Any], folder: Path) -> list[str]:
     content["aoi"] = "10.0,50.0,10.1,50.1"
-    return ["none of the 60 footprints", "they span 38.5", "check the AOI and CRS"]
+    return ["no footprint lies in the AOI", "got 60 in 38.5", "check the AOI and the CRS"]
 
 
 def _aoi_outside_imagery(content: dict[str, Any], folder: Path) -> list[str]:
@@ -451,7 +451,7 @@ def _footprints_without_crs(content: dict[str, Any], folder: Path) -> list[str]:
         warnings.simplefilter("ignore")
         frame.set_crs(None, allow_override=True).to_file(folder / "plain.gpkg")
     content["footprints"]["path"] = "plain.gpkg"
-    return ["plain.gpkg", "no CRS", "ogr2ogr -a_srs"]
+    return ["plain.gpkg: file has no CRS", "ogr2ogr -a_srs"]
 
 
 def _misspelt_key(content: dict[str, Any], folder: Path) -> list[str]:
@@ -463,18 +463,18 @@ def _wrong_digest(content: dict[str, Any], folder: Path) -> list[str]:
     shutil.copytree(content["models"]["damage"], folder / "bundle")
     (folder / "bundle" / "model.onnx").write_bytes(b"another graph")
     content["models"]["damage"] = "./bundle"
-    return ["bundle", "model.onnx has sha256", "its manifest says", "get the bundle again"]
+    return ["bundle", "model.onnx differs from the manifest", "expected sha256"]
 
 
 def _unknown_bundle(content: dict[str, Any], folder: Path) -> list[str]:
     content["models"]["damage"] = "damage-turkye"
-    return ["no bundle 'damage-turkye'", "expected a shipped name"]
+    return ["damage-turkye: no bundle", "expected a shipped name"]
 
 
 def _unreadable_aoi(content: dict[str, Any], folder: Path) -> list[str]:
     (folder / "aoi.geojson").write_text('{"type": "FeatureCollection", "features": [{')
     content["aoi"] = "aoi.geojson"
-    return ["cannot read", "aoi.geojson", "expected GeoJSON"]
+    return ["aoi.geojson: cannot be read as a vector file", "expected GeoJSON"]
 
 
 def _no_catalogue(content: dict[str, Any], folder: Path) -> list[str]:

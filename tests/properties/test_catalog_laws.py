@@ -187,5 +187,5 @@ def test_one_scene_never_makes_a_pair_with_itself() -> None:
 
 def test_none_in_the_aoi_is_said() -> None:
     outside = np.array([box(50, 50, 51, 51)], object)
-    with pytest.raises(FootprintError, match=r"none of the 1 footprints.*check the AOI"):
+    with pytest.raises(FootprintError, match=r"no footprint lies in the AOI: .*got 1 in "):
         footprints_in(np.array(["a"], object), outside, AOI, "x.gpkg")

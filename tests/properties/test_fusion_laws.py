@@ -42,7 +42,7 @@ def test_answers_are_probabilities_whatever_is_certain(
 ) -> None:
     prior_C, parts = case
     p_NC = combine(prior_C, parts)
-    known_N = np.any([part.there_N for part in parts], axis=0)
+    known_N = np.any([part.known_N for part in parts], axis=0)
     assert np.isnan(p_NC[~known_N]).all()
     assert np.isfinite(p_NC[known_N]).all()
     assert (p_NC[known_N] > 0).all()
@@ -70,7 +70,7 @@ def test_hazard_values_that_say_nothing_change_nothing(
     silent_NC[data.draw(hnp.arrays(np.bool_, rows))] = np.nan
     silent = Evidence(p_NC=silent_NC, prior_C=share_C, floor=HAZARD_FLOOR)
     fused_NC = combine(image.prior_C, [image, silent])
-    seen_N = image.there_N
+    seen_N = image.known_N
     assert np.allclose(
         fused_NC[seen_N].astype(np.float32),
         image.p_NC[seen_N].astype(np.float32),
@@ -91,8 +91,8 @@ def test_more_odds_of_damage_never_give_less_damage(
     raised = Evidence(p_NC=raised_NC, prior_C=hazard.prior_C, floor=hazard.floor)
     before = combine(prior_C, [image, hazard])[:, worse:].sum(axis=1)
     after = combine(prior_C, [image, raised])[:, worse:].sum(axis=1)
-    there_N = image.there_N | hazard.there_N
-    assert (after[there_N] >= before[there_N] - TOLERANCE).all()
+    known_N = image.known_N | hazard.known_N
+    assert (after[known_N] >= before[known_N] - TOLERANCE).all()
 
 
 @st.composite

@@ -33,8 +33,8 @@ def test_cells_cover_an_area_once(k: int, x: float, y: float, width: float, heig
 def test_every_point_has_one_cell_and_one_window(k: int, x: float, y: float) -> None:
     lat = lattice(k)
     touches = lat.touches(np.array([[x, y, x, y]]))
-    assert len(touches.item_P) == 1
-    row, col = int(touches.row_P[0]), int(touches.col_P[0])
+    assert len(touches.item_T) == 1
+    row, col = int(touches.row_T[0]), int(touches.col_T[0])
     west, south, east, north = GRID.bounds(lat.core(row, col))
     assert west <= x <= east
     assert south <= y <= north
@@ -54,13 +54,13 @@ def test_touched_windows_cover_each_box_whatever_the_cell(
     bounds = np.array([[x, y, x + w, y + h] for x, y, w, h in boxes])
     touches = lattice(k).touches(bounds)
     same = lattice(1).touches(bounds)
-    assert np.array_equal(touches.row_P, same.row_P)
-    assert np.array_equal(touches.col_P, same.col_P)
+    assert np.array_equal(touches.row_T, same.row_T)
+    assert np.array_equal(touches.col_T, same.col_T)
     for i, bound in enumerate(bounds):
         cores = [
             box(*GRID.bounds(lattice(k).core(int(r), int(c))))
             for r, c in zip(
-                touches.row_P[touches.item_P == i], touches.col_P[touches.item_P == i], strict=True
+                touches.row_T[touches.item_T == i], touches.col_T[touches.item_T == i], strict=True
             )
         ]
         assert shapely.union_all(cores).buffer(1e-6).covers(box(*bound))

@@ -1,4 +1,4 @@
-// The page: state, panel, map. Text from data only ever becomes textContent.
+// The page: state, panel, map. Texts from data are set as textContent only.
 
 const $ = (id) => document.getElementById(id);
 const number = (value) => value.toLocaleString("en");
@@ -36,7 +36,7 @@ class Page {
     this.outlines = this.showCells = false;
     this.selected = -1;
     this.visible = new Uint8Array(data.n).fill(1);
-    // Not assessed below, worst on top.
+    // Buildings that were not assessed are drawn first, the worst last.
     this.drawOrder = [...data.damage.keys()].sort((a, b) => data.damage[a] - data.damage[b] || a - b);
     this.worst = [...data.damage.keys()].filter((i) => data.damage[i] >= 0)
       .sort((a, b) => data.severe[b] - data.severe[a] || data.damage[b] - data.damage[a] || a - b);
@@ -112,8 +112,8 @@ class Page {
     const { event, models, run } = this.about;
     $("event").textContent = event.id ?? "Earthquake";
     const parts = [];
-    if (event.time) parts.push(`struck ${String(event.time).slice(0, 16).replace("T", " ")} UTC`);
-    if (run.published) parts.push(`map of ${run.published.slice(0, 16).replace("T", " ")} UTC`);
+    if (event.time) parts.push(`earthquake of ${String(event.time).slice(0, 16).replace("T", " ")} UTC`);
+    if (run.published) parts.push(`map published ${run.published.slice(0, 16).replace("T", " ")} UTC`);
     for (const m of models) parts.push(`${m.name ?? "model"} ${m.version ?? ""}`.trim());
     $("when").textContent = parts.join(" · ");
     $("when").title = $("when").textContent;
@@ -180,7 +180,7 @@ class Page {
       const figure = element("b", { className: "reason-count", text: number(r.count) });
       figure.dataset.reason = r.reason;
       figure.dataset.count = r.count;
-      const button = element("button", { type: "button", className: "reason", title: "Show only these on the map" },
+      const button = element("button", { type: "button", className: "reason", title: "Show only these buildings on the map" },
         element("span", { text: r.title }), figure, bar(r.count / most));
       button.setAttribute("aria-pressed", "false");
       button.addEventListener("click", () => {
@@ -196,9 +196,9 @@ class Page {
     const { models, notes, issues } = this.about;
     const check = Math.min(100, Math.max(20, Math.round(this.about.total / 500)));
     const say = (text) => $("caveats").append(element("p", { text }));
-    say("A verdict is a model's reading of pictures from above. Damage to façades, inner walls and lower storeys does not show there, and “no visible damage” is not “safe”.");
-    say(`On a new earthquake expect less than the figures below. Verify ${check} random buildings by eye before you rely on the counts: “random” picks them.`);
-    say("Buildings not assessed are unknown. They are never counted as undamaged.");
+    say("A verdict is a model's estimate from images taken from above. Damage to façades, inner walls and lower storeys is not visible there, and “no visible damage” is not “safe”.");
+    say(`Expect lower accuracy on a new earthquake than in the figures below. Verify ${check} random buildings by eye before you rely on the counts: the button “random” chooses them.`);
+    say("The state of buildings that were not assessed is unknown. They never count as undamaged.");
     for (const m of models) {
       if (!m.metrics.length) continue;
       const rows = m.metrics.map(([name, value]) => element("tr", {}, element("td", { text: name }), element("td", { className: "n", text: value })));
@@ -209,7 +209,7 @@ class Page {
     $("notes").append(...notes.map((text) => element("li", { text })));
     $("bad").hidden = !issues.length;
     for (const one of issues) {
-      const again = one.retryable ? ". Running again may help." : "";
+      const again = one.retryable ? ". Run the same command again to retry." : "";
       $("issues").append(element("div", { className: "issue" }, element("b", { text: `${one.kind} ${one.subject}` }), element("div", { className: "quiet", text: one.cause + again })));
     }
   }
@@ -337,7 +337,7 @@ class Page {
     return nodes;
   }
 
-  // Before and after side by side, as far as there are pictures of the place.
+  // Pictures before and after, side by side, where they exist.
   chipsOf(i) {
     if (!Number.isFinite(this.data.shapes.box[4 * i])) return [];
     const chips = [];
@@ -367,17 +367,17 @@ class Page {
     const quality = fixed(figures.shift_quality, i);
     const lat = this.centre(i);
     return [
-      ["From", word(text.evidence, i)],
+      ["Source", word(text.evidence, i)],
       ["After", dated(word(text.scene_post, i))],
       ["Acquired", this.about.scenes[word(text.scene_post, i)] ? null : word(acquired, i)],
       ["Before", dated(word(text.scene_pre, i))],
       ["Valid pixels", share("valid_fraction")],
       ["Confidence", share("confidence")],
       ["Uncertainty", fixed(figures.uncertainty, i)],
-      ["Images shifted by", shift === null ? null : `${shift} m${quality === null ? "" : ` (quality ${quality})`}`],
+      ["Shift of the images", shift === null ? null : `${shift} m${quality === null ? "" : ` (quality ${quality})`}`],
       ["Model", word(text.model, i)],
       ["Engine", word(text.engine, i)],
-      ["Where", lat && `${lat.lat.toFixed(6)}, ${lat.lng.toFixed(6)}`],
+      ["Position", lat && `${lat.lat.toFixed(6)}, ${lat.lng.toFixed(6)}`],
     ];
   }
 
@@ -399,7 +399,7 @@ class Page {
     document.documentElement.dataset.ready = "yes";
   } catch (error) {
     $("broken").hidden = false;
-    $("broken").textContent = `This browser cannot show the map (${error}). A browser from 2023 or later can; buildings.parquet next to this page holds the same verdicts.`;
+    $("broken").textContent = `This browser cannot show the map (${error}): use a browser from 2023 or later. buildings.parquet next to this page holds the same verdicts.`;
     throw error;
   }
 })();

@@ -1,5 +1,5 @@
 "use strict";
-// What Python packed, as typed arrays. See outputs/viewer_rows.py for the other side.
+// Unpacks the columns of outputs/viewer_rows.py into typed arrays.
 
 async function unpack(id) {
   const bytes = Uint8Array.from(atob(document.getElementById(id).textContent.trim()), (c) => c.charCodeAt(0));
@@ -62,7 +62,7 @@ const word = (column, i) => (column.codes[i] < 0 ? null : column.words[column.co
 function decodeVerdicts(packed, classes) {
   const shapes = decodeShapes(packed.shape);
   const n = packed.id.length;
-  // Probability of each class or a worse one, and of the severe classes together.
+  // Probability of the severe classes together.
   const severeFrom = classes.findIndex((c) => c.xbd === "major" || c.xbd === "destroyed");
   const severe = new Float32Array(n).fill(-1);
   for (let i = 0; i < n; i++) {

@@ -1,10 +1,10 @@
-// Verdicts on one canvas, and the before/after divider.
+// Draws verdicts on one canvas, and the divider between before and after.
 
 const COLOUR_OF = { no: "--c-no", minor: "--c-minor", major: "--c-major", destroyed: "--c-destroyed" };
 const cssColour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-// Two classes of one xBD grade keep its hue and differ in lightness. As CSS says it, or as a
-// canvas must hear it, which knows no variables.
+// Two classes of one xBD grade share its hue and differ in lightness. Colours are CSS, or values
+// for a canvas, which has no CSS variables.
 function classColours(classes, name = (variable) => `var(${variable})`) {
   const seen = {};
   return classes.map((c) => {
@@ -60,7 +60,7 @@ const VerdictLayer = L.Renderer.extend({
   redraw() {
     if (this._map) this._update();
   },
-  // World fractions to the layer points the canvas is drawn in.
+  // Converts world fractions to the layer points of the canvas.
   _frame() {
     const scale = 256 * 2 ** this._map.getZoom();
     const origin = this._map.getPixelOrigin();
@@ -105,7 +105,7 @@ const VerdictLayer = L.Renderer.extend({
     const colour = known ? this.inks[damage[i]] : this.inkNone;
     const wide = (box[b + 2] - box[b]) * f.scale, high = (box[b + 3] - box[b + 1]) * f.scale;
     if (Math.max(wide, high) < 5) {
-      // Far out a building is a dot; damaged ones stay visible.
+      // At small scales a building is a dot, so that damaged ones stay visible.
       const side = damage[i] > 0 ? 4 : 2.5;
       pen.globalAlpha = known ? 1 : 0.7;
       pen.fillStyle = colour;
@@ -156,7 +156,7 @@ const VerdictLayer = L.Renderer.extend({
   },
 });
 
-// A building in one picture, with as much ground around it as it is large, at least 50 m in all.
+// Draws a building in one picture, with its own size of ground around it, at least 50 m in all.
 function drawChip(canvas, picture, shapes, i) {
   const pen = canvas.getContext("2d");
   const [w, n, e, s] = shapes.box.subarray(4 * i, 4 * i + 4);
@@ -182,7 +182,7 @@ function drawChip(canvas, picture, shapes, i) {
   }
 }
 
-// Pictures lie in two panes; the upper one (before) is clipped left of the divider.
+// Pictures are in two panes. The upper one (before) is clipped at the divider.
 class Swipe {
   constructor(map, pictures) {
     this.map = map;
@@ -248,7 +248,7 @@ class Swipe {
     }
     this.apply();
   }
-  // The picture a building was judged from; failing that, the newest that shows it.
+  // The picture of the building's own view, else the newest picture that shows it.
   pictureOf(epoch, scene, shapes, i) {
     const [w, n, e, s] = shapes.box.subarray(4 * i, 4 * i + 4);
     const x = (w + e) / 2, y = (n + s) / 2;

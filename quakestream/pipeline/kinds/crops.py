@@ -133,7 +133,7 @@ def _middles(corner_P2: NDArray[np.int64], side_px: int, lattice: Lattice) -> Wi
     """The one window of the lattice that holds the middle pixel of each crop."""
     middle_P2 = (corner_P2 + side_px // 2) // lattice.core_px
     return WindowTouches(
-        item_P=np.arange(len(corner_P2)), row_P=middle_P2[:, 0], col_P=middle_P2[:, 1]
+        item_T=np.arange(len(corner_P2)), row_T=middle_P2[:, 0], col_T=middle_P2[:, 1]
     )
 
 

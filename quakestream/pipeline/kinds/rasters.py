@@ -72,7 +72,7 @@ class Rasters:
             views = views_of_ground(outline_N, inputs.post, inputs.pre, needs_pre=spec.needs_pre)
             view_P, window_P2 = _pairs(views, window_N2, inputs)
             touches = WindowTouches(
-                item_P=np.arange(len(view_P)), row_P=window_P2[:, 0], col_P=window_P2[:, 1]
+                item_T=np.arange(len(view_P)), row_T=window_P2[:, 0], col_T=window_P2[:, 1]
             )
             for unit in grouped_units(view_P, np.zeros_like(view_P), touches, lattice, sizes):
                 units.append(_without_footprints(unit))

@@ -95,17 +95,17 @@ def grouped_units(
     Args:
         view_P: view of each pair.
         footprint_P: footprint of each pair.
-        touches: windows that each pair needs; `item_P` indexes pairs.
+        touches: windows that each pair needs; `item_T` indexes pairs.
         sizes: what a unit costs.
     """
     side = lattice.cell_windows
     cell_T3 = np.stack(
-        [view_P[touches.item_P], touches.row_P // side, touches.col_P // side], axis=1
+        [view_P[touches.item_T], touches.row_T // side, touches.col_T // side], axis=1
     )
     group_T, cell_G3 = _numbered(cell_T3)
-    window_X2, window_G = _distinct(group_T, touches.row_P, touches.col_P)
-    footprint_X1, footprint_G = _distinct(group_T, footprint_P[touches.item_P])
-    pair_T = touches.item_P[np.argsort(group_T, kind="stable")]
+    window_X2, window_G = _distinct(group_T, touches.row_T, touches.col_T)
+    footprint_X1, footprint_G = _distinct(group_T, footprint_P[touches.item_T])
+    pair_T = touches.item_T[np.argsort(group_T, kind="stable")]
     pair_G = _ends(np.sort(group_T), len(cell_G3))
     for n, (view, row, col) in enumerate(cell_G3.tolist()):
         window_W2 = window_X2[window_G[n] : window_G[n + 1]]

@@ -205,7 +205,7 @@ def test_a_missing_asset_lists_those_there_are(los_angeles: list[Item], tmp_path
     path.write_text(json.dumps(los_angeles[0]))
     found = search(imagery(str(path), "2024-01-01/..", None, asset="rgb"), EVERYWHERE)
     assert found.post == []
-    assert "no asset 'rgb'; its assets: data-mask, ms_analytic, pan_analytic, visual" in (
+    assert "no asset 'rgb': got assets data-mask, ms_analytic, pan_analytic, visual" in (
         found.issues[0].cause
     )
 
@@ -289,9 +289,8 @@ def test_filters_keep_what_does_not_say(tmp_path: Path) -> None:
     )
     assert ids(found.post) == {"clear", "eo-first", "silent"}
     assert found.notes == [
-        "1 item: post: does not say its cloud cover; kept despite max_cloud: silent",
-        "2 items: post: does not say its off-nadir angle; kept despite max_off_nadir: "
-        "eo-first, silent",
+        "1 item: post: cloud cover is unknown; used despite max_cloud: silent",
+        "2 items: post: off-nadir angle is unknown; used despite max_off_nadir: eo-first, silent",
     ]
 
 
@@ -312,8 +311,8 @@ def test_repeated_and_nameless_items(tmp_path: Path) -> None:
     found = searched(tmp_path, [item("a"), item("a"), other, nameless])
     assert [scene.id for scene in found.post] == ["a"]
     assert any("another item has this id" in issue.cause for issue in found.issues)
-    assert any("it has no id" in issue.cause for issue in found.issues)
-    assert found.notes == ["1 item: stands in the catalogue twice: a"]
+    assert any("item has no id" in issue.cause for issue in found.issues)
+    assert found.notes == ["1 item: listed twice in the catalogue: a"]
 
 
 def test_projection_in_every_spelling(tmp_path: Path) -> None:
@@ -451,7 +450,7 @@ def moto() -> Iterator[StorageOptions]:
     ("content", "match"),
     [
         (b"not json at all", "neither JSON"),
-        (b"\xff\xfe\x00", "not text in UTF-8"),
+        (b"\xff\xfe\x00", "expected JSON in UTF-8"),
         (b'"text"', "expected an object or a list"),
     ],
 )

@@ -58,8 +58,11 @@ def test_aoi_from_text() -> None:
     [
         ("POLYGON ((0 0, 1 0", "not valid WKT"),
         ("POLYGON EMPTY", "holds no area"),
-        ("POINT (1 2)", "holds no area; expected polygons, got Point"),
-        ("SRID=32637;POLYGON ((0 0, 1 0, 1 1, 0 1, 0 0))", "taken as EPSG:4326"),
+        ("POINT (1 2)", "holds no area: expected polygons, got Point"),
+        (
+            "SRID=32637;POLYGON ((0 0, 1 0, 1 1, 0 1, 0 0))",
+            "WKT in another CRS: expected EPSG:4326",
+        ),
         ("POLYGON ((300000 0, 300001 0, 300001 1, 300000 0))", "beyond the Earth"),
         ("36,38,37,37", "south < north"),
         ("no/such/file.geojson", "no such object"),
@@ -115,7 +118,7 @@ def test_ids_become_strings_and_oddities_are_named(tmp_path: Path) -> None:
     assert set(causes) == {"row-3", "7#2", "9007199254740993", "3", "4"}
     assert "Self-intersection" in causes["9007199254740993"]
     assert "got a Point" in causes["3"]
-    assert "lies nowhere and has no row" in causes["4"]
+    assert "it has no position and no row" in causes["4"]
 
 
 def test_row_numbers_where_no_id_is_asked_for(tmp_path: Path) -> None:
@@ -161,7 +164,7 @@ def test_any_format_any_crs(tmp_path: Path, suffix: str) -> None:
     assert table.to_crs(32637).geometry["y"].bounds == pytest.approx(
         (300020, 4100000, 300030, 4100010), abs=1e-3
     )
-    with pytest.raises(FootprintError, match=r"has no column 'osm'; its columns: .*id"):
+    with pytest.raises(FootprintError, match=r"has no column 'osm': got columns .*id"):
         read_footprints(str(path), "osm", WORLD)
 
 
@@ -174,7 +177,7 @@ def test_what_cannot_be_footprints_is_refused(tmp_path: Path) -> None:
         with pytest.raises(FootprintError, match="has no CRS"):
             read_footprints(str(tmp_path / name), "id", WORLD)
     (tmp_path / "text.geojson").write_text("no vectors here")
-    with pytest.raises(FootprintError, match=r"cannot read .* as a vector file"):
+    with pytest.raises(FootprintError, match="cannot be read as a vector file"):
         read_footprints(str(tmp_path / "text.geojson"), "id", WORLD)
     with pytest.raises(FootprintError, match="no such object"):
         read_footprints(str(tmp_path / "none.gpkg"), "id", WORLD)
@@ -184,16 +187,18 @@ def test_what_cannot_be_footprints_is_refused(tmp_path: Path) -> None:
     frame = frame.set_crs(4326)
     for layer in ("one", "two"):
         frame.to_file(tmp_path / "layers.gpkg", layer=layer)
-    with pytest.raises(FootprintError, match=r"2 layers \(one, two\)"):
+    with pytest.raises(FootprintError, match="holds 2 layers: expected one layer, got one, two"):
         read_footprints(str(tmp_path / "layers.gpkg"), "id", WORLD)
     (tmp_path / "table.csv").write_text("id,name\n1,a\n")
-    with pytest.raises(FootprintError, match="without geometry"):
+    with pytest.raises(FootprintError, match="holds no geometry: expected polygons, got a table"):
         read_footprints(str(tmp_path / "table.csv"), "id", WORLD)
 
 
 def test_counts_that_do_not_add_up_are_a_bug() -> None:
     table = gpd.GeoDataFrame({"building_id": ["a"]}, geometry=[box(0, 0, 1, 1)], crs=4326)
-    with pytest.raises(AccountingError, match="3 footprints read, but 1 rows"):
+    with pytest.raises(
+        AccountingError, match="expected 3 footprints read, got 1 rows and 1 left out"
+    ):
         Footprints(
             table=table, invalid=np.zeros(1, bool), representative=np.array([None]), issues=[],
             rows_read=3, duplicates_collapsed=1, outside_aoi=0, without_position=0,

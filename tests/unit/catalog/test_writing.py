@@ -62,15 +62,18 @@ def test_times_come_from_csv_then_tag_then_name(tmp_path: Path) -> None:
     times = read_times(str(tmp_path / "times.csv"))
     written = write_catalogue(images, str(tmp_path / "stac"), times)
     causes = {Path(issue.subject).name: issue.cause for issue in written.issues}
-    assert "has no date" in causes["undated.tif"]
-    assert "several dates (2021-04-03, 2023-02-07)" in causes["two_20210403_20230207.tif"]
+    assert "image has no date" in causes["undated.tif"]
+    assert (
+        "several dates: expected one, got 2021-04-03, 2023-02-07"
+        in causes["two_20210403_20230207.tif"]
+    )
     assert "no georeference" in causes["nowhere_20230207.tif"]
     assert "cannot open" in causes["missing_20230207.tif"]
     assert "none of the images" in causes["other.tif"]
     assert len(causes) == 5
     assert written.notes == (
-        "both_20230207: TIFFTAG_DATETIME 2025:01:01 00:00:00 disagrees with the date in the name, "
-        "which is taken",
+        "both_20230207: TIFFTAG_DATETIME 2025:01:01 00:00:00 contradicts the date in the name; "
+        "the name is used",
     )
     found = found_in(written.path)
     when = {s.id: s.datetime.isoformat() for s in found.post + found.pre}
@@ -133,14 +136,14 @@ def test_a_list_of_images_is_a_catalogue(tmp_path: Path) -> None:
         ("g_20230207", good, (30, 40), 0.5)
     ]
     assert [(i.subject, i.kind) for i in found.issues] == [(undated, "item")]
-    assert "has no date" in found.issues[0].cause
+    assert "image has no date" in found.issues[0].cause
 
 
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("name,when\na,b\n", "needs the columns file,datetime; got name, when"),
-        ("file,datetime\na.tif,noon\n", "line 2: datetime 'noon'"),
+        ("name,when\na,b\n", "columns are missing: expected file,datetime, got name, when"),
+        ("file,datetime\na.tif,noon\n", "line 2: datetime is not a time: expected .*, got 'noon'"),
         ("file,datetime\na.tif\n", "line 2"),
     ],
 )
@@ -151,7 +154,7 @@ def test_a_bad_times_file_is_refused(tmp_path: Path, text: str, match: str) -> N
 
 
 def test_no_image_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="none of 1 images"):
+    with pytest.raises(RequestError, match="none of the images can be put into a catalogue"):
         write_catalogue([image(tmp_path / "undated.tif")], str(tmp_path / "stac"))
     assert not (tmp_path / "stac").exists()
 
@@ -165,7 +168,7 @@ def test_the_command_prints_the_path_and_names_what_it_left(tmp_path: Path) -> N
     result = CliRunner().invoke(app, [str(tmp_path / "img"), "-o", out])
     assert result.exit_code == 1
     assert result.stdout == f"{out}/catalog.json\n"
-    assert f"not taken: {undated}: it has no date" in result.stderr
+    assert f"left out: {undated}: image has no date" in result.stderr
     result = CliRunner().invoke(app, [str(tmp_path / "img/a_20230207.tif"), "-o", out, "--json"])
     assert result.exit_code == 0
     assert json.loads(result.stdout)["items"] == ["a_20230207"]

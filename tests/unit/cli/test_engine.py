@@ -66,7 +66,7 @@ def test_check_tells_another_model(folder: Path) -> None:
 def test_an_unknown_runtime_or_bundle_is_a_wrong_request(folder: Path, command: str) -> None:
     result = CliRunner().invoke(engine_app, [command, str(folder), "--runtime", "openvin"])
     assert isinstance(result.exception, ConfigError)
-    assert "there are onnxruntime, openvino" in str(result.exception)
+    assert "unknown runtime: expected one of onnxruntime, openvino" in str(result.exception)
     result = CliRunner().invoke(engine_app, [command, "no-such-bundle"])
     assert isinstance(result.exception, BundleError)
 
@@ -199,7 +199,10 @@ def test_what_was_built_is_checked_and_opened_by_its_name(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--precision", "fp64"), "--precision fp64; expected one of fp16, bf16, int8"),
+        (
+            ("--precision", "fp64"),
+            "--precision: unknown precision: expected one of fp16, bf16, int8, got fp64",
+        ),
         (("--runtime", "torch-aoti", "--precision", "bf16"), "expected tensorrt-bf16"),
         (("--runtime", "tensorrt-int8", "--precision", "bf16"), "expected tensorrt-bf16"),
         (("--runtime", "onnxruntime", "--portable"), "expected tensorrt or tensorrt-bf16"),

@@ -162,9 +162,15 @@ def test_a_report_says_what_hazard_values_said(tmp_path: Path):
     run = {"counts": {"footprints": 12}, "hazard_bundle": HAZARD_BUNDLE}
     publish(store, products(buildings=with_hazard_evidence(buildings()), run=run))
     page = Path(_call("report", store.uri).strip()).read_text()
-    for words in ("shaking 2", "10 of 12", "0 of 12", "of 2 only hazard values say", "8 verdicts"):
+    for words in (
+        "shaking 2",
+        "10 of 12",
+        "0 of 12",
+        "2 have a probability of damage from hazard values only",
+        "8 verdicts",
+    ):
         assert words in page
-    assert "nothing is known of them" not in page
+    assert "their state is unknown" not in page
 
 
 def test_one_side_of_the_question_is_not_a_question(finished: Store, tmp_path: Path):

@@ -104,14 +104,14 @@ def test_a_catalogue_may_be_a_list_of_files() -> None:
         ("profile:   rapid|profile: fast", 18, ("profile", "'standard'", "got 'fast'")),
         ("asset:   visual|asset: 12", 5, ("imagery.asset", "got 12", "put it in quotes")),
         ("max_cloud: 60|max_cloud: '60'", 6, ("max_cloud", "without quotes")),
-        ("max_cloud: 60|max_cloud: 160", 6, ("max_cloud", "less than or equal to 100", "got 160")),
+        ("max_cloud: 60|max_cloud: 160", 6, ("max_cloud", "at most 100", "got 160")),
         ("T01:17:34Z|T01:17:34", 1, ("event.time", "no time zone", "T01:17:34Z", "+03:00")),
         ("2023-02-06/2023-03-01|2023-02-06/soon", 6, ("imagery.post.datetime", "'soon'")),
         ("2023-02-06/2023-03-01|2023-03-01/2023-02-06", 6, ("ends before it begins",)),
         ("s3://bucket/catalog|ftp://bucket/catalog", 4, ("catalog", "got ftp://")),
         ("anon: true|secret: abc", 20, ("storage.s3.secret", "credential", "environment")),
         ("anon: true|client_kwargs: {awsSecretAccessKey: abc}", 20, ("credential",)),
-        ("{s3: {|{s33: {", 20, ("unknown protocol 's33'",)),
+        ("{s3: {|{s33: {", 20, ("storage.s33", "unknown protocol", "got s33")),
         ("dpm: dpm.tif|damage: dpm.tif", 14, ("hazard.layers", "column of the product")),
         ("dpm: dpm.tif|pre_post_difference: d.tif", 14, ("hazard.layers", "column of the product")),
         ("dpm: dpm.tif|a b: dpm.tif", 14, ("hazard.layers", "'a b'")),
@@ -128,7 +128,7 @@ def test_a_mistake_is_named_with_its_line_and_what_to_do(
     with pytest.raises(ConfigError) as caught:
         parse_run(CONTRACT.replace(old, new), "run.yaml")
     message = str(caught.value)
-    assert message.startswith("run.yaml: ")
+    assert message.startswith("run.yaml, ")
     assert f"line {line}, " in message
     for word in words:
         assert word in message
@@ -145,15 +145,15 @@ def test_every_problem_is_reported_at_once_in_the_order_of_the_file() -> None:
         CONTRACT.replace("max_cloud", "max_clod").replace("rapid", "fast").replace(", id: id", "")
     )
     text = text.replace("path: buildings", "pth: buildings")
-    with pytest.raises(ConfigError, match="4 problems") as caught:
+    with pytest.raises(ConfigError) as caught:
         parse_run(text, "run.yaml")
-    places = [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]]
-    assert places == [
-        "line 6, imagery.post.max_clod",
-        "line 10, footprints.path",
-        "line 10, footprints.pth",
-        "line 18, profile",
+    assert [problem.where for problem in caught.value.problems] == [
+        "run.yaml, line 6, imagery.post.max_clod",
+        "run.yaml, line 10, footprints.path",
+        "run.yaml, line 10, footprints.pth",
+        "run.yaml, line 18, profile",
     ]
+    assert len(str(caught.value).splitlines()) == 4
 
 
 def test_a_refused_secret_is_not_repeated() -> None:
@@ -185,14 +185,14 @@ def test_what_is_no_run_file_says_where(text: str, words: tuple[str, ...]) -> No
 
 
 def test_a_missing_or_unreadable_run_file_is_a_config_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no run file at .*quakestream init"):
+    with pytest.raises(ConfigError, match=r"none\.yaml: no run file; `quakestream init"):
         open_run(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="cannot read"):
         open_run(tmp_path)
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00event")
     with pytest.raises(ConfigError, match="UTF-8"):
         open_run(tmp_path / "binary.yaml")
-    with pytest.raises(ConfigError, match="no run file at memory://"):
+    with pytest.raises(ConfigError, match=r"memory://nowhere/run\.yaml: no run file"):
         open_run("memory://nowhere/run.yaml")
 
 
@@ -269,6 +269,7 @@ def test_the_digest_is_of_what_decides_the_map() -> None:
         SMALL + "out: elsewhere\n",
         SMALL + "execution: {group_cells: 1}\n",
         SMALL + "profile: standard\n",
+        SMALL + "outputs: []\n",
         SMALL.replace("01:17:34Z", "04:17:34+03:00"),
         SMALL.replace("2023-02-07", "2023-02-07/2023-02-07"),
         "".join(reversed(SMALL.splitlines(keepends=True))),
@@ -278,6 +279,7 @@ def test_the_digest_is_of_what_decides_the_map() -> None:
         SMALL.replace("01:17:34Z", "01:17:35Z"),
         SMALL.replace("b.parquet", "c.parquet"),
         SMALL + "profile: exhaustive\n",
+        SMALL + "outputs: [scores]\n",
         SMALL + "hazard: {vs30: v.tif}\n",
         SMALL + "models: {damage: damage-synthetic}\n",
     ]
@@ -286,6 +288,36 @@ def test_the_digest_is_of_what_decides_the_map() -> None:
     assert len(digests) == len(other)
     assert base not in digests
     assert parse_run(SMALL, "/elsewhere/run.yaml").digest() != base
+
+
+def test_a_run_without_outputs_keeps_the_digest_it_had_before_there_were_any() -> None:
+    digest = "e2707b21204f53ac36d56c42b6818922e1bfc6995ddd9cea2738dd9869cc0a9b"
+    assert parse_run(SMALL, "/d/run.yaml").digest() == digest
+
+
+@pytest.mark.parametrize("outputs", ["[scores]", "[scores, scores]", "{scores: true}"])
+def test_products_are_asked_for_by_name(outputs: str) -> None:
+    run = parse_run(SMALL + f"outputs: {outputs}\n", "/d/run.yaml")
+    assert run.outputs == ("scores",)
+    assert pickle.loads(pickle.dumps(run)).outputs == ("scores",)
+    assert parse_run(SMALL + "outputs: {scores: false}\n", "/d/run.yaml").outputs == ()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "where", "words"),
+    [
+        ("[scores, pmtiles]", "outputs", "not built yet: got pmtiles; products that work: scores"),
+        ("{gpkg: true}", "outputs", "not built yet: got gpkg"),
+        ("[score]", "outputs", "unknown product: got 'score'; products that work: scores"),
+        ("scores", "outputs", "expected a list of products, got 'scores'"),
+        ("{scores: 1}", "outputs.scores", "expected true or false, got 1"),
+    ],
+)
+def test_products_that_cannot_be_made_are_refused(outputs: str, where: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_run(SMALL + f"outputs: {outputs}\n", "run.yaml")
+    assert caught.value.where == f"run.yaml, line 5, {where}"
+    assert words in str(caught.value)
 
 
 def test_a_run_travels_to_workers_and_cannot_be_changed() -> None:
@@ -311,6 +343,7 @@ def test_the_template_loads_as_it_is_and_with_every_section_uncommented(tmp_path
     assert run.storage
     assert run.execution.runtime == "auto"
     assert run.models.hazard is not None
+    assert run.outputs == ("scores",)
 
 
 def _uncommented(text: str) -> str:

@@ -108,7 +108,7 @@ def test_classes_that_share_a_coarser_one_are_told_the_same() -> None:
 
 
 def test_a_class_without_grades_is_refused_by_name() -> None:
-    with pytest.raises(BundleError, match="'c1' names no EMS-98 grade"):
+    with pytest.raises(BundleError, match="'c1' has no EMS-98 grade"):
         ScaleMap.between(scale((0,), ()), INTACT_DESTROYED)
 
 
@@ -117,8 +117,8 @@ def test_a_class_without_grades_is_refused_by_name() -> None:
     [
         (np.ones((2, 2)), np.ones(3), r"expected \(N, C\)"),
         (np.ones(2), np.ones(2), r"expected \(N, C\)"),
-        (np.ones((2, 2)), np.array([np.nan, 1.0]), "expected shares"),
-        (np.ones((2, 2)), np.array([-0.1, 1.1]), "expected shares"),
+        (np.ones((2, 2)), np.array([np.nan, 1.0]), "invalid class share"),
+        (np.ones((2, 2)), np.array([-0.1, 1.1]), "invalid class share"),
     ],
 )
 def test_evidence_that_is_none_is_refused(p: np.ndarray, prior: np.ndarray, words: str) -> None:

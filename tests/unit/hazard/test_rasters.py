@@ -144,7 +144,7 @@ def test_a_raster_without_crs_is_degrees_only_if_it_can_be(tmp_path: Path) -> No
     uri = write(tmp_path / "plain.grd", values, crs=None)
     sample = sample_raster(uri, np.array([36.02]), np.array([37.98]))
     assert sample.values_N[0] == 300
-    assert "taken as EPSG:4326" in sample.note
+    assert "read as EPSG:4326" in sample.note
     metres = write(tmp_path / "m.tif", values, crs=None, transform=from_origin(3e5, 4e6, 30, 30))
     with pytest.raises(HazardError, match="no CRS"):
         at(metres, (36.02, 37.98))
@@ -228,10 +228,10 @@ def test_columns_in_any_order_bad_rows_and_the_antimeridian(tmp_path: Path) -> N
     ("text", "words"),
     [
         ("", "cannot be read as CSV"),
-        ("lon,lat,depth\n1,2,3\n", "expected a column named one of vs30"),
-        ("36.1,37.2,400\n36.2,37.2,400\n", "expected a column named one of lon"),
-        ("lon,lat,vs30\n36,37,400\n36,37,410\n", "at least two sites"),
-        ("lon,lat,vs30\n36,37,-1\n36,38,0\n", "at least two sites"),
+        ("lon,lat,depth\n1,2,3\n", "a column is missing: expected one of vs30"),
+        ("36.1,37.2,400\n36.2,37.2,400\n", "a column is missing: expected one of lon"),
+        ("lon,lat,vs30\n36,37,400\n36,37,410\n", "too few sites: expected at least two"),
+        ("lon,lat,vs30\n36,37,-1\n36,38,0\n", "too few sites: expected at least two"),
         ('lon,lat,vs30\n1,"2,3\n', "cannot be read as CSV"),
     ],
 )

@@ -135,7 +135,9 @@ def test_a_models_inputs_are_its_columns_in_its_order_and_units(tmp_path: Path) 
 
 
 def test_a_unit_nobody_knows_is_refused_in_one_line() -> None:
-    with pytest.raises(BundleError, match=r"hazard-x takes pga_g in 'furlong'.*manifest"):
+    with pytest.raises(
+        BundleError, match=r"hazard-x: unknown unit of input pga_g: .*'furlong'.*manifest"
+    ):
         inputs_not_given(takes(("pga_g", "furlong")), HazardSection())
 
 

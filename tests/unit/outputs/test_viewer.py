@@ -91,7 +91,7 @@ def test_the_page_says_what_its_verdicts_rest_on():
     run = {"counts": counts, "bundle": {"name": "pairs"}, "hazard_bundle": HAZARD_BUNDLE}
     _, about, verdicts = _page(buildings=with_hazard_evidence(buildings()), run=run)
     assert about["evidence"] == (
-        "8 verdicts rest on imagery and hazard values (shaking 2), 1 on imagery alone. "
+        "8 verdicts use imagery and hazard values (shaking 2), 1 use imagery alone. "
         "2 not assessed have a probability from hazard values alone."
     )
     assert [m["name"] for m in about["models"]] == ["pairs", "shaking"]
@@ -99,10 +99,10 @@ def test_the_page_says_what_its_verdicts_rest_on():
     assert "destroyed, from hazard values alone" in titles
     assert set(verdicts["text"]["evidence"]["words"]) == {"hazard", "image", "image+hazard"}
     apart = run | {"hazard_bundle": HAZARD_BUNDLE | {"added_to_verdicts": False}}
-    assert "what shaking 2 says is given apart" in evidence_sentence(apart)
+    assert "probabilities of shaking 2 are shown separately" in evidence_sentence(apart)
     assert evidence_sentence({"counts": {"evidence": {"image": 9}}}) == ""
     took = {"counts": {"evidence": {"image": 1, "image+hazard": 8}}}  # a damage bundle that did
-    assert evidence_sentence(took).startswith("8 verdicts rest on imagery and hazard values, 1")
+    assert evidence_sentence(took).startswith("8 verdicts use imagery and hazard values, 1")
 
 
 def test_the_page_asks_for_nothing():

@@ -254,7 +254,7 @@ def _fixed_batch(folder: Path) -> None:
             ConfigError,
             "expected a bundle of task segmentation or building, got hazard",
         ),
-        ("unit", BundleError, "takes vs30_m_s in 'furlongs'"),
+        ("unit", BundleError, "unknown unit of input vs30_m_s: .*got 'furlongs'"),
         ("golden", BundleError, "does not run on its own golden batch"),
     ],
 )

@@ -61,7 +61,7 @@ def test_units_are_the_cells_footprints_touch(
             windows = [tuple((middle // one.core_px).tolist())]
         else:
             touches = one.touches(bounds_14)
-            windows = list(zip(touches.row_P.tolist(), touches.col_P.tolist(), strict=True))
+            windows = list(zip(touches.row_T.tolist(), touches.col_T.tolist(), strict=True))
         for row, col in windows:
             key = (int(zone_N[n]), int(view_N[n]), row // cell_windows, col // cell_windows)
             expected[key][0].add((row, col))

@@ -27,7 +27,7 @@ def test_a_constant_score_is_worth_one_half():
 def test_nan_scores_and_foreign_classes_are_refused():
     with pytest.raises(ShapeError, match="1 of 2 scores are nan"):
         metrics.roc_auc([True, False], [0.1, float("nan")])
-    with pytest.raises(ShapeError, match="not one list each"):
+    with pytest.raises(ShapeError, match="expected two lists of one length"):
         metrics.roc_auc([True], [0.1, 0.2])
     with pytest.raises(ShapeError, match=r"expected 0\.\.1"):
         metrics.confusion([0, 2], [0, 1], 2)

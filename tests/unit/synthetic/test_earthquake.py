@@ -22,12 +22,12 @@ from quakestream.synthetic.shaking import (
     PER_LN_VS30,
     PER_MMI,
     VS30_REFERENCE_M_S,
-    Damage,
+    BuildingDamage,
     Shaking,
     fragility,
 )
 from quakestream.synthetic.town import Town
-from quakestream.synthetic.world import World, applied
+from quakestream.synthetic.world import SyntheticWorld, transform_points
 
 F64 = NDArray[np.float64]
 
@@ -141,7 +141,7 @@ def test_scenes_of_two_zones_show_the_same_buildings(across: SyntheticEarthquake
 
 @pytest.mark.parametrize("zone", ["home", "neighbour"])
 def test_the_affine_georeference_is_good_to_five_centimetres(zone: str) -> None:
-    world = World.of(DEMO)
+    world = SyntheticWorld.of(DEMO)
     epsg = world.home_epsg if zone == "home" else world.neighbour_epsg
     corners = np.array([world.at(0.0, 0.0), world.at(1.0, 1.0)])
     middle = world.to_crs(corners.mean(axis=0)[None], f"EPSG:{epsg}")[0]
@@ -151,8 +151,8 @@ def test_the_affine_georeference_is_good_to_five_centimetres(zone: str) -> None:
     transform = grid.window_transform(window)
     to_world = world_affine(world, epsg, transform, window.shape)
     pixel = np.random.default_rng(0).uniform([0, 0], [2400, 1800], (200, 2))
-    exact = world.from_crs(applied(transform, pixel), f"EPSG:{epsg}")
-    assert np.abs(applied(to_world, pixel) - exact).max() < 0.05
+    exact = world.from_crs(transform_points(transform, pixel), f"EPSG:{epsg}")
+    assert np.abs(transform_points(to_world, pixel) - exact).max() < 0.05
 
 
 @pytest.mark.parametrize("seed", [1, 2, 7])
@@ -173,10 +173,10 @@ def test_roc_auc_against_known_values() -> None:
     assert roc_auc(np.array([0.1, np.nan, 0.3, 0.4]), positive) == 1.0
 
 
-def latent_damage(seed: int) -> Damage:
-    world = World.of(DEMO)
-    town = Town.planned(seed, DEMO, world)
-    return Damage.drawn(seed, Shaking.of(seed, world), town.buildings.centre_N2)
+def latent_damage(seed: int) -> BuildingDamage:
+    world = SyntheticWorld.of(DEMO)
+    town = Town.random(seed, DEMO, world)
+    return BuildingDamage.random(seed, Shaking.of(seed, world), town.buildings.centre_N2)
 
 
 def test_fragility_link_is_recovered_from_labels() -> None:

@@ -1,0 +1,145 @@
+"""How commands end: one line a problem, an exit code, and a file where nobody foresaw it."""
+
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from quakestream.cli import main
+from quakestream.cli.failures import BUGS, exit_code, report_failure, report_interruption
+from quakestream.errors import (
+    AccountingError,
+    ConfigError,
+    EngineError,
+    MissingExtraError,
+    Problem,
+    QuakestreamError,
+    RequestError,
+    StorageError,
+)
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (RequestError, 2),
+        (ConfigError, 2),
+        (StorageError, 3),
+        (MissingExtraError, 3),
+        (EngineError, 3),
+    ],
+)
+def test_an_error_is_one_line_and_an_exit_code(
+    kind: type[QuakestreamError], code: int, temporary: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = kind(
+        "no CRS", "[bold]a:car:b.tif\n", expected="one", got="\x1b[31mnone", remedy="add it"
+    )
+    assert report_failure(error) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert (
+        captured.err == "error: [bold]a:car:b.tif : no CRS: expected one, got �[31mnone; add it\n"
+    )
+    assert list(temporary.iterdir()) == []
+
+
+def test_several_problems_keep_their_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    problems = [Problem("unknown key", f"run.yaml, line {line}") for line in (3, 7)]
+    assert report_failure(ConfigError.of_all(problems)) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: 2 problems",
+        "  run.yaml, line 3: unknown key",
+        "  run.yaml, line 7: unknown key",
+    ]
+
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, *BUGS])
+def test_what_nobody_foresaw_is_one_line_with_details_in_a_file(
+    kind: type[Exception], temporary: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(kind) as caught:
+        raise kind("three rows\nare lost")
+    assert report_failure(caught.value) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    (details,) = temporary.glob("quakestream-*.log")
+    assert "three rows are lost" in line
+    assert str(details) in line
+    assert "Traceback (most recent call last)" in details.read_text()
+    assert "raise kind" in details.read_text()
+
+
+def test_details_that_cannot_be_written_do_not_hide_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    assert report_failure(AccountingError("three rows are lost")) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: three rows are lost; details could not be written to ")
+
+
+@pytest.mark.parametrize(
+    ("code", "ends_with"), [(None, 0), (0, 0), (1, 1), (2, 2), (130, 130), (143, 143), (15, 143)]
+)
+def test_exit_codes_are_those_of_the_contract(code: int | None, ends_with: int) -> None:
+    assert exit_code(code) == ends_with
+
+
+def test_an_interruption_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report_interruption(130) == 130
+    line = capsys.readouterr().err
+    assert line == (
+        "error: interrupted: finished cells are kept; run the same command again to go on\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("signum", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_ends_a_command_with_its_code_and_a_line(
+    signum: signal.Signals, code: int, word: str
+) -> None:
+    script = (
+        "import sys, time\n"
+        "from quakestream.cli import main\n"
+        "def wait() -> None:\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+        "main._register = lambda: main.app.command('wait')(wait)\n"
+        "sys.argv = ['quakestream', 'wait']\n"
+        "main.main()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert err == f"error: {word}: finished cells are kept; run the same command again to go on\n"
+
+
+def test_the_table_names_every_command_and_each_has_an_example() -> None:
+    folder = Path(main.__file__).parent
+    modules = {path.stem for path in folder.glob("*.py")}
+    assert set(main.COMMANDS) == modules - {"__init__", "main", "common", "failures"}
+    for command, attribute in main.COMMANDS.items():
+        target = getattr(import_module(f"quakestream.cli.{command}"), attribute)
+        commands: list[Callable[..., None]] = [target]
+        if isinstance(target, main.typer.Typer):
+            commands = [c.callback for c in target.registered_commands if c.callback]
+        for function in commands:
+            assert "Example: quakestream " in (function.__doc__ or ""), function
