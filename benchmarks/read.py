@@ -31,7 +31,6 @@ from benchmarks.common import data_dir, main
 from benchmarks.readers import AHEAD, READERS, Case, NotHereError
 from benchmarks.stores import Served, UnavailableError, bucket, web
 from quakestream.domain import Grid, Scene, Window
-from quakestream.raster.cog.fetch import Buffer, OpenFetcher, open_fetcher
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.layout import CogLayout
 from quakestream.raster.cog.positions import POSITION_BOUND_PX, Positions
@@ -39,6 +38,8 @@ from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import RasterioSource
 from quakestream.storage import StorageOptions
+from quakestream.storage.fetchers import open_fetcher
+from quakestream.storage.ranges import Buffer, Fetcher
 
 CODECS: dict[str, dict[str, Any]] = {
     "jpeg": {"compress": "jpeg", "photometric": "ycbcr", "jpeg_quality": 90},
@@ -202,7 +203,7 @@ def _case(layout: CogLayout, name: str, place: Served, threads: int, size: Size)
 class Counting:
     """A fetcher that counts what is asked of another."""
 
-    def __init__(self, fetcher: OpenFetcher) -> None:
+    def __init__(self, fetcher: Fetcher) -> None:
         self._fetcher, self.policy = fetcher, fetcher.policy
         self.bytes = self.requests = 0
 

@@ -174,7 +174,7 @@ def async_geotiff(case: Case) -> Iterator[Scan]:
         raise NotHereError(f"it is not installed ({error})") from error
     from obstore.store import LocalStore
 
-    from quakestream.raster.cog.object_stores import object_store
+    from quakestream.storage.object_stores import object_store
 
     href = case.scene.href
     found: tuple[Any, str] | None

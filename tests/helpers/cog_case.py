@@ -8,10 +8,11 @@ import numpy as np
 from quakestream.domain import Grid, Scene
 from quakestream.errors import StorageError
 from quakestream.raster.cog import CogOpener
-from quakestream.raster.cog.fetch import Buffer, FetchPolicy, LocalFetcher, OpenFetcher
 from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import Pixels
+from quakestream.storage.fetchers import LocalFetcher
+from quakestream.storage.ranges import Buffer, Fetcher, FetchPolicy
 
 OTHER_PLACES = {
     "finer": Grid(epsg=32637, gsd_m=0.7),
@@ -25,7 +26,7 @@ OTHER_PLACES = {
 class Noting:
     """A fetcher that counts what is asked of another."""
 
-    def __init__(self, fetcher: OpenFetcher) -> None:
+    def __init__(self, fetcher: Fetcher) -> None:
         self._fetcher, self.policy = fetcher, fetcher.policy
         self.asked: list[tuple[int, int]] = []
 

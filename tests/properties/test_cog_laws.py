@@ -16,7 +16,6 @@ from shapely.geometry import box
 
 from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import SceneError
-from quakestream.raster.cog.fetch import FetchPolicy, runs_of
 from quakestream.raster.cog.layouts import LayoutCache
 from quakestream.raster.cog.positions import POSITION_BOUND_PX, SQUARE_PX, STEPS, Positions
 from quakestream.raster.cog.source import CogSource
@@ -24,6 +23,7 @@ from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import RasterioSource
 from quakestream.raster.tiles.placement import extent_on
 from quakestream.storage import StorageOptions
+from quakestream.storage.ranges import FetchPolicy, merge_ranges
 
 LOCAL = StorageOptions()
 GRID = Grid(epsg=32637, gsd_m=0.5)
@@ -38,8 +38,8 @@ def test_requests_bring_everything_and_waste_little(
     ranges: list[tuple[int, int]], gap: int, waste: float, most: int
 ) -> None:
     starts, lengths = [r[0] for r in ranges], [r[1] for r in ranges]
-    policy = FetchPolicy(gap_bytes=gap, waste=waste, run_bytes=most)
-    runs = runs_of(starts, lengths, policy)
+    policy = FetchPolicy(gap_bytes=gap, waste=waste, request_bytes=most)
+    runs = merge_ranges(starts, lengths, policy)
     assert sorted(n for run in runs for n in run.wanted) == list(range(len(ranges)))
     for run in runs:
         needed: set[int] = set()

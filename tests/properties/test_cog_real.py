@@ -19,7 +19,6 @@ from quakestream.domain.grid import utm_epsg
 from quakestream.errors import ReadError, SceneError
 from quakestream.raster.cog import CogOpener
 from quakestream.raster.cog.blocks import BlockReader, Rect
-from quakestream.raster.cog.fetch import open_fetcher
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team
@@ -27,6 +26,7 @@ from quakestream.raster.probe import probe
 from quakestream.raster.source import Pixels, RasterioSource
 from quakestream.raster.tiles.placement import extent_on
 from quakestream.storage import StorageOptions
+from quakestream.storage.fetchers import open_fetcher
 
 LOCAL = StorageOptions()
 READ_BY_GDAL = {

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from quakestream.errors import ReadError
 from quakestream.raster.cog.decode import decode, heading
-from quakestream.raster.cog.fetch import Buffer, LocalFetcher, OpenFetcher, Run, runs_of
 from quakestream.raster.cog.layout import CogLayout, Level
 from quakestream.raster.cog.pending import Wanted
 from quakestream.raster.cog.places import (
@@ -32,6 +31,8 @@ from quakestream.raster.cog.places import (
     validity,
 )
 from quakestream.raster.cog.workers import Scratch, Team, between_vectors
+from quakestream.storage.fetchers import LocalFetcher
+from quakestream.storage.ranges import Buffer, Fetcher, RangeRequest, merge_ranges
 
 IN_FLIGHT_BYTES = 64 << 20
 """Encoded bytes of one window that are held at once, unless a single request is larger."""
@@ -86,7 +87,7 @@ class BlockReader:
     def __init__(
         self,
         layout: CogLayout,
-        fetcher: OpenFetcher,
+        fetcher: Fetcher,
         *,
         name: str,
         team: Team,
@@ -185,7 +186,7 @@ class BlockReader:
     def _ask(self, parts: Sequence[Part]) -> None:
         for run in self._runs(parts):
             blocks = [
-                Wanted(self._name_of(parts[n]), parts[n].offset - run.start) for n in run.wanted
+                Wanted(self._name_of(parts[n]), parts[n].offset - run.start) for n in run.members
             ]
             submit = partial(self._team.later, self._fetching(run))
             self._team.ahead.ask(run.length, blocks, submit)
@@ -309,8 +310,8 @@ class BlockReader:
         for n, wave in enumerate(waves or [[]]):
             self._read_runs(rest, wave, asked if n == 0 else [])
 
-    def _runs(self, parts: Sequence[Part]) -> list[Run]:
-        return runs_of([p.offset for p in parts], [p.size for p in parts], self._policy)
+    def _runs(self, parts: Sequence[Part]) -> list[RangeRequest]:
+        return merge_ranges([p.offset for p in parts], [p.size for p in parts], self._policy)
 
     def _absent(self, part: Part) -> NDArray[Any]:
         """A block that is not in the file, as its place takes it: nodata, else 0, like GDAL."""
@@ -333,7 +334,9 @@ class BlockReader:
         except Exception as error:  # stores and codecs share no base
             self._fail(part, error)
 
-    def _read_runs(self, parts: Sequence[Part], runs: list[Run], asked: list[Answered]) -> None:
+    def _read_runs(
+        self, parts: Sequence[Part], runs: list[RangeRequest], asked: list[Answered]
+    ) -> None:
         """All requests at once; blocks are decoded as soon as theirs is answered.
 
         Args:
@@ -342,7 +345,7 @@ class BlockReader:
         new: list[Answered] = []
         for run in runs:
             answer = self._team.later(self._fetching(run))
-            new += [(parts[n], parts[n].offset - run.start, answer) for n in run.wanted]
+            new += [(parts[n], parts[n].offset - run.start, answer) for n in run.members]
 
         def one(item: Answered) -> None:
             part, start, answer = item
@@ -357,7 +360,7 @@ class BlockReader:
             for _, _, answer in new:  # those made ahead may bring blocks of other windows
                 answer.cancel()
 
-    def _fetching(self, run: Run) -> Callable[[], Buffer]:
+    def _fetching(self, run: RangeRequest) -> Callable[[], Buffer]:
         return lambda: self._fetcher.fetch(run.start, run.length)
 
     def _decode(self, part: Part, data: Buffer, header: int = 0) -> None:
@@ -419,9 +422,9 @@ def _share(start: int, length: int, at: int, side: int, end: int) -> tuple[slice
     return slice(first - at, last - at), slice(first - start, last - start), share
 
 
-def _waves(runs: Iterable[Run]) -> Iterator[list[Run]]:
+def _waves(runs: Iterable[RangeRequest]) -> Iterator[list[RangeRequest]]:
     """Requests in groups that hold a bounded number of bytes."""
-    wave: list[Run] = []
+    wave: list[RangeRequest] = []
     held = 0
     for run in runs:
         if wave and held + run.length > IN_FLIGHT_BYTES:

@@ -14,8 +14,8 @@ import imagecodecs as _imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from quakestream.raster.cog.fetch import Buffer
 from quakestream.raster.cog.layout import Coding, Level
+from quakestream.storage.ranges import Buffer
 
 # its annotations leave out the memoryviews that its codecs take
 imagecodecs: Any = _imagecodecs

@@ -19,7 +19,6 @@ from rasterio.windows import Window as DatasetWindow
 
 from quakestream.errors import ReadError, SceneError, StorageError
 from quakestream.raster.cog.blocks import BlockReader, Rect
-from quakestream.raster.cog.fetch import OpenFetcher, open_fetcher
 from quakestream.raster.cog.layout import (
     Codec,
     Coding,
@@ -28,10 +27,12 @@ from quakestream.raster.cog.layout import (
     Level,
     refused,
 )
-from quakestream.raster.cog.ranged import RangedFile
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import open_dataset, visible_bands
 from quakestream.storage import StorageOptions, fingerprint
+from quakestream.storage.fetchers import open_fetcher
+from quakestream.storage.range_file import RangeFile
+from quakestream.storage.ranges import Fetcher
 
 CODECS: dict[int, Codec] = {
     1: "none",
@@ -82,7 +83,7 @@ def make_layout(href: str, options: StorageOptions, etag: str = "") -> CogLayout
     try:
         with open_dataset(href, options) as dataset:
             try:
-                opened: Any = RangedFile(fetcher)
+                opened: Any = RangeFile(fetcher)
                 with tifffile.TiffFile(opened, name="scene") as tiff:
                     layout = _described(href, etag, dataset, tiff, options)
             except (SceneError, StorageError):
@@ -315,7 +316,7 @@ def _fill(dataset: Any) -> float:
     return float(min(max(round(nodata), limits.min), limits.max))
 
 
-def _compare(layout: CogLayout, dataset: Any, fetcher: OpenFetcher) -> None:
+def _compare(layout: CogLayout, dataset: Any, fetcher: Fetcher) -> None:
     """Reads a block of the middle both ways.
 
     Raises:

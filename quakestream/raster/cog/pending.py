@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from quakestream.raster.cog.fetch import Buffer
+from quakestream.storage.ranges import Buffer
 
 STALE_S = 60.0
 """A request nobody came for in this time makes room for others: its window was given up."""

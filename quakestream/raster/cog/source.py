@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import SceneError, StorageError
 from quakestream.raster.cog.blocks import BlockReader, Rect
-from quakestream.raster.cog.fetch import OpenFetcher, open_fetcher
 from quakestream.raster.cog.layout import CogLayout, Colour, Level, refused
 from quakestream.raster.cog.places import Target, bands_apart
 from quakestream.raster.cog.positions import Positions
@@ -19,8 +18,10 @@ from quakestream.raster.cog.resample import Resampler, choose_level
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import Pixels, RasterSource, is_aligned, whole_offset
 from quakestream.storage import StorageOptions
+from quakestream.storage.fetchers import open_fetcher
+from quakestream.storage.ranges import Fetcher
 
-OpenBytes = Callable[[str, StorageOptions], OpenFetcher]
+OpenBytes = Callable[[str, StorageOptions], Fetcher]
 
 
 class _Raster(NamedTuple):

@@ -25,7 +25,7 @@ from quakestream.raster.tiles.placement import (
     squares,
 )
 from quakestream.storage import StorageOptions, Store
-from quakestream.storage.filesystems import translated
+from quakestream.storage.filesystems import storage_errors
 
 Scheduler = str | Callable[..., Any]
 """What `dask.compute` takes: `threads`, or the function of a cluster."""
@@ -124,7 +124,7 @@ def make_arrays(scene: Scene, tiles: GridTiles, store: Store) -> None:
     }
     for name in encoding:
         dataset[name].attrs["grid_mapping"] = "spatial_ref"
-    with translated("write", store.uri):
+    with storage_errors("write", store.uri):
         dataset.to_zarr(
             zarr_store(store.uri, store.options, read_only=False),
             group=f"{group_name(scene.id)}/{tiles.name}",
@@ -158,7 +158,7 @@ def write_shard(task: ShardTask) -> str | None:
             pixels = source.read(task.window)
     except (QuakestreamError, OSError) as error:
         return str(error)
-    with translated("write", task.store_uri):
+    with storage_errors("write", task.store_uri):
         counts = open_written(task.store_uri, task.options, f"{path}/counts", read_only=False)
         counts[:, rows, cols] = pixels.counts_BYX
         valid = open_written(task.store_uri, task.options, f"{path}/valid", read_only=False)

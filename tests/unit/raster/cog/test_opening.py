@@ -16,7 +16,6 @@ from quakestream.errors import (
     StorageError,
 )
 from quakestream.raster.cog import CogOpener, LayoutCache, header, open_source, refusals
-from quakestream.raster.cog.fetch import FetchPolicy, OpenFetcher
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.layout import CogLayout
 from quakestream.raster.cog.layouts import object_name
@@ -24,6 +23,7 @@ from quakestream.raster.cog.source import CogSource
 from quakestream.raster.source import RasterioSource
 from quakestream.raster.tiles.placement import extent_on
 from quakestream.storage import MissingObjectError, open_store
+from quakestream.storage.ranges import Fetcher, FetchPolicy
 from tests.helpers.cog_case import hot
 from tests.helpers.tiles_case import (
     GRID,
@@ -243,7 +243,7 @@ class Refusing:
         """Nothing is open."""
 
 
-_: type[OpenFetcher] = Refusing
+_: type[Fetcher] = Refusing
 
 
 def test_a_store_that_is_away_is_an_error_and_not_a_reason_for_another_reader(

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from quakestream.domain import Grid, Window
 from quakestream.errors import ReadError
 from quakestream.raster.cog import pending
-from quakestream.raster.cog.fetch import Buffer
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.pending import Pending, Wanted
 from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import BlockCache, Team
 from quakestream.raster.tiles.placement import extent_on
+from quakestream.storage.ranges import Buffer
 from tests.helpers.cog_case import Distant, in_order
 from tests.helpers.tiles_case import GRID, LOCAL, assert_same, gdal, scene_of, windows, write_tiff
 

@@ -12,11 +12,11 @@ from affine import Affine
 from quakestream.domain import Grid, Window
 from quakestream.raster.cog import CogOpener
 from quakestream.raster.cog.blocks import BlockReader, Rect
-from quakestream.raster.cog.fetch import open_fetcher
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.tiles.placement import extent_on
+from quakestream.storage.fetchers import open_fetcher
 from tests.helpers.cog_case import OTHER_PLACES, Noting, assert_near, hot
 from tests.helpers.tiles_case import (
     GRID,

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quakestream.raster.cog.fetch import LocalFetcher
 from quakestream.raster.cog.places import bands_apart
-from quakestream.raster.cog.ranged import FIRST_BYTES, RangedFile
 from quakestream.raster.cog.workers import BlockCache, Scratch, Team, between_vectors
+from quakestream.storage.fetchers import LocalFetcher
+from quakestream.storage.range_file import FIRST_BYTES, RangeFile
 from tests.helpers.cog_case import Noting
 
 
@@ -144,7 +144,7 @@ def test_a_file_in_pieces_reads_as_the_file(tmp_path: Path) -> None:
     data = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8).tobytes()
     path.write_bytes(data)
     noting = Noting(LocalFetcher(str(path)))
-    file = RangedFile(noting)
+    file = RangeFile(noting)
     assert file.read(8) == data[:8]
     file.seek(-100, io.SEEK_END)
     assert file.read() == data[-100:]

@@ -13,22 +13,16 @@ import pytest
 
 from quakestream.domain import Scene, Window
 from quakestream.errors import ReadError, SceneError, StorageError
-from quakestream.raster.cog import CogOpener, LayoutCache, object_stores
-from quakestream.raster.cog.fetch import (
-    FetchPolicy,
-    FsspecFetcher,
-    LocalFetcher,
-    StoreFetcher,
-    open_fetcher,
-    runs_of,
-)
+from quakestream.raster.cog import CogOpener, LayoutCache
 from quakestream.raster.cog.header import make_layout
-from quakestream.raster.cog.object_stores import object_store
 from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.tiles.placement import extent_on
-from quakestream.storage import StorageOptions, open_store
+from quakestream.storage import StorageOptions, object_stores, open_store
+from quakestream.storage.fetchers import FsspecFetcher, LocalFetcher, ObstoreFetcher, open_fetcher
 from quakestream.storage.filesystems import MissingObjectError
+from quakestream.storage.object_stores import object_store
+from quakestream.storage.ranges import FetchPolicy, merge_ranges
 from tests.helpers.cog_case import Noting, hot
 from tests.helpers.servers import S3Server, moto, radosgw, web_server  # noqa: F401 - fixtures
 from tests.helpers.tiles_case import (
@@ -54,17 +48,17 @@ def over(scene: Scene, href: str, options: StorageOptions = LOCAL, **how: object
 
 
 def test_neighbours_are_fetched_together() -> None:
-    policy = FetchPolicy(gap_bytes=100, waste=0.1, run_bytes=1000)
+    policy = FetchPolicy(gap_bytes=100, waste=0.1, request_bytes=1000)
     starts, lengths = [2000, 0, 108, 224, 2400], [300, 100, 100, 100, 300]
-    runs = runs_of(starts, lengths, policy)
+    requests = merge_ranges(starts, lengths, policy)
     # 8 bytes between the first two and 16 to the third are less than a tenth; 100 would not be
-    assert [(r.start, r.length, r.wanted) for r in runs] == [
+    assert [(r.start, r.length, r.members) for r in requests] == [
         (0, 324, (1, 2, 3)),
         (2000, 300, (0,)),
         (2400, 300, (4,)),
     ]
-    assert runs_of([5, 5, 7], [4, 4, 8], policy)[0].wanted == (0, 1, 2)
-    assert runs_of([], [], policy) == []
+    assert merge_ranges([5, 5, 7], [4, 4, 8], policy)[0].members == (0, 1, 2)
+    assert merge_ranges([], [], policy) == []
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -102,7 +96,7 @@ def test_a_scan_fetches_little_more_than_it_needs(tmp_path: Path) -> None:
     with web_server(tmp_path) as server:
         url = f"{server.url}/scene.tif"
         noting = Noting(open_fetcher(url, LOCAL))
-        assert isinstance(open_fetcher(url, LOCAL), StoreFetcher)
+        assert isinstance(open_fetcher(url, LOCAL), ObstoreFetcher)
         with (
             Team(cache_bytes=64 << 20) as team,
             over(scene, url, team=team, opens=lambda *_: noting) as source,
@@ -117,13 +111,13 @@ def test_a_scan_fetches_little_more_than_it_needs(tmp_path: Path) -> None:
 
 def test_a_header_takes_two_requests_at_most(tmp_path: Path) -> None:
     """tifffile's share: one piece, and one more where the block index is long."""
-    from quakestream.raster.cog.ranged import RangedFile
+    from quakestream.storage.range_file import RangeFile
 
     path = write_cog(tmp_path / "scene.tif", COMPRESS="DEFLATE", masked=True)
     noting = Noting(open_fetcher(str(path), LOCAL))
     import tifffile
 
-    with tifffile.TiffFile(RangedFile(noting), name="scene") as tiff:  # type: ignore[arg-type]
+    with tifffile.TiffFile(RangeFile(noting), name="scene") as tiff:  # type: ignore[arg-type]
         assert len([p.dataoffsets for p in tiff.pages]) == 6
     assert noting.requests == 1
     assert noting.bytes <= 64 << 10
@@ -151,7 +145,7 @@ def test_a_scene_in_a_bucket(moto: S3Server, tmp_path: Path) -> None:  # noqa: F
     bucket = moto.make_bucket("scenes")
     moto.upload(tmp_path, bucket)
     fetcher = open_fetcher(f"{bucket}/scene.tif", moto.options)
-    assert isinstance(fetcher, StoreFetcher)
+    assert isinstance(fetcher, ObstoreFetcher)
     assert fetcher.size() == (tmp_path / "scene.tif").stat().st_size
     with over(scene, f"{bucket}/scene.tif", moto.options) as source, gdal(scene) as oracle:
         for window in windows(extent_on(scene, GRID)):
