@@ -370,11 +370,11 @@ def _position_error_px(layout: CogLayout, windows: list[Window]) -> float:
     level = layout.levels[0]
     positions = Positions(GRID, layout.crs_wkt, layout.transform, (level.height, level.width))
     worst = 0.0
-    for patch in positions.patches(windows[0]) + positions.patches(windows[-1]):
+    for patch in positions.parts(windows[0]) + positions.parts(windows[-1]):
         part = patch.window
-        top, left, *_ = positions.reach(patch, (1.0, 1.0))
+        top, left, *_ = positions.source_bounds(patch, (1.0, 1.0))
         u, v = np.empty(part.shape, np.float32), np.empty(part.shape, np.float32)
-        positions.places(patch, (1.0, 1.0), 1, (top, left), (u, v))
+        positions.sample_positions(patch, (1.0, 1.0), 1, (top, left), (u, v))
         cols, rows = np.meshgrid(
             np.arange(part.col, part.col_end) + 0.5, np.arange(part.row, part.row_end) + 0.5
         )

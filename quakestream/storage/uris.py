@@ -54,7 +54,7 @@ def resolve_href(base: str, href: str) -> str:
 
 
 def relative_href(base: str, uri: str) -> str:
-    """The href of `uri` in the document `base`: `./…` or `../…` in one store, else the whole URI."""
+    """The href of `uri` in the document `base`: relative within one store, else the whole URI."""
     if protocol_of(base) == protocol_of(uri) == "file":
         folder = os.path.dirname(local_path(base))
         relative = os.path.relpath(local_path(uri), folder).replace(os.sep, "/")

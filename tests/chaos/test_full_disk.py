@@ -152,4 +152,4 @@ def test_a_bucket_that_is_not_there_is_told_before_any_work(
     content = run_content(town, bundle, storage=moto.storage, out="s3://no-such-bucket/run")
     done = quakestream("map", write_run(tmp_path / "run.yaml", content), env=moto.env)
     assert "map:" not in done.stderr
-    _assert_refused(done, "cannot write s3://no-such-bucket/run", "bucket", "does not exist")
+    _assert_refused(done, "s3://no-such-bucket/run", "cannot write", "bucket", "does not exist")

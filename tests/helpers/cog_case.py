@@ -69,7 +69,7 @@ class Distant(Noting):
 
 def in_order(team: Team) -> None:
     """Waits until a team of one request at a time has made those it was given."""
-    team.later(lambda: None).result()
+    team.submit(lambda: None).result()
 
 
 def hot(scene: Scene, opener: CogOpener, grid: Grid) -> CogSource:

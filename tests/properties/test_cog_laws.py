@@ -168,11 +168,11 @@ def test_every_pixel_is_read_within_the_bound(
     east, north = to_grid.transform(lon, lat)
     corner = grid.window(east, north - 1, east + 1, north)
     window = Window(row=corner.row, col=corner.col, height=300, width=2 * SQUARE_PX)
-    for patch in positions.patches(window):
+    for patch in positions.parts(window):
         part = patch.window
-        top, left, *_ = positions.reach(patch, (1.0, 1.0))
+        top, left, *_ = positions.source_bounds(patch, (1.0, 1.0))
         u, v = np.empty(part.shape, np.float32), np.empty(part.shape, np.float32)
-        positions.places(patch, (1.0, 1.0), 1, (top, left), (u, v))
+        positions.sample_positions(patch, (1.0, 1.0), 1, (top, left), (u, v))
         cols, rows = np.meshgrid(
             np.arange(part.col, part.col_end) + 0.5, np.arange(part.row, part.row_end) + 0.5
         )

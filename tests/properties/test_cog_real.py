@@ -18,7 +18,8 @@ from quakestream.domain import Grid, Scene
 from quakestream.domain.grid import utm_epsg
 from quakestream.errors import ReadError, SceneError
 from quakestream.raster.cog import CogOpener
-from quakestream.raster.cog.blocks import BlockReader, Rect
+from quakestream.raster.cog.block_plan import Rect
+from quakestream.raster.cog.blocks import BlockReader
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team
@@ -30,13 +31,13 @@ from quakestream.storage.fetchers import open_fetcher
 
 LOCAL = StorageOptions()
 READ_BY_GDAL = {
-    "12bit.cropped.rgb.tiff": "samples are 12-bit",
+    "12bit.cropped.rgb.tiff": "12-bit",
     "random-fp16.tiff": "float16",
     "slc.tif": "complex64",
     "389225main_sw_1965_1024.jpg": "not a TIFF",
     "nontiff.jpg": "not a TIFF",
-    "oom_crash_108.tif": "has 1 blocks, got 0",
-    "oor_panic_120.tif": "has 6 blocks, got 6 offsets and 1 sizes",
+    "oom_crash_108.tif": "expected 1 block, got 0",
+    "oor_panic_120.tif": "expected 6 blocks, got 6 offsets and 1 size",
 }
 """Files GDAL reads and the hot path does not, with the word its reason must have."""
 LUMA = (0.299, 0.587, 0.114)

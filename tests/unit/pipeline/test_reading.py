@@ -180,7 +180,7 @@ def test_a_cell_that_was_asked_for_needs_no_further_request(
                 for s in units[0].scenes.values()
             )
             assert fetched <= 1.1 * held
-            assert team.ahead.held_bytes == 0
+            assert team.prefetches.held_bytes == 0
 
 
 def test_of_a_cell_with_few_buildings_only_their_windows_are_read(
@@ -220,10 +220,10 @@ def test_a_scene_that_stalls_is_not_asked_ahead(
         around = grid.window(*_inside(scene, grid))
         scenes._stalled[scene.href] = TimeoutError()
         scenes.prefetch(scene, grid, around)
-        assert team.ahead.held_bytes == 0
+        assert team.prefetches.held_bytes == 0
         scenes._stalled.clear()
         scenes.prefetch(scene, grid, around)
-        assert team.ahead.held_bytes > 0
+        assert team.prefetches.held_bytes > 0
         scenes.close()
 
 

@@ -169,7 +169,7 @@ def test_both_ways_of_looking_up_agree(
     samples: int, opencv: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OpenCV before version 5 has no tables of 16 bits."""
-    monkeypatch.setattr(places, "LOOKS_UP_16_BITS", opencv and places.LOOKS_UP_16_BITS)
+    monkeypatch.setattr(places, "HAS_16_BIT_LUT", opencv and places.HAS_16_BIT_LUT)
     rng = np.random.default_rng(samples)
     block_YXS = rng.integers(0, 65536, (300, 257, samples)).astype(np.uint16)
     tables_VS = rng.integers(0, 256, (65536, samples)).astype(np.uint8)
@@ -177,5 +177,5 @@ def test_both_ways_of_looking_up_agree(
         expected_YXS = np.stack(
             [tables_VS[:, s][part_YXS[..., s]] for s in range(samples)], axis=-1
         )
-        found_YXS = places.looked_up(part_YXS, tables_VS)
+        found_YXS = places.look_up(part_YXS, tables_VS)
         np.testing.assert_array_equal(found_YXS, expected_YXS)

@@ -38,10 +38,10 @@ from tests.helpers.tiles_case import (
 
 NOT_COVERED: dict[str, tuple[dict[str, Any], str]] = {
     "mask beside it": ({"masked": True, "sidecar": True}, "a .msk beside it"),
-    "several nodata values": ({"sidecar_nodata": (1, 2, 3)}, "are not one count"),
-    "half a count": ({"sidecar_nodata": (7.5, 7.5, 7.5)}, "is no count of uint8"),
-    "CMYK": ({"bands": 4, "photometric": "cmyk"}, "4 samples are"),
-    "LERC, four bands": ({"compress": "lerc", "bands": 4}, "4 samples are"),
+    "several nodata values": ({"sidecar_nodata": (1, 2, 3)}, "nodata is not one count"),
+    "half a count": ({"sidecar_nodata": (7.5, 7.5, 7.5)}, "nodata is no count of uint8"),
+    "CMYK": ({"bands": 4, "photometric": "cmyk"}, "of 4 samples"),
+    "LERC, four bands": ({"compress": "lerc", "bands": 4}, "of 4 samples"),
 }
 
 
@@ -110,7 +110,7 @@ def test_counts_are_those_the_scene_was_probed_with(tmp_path: Path) -> None:
         changed = replace(other, href=scene.href, etag="")
         source, why = opened(changed)
         assert isinstance(source, RasterioSource)
-        assert f"takes uint{bits}" in why
+        assert f"expected uint{bits}" in why
         with pytest.raises(SceneError, match=r"its plan says uint.*plan again"), source:
             pass
 
@@ -158,7 +158,7 @@ def test_an_index_survives_parquet(tmp_path: Path) -> None:
     assert read.levels[0].coding.jpeg_tables
     with pytest.raises(ShapeError, match="not a block index"):
         CogLayout.from_parquet(b"PAR1")
-    with pytest.raises(ShapeError, match="has 12 blocks, got 11"):
+    with pytest.raises(ShapeError, match="expected 12 blocks, got 11"):
         replace(made.levels[0], offset_N=made.levels[0].offset_N[1:])
 
 
@@ -203,7 +203,7 @@ def test_half_a_jpeg_is_not_a_grey_one(tmp_path: Path) -> None:
     path.write_bytes(data)
     with CogOpener() as opener, hot(scene, opener, GRID) as source, gdal(scene) as oracle:
         assert oracle.read(extent_on(scene, GRID)).valid_YX.any()
-        with pytest.raises(ReadError, match=r"block 1,0\): its JPEG data does not end"):
+        with pytest.raises(ReadError, match=r"block 1,0\): JPEG data has no end"):
             source.read(extent_on(scene, GRID))
 
 
@@ -254,7 +254,7 @@ def test_a_store_that_is_away_is_an_error_and_not_a_reason_for_another_reader(
     with CogOpener() as opener:
         with monkeypatch.context() as patch:
             patch.setattr(header, "open_fetcher", lambda *_: Refusing(TimeoutError("timed out")))
-            with pytest.raises(SceneError, match=r"cannot open .*cannot look up"):
+            with pytest.raises(SceneError, match=r"scene\.tif: cannot look up"):
                 opener(scene, GRID)
         assert opener.refusals == {}
         assert isinstance(opener(scene, GRID), CogSource)  # it is back
@@ -268,7 +268,7 @@ def test_a_store_that_lets_only_gdal_in_leaves_gdal(
     monkeypatch.setattr(header, "open_fetcher", lambda *_: Refusing(PermissionError("403")))
     with CogOpener(layouts=LayoutCache(store)) as opener:
         assert isinstance(opener(scene, GRID), RasterioSource)
-        assert "read through GDAL: cannot look up" in opener.refusals[scene.href]
+        assert "cannot look up" in opener.refusals[scene.href]
     assert refusals(store) == {"scene": opener.refusals[scene.href]}
 
 

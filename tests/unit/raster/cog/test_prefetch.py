@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from quakestream.domain import Grid, Window
 from quakestream.errors import ReadError
-from quakestream.raster.cog import pending
+from quakestream.raster.cog import prefetches
+from quakestream.raster.cog.block_cache import BlockCache
 from quakestream.raster.cog.header import make_layout
-from quakestream.raster.cog.pending import Pending, Wanted
+from quakestream.raster.cog.prefetches import BlockInRequest, Prefetches
 from quakestream.raster.cog.source import CogSource
-from quakestream.raster.cog.workers import BlockCache, Team
+from quakestream.raster.cog.workers import Team
 from quakestream.raster.tiles.placement import extent_on
 from quakestream.storage.ranges import Buffer
 from tests.helpers.cog_case import Distant, in_order
@@ -62,7 +63,7 @@ def test_what_was_asked_for_ahead_is_all_that_a_read_needs(
             asked = fetcher.requests
             assert_same(source.read(window), plain.read(window))
             assert fetcher.requests == asked
-        assert team.ahead.held_bytes == 0
+        assert team.prefetches.held_bytes == 0
         once = sum(size for _, size in set(fetcher.asked))
         assert fetcher.bytes == once, "a block was fetched twice"
 
@@ -79,12 +80,12 @@ def test_neighbours_ask_for_shared_blocks_once(tmp_path: Path) -> None:
         for cell in cells:
             source.prefetch(cell)
         size = int(make_layout(str(path), LOCAL).levels[0].bytes_N.sum())
-        assert size <= team.ahead.held_bytes <= 1.1 * size
+        assert size <= team.prefetches.held_bytes <= 1.1 * size
         with gdal(scene_of(path)) as oracle:
             for cell in cells:
                 assert_same(source.read(cell), oracle.read(cell))
         assert size <= fetcher.bytes <= 1.1 * size
-        assert team.ahead.held_bytes == 0
+        assert team.prefetches.held_bytes == 0
 
 
 @pytest.mark.parametrize("gsd_m", [0.5, 0.7], ids=["aligned", "resampled"])
@@ -107,7 +108,7 @@ def test_neighbours_asked_for_together_come_in_fewer_requests(gsd_m: float, tmp_
             requests.append(fetcher.requests)
             seen.append([source.read(cell) for cell in cells])
             assert fetcher.requests == requests[-1]
-            assert team.ahead.held_bytes == 0
+            assert team.prefetches.held_bytes == 0
             fetched.append(fetcher.bytes)
     assert requests[1] == 1 < requests[0]
     assert fetched[1] <= 1.1 * fetched[0]
@@ -118,25 +119,25 @@ def test_neighbours_asked_for_together_come_in_fewer_requests(gsd_m: float, tmp_
 def test_asking_ahead_is_bounded_and_what_did_not_fit_is_read(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "scene.tif")
     with (
-        Team(ahead_bytes=300_000) as team,
+        Team(prefetch_bytes=300_000) as team,
         distant(path, team) as (source, _, held),
         gdal(scene_of(path)) as oracle,
     ):
         source.prefetch(held)  # 2.4 MB in requests of 4 MB at most
-        assert team.ahead.held_bytes == 0
+        assert team.prefetches.held_bytes == 0
         small = Window(row=held.row, col=held.col, height=200, width=200)
         source.prefetch(small)
-        assert 0 < team.ahead.held_bytes <= 300_000
+        assert 0 < team.prefetches.held_bytes <= 300_000
         for window in (held, small):
             assert_same(source.read(window), oracle.read(window))
-        assert team.ahead.held_bytes == 0
+        assert team.prefetches.held_bytes == 0
 
 
 def test_a_file_of_this_machine_is_not_asked_ahead(tmp_path: Path) -> None:
     scene = scene_of(write_tiff(tmp_path / "scene.tif"))
     with Team() as team, CogSource(scene, GRID, make_layout(scene.href, LOCAL), team=team) as near:
         near.prefetch(extent_on(scene, GRID))
-        assert team.ahead.held_bytes == 0
+        assert team.prefetches.held_bytes == 0
 
 
 def test_a_request_that_failed_is_told_by_the_read_and_then_made_again(tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_a_request_that_failed_is_told_by_the_read_and_then_made_again(tmp_path:
             source.read(held)
         fetcher.failing = False
         assert_same(source.read(held), oracle.read(held))
-        assert team.ahead.held_bytes == 0
+        assert team.prefetches.held_bytes == 0
 
 
 def test_closing_gives_up_what_nobody_came_for(tmp_path: Path) -> None:
@@ -163,10 +164,10 @@ def test_closing_gives_up_what_nobody_came_for(tmp_path: Path) -> None:
         fetcher.open.clear()
         for row in range(held.row, held.row_end, 256):
             source.prefetch(Window(row=row, col=held.col, height=50, width=50))
-        assert team.ahead.held_bytes > 0
+        assert team.prefetches.held_bytes > 0
         fetcher.open.set()
         team.close()
-    assert team.ahead.held_bytes == 0
+    assert team.prefetches.held_bytes == 0
     assert fetcher.requests <= 2, "what was in the queue was asked for all the same"
     assert set(threading.enumerate()) == before
 
@@ -246,10 +247,10 @@ def _done(length: int) -> Callable[[], Future[Buffer]]:
 def test_pending_keeps_to_its_bound_and_forgets_what_is_taken(
     steps: list[tuple[bool, list[int], int]],
 ) -> None:
-    table = Pending(100)
+    table = Prefetches(100)
     for asks, names, length in steps:
         if asks:
-            asked = table.ask(length, [Wanted(n, n) for n in names], _done(length))
+            asked = table.request(length, [BlockInRequest(n, n) for n in names], _done(length))
             assert not asked or all(name in table for name in names)
         else:
             for name in names:
@@ -265,12 +266,12 @@ def test_pending_keeps_to_its_bound_and_forgets_what_is_taken(
 
 
 def test_requests_nobody_came_for_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = Pending(100)
-    assert table.ask(80, [Wanted("a", 0), Wanted("b", 5)], _done(80))
+    table = Prefetches(100)
+    assert table.request(80, [BlockInRequest("a", 0), BlockInRequest("b", 5)], _done(80))
     assert table.take("a") is not None
-    assert not table.ask(80, [Wanted("c", 0)], _done(80))
-    monkeypatch.setattr(pending, "STALE_S", 0.0)
-    assert table.ask(80, [Wanted("c", 0)], _done(80))
+    assert not table.request(80, [BlockInRequest("c", 0)], _done(80))
+    monkeypatch.setattr(prefetches, "STALE_S", 0.0)
+    assert table.request(80, [BlockInRequest("c", 0)], _done(80))
     assert "b" not in table
     assert table.held_bytes == 80
 

@@ -11,7 +11,8 @@ from affine import Affine
 
 from quakestream.domain import Grid, Window
 from quakestream.raster.cog import CogOpener
-from quakestream.raster.cog.blocks import BlockReader, Rect
+from quakestream.raster.cog.block_plan import Rect
+from quakestream.raster.cog.blocks import BlockReader
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team

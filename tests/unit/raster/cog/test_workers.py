@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quakestream.raster.cog.places import bands_apart
-from quakestream.raster.cog.workers import BlockCache, Scratch, Team, between_vectors
+from quakestream.raster.cog.block_cache import BlockCache
+from quakestream.raster.cog.places import empty_bands
+from quakestream.raster.cog.scratch import Scratch, offset_empty
+from quakestream.raster.cog.workers import Team
 from quakestream.storage.fetchers import LocalFetcher
 from quakestream.storage.range_file import FIRST_BYTES, RangeFile
 from tests.helpers.cog_case import Noting
@@ -29,8 +31,8 @@ def test_every_item_is_done_once(threads: int) -> None:
         done.append(item)
 
     with Team(threads) as team:
-        team.each(range(30), do)
-        team.each([], do)
+        team.for_each(range(30), do)
+        team.for_each([], do)
     assert sorted(done) == list(range(30))
     assert 1 <= len(seen) <= threads
     assert (len(seen) > 1) == (threads > 1)
@@ -47,7 +49,7 @@ def test_the_first_failure_ends_it(threads: int) -> None:
         done.append(item)
 
     with Team(threads) as team, pytest.raises(ValueError, match="four"):
-        team.each(range(200), do)
+        team.for_each(range(200), do)
     assert len(done) < 20
 
 
@@ -61,7 +63,8 @@ def test_a_team_that_is_busy_helps_nobody_and_stops_nobody() -> None:
 
     with Team(2) as team:
         outer = [
-            threading.Thread(target=team.each, args=(range(n, n + 50), do)) for n in (0, 50, 100)
+            threading.Thread(target=team.for_each, args=(range(n, n + 50), do))
+            for n in (0, 50, 100)
         ]
         for thread in outer:
             thread.start()
@@ -105,8 +108,8 @@ def test_scratch_is_each_threads_own() -> None:
     thread.start()
     thread.join()
     assert others[0] is not mine
-    assert len(scratch.room(10)) == 10
-    assert len(scratch.room(5)) == 5
+    assert len(scratch.buffer(10)) == 10
+    assert len(scratch.buffer(5)) == 5
 
 
 @given(
@@ -121,19 +124,19 @@ def test_memory_begins_where_nothing_is_written_past_the_cache(
     """Neither libjpeg-turbo's output nor the outputs of one split are aligned alike."""
     scratch = Scratch()
     for made in (
-        between_vectors((height, width, 3), "|u1"),
+        offset_empty((height, width, 3), "|u1"),
         scratch.array("block", (height, width), "<u2"),
     ):
         assert made.ctypes.data % 32 == 16
         assert made.flags.c_contiguous
-    bands_BYX = bands_apart(np.empty, 3, (height, width))
+    bands_BYX = empty_bands(np.empty, 3, (height, width))
     assert bands_BYX.shape == (3, height, width)
     assert all(band_YX.flags.c_contiguous for band_YX in bands_BYX)
     starts = [band_YX.ctypes.data % 32 for band_YX in bands_BYX]
     assert all(one != other for one, other in itertools.pairwise(starts))
     whole_YX = np.empty((height, col + width + wide), np.uint8)
     beside_YX = whole_YX[:, col : col + width]
-    askew_YX = scratch.askew("fourth", beside_YX)
+    askew_YX = scratch.offset_array("fourth", beside_YX)
     assert askew_YX.shape == beside_YX.shape
     for one_X, other_X in zip(askew_YX, beside_YX, strict=True):
         assert (one_X.ctypes.data - other_X.ctypes.data) % 32 == 16
