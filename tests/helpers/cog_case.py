@@ -8,6 +8,7 @@ import numpy as np
 from quakestream.domain import Grid, Scene
 from quakestream.errors import StorageError
 from quakestream.raster.cog import CogOpener
+from quakestream.raster.cog.layout import Coding, Level
 from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import Pixels
@@ -65,6 +66,23 @@ class Distant(Noting):
         if self.failing:
             raise StorageError("503 Slow Down")
         return data
+
+
+def small_level(height: int, width: int, *, planar: bool = False) -> Level:
+    """An image of three bands in blocks of 16 × 24 px, 100 bytes each, one after the other."""
+    blocks = -(-height // 16) * -(-width // 24) * (3 if planar else 1)
+    return Level(
+        height=height,
+        width=width,
+        block_height=16,
+        block_width=24,
+        samples=3,
+        planar=planar,
+        strips=False,
+        coding=Coding(codec="none", dtype="|u1", bits=8),
+        offset_N=np.arange(blocks, dtype=np.int64) * 100,
+        bytes_N=np.full(blocks, 100, np.int64),
+    )
 
 
 def in_order(team: Team) -> None:
