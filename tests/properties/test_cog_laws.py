@@ -40,10 +40,10 @@ def test_requests_bring_everything_and_waste_little(
     starts, lengths = [r[0] for r in ranges], [r[1] for r in ranges]
     policy = FetchPolicy(gap_bytes=gap, waste=waste, request_bytes=most)
     runs = merge_ranges(starts, lengths, policy)
-    assert sorted(n for run in runs for n in run.wanted) == list(range(len(ranges)))
+    assert sorted(n for run in runs for n in run.members) == list(range(len(ranges)))
     for run in runs:
         needed: set[int] = set()
-        for n in run.wanted:
+        for n in run.members:
             assert run.start <= starts[n]
             assert starts[n] + lengths[n] <= run.start + run.length
             needed |= set(range(starts[n], starts[n] + lengths[n]))
