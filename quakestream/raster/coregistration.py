@@ -266,7 +266,7 @@ def _taper_YX() -> NDArray[np.float32]:
 def _correlation(
     pre_YX: NDArray[np.complex64], post_YX: NDArray[np.complex64]
 ) -> NDArray[np.float32]:
-    """Phase correlation for shifts within REACH_M. A peak at d means that pre(x + d) shows post(x)."""
+    """Phase correlation for shifts within REACH_M. A peak at d means: pre(x + d) shows post(x)."""
     pre_F = scipy.fft.fft2(pre_YX * _taper_YX())
     post_F = scipy.fft.fft2(post_YX * _taper_YX())
     cross_F = pre_F * np.conj(post_F)

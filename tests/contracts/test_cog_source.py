@@ -1,4 +1,4 @@
-"""The hot path held against the contract of readers, on scenes of every placement and kind."""
+"""The hot path meets the contract of readers on scenes of every placement and kind."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ from tests.contracts.test_sources import GRID, SIDE, noise, scene_at
 
 
 def hot(scene: Scene, grid: Grid) -> RasterSource:
-    """The hot path and nothing else: a scene it does not cover is an error here."""
+    """Opens a scene by the hot path. A scene that it cannot read is an error here."""
     return CogSource(scene, grid, LayoutCache().layout(scene, StorageOptions()))
 
 

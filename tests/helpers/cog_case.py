@@ -1,4 +1,4 @@
-"""What the tests of the hot path share."""
+"""Helpers for the tests of the hot path."""
 
 import threading
 from pathlib import Path
@@ -24,23 +24,23 @@ OTHER_PLACES = {
 }
 
 
-class Noting:
-    """A fetcher that counts what is asked of another."""
+class RecordingFetcher:
+    """A fetcher that records the requests to another fetcher."""
 
     def __init__(self, fetcher: Fetcher) -> None:
         self._fetcher, self.policy = fetcher, fetcher.policy
-        self.asked: list[tuple[int, int]] = []
+        self.ranges: list[tuple[int, int]] = []
 
     @property
     def requests(self) -> int:
-        return len(self.asked)
+        return len(self.ranges)
 
     @property
     def bytes(self) -> int:
-        return sum(length for _, length in self.asked)
+        return sum(length for _, length in self.ranges)
 
     def fetch(self, start: int, length: int) -> Buffer:
-        self.asked.append((start, length))
+        self.ranges.append((start, length))
         return self._fetcher.fetch(start, length)
 
     def size(self) -> int:
@@ -50,8 +50,8 @@ class Noting:
         self._fetcher.close()
 
 
-class Distant(Noting):
-    """A file that is asked as a store is; what it is asked may be held back, or fail."""
+class RemoteFetcher(RecordingFetcher):
+    """A file that behaves like a remote store. Its answers can be held back, or fail."""
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(LocalFetcher(str(path)))
@@ -69,7 +69,7 @@ class Distant(Noting):
 
 
 def small_level(height: int, width: int, *, planar: bool = False) -> Level:
-    """An image of three bands in blocks of 16 × 24 px, 100 bytes each, one after the other."""
+    """An image of three bands in consecutive blocks of 16 × 24 px and 100 bytes."""
     blocks = -(-height // 16) * -(-width // 24) * (3 if planar else 1)
     return Level(
         height=height,
@@ -85,20 +85,20 @@ def small_level(height: int, width: int, *, planar: bool = False) -> Level:
     )
 
 
-def in_order(team: Team) -> None:
-    """Waits until a team of one request at a time has made those it was given."""
+def finish_requests(team: Team) -> None:
+    """Waits until a team with one request at a time has finished its requests."""
     team.submit(lambda: None).result()
 
 
 def hot(scene: Scene, opener: CogOpener, grid: Grid) -> CogSource:
-    """A source that is the hot path's, not the fallback."""
+    """A source of the hot path; a fallback to GDAL fails the test."""
     source = opener(scene, grid)
     assert isinstance(source, CogSource), opener.refusals
     return source
 
 
 def assert_near(found: Pixels, expected: Pixels) -> None:
-    """Within 2 counts on average, without bias, and validity by an edge."""
+    """Asserts counts within 2 on average, without bias, and validity that differs at edges only."""
     both_YX = found.valid_YX & expected.valid_YX
     apart_BN = (found.counts_BYX.astype(float) - expected.counts_BYX)[:, both_YX]
     assert np.abs(apart_BN).mean() < 2.0
@@ -109,6 +109,6 @@ def assert_near(found: Pixels, expected: Pixels) -> None:
 
 
 def _edge_px(pixels: Pixels) -> int:
-    """Pixels at which validity changes."""
+    """The number of pixels at which validity changes."""
     valid_YX = pixels.valid_YX
     return int((valid_YX[1:] != valid_YX[:-1]).sum() + (valid_YX[:, 1:] != valid_YX[:, :-1]).sum())

@@ -63,7 +63,7 @@ def _texture(seed: int) -> NDArray[np.uint8]:
 
 
 def _scene(path: Path, crs: str, pixel_m: float, *, masked: bool) -> Scene:
-    """A scene over the same ground in any CRS, pixels about so many metres."""
+    """A scene over the same ground in any CRS, with pixels of about a given size in metres."""
     west, _, east, north = transform_bounds(
         "EPSG:32637", crs, WEST_M, NORTH_M - 100, WEST_M + 100, NORTH_M
     )
@@ -102,7 +102,7 @@ PLACES = {
 def test_a_pixel_is_the_same_in_whatever_window(
     place: tuple[str, float], masked: bool, tmp_path: Path
 ) -> None:
-    """Law 2 for readers: exactly, on any grid, with any cache."""
+    """Law 2 holds for readers exactly, on any grid, with any cache."""
     scene = _scene(tmp_path / "scene.tif", *place, masked=masked)
     layout = LayoutCache().layout(scene, LOCAL)
     held = extent_on(_probed(scene), GRID).grown(12)
@@ -147,7 +147,7 @@ def _probed(scene: Scene) -> Scene:
 def test_every_pixel_is_read_within_the_bound(
     zone: int, lat: float, other: str, gsd_m: float, data: st.DataObject
 ) -> None:
-    """Anywhere on Earth: the positions used against PROJ's own, pixel by pixel."""
+    """Anywhere on Earth, positions are compared with PROJ's own, pixel by pixel."""
     epsg = 32000 + zone if lat >= 0 else 32100 + zone
     lon = (zone - 600 - 1) * 6 - 180 + data.draw(st.floats(0.2, 5.8))
     beside = 32000 + (zone - 600) % 60 + 601
@@ -183,7 +183,7 @@ def test_every_pixel_is_read_within_the_bound(
 
 
 def test_a_warped_pixel_is_the_bilinear_one_at_its_exact_place(tmp_path: Path) -> None:
-    """Against an interpolation in double precision at PROJ's position; GDAL is held to the same."""
+    """The oracle interpolates in double precision at PROJ's positions. GDAL meets its bounds."""
     scene = _scene(tmp_path / "scene.tif", "EPSG:32636", 0.5, masked=False)
     layout = LayoutCache().layout(scene, LOCAL)
     held = extent_on(_probed(scene), GRID)

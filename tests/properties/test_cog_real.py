@@ -1,4 +1,4 @@
-"""Real files, odd ones too: what GDAL can read the hot path reads the same, or leaves to it."""
+"""Real files, also odd ones: the hot path reads the same as GDAL, or leaves the file to GDAL."""
 
 import logging
 import warnings
@@ -39,7 +39,7 @@ READ_BY_GDAL = {
     "oom_crash_108.tif": "expected 1 block, got 0",
     "oor_panic_120.tif": "expected 6 blocks, got 6 offsets and 1 size",
 }
-"""Files GDAL reads and the hot path does not, with the word its reason must have."""
+"""Files that only GDAL reads, and words of the hot path's reason."""
 LUMA = (0.299, 0.587, 0.114)
 
 pytestmark = pytest.mark.data
@@ -59,7 +59,7 @@ def odd_files(data_dir: Path) -> list[Path]:
 
 
 def test_samples_of_every_odd_file(data_dir: Path) -> None:
-    """All bands of the full resolution: exactly, but for JPEG with chroma."""
+    """All bands of the full resolution are equal, except for JPEG with chroma."""
     compared, refused = 0, {}
     for path in odd_files(data_dir):
         try:
@@ -130,7 +130,7 @@ def _apart(found: Pixels, expected: Pixels) -> tuple[float, float, float]:
 
 
 def test_every_odd_scene_on_a_grid(data_dir: Path) -> None:
-    """As the pipeline reads it: aligned or warped, of 8 or 16 bits, validity and all."""
+    """Scenes as the pipeline reads them: aligned or warped, of 8 or 16 bits, with validity."""
     hot, wide = 0, set()
     for path in odd_files(data_dir):
         try:

@@ -74,17 +74,17 @@ def decode(
     if _suits_libtiff(coding):
         header = b"" if with_header else tiff_header(coding, out_YXS.shape, len(data))
         whole = b"".join((header, data)) if header else data
-        made: NDArray[Any] = imagecodecs.tiff_decode(whole)
-        _check_size(made.nbytes, out_YXS.nbytes)
-        return made.reshape(out_YXS.shape)
-    made_YXS = _unpacked(coding, data, out_YXS)
+        block: NDArray[Any] = imagecodecs.tiff_decode(whole)
+        _check_size(block.nbytes, out_YXS.nbytes)
+        return block.reshape(out_YXS.shape)
+    block_YXS = _unpacked(coding, data, out_YXS)
     if coding.predictor == 2:
-        made_YXS = imagecodecs.delta_decode(made_YXS, axis=-2, out=out_YXS)
+        block_YXS = imagecodecs.delta_decode(block_YXS, axis=-2, out=out_YXS)
     elif coding.predictor == 3:
-        made_YXS = imagecodecs.floatpred_decode(made_YXS, axis=-2)
+        block_YXS = imagecodecs.floatpred_decode(block_YXS, axis=-2)
     if coding.bits == 1:
-        return _bits(made_YXS, level.block_width)
-    return made_YXS
+        return _bits(block_YXS, level.block_width)
+    return block_YXS
 
 
 def _unpacked(coding: Coding, data: Buffer, out_YXS: NDArray[Any]) -> NDArray[Any]:
@@ -129,7 +129,7 @@ def _one_strip(coding: Coding, shape: tuple[int, int, int]) -> tuple[bytes, str,
     ]
     bits_at = 8 + 2 + 12 * len(tags) + 4
     start = bits_at + 2 * max(samples, 2)
-    made = [b"II*\0" if order == "<" else b"MM\0*", struct.pack(f"{order}IH", 8, len(tags))]
+    parts = [b"II*\0" if order == "<" else b"MM\0*", struct.pack(f"{order}IH", 8, len(tags))]
     for number, kind, value in tags:
         count = samples if number == 258 else 1
         many = number == 258 and samples > 2
@@ -138,12 +138,12 @@ def _one_strip(coding: Coding, shape: tuple[int, int, int]) -> tuple[bytes, str,
             field = struct.pack(f"{order}I", bits_at if many else value)
         else:
             field = struct.pack(f"{order}HH", value, value if count == 2 else 0)
-        made.append(struct.pack(f"{order}HHI", number, kind, count) + field)
-    made += [
+        parts.append(struct.pack(f"{order}HHI", number, kind, count) + field)
+    parts += [
         bytes(4),
         struct.pack(f"{order}{max(samples, 2)}H", *[8 * counts.itemsize] * max(samples, 2)),
     ]
-    header = b"".join(made)
+    header = b"".join(parts)
     size_at = 8 + 2 + 12 * [number for number, *_ in tags].index(279) + 8
     return header[:size_at], order, header[size_at + 4 :]
 
@@ -157,17 +157,17 @@ def _plain(data: Buffer, out_YXS: NDArray[Any]) -> NDArray[Any]:
 def _image(coding: Coding, data: Buffer, out_YXS: NDArray[Any]) -> NDArray[Any]:
     """Pixels of the codecs that encode images and know their shape."""
     samples = out_YXS.shape[2]
-    given: NDArray[Any] = out_YXS if samples > 1 else out_YXS[..., 0]
-    made: NDArray[Any]
+    out: NDArray[Any] = out_YXS if samples > 1 else out_YXS[..., 0]
+    block: NDArray[Any]
     if coding.codec == "jpeg":
-        made = _jpeg(coding, data, given)
+        block = _jpeg(coding, data, out)
     elif coding.codec == "webp":
-        made = imagecodecs.webp_decode(data, hasalpha=samples == 4, out=given)
+        block = imagecodecs.webp_decode(data, hasalpha=samples == 4, out=out)
     else:
-        made = _lerc(coding, data, given)
-    if made.size != out_YXS.size:
-        raise ValueError(f"block has another shape: expected {out_YXS.shape}, got {made.shape}")
-    return made.reshape(out_YXS.shape)
+        block = _lerc(coding, data, out)
+    if block.size != out_YXS.size:
+        raise ValueError(f"block has another shape: expected {out_YXS.shape}, got {block.shape}")
+    return block.reshape(out_YXS.shape)
 
 
 def _jpeg(coding: Coding, data: Buffer, out: NDArray[Any]) -> NDArray[Any]:
@@ -176,14 +176,14 @@ def _jpeg(coding: Coding, data: Buffer, out: NDArray[Any]) -> NDArray[Any]:
         raise ValueError("JPEG data has no end: it is truncated or belongs to another file")
     samples = 1 if out.ndim == 2 else out.shape[2]
     stored, shown = jpeg_colour_spaces(samples, ycbcr=coding.ycbcr)
-    made: NDArray[Any] = imagecodecs.jpeg8_decode(
+    block: NDArray[Any] = imagecodecs.jpeg8_decode(
         data,
         tables=coding.jpeg_tables or None,
         colorspace=stored,
         outcolorspace=shown,
         out=out,
     )
-    return made
+    return block
 
 
 def _lerc(coding: Coding, data: Buffer, out: NDArray[Any]) -> NDArray[Any]:
@@ -191,8 +191,8 @@ def _lerc(coding: Coding, data: Buffer, out: NDArray[Any]) -> NDArray[Any]:
         # the size of the inner data is unknown, so there is no memory to decode it into
         unpack = imagecodecs.zlib_decode if coding.lerc_inside == "deflate" else None
         data = (unpack or imagecodecs.zstd_decode)(data)
-    made: NDArray[Any] = imagecodecs.lerc_decode(data, out=out)
-    return made
+    block: NDArray[Any] = imagecodecs.lerc_decode(data, out=out)
+    return block
 
 
 def _bits(packed_YXS: NDArray[Any], width: int) -> NDArray[np.bool_]:

@@ -235,8 +235,8 @@ def look_up(part_YXS: NDArray[Any], tables_VS: NDArray[np.uint8]) -> NDArray[np.
     """
     native_YXS = part_YXS.astype(np.uint16, copy=False)
     if HAS_16_BIT_LUT:
-        made = cv2.LUT(native_YXS, tables_VS[np.newaxis])
-        return np.asarray(made, np.uint8).reshape(native_YXS.shape)
+        shown = cv2.LUT(native_YXS, tables_VS[np.newaxis])
+        return np.asarray(shown, np.uint8).reshape(native_YXS.shape)
     shown_YXS = np.empty(native_YXS.shape, np.uint8)
     for sample, table_V in enumerate(tables_VS.T):
         shown_YXS[..., sample] = table_V[native_YXS[..., sample]]

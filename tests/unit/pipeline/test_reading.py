@@ -26,7 +26,7 @@ from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import Pixels, RasterioSource, RasterSource
 from quakestream.testing import make_world
-from tests.helpers.cog_case import Distant, in_order
+from tests.helpers.cog_case import RemoteFetcher, finish_requests
 from tests.helpers.cropping import crop_world
 from tests.helpers.tiles_case import LOCAL
 
@@ -139,11 +139,11 @@ class Noted:
     def __init__(self, team: Team) -> None:
         self._team = team
         self.windows: list[Window] = []
-        self.fetchers: dict[str, Distant] = {}
+        self.fetchers: dict[str, RemoteFetcher] = {}
 
     def __call__(self, scene: Scene, grid: Grid) -> RasterSource:
         layout = make_layout(scene.href, LOCAL)
-        noted, fetcher = self.windows, self.fetchers.setdefault(scene.id, Distant(scene.href))
+        noted, fetcher = self.windows, self.fetchers.setdefault(scene.id, RemoteFetcher(scene.href))
 
         class Source(CogSource):
             def read(self, window: Window) -> Pixels:
@@ -170,7 +170,7 @@ def test_a_cell_that_was_asked_for_needs_no_further_request(
             for unit, coming in zip(units, [*units[1:], units[-1]], strict=True):
                 same_cells(reader.read(unit), theirs.read(unit))
                 reader.prefetch(coming)
-                in_order(team)
+                finish_requests(team)
                 asked = noted.requests
                 reader.read(coming)
                 assert noted.requests == asked

@@ -1,4 +1,4 @@
-"""Bytes of scenes: joined requests, every kind of store, faults on the way, and how many."""
+"""Fetching byte ranges: joined requests, every kind of store, faults, and the number of bytes."""
 
 import http.server
 import os
@@ -23,7 +23,7 @@ from quakestream.storage.fetchers import FsspecFetcher, LocalFetcher, ObstoreFet
 from quakestream.storage.filesystems import MissingObjectError
 from quakestream.storage.object_stores import object_store
 from quakestream.storage.ranges import FetchPolicy, merge_ranges
-from tests.helpers.cog_case import Noting, hot
+from tests.helpers.cog_case import RecordingFetcher, hot
 from tests.helpers.servers import S3Server, moto, radosgw, web_server  # noqa: F401 - fixtures
 from tests.helpers.tiles_case import (
     GRID,
@@ -38,7 +38,7 @@ from tests.helpers.tiles_case import (
 
 
 def at(scene: Scene, href: str) -> Scene:
-    """The same file elsewhere. Its header is known: GDAL need not ask a server of this process."""
+    """The same file at another place. Its header is known, so GDAL needs no server for it."""
     return replace(scene, href=href)
 
 
@@ -75,7 +75,7 @@ def test_a_scene_over_http(threads: int, tmp_path: Path) -> None:
 
 
 def test_http_urls_are_sent_as_they_are_written(tmp_path: Path) -> None:
-    """Signed and escaped URLs go another way, and no store changes them."""
+    """Signed and escaped URLs are read with fsspec and are not changed."""
     folder = tmp_path / "a b"
     folder.mkdir()
     scene = scene_of(write_tiff(folder / "scene.tif", compress="lzw"))
@@ -88,39 +88,39 @@ def test_http_urls_are_sent_as_they_are_written(tmp_path: Path) -> None:
 
 
 def test_a_scan_fetches_little_more_than_it_needs(tmp_path: Path) -> None:
-    """Windows of cells, halos included, over HTTP: at most 1.15 times the blocks' own bytes."""
+    """Cells with halos over HTTP fetch at most 1.15 times the blocks' own bytes."""
     scene = scene_of(write_cog(tmp_path / "scene.tif", COMPRESS="DEFLATE", masked=True))
     held = extent_on(scene, GRID)
     layout = make_layout(scene.href, LOCAL)
     needed = int(layout.levels[0].bytes_N.sum() + layout.masks[0].bytes_N.sum())
     with web_server(tmp_path) as server:
         url = f"{server.url}/scene.tif"
-        noting = Noting(open_fetcher(url, LOCAL))
+        recording = RecordingFetcher(open_fetcher(url, LOCAL))
         assert isinstance(open_fetcher(url, LOCAL), ObstoreFetcher)
         with (
             Team(cache_bytes=64 << 20) as team,
-            over(scene, url, team=team, opens=lambda *_: noting) as source,
+            over(scene, url, team=team, opens=lambda *_: recording) as source,
         ):
             for row in range(held.row, held.row_end, 250):
                 for col in range(held.col, held.col_end, 250):
                     source.read(Window(row=row, col=col, height=250, width=250).grown(32))
     blocks = len(layout.levels[0].offset_N) + len(layout.masks[0].offset_N)
-    assert needed <= noting.bytes <= 1.15 * needed
-    assert noting.requests < blocks  # a mask's blocks lie beside the image's
+    assert needed <= recording.bytes <= 1.15 * needed
+    assert recording.requests < blocks  # a mask's blocks lie beside the image's
 
 
 def test_a_header_takes_two_requests_at_most(tmp_path: Path) -> None:
-    """tifffile's share: one piece, and one more where the block index is long."""
+    """tifffile reads one piece, and a second one if the block index is long."""
     from quakestream.storage.range_file import RangeFile
 
     path = write_cog(tmp_path / "scene.tif", COMPRESS="DEFLATE", masked=True)
-    noting = Noting(open_fetcher(str(path), LOCAL))
+    recording = RecordingFetcher(open_fetcher(str(path), LOCAL))
     import tifffile
 
-    with tifffile.TiffFile(RangeFile(noting), name="scene") as tiff:  # type: ignore[arg-type]
+    with tifffile.TiffFile(RangeFile(recording), name="scene") as tiff:  # type: ignore[arg-type]
         assert len([p.dataoffsets for p in tiff.pages]) == 6
-    assert noting.requests == 1
-    assert noting.bytes <= 64 << 10
+    assert recording.requests == 1
+    assert recording.bytes <= 64 << 10
 
 
 @pytest.mark.parametrize("fault", [404, 403, 0.5], ids=str)
@@ -155,7 +155,7 @@ def test_a_scene_in_a_bucket(moto: S3Server, tmp_path: Path) -> None:  # noqa: F
 
 
 def test_fsspec_reads_what_obstore_does_not(moto: S3Server, tmp_path: Path) -> None:  # noqa: F811
-    """Settings only s3fs knows, and credentials in a profile."""
+    """fsspec reads stores with settings that only s3fs knows, or with credentials in a profile."""
     (tmp_path / "x.bin").write_bytes(bytes(range(200)))
     bucket = moto.make_bucket("profiles")
     moto.upload(tmp_path, bucket)
@@ -214,7 +214,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.data
 @pytest.mark.s3
 def test_a_real_server_from_header_to_pixels(radosgw: S3Server, tmp_path: Path) -> None:  # noqa: F811
-    """Index, cache of indices in the bucket, and pixels over Ceph radosgw."""
+    """The index, the cache of indices in the bucket, and pixels come from Ceph radosgw."""
     local = scene_of(write_cog(tmp_path / "scene.tif", COMPRESS="JPEG", masked=True))
     bucket = radosgw.make_bucket("hot")
     radosgw.upload(tmp_path, bucket)
@@ -245,7 +245,7 @@ def test_store_errors_are_one_line(tmp_path: Path) -> None:
 
 
 def test_a_server_that_stalls_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the time a reader waits, not after the server's."""
+    """The reader's time limit counts, not the server's."""
     monkeypatch.setenv("GDAL_HTTP_LOW_SPEED_TIME", "1")  # who reads does not matter
     monkeypatch.setattr(object_stores, "RETRIES", 1)
     scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="zstd"))
@@ -258,7 +258,7 @@ def test_a_server_that_stalls_is_given_up(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_server_without_ranges_is_no_server_for_blocks(tmp_path: Path) -> None:
-    """It sends the whole file for every block: an error, not a slow success."""
+    """A server that sends the whole file for every block is an error, not a slow success."""
     (tmp_path / "x.bin").write_bytes(bytes(1000))
 
     class Whole(http.server.SimpleHTTPRequestHandler):

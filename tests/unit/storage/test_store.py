@@ -1,4 +1,4 @@
-"""The seam to bytes, over files, memory, HTTP and a real S3 protocol server (moto) on loopback."""
+"""Storage over files, memory, HTTP and a real S3 protocol server (moto) on loopback."""
 
 import errno
 import http.server
@@ -43,7 +43,7 @@ from quakestream.storage.filesystems import filesystem, storage_errors
 
 @pytest.fixture(scope="module")
 def s3_options() -> Iterator[StorageOptions]:
-    """moto in a process of its own: GDAL keeps the interpreter's lock while it opens a file."""
+    """moto runs in its own process, as GDAL holds the interpreter's lock while it opens a file."""
     patch = pytest.MonkeyPatch()
     patch.setenv("AWS_ACCESS_KEY_ID", "testing")
     patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
@@ -80,7 +80,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 def fetched(store: Store, key: str, start: int, length: int) -> bytes:
-    """A range by fsspec, or of a file as a file."""
+    """Fetches a range: of a local file as a file, else with fsspec."""
     uri = store.uri_of(key)
     if store.uri.startswith("/"):
         return bytes(open_fetcher(uri, store.options).fetch(start, length))
@@ -160,7 +160,7 @@ def test_errors_survive_pickling() -> None:
 
 
 def test_a_put_that_fails_leaves_nothing_and_keeps_the_old(tmp_path: Path) -> None:
-    """A real failed write, in a process of its own whose files may not exceed 1000 bytes."""
+    """A write really fails, in a process whose files may not exceed 1000 bytes."""
     store = open_store(str(tmp_path))
     store.put("k", b"old")
     process = multiprocessing.get_context("fork").Process(target=_put_too_much, args=(store,))

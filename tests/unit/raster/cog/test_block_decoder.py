@@ -1,4 +1,4 @@
-"""Decoded blocks: the axes and the memory that a place takes, and what is not in the file."""
+"""Decoded blocks have the axes and memory that a place takes; absent blocks are filled."""
 
 from pathlib import Path
 from typing import Any

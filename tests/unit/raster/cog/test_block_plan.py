@@ -1,4 +1,4 @@
-"""Which blocks a rectangle needs, which requests bring them, and what messages call them."""
+"""The blocks that a rectangle needs, their requests, and their names in messages."""
 
 import numpy as np
 import pytest

@@ -11,7 +11,7 @@ from quakestream.raster.cog.block_plan import BlockPart, Rect, block_parts
 from quakestream.raster.cog.block_sharing import SceneBlocks
 from quakestream.raster.cog.places import BlockTask, SamplePlace
 from quakestream.raster.cog.workers import Team
-from tests.helpers.cog_case import Distant, in_order, small_level
+from tests.helpers.cog_case import RemoteFetcher, finish_requests, small_level
 
 PLACE = SamplePlace({}, planes_apart=False)
 BLOCK = np.zeros((16, 24, 3), np.uint8)
@@ -67,14 +67,14 @@ def test_scenes_and_axes_do_not_share_blocks(team: Team) -> None:
 def test_blocks_are_prefetched_once_and_together(team: Team, tmp_path: Path) -> None:
     path = tmp_path / "blocks.bin"
     path.write_bytes(bytes(range(200)) * 2)
-    fetcher, blocks = Distant(path), SceneBlocks("scene", team)
+    fetcher, blocks = RemoteFetcher(path), SceneBlocks("scene", team)
     needed = parts(cols=48)
     missing = blocks.missing(needed + needed, planar=False)
     assert [part.index for part in missing] == [0, 1]
     blocks.prefetch(missing, fetcher)
     assert blocks.missing(needed, planar=False) == []
-    in_order(team)
-    assert fetcher.asked == [(0, 200)]
+    finish_requests(team)
+    assert fetcher.ranges == [(0, 200)]
     taken = blocks.take_prefetch(needed[1])
     assert taken is not None
     answer, start = taken
@@ -87,7 +87,7 @@ def test_a_block_in_memory_needs_no_prefetch(team: Team, tmp_path: Path) -> None
     path.write_bytes(bytes(400))
     blocks = SceneBlocks("scene", team)
     (part,) = parts(cols=10)
-    blocks.prefetch([part], Distant(path))
+    blocks.prefetch([part], RemoteFetcher(path))
     task = BlockTask(part, PLACE)
     blocks.find(task)
     blocks.settle(task, BLOCK)

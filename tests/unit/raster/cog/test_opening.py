@@ -1,4 +1,4 @@
-"""Who reads a scene: the hot path, or GDAL and why; indices made once; broken blocks named."""
+"""The choice between the hot path and GDAL, the cache of block indices, and broken blocks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +51,7 @@ def opened(scene: Scene, grid: Grid = GRID) -> tuple[object, str]:
 
 
 def write_sidecar(path: Path, nodata: tuple[float, ...]) -> None:
-    """An .aux.xml that says what counts of each band mean nothing."""
+    """Writes an .aux.xml with each band's nodata value."""
     bands = "".join(
         f'<PAMRasterBand band="{n}"><NoDataValue>{v}</NoDataValue></PAMRasterBand>'
         for n, v in enumerate(nodata, 1)
@@ -78,7 +78,7 @@ def test_what_is_not_covered_is_read_through_gdal(
 
 
 def test_a_sidecar_changes_what_is_valid(tmp_path: Path) -> None:
-    """GDAL is asked what is valid: an .aux.xml may say it."""
+    """Validity comes from GDAL, since an .aux.xml may declare it."""
     path = write_tiff(tmp_path / "scene.tif", compress="deflate")
     scene = scene_of(path)
     write_sidecar(path, (120, 120, 120))
@@ -165,7 +165,7 @@ def test_an_index_survives_parquet(tmp_path: Path) -> None:
 @pytest.mark.parametrize("codec", ["deflate", "zstd", "lzw", "webp", "lerc", "jpeg", "none"])
 @pytest.mark.parametrize("damage", ["cut off", "spoilt"])
 def test_a_broken_block_is_named(codec: str, damage: str, tmp_path: Path) -> None:
-    """Only it: its neighbours are read."""
+    """The error names the block, and its neighbours are read."""
     how = {"photometric": "ycbcr"} if codec == "jpeg" else {}
     path = write_tiff(tmp_path / "scene.tif", compress=codec, **how)
     scene = scene_of(path)
@@ -193,7 +193,7 @@ def test_a_broken_block_is_named(codec: str, damage: str, tmp_path: Path) -> Non
 
 
 def test_half_a_jpeg_is_not_a_grey_one(tmp_path: Path) -> None:
-    """libjpeg makes up what is missing and only warns; GDAL shows it."""
+    """libjpeg fills the missing part and only warns, and GDAL shows it."""
     path = write_tiff(tmp_path / "scene.tif", compress="jpeg", photometric="ycbcr")
     scene = scene_of(path)
     level = make_layout(scene.href, LOCAL).levels[0]
@@ -225,8 +225,8 @@ def test_a_broken_mask_or_overview_says_so(tmp_path: Path) -> None:
             source.read(extent_on(scene, grid))
 
 
-class Refusing:
-    """A fetcher whose store does not answer, for a reason."""
+class RefusingFetcher:
+    """A fetcher whose store raises a given cause."""
 
     policy = FetchPolicy()
 
@@ -243,17 +243,19 @@ class Refusing:
         """Nothing is open."""
 
 
-_: type[Fetcher] = Refusing
+_: type[Fetcher] = RefusingFetcher
 
 
 def test_a_store_that_is_away_is_an_error_and_not_a_reason_for_another_reader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """JPEG differs between the two in its last bits: who reads must not hang on the weather."""
+    """The readers differ in the last bits of JPEG, so the choice must not depend on the network."""
     scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="jpeg", photometric="ycbcr"))
     with CogOpener() as opener:
         with monkeypatch.context() as patch:
-            patch.setattr(header, "open_fetcher", lambda *_: Refusing(TimeoutError("timed out")))
+            patch.setattr(
+                header, "open_fetcher", lambda *_: RefusingFetcher(TimeoutError("timed out"))
+            )
             with pytest.raises(SceneError, match=r"scene\.tif: cannot look up"):
                 opener(scene, GRID)
         assert opener.refusals == {}
@@ -265,7 +267,7 @@ def test_a_store_that_lets_only_gdal_in_leaves_gdal(
 ) -> None:
     scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="deflate"))
     store = open_store(str(tmp_path / "indices"))
-    monkeypatch.setattr(header, "open_fetcher", lambda *_: Refusing(PermissionError("403")))
+    monkeypatch.setattr(header, "open_fetcher", lambda *_: RefusingFetcher(PermissionError("403")))
     with CogOpener(layouts=LayoutCache(store)) as opener:
         assert isinstance(opener(scene, GRID), RasterioSource)
         assert "cannot look up" in opener.refusals[scene.href]

@@ -1,4 +1,4 @@
-"""Bytes asked for ahead, and blocks that several windows need at once: once, bounded, told."""
+"""Prefetches and blocks that several windows share: requested once, bounded, errors reported."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.tiles.placement import extent_on
 from quakestream.storage.ranges import Buffer
-from tests.helpers.cog_case import Distant, in_order
+from tests.helpers.cog_case import RemoteFetcher, finish_requests
 from tests.helpers.tiles_case import GRID, LOCAL, assert_same, gdal, scene_of, windows, write_tiff
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -33,11 +33,11 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @contextmanager
-def distant(
+def remote_source(
     path: Path, team: Team, grid: Grid = GRID
-) -> Iterator[tuple[CogSource, Distant, Window]]:
-    """A source over a distant file, and the window that holds all of it."""
-    scene, fetcher = scene_of(path), Distant(path)
+) -> Iterator[tuple[CogSource, RemoteFetcher, Window]]:
+    """A source over a remote file, its fetcher, and the window around the scene."""
+    scene, fetcher = scene_of(path), RemoteFetcher(path)
     layout = make_layout(str(path), LOCAL)
     with CogSource(scene, grid, layout, team=team, opens=lambda *_: fetcher) as source:
         yield source, fetcher, extent_on(scene, grid)
@@ -52,26 +52,26 @@ def test_what_was_asked_for_ahead_is_all_that_a_read_needs(
     grid = Grid(epsg=32637, gsd_m=gsd_m)
     with (
         Team(requests=1, cache_bytes=64 << 20) as team,
-        distant(path, team, grid) as (source, fetcher, held),
+        remote_source(path, team, grid) as (source, fetcher, held),
         Team() as other,
-        distant(path, other, grid) as (plain, _, _),
+        remote_source(path, other, grid) as (plain, _, _),
     ):
         for window in windows(held):
             source.prefetch(window)
             source.prefetch(window)
-            in_order(team)
+            finish_requests(team)
             asked = fetcher.requests
             assert_same(source.read(window), plain.read(window))
             assert fetcher.requests == asked
         assert team.prefetches.held_bytes == 0
-        once = sum(size for _, size in set(fetcher.asked))
+        once = sum(size for _, size in set(fetcher.ranges))
         assert fetcher.bytes == once, "a block was fetched twice"
 
 
 def test_neighbours_ask_for_shared_blocks_once(tmp_path: Path) -> None:
-    """All windows asked for before the first is read; nothing is asked while they are read."""
+    """All windows are prefetched before the first is read, and reading sends no request."""
     path = write_tiff(tmp_path / "scene.tif", compress="zstd")
-    with Team(cache_bytes=64 << 20) as team, distant(path, team) as (source, fetcher, held):
+    with Team(cache_bytes=64 << 20) as team, remote_source(path, team) as (source, fetcher, held):
         cells = [
             Window(row=held.row + r, col=held.col + c, height=300, width=300).grown(16)
             for r in (0, 300, 600)
@@ -90,12 +90,15 @@ def test_neighbours_ask_for_shared_blocks_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gsd_m", [0.5, 0.7], ids=["aligned", "resampled"])
 def test_neighbours_asked_for_together_come_in_fewer_requests(gsd_m: float, tmp_path: Path) -> None:
-    """The same bytes, once, and nothing is asked while they are read."""
+    """The same bytes come once, and reading sends no request."""
     path = write_tiff(tmp_path / "scene.tif", compress="zstd")
     requests, fetched, seen = [], [], []
     for together in (False, True):
         grid = Grid(epsg=32637, gsd_m=gsd_m)
-        with Team(requests=1, cache_bytes=64 << 20) as team, distant(path, team, grid) as opened:
+        with (
+            Team(requests=1, cache_bytes=64 << 20) as team,
+            remote_source(path, team, grid) as opened,
+        ):
             source, fetcher, held = opened
             side = held.width // 3
             cells = [
@@ -104,7 +107,7 @@ def test_neighbours_asked_for_together_come_in_fewer_requests(gsd_m: float, tmp_
             ]
             for group in [cells] if together else [[cell] for cell in cells]:
                 source.prefetch(*group)
-            in_order(team)
+            finish_requests(team)
             requests.append(fetcher.requests)
             seen.append([source.read(cell) for cell in cells])
             assert fetcher.requests == requests[-1]
@@ -120,7 +123,7 @@ def test_asking_ahead_is_bounded_and_what_did_not_fit_is_read(tmp_path: Path) ->
     path = write_tiff(tmp_path / "scene.tif")
     with (
         Team(prefetch_bytes=300_000) as team,
-        distant(path, team) as (source, _, held),
+        remote_source(path, team) as (source, _, held),
         gdal(scene_of(path)) as oracle,
     ):
         source.prefetch(held)  # 2.4 MB in requests of 4 MB at most
@@ -144,7 +147,7 @@ def test_a_request_that_failed_is_told_by_the_read_and_then_made_again(tmp_path:
     path = write_tiff(tmp_path / "scene.tif", compress="zstd")
     with (
         Team(cache_bytes=64 << 20) as team,
-        distant(path, team) as (source, fetcher, held),
+        remote_source(path, team) as (source, fetcher, held),
         gdal(scene_of(path)) as oracle,
     ):
         fetcher.failing = True
@@ -160,7 +163,7 @@ def test_closing_gives_up_what_nobody_came_for(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "scene.tif", compress="zstd")
     before = set(threading.enumerate())
     team = Team(requests=1)
-    with distant(path, team) as (source, fetcher, held):
+    with remote_source(path, team) as (source, fetcher, held):
         fetcher.open.clear()
         for row in range(held.row, held.row_end, 256):
             source.prefetch(Window(row=row, col=held.col, height=50, width=50))
@@ -177,7 +180,7 @@ def test_windows_read_at_once_make_a_shared_block_once(ahead: bool, tmp_path: Pa
     path = write_tiff(tmp_path / "scene.tif", compress="deflate", predictor=2)
     with (
         Team(cache_bytes=64 << 20) as team,
-        distant(path, team) as (source, fetcher, held),
+        remote_source(path, team) as (source, fetcher, held),
         gdal(scene_of(path)) as oracle,
         ThreadPoolExecutor(4) as pool,
     ):
@@ -193,15 +196,15 @@ def test_windows_read_at_once_make_a_shared_block_once(ahead: bool, tmp_path: Pa
         threading.Timer(0.2, fetcher.open.set).start()  # by then all four have begun
         for cell, read in zip(cells, reads, strict=True):
             assert_same(read.result(20), oracle.read(cell))
-        blocks = {start for start, _ in fetcher.asked}
+        blocks = {start for start, _ in fetcher.ranges}
         assert len(blocks) == fetcher.requests
         assert fetcher.bytes <= 1.1 * int(make_layout(str(path), LOCAL).levels[0].bytes_N.sum())
 
 
 def test_a_broken_block_is_lost_to_those_that_need_it_only(tmp_path: Path) -> None:
-    """Many windows at once, block after block: whoever needs the broken one hears of it."""
+    """Of many windows read at once, only those that need the broken block fail."""
     path = write_tiff(tmp_path / "scene.tif", compress="deflate")
-    with Team(cache_bytes=64 << 20) as team, distant(path, team) as (source, fetcher, held):
+    with Team(cache_bytes=64 << 20) as team, remote_source(path, team) as (source, fetcher, held):
         level = make_layout(str(path), LOCAL).levels[0]
         start, size = int(level.offset_N[5]), int(level.bytes_N[5])  # row 1, column 1
         data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Threads that help, blocks that are kept, and files that are read in pieces."""
+"""Helper threads, the block cache, scratch memory, and files that are read in pieces."""
 
 import io
 import itertools
@@ -17,7 +17,7 @@ from quakestream.raster.cog.scratch import Scratch, offset_empty
 from quakestream.raster.cog.workers import Team
 from quakestream.storage.fetchers import LocalFetcher
 from quakestream.storage.range_file import FIRST_BYTES, RangeFile
-from tests.helpers.cog_case import Noting
+from tests.helpers.cog_case import RecordingFetcher
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -54,7 +54,7 @@ def test_the_first_failure_ends_it(threads: int) -> None:
 
 
 def test_a_team_that_is_busy_helps_nobody_and_stops_nobody() -> None:
-    """Windows read at once share helpers: none waits for a helper that never comes."""
+    """Windows read at once share helpers, and none waits for a busy helper."""
     done: list[int] = []
 
     def do(item: int) -> None:
@@ -121,7 +121,7 @@ def test_scratch_is_each_threads_own() -> None:
 def test_memory_begins_where_nothing_is_written_past_the_cache(
     height: int, width: int, col: int, wide: int
 ) -> None:
-    """Neither libjpeg-turbo's output nor the outputs of one split are aligned alike."""
+    """Output of libjpeg-turbo, and the bands of one split, have the alignment that is fast."""
     scratch = Scratch()
     for made in (
         offset_empty((height, width, 3), "|u1"),
@@ -146,8 +146,8 @@ def test_a_file_in_pieces_reads_as_the_file(tmp_path: Path) -> None:
     path = tmp_path / "x.bin"
     data = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8).tobytes()
     path.write_bytes(data)
-    noting = Noting(LocalFetcher(str(path)))
-    file = RangeFile(noting)
+    recording = RecordingFetcher(LocalFetcher(str(path)))
+    file = RangeFile(recording)
     assert file.read(8) == data[:8]
     file.seek(-100, io.SEEK_END)
     assert file.read() == data[-100:]
@@ -157,5 +157,5 @@ def test_a_file_in_pieces_reads_as_the_file(tmp_path: Path) -> None:
     buffer = bytearray(50)
     assert file.readinto(buffer) == 50
     assert bytes(buffer) == data[1000 + FIRST_BYTES : 1050 + FIRST_BYTES]
-    assert noting.requests == 3
-    assert noting.bytes < len(data)
+    assert recording.requests == 3
+    assert recording.bytes < len(data)

@@ -1,4 +1,4 @@
-"""Stored tiles: on the grid's lattice, equal to what a scene reads, and loud when damaged."""
+"""Stored tiles lie on the grid's lattice, equal the scene, and fail when damaged."""
 
 import json
 import shutil
@@ -95,7 +95,7 @@ def test_both_scenes_of_a_synthetic_town(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("grid", [COARSE, NEIGHBOUR], ids=["coarser", "other zone"])
 def test_resampled_squares_are_stored_as_they_are_read(grid: Grid, tmp_path: Path) -> None:
-    """Where pixels are made up, a shard is what the source gives for it: the unit of writing."""
+    """A resampled shard equals what the source reads for it, as shards are written one by one."""
     scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="deflate", nodata=0))
     store, entry = stored(scene, tmp_path / "store", grid)
     tiles = entry.grids[0]

@@ -1,4 +1,4 @@
-"""Virtual tiles: references into a scene's own blocks read as GDAL reads it, or are refused."""
+"""Virtual tiles equal what GDAL reads from the scene, or the scene is refused."""
 
 import json
 from pathlib import Path
@@ -169,7 +169,7 @@ def test_the_file_is_not_copied(tmp_path: Path) -> None:
 
 
 def test_anyone_can_open_the_references(tmp_path: Path) -> None:
-    """With fsspec and zarr alone, and imagecodecs' own codecs."""
+    """fsspec, zarr and imagecodecs' codecs are enough."""
     import fsspec
     import zarr
 
@@ -194,7 +194,7 @@ def test_anyone_can_open_the_references(tmp_path: Path) -> None:
     ids=str,
 )
 def test_references_are_those_that_kerchunk_makes(options: dict[str, Any], tmp_path: Path) -> None:
-    """Blocks, shapes, codecs and filters; only libjpeg's colour spaces have other names here."""
+    """Blocks, shapes, codecs and filters are equal; libjpeg's colour spaces have other names."""
     from kerchunk.tiff import tiff_to_zarr
 
     path = write_tiff(tmp_path / "scene.tif", **options)
@@ -250,7 +250,7 @@ def test_a_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.data
 def test_real_scenes_within_the_bound(data_dir: Path) -> None:
-    """JPEG with halved chroma: brightness to rounding, bands within what decoders differ by."""
+    """JPEG with halved chroma differs by rounding in brightness, and by the decoder in bands."""
     paths = sorted(data_dir.glob("*2023*/imagery/*50cm.tif"))
     assert len(paths) == 16
     for path in paths[::5]:
