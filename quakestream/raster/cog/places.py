@@ -12,7 +12,7 @@ from quakestream.raster.cog.block_plan import BlockPart, RowsCols
 from quakestream.raster.cog.layout import Colour
 from quakestream.raster.cog.scratch import Scratch
 
-FEW = 0.1
+FEW_ROWS = 0.1
 """Share of a block's rows up to which rows with black are checked one by one."""
 HAS_16_BIT_LUT = int(cv2.__version__.partition(".")[0]) >= 5
 """True if OpenCV looks up counts of 16 bits, as it does since version 5."""
@@ -134,7 +134,7 @@ class PlanarPlace:
             # pixels with green are not black: all of most blocks, nearly all rows of others
             whole = green_YX.min() > 0
             row_R = np.flatnonzero(green_YX.min(axis=1) == 0) if not whole else ()
-            if len(row_R) < FEW * len(green_YX):
+            if len(row_R) < FEW_ROWS * len(green_YX):
                 part_YX = valid_YX[target]
                 part_YX[:] = True
                 if not whole:
@@ -209,9 +209,9 @@ def empty_bands(
 ) -> NDArray[np.uint8]:
     """Memory for `cv2.split`, shape (sample, y, x): bands begin at different addresses modulo 32.
 
-    Where all bands are aligned to 32 bytes, `cv2.split` writes past the cache, although the
-    bytes are needed next. Where their addresses modulo 32 are equal but not 0, it writes half
-    lines, which takes six times as long.
+    Where all bands are aligned alike, `cv2.split` writes past the cache, although the bytes are
+    needed next. Where they are aligned alike but not to 32 bytes, it also writes half lines,
+    which takes six times as long.
 
     Args:
         empty: makes memory of a shape and dtype, such as `np.empty`.

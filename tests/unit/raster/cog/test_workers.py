@@ -1,10 +1,8 @@
 """Helper threads, the block cache, scratch memory, and files that are read in pieces."""
 
-import io
 import itertools
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +13,6 @@ from quakestream.raster.cog.block_cache import BlockCache
 from quakestream.raster.cog.places import empty_bands
 from quakestream.raster.cog.scratch import Scratch, offset_empty
 from quakestream.raster.cog.workers import Team
-from quakestream.storage.fetchers import LocalFetcher
-from quakestream.storage.range_file import FIRST_BYTES, RangeFile
-from tests.helpers.cog_case import RecordingFetcher
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -140,22 +135,3 @@ def test_memory_begins_where_nothing_is_written_past_the_cache(
     assert askew_YX.shape == beside_YX.shape
     for one_X, other_X in zip(askew_YX, beside_YX, strict=True):
         assert (one_X.ctypes.data - other_X.ctypes.data) % 32 == 16
-
-
-def test_a_file_in_pieces_reads_as_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "x.bin"
-    data = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8).tobytes()
-    path.write_bytes(data)
-    recording = RecordingFetcher(LocalFetcher(str(path)))
-    file = RangeFile(recording)
-    assert file.read(8) == data[:8]
-    file.seek(-100, io.SEEK_END)
-    assert file.read() == data[-100:]
-    assert file.read(5) == b""
-    file.seek(1000)
-    assert file.read(FIRST_BYTES) == data[1000 : 1000 + FIRST_BYTES]
-    buffer = bytearray(50)
-    assert file.readinto(buffer) == 50
-    assert bytes(buffer) == data[1000 + FIRST_BYTES : 1050 + FIRST_BYTES]
-    assert recording.requests == 3
-    assert recording.bytes < len(data)
