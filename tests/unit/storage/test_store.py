@@ -219,7 +219,7 @@ def test_unknown_and_uninstalled_protocols() -> None:
             open_store("gs://bucket/x")
 
 
-class _Handler(http.server.SimpleHTTPRequestHandler):
+class _RangelessHandler(http.server.SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.startswith("/secret"):
             self.send_error(403)
@@ -232,7 +232,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[str]:
-    handler = partial(_Handler, directory=str(tmp_path))
+    handler = partial(_RangelessHandler, directory=str(tmp_path))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"

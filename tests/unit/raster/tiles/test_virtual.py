@@ -12,7 +12,13 @@ from affine import Affine
 from quakestream.domain import Grid, Scene
 from quakestream.errors import MissingExtraError, ReadError, SceneError
 from quakestream.raster.source import RasterioSource, RasterSource
-from quakestream.raster.tiles import TileSource, tile_source_factory, write_entry, write_root
+from quakestream.raster.tiles import (
+    TileSource,
+    survey_tiles,
+    tile_source_factory,
+    write_entry,
+    write_root,
+)
 from quakestream.raster.tiles.references import References, make_references
 from quakestream.raster.tiles.source import VirtualTiles
 from quakestream.storage import open_store
@@ -179,6 +185,19 @@ def test_anyone_can_open_the_references(tmp_path: Path) -> None:
     group = zarr.open_group(zarr.storage.FsspecStore(fs, read_only=True), mode="r", zarr_format=2)
     with rasterio.open(path) as dataset:
         np.testing.assert_array_equal(group["counts"][:].transpose(2, 0, 1), dataset.read())
+
+
+def test_an_entry_of_an_older_version_is_refused(tmp_path: Path) -> None:
+    """Whatever its layout looks like: the scene itself is read, and the user is told."""
+    scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="deflate"))
+    uri = stored_references(make_references(scene, [GRID], LOCAL), tmp_path / "store")
+    path = tmp_path / "store" / "scene" / "zarr.json"
+    content = json.loads(path.read_text())
+    content["attributes"] |= {"version": 2, "layout": {"axes": "YXS", "bands": [0, 1, 2]}}
+    path.write_text(json.dumps(content))
+    (issue,) = survey_tiles(uri, [(scene, GRID)], LOCAL).issues
+    assert "tiles have version 2, this program reads version 3" in issue.cause
+    assert isinstance(tile_source_factory(uri)(scene, GRID), RasterioSource)
 
 
 @pytest.mark.parametrize(
