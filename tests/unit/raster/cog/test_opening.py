@@ -132,7 +132,7 @@ def test_an_index_is_made_once_for_each_version(tmp_path: Path) -> None:
     first = LayoutCache(store).layout(scene, LOCAL)
     assert store.list() == [object_name(scene.href, scene.etag)]
     again = LayoutCache(store)
-    path.rename(tmp_path / "gone.tif")  # whoever asks the file now fails
+    path.rename(tmp_path / "gone.tif")  # opening the file would fail now
     known = again.layout(scene, LOCAL)
     assert known is again.layout(scene, LOCAL)
     assert known.key == first.key == (scene.href, scene.etag)

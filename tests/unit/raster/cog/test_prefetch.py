@@ -45,7 +45,7 @@ def remote_source(
 
 @pytest.mark.parametrize("gsd_m", [0.5, 0.7], ids=["aligned", "resampled"])
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_what_was_asked_for_ahead_is_all_that_a_read_needs(
+def test_a_read_after_a_prefetch_sends_no_request(
     kind: dict[str, Any], gsd_m: float, tmp_path: Path
 ) -> None:
     path = write_tiff(tmp_path / "scene.tif", compress="deflate", **kind)
@@ -60,15 +60,15 @@ def test_what_was_asked_for_ahead_is_all_that_a_read_needs(
             source.prefetch(window)
             source.prefetch(window)
             finish_requests(team)
-            asked = fetcher.requests
+            sent = fetcher.requests
             assert_same(source.read(window), plain.read(window))
-            assert fetcher.requests == asked
+            assert fetcher.requests == sent
         assert team.prefetches.held_bytes == 0
         once = sum(size for _, size in set(fetcher.ranges))
         assert fetcher.bytes == once, "a block was fetched twice"
 
 
-def test_neighbours_ask_for_shared_blocks_once(tmp_path: Path) -> None:
+def test_neighbours_request_shared_blocks_once(tmp_path: Path) -> None:
     """All windows are prefetched before the first is read, and reading sends no request."""
     path = write_tiff(tmp_path / "scene.tif", compress="zstd")
     with Team(cache_bytes=64 << 20) as team, remote_source(path, team) as (source, fetcher, held):
@@ -89,10 +89,10 @@ def test_neighbours_ask_for_shared_blocks_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("gsd_m", [0.5, 0.7], ids=["aligned", "resampled"])
-def test_neighbours_asked_for_together_come_in_fewer_requests(gsd_m: float, tmp_path: Path) -> None:
+def test_neighbours_prefetched_together_take_fewer_requests(gsd_m: float, tmp_path: Path) -> None:
     """The same bytes come once, and reading sends no request."""
     path = write_tiff(tmp_path / "scene.tif", compress="zstd")
-    requests, fetched, seen = [], [], []
+    requests, fetched, pixels = [], [], []
     for together in (False, True):
         grid = Grid(epsg=32637, gsd_m=gsd_m)
         with (
@@ -109,17 +109,17 @@ def test_neighbours_asked_for_together_come_in_fewer_requests(gsd_m: float, tmp_
                 source.prefetch(*group)
             finish_requests(team)
             requests.append(fetcher.requests)
-            seen.append([source.read(cell) for cell in cells])
+            pixels.append([source.read(cell) for cell in cells])
             assert fetcher.requests == requests[-1]
             assert team.prefetches.held_bytes == 0
             fetched.append(fetcher.bytes)
     assert requests[1] == 1 < requests[0]
     assert fetched[1] <= 1.1 * fetched[0]
-    for one, other in zip(*seen, strict=True):
+    for one, other in zip(*pixels, strict=True):
         assert_same(one, other)
 
 
-def test_asking_ahead_is_bounded_and_what_did_not_fit_is_read(tmp_path: Path) -> None:
+def test_prefetches_are_bounded_and_the_rest_is_read_later(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "scene.tif")
     with (
         Team(prefetch_bytes=300_000) as team,
@@ -136,14 +136,14 @@ def test_asking_ahead_is_bounded_and_what_did_not_fit_is_read(tmp_path: Path) ->
         assert team.prefetches.held_bytes == 0
 
 
-def test_a_file_of_this_machine_is_not_asked_ahead(tmp_path: Path) -> None:
+def test_a_local_file_is_not_prefetched(tmp_path: Path) -> None:
     scene = scene_of(write_tiff(tmp_path / "scene.tif"))
     with Team() as team, CogSource(scene, GRID, make_layout(scene.href, LOCAL), team=team) as near:
         near.prefetch(extent_on(scene, GRID))
         assert team.prefetches.held_bytes == 0
 
 
-def test_a_request_that_failed_is_told_by_the_read_and_then_made_again(tmp_path: Path) -> None:
+def test_the_read_reports_a_failed_prefetch_and_the_next_read_retries(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "scene.tif", compress="zstd")
     with (
         Team(cache_bytes=64 << 20) as team,
@@ -159,7 +159,7 @@ def test_a_request_that_failed_is_told_by_the_read_and_then_made_again(tmp_path:
         assert team.prefetches.held_bytes == 0
 
 
-def test_closing_gives_up_what_nobody_came_for(tmp_path: Path) -> None:
+def test_closing_cancels_unused_prefetches(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "scene.tif", compress="zstd")
     before = set(threading.enumerate())
     team = Team(requests=1)
@@ -171,7 +171,7 @@ def test_closing_gives_up_what_nobody_came_for(tmp_path: Path) -> None:
         fetcher.open.set()
         team.close()
     assert team.prefetches.held_bytes == 0
-    assert fetcher.requests <= 2, "what was in the queue was asked for all the same"
+    assert fetcher.requests <= 2, "queued requests were sent after closing"
     assert set(threading.enumerate()) == before
 
 
@@ -247,14 +247,14 @@ def _done(length: int) -> Callable[[], Future[Buffer]]:
         max_size=40,
     )
 )
-def test_pending_keeps_to_its_bound_and_forgets_what_is_taken(
+def test_prefetches_keep_to_their_bound_and_drop_blocks_that_are_taken(
     steps: list[tuple[bool, list[int], int]],
 ) -> None:
     table = Prefetches(100)
-    for asks, names, length in steps:
-        if asks:
-            asked = table.request(length, [BlockInRequest(n, n) for n in names], _done(length))
-            assert not asked or all(name in table for name in names)
+    for is_request, names, length in steps:
+        if is_request:
+            sent = table.request(length, [BlockInRequest(n, n) for n in names], _done(length))
+            assert not sent or all(name in table for name in names)
         else:
             for name in names:
                 there = name in table
@@ -268,7 +268,7 @@ def test_pending_keeps_to_its_bound_and_forgets_what_is_taken(
     assert table.held_bytes == 0
 
 
-def test_requests_nobody_came_for_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stale_requests_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Prefetches(100)
     assert table.request(80, [BlockInRequest("a", 0), BlockInRequest("b", 5)], _done(80))
     assert table.take("a") is not None

@@ -18,19 +18,19 @@ from quakestream.raster.cog.workers import Team
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_every_item_is_done_once(threads: int) -> None:
     done: list[int] = []
-    seen: set[str] = set()
+    threads_used: set[str] = set()
 
     def do(item: int) -> None:
         time.sleep(0.002)
-        seen.add(threading.current_thread().name)
+        threads_used.add(threading.current_thread().name)
         done.append(item)
 
     with Team(threads) as team:
         team.for_each(range(30), do)
         team.for_each([], do)
     assert sorted(done) == list(range(30))
-    assert 1 <= len(seen) <= threads
-    assert (len(seen) > 1) == (threads > 1)
+    assert 1 <= len(threads_used) <= threads
+    assert (len(threads_used) > 1) == (threads > 1)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

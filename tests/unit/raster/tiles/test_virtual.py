@@ -188,7 +188,7 @@ def test_anyone_can_open_the_references(tmp_path: Path) -> None:
 
 
 def test_an_entry_of_an_older_version_is_refused(tmp_path: Path) -> None:
-    """Whatever its layout looks like: the scene itself is read, and the user is told."""
+    """The scene itself is read, and an issue tells the user why."""
     scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="deflate"))
     uri = stored_references(make_references(scene, [GRID], LOCAL), tmp_path / "store")
     path = tmp_path / "store" / "scene" / "zarr.json"
