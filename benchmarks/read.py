@@ -31,7 +31,6 @@ from benchmarks.common import data_dir, main
 from benchmarks.readers import AHEAD, READERS, Case, NotHereError
 from benchmarks.stores import Served, UnavailableError, bucket, web
 from quakestream.domain import Grid, Scene, Window
-from quakestream.raster.cog.fetch import Buffer, OpenFetcher, open_fetcher
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.layout import CogLayout
 from quakestream.raster.cog.positions import POSITION_BOUND_PX, Positions
@@ -39,6 +38,8 @@ from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import RasterioSource
 from quakestream.storage import StorageOptions
+from quakestream.storage.fetchers import open_fetcher
+from quakestream.storage.ranges import Buffer, Fetcher
 
 CODECS: dict[str, dict[str, Any]] = {
     "jpeg": {"compress": "jpeg", "photometric": "ycbcr", "jpeg_quality": 90},
@@ -202,7 +203,7 @@ def _case(layout: CogLayout, name: str, place: Served, threads: int, size: Size)
 class Counting:
     """A fetcher that counts what is asked of another."""
 
-    def __init__(self, fetcher: OpenFetcher) -> None:
+    def __init__(self, fetcher: Fetcher) -> None:
         self._fetcher, self.policy = fetcher, fetcher.policy
         self.bytes = self.requests = 0
 
@@ -369,11 +370,11 @@ def _position_error_px(layout: CogLayout, windows: list[Window]) -> float:
     level = layout.levels[0]
     positions = Positions(GRID, layout.crs_wkt, layout.transform, (level.height, level.width))
     worst = 0.0
-    for patch in positions.patches(windows[0]) + positions.patches(windows[-1]):
+    for patch in positions.parts(windows[0]) + positions.parts(windows[-1]):
         part = patch.window
-        top, left, *_ = positions.reach(patch, (1.0, 1.0))
+        top, left, *_ = positions.source_bounds(patch, (1.0, 1.0))
         u, v = np.empty(part.shape, np.float32), np.empty(part.shape, np.float32)
-        positions.places(patch, (1.0, 1.0), 1, (top, left), (u, v))
+        positions.sample_positions(patch, (1.0, 1.0), 1, (top, left), (u, v))
         cols, rows = np.meshgrid(
             np.arange(part.col, part.col_end) + 0.5, np.arange(part.row, part.row_end) + 0.5
         )

@@ -19,8 +19,8 @@ from benchmarks.stores import Served
 from quakestream.domain import Grid, Scene, Window
 from quakestream.raster.cog.decode import decode
 from quakestream.raster.cog.layout import CogLayout
+from quakestream.raster.cog.scratch import offset_empty
 from quakestream.raster.cog.source import CogSource
-from quakestream.raster.cog.workers import between_vectors
 from quakestream.raster.source import gdal_session
 from quakestream.storage import gdal_path, protocol_of
 
@@ -100,7 +100,7 @@ def decoder_own(case: Case) -> Iterator[Scan]:
     shape, dtype = level.packed_shape(0), level.coding.dtype
 
     def one(block: bytes) -> None:
-        made = decode(level, block, between_vectors(shape, dtype))
+        made = decode(level, block, offset_empty(shape, dtype))
         if level.coding.codec == "none":
             made.copy()
 
@@ -174,7 +174,7 @@ def async_geotiff(case: Case) -> Iterator[Scan]:
         raise NotHereError(f"it is not installed ({error})") from error
     from obstore.store import LocalStore
 
-    from quakestream.raster.cog.object_stores import object_store
+    from quakestream.storage.object_stores import object_store
 
     href = case.scene.href
     found: tuple[Any, str] | None

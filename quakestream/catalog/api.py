@@ -7,7 +7,7 @@ import pystac_client
 from quakestream.catalog.documents import Harvest, item_base
 from quakestream.catalog.items import Document, RawItem
 from quakestream.storage import protocol_of, resolve_href
-from quakestream.storage.filesystems import translated
+from quakestream.storage.filesystems import storage_errors
 
 PAGE_ITEMS = 200
 _TIMEOUT_S = 60
@@ -41,7 +41,7 @@ def search_api(
     """
     harvest = Harvest()
     added: set[tuple[str, str]] = set()
-    with translated("search", root):
+    with storage_errors("search", root):
         client = pystac_client.Client.open(root, timeout=_TIMEOUT_S)
         if not client.conforms_to("ITEM_SEARCH"):
             client.add_conforms_to("ITEM_SEARCH")

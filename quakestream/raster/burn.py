@@ -1,9 +1,9 @@
-"""Outlines to pixels, all of them at once.
+"""Burns outlines into pixels, all outlines at once.
 
-A pixel belongs to an outline if its centre lies inside: the even-odd rule over all rings. A
-centre on a border belongs to the outline on its right or below, so that neighbours that share
-a border share no pixel and leave none out. GDAL rasterises by the same rule one outline after
-the other; where towns are dense that took longer than decoding the images.
+A pixel belongs to an outline if its centre lies inside, by the even-odd rule over all rings. A
+centre on a border belongs to the outline on its right or below, so neighbours with a common
+border share no pixel and leave none out. GDAL uses the same rule, but for one outline after the
+other. In dense towns that took longer than decoding the images.
 """
 
 import numpy as np
@@ -17,14 +17,14 @@ from quakestream.domain.grid import NORTHING_TOP_M
 def burn(
     polygons_N: NDArray[np.object_], value_N: NDArray[np.int64], grid: Grid, window: Window
 ) -> NDArray[np.int32]:
-    """The value of the outline each pixel of a window lies in, -1 where none does.
+    """The value of the outline around each pixel of a window; -1 where there is none.
 
-    Which pixels an outline gets is a function of the grid alone, never of the window.
+    The pixels of an outline depend on the grid alone, never on the window.
 
     Args:
-        polygons_N: polygons or multipolygons in the grid's CRS; where some overlap, the pixel
+        polygons_N: polygons or multipolygons in the grid's CRS. Where several overlap, the pixel
             gets the value of one of them.
-        value_N: not negative.
+        value_N: values of the polygons, not negative.
     """
     burnt_YX = np.full(window.shape, -1, np.int32)
     polygon_E, from_E2, to_E2 = _edges(polygons_N, grid)
@@ -32,7 +32,8 @@ def burn(
     key_P = _crossings(polygon_E[steep_E], from_E2[steep_E], to_E2[steep_E], window)
     if not len(key_P):
         return burnt_YX
-    key_P.sort()  # an outline, its rows, the columns where its borders cross them: pairs
+    # by outline, then by row; in a row the columns where borders cross it come in pairs
+    key_P.sort()
     width = window.width + 1
     start_S, end_S = key_P[0::2], key_P[1::2]
     length_S = end_S - start_S
@@ -48,7 +49,7 @@ def burn(
 def _edges(
     polygons_N: NDArray[np.object_], grid: Grid
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Polygon, start and end (col, row) in pixels of the grid of every border segment."""
+    """Every border segment: its polygon, and its start and end (col, row) in grid pixels."""
     parts, polygon_P = shapely.get_parts(polygons_N, return_index=True)
     rings, part_R = shapely.get_rings(parts, return_index=True)
     metres_V2, ring_V = shapely.get_coordinates(rings, return_index=True)
@@ -66,8 +67,11 @@ def _crossings(
     to_E2: NDArray[np.float64],
     window: Window,
 ) -> NDArray[np.int64]:
-    """Where segments cross the middles of the window's rows: keys that sort by polygon, row and
-    first column to the right of the crossing."""
+    """The points where segments cross the middles of the window's rows.
+
+    Returns:
+        Keys that sort by polygon, row and first column to the right of the crossing.
+    """
     down_E = to_E2[:, 1] > from_E2[:, 1]
     upper_E2 = np.where(down_E[:, None], from_E2, to_E2)
     lower_E2 = np.where(down_E[:, None], to_E2, from_E2)

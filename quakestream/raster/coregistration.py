@@ -1,11 +1,10 @@
-"""How far the pre image lies off the post image, on nodes fixed to the grid.
+"""Measures how far the pre image lies off the post image, on nodes fixed to the grid.
 
-Grey values of two dates hardly correlate: sun, season and damage change them.
-Directions of edges do (Fitch et al. 2002, orientation correlation), and summing
-the correlation surfaces of neighbouring nodes lets a shift they share rise out
-of noise that they do not. On real Türkiye 2023
-pairs the naive peak of one 512 px node is noise (5-50 px); the summed surfaces of
-the west and the east half of a pair agree within 4 m (five pairs, a test).
+Grey values of two dates hardly correlate, since sun, season and damage change them. Directions of
+edges do correlate (Fitch et al. 2002, orientation correlation). Summing the correlation surfaces
+of neighbouring nodes brings out their common shift, as their noise differs. On real pairs of
+Türkiye 2023 the peak of one 512 px node alone is noise (5-50 px). The summed surfaces of the west
+and the east half of a pair agree within 4 m (five pairs, a test).
 """
 
 from collections import deque
@@ -31,51 +30,54 @@ T = TypeVar("T")
 R = TypeVar("R")
 NODE_GSD_M = 1.0
 NODE_PX = 256
+"""Side of a node, pixels of 1 m."""
 STRIDE_PX = 128
+"""Distance between neighbouring nodes."""
 STRIP_NODES = 32
-"""Nodes read at once."""
+"""Nodes of a row that are read at once."""
 EDGE_REACH_PX = 8
-"""Pixels around one that its edge, and whether it is valid, depend on: fewer than this."""
+"""Margin of a read: the edge and validity of a pixel depend on fewer pixels around it."""
 SMOOTH_PX = 1.0
-"""Standard deviation of the blur before edges are looked for."""
+"""Standard deviation of the blur before edges are computed."""
 RIM_PX = 4
-"""Ground this near to what was not seen has no edges of its own."""
+"""Width of the rim around invalid pixels in which edges are ignored."""
 THREADS = 2
-"""For each pair; pairs are also worked on side by side."""
+"""Threads for each pair. Several pairs are measured side by side."""
 BOUND_M = 10.0
-"""A pair whose nodes agree on more than this is refused as misaligned."""
+"""Largest shift of a pair. A pair whose nodes agree on a larger one is refused as misaligned."""
 REACH_M = 64.0
-"""How far the whole pair is searched, to tell a refused pair from noise."""
+"""Largest shift that is searched for a whole pair, to tell a refused pair from noise."""
 LOCAL_M = 5
-"""How far a node may differ from its pair."""
+"""Largest difference between the shifts of a node and its pair."""
 AROUND_M = 16
-"""How far around its pair's shift a node's own peak is compared with its rivals."""
+"""Distance around the pair's shift within which a node's peak is compared with its rivals."""
 MIN_PEAK = 5.5
-"""Deviations a peak must rise above its surface."""
+"""Least height of a reliable peak, standard deviations of its surface."""
 MIN_RATIO = 1.35
-"""... and above the next best peak further off than a pair's own spread, to be believed."""
+"""Least ratio of a reliable peak to the best rival outside the pair's spread."""
 SPREAD_M = 10
-"""How far the shifts of one pair's nodes spread: relief and off-nadir views bend it."""
+"""Spread of the shifts of a pair's nodes, which relief and off-nadir views cause."""
 MIN_VALID = 0.5
+"""Least share of valid pixels in a node."""
 REACH = int(REACH_M / NODE_GSD_M)
 NEAR = slice(REACH - int(BOUND_M) - AROUND_M, REACH + int(BOUND_M) + AROUND_M + 1)
-"""The part of a node's surface that a pair within the bound may need."""
+"""Part of a node's surface that matters for a pair within the bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PairShifts:
-    """Shifts of one pair: a function of the pair and of position, never of a cell."""
+    """Shifts of one pair. They depend on the pair and the position, never on a cell."""
 
     pair: Shift
-    """What the nodes agree on, in pixels of `grid` (1 m)."""
+    """Shift that the nodes agree on, pixels of `grid` (1 m)."""
     refused: bool
-    """True if they agree on more than 10 m."""
+    """True if the nodes agree on more than 10 m."""
     grid: Grid
     nodes: dict[tuple[int, int], tuple[float, float, float]]
-    """(rows, cols, quality) in metres per node (row, col)."""
+    """(rows, cols, quality) by node (row, col), shifts in metres."""
 
     def at(self, grid: Grid, window: Window) -> Shift:
-        """The shift for a window of a grid in the same UTM zone, in its pixels."""
+        """The shift of a window of a grid in the same UTM zone, in pixels of that grid."""
         scale = grid.gsd_m / self.grid.gsd_m
         row_m = (window.row + window.height / 2) * scale
         col_m = (window.col + window.width / 2) * scale
@@ -93,15 +95,15 @@ def find_shifts(
 ) -> PairShifts:
     """Measures a pair's shifts over an area (pixels of `grid`, 1 m GSD).
 
-    A node takes the shift of the smallest neighbourhood whose summed surface has
-    a clear peak near the pair's; where none has, the pair's; where even the pair
-    has none, zero with quality 0. When unsure, the pair is kept.
+    A node gets the shift of the smallest neighbourhood whose summed surface has a clear peak near
+    the pair's shift. Without such a peak it gets the pair's shift. A pair without a clear peak
+    gets zero with quality 0 and is not refused.
     """
     sum_YX: NDArray[np.float64] = np.zeros((2 * REACH + 1, 2 * REACH + 1))
     near: dict[tuple[int, int], NDArray[np.float16]] = {}
     for key, surface_YX in _surfaces(post, pre, grid, area, options):
         sum_YX += surface_YX
-        near[key] = surface_YX[NEAR, NEAR].astype(np.float16)  # 6 kB a node is all that is kept
+        near[key] = surface_YX[NEAR, NEAR].astype(np.float16)  # only 6 kB a node stay in memory
     if not near:
         return PairShifts(pair=Shift(), refused=False, grid=grid, nodes={})
     rows, cols, peak, ratio = _peak(_standard(sum_YX.astype(np.float32)), SPREAD_M)
@@ -120,11 +122,11 @@ def find_shifts(
 
 
 def _nodes(
-    kept: dict[tuple[int, int], NDArray[np.float16]], pair: tuple[float, float], quality: float
+    surfaces: dict[tuple[int, int], NDArray[np.float16]], pair: tuple[float, float], quality: float
 ) -> dict[tuple[int, int], tuple[float, float, float]]:
     top, left = round(pair[0]) + int(BOUND_M), round(pair[1]) + int(BOUND_M)
     span = 2 * AROUND_M + 1
-    near = {key: s[top : top + span, left : left + span] for key, s in kept.items()}
+    near = {key: s[top : top + span, left : left + span] for key, s in surfaces.items()}
     nodes = {}
     for row, col in near:
         nodes[row, col] = (pair[0] * NODE_GSD_M, pair[1] * NODE_GSD_M, quality / 2)
@@ -143,16 +145,19 @@ def _neighbourhood(
 ) -> NDArray[np.float32]:
     span = range(-radius, radius + 1)
     keys = [(row + r, col + c) for r in span for c in span]
-    found = [near[k] for k in keys if k in near]
-    return np.asarray(np.sum(found, axis=0, dtype=np.float32))
+    surfaces = [near[k] for k in keys if k in near]
+    return np.asarray(np.sum(surfaces, axis=0, dtype=np.float32))
 
 
 def _surfaces(
     post: Scene, pre: Scene, grid: Grid, area: Window, options: StorageOptions
 ) -> Iterator[tuple[tuple[int, int], NDArray[np.float32]]]:
-    """Correlation surface of each node, for shifts up to REACH_M, strip by strip of columns
-    and row by row of nodes; strips end at columns fixed to the grid, so that memory has a
-    bound. Threads work on neighbouring rows; what they give comes in the rows' order."""
+    """The correlation surface of each node, for shifts up to REACH_M.
+
+    Nodes are read in strips of columns, and row by row in a strip. Strips end at columns that
+    are fixed to the grid, which bounds the memory. Threads work on neighbouring rows; the
+    surfaces come in the order of the rows.
+    """
     first, last = area.row // STRIDE_PX - 1, (area.row_end - 1) // STRIDE_PX
     left, right = area.col // STRIDE_PX - 1, (area.col_end - 1) // STRIDE_PX
     strips = [
@@ -166,28 +171,28 @@ def _surfaces(
     ):
         pair = _Pair(sources=(post_source, pre_source), lock=Lock())
         for cols in strips:
-            bands = _ahead(pool, partial(pair.band, cols=cols), range(first, last + 2))
+            bands = _map(pool, partial(pair.band, cols=cols), range(first, last + 2))
             rows = (
                 partial(_row_surfaces, row, cols, above, below)
                 for row, (above, below) in zip(range(first, last + 1), pairwise(bands), strict=True)
             )
-            for surfaces in _ahead(pool, _called, rows):
+            for surfaces in _map(pool, _call, rows):
                 yield from surfaces
 
 
 Edges = tuple[NDArray[np.complex64], NDArray[np.complex64]]
-"""Of the post and of the pre image."""
+"""Edges of the post image and of the pre image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Pair:
-    """Two open scenes, of which one thread at a time reads."""
+    """Two open scenes. One thread at a time reads from them."""
 
     sources: tuple[RasterioSource, RasterioSource]
     lock: Lock
 
     def band(self, row: int, cols: range) -> Edges:
-        """Edges on STRIDE_PX rows of the grid: every pixel's, whatever is read around it."""
+        """Edges of STRIDE_PX rows of the grid. They do not depend on the window that is read."""
         inner = Window(
             row=row * STRIDE_PX,
             col=cols.start * STRIDE_PX,
@@ -204,19 +209,19 @@ class _Pair:
 def _row_surfaces(
     row: int, cols: range, above: Edges, below: Edges
 ) -> list[tuple[tuple[int, int], NDArray[np.float32]]]:
-    """Surfaces of a row of nodes, from the two bands it lies on."""
+    """The surfaces of a row of nodes, from the two bands under it."""
     post_YX, pre_YX = (np.concatenate(halves) for halves in zip(above, below, strict=True))
-    seen_X = np.count_nonzero(post_YX.astype(np.bool_) & pre_YX.astype(np.bool_), axis=0)
-    found = []
+    valid_X = np.count_nonzero(post_YX.astype(np.bool_) & pre_YX.astype(np.bool_), axis=0)
+    surfaces = []
     for n, col in enumerate(cols):
         cut = slice(n * STRIDE_PX, n * STRIDE_PX + NODE_PX)
-        if seen_X[cut].mean() >= MIN_VALID * NODE_PX:
-            found.append(((row, col), _correlation(pre_YX[:, cut], post_YX[:, cut])))
-    return found
+        if valid_X[cut].mean() >= MIN_VALID * NODE_PX:
+            surfaces.append(((row, col), _correlation(pre_YX[:, cut], post_YX[:, cut])))
+    return surfaces
 
 
-def _ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`map` in the items' order, with few of them under way at a time."""
+def _map(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Maps items in threads and keeps their order, with few items under way at a time."""
     waiting: deque[Future[R]] = deque()
     for item in items:
         waiting.append(pool.submit(function, item))
@@ -226,21 +231,23 @@ def _ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable
         yield waiting.popleft().result()
 
 
-def _called(work: Callable[[], R]) -> R:
+def _call(work: Callable[[], R]) -> R:
     return work()
 
 
 def _edges(pixels: Pixels) -> NDArray[np.complex64]:
-    """Direction of the grey gradient as a complex number: weak edges count less, invalid 0."""
+    """Direction of the grey gradient as a complex number: small for weak edges, 0 if invalid."""
     grey_YX = pixels.counts_BYX.mean(axis=0, dtype=np.float32)
     grey_YX = cv2.GaussianBlur(grey_YX, (0, 0), SMOOTH_PX, borderType=cv2.BORDER_REFLECT)
     dy_YX, dx_YX = np.gradient(grey_YX)
     weight_YX = 1.0 / (np.sqrt(dx_YX * dx_YX + dy_YX * dy_YX) + np.float32(2.0))
     if not pixels.valid_YX.all():
         cross_YX = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-        seen_YX = pixels.valid_YX.astype(np.uint8)
-        rim = cv2.BORDER_CONSTANT  # beside what was read nothing was seen
-        weight_YX *= cv2.erode(seen_YX, cross_YX, iterations=RIM_PX, borderType=rim, borderValue=0)
+        valid_YX = pixels.valid_YX.astype(np.uint8)
+        border = cv2.BORDER_CONSTANT  # pixels outside the read count as invalid
+        weight_YX *= cv2.erode(
+            valid_YX, cross_YX, iterations=RIM_PX, borderType=border, borderValue=0
+        )
     edge_YX = np.empty(grey_YX.shape, np.complex64)
     np.multiply(dx_YX, weight_YX, out=edge_YX.real)
     np.multiply(dy_YX, weight_YX, out=edge_YX.imag)
@@ -249,7 +256,7 @@ def _edges(pixels: Pixels) -> NDArray[np.complex64]:
 
 @cache
 def _taper_YX() -> NDArray[np.float32]:
-    """Hann window of a node. Its library takes a second to import: not at every command's start."""
+    """Hann window of a node. Its library is imported late, as that takes a second."""
     from skimage.filters import window
 
     taper_YX = window("hann", (NODE_PX, NODE_PX))  # type: ignore[no-untyped-call]
@@ -259,13 +266,13 @@ def _taper_YX() -> NDArray[np.float32]:
 def _correlation(
     pre_YX: NDArray[np.complex64], post_YX: NDArray[np.complex64]
 ) -> NDArray[np.float32]:
-    """Phase correlation for shifts within REACH_M; a peak at d: pre(x + d) shows post(x)."""
+    """Phase correlation for shifts within REACH_M. A peak at d means: pre(x + d) shows post(x)."""
     pre_F = scipy.fft.fft2(pre_YX * _taper_YX())
     post_F = scipy.fft.fft2(post_YX * _taper_YX())
     cross_F = pre_F * np.conj(post_F)
     size_F = np.sqrt(cross_F.real**2 + cross_F.imag**2)
     size_F += np.float32(1e-3) * size_F.mean() + np.float32(1e-12)
-    cross_F *= np.reciprocal(size_F)  # a complex number over a real one costs eight times as much
+    cross_F *= np.reciprocal(size_F)  # dividing complex by real numbers takes eight times as long
     full_YX = scipy.fft.ifft2(cross_F, overwrite_x=True).real
     near = np.arange(-REACH, REACH + 1) % NODE_PX
     return _standard(full_YX[np.ix_(near, near)])
@@ -277,7 +284,11 @@ def _standard(surface_YX: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _peak(surface_YX: NDArray[np.float32], apart: int) -> tuple[float, float, float, float]:
-    """(rows, cols, height, ratio to the best rival `apart` pixels away), from the centre."""
+    """The highest peak: (rows, cols) from the centre, height, and ratio to the best rival.
+
+    Args:
+        apart: least distance of a rival, pixels.
+    """
     smooth_YX = _standard(ndi.gaussian_filter(surface_YX, 0.7))
     row, col = np.unravel_index(int(smooth_YX.argmax()), smooth_YX.shape)
     height = float(smooth_YX[row, col])
@@ -292,7 +303,7 @@ def _peak(surface_YX: NDArray[np.float32], apart: int) -> tuple[float, float, fl
 
 
 def _vertex(values_N: NDArray[np.float32], at: int) -> float:
-    """Top of the parabola through a peak and its neighbours."""
+    """Position of the top of the parabola through a peak and its neighbours."""
     if not 0 < at < len(values_N) - 1:
         return float(at)
     before, here, after = (float(v) for v in values_N[at - 1 : at + 2])

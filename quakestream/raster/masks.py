@@ -1,8 +1,7 @@
-"""What hides the ground: clouds, snow, saturation. Simple, and honest about it.
+"""Finds clouds, snow and saturated pixels by simple rules.
 
-Colour images cannot tell every white thing from every other. What is called
-cloud is bright, grey, smooth and at least a hectare; what is called snow is the
-same with texture. Thin haze and shadow pass as valid ground.
+Colour images cannot tell all white surfaces apart. A bright, grey and smooth area of at least a
+hectare counts as cloud, and one with texture as snow. Thin haze and shadow count as valid ground.
 """
 
 from dataclasses import dataclass
@@ -17,23 +16,23 @@ from quakestream.domain import Quality
 BLOCK_M = 16.0
 BRIGHT_COUNTS = 190.0
 GREY_COUNTS = 28.0
-"""Largest difference between the bands of a block's mean."""
+"""Largest difference between the band means of a white block."""
 SMOOTH_COUNTS = 14.0
-"""Largest deviation of 4 m pixels inside a block of cloud."""
+"""Largest standard deviation of 4 m pixels in a block of cloud."""
 MIN_AREA_M2 = 10_000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CoarseQuality:
-    """Cloud and snow of a whole scene on blocks of about 16 m: a small value that travels."""
+    """Cloud and snow of a whole scene in blocks of about 16 m: a small value for workers."""
 
     block_YX: NDArray[np.uint8]
-    """`Quality` per block."""
+    """`Quality` of each block, shape (y, x)."""
     transform: Affine
-    """Block (col, row) to the scene's CRS."""
+    """Maps (col, row) of blocks to the scene's CRS."""
 
     def at(self, x_P: NDArray[np.float64], y_P: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """Quality at positions in the scene's CRS; outside the scene it is VALID."""
+        """Quality at positions in the scene's CRS; VALID outside the scene."""
         col_P, row_P = ~self.transform @ (x_P, y_P)
         row_P, col_P = np.floor(row_P).astype(int), np.floor(col_P).astype(int)
         height, width = self.block_YX.shape
@@ -50,7 +49,7 @@ class CoarseQuality:
 def block_quality(
     mean_BYX: NDArray[np.float32], deviation_YX: NDArray[np.float32], block_area_m2: float
 ) -> NDArray[np.uint8]:
-    """Cloud and snow from the means of blocks and the deviation inside them."""
+    """Finds cloud and snow by the means of blocks and the deviation inside them."""
     white_YX = (mean_BYX.min(axis=0) >= BRIGHT_COUNTS) & (np.ptp(mean_BYX, axis=0) <= GREY_COUNTS)
     smooth_YX = deviation_YX <= SMOOTH_COUNTS
     quality_YX = np.zeros(white_YX.shape, np.uint8)
@@ -59,14 +58,14 @@ def block_quality(
         (white_YX & smooth_YX, Quality.CLOUD),
     ):
         quality_YX[_large(hidden_YX, MIN_AREA_M2 / block_area_m2)] = quality
-    # the soft edge of a cloud hides the ground as well
+    # the soft edge of a cloud also hides the ground
     rim_YX = ndi.binary_dilation(quality_YX == Quality.CLOUD, iterations=1)
     quality_YX[rim_YX] = Quality.CLOUD
     return quality_YX
 
 
 def saturated(counts_BYX: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """True where every band is at its maximum: nothing can be told there."""
+    """True where every band is at its maximum, so the ground cannot be judged."""
     full_YX: NDArray[np.bool_] = counts_BYX.min(axis=0) == np.iinfo(np.uint8).max
     return full_YX
 

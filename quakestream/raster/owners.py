@@ -1,4 +1,4 @@
-"""Which footprint owns which pixel, also where footprints overlap."""
+"""Assigns pixels to footprints, also where footprints overlap."""
 
 from dataclasses import dataclass
 
@@ -13,28 +13,28 @@ from quakestream.raster.burn import burn
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Owners:
-    """Regions of a window: a region's pixels belong to the same footprints.
+    """Regions of a window, whose pixels belong to the same footprints.
 
-    Overlapping footprints make regions of their own, so that each footprint
-    gets every pixel inside its outline while a pixel is scored and summed once.
+    The overlap of footprints is a region of its own. Each footprint gets every pixel inside its
+    outline, while a pixel is scored and summed once.
     """
 
     region_YX: NDArray[np.int32]
-    """Region of each pixel, -1 where no footprint lies."""
+    """Region of each pixel, shape (y, x); -1 where there is no footprint."""
     region_M: NDArray[np.int64]
-    """Memberships: region ..."""
+    """Region of each membership."""
     building_M: NDArray[np.int64]
-    """... and the building it counts for."""
+    """Building of each membership."""
     regions: int
 
 
 def find_owners(
     polygons_N: NDArray[np.object_], building_N: NDArray[np.int64], grid: Grid, window: Window
 ) -> Owners:
-    """Rasterises footprints (grid's CRS) at pixel centres.
+    """Rasterises footprints (in the grid's CRS) at pixel centres.
 
-    Footprints that overlap go to different layers; a layer is burnt in one call, and
-    where layers meet, a region of its own is made for every set of owners.
+    Overlapping footprints are put into different layers, each of which is burnt in one call.
+    Where layers overlap, every set of owners gets a region of its own.
     """
     region_YX = np.full(window.shape, -1, np.int32)
     members: list[tuple[int, ...]] = [(n,) for n in range(len(polygons_N))]
@@ -63,7 +63,7 @@ def find_owners(
 
 
 def inside(polygon: BaseGeometry, grid: Grid, window: Window) -> NDArray[np.bool_]:
-    """True for the pixels of a window whose centres lie in a polygon (grid's CRS)."""
+    """True for the pixels of a window whose centres lie in a polygon (in the grid's CRS)."""
     if 0 in window.shape:
         return np.zeros(window.shape, np.bool_)
     one = np.zeros(1, np.int64)
@@ -71,7 +71,7 @@ def inside(polygon: BaseGeometry, grid: Grid, window: Window) -> NDArray[np.bool
 
 
 def _layers(polygons_N: NDArray[np.object_]) -> list[NDArray[np.int64]]:
-    """Indices in as few groups as a greedy colouring gives; none meets another of its group."""
+    """Groups of indices by greedy colouring. The polygons of a group do not intersect."""
     if len(polygons_N) == 0:
         return []
     one, other = shapely.STRtree(polygons_N).query(polygons_N, predicate="intersects")

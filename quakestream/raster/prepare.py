@@ -1,4 +1,4 @@
-"""Once per scene, before any cell: statistics and what hides the ground."""
+"""Prepares a scene once, before its cells: statistics, clouds and snow."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,42 +14,43 @@ from rasterio.windows import Window as DatasetWindow
 from quakestream.domain import Scene
 from quakestream.errors import ReadError
 from quakestream.raster.masks import BLOCK_M, CoarseQuality, block_quality
-from quakestream.raster.source import open_dataset, told, visible_bands
+from quakestream.raster.messages import root_cause
+from quakestream.raster.source import open_dataset, visible_bands
 from quakestream.raster.statistics import STATISTICS_GSD_M, RunningStatistics, SceneStatistics
 from quakestream.raster.stretch import Tables, in_eight_bits, tables_for
 from quakestream.storage import StorageOptions
 
 PER_BLOCK = int(BLOCK_M / STATISTICS_GSD_M)
 STRIP_BLOCKS = 64
-"""Rows of blocks read at once: memory does not grow with a scene's height."""
+"""Rows of blocks read at once, so that memory does not grow with a scene's height."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PreparedScene:
-    """What must be known of a whole scene before a part of it is judged."""
+    """Facts about a whole scene that its cells need."""
 
     statistics: SceneStatistics
     quality: CoarseQuality
 
 
 def prepare_scene(scene: Scene, options: StorageOptions) -> PreparedScene:
-    """Reads a scene once at 4 m, from its overviews where it has them.
+    """Reads a scene once at 4 m, from its overviews if it has any.
 
     Raises:
-        ReadError: if it cannot be read through.
+        SceneError: if the scene cannot be opened.
+        ReadError: if a part of it cannot be read.
     """
     with open_dataset(scene.href, options) as dataset:
         try:
             bands = visible_bands(dataset)
             tables_BV = tables_for(dataset, bands, scene.stretch)
-            return _prepared(dataset, bands, tables_BV, scene.gsd_m or STATISTICS_GSD_M)
+            return _prepare(dataset, bands, tables_BV, scene.gsd_m or STATISTICS_GSD_M)
         except (RasterioError, OSError) as error:
-            raise ReadError(
-                f"cannot read {scene.href} (scene {scene.id}): {told(error)}"
-            ) from error
+            where = f"{scene.href} (scene {scene.id})"
+            raise ReadError(f"cannot read: {root_cause(error)}", where) from error
 
 
-def _prepared(
+def _prepare(
     dataset: Any, bands: list[int], tables_BV: Tables | None, gsd_m: float
 ) -> PreparedScene:
     factor = max(STATISTICS_GSD_M / gsd_m, 1.0)
@@ -74,7 +75,7 @@ def _prepared(
 def _strips(
     dataset: Any, bands: list[int], factor: float
 ) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
-    """The scene's own counts at 4 m in strips of whole blocks, top to bottom."""
+    """The scene's stored counts at 4 m, in strips of whole blocks from top to bottom."""
     width = max(int(dataset.width / factor), 1)
     height = max(int(dataset.height / factor), 1)
     masked = dataset.mask_flag_enums[bands[0] - 1] != [MaskFlags.all_valid]
@@ -95,7 +96,7 @@ def _strips(
 def _blocks(
     pixels_BYX: NDArray[np.uint8], valid_YX: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean per band and deviation of grey per block; a part block is filled by its edge."""
+    """Band means and deviation of grey of each block. Partial blocks are filled by their edge."""
     bands, height, width = pixels_BYX.shape
     pad = ((0, 0), (0, -height % PER_BLOCK), (0, -width % PER_BLOCK))
     padded_BYX = np.pad(pixels_BYX * valid_YX, pad, mode="edge").astype(np.float32)

@@ -1,6 +1,6 @@
-"""What a scene's header says, before its pixels are read.
+"""Reads a scene's header, before its pixels.
 
-Of scenes of 16 bits, whose header does not say what is dark and what bright, a few pixels are.
+The header of a 16-bit scene does not tell dark from bright counts, so a few pixels are read too.
 """
 
 import math
@@ -13,21 +13,24 @@ from rasterio.errors import RasterioError
 
 from quakestream.domain import Scene, Stretch
 from quakestream.errors import SceneError
-from quakestream.raster.source import open_dataset, told, visible_bands
+from quakestream.raster.messages import root_cause
+from quakestream.raster.source import open_dataset, visible_bands
 from quakestream.raster.stretch import measured_stretch
 from quakestream.storage import StorageOptions, fingerprint
 
 PROBE_ROWS = 100
+"""Rows of the image over which the height of a pixel is measured."""
 TRUE_TO = 0.005
+"""Largest relative error of a projection's metre."""
 
 
 def probe(scene: Scene, options: StorageOptions) -> Scene:
     """The scene with CRS, transform, shape, GSD, version and stretch from its file.
 
     Raises:
-        SceneError: if it cannot be opened, is not on Earth, is rotated, or is
-            not colour of 8 or 16 bits.
-        StorageError: if it is not there.
+        SceneError: if the scene cannot be opened, does not lie on Earth, is rotated, or has no
+            colours of 8 or 16 bits.
+        StorageError: if it does not exist.
     """
     etag = fingerprint(scene.href, options)
     with open_dataset(scene.href, options) as dataset:
@@ -44,21 +47,28 @@ def probe(scene: Scene, options: StorageOptions) -> Scene:
                 stretch=_stretch(dataset, scene.href, gsd_m),
             )
         except RasterioError as error:
-            raise SceneError(f"cannot read the header of {scene.href}: {error}") from error
+            raise SceneError(f"cannot read header: {error}", scene.href) from error
 
 
 def _check(dataset: Any, href: str) -> None:
     if dataset.crs is None:
-        raise SceneError(f"{href} has no CRS (ground control points alone are not enough)")
+        what = "image has no CRS (ground control points alone are not enough)"
+        raise SceneError(what, href, remedy="add it with gdal_edit -a_srs EPSG:...")
     if dataset.transform.is_identity:
-        raise SceneError(f"{href} has no georeference")
+        remedy = "add it with gdal_edit -a_ullr"
+        raise SceneError("image has no georeference", href, remedy=remedy)
     if dataset.transform.b != 0 or dataset.transform.d != 0:
-        raise SceneError(f"{href} is rotated: {tuple(dataset.transform)[:6]}; warp it north-up")
-    held = {dataset.dtypes[band - 1] for band in visible_bands(dataset)}
-    if held not in ({"uint8"}, {"uint16"}):
+        got = f"transform {tuple(dataset.transform)[:6]}"
+        remedy = "make it north-up with gdalwarp"
+        raise SceneError("image is rotated", href, got=got, remedy=remedy)
+    dtypes = {dataset.dtypes[band - 1] for band in visible_bands(dataset)}
+    if dtypes not in ({"uint8"}, {"uint16"}):
         raise SceneError(
-            f"{href} holds {', '.join(sorted(held))}, takes uint8 (a visual asset) or uint16; "
-            "name another asset under imagery.asset"
+            "image has another dtype",
+            href,
+            expected="uint8 (a visual asset) or uint16",
+            got=", ".join(sorted(dtypes)),
+            remedy="name another asset under imagery.asset",
         )
 
 
@@ -69,9 +79,8 @@ def _stretch(dataset: Any, href: str, gsd_m: float) -> Stretch | None:
     try:
         return measured_stretch(dataset, bands, gsd_m)
     except RasterioError as error:
-        raise SceneError(
-            f"cannot find how to bring the 16-bit counts of {href} to 8 bits: {told(error)}"
-        ) from error
+        what = f"cannot measure how to bring 16-bit counts to 8 bits: {root_cause(error)}"
+        raise SceneError(what, href) from error
 
 
 def _gsd_m(dataset: Any, href: str) -> float:
@@ -80,19 +89,21 @@ def _gsd_m(dataset: Any, href: str) -> float:
         to_wgs84 = pyproj.Transformer.from_crs(dataset.crs.to_wkt(), 4326, always_xy=True)
         west, south, east, north = bounds = to_wgs84.transform_bounds(*dataset.bounds)
         if not all(math.isfinite(v) for v in bounds) or east <= west or north <= south:
-            raise SceneError(f"{href} lies nowhere on Earth: its CRS is {dataset.crs}")
+            raise SceneError("image lies nowhere on Earth", href, got=f"CRS {dataset.crs}")
         if not (west >= -180.5 and east <= 180.5 and south >= -90 and north <= 90):
-            raise SceneError(f"{href} lies nowhere on Earth: {bounds}")
+            raise SceneError("image lies nowhere on Earth", href, got=f"bounds {bounds}")
         return _pixel_m(dataset, to_wgs84)
     except ProjError as error:
-        raise SceneError(
-            f"{href} has a CRS that is not on Earth: {dataset.crs} ({error})"
-        ) from error
+        got = f"{dataset.crs} ({error})"
+        raise SceneError("image has a CRS that is not on Earth", href, got=got) from error
 
 
 def _pixel_m(dataset: Any, to_wgs84: pyproj.Transformer) -> float:
-    """Height of a pixel on the ground. A projection's own metre counts where it is true to
-    0.5 %, as UTM's is and Web Mercator's is not: a 0.5 m scene is then 0.5 m exactly."""
+    """Height of a pixel on the ground, metres.
+
+    A projection's own metre is used where it is true to 0.5 %, so a 0.5 m scene in UTM has
+    exactly 0.5 m. Web Mercator's metre is not true.
+    """
     transform, middle = dataset.transform, (dataset.width / 2, dataset.height / 2)
     top = transform @ (middle[0], middle[1] - PROBE_ROWS / 2)
     bottom = transform @ (middle[0], middle[1] + PROBE_ROWS / 2)

@@ -1,4 +1,4 @@
-"""Pixels of one scene on one grid: the seam every reader implements."""
+"""Reads the pixels of one scene on one grid: the protocol of readers, and the reference reader."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +16,15 @@ from rasterio.windows import Window as DatasetWindow
 
 from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import ReadError, SceneError
+from quakestream.raster.messages import counted, root_cause
 from quakestream.raster.stretch import in_eight_bits, tables_for
 from quakestream.storage import StorageOptions, gdal_env, gdal_path
 
 AVERAGE_ABOVE = 1.5
-"""A scene this many times finer than the grid is averaged down, else interpolated."""
+"""A scene at least this many times finer than the grid is averaged. Others are interpolated."""
 
 WARP_TOLERANCE_PX = 0.01
-"""How far GDAL may approximate the way between two CRS. (0 is refused by it.)"""
+"""Error that GDAL may make when it projects between two CRS. (It refuses 0.)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -31,13 +32,13 @@ class Pixels:
     """One window of one scene."""
 
     counts_BYX: NDArray[np.uint8]
-    """Sensor counts, red green blue; those of 16 bits by the scene's stretch."""
+    """Counts of red, green and blue, shape (band, y, x). Counts of 16 bits are stretched to 8."""
     valid_YX: NDArray[np.bool_]
-    """True where the sensor saw the ground: inside the scene, not nodata, not masked."""
+    """True where the sensor saw the ground, shape (y, x): not outside, not nodata, not masked."""
 
 
 class RasterSource(Protocol):
-    """A scene opened on a worker. Closed by its context manager."""
+    """A scene that a worker has opened. Its context manager closes it."""
 
     @property
     def seamless(self) -> bool:
@@ -45,7 +46,7 @@ class RasterSource(Protocol):
         ...
 
     def read(self, window: Window) -> Pixels:
-        """Counts and validity on the grid; what lies outside the scene is invalid.
+        """Counts and validity on the grid. Pixels outside the scene are invalid.
 
         Raises:
             ReadError: if blocks cannot be fetched or decoded.
@@ -59,15 +60,15 @@ class RasterSource(Protocol):
 
 @runtime_checkable
 class ReadsAhead(Protocol):
-    """A source whose store may be asked before windows are read."""
+    """A source that can request bytes before it reads them."""
 
     def prefetch(self, *windows: Window) -> None:
-        """Asks for the bytes later reads of windows will need, and returns at once."""
+        """Requests the bytes that later reads of windows need, and returns at once."""
         ...
 
 
 def gdal_session(options: StorageOptions) -> Any:
-    """GDAL as the run file wants it, for this thread, while it opens or reads."""
+    """GDAL configured by the run file, for this thread while it opens or reads."""
     return rasterio.Env(session=rasterio.session.DummySession(), **gdal_env(options))
 
 
@@ -78,31 +79,24 @@ def open_dataset(href: str, options: StorageOptions) -> Iterator[Any]:
     Raises:
         SceneError: if it cannot be opened.
     """
-    with gdal_session(options), _opened(href) as dataset:
+    with gdal_session(options), _open(href) as dataset:
         yield dataset
 
 
-def _opened(href: str) -> Any:
+def _open(href: str) -> Any:
     try:
         return rasterio.open(gdal_path(href), sharing=False)
     except (RasterioError, OSError) as error:
-        raise SceneError(f"cannot open {href}: {told(error)}") from error
-
-
-def told(error: BaseException) -> str:
-    """What went wrong in GDAL's innermost words; rasterio's own often only point there."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error) or type(error).__name__
+        raise SceneError(f"cannot open: {root_cause(error)}", href) from error
 
 
 class RasterioSource:
-    """Reads through GDAL. The reference reader, and the one that can do everything.
+    """Reads through GDAL. It is the reference reader, and it reads every scene.
 
-    No warp where the scene has the grid's CRS and GSD: whole-pixel offsets, off
-    by at most half a pixel. Same CRS and another GSD: averaged (from overviews
-    where there are) or interpolated. Another CRS: warped, bilinear or average,
-    within 0.01 pixels of the exact position. Counts of 16 bits are brought to 8 after that.
+    A scene with the grid's CRS and GSD is read with whole-pixel offsets, at most half a pixel
+    off. A scene with the same CRS and another GSD is averaged (from overviews if there are any)
+    or interpolated. A scene with another CRS is warped, bilinear or averaged, within 0.01 pixels
+    of the exact position. Counts of 16 bits are brought to 8 last.
     """
 
     def __init__(self, scene: Scene, grid: Grid, options: StorageOptions | None = None) -> None:
@@ -111,13 +105,13 @@ class RasterioSource:
 
     def __enter__(self) -> Self:
         with gdal_session(self._options):
-            self._dataset = _opened(self._scene.href)
+            self._dataset = _open(self._scene.href)
             self._same_crs = self._dataset.crs == rasterio.CRS.from_epsg(self._grid.epsg)
             self._bands = visible_bands(self._dataset)
             self._tables_BV = tables_for(self._dataset, self._bands, self._scene.stretch)
             flags = self._dataset.mask_flag_enums[self._bands[0] - 1]
             self._masked = flags != [MaskFlags.all_valid]
-            # a warp carries nodata and alpha along; a mask beside the bands it would lose
+            # a warp keeps nodata and alpha, but it would lose a mask beside the bands
             self._needs_alpha = not {MaskFlags.alpha, MaskFlags.nodata} & set(flags)
         return self
 
@@ -133,34 +127,34 @@ class RasterioSource:
             with gdal_session(self._options):
                 counts_BYX, valid_YX = self._read(window)
         except (RasterioError, OSError) as error:
-            raise ReadError(
-                f"cannot read {self._scene.href} (scene {self._scene.id}, rows "
-                f"{window.row}..{window.row_end}, cols {window.col}..{window.col_end} of grid "
-                f"{self._grid.epsg}): {told(error)}"
-            ) from error
-        if not self._masked:  # nothing declared: black is what vendors fill with
+            where = (
+                f"{self._scene.href} (scene {self._scene.id}, rows {window.row}..{window.row_end}, "
+                f"cols {window.col}..{window.col_end} of grid {self._grid.epsg})"
+            )
+            raise ReadError(f"cannot read: {root_cause(error)}", where) from error
+        if not self._masked:  # where nothing is declared, vendors fill with black
             valid_YX &= counts_BYX.any(axis=0)
         return Pixels(counts_BYX=counts_BYX, valid_YX=valid_YX)
 
     def _read(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         if self.seamless:
-            return self._copied(window)
+            return self._copy(window)
         if self._same_crs and _north_up(self._dataset.transform):
-            return self._scaled(window)
-        return self._warped(window)
+            return self._scale(window)
+        return self._warp(window)
 
-    def _copied(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def _copy(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         row0, col0 = whole_offset(self._dataset.transform, self._grid)
-        inside = _clipped(window, row0, col0, self._dataset.height, self._dataset.width)
+        inside = _clip(window, row0, col0, self._dataset.height, self._dataset.width)
         source = DatasetWindow(inside.col - col0, inside.row - row0, inside.width, inside.height)
-        return self._placed(window, inside, source, Resampling.nearest)
+        return self._read_part(window, inside, source, Resampling.nearest)
 
-    def _scaled(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def _scale(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         transform = self._dataset.transform
         ratio = self._grid.gsd_m / transform.a
         to_source = ~transform @ self._grid.transform
         col0, row0 = ~to_source @ (0.0, 0.0)
-        inside = _clipped(
+        inside = _clip(
             window,
             int(np.ceil(row0)),
             int(np.ceil(col0)),
@@ -170,9 +164,9 @@ class RasterioSource:
         left, top = to_source @ (float(inside.col), float(inside.row))
         source = DatasetWindow(left, top, inside.width * ratio, inside.height * ratio)
         how = Resampling.average if ratio >= AVERAGE_ABOVE else Resampling.bilinear
-        return self._placed(window, inside, source, how)
+        return self._read_part(window, inside, source, how)
 
-    def _placed(
+    def _read_part(
         self, window: Window, inside: Window, source: DatasetWindow, how: Resampling
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         counts_BYX = np.zeros((len(self._bands), *window.shape), np.uint8)
@@ -192,7 +186,7 @@ class RasterioSource:
                 valid_YX[rows, cols] = mask_YX > 0
         return counts_BYX, valid_YX
 
-    def _warped(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def _warp(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         gsd_m = self._scene.gsd_m or self._grid.gsd_m
         average = self._grid.gsd_m / gsd_m >= AVERAGE_ABOVE
         with WarpedVRT(
@@ -225,8 +219,11 @@ def visible_bands(dataset: Any) -> list[int]:
     if dataset.count >= 3:
         return [1, 2, 3]
     raise SceneError(
-        f"{dataset.name} has {dataset.count} band(s), takes red, green and blue; "
-        "name another asset under imagery.asset"
+        "image has too few bands",
+        dataset.name,
+        expected="red, green and blue",
+        got=counted(dataset.count, "band"),
+        remedy="name another asset under imagery.asset",
     )
 
 
@@ -248,7 +245,7 @@ def _north_up(transform: Affine) -> bool:
     return transform.b == 0 and transform.d == 0 and transform.a > 0 and transform.e < 0
 
 
-def _clipped(window: Window, row0: int, col0: int, height: int, width: int) -> Window:
+def _clip(window: Window, row0: int, col0: int, height: int, width: int) -> Window:
     row = min(max(window.row, row0), window.row_end)
     col = min(max(window.col, col0), window.col_end)
     return Window(

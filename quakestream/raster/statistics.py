@@ -1,4 +1,4 @@
-"""Scene statistics for `per_scene` normalisation, the same in training and inference."""
+"""Scene statistics for `per_scene` normalisation, computed alike in training and inference."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 STATISTICS_GSD_M = 4.0
-"""Pixels are averaged to this before mean and deviation are taken: the figures then
-describe the ground, not the sensor's sharpness."""
+"""GSD to which pixels are averaged before mean and deviation are taken. The figures then describe
+the ground and not the sensor's sharpness."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class SceneStatistics:
 
 @dataclass(slots=True)
 class RunningStatistics:
-    """Sums over strips of a scene, so that a scene of any size fits. Exact: integers."""
+    """Exact integer sums over the strips of a scene, for scenes of any size."""
 
     count: int
     sum_B: NDArray[np.int64]
@@ -38,8 +38,11 @@ class RunningStatistics:
         self.square_B += (values_BN**2).sum(axis=1)
 
     def result(self) -> SceneStatistics:
-        """A scene without valid pixels, or without contrast, gets deviation 1 so
-        that normalising it stays finite."""
+        """The statistics of all strips.
+
+        A scene without valid pixels or contrast gets deviation 1, so that its normalised values
+        stay finite.
+        """
         mean_B = self.sum_B / max(self.count, 1)
         variance_B = np.maximum(self.square_B / max(self.count, 1) - mean_B**2, 1.0)
         return SceneStatistics(
@@ -49,7 +52,7 @@ class RunningStatistics:
 
 
 def statistics_of(pixels_BYX: NDArray[np.uint8], valid_YX: NDArray[np.bool_]) -> SceneStatistics:
-    """Statistics over the valid pixels of an image already averaged to 4 m."""
+    """Statistics of the valid pixels of an image that was averaged to 4 m."""
     running = RunningStatistics.of_bands(len(pixels_BYX))
     running.add(pixels_BYX, valid_YX)
     return running.result()

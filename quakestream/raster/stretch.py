@@ -1,9 +1,9 @@
-"""How scenes of 16 bits come to the 8 that models take: measured once a scene, then a table.
+"""Brings scenes of 16 bits to the 8 bits that models take, by a table measured once per scene.
 
-Models are trained on what vendors call visual: 8 bits in which little is black or white.
-So the ends of a scene's counts are put where those of such scenes lie, with one gain for
-all bands: dark counts (haze) are taken off band by band, what is left keeps its colour.
-A gain for each band would turn fields and sand grey, which masks take for cloud.
+Models are trained on what vendors call visual: 8 bits in which few pixels are black or white.
+The ends of a scene's counts are mapped to the ends of such scenes. Dark counts (haze) are
+subtracted band by band. All bands have one gain, which keeps the colours: a gain for each band
+would turn fields and sand grey, and masks would take them for cloud.
 """
 
 from collections.abc import Iterator
@@ -19,30 +19,30 @@ from quakestream.errors import SceneError
 from quakestream.raster.statistics import STATISTICS_GSD_M
 
 DARK, BRIGHT = 0.5, 99.5
-"""Percentiles of a scene's valid ground, averaged to 4 m, that are its ends."""
+"""Percentiles of a scene's valid ground, averaged to 4 m, that count as its ends."""
 SIDE_PX = 1024
-"""Longer side of what a scene is averaged to at most."""
+"""Longest side to which a scene is averaged."""
 WHOLE_PX = 4096 * 4096
-"""Pixels of the image nearest to that which are read at most; of larger ones, samples."""
+"""Largest overview that is read whole, pixels. Of a larger one, square samples are read."""
 SAMPLES, SAMPLE_PX = 8, 512
-"""Squares along each side of a scene without overviews, and their side."""
+"""Samples along each side of a scene, and their side."""
 
 Tables = NDArray[np.uint8]
-"""What each of 65,536 counts becomes, shape (band, count)."""
+"""The value of each of 65,536 counts, shape (band, count)."""
 
 
 def measured_stretch(dataset: Any, bands: list[int], gsd_m: float) -> Stretch:
-    """The stretch of a 16-bit scene, from its overviews where it has them.
+    """Measures the stretch of a 16-bit scene, on its overviews if it has any.
 
     Args:
         bands: indices (from 1) of red, green and blue.
 
     Raises:
-        RasterioError: if it cannot be read.
+        RasterioError: if the scene cannot be read.
     """
-    found = [pixels_BYX[:, valid_YX] for pixels_BYX, valid_YX in _coarse(dataset, bands, gsd_m)]
-    counts_BN = np.concatenate(found, axis=1)
-    if counts_BN.shape[1] == 0:  # nothing to see: whatever it is, nobody will look at it
+    valid = [pixels_BYX[:, valid_YX] for pixels_BYX, valid_YX in _coarse(dataset, bands, gsd_m)]
+    counts_BN = np.concatenate(valid, axis=1)
+    if counts_BN.shape[1] == 0:  # no pixel is valid, so any stretch will do
         counts_BN = np.zeros((len(bands), 1), np.uint16)
     low_B, high_B = np.rint(np.percentile(counts_BN, (DARK, BRIGHT), axis=1)).astype(int)
     return Stretch(low_B=tuple(low_B.tolist()), span=max(int((high_B - low_B).max()), 1))
@@ -51,7 +51,7 @@ def measured_stretch(dataset: Any, bands: list[int], gsd_m: float) -> Stretch:
 def _coarse(
     dataset: Any, bands: list[int], gsd_m: float
 ) -> Iterator[tuple[NDArray[np.uint16], NDArray[np.bool_]]]:
-    """Averaged counts and validity: of the whole scene, or of squares of it."""
+    """Averaged counts and validity of the whole scene, or of samples of it."""
     height, width = dataset.height, dataset.width
     ground = max(STATISTICS_GSD_M / gsd_m, 1.0)
     factor = max(ground, max(height, width) / SIDE_PX)
@@ -77,28 +77,31 @@ def _coarse(
 
 
 def _spread(length: int) -> list[int]:
-    """Where squares begin along a side, evenly, none over the edge."""
+    """First pixels of samples along a side, spread evenly and inside the scene."""
     step = (length - SAMPLE_PX) / (SAMPLES - 1)
     return sorted({max(int(n * step), 0) for n in range(SAMPLES)})
 
 
 def _declares(dataset: Any, bands: list[int]) -> bool:
-    """True if a file says what is valid; where not, black is not."""
+    """True if the file declares which pixels are valid; otherwise black pixels are invalid."""
     return bool(dataset.mask_flag_enums[bands[0] - 1] != [MaskFlags.all_valid])
 
 
 def tables_for(dataset: Any, bands: list[int], stretch: Stretch | None) -> Tables | None:
-    """The tables that bring an open scene's counts to 8 bits; None where they are 8 already.
+    """The tables that bring an open scene's counts to 8 bits; None if they have 8 bits.
 
     Raises:
-        SceneError: if it does not hold what its stretch was measured on.
+        SceneError: if the scene's dtype is not the one that its stretch was measured on.
     """
     expected = "uint8" if stretch is None else "uint16"
-    found = {dataset.dtypes[band - 1] for band in bands}
-    if found != {expected}:
+    dtypes = {dataset.dtypes[band - 1] for band in bands}
+    if dtypes != {expected}:
         raise SceneError(
-            f"{dataset.name} holds {', '.join(sorted(found))}, its plan says {expected}: "
-            "it was changed, or never probed; plan again"
+            "image has another dtype than in its plan: it was changed or never probed",
+            dataset.name,
+            expected,
+            ", ".join(sorted(dtypes)),
+            "plan again",
         )
     if stretch is None:
         return None
@@ -113,7 +116,7 @@ def _is_count(value: float | None) -> bool:
 
 
 def in_eight_bits(counts_BYX: NDArray[Any], tables_BV: Tables | None) -> NDArray[np.uint8]:
-    """Counts brought to 8 bits, bands as in the tables; 8-bit counts as they are."""
+    """Brings counts to 8 bits, with one table per band. Without tables they stay as they are."""
     if tables_BV is None:
         return counts_BYX
     bands = zip(tables_BV, counts_BYX, strict=True)

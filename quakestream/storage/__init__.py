@@ -1,4 +1,4 @@
-"""The one seam to bytes: get ranges, put atomically, list; file, memory, s3, http(s), gs, az."""
+"""Reads and writes bytes: byte ranges, atomic puts, listings; file, memory, s3, http(s), gs, az."""
 
 from quakestream.storage.copies import local_copy
 from quakestream.storage.filesystems import MissingObjectError, StorageOptions

@@ -1,4 +1,4 @@
-"""Whole copies for readers that need a file of this machine."""
+"""Local copies of objects, for readers that need a file of this machine."""
 
 import tempfile
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from quakestream.storage.filesystems import StorageOptions, filesystem, translated
+from quakestream.storage.filesystems import StorageOptions, filesystem, storage_errors
 from quakestream.storage.uris import local_path, protocol_of
 
 _SHAPEFILE_PARTS = (".dbf", ".shx", ".prj", ".cpg")
@@ -14,10 +14,10 @@ _SHAPEFILE_PARTS = (".dbf", ".shx", ".prj", ".cpg")
 
 @contextmanager
 def local_copy(uri: str, options: StorageOptions | None = None) -> Iterator[Path]:
-    """A path on this machine that holds the object, for as long as the `with` lasts.
+    """A local path that holds the object for as long as the `with` lasts.
 
-    A local file is given as it is. Others are copied under their own name into
-    a temporary folder; a shapefile brings its companions.
+    A local file is used in place. Others are copied under their own name into a temporary
+    folder, a shapefile together with its companions.
 
     Raises:
         MissingObjectError: if there is no such object.
@@ -25,7 +25,7 @@ def local_copy(uri: str, options: StorageOptions | None = None) -> Iterator[Path
     """
     if protocol_of(uri) == "file":
         path = Path(local_path(uri))
-        with translated("read", uri):
+        with storage_errors("read", uri):
             path.stat()
         yield path
         return
@@ -33,7 +33,7 @@ def local_copy(uri: str, options: StorageOptions | None = None) -> Iterator[Path
         name = PurePosixPath(unquote(urlsplit(uri).path)).name or "object"
         path = Path(folder) / name
         fs, remote = filesystem(uri, options or StorageOptions())
-        with translated("copy", uri):
+        with storage_errors("copy", uri):
             fs.get_file(remote, str(path))
         if path.suffix.lower() == ".shp":
             _copy_companions(fs, remote, path)

@@ -1,7 +1,6 @@
-"""fsspec file systems from the run file's `storage:` mapping, and their errors made ours.
+"""fsspec file systems from the run file's `storage:` mapping, and one kind of error for all.
 
-Credentials come from the environment (AWS_ACCESS_KEY_ID, ...) and are never
-part of the options.
+Credentials come from the environment (AWS_ACCESS_KEY_ID, ...) and are never part of the options.
 """
 
 import errno
@@ -15,6 +14,7 @@ import fsspec
 from quakestream.errors import MissingExtraError, QuakestreamError, StorageError
 from quakestream.storage.uris import protocol_of
 
+_OTHER_PLACE = "choose another place, then run again"
 _PACKAGES = {"s3": "s3fs", "http": "aiohttp", "https": "aiohttp", "gs": "gcsfs", "az": "adlfs"}
 
 
@@ -24,26 +24,26 @@ class MissingObjectError(StorageError, FileNotFoundError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageOptions:
-    """The run file's `storage:` mapping. A value: nothing is open, no secret is in it."""
+    """The run file's `storage:` mapping: a value that holds nothing open and no secret."""
 
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Per protocol, for s3 `endpoint_url, anon, region, addressing_style`; other
-    protocols pass theirs to fsspec as they are."""
+    """Settings by protocol. s3 takes `endpoint_url, anon, region, addressing_style`; those of
+    other protocols are passed to fsspec unchanged."""
 
     def of(self, uri: str) -> Mapping[str, Any]:
-        """Settings of the protocol a URI names; `https` reads those of `http` too."""
+        """Settings of a URI's protocol; `https` falls back to those of `http`."""
         protocol = protocol_of(uri)
-        found = self.protocols.get(protocol)
-        if found is None and protocol == "https":
-            found = self.protocols.get("http")
-        return found or {}
+        settings = self.protocols.get(protocol)
+        if settings is None and protocol == "https":
+            settings = self.protocols.get("http")
+        return settings or {}
 
 
 def filesystem(uri: str, options: StorageOptions) -> tuple[Any, str]:
     """The fsspec file system of a URI and the path inside it.
 
-    fsspec keeps one instance per process, thread and settings, so this is
-    cheap to call again and nothing open needs to travel.
+    fsspec keeps one instance per process, thread and settings. A second call is cheap, so
+    nothing open needs to travel.
 
     Raises:
         MissingExtraError: if the package for the protocol is not installed.
@@ -55,85 +55,93 @@ def filesystem(uri: str, options: StorageOptions) -> tuple[Any, str]:
     except ImportError as error:
         package = _PACKAGES.get(protocol, f"fsspec's package for {protocol}")
         raise MissingExtraError(
-            f"cannot open {uri}: {protocol}:// needs {package}; pip install {package}"
+            f"{protocol}:// needs the package {package}", uri, remedy=f"pip install {package}"
         ) from error
     except ValueError as error:
         raise StorageError(
-            f"cannot open {uri}: unknown protocol {protocol!r}; use a path, file, s3, http(s), "
-            "gs or az"
+            f"unknown protocol {protocol!r}", uri, remedy="use a path, file, s3, http(s), gs or az"
         ) from error
     fs = cls(**_arguments(protocol, options.of(uri)))
     return fs, fs._strip_protocol(uri)
 
 
 def _arguments(protocol: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    given = dict(settings)
+    values = dict(settings)
     if protocol in ("http", "https"):
         # Signed and percent-encoded URLs must reach the server as they were written.
-        return {"encoded": True, **given}
+        return {"encoded": True, **values}
     if protocol != "s3":
-        return given
-    client = dict(given.pop("client_kwargs", {}))
-    if region := given.pop("region", None):
+        return values
+    client = dict(values.pop("client_kwargs", {}))
+    if region := values.pop("region", None):
         client["region_name"] = region
-    config = dict(given.pop("config_kwargs", {}))
-    style = given.pop("addressing_style", "path" if given.get("endpoint_url") else None)
+    config = dict(values.pop("config_kwargs", {}))
+    style = values.pop("addressing_style", "path" if values.get("endpoint_url") else None)
     if style:
         config["s3"] = {"addressing_style": style}
-    # A listing that was cached before another worker committed is a wrong answer; and one
-    # request at a time saves the HEAD that s3fs sends before each concurrent GET.
+    # A cached listing would miss what another worker has committed since. One request at a
+    # time saves the HEAD that s3fs sends before each concurrent GET.
     fixed = {"use_listings_cache": False, "max_concurrency": 1}
-    return {"client_kwargs": client, "config_kwargs": config, **fixed, **given}
+    return {"client_kwargs": client, "config_kwargs": config, **fixed, **values}
 
 
 @contextmanager
-def translated(verb: str, uri: str) -> Iterator[None]:
-    """Turns whatever a file system raises into one of our storage errors.
+def storage_errors(verb: str, uri: str) -> Iterator[None]:
+    """Turns whatever a file system raises into a `StorageError` that names the object.
 
-    botocore and aiohttp errors share no base but Exception, hence the wide net;
-    the original stays as the cause.
+    botocore's and aiohttp's errors share no base but Exception, so all are caught. The
+    original stays as the cause.
+
+    Args:
+        verb: the action, such as `read`; the message is `cannot read: ...`.
     """
     try:
         yield
     except QuakestreamError:
         raise
     except FileNotFoundError as error:
-        # fsspec's HTTP says "not found" of every refusal and of a server that is away.
-        told = error.__cause__
-        if _of_web(told) and getattr(told, "status", 0) not in (404, 410):
-            raise StorageError(f"cannot {verb} {uri}: {_cause(told or error)}") from error
-        missing = (
-            "its bucket or container does not exist; make it, or check the name"
-            if verb == "write"
-            else "there is no such object; check the name and the bucket or folder"
-        )
-        raise MissingObjectError(f"cannot {verb} {uri}: {missing}") from error
+        # fsspec's HTTP raises it for every refusal, and for a server that does not answer
+        web_error = error.__cause__
+        if _is_aiohttp(web_error) and getattr(web_error, "status", 0) not in (404, 410):
+            raise _storage_error(verb, uri, web_error or error) from error
+        if verb == "write":
+            what, remedy = "its bucket or container does not exist", "make it, or check the name"
+        else:
+            what, remedy = "there is no such object", "check the name and the bucket or folder"
+        raise MissingObjectError(f"cannot {verb}: {what}", uri, remedy=remedy) from error
     except Exception as error:
-        raise StorageError(f"cannot {verb} {uri}: {_cause(error)}") from error
+        raise _storage_error(verb, uri, error) from error
 
 
-def _of_web(error: BaseException | None) -> bool:
+def _is_aiohttp(error: BaseException | None) -> bool:
     return type(error).__module__.partition(".")[0] == "aiohttp"
 
 
-def _cause(error: BaseException) -> str:
+def _storage_error(verb: str, uri: str, error: BaseException) -> StorageError:
+    what, remedy = _cause(error)
+    return StorageError(f"cannot {verb}: {what}", uri, remedy=remedy)
+
+
+def _cause(error: BaseException) -> tuple[str, str]:
+    """What went wrong, and what the user can do; an empty remedy where there is none."""
     number = getattr(error, "errno", None)
     status = getattr(error, "status", None)
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return "no space left on the device; free some or choose another place, then run again"
+        return "no space left on the device", f"free some, or {_OTHER_PLACE}"
     if number == errno.EROFS:
-        return "the file system is read-only; choose another place, then run again"
+        return "the file system is read-only", _OTHER_PLACE
     if isinstance(error, NotADirectoryError):
-        return "a part of its path is a file, not a folder; choose another place, then run again"
+        return "a part of its path is a file, not a folder", _OTHER_PLACE
     if number == errno.EFBIG:
-        return "the file would be larger than the system allows"
+        return "the file would be larger than the system allows", ""
     if isinstance(error, PermissionError) or status in (401, 403):
-        told = f" ({error})" if str(error) not in ("", "None") else ""
-        return f"permission denied{told}; check credentials, `anon` and the rights on the place"
+        detail = f" ({error})" if str(error) not in ("", "None") else ""
+        return f"permission denied{detail}", "check credentials, `anon` and the rights on the place"
     if isinstance(error, NotImplementedError):
-        return "this kind of store cannot do that"
+        return "this kind of store cannot do that", ""
     if isinstance(error, TimeoutError):
-        return "timed out"
+        return "timed out", ""
     if type(error).__name__ == "NoCredentialsError":
-        return "no credentials in the environment; set them, or `storage: {s3: {anon: true}}`"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        remedy = "set them, or `storage: {s3: {anon: true}}`"
+        return "no credentials in the environment", remedy
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, ""

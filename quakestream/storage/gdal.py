@@ -1,4 +1,4 @@
-"""How GDAL is told of the same objects: virtual paths and configuration."""
+"""GDAL's virtual paths of objects, and its configuration."""
 
 import os
 from urllib.parse import urlsplit
@@ -8,17 +8,17 @@ from quakestream.storage.filesystems import StorageOptions
 from quakestream.storage.uris import local_path, protocol_of
 
 GDAL_CACHE_BYTES = 96_000_000
-_PATIENCE = {
+_TIMEOUTS = {
     "GDAL_HTTP_CONNECTTIMEOUT": "10",
     "GDAL_HTTP_LOW_SPEED_LIMIT": "100",
     "GDAL_HTTP_LOW_SPEED_TIME": "20",
 }
-"""Seconds and bytes per second: without them a server that stalls holds a run for ever."""
+"""Seconds and bytes per second. Without them a server that stalls blocks a run forever."""
 _PREFIXES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/"}
 
 
 def gdal_path(uri: str) -> str:
-    """The name GDAL opens a URI by: a plain path, `/vsis3/…`, `/vsicurl/…`, `/vsigs/…`, `/vsiaz/…`.
+    """GDAL's name of a URI: a path, `/vsis3/…`, `/vsicurl/…`, `/vsigs/…` or `/vsiaz/…`.
 
     Raises:
         StorageError: if GDAL cannot read from that kind of store.
@@ -30,24 +30,28 @@ def gdal_path(uri: str) -> str:
         return f"/vsicurl/{uri}"
     if protocol in _PREFIXES:
         return _PREFIXES[protocol] + uri.partition("://")[2]
-    raise StorageError(f"GDAL cannot read {uri}: use a path, file, s3, http(s), gs or az")
+    raise StorageError(
+        "GDAL cannot read from this kind of store",
+        uri,
+        remedy="use a path, file, s3, http(s), gs or az",
+    )
 
 
 def gdal_env(options: StorageOptions | None = None) -> dict[str, str | int]:
-    """GDAL configuration (for `rasterio.Env(**…)`) that says what the options say.
+    """GDAL's configuration for the same options, to be passed to `rasterio.Env(**…)`.
 
-    No credentials are in it: GDAL takes them from the environment as s3fs does.
-    Sidecars (.msk, .ovr) are looked for by name, never by listing a folder,
-    which in a bucket of thousands of scenes costs more than the header.
+    It holds no credentials: GDAL takes them from the environment, as s3fs does.
+    GDAL looks for sidecars (.msk, .ovr) by name and never lists a folder. In a bucket of
+    thousands of scenes, listing costs more than the header.
     """
     env: dict[str, str | int] = {
-        # GDAL keeps decoded blocks in 5 % of the machine's memory otherwise, and a run's
-        # memory would grow with its scenes. Cells are read once; little is gained by more.
+        # By default GDAL caches blocks in 5 % of the machine's memory, so a run's memory would
+        # grow with its scenes. Cells are read once, so a larger cache gains little.
         "GDAL_CACHEMAX": GDAL_CACHE_BYTES,
         "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
         "GDAL_HTTP_MAX_RETRY": "3",
         "GDAL_HTTP_RETRY_DELAY": "0.5",
-        **{name: value for name, value in _PATIENCE.items() if name not in os.environ},
+        **{name: value for name, value in _TIMEOUTS.items() if name not in os.environ},
     }
     s3 = (options or StorageOptions()).of("s3://")
     if endpoint := s3.get("endpoint_url"):

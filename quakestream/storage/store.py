@@ -1,4 +1,4 @@
-"""Objects under a prefix: get, get a range, put whole and atomically, list, delete."""
+"""Objects under a prefix: get, put atomically, list, delete."""
 
 import os
 import uuid
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quakestream.errors import StorageError
-from quakestream.storage.filesystems import StorageOptions, filesystem, translated
+from quakestream.storage.filesystems import StorageOptions, filesystem, storage_errors
 from quakestream.storage.uris import local_path, protocol_of
 
 _TEMP_PREFIX = ".quakestream-part-"
@@ -14,7 +14,7 @@ _TEMP_PREFIX = ".quakestream-part-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """Objects under one prefix. Small and picklable: connections live in fsspec, per process."""
+    """Objects under one prefix. Small and picklable: fsspec holds the connections of a process."""
 
     uri: str
     """Prefix without a trailing slash."""
@@ -33,26 +33,17 @@ class Store:
         """
         return read_bytes(self.uri_of(key), self.options)
 
-    def get_range(self, key: str, start: int, length: int) -> bytes:
-        """`length` bytes from `start`; fewer only where the object ends.
-
-        Raises:
-            MissingObjectError: if there is none.
-            StorageError: if it cannot be read.
-        """
-        return read_range(self.uri_of(key), start, length, self.options)
-
     def put(self, key: str, data: bytes) -> None:
-        """Writes an object whole or not at all; an object of that name is replaced.
+        """Writes an object whole or not at all, and replaces one of that name.
 
-        Local: a temporary file in the same folder, synced, then renamed. Object
-        stores: one PUT (multipart beyond 100 MB, which is atomic too).
+        A local file is written under a temporary name in the same folder, synced and renamed.
+        An object store gets one PUT (multipart beyond 100 MB, which is atomic too).
 
         Raises:
             StorageError: if it cannot be written (disk full, permission, read-only store).
         """
         uri = self.uri_of(key)
-        with translated("write", uri):
+        with storage_errors("write", uri):
             if protocol_of(uri) == "file":
                 _put_file(Path(local_path(uri)), data)
             else:
@@ -62,13 +53,13 @@ class Store:
                 fs.pipe_file(path, data)
 
     def list(self, prefix: str = "") -> list[str]:
-        """Sorted keys that start with `prefix`, at any depth; none where nothing exists yet.
+        """Sorted keys that start with `prefix`, at any depth; empty where nothing exists yet.
 
         Raises:
-            StorageError: if the store cannot be asked.
+            StorageError: if the store cannot be listed.
         """
         folder = prefix.rpartition("/")[0]
-        with translated("list", self.uri_of(prefix)):
+        with storage_errors("list", self.uri_of(prefix)):
             keys = (
                 _list_files(Path(local_path(self.uri)), folder)
                 if protocol_of(self.uri) == "file"
@@ -77,13 +68,13 @@ class Store:
         return sorted(key for key in keys if key.startswith(prefix))
 
     def exists(self, key: str) -> bool:
-        """True when the object is there now (never from a cache).
+        """True if the object exists now; no cache is used.
 
         Raises:
             StorageError: if the store does not say (no permission, no connection).
         """
         uri = self.uri_of(key)
-        with translated("look up", uri):
+        with storage_errors("look up", uri):
             if protocol_of(uri) == "file":
                 return Path(local_path(uri)).is_file()
             fs, path = filesystem(uri, self.options)
@@ -93,13 +84,13 @@ class Store:
                 return False
 
     def delete(self, key: str) -> None:
-        """Removes an object; one that is not there is no error.
+        """Removes an object. A missing object is no error.
 
         Raises:
             StorageError: if it cannot be removed.
         """
         uri = self.uri_of(key)
-        with translated("delete", uri):
+        with storage_errors("delete", uri):
             if protocol_of(uri) == "file":
                 Path(local_path(uri)).unlink(missing_ok=True)
                 return
@@ -111,7 +102,7 @@ class Store:
 
 
 def open_store(uri: str, options: StorageOptions | None = None) -> Store:
-    """The objects under a prefix; nothing is read and nothing needs to exist yet.
+    """The store of a prefix. Nothing is read, and nothing needs to exist yet.
 
     Raises:
         MissingExtraError: if the package for the protocol is not installed.
@@ -130,43 +121,21 @@ def read_bytes(uri: str, options: StorageOptions | None = None) -> bytes:
         MissingObjectError: if there is none (also a FileNotFoundError).
         StorageError: if it cannot be read.
     """
-    with translated("read", uri):
+    with storage_errors("read", uri):
         if protocol_of(uri) == "file":
             return Path(local_path(uri)).read_bytes()
         fs, path = filesystem(uri, options or StorageOptions())
         return bytes(fs.cat_file(path))
 
 
-def read_range(uri: str, start: int, length: int, options: StorageOptions | None = None) -> bytes:
-    """`length` bytes from `start`; fewer only where the object ends.
-
-    Raises:
-        MissingObjectError: if there is none.
-        StorageError: if it cannot be read, or `start` lies beyond its end in an object store.
-    """
-    with translated(f"read bytes {start}+{length} of", uri):
-        if start < 0 or length < 0:
-            raise ValueError(f"negative range {start}+{length}")
-        if protocol_of(uri) == "file":
-            with open(local_path(uri), "rb") as file:
-                file.seek(start)
-                return file.read(length)
-        fs, path = filesystem(uri, options or StorageOptions())
-        if length == 0:
-            return b""
-        data = bytes(fs.cat_file(path, start=start, end=start + length))
-        # A web server that ignores Range sends the whole object.
-        return data[start : start + length] if len(data) > length else data
-
-
 def fingerprint(uri: str, options: StorageOptions | None = None) -> str:
-    """What tells two versions of an object apart: its etag, else size and time of change.
+    """Identifies an object's version: its etag, else its size and time of change.
 
     Raises:
         MissingObjectError: if there is none.
         StorageError: if the store does not say.
     """
-    with translated("look up", uri):
+    with storage_errors("look up", uri):
         if protocol_of(uri) == "file":
             stat = os.stat(local_path(uri))
             return f"{stat.st_size}-{stat.st_mtime_ns}"
@@ -181,13 +150,13 @@ def fingerprint(uri: str, options: StorageOptions | None = None) -> str:
 
 def _writable(uri: str) -> str:
     if protocol_of(uri) in ("http", "https"):
-        raise StorageError(f"cannot change {uri}: http is read-only; use a path, s3, gs or az")
+        raise StorageError("http is read-only", uri, remedy="use a path, s3, gs or az")
     return uri
 
 
 def _put_file(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, so that the rename is atomic; "x" so that no two writers share it.
+    # The same folder keeps the rename atomic; "x" keeps two writers from sharing the file.
     part = path.with_name(f"{_TEMP_PREFIX}{uuid.uuid4().hex}")
     try:
         with open(part, "xb") as file:
@@ -201,27 +170,27 @@ def _put_file(path: Path, data: bytes) -> None:
 
 
 def _list_files(root: Path, folder: str) -> list[str]:
-    found: list[str] = []
+    keys: list[str] = []
     for parent, _, names in os.walk(root / folder, onerror=_raise_unless_missing):
-        found.extend(
+        keys.extend(
             os.path.relpath(os.path.join(parent, name), root).replace(os.sep, "/")
             for name in names
             if not name.startswith(_TEMP_PREFIX)
         )
-    return found
+    return keys
 
 
 def _list_objects(store: Store, folder: str) -> list[str]:
     fs, root = filesystem(store.uri, store.options)
     try:
-        found = fs.find(f"{root}/{folder}" if folder else root)
+        paths = fs.find(f"{root}/{folder}" if folder else root)
     except FileNotFoundError:
         return []
     start = root.rstrip("/") + "/"
-    return [path.removeprefix(start) for path in found if path.startswith(start)]
+    return [path.removeprefix(start) for path in paths if path.startswith(start)]
 
 
 def _raise_unless_missing(error: OSError) -> None:
-    """A folder that is not there holds nothing; one that may not be read is an error."""
+    """Raises unless the folder does not exist: a missing folder holds nothing."""
     if not isinstance(error, FileNotFoundError):
         raise error

@@ -1,4 +1,4 @@
-"""Names of objects: protocols, local paths, and hrefs relative to the document they stand in."""
+"""URIs: protocols, local paths, and hrefs relative to the document that holds them."""
 
 import os
 import posixpath
@@ -11,7 +11,7 @@ _WEB = ("http", "https")
 
 
 def protocol_of(uri: str) -> str:
-    """`file, memory, s3, http, https, gs, az` or whatever else stands before `://`."""
+    """The protocol of a URI: `file, memory, s3, http, https, gs, az`, or another one as written."""
     match = _SCHEME.match(uri)
     name = match.group(1).lower() if match else ""
     return _ALIASES.get(name, name)
@@ -34,10 +34,10 @@ def local_path(uri: str) -> str:
 
 
 def resolve_href(base: str, href: str) -> str:
-    """The URI an href means when it stands in the document `base`.
+    """The URI that an href in the document `base` refers to.
 
-    Unlike `urllib.parse.urljoin` this knows s3, gs and az, and keeps the query
-    (a signature) of an absolute href.
+    Unlike `urllib.parse.urljoin` it knows s3, gs and az, and it keeps the query (a signature)
+    of an absolute href.
     """
     if _SCHEME.match(href):
         return href
@@ -54,7 +54,7 @@ def resolve_href(base: str, href: str) -> str:
 
 
 def relative_href(base: str, uri: str) -> str:
-    """`uri` as it is written in the document `base`: `./…` or `../…` in one store, else whole."""
+    """The href of `uri` in the document `base`: relative within one store, else the whole URI."""
     if protocol_of(base) == protocol_of(uri) == "file":
         folder = os.path.dirname(local_path(base))
         relative = os.path.relpath(local_path(uri), folder).replace(os.sep, "/")

@@ -142,7 +142,7 @@ def test_an_output_that_cannot_be_written_is_told_before_any_work(
         if place is _read_only:
             subprocess.run(["umount", str(out.parent)], check=True)
     assert "map:" not in done.stderr  # the stage was not reached
-    _assert_refused(done, "error: cannot", str(out), told, "choose another place")
+    _assert_refused(done, f"error: {out}", "cannot", told, "choose another place")
 
 
 def test_a_bucket_that_is_not_there_is_told_before_any_work(
@@ -152,4 +152,4 @@ def test_a_bucket_that_is_not_there_is_told_before_any_work(
     content = run_content(town, bundle, storage=moto.storage, out="s3://no-such-bucket/run")
     done = quakestream("map", write_run(tmp_path / "run.yaml", content), env=moto.env)
     assert "map:" not in done.stderr
-    _assert_refused(done, "cannot write s3://no-such-bucket/run", "bucket", "does not exist")
+    _assert_refused(done, "s3://no-such-bucket/run", "cannot write", "bucket", "does not exist")

@@ -1,4 +1,4 @@
-"""The hot path held against the contract of readers, on scenes of every placement and kind."""
+"""The hot path meets the contract of readers on scenes of every placement and kind."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +21,11 @@ from tests.contracts.test_sources import GRID, SIDE, noise, scene_at
 
 
 def hot(scene: Scene, grid: Grid) -> RasterSource:
-    """The hot path and nothing else: a scene it does not cover is an error here."""
+    """Opens a scene by the hot path. A scene that it cannot read is an error here."""
     return CogSource(scene, grid, LayoutCache().layout(scene, StorageOptions()))
 
 
-class TestAligned(RasterSourceContract):
+class TestCogAligned(RasterSourceContract):
     transform = Affine(GSD_M, 0, WEST_M, 0, -GSD_M, NORTH_M)
     creation: ClassVar[dict[str, Any]] = {"compress": "deflate", "predictor": 2}
 
@@ -45,15 +45,15 @@ class TestAligned(RasterSourceContract):
         return Window(row=outer.row + 20, col=outer.col + 20, height=80, width=80)
 
 
-class TestHalfAPixelOff(TestAligned):
+class TestCogHalfAPixelOff(TestCogAligned):
     transform = Affine(GSD_M, 0, WEST_M + 0.2, 0, -GSD_M, NORTH_M - 0.2)
 
 
-class TestFiner(TestAligned):
+class TestCogFiner(TestCogAligned):
     transform = Affine(0.3, 0, WEST_M, 0, -0.3, NORTH_M)
 
 
-class TestMuchFiner(TestAligned):
+class TestCogMuchFiner(TestCogAligned):
     transform = Affine(0.125, 0, WEST_M, 0, -0.125, NORTH_M)
 
     def inside(self) -> Window:
@@ -61,15 +61,15 @@ class TestMuchFiner(TestAligned):
         return Window(row=outer.row + 5, col=outer.col + 5, height=70, width=70)
 
 
-class TestCoarser(TestAligned):
+class TestCogCoarser(TestCogAligned):
     transform = Affine(0.8, 0, WEST_M, 0, -0.8, NORTH_M)
 
 
-class TestSouthUp(TestAligned):
+class TestCogSouthUp(TestCogAligned):
     transform = Affine(GSD_M, 0, WEST_M, 0, GSD_M, NORTH_M - SIDE * GSD_M)
 
 
-class TestRotated(TestAligned):
+class TestCogRotated(TestCogAligned):
     transform = (
         Affine.translation(WEST_M - 10, NORTH_M + 20)
         @ Affine.rotation(-11)
@@ -77,11 +77,11 @@ class TestRotated(TestAligned):
     )
 
 
-class TestJpeg(TestAligned):
+class TestCogJpeg(TestCogAligned):
     creation: ClassVar[dict[str, Any]] = {"compress": "jpeg", "photometric": "ycbcr"}
 
 
-class TestStrips(TestAligned):
+class TestCogStrips(TestCogAligned):
     creation: ClassVar[dict[str, Any]] = {
         "compress": "lzw",
         "predictor": 2,
@@ -90,15 +90,15 @@ class TestStrips(TestAligned):
     }
 
 
-class TestBandsApart(TestAligned):
+class TestCogBandsApart(TestCogAligned):
     creation: ClassVar[dict[str, Any]] = {"compress": "zstd", "interleave": "band"}
 
 
-class TestBandsApartFiner(TestBandsApart):
+class TestCogBandsApartFiner(TestCogBandsApart):
     transform = Affine(0.3, 0, WEST_M, 0, -0.3, NORTH_M)
 
 
-class TestOtherZone(TestAligned):
+class TestCogOtherZone(TestCogAligned):
     epsg = "EPSG:32636"
     pixel = 0.5
 
@@ -117,13 +117,13 @@ class TestOtherZone(TestAligned):
         return scene_at(self.path), GRID
 
 
-class TestOtherZoneFiner(TestOtherZone):
+class TestCogOtherZoneFiner(TestCogOtherZone):
     pixel = 0.3
 
 
-class TestWebMercator(TestOtherZone):
+class TestCogWebMercator(TestCogOtherZone):
     epsg = "EPSG:3857"
 
 
-class TestDegrees(TestOtherZone):
+class TestCogDegrees(TestCogOtherZone):
     epsg = "EPSG:4326"

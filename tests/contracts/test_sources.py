@@ -1,4 +1,4 @@
-"""The reference reader on scenes that are aligned, scaled and warped, held against one contract."""
+"""The reference reader meets the contract on scenes that are aligned, scaled and warped."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

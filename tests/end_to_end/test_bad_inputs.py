@@ -228,7 +228,7 @@ def test_scenes_that_cannot_be_opened_are_named(messy: Messy) -> None:
     assert "no CRS" in causes["unplaced"]
     assert "not recognized as being in a supported file format" in causes["no-tiff"]
     assert "there is no such object" in causes["not-there"]
-    assert "1 band(s)" in causes["grey"]
+    assert "expected red, green and blue, got 1 band" in causes["grey"]
 
 
 def test_footprints_that_are_wrong_are_rows_or_counted(messy: Messy) -> None:

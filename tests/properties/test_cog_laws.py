@@ -16,7 +16,6 @@ from shapely.geometry import box
 
 from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import SceneError
-from quakestream.raster.cog.fetch import FetchPolicy, runs_of
 from quakestream.raster.cog.layouts import LayoutCache
 from quakestream.raster.cog.positions import POSITION_BOUND_PX, SQUARE_PX, STEPS, Positions
 from quakestream.raster.cog.source import CogSource
@@ -24,6 +23,7 @@ from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import RasterioSource
 from quakestream.raster.tiles.placement import extent_on
 from quakestream.storage import StorageOptions
+from quakestream.storage.ranges import FetchPolicy, merge_ranges
 
 LOCAL = StorageOptions()
 GRID = Grid(epsg=32637, gsd_m=0.5)
@@ -38,12 +38,12 @@ def test_requests_bring_everything_and_waste_little(
     ranges: list[tuple[int, int]], gap: int, waste: float, most: int
 ) -> None:
     starts, lengths = [r[0] for r in ranges], [r[1] for r in ranges]
-    policy = FetchPolicy(gap_bytes=gap, waste=waste, run_bytes=most)
-    runs = runs_of(starts, lengths, policy)
-    assert sorted(n for run in runs for n in run.wanted) == list(range(len(ranges)))
+    policy = FetchPolicy(gap_bytes=gap, waste=waste, request_bytes=most)
+    runs = merge_ranges(starts, lengths, policy)
+    assert sorted(n for run in runs for n in run.members) == list(range(len(ranges)))
     for run in runs:
         needed: set[int] = set()
-        for n in run.wanted:
+        for n in run.members:
             assert run.start <= starts[n]
             assert starts[n] + lengths[n] <= run.start + run.length
             needed |= set(range(starts[n], starts[n] + lengths[n]))
@@ -63,7 +63,7 @@ def _texture(seed: int) -> NDArray[np.uint8]:
 
 
 def _scene(path: Path, crs: str, pixel_m: float, *, masked: bool) -> Scene:
-    """A scene over the same ground in any CRS, pixels about so many metres."""
+    """A scene over the same ground in any CRS, with pixels of about a given size in metres."""
     west, _, east, north = transform_bounds(
         "EPSG:32637", crs, WEST_M, NORTH_M - 100, WEST_M + 100, NORTH_M
     )
@@ -102,7 +102,7 @@ PLACES = {
 def test_a_pixel_is_the_same_in_whatever_window(
     place: tuple[str, float], masked: bool, tmp_path: Path
 ) -> None:
-    """Law 2 for readers: exactly, on any grid, with any cache."""
+    """Law 2 holds for readers exactly, on any grid, with any cache."""
     scene = _scene(tmp_path / "scene.tif", *place, masked=masked)
     layout = LayoutCache().layout(scene, LOCAL)
     held = extent_on(_probed(scene), GRID).grown(12)
@@ -147,7 +147,7 @@ def _probed(scene: Scene) -> Scene:
 def test_every_pixel_is_read_within_the_bound(
     zone: int, lat: float, other: str, gsd_m: float, data: st.DataObject
 ) -> None:
-    """Anywhere on Earth: the positions used against PROJ's own, pixel by pixel."""
+    """Anywhere on Earth, positions are compared with PROJ's own, pixel by pixel."""
     epsg = 32000 + zone if lat >= 0 else 32100 + zone
     lon = (zone - 600 - 1) * 6 - 180 + data.draw(st.floats(0.2, 5.8))
     beside = 32000 + (zone - 600) % 60 + 601
@@ -168,11 +168,11 @@ def test_every_pixel_is_read_within_the_bound(
     east, north = to_grid.transform(lon, lat)
     corner = grid.window(east, north - 1, east + 1, north)
     window = Window(row=corner.row, col=corner.col, height=300, width=2 * SQUARE_PX)
-    for patch in positions.patches(window):
+    for patch in positions.parts(window):
         part = patch.window
-        top, left, *_ = positions.reach(patch, (1.0, 1.0))
+        top, left, *_ = positions.source_bounds(patch, (1.0, 1.0))
         u, v = np.empty(part.shape, np.float32), np.empty(part.shape, np.float32)
-        positions.places(patch, (1.0, 1.0), 1, (top, left), (u, v))
+        positions.sample_positions(patch, (1.0, 1.0), 1, (top, left), (u, v))
         cols, rows = np.meshgrid(
             np.arange(part.col, part.col_end) + 0.5, np.arange(part.row, part.row_end) + 0.5
         )
@@ -183,7 +183,7 @@ def test_every_pixel_is_read_within_the_bound(
 
 
 def test_a_warped_pixel_is_the_bilinear_one_at_its_exact_place(tmp_path: Path) -> None:
-    """Against an interpolation in double precision at PROJ's position; GDAL is held to the same."""
+    """The oracle interpolates in double precision at PROJ's positions. GDAL meets its bounds."""
     scene = _scene(tmp_path / "scene.tif", "EPSG:32636", 0.5, masked=False)
     layout = LayoutCache().layout(scene, LOCAL)
     held = extent_on(_probed(scene), GRID)

@@ -1,4 +1,4 @@
-"""Real files, odd ones too: what GDAL can read the hot path reads the same, or leaves to it."""
+"""Real files, also odd ones: the hot path reads the same as GDAL, or leaves the file to GDAL."""
 
 import logging
 import warnings
@@ -18,8 +18,8 @@ from quakestream.domain import Grid, Scene
 from quakestream.domain.grid import utm_epsg
 from quakestream.errors import ReadError, SceneError
 from quakestream.raster.cog import CogOpener
-from quakestream.raster.cog.blocks import BlockReader, Rect
-from quakestream.raster.cog.fetch import open_fetcher
+from quakestream.raster.cog.block_plan import Rect
+from quakestream.raster.cog.blocks import BlockReader
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team
@@ -27,18 +27,19 @@ from quakestream.raster.probe import probe
 from quakestream.raster.source import Pixels, RasterioSource
 from quakestream.raster.tiles.placement import extent_on
 from quakestream.storage import StorageOptions
+from quakestream.storage.fetchers import open_fetcher
 
 LOCAL = StorageOptions()
 READ_BY_GDAL = {
-    "12bit.cropped.rgb.tiff": "samples are 12-bit",
+    "12bit.cropped.rgb.tiff": "12-bit",
     "random-fp16.tiff": "float16",
     "slc.tif": "complex64",
     "389225main_sw_1965_1024.jpg": "not a TIFF",
     "nontiff.jpg": "not a TIFF",
-    "oom_crash_108.tif": "has 1 blocks, got 0",
-    "oor_panic_120.tif": "has 6 blocks, got 6 offsets and 1 sizes",
+    "oom_crash_108.tif": "expected 1 block, got 0",
+    "oor_panic_120.tif": "expected 6 blocks, got 6 offsets and 1 size",
 }
-"""Files GDAL reads and the hot path does not, with the word its reason must have."""
+"""Files that only GDAL reads, and words of the hot path's reason."""
 LUMA = (0.299, 0.587, 0.114)
 
 pytestmark = pytest.mark.data
@@ -58,7 +59,7 @@ def odd_files(data_dir: Path) -> list[Path]:
 
 
 def test_samples_of_every_odd_file(data_dir: Path) -> None:
-    """All bands of the full resolution: exactly, but for JPEG with chroma."""
+    """All bands of the full resolution are equal, except for JPEG with chroma."""
     compared, refused = 0, {}
     for path in odd_files(data_dir):
         try:
@@ -129,7 +130,7 @@ def _apart(found: Pixels, expected: Pixels) -> tuple[float, float, float]:
 
 
 def test_every_odd_scene_on_a_grid(data_dir: Path) -> None:
-    """As the pipeline reads it: aligned or warped, of 8 or 16 bits, validity and all."""
+    """Scenes as the pipeline reads them: aligned or warped, of 8 or 16 bits, with validity."""
     hot, wide = 0, set()
     for path in odd_files(data_dir):
         try:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from quakestream.errors import RequestError, ShapeError, StorageError
 from quakestream.storage import MissingObjectError, StorageOptions, open_store, protocol_of
-from quakestream.storage.filesystems import filesystem, translated
+from quakestream.storage.filesystems import filesystem, storage_errors
 from quakestream.storage.uris import local_path
 from training.data.store_format import (
     BANDS,
@@ -166,7 +166,7 @@ class ChipStore:
             (shard_key(name, int(shard), len(shape)), int(nth) * size, memoryview(array_N[place]))
             for shard, nth, place in zip(shard_H, nth_H, place_H[order], strict=True)
         ]
-        with translated("read chips of", uri):
+        with storage_errors("read chips", uri):
             if protocol_of(uri) == "file":
                 _read_files(Path(local_path(uri)), wanted)
             else:

@@ -141,10 +141,10 @@ def reading_notes(store: Store) -> list[str]:
     Args:
         store: the run's output.
     """
-    found = refusals(Store(uri=store.uri_of(INDICES), options=store.options))
+    reasons = refusals(Store(uri=store.uri_of(INDICES), options=store.options))
     by_reason: dict[str, list[str]] = defaultdict(list)
-    for scene, told in sorted(found.items()):
-        by_reason[told.rpartition("is read through GDAL: ")[2]].append(scene)
+    for scene, reason in sorted(reasons.items()):
+        by_reason[reason].append(scene)
     return [f"{_listed(scenes)} read through GDAL: {why}" for why, scenes in by_reason.items()]
 
 

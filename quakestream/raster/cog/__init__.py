@@ -1,4 +1,7 @@
-"""The hot path of reading: block index, ranges, decoding in threads. Its packages load late."""
+"""The hot path of reading: block index, range requests, decoding in threads.
+
+Its packages are imported when the first scene is opened.
+"""
 
 from quakestream.raster.cog.layouts import LayoutCache, refusals
 from quakestream.raster.cog.opening import CACHE_BYTES, HELD_BYTES, CogOpener, open_source

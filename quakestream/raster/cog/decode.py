@@ -1,8 +1,8 @@
-"""From the bytes of one block to its pixels. imagecodecs releases the interpreter's lock.
+"""Decodes the bytes of one block to pixels. imagecodecs releases the interpreter's lock.
 
-LZW, and differences of a predictor, are left to libtiff, which imagecodecs brings along: it
-is handed the block as a TIFF of one strip. Measured on a block of 512 × 512 × 3: LZW 2.8 ms
-instead of 4.3, zstd with a predictor 0.74 instead of 0.85.
+LZW, and blocks with a predictor, are decoded by libtiff, which imagecodecs brings along. It
+gets the block as a TIFF of one strip. A block of 512 × 512 × 3 takes 2.8 ms instead of 4.3
+with LZW, and 0.74 instead of 0.85 with zstd and a predictor.
 """
 
 import struct
@@ -14,16 +14,17 @@ import imagecodecs as _imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from quakestream.raster.cog.fetch import Buffer
+from quakestream.raster.cog.codec_table import TRAITS, jpeg_colour_spaces
 from quakestream.raster.cog.layout import Coding, Level
+from quakestream.storage.ranges import Buffer
 
-# its annotations leave out the memoryviews that its codecs take
+# its annotations leave out memoryviews, which its codecs take
 imagecodecs: Any = _imagecodecs
 _END_OF_JPEG = b"\xff\xd9"
 _PADDING_BYTES = 64
-"""How far before its last byte a JPEG block may end: some writers pad."""
-_LIBTIFF = {"lzw": 5, "deflate": 8, "zstd": 50000}
-"""TIFF's numbers of what libtiff may decode."""
+"""Bytes after the end of a block's JPEG data at most: some writers pad."""
+_LIBTIFF = {"lzw", "deflate", "zstd"}
+"""Codecs that libtiff may decode."""
 _HAS_LIBTIFF: bool = imagecodecs.TIFF.available
 
 _UNPACK: dict[str, Callable[..., Any]] = {
@@ -33,13 +34,17 @@ _UNPACK: dict[str, Callable[..., Any]] = {
     "lzma": imagecodecs.lzma_decode,
     "packbits": imagecodecs.packbits_decode,
 }
-"""What gives back the bytes as they were. The others give pixels."""
+"""Decoders of the codecs that pack bytes. The others give pixels."""
 
 
-def heading(coding: Coding, shape: tuple[int, int, int], size: int) -> bytes:
-    """What `decode` puts before a block of so many bytes; empty for most codecs.
+def tiff_header(coding: Coding, shape: tuple[int, int, int], size: int) -> bytes:
+    """The TIFF header that `decode` puts before a block; empty for most codecs.
 
-    Who reads a block into memory of his own may put it there first, and save a copy.
+    A caller that reads the block into a buffer may put the header there first, which saves a
+    copy of the block.
+
+    Args:
+        size: encoded bytes of the block.
     """
     if not _suits_libtiff(coding):
         return b""
@@ -48,41 +53,42 @@ def heading(coding: Coding, shape: tuple[int, int, int], size: int) -> bytes:
 
 
 def decode(
-    level: Level, data: Buffer, out_YXS: NDArray[Any], *, headed: bool = False
+    level: Level, data: Buffer, out_YXS: NDArray[Any], *, with_header: bool = False
 ) -> NDArray[Any]:
     """A block's pixels, shape (y, x, sample); samples of a packed mask are bool.
 
     Args:
-        out_YXS: of the level's `packed_shape` and dtype; its content is lost.
-        headed: the data begin with the block's `heading`.
+        out_YXS: memory of the level's `packed_shape` and dtype; its content is lost.
+        with_header: the data begin with the block's `tiff_header`.
 
     Returns:
         `out_YXS`, or another array of the same shape that must not be written to.
 
     Raises:
-        ValueError, RuntimeError: whatever a codec raises, and ValueError where a
-            block holds fewer pixels than it should.
+        ValueError, RuntimeError: if a codec raises them; ValueError also if a block holds
+            fewer pixels than it should.
     """
     coding = level.coding
-    if coding.codec in ("jpeg", "webp", "lerc"):
+    if TRAITS[coding.codec].gives_pixels:
         return _image(coding, data, out_YXS)
     if _suits_libtiff(coding):
-        whole = data if headed else b"".join((heading(coding, out_YXS.shape, len(data)), data))
-        made: NDArray[Any] = imagecodecs.tiff_decode(whole)
-        _check_size(made.nbytes, out_YXS.nbytes)
-        return made.reshape(out_YXS.shape)
-    made_YXS = _unpacked(coding, data, out_YXS)
+        header = b"" if with_header else tiff_header(coding, out_YXS.shape, len(data))
+        whole = b"".join((header, data)) if header else data
+        block: NDArray[Any] = imagecodecs.tiff_decode(whole)
+        _check_size(block.nbytes, out_YXS.nbytes)
+        return block.reshape(out_YXS.shape)
+    block_YXS = _unpacked(coding, data, out_YXS)
     if coding.predictor == 2:
-        made_YXS = imagecodecs.delta_decode(made_YXS, axis=-2, out=out_YXS)
+        block_YXS = imagecodecs.delta_decode(block_YXS, axis=-2, out=out_YXS)
     elif coding.predictor == 3:
-        made_YXS = imagecodecs.floatpred_decode(made_YXS, axis=-2)
+        block_YXS = imagecodecs.floatpred_decode(block_YXS, axis=-2)
     if coding.bits == 1:
-        return _bits(made_YXS, level.block_width)
-    return made_YXS
+        return _bits(block_YXS, level.block_width)
+    return block_YXS
 
 
 def _unpacked(coding: Coding, data: Buffer, out_YXS: NDArray[Any]) -> NDArray[Any]:
-    """Samples, or their differences where there is a predictor."""
+    """Samples, or their differences if the block has a predictor."""
     if coding.codec == "none":
         return _plain(data, out_YXS)
     flat_N = out_YXS.reshape(-1).view(np.uint8)
@@ -102,7 +108,7 @@ def _one_strip(coding: Coding, shape: tuple[int, int, int]) -> tuple[bytes, str,
     """The header of a TIFF whose only strip follows it, cut where the strip's size belongs.
 
     Returns:
-        What comes before the size, the byte order of the size, and what comes after.
+        The bytes before the size, the byte order of the size, and the bytes after it.
     """
     height, width, samples = shape
     counts = np.dtype(coding.dtype)
@@ -112,8 +118,8 @@ def _one_strip(coding: Coding, shape: tuple[int, int, int]) -> tuple[bytes, str,
         (256, long, width),
         (257, long, height),
         (258, short, 8 * counts.itemsize),
-        (259, short, _LIBTIFF[coding.codec]),
-        (262, short, 1),  # black is zero: any number of samples may stand for anything
+        (259, short, TRAITS[coding.codec].tiff_numbers[0]),
+        (262, short, 1),  # black is zero: it goes with any number of samples
         (273, long, 0),
         (277, short, samples),
         (278, long, height),
@@ -123,7 +129,7 @@ def _one_strip(coding: Coding, shape: tuple[int, int, int]) -> tuple[bytes, str,
     ]
     bits_at = 8 + 2 + 12 * len(tags) + 4
     start = bits_at + 2 * max(samples, 2)
-    made = [b"II*\0" if order == "<" else b"MM\0*", struct.pack(f"{order}IH", 8, len(tags))]
+    parts = [b"II*\0" if order == "<" else b"MM\0*", struct.pack(f"{order}IH", 8, len(tags))]
     for number, kind, value in tags:
         count = samples if number == 258 else 1
         many = number == 258 and samples > 2
@@ -132,12 +138,12 @@ def _one_strip(coding: Coding, shape: tuple[int, int, int]) -> tuple[bytes, str,
             field = struct.pack(f"{order}I", bits_at if many else value)
         else:
             field = struct.pack(f"{order}HH", value, value if count == 2 else 0)
-        made.append(struct.pack(f"{order}HHI", number, kind, count) + field)
-    made += [
+        parts.append(struct.pack(f"{order}HHI", number, kind, count) + field)
+    parts += [
         bytes(4),
         struct.pack(f"{order}{max(samples, 2)}H", *[8 * counts.itemsize] * max(samples, 2)),
     ]
-    header = b"".join(made)
+    header = b"".join(parts)
     size_at = 8 + 2 + 12 * [number for number, *_ in tags].index(279) + 8
     return header[:size_at], order, header[size_at + 4 :]
 
@@ -149,52 +155,52 @@ def _plain(data: Buffer, out_YXS: NDArray[Any]) -> NDArray[Any]:
 
 
 def _image(coding: Coding, data: Buffer, out_YXS: NDArray[Any]) -> NDArray[Any]:
-    """Codecs of pictures, which know their own shape."""
+    """Pixels of the codecs that encode images and know their shape."""
     samples = out_YXS.shape[2]
-    given: NDArray[Any] = out_YXS if samples > 1 else out_YXS[..., 0]
-    made: NDArray[Any]
+    out: NDArray[Any] = out_YXS if samples > 1 else out_YXS[..., 0]
+    block: NDArray[Any]
     if coding.codec == "jpeg":
-        made = _jpeg(coding, data, given)
+        block = _jpeg(coding, data, out)
     elif coding.codec == "webp":
-        made = imagecodecs.webp_decode(data, hasalpha=samples == 4, out=given)
+        block = imagecodecs.webp_decode(data, hasalpha=samples == 4, out=out)
     else:
-        made = _lerc(coding, data, given)
-    if made.size != out_YXS.size:
-        raise ValueError(f"it holds {made.shape} pixels, not {out_YXS.shape}")
-    return made.reshape(out_YXS.shape)
+        block = _lerc(coding, data, out)
+    if block.size != out_YXS.size:
+        raise ValueError(f"block has another shape: expected {out_YXS.shape}, got {block.shape}")
+    return block.reshape(out_YXS.shape)
 
 
 def _jpeg(coding: Coding, data: Buffer, out: NDArray[Any]) -> NDArray[Any]:
-    # libjpeg fills what is missing with grey and only warns
+    # libjpeg only warns and fills the missing part with grey
     if bytes(data[-2:]) != _END_OF_JPEG and _END_OF_JPEG not in bytes(data[-_PADDING_BYTES:]):
-        raise ValueError("its JPEG data does not end: it is cut off, or another file's")
+        raise ValueError("JPEG data has no end: it is truncated or belongs to another file")
     samples = 1 if out.ndim == 2 else out.shape[2]
-    space = {1: "grayscale", 3: "rgb", 4: "cmyk"}[samples]  # equal on both sides: as stored
-    made: NDArray[Any] = imagecodecs.jpeg8_decode(
+    stored, shown = jpeg_colour_spaces(samples, ycbcr=coding.ycbcr)
+    block: NDArray[Any] = imagecodecs.jpeg8_decode(
         data,
         tables=coding.jpeg_tables or None,
-        colorspace="ycbcr" if coding.ycbcr else space,
-        outcolorspace=space,
+        colorspace=stored,
+        outcolorspace=shown,
         out=out,
     )
-    return made
+    return block
 
 
 def _lerc(coding: Coding, data: Buffer, out: NDArray[Any]) -> NDArray[Any]:
     if coding.lerc_inside != "none":
-        # its size is not known beforehand
+        # the size of the inner data is unknown, so there is no memory to decode it into
         unpack = imagecodecs.zlib_decode if coding.lerc_inside == "deflate" else None
         data = (unpack or imagecodecs.zstd_decode)(data)
-    made: NDArray[Any] = imagecodecs.lerc_decode(data, out=out)
-    return made
+    block: NDArray[Any] = imagecodecs.lerc_decode(data, out=out)
+    return block
 
 
 def _bits(packed_YXS: NDArray[Any], width: int) -> NDArray[np.bool_]:
-    """Masks hold eight pixels a byte, each row from a byte of its own."""
+    """The pixels of a mask, which packs eight into a byte and starts each row at a new byte."""
     bit_YX = np.unpackbits(packed_YXS[..., 0], axis=1, count=width)
     return bit_YX.view(np.bool_)[..., np.newaxis]
 
 
 def _check_size(held: int, expected: int) -> None:
     if held < expected:
-        raise ValueError(f"it holds {held} bytes of pixels, not {expected}")
+        raise ValueError(f"block too short: expected {expected:,} bytes of pixels, got {held:,}")

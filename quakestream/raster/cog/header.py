@@ -1,8 +1,8 @@
-"""Makes the block index of a scene: tifffile says where its blocks lie, GDAL what they mean.
+"""Makes the block index of a scene: tifffile tells where its blocks lie, GDAL what they mean.
 
-GDAL is asked because sidecars (.msk, .aux.xml) and its own tags change what is valid.
-What decodes otherwise than GDAL would show it is refused with its reason, and a block of
-the middle is read both ways before the index is accepted.
+GDAL is needed because sidecars (.msk, .aux.xml) and its own tags change what is valid. A file
+that would decode to other pixels than in GDAL is refused with a reason. A block in the middle is
+read both ways before the index is accepted.
 """
 
 import itertools
@@ -12,67 +12,44 @@ from typing import Any
 import numpy as np
 import rasterio
 from affine import Affine
-from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as DatasetWindow
 
 from quakestream.errors import ReadError, SceneError, StorageError
-from quakestream.raster.cog.blocks import BlockReader, Rect
-from quakestream.raster.cog.fetch import OpenFetcher, open_fetcher
-from quakestream.raster.cog.layout import (
-    Codec,
-    Coding,
-    CogLayout,
-    Colour,
-    Level,
-    refused,
-)
-from quakestream.raster.cog.ranged import RangedFile
+from quakestream.raster.cog.agreement import disagreement
+from quakestream.raster.cog.block_plan import Rect
+from quakestream.raster.cog.blocks import BlockReader
+from quakestream.raster.cog.codec_table import CODEC_OF_NUMBER, LERC_INNER, TRAITS, Codec
+from quakestream.raster.cog.layout import Coding, CogLayout, Colour, Level, NotCoveredError
 from quakestream.raster.cog.workers import Team
+from quakestream.raster.messages import counted, reason_of
 from quakestream.raster.source import open_dataset, visible_bands
 from quakestream.storage import StorageOptions, fingerprint
+from quakestream.storage.fetchers import open_fetcher
+from quakestream.storage.range_file import RangeFile
+from quakestream.storage.ranges import Fetcher
 
-CODECS: dict[int, Codec] = {
-    1: "none",
-    5: "lzw",
-    7: "jpeg",
-    8: "deflate",
-    32773: "packbits",
-    32946: "deflate",
-    34887: "lerc",
-    34925: "lzma",
-    50000: "zstd",
-    50001: "webp",
-}
-LERC_INSIDE: dict[int, Codec] = {0: "none", 1: "deflate", 2: "zstd"}
 LARGEST_BLOCK_BYTES = 64 << 20
-"""Decoded: a scene that is one strip would be decoded whole for every window."""
-MOST_IMAGES = 64
-JPEG_LUMA_COUNTS, JPEG_BIAS_COUNTS = 0.6, 1.5
-"""How far imagecodecs and GDAL may differ on JPEG: on average in brightness, and each band's mean.
-
-They bring halved chroma back to full size differently; brightness is left to rounding.
-Measured on 16 scenes of half a metre: brightness 0.11 to 0.20, bands 0.4 to 1.9 (at most 79).
-"""
-_LUMA = (0.299, 0.587, 0.114)
+"""Largest decoded block. A scene that is one strip would be decoded whole for every window."""
+MAX_IMAGES = 64
 _PLAIN, _RGB, _YCBCR = (0, 1, 3), 2, 6
 _REDUCED, _MASK = 1, 4
 _LERC_PARAMETERS = 50674
-_REFUSALS = {"PermissionDeniedError", "UnauthenticatedError", "NotSupportedError"}
-"""What obstore calls them."""
+_OBSTORE_REFUSALS = {"PermissionDeniedError", "UnauthenticatedError", "NotSupportedError"}
+"""Names of obstore's errors for requests that a store will always refuse."""
 
 
 def make_layout(href: str, options: StorageOptions, etag: str = "") -> CogLayout:
     """The block index of a scene.
 
     Args:
-        etag: of the version that is meant, as `Scene.etag`; asked for where empty.
+        etag: the version of the scene, as `Scene.etag`; looked up if empty.
 
     Raises:
-        NotCoveredError: if the hot path cannot read it; the message says why.
+        NotCoveredError: if the hot path cannot read the scene.
         SceneError: if GDAL cannot open it.
-        StorageError: if it does not answer: another time it may.
+        StorageError: if its store does not answer now.
         MissingExtraError: if the package for the protocol is not installed.
     """
     import tifffile  # not at every command's start
@@ -82,37 +59,37 @@ def make_layout(href: str, options: StorageOptions, etag: str = "") -> CogLayout
     try:
         with open_dataset(href, options) as dataset:
             try:
-                opened: Any = RangedFile(fetcher)
-                with tifffile.TiffFile(opened, name="scene") as tiff:
-                    layout = _described(href, etag, dataset, tiff, options)
+                file: Any = RangeFile(fetcher)
+                with tifffile.TiffFile(file, name="scene") as tiff:
+                    layout = _layout(href, etag, dataset, tiff, options)
             except (SceneError, StorageError):
                 raise
-            except Exception as error:  # tifffile raises whatever a bad header trips over
-                raise refused(href, f"{type(error).__name__}: {error}") from error
+            except Exception as error:  # tifffile raises anything on a bad header
+                raise NotCoveredError(f"{type(error).__name__}: {error}", href) from error
             _compare(layout, dataset, fetcher)
     except StorageError as error:
-        if _not_allowed(error):  # GDAL was: it asks in another way, or has other credentials
-            raise refused(href, str(error)) from error
+        if _is_refusal(error):  # GDAL got in: with other requests or other credentials
+            raise NotCoveredError(error.what, href, remedy=error.remedy) from error
         raise
     finally:
         fetcher.close()
     return layout
 
 
-def _not_allowed(error: StorageError) -> bool:
-    """True if a store refuses what it is asked, and would again."""
-    told = error.__cause__
-    status = getattr(told, "status", 0)
-    known = isinstance(told, PermissionError | NotImplementedError) or status in (401, 403, 405)
-    return known or type(told).__name__ in _REFUSALS
+def _is_refusal(error: StorageError) -> bool:
+    """True if a store refuses a request and would refuse it again."""
+    cause = error.__cause__
+    status = getattr(cause, "status", 0)
+    known = isinstance(cause, PermissionError | NotImplementedError) or status in (401, 403, 405)
+    return known or type(cause).__name__ in _OBSTORE_REFUSALS
 
 
-def _described(href: str, etag: str, dataset: Any, tiff: Any, options: StorageOptions) -> CogLayout:
+def _layout(href: str, etag: str, dataset: Any, tiff: Any, options: StorageOptions) -> CogLayout:
     if dataset.driver not in ("GTiff", "COG"):
-        raise refused(href, f"GDAL reads it as {dataset.driver}")
-    pages = list(itertools.islice(tiff.pages, MOST_IMAGES))
+        raise NotCoveredError("file is not a TIFF", href, got=dataset.driver)
+    pages = list(itertools.islice(tiff.pages, MAX_IMAGES))
     first = _level(href, pages[0], tiff.byteorder)
-    _agree(href, first, dataset)
+    _check_header(href, first, dataset)
     levels = [first, *_overviews(href, pages, tiff.byteorder, first)]
     colour, why_not = _colour(dataset)
     masks: list[Level] = []
@@ -120,7 +97,7 @@ def _described(href: str, etag: str, dataset: Any, tiff: Any, options: StorageOp
         pairs = _with_masks(href, levels, pages, tiff.byteorder)
         levels, masks = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         if not pairs or levels[0] is not first or _exists(f"{href}.msk", options):
-            colour, why_not = None, "its mask is not inside the file (a .msk beside it?)"
+            colour, why_not = None, "mask is not inside the file: is there a .msk beside it?"
             levels, masks = [first], []
     return CogLayout(
         href=href,
@@ -136,7 +113,7 @@ def _described(href: str, etag: str, dataset: Any, tiff: Any, options: StorageOp
 
 
 def _exists(href: str, options: StorageOptions) -> bool:
-    # not `dataset.files`: GDAL looks for thirty other companions to answer that
+    # not `dataset.files`: for it GDAL looks for thirty other companions
     try:
         fingerprint(href, options)
     except StorageError:
@@ -144,8 +121,8 @@ def _exists(href: str, options: StorageOptions) -> bool:
     return True
 
 
-def _agree(href: str, level: Level, dataset: Any) -> None:
-    """What tifffile and GDAL say of the full resolution must be the same."""
+def _check_header(href: str, level: Level, dataset: Any) -> None:
+    """Checks that tifffile and GDAL agree on the shape and dtype of the full resolution."""
     ours = (
         level.height,
         level.width,
@@ -155,7 +132,9 @@ def _agree(href: str, level: Level, dataset: Any) -> None:
     kind = dataset.dtypes[0]
     theirs = (dataset.height, dataset.width, dataset.count, kind)
     if ours[:3] != theirs[:3] or ours[3].name != kind or len(set(dataset.dtypes)) != 1:
-        raise refused(href, f"its header says {ours}, GDAL {theirs}")
+        raise NotCoveredError(
+            "tifffile and GDAL read another shape or dtype", href, str(theirs), str(ours)
+        )
 
 
 def _level(href: str, page: Any, byteorder: str) -> Level:
@@ -167,15 +146,16 @@ def _level(href: str, page: Any, byteorder: str) -> Level:
     samples, planar = int(page.samplesperpixel), page.planarconfig == 2
     height, width = int(page.imagelength), int(page.imagewidth)
     if not (height > 0 and width > 0 and page.imagedepth == 1 and samples > 0):
-        raise refused(href, f"an image of it is {page.shape}")
+        raise NotCoveredError("image has an unusual shape", href, got=str(page.shape))
     tiled = bool(page.is_tiled)
     block = (page.tilelength, page.tilewidth) if tiled else (min(page.rowsperstrip, height), width)
     coding = _coding(href, page, byteorder)
     if not all(side > 0 for side in block):
-        raise refused(href, f"its blocks are {block}")
-    held = block[0] * block[1] * np.dtype(coding.dtype).itemsize * (1 if planar else samples)
-    if held > LARGEST_BLOCK_BYTES:
-        raise refused(href, f"a block of it is {held / 1e6:.0f} MB; tile it")
+        raise NotCoveredError("blocks have no size", href, got=str(block))
+    decoded = block[0] * block[1] * np.dtype(coding.dtype).itemsize * (1 if planar else samples)
+    if decoded > LARGEST_BLOCK_BYTES:
+        limit, size = f"at most {LARGEST_BLOCK_BYTES / 1e6:.0f} MB", f"{decoded / 1e6:.0f} MB"
+        raise NotCoveredError("blocks are too large", href, limit, size, "tile the image")
     return Level(
         height=height,
         width=width,
@@ -192,24 +172,25 @@ def _level(href: str, page: Any, byteorder: str) -> Level:
 
 def _coding(href: str, page: Any, byteorder: str) -> Coding:
     number, bits = int(page.compression), page.bitspersample
-    codec = CODECS.get(number)
+    codec = CODEC_OF_NUMBER.get(number)
     if codec is None:
-        raise refused(href, f"its compression {page.compression!r} is not covered")
+        raise NotCoveredError("compression is not supported", href, got=repr(page.compression))
     if page.dtype is None or page.fillorder != 1:
-        raise refused(href, f"its samples have {bits} bits in order {page.fillorder}")
+        got = f"{bits} bits in order {page.fillorder}"
+        raise NotCoveredError("samples are not supported", href, got=got)
     dtype = np.dtype(page.dtype).newbyteorder(byteorder)
-    if dtype.kind not in "uifb" or bits not in (8 * dtype.itemsize, 1):
-        raise refused(href, f"its samples are {bits}-bit {page.dtype}")
-    if (bits == 1) != (dtype.kind == "b") or (bits == 1 and page.samplesperpixel != 1):
-        raise refused(href, f"its samples are {bits}-bit {page.dtype}")
+    usual = dtype.kind in "uifb" and bits in (8 * dtype.itemsize, 1)
+    mask = bits == 1 and page.samplesperpixel == 1
+    if not usual or (dtype.kind == "b") != (bits == 1) or mask != (bits == 1):
+        raise NotCoveredError("samples are not supported", href, got=f"{bits}-bit {page.dtype}")
     predictor = int(page.predictor)
-    if predictor not in (1, 2, 3) or (predictor != 1 and codec in ("jpeg", "webp", "lerc")):
-        raise refused(href, f"its predictor is {predictor}")
+    if predictor not in (1, 2, 3) or (predictor != 1 and TRAITS[codec].gives_pixels):
+        raise NotCoveredError("predictor is not supported", href, got=str(predictor))
     _check_colours(href, page, codec)
     inside: Codec = "none"
     if codec == "lerc":
         parameters = page.tags.valueof(_LERC_PARAMETERS, (0, 0))
-        inside = LERC_INSIDE[int(parameters[1])]
+        inside = LERC_INNER[int(parameters[1])]
     return Coding(
         codec=codec,
         dtype="|u1" if bits == 1 else dtype.str,
@@ -234,12 +215,16 @@ def _check_colours(href: str, page: Any, codec: Codec) -> None:
     if codec == "lerc":
         known = known and samples <= 3
     if not known:
-        raise refused(href, f"its {samples} samples are {page.photometric!r} in {codec}")
+        raise NotCoveredError(
+            "colours are not supported",
+            href,
+            got=f"{page.photometric!r} of {counted(samples, 'sample')}, compression {codec}",
+        )
 
 
 def _overviews(href: str, pages: list[Any], byteorder: str, first: Level) -> list[Level]:
-    """Reduced images of the first, finest first; those that are something else are left out."""
-    found = []
+    """The overviews of the first image, finest first. Images of another kind are left out."""
+    overviews = []
     for page in pages[1:]:
         kind = int(page.subfiletype)
         if not kind & _REDUCED or kind & _MASK:
@@ -250,17 +235,17 @@ def _overviews(href: str, pages: list[Any], byteorder: str, first: Level) -> lis
             continue
         same_kind = (level.samples, level.coding.dtype) == (first.samples, first.coding.dtype)
         ratios = first.height / level.height, first.width / level.width
-        # sides are rounded up: both ratios are within a pixel of one factor
+        # sides are rounded up, so both ratios are within a pixel of one factor
         apart = abs(ratios[0] - ratios[1]) / max(ratios) * min(level.height, level.width)
         if same_kind and min(ratios) > 1.0 and apart <= 2.0:
-            found.append(level)
-    return sorted(found, key=lambda level: -level.width)
+            overviews.append(level)
+    return sorted(overviews, key=lambda level: -level.width)
 
 
 def _with_masks(
     href: str, levels: list[Level], pages: list[Any], byteorder: str
 ) -> list[tuple[Level, Level]]:
-    """Levels with their internal masks; a level without one is left out."""
+    """Levels with their internal masks. A level without a mask is left out."""
     masks = {}
     for page in pages:
         if int(page.subfiletype) & _MASK and page.samplesperpixel == 1:
@@ -271,11 +256,11 @@ def _with_masks(
 
 
 def _colour(dataset: Any) -> tuple[Colour | None, str]:
-    """Bands and validity as GDAL understands the header; None and why, where it is no colour."""
+    """Bands and validity as GDAL understands the header, or None and the reason."""
     try:
         bands = visible_bands(dataset)
     except SceneError as error:
-        return None, str(error)
+        return None, reason_of(error)
     ours = tuple(b - 1 for b in bands)
     flags = set(dataset.mask_flag_enums[bands[0] - 1])
     if flags == {MaskFlags.all_valid}:
@@ -286,7 +271,7 @@ def _colour(dataset: Any) -> tuple[Colour | None, str]:
     if flags == {MaskFlags.per_dataset}:
         return Colour(bands=ours, validity="mask"), ""
     if flags != {MaskFlags.nodata}:
-        return None, f"its mask is {flags}"
+        return None, f"mask is not supported: got {sorted(flag.name for flag in flags)}"
     return _by_nodata(dataset, ours)
 
 
@@ -295,17 +280,17 @@ def _by_nodata(dataset: Any, ours: tuple[int, ...]) -> tuple[Colour | None, str]
     nodata = dataset.nodata
     limits = np.iinfo(dataset.dtypes[0]) if np.dtype(dataset.dtypes[0]).kind in "ui" else None
     if len(values) != 1 or nodata is None or limits is None or not math.isfinite(nodata):
-        return None, f"its nodata values {values} are not one count"
+        return None, f"nodata is not one count: got {values}"
     if not (limits.min <= nodata <= limits.max and float(nodata).is_integer()):
-        return None, f"its nodata value {nodata} is no count of {dataset.dtypes[0]}"
-    # rasterio's rule: of four bands that begin with red the last is the mask, else any band
+        return None, f"nodata is no count of {dataset.dtypes[0]}: got {nodata}"
+    # rasterio's rule: where the first of four bands is red, the last is the mask; else any band
     four = dataset.count == 4 and dataset.colorinterp[0] == ColorInterp.red
     compared = (3,) if four else tuple(range(dataset.count))
     return Colour(bands=ours, validity="nodata", nodata=int(nodata), nodata_bands=compared), ""
 
 
 def _fill(dataset: Any) -> float:
-    """What GDAL shows where a block is not in the file."""
+    """The count that GDAL shows where a block is not in the file."""
     nodata, dtype = dataset.nodata, np.dtype(dataset.dtypes[0])
     if nodata is None or (dtype.kind != "f" and not math.isfinite(nodata)):
         return 0.0
@@ -315,31 +300,34 @@ def _fill(dataset: Any) -> float:
     return float(min(max(round(nodata), limits.min), limits.max))
 
 
-def _compare(layout: CogLayout, dataset: Any, fetcher: OpenFetcher) -> None:
-    """Reads a block of the middle both ways.
+def _compare(layout: CogLayout, dataset: Any, fetcher: Fetcher) -> None:
+    """Reads a block in the middle with the hot path and with GDAL.
 
     Raises:
-        NotCoveredError: if they differ: at all for exact codecs, beyond bounds for JPEG.
+        NotCoveredError: if they differ: at all for exact codecs, beyond the bounds for JPEG.
     """
     level = layout.levels[0]
-    rect = _middle(level)
+    rect = _middle_block(level)
     window = DatasetWindow(rect.left, rect.top, rect.width, rect.height)
     try:
         theirs_SYX = dataset.read(window=window)
     except (RasterioError, rasterio.errors.RasterioIOError):
-        return  # the block is bad for everyone; it will be told when it is read
+        return  # no reader can decode the block; the error is reported when it is read
     with Team() as team:
         try:
             ours_SYX = BlockReader(layout, fetcher, name="", team=team).samples(0, rect)
         except ReadError as error:
             if isinstance(error.__cause__, StorageError):
                 raise error.__cause__ from error
-            raise refused(layout.href, f"GDAL reads what this cannot: {error}") from error
-    if told := _difference(ours_SYX, theirs_SYX, exact=level.coding.exact):
-        raise refused(layout.href, f"its blocks do not decode as GDAL's: {told}")
+            what = f"only GDAL can read a block: {reason_of(error)}"
+            raise NotCoveredError(what, layout.href) from error
+    if difference := disagreement(ours_SYX, theirs_SYX, exact=level.coding.exact):
+        raise NotCoveredError(
+            f"blocks decode to other pixels than in GDAL: {difference}", layout.href
+        )
 
 
-def _middle(level: Level) -> Rect:
+def _middle_block(level: Level) -> Rect:
     row, col = level.down // 2, level.across // 2
     top, left = row * level.block_height, col * level.block_width
     return Rect(
@@ -348,16 +336,3 @@ def _middle(level: Level) -> Rect:
         height=min(level.block_height, level.height - top),
         width=min(level.block_width, level.width - left),
     )
-
-
-def _difference(ours_SYX: NDArray[Any], theirs_SYX: NDArray[Any], *, exact: bool) -> str:
-    """How samples differ; empty where they do not, or no more than JPEG decoders do."""
-    if np.array_equal(ours_SYX, theirs_SYX, equal_nan=ours_SYX.dtype.kind == "f"):
-        return ""
-    apart_SYX = ours_SYX.astype(np.float64) - theirs_SYX
-    luma_YX = np.tensordot(_LUMA, apart_SYX, axes=1) if len(apart_SYX) == 3 else apart_SYX
-    luma, most = float(np.abs(luma_YX).mean()), float(np.abs(apart_SYX).max())
-    bias = float(np.abs(apart_SYX.mean(axis=(1, 2))).max())
-    if not exact and luma <= JPEG_LUMA_COUNTS and bias <= JPEG_BIAS_COUNTS:
-        return ""
-    return f"{luma:.2f} counts in brightness, {bias:.2f} in a band's mean, {most:g} at most"

@@ -1,7 +1,7 @@
-"""Where a scene's blocks lie and how they are coded: a value that is made once and travels.
+"""The block index of a scene: where its blocks lie and how they are coded, as one value.
 
-As Parquet: one row a block (`image, offset, bytes`), images one after the other and
-blocks in the order of the TIFF; everything else is JSON in the schema's metadata.
+A Parquet file holds one row per block (`image, offset, bytes`), image after image and blocks in
+the order of the TIFF. Everything else is JSON in the schema's metadata.
 """
 
 import base64
@@ -19,21 +19,18 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from quakestream.errors import SceneError, ShapeError
+from quakestream.raster.cog.codec_table import Codec
+from quakestream.raster.messages import counted
 
 LAYOUT_VERSION = 1
-"""Raised whenever what is written or what it means changes: older ones are made anew."""
+"""Must be raised when the format or its meaning changes. Older indices are made again."""
 _KEY = b"quakestream_cog"
 
-Codec = Literal["none", "jpeg", "deflate", "lzw", "zstd", "lerc", "webp", "lzma", "packbits"]
 Validity = Literal["black", "nodata", "alpha", "mask"]
 
 
 class NotCoveredError(SceneError):
-    """The hot path does not read a scene, and never will: GDAL may."""
-
-
-def refused(href: str, reason: str) -> NotCoveredError:
-    return NotCoveredError(f"{href} is read through GDAL: {reason}")
+    """The hot path cannot read a scene, now or later. GDAL may read it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,21 +39,21 @@ class Coding:
 
     codec: Codec
     dtype: str
-    """As numpy writes it, with the file's byte order: `|u1`, `<u2`, `>u2`, `<f4`, ..."""
+    """numpy's name of the dtype, with the file's byte order: `|u1`, `<u2`, `>u2`, `<f4`, ..."""
     bits: int
-    """Per sample: those of the dtype, or 1 for a packed mask."""
+    """Bits per sample: those of the dtype, or 1 for a packed mask."""
     predictor: int = 1
-    """1 none, 2 horizontal difference, 3 floating point."""
+    """TIFF's predictor: 1 none, 2 horizontal difference, 3 floating point."""
     ycbcr: bool = False
-    """JPEG whose colours were turned to brightness and chroma."""
+    """True for JPEG blocks in brightness and chroma."""
     jpeg_tables: bytes = b""
-    """Tables all JPEG blocks share; empty where each has its own."""
+    """Tables that all JPEG blocks share; empty where each block has its own."""
     lerc_inside: Codec = "none"
-    """What LERC blocks were compressed with once more."""
+    """Codec that LERC blocks were packed with once more."""
 
     @property
     def exact(self) -> bool:
-        """True if every decoder gives the same pixels. JPEG's differ in rounding and chroma."""
+        """True if all decoders give the same pixels. Those of JPEG differ in rounding, chroma."""
         return self.codec != "jpeg"
 
     def attributes(self) -> dict[str, Any]:
@@ -86,20 +83,23 @@ class Level:
     planar: bool
     """True if each band has blocks of its own."""
     strips: bool
-    """True if the last block of a column holds only the rows that are left."""
+    """True if the blocks are strips, of which the last holds only the remaining rows."""
     coding: Coding
     offset_N: NDArray[np.int64]
-    """Of each block, bytes: row by row of blocks, band after band where `planar`."""
+    """Offset of each block in the file: row by row, and band after band where `planar`."""
     bytes_N: NDArray[np.int64]
-    """Encoded size of each block; 0 where it is not in the file (sparse)."""
+    """Encoded bytes of each block; 0 where it is not in the file (sparse)."""
 
     def __post_init__(self) -> None:
         expected = self.across * self.down * self.planes
         if not len(self.offset_N) == len(self.bytes_N) == expected:
             raise ShapeError(
-                f"an image of {self.height} × {self.width} in blocks of {self.block_height} × "
-                f"{self.block_width} has {expected} blocks, got {len(self.offset_N)} offsets "
-                f"and {len(self.bytes_N)} sizes"
+                "block index does not cover the image",
+                f"{self.height} × {self.width} pixels in blocks of "
+                f"{self.block_height} × {self.block_width}",
+                expected=counted(expected, "block"),
+                got=f"{counted(len(self.offset_N), 'offset')} and "
+                f"{counted(len(self.bytes_N), 'size')}",
             )
 
     @property
@@ -133,7 +133,7 @@ class Level:
         return rows, self.block_width, self.block_samples
 
     def packed_shape(self, row: int) -> tuple[int, int, int]:
-        """`shape_of`, with the columns of a packed mask in bytes."""
+        """`shape_of`, but with the columns of a packed mask counted in bytes."""
         rows, cols, samples = self.shape_of(row)
         return rows, -(-cols // 8) if self.coding.bits == 1 else cols, samples
 
@@ -151,25 +151,26 @@ class Level:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Colour:
-    """Which samples are red, green and blue, and what tells ground from nothing."""
+    """Which samples are red, green and blue, and how a file marks pixels without ground."""
 
     bands: tuple[int, ...]
     """Indices (from 0) of red, green, blue."""
     validity: Validity
-    """`black` where nothing is declared: a pixel whose three counts are 0 was not seen."""
+    """What marks pixels without ground. `black`, where the file declares nothing: three counts
+    of 0."""
     nodata: int | None = None
     nodata_bands: tuple[int, ...] = ()
-    """Samples (from 0) of which any must differ from `nodata` for a pixel to be valid."""
+    """Samples (from 0) that are compared with `nodata`: a pixel is valid if any of them differs."""
     alpha: int | None = None
-    """Index (from 0) of the alpha sample."""
+    """Index (from 0) of the alpha sample; None unless `validity` is `alpha`."""
 
     @property
     def used(self) -> tuple[int, ...]:
-        """Samples that must be decoded: red, green, blue, then what validity needs more."""
-        wanted = [*self.bands, *self.nodata_bands]
+        """Samples to decode: red, green and blue, then those that validity needs besides."""
+        samples = [*self.bands, *self.nodata_bands]
         if self.alpha is not None:
-            wanted.append(self.alpha)
-        return tuple(dict.fromkeys(wanted))
+            samples.append(self.alpha)
+        return tuple(dict.fromkeys(samples))
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Self:
@@ -179,22 +180,22 @@ class Colour:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CogLayout:
-    """The block index of one version of a scene. Nothing is open."""
+    """The block index of one version of a scene. It holds nothing open."""
 
     href: str
     etag: str
     crs_wkt: str
-    """Empty where the file names none."""
+    """The scene's CRS; empty where the file names none."""
     transform: Affine
-    """Pixel (col, row) of the full resolution to the CRS."""
+    """Maps (col, row) of the full resolution to the CRS."""
     levels: tuple[Level, ...]
-    """Finest first."""
+    """The full resolution and its overviews, finest first."""
     masks: tuple[Level, ...] = ()
-    """Internal masks, one for each level; none where the file has none."""
+    """Internal masks, one for each level; empty where the file has none."""
     fill: float = 0.0
-    """What blocks that are not in the file hold: nodata where it is declared, as GDAL has it."""
+    """Count of blocks that are not in the file: nodata where it is declared, as in GDAL."""
     colour: Colour | None = None
-    """None where the file is not a colour image the hot path can show; `why_not` says why."""
+    """None if the hot path cannot read the file as a colour image; `why_not` gives the reason."""
     why_not: str = ""
 
     @property
@@ -224,23 +225,25 @@ class CogLayout:
                 "bytes": np.concatenate([i.bytes_N for i in images]),
             }
         ).replace_schema_metadata({_KEY: json.dumps(content, allow_nan=False)})
-        made = BytesIO()
-        pq.write_table(table, made, compression="zstd")
-        return made.getvalue()
+        file = BytesIO()
+        pq.write_table(table, file, compression="zstd")
+        return file.getvalue()
 
     @classmethod
     def from_parquet(cls, data: bytes) -> Self:
-        """The layout of a Parquet file.
+        """Reads the layout from a Parquet file.
 
         Raises:
-            ShapeError: if it is not one, or of another version.
+            ShapeError: if the file is not a block index, or of another version.
         """
         try:
             table = pq.read_table(BytesIO(data))
             content = json.loads((table.schema.metadata or {})[_KEY])
             if content["version"] != LAYOUT_VERSION:
                 raise ShapeError(
-                    f"a block index of version {content['version']}, takes {LAYOUT_VERSION}"
+                    "block index has another version",
+                    expected=str(LAYOUT_VERSION),
+                    got=str(content["version"]),
                 )
             return cls._of(content, table)
         except (pa.ArrowException, KeyError, TypeError, json.JSONDecodeError) as error:

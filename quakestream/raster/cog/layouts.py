@@ -1,4 +1,4 @@
-"""Block indices that were made already: in memory, and beside the run where a store is given."""
+"""A cache of block indices: in memory, and in a store that the workers of a run share."""
 
 import hashlib
 import json
@@ -8,80 +8,83 @@ from contextlib import suppress
 from dataclasses import replace
 
 from quakestream.domain import Scene
-from quakestream.errors import ShapeError, StorageError
+from quakestream.errors import Problem, ShapeError, StorageError
 from quakestream.raster.cog.layout import LAYOUT_VERSION, CogLayout, NotCoveredError
 from quakestream.storage import StorageOptions, Store, fingerprint
 
-MOST = 64
-"""Indices kept in memory: 16 bytes a block, 0.6 MB for a scene of 100,000 × 100,000."""
-REFUSED = ".refused.json"
-"""How the names of notes end that say why a scene is read through GDAL."""
+MAX_LAYOUTS = 64
+"""Indices kept in memory. One takes 16 bytes a block: 0.6 MB for 100,000 × 100,000 pixels."""
+REFUSAL_SUFFIX = ".refused.json"
+"""Suffix of the notes that say why a scene is read through GDAL."""
 
 
 class LayoutCache:
-    """Makes each scene's index once per version. Safe to use from several threads."""
+    """Makes each scene's index once per version. Safe to use from several threads.
+
+    A scene that the hot path cannot read is remembered by its problem.
+    """
 
     def __init__(self, store: Store | None = None) -> None:
         self._store = store
-        self._known: OrderedDict[tuple[str, str], CogLayout | str] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, str], CogLayout | Problem] = OrderedDict()
         self._lock = threading.Lock()
-        self._makes: dict[tuple[str, str], threading.Lock] = {}
+        self._make_locks: dict[tuple[str, str], threading.Lock] = {}
 
     def layout(self, scene: Scene, options: StorageOptions) -> CogLayout:
-        """The index of a scene's version: known, stored, or made now (and stored).
+        """The index of a scene's version: from memory, from the store, or made now and stored.
 
         Raises:
-            NotCoveredError: if the hot path cannot read the scene; asked once, then remembered.
+            NotCoveredError: if the hot path cannot read the scene.
             SceneError: if GDAL cannot open it.
-            StorageError: if the scene does not answer.
+            StorageError: if the scene's store does not answer.
             MissingExtraError: if the package for the protocol is not installed.
         """
         key = scene.href, scene.etag or fingerprint(scene.href, options)
         with self._lock:
-            making = self._makes.setdefault(key, threading.Lock())
-        with making:  # who comes second waits for the first
-            found = self._remembered(key) or self._stored(key) or self._made(key, options)
+            make_lock = self._make_locks.setdefault(key, threading.Lock())
+        with make_lock:  # a second thread waits for the first
+            entry = self._from_memory(key) or self._from_store(key) or self._make(key, options)
             with self._lock:
-                self._known[key] = found
-                while len(self._known) > MOST:
-                    self._makes.pop(self._known.popitem(last=False)[0], None)
-        if isinstance(found, str):
-            raise NotCoveredError(found)
-        return found
+                self._entries[key] = entry
+                while len(self._entries) > MAX_LAYOUTS:
+                    self._make_locks.pop(self._entries.popitem(last=False)[0], None)
+        if isinstance(entry, Problem):
+            raise NotCoveredError.of(entry)
+        return entry
 
     def note(self, scene: Scene, reason: str) -> None:
-        """Leaves beside the indices why a scene is read through GDAL; `refusals` finds it."""
+        """Writes beside the indices why a scene is read through GDAL; `refusals` reads it."""
         if self._store is not None:
             content = {"href": scene.href, "scene": scene.id, "reason": reason}
-            name = object_name(scene.href, scene.etag).removesuffix(".parquet") + REFUSED
-            with suppress(StorageError):  # as below
+            name = object_name(scene.href, scene.etag).removesuffix(".parquet") + REFUSAL_SUFFIX
+            with suppress(StorageError):  # the note is not worth the run
                 self._store.put(name, json.dumps(content).encode())
 
-    def _remembered(self, key: tuple[str, str]) -> CogLayout | str | None:
+    def _from_memory(self, key: tuple[str, str]) -> CogLayout | Problem | None:
         with self._lock:
-            if key in self._known:
-                self._known.move_to_end(key)
-            return self._known.get(key)
+            if key in self._entries:
+                self._entries.move_to_end(key)
+            return self._entries.get(key)
 
-    def _stored(self, key: tuple[str, str]) -> CogLayout | None:
+    def _from_store(self, key: tuple[str, str]) -> CogLayout | None:
         if self._store is None:
             return None
         try:
-            found = CogLayout.from_parquet(self._store.get(object_name(*key)))
-        except (StorageError, ShapeError):  # none yet, or another version's, or not to be had
+            layout = CogLayout.from_parquet(self._store.get(object_name(*key)))
+        except (StorageError, ShapeError):  # missing, of another version, or unreadable
             return None
-        return found if found.key == key else None
+        return layout if layout.key == key else None
 
-    def _made(self, key: tuple[str, str], options: StorageOptions) -> CogLayout | str:
+    def _make(self, key: tuple[str, str], options: StorageOptions) -> CogLayout | Problem:
         from quakestream.raster.cog.header import make_layout
 
         href, etag = key
         try:
             layout = replace(make_layout(href, options, etag), etag=etag)
         except NotCoveredError as error:
-            return str(error)
+            return error.problem
         if self._store is not None:
-            with suppress(StorageError):  # it costs time alone: the next worker makes it again
+            with suppress(StorageError):  # it only costs time: the next worker makes it again
                 self._store.put(object_name(*key), layout.to_parquet())
         return layout
 
@@ -93,15 +96,15 @@ def object_name(href: str, etag: str) -> str:
 
 
 def refusals(store: Store) -> dict[str, str]:
-    """Why scenes were read through GDAL, by their id: what workers have left beside the indices.
+    """The reasons why scenes were read through GDAL, by scene id, from the workers' notes.
 
     Raises:
         StorageError: if the store cannot be listed.
     """
-    found = {}
+    reasons = {}
     for key in store.list():
-        if key.endswith(REFUSED):
+        if key.endswith(REFUSAL_SUFFIX):
             with suppress(StorageError, ValueError, KeyError):
                 content = json.loads(store.get(key))
-                found[str(content["scene"])] = str(content["reason"])
-    return found
+                reasons[str(content["scene"])] = str(content["reason"])
+    return reasons

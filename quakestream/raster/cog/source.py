@@ -1,4 +1,4 @@
-"""One scene on one grid by the hot path: the pixels GDAL's reader gives, sooner."""
+"""Reads one scene on one grid by the hot path: the same pixels as GDAL's reader, but faster."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Self
@@ -10,21 +10,25 @@ from numpy.typing import NDArray
 
 from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import SceneError, StorageError
-from quakestream.raster.cog.blocks import BlockReader, Rect
-from quakestream.raster.cog.fetch import OpenFetcher, open_fetcher
-from quakestream.raster.cog.layout import CogLayout, Colour, Level, refused
-from quakestream.raster.cog.places import Target, bands_apart
+from quakestream.raster.cog.block_plan import Rect
+from quakestream.raster.cog.blocks import BlockReader
+from quakestream.raster.cog.colours import ColourReader
+from quakestream.raster.cog.layout import CogLayout, Colour, Level, NotCoveredError
+from quakestream.raster.cog.places import Target, empty_bands
 from quakestream.raster.cog.positions import Positions
 from quakestream.raster.cog.resample import Resampler, choose_level
 from quakestream.raster.cog.workers import Team
+from quakestream.raster.messages import reason_of
 from quakestream.raster.source import Pixels, RasterSource, is_aligned, whole_offset
 from quakestream.storage import StorageOptions
+from quakestream.storage.fetchers import open_fetcher
+from quakestream.storage.ranges import Fetcher
 
-OpenBytes = Callable[[str, StorageOptions], OpenFetcher]
+OpenFetcher = Callable[[str, StorageOptions], Fetcher]
 
 
 class _Raster(NamedTuple):
-    """A raster's shape and georeference, by the names rasterio's datasets use."""
+    """A raster's shape and georeference, named as in rasterio's datasets."""
 
     transform: Affine
     height: int
@@ -34,25 +38,25 @@ class _Raster(NamedTuple):
 class CogSource:
     """Reads a colour scene by its block index. Safe to read from several threads.
 
-    Counts of 16 bits are brought to 8 as soon as their block is decoded, validity is judged
-    on what is stored, and only then pixels are resampled.
+    Counts of 16 bits are brought to 8 as soon as their block is decoded. Validity is taken from
+    the stored counts. Pixels are resampled last.
 
-    Whole-pixel offsets where the scene has the grid's CRS and GSD, as `RasterioSource`
-    reads it, to the last bit but for JPEG, whose decoders differ in rounding and chroma.
-    Any other scene is resampled, each pixel within `POSITION_BOUND_PX` of where it
-    belongs. Whatever window a pixel is read in, its counts are the same.
+    A scene with the grid's CRS and GSD is read with whole-pixel offsets: equal to
+    `RasterioSource` to the last bit, except for JPEG, whose decoders differ in rounding and
+    chroma. Any other scene is resampled, each pixel within `POSITION_BOUND_PX` of its exact
+    position. A pixel has the same counts in every window.
 
-    Held while a window is read: its counts and validity; per thread a decoded block or
-    two; at most 64 MB of encoded bytes; for a scene of 16 bits with bands apart, those bands
-    as stored; and for a scene that is resampled the part of the level under at most
+    While a window is read the source holds its counts and validity, one or two decoded blocks
+    per thread, and at most 64 MB of encoded bytes. A scene of 16 bits with separate bands adds
+    those bands as stored. A scene that is resampled adds the part of the level under at most
     2,048 × 2,048 pixels of the window.
 
     Args:
-        team: threads it may use, and blocks that neighbouring windows share; without, who
-            asks for a window decodes it, and all of it.
+        team: threads and blocks that it shares with other sources. Without a team the calling
+            thread decodes every block of its window.
 
     Raises:
-        NotCoveredError: if the hot path does not cover the scene on this grid.
+        NotCoveredError: if the hot path cannot read the scene on this grid.
     """
 
     def __init__(
@@ -63,29 +67,30 @@ class CogSource:
         options: StorageOptions | None = None,
         *,
         team: Team | None = None,
-        opens: OpenBytes = open_fetcher,
+        opens: OpenFetcher = open_fetcher,
     ) -> None:
         self._scene, self._grid, self._layout = scene, grid, layout
         self._options, self._opens = options or StorageOptions(), opens
-        self._lent = team
+        self._shared_team = team
         first = layout.levels[0]
         if layout.colour is None:
-            raise refused(scene.href, layout.why_not)
+            raise NotCoveredError(layout.why_not, scene.href)
+        self._colour = layout.colour
         self._tables_BV = _tables(scene, layout.colour, first)
         if not layout.crs_wkt:
-            raise refused(scene.href, "it has no CRS")
+            raise NotCoveredError("image has no CRS", scene.href)
         self._raster = _Raster(layout.transform, first.height, first.width)
         self._offset = self._whole_pixels()
         if self._offset is None:
-            self._positions = self._way()
+            self._positions = self._make_positions()
             choice = choose_level(layout, self._positions.ratio)
             if choice is None:
-                finer = f"it is {self._positions.ratio:.1f} times finer than the grid"
-                raise refused(scene.href, f"{finer} and has no overview near it")
+                ratio = f"{self._positions.ratio:.1f} times finer than the grid"
+                raise NotCoveredError(f"image is {ratio} and has no overview near it", scene.href)
             self._choice = choice
 
     def _whole_pixels(self) -> tuple[int, int] | None:
-        """Grid row and column of the scene's first pixel; None where its pixels are others."""
+        """Grid row and column of the scene's first pixel; None if it must be resampled."""
         same = rasterio.CRS.from_wkt(self._layout.crs_wkt) == rasterio.CRS.from_epsg(
             self._grid.epsg
         )
@@ -93,25 +98,24 @@ class CogSource:
             return None
         return whole_offset(self._raster.transform, self._grid)
 
-    def _way(self) -> Positions:
+    def _make_positions(self) -> Positions:
         shape = self._raster.height, self._raster.width
         try:
             return Positions(self._grid, self._layout.crs_wkt, self._raster.transform, shape)
         except SceneError as error:
-            raise refused(self._scene.href, str(error)) from error
+            raise NotCoveredError(reason_of(error), self._scene.href) from error
 
     def __enter__(self) -> Self:
         try:
             self._fetcher = self._opens(self._scene.href, self._options)
         except StorageError as error:
-            raise SceneError(str(error)) from error
-        self._team = self._lent or Team()
-        self._reader = BlockReader(
-            self._layout,
-            self._fetcher,
-            name=f"scene {self._scene.id}, ",
-            team=self._team,
-            tables_BV=self._tables_BV,
+            raise SceneError.of(error.problem) from error
+        self._team = self._shared_team or Team()
+        blocks = BlockReader(
+            self._layout, self._fetcher, name=f"scene {self._scene.id}", team=self._team
+        )
+        self._reader = ColourReader(
+            self._layout, self._colour, blocks, self._team.scratch, self._tables_BV
         )
         if self._offset is None:
             self._resampler = Resampler(
@@ -121,7 +125,7 @@ class CogSource:
 
     def __exit__(self, *_: object) -> None:
         self._fetcher.close()
-        if self._lent is None:
+        if self._shared_team is None:
             self._team.close()
 
     @property
@@ -130,35 +134,35 @@ class CogSource:
 
     @property
     def aligned(self) -> bool:
-        """True if its pixels are the file's own; False if they are resampled."""
+        """True if the pixels are the file's own; False if they are resampled."""
         return self._offset is not None
 
     def read(self, window: Window) -> Pixels:
         """Counts and validity; zeros and invalid outside the scene.
 
         Raises:
-            ReadError: if a block cannot be fetched or decoded; names it.
+            ReadError: if a block cannot be fetched or decoded; it names the block.
         """
         if self._offset is not None:
-            return self._copied(window, *self._offset)
+            return self._copy(window, *self._offset)
         return self._resampler.read(window)
 
     def prefetch(self, *windows: Window) -> None:
-        """Asks for the bytes later reads of windows will need, and returns at once.
+        """Requests the bytes that later reads of windows need, and returns at once.
 
-        For stores that answer late: ask for the next windows, then read this one. Asked for
-        together, neighbours cost fewer requests. At most 64 MB are on their way for all scenes
-        of a team; what would be more is not asked for.
+        It hides the latency of stores: prefetch the next windows, then read the current one.
+        Neighbours that are prefetched together cost fewer requests. All scenes of a team share
+        a bound of 64 MB; bytes beyond it are not requested.
         """
         if self._offset is None:
             self._resampler.prefetch(windows)
             return
-        found = [self._under(window, *self._offset) for window in windows]
-        rects = [rect for rect in found if rect is not None]
+        overlaps = [self._overlap(window, *self._offset) for window in windows]
+        rects = [rect for rect in overlaps if rect is not None]
         self._reader.prefetch(0, rects, interleaved=False)
 
-    def _under(self, window: Window, row0: int, col0: int) -> Rect | None:
-        """The scene's pixels that lie in a window; None where none do."""
+    def _overlap(self, window: Window, row0: int, col0: int) -> Rect | None:
+        """The scene's pixels inside a window; None if there are none."""
         top, left = max(window.row, row0), max(window.col, col0)
         bottom = min(window.row_end, row0 + self._raster.height)
         right = min(window.col_end, col0 + self._raster.width)
@@ -166,17 +170,18 @@ class CogSource:
             return None
         return Rect(top=top - row0, left=left - col0, height=bottom - top, width=right - left)
 
-    def _copied(self, window: Window, row0: int, col0: int) -> Pixels:
-        rect = self._under(window, row0, col0)
+    def _copy(self, window: Window, row0: int, col0: int) -> Pixels:
+        """A window of the file's own pixels."""
+        rect = self._overlap(window, row0, col0)
         whole = rect is not None and (rect.height, rect.width) == window.shape
-        make = np.empty if whole else np.zeros
-        counts_BYX = bands_apart(make, 3, window.shape)
-        valid_YX = make(window.shape, np.bool_)
+        new_array = np.empty if whole else np.zeros
+        counts_BYX = empty_bands(new_array, 3, window.shape)
+        valid_YX = new_array(window.shape, np.bool_)
         if rect is not None:
             top, left = rect.top + row0 - window.row, rect.left + col0 - window.col
             rows, cols = slice(top, top + rect.height), slice(left, left + rect.width)
             target = Target(counts_BYX=counts_BYX[:, rows, cols], valid_YX=valid_YX[rows, cols])
-            self._reader.colour(0, rect, target)
+            self._reader.read(0, rect, target)
         return Pixels(counts_BYX=counts_BYX, valid_YX=valid_YX)
 
 
@@ -184,11 +189,11 @@ _: type[RasterSource] = CogSource
 
 
 def _tables(scene: Scene, colour: Colour, level: Level) -> NDArray[np.uint8] | None:
-    """What counts of 16 bits become, by the scene's stretch; None for 8 bits."""
+    """The scene's stretch as tables for counts of 16 bits; None for 8 bits."""
     stretch, coding = scene.stretch, level.coding
     bits = 8 if stretch is None else 16
     if np.dtype(coding.dtype).newbyteorder("=") != f"u{bits // 8}" or coding.bits != bits:
-        raise refused(scene.href, f"it holds {coding.dtype}, takes uint{bits}")
+        raise NotCoveredError("counts are not supported", scene.href, f"uint{bits}", coding.dtype)
     if stretch is None:
         return None
     fill = colour.nodata if colour.validity == "nodata" else 0

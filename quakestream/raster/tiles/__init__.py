@@ -1,4 +1,7 @@
-"""Tile stores: a run's scenes as Zarr, virtual (references) or stored (written), read alike."""
+"""Tile stores: a run's scenes as Zarr, virtual (references) or stored (written).
+
+Both kinds are read in the same way.
+"""
 
 from quakestream.raster.tiles.entries import (
     TileEntry,

@@ -1,4 +1,4 @@
-"""Zarr arrays of a tile store, opened so that nothing missing reads as black. Needs zarr."""
+"""Opens the Zarr arrays of a tile store so that a missing chunk is an error. Needs zarr."""
 
 import json
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from quakestream.errors import ReadError
+from quakestream.raster.messages import counted
 from quakestream.storage import StorageOptions, protocol_of
 from quakestream.storage.filesystems import filesystem
 from quakestream.storage.uris import local_path
@@ -21,26 +22,27 @@ from quakestream.storage.uris import local_path
 _METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 
 
-class PresentChunks(WrapperStore[Store]):
-    """A store in which a chunk that is not there, or is cut off, is an error.
+class StrictChunks(WrapperStore[Store]):
+    """A store in which a chunk that is missing or truncated is an error.
 
-    Zarr reads a missing chunk as its fill value. Tiles are written empty chunks
-    and all, so here one that is missing was lost.
+    Zarr reads a missing chunk as its fill value. Tiles are written with their empty chunks, so
+    a missing chunk was lost.
     """
 
     lengths: Mapping[str, int] = {}
-    """Bytes a whole chunk must have, by key, where that is known."""
+    """Bytes of each whole chunk by key, where they are known."""
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        found = await self._store.get(key, prototype, byte_range)
-        if found is None and not key.endswith(_METADATA):
-            raise ReadError(f"chunk {key} is missing")
-        expected = self.lengths.get(key)
-        if found is not None and expected is not None and len(found) != expected:
-            raise ReadError(f"chunk {key} has {len(found)} bytes, expected {expected}")
-        return found
+        data = await self._store.get(key, prototype, byte_range)
+        if data is None and not key.endswith(_METADATA):
+            raise ReadError("chunk is missing", f"chunk {key}")
+        length = self.lengths.get(key)
+        if data is not None and length is not None and len(data) != length:
+            got = counted(len(data), "byte")
+            raise ReadError("chunk is truncated", f"chunk {key}", f"{length:,}", got)
+        return data
 
 
 def zarr_store(uri: str, options: StorageOptions, *, read_only: bool) -> Store:
@@ -57,10 +59,12 @@ def zarr_store(uri: str, options: StorageOptions, *, read_only: bool) -> Store:
 
 
 def open_written(uri: str, options: StorageOptions, path: str, *, read_only: bool) -> Any:
-    """A stored array. Empty chunks are written: a chunk that is absent is a lost one."""
+    """A stored array. Its empty chunks are written too, so that a missing chunk was lost."""
     store = zarr_store(uri, options, read_only=read_only)
     return zarr.open_array(
-        PresentChunks(store) if read_only else store,  # a writer looks for what is there first
+        StrictChunks(store)
+        if read_only
+        else store,  # a writer first looks for a chunk that may not exist
         path=path,
         mode="r" if read_only else "r+",
         zarr_format=3,
@@ -69,7 +73,7 @@ def open_written(uri: str, options: StorageOptions, path: str, *, read_only: boo
 
 
 def open_referenced(references: Mapping[str, Any], path: str, options: StorageOptions) -> Any:
-    """An array of kerchunk references, version 1 with one template `u`: the scene's URI."""
+    """An array of kerchunk references, version 1, whose only template `u` is the scene's URI."""
     if "imagecodecs_jpeg" not in numcodecs.registry.codec_registry:
         register_codecs(verbose=False)
     target = references["templates"]["u"]
@@ -82,22 +86,22 @@ def open_referenced(references: Mapping[str, Any], path: str, options: StorageOp
         remote_options=remote or dict(fs.storage_options),
         asynchronous=True,
     )
-    store = PresentChunks(FsspecStore(reference_fs, read_only=True))
+    store = StrictChunks(FsspecStore(reference_fs, read_only=True))
     store.lengths = {k: r[2] for k, r in references["refs"].items() if isinstance(r, list)}
     return zarr.open_array(store, path=path, mode="r", zarr_format=2)
 
 
 def parse_references(data: bytes) -> dict[str, Any]:
-    """References as they are stored.
+    """Parses stored references.
 
     Raises:
-        ReadError: if they are not such.
+        ReadError: if the data are not kerchunk references of version 1 with a template `u`.
     """
     try:
         content: dict[str, Any] = json.loads(data)
-        known = content["version"] == 1 and content["templates"]["u"] and content["refs"]
+        usable = content["version"] == 1 and content["templates"]["u"] and content["refs"]
     except (ValueError, KeyError, TypeError) as error:
         raise ReadError(f"not kerchunk references: {error!r}") from error
-    if not known:
-        raise ReadError("not kerchunk references of version 1 with one template")
+    if not usable:
+        raise ReadError("not kerchunk references", expected="version 1 with one template")
     return content

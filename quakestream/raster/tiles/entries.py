@@ -1,7 +1,7 @@
-"""What a tile store says of each scene: one Zarr v3 group a scene, its attributes written last.
+"""Entries of a tile store: one Zarr v3 group per scene, whose attributes are written last.
 
 zarr.json                     root group
-SCENE/zarr.json               attributes: the entry; a scene without it is not in the store
+SCENE/zarr.json               attributes: the entry. A scene without it is not in the store
 SCENE/32637-0.5m/counts       stored: (band, y, x) uint8, sharded, on the run's grid
 SCENE/32637-0.5m/valid        stored: (y, x) uint8, 1 where the sensor saw the ground
 SCENE/refs.json               virtual: kerchunk references into the scene's own blocks
@@ -12,23 +12,25 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 from quakestream.domain import Grid, Issue, Scene, Stretch, Window
 from quakestream.errors import ConfigError
+from quakestream.raster.cog.layout import Colour
+from quakestream.raster.messages import counted
+from quakestream.raster.tiles.placement import raster_of
 from quakestream.storage import MissingObjectError, StorageOptions, Store, open_store
 
-STORE_VERSION = 2
-"""Raised whenever what is written or how it is read changes: older entries are then refused."""
+STORE_VERSION = 3
+"""Must be raised when the format or its meaning changes. Older entries are then refused."""
 ROOT_KEY = "zarr.json"
 REFERENCES = "refs.json"
 LOOKUPS = 8
-"""Entries asked for at the same time."""
+"""Entries that are read at the same time."""
 
 Kind = Literal["virtual", "stored"]
 Axes = Literal["YXS", "SYX"]
-Validity = Literal["black", "nodata", "alpha", "mask"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +39,9 @@ class GridTiles:
 
     grid: Grid
     window: Window
-    """What the arrays hold, in pixels of the grid: its row and column are the offset."""
+    """The part of the grid that the arrays hold."""
     exact: bool
-    """True if any window reads as the scene itself would through GDAL, to the last bit."""
+    """True if every window equals what GDAL reads from the scene, to the last bit."""
 
     @property
     def name(self) -> str:
@@ -73,80 +75,80 @@ class BlockLayout:
     """How a virtual scene's blocks become counts and validity."""
 
     axes: Axes
-    bands: tuple[int, ...]
-    """Indices (from 0) of red, green, blue."""
-    validity: Validity
-    """What tells the ground from nothing: `black` where nothing is declared, as GDAL's reader."""
-    nodata: int | None = None
-    alpha: int | None = None
-    """Index (from 0) of the alpha band."""
+    """Order of the axes of the array `counts`; S are the samples."""
+    colour: Colour
 
     def attributes(self) -> dict[str, Any]:
-        return {
-            "axes": self.axes,
-            "bands": list(self.bands),
-            "validity": self.validity,
-            "nodata": self.nodata,
-            "alpha": self.alpha,
-        }
+        return {"axes": self.axes, **asdict(self.colour)}
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Self:
-        return cls(**{**content, "bands": tuple(content["bands"])})
+        colour = {name: value for name, value in content.items() if name != "axes"}
+        return cls(axes=content["axes"], colour=Colour.of(colour))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileEntry:
-    """What the store holds of one scene."""
+    """A scene in a tile store."""
 
     scene_id: str
     href: str
     etag: str
-    """Version of the scene the tiles were made from."""
+    """Version of the scene that the tiles were made from."""
     crs_wkt: str
     transform: tuple[float, ...]
-    """Of the scene's own pixels, six coefficients."""
+    """Maps the scene's own pixels to its CRS, six coefficients."""
     gsd_m: float
     kind: Kind
     grids: tuple[GridTiles, ...]
     layout: BlockLayout | None = None
-    """Virtual scenes only."""
+    """Layout of a virtual scene's blocks; None for a stored scene."""
     version: int = STORE_VERSION
     stretch: Stretch | None = None
-    """How 16-bit counts were brought to 8 before they were written."""
+    """Stretch that brought 16-bit counts to 8 bits before they were written."""
 
     @property
     def group(self) -> str:
         return group_name(self.scene_id)
 
     @classmethod
-    def describing(cls, scene: Scene, kind: Kind, grids: Iterable[GridTiles]) -> Self:
-        """The entry of a scene whose header was read."""
-        assert scene.transform is not None
+    def describing(
+        cls,
+        scene: Scene,
+        kind: Kind,
+        grids: Iterable[GridTiles],
+        layout: BlockLayout | None = None,
+    ) -> Self:
+        """The entry of a probed scene.
+
+        Raises:
+            SceneError: if the scene was not probed.
+        """
         return cls(
             scene_id=scene.id,
             href=scene.href,
             etag=scene.etag,
             crs_wkt=scene.crs_wkt,
-            transform=tuple(scene.transform)[:6],
+            transform=tuple(raster_of(scene).transform)[:6],
             gsd_m=float(scene.gsd_m or 0),
             kind=kind,
             grids=tuple(grids),
+            layout=layout,
             stretch=scene.stretch,
         )
 
     def on(self, grid: Grid) -> GridTiles | None:
-        """The tiles on a grid, None where there are none."""
+        """The tiles on a grid; None if there are none."""
         return next((g for g in self.grids if g.grid == grid), None)
 
     def refusal(self, scene: Scene) -> str | None:
-        """Why the tiles must not stand for this scene; None where they may."""
+        """Why the tiles must not be read instead of the scene; None if they may be."""
         if self.version != STORE_VERSION:
-            return f"its tiles have version {self.version}, this program reads {STORE_VERSION}"
+            return f"tiles have version {self.version}, this program reads version {STORE_VERSION}"
         if self.etag != scene.etag:
-            return f"its tiles were made from version {self.etag!r}, the scene is {scene.etag!r}"
+            return f"tiles were made from version {self.etag!r}, the scene is now {scene.etag!r}"
         if self.stretch != scene.stretch:
-            return "its tiles were brought to 8 bits by another stretch than the scene is now"
+            return "tiles were brought to 8 bits by another stretch than the scene's"
         return None
 
     def attributes(self) -> dict[str, Any]:
@@ -166,7 +168,9 @@ class TileEntry:
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Self:
-        layout, stretch = content.get("layout"), content.get("stretch")
+        version, stretch = int(content["version"]), content.get("stretch")
+        # the layout of another version is not read: its entry is refused
+        layout = content["layout"] if version == STORE_VERSION else None
         return cls(
             scene_id=content["scene"],
             href=content["href"],
@@ -177,13 +181,13 @@ class TileEntry:
             kind=content["kind"],
             grids=tuple(GridTiles.of(g) for g in content["grid"]),
             layout=None if layout is None else BlockLayout.of(layout),
-            version=int(content["version"]),
+            version=version,
             stretch=None if stretch is None else Stretch.of(stretch),
         )
 
 
 def group_name(scene_id: str) -> str:
-    """Name of a scene's group: the id where it can be a key, else made so and told apart."""
+    """Name of a scene's group: its id if that can be a key, else a safe and unique form of it."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", scene_id).strip(".")[:80]
     if plain == scene_id and not plain.startswith("__") and plain not in ("", ROOT_KEY):
         return plain
@@ -207,20 +211,20 @@ def is_tile_store(store: Store) -> bool:
 
 
 def write_entry(store: Store, entry: TileEntry) -> None:
-    """Puts a scene into the store: the last thing written of it."""
+    """Puts a scene into the store. It must be written last."""
     store.put(f"{entry.group}/{ROOT_KEY}", _group(entry.attributes()))
 
 
 def drop_entry(store: Store, scene_id: str) -> None:
-    """Takes a scene out of the store: the first thing done before it is written anew."""
+    """Takes a scene out of the store. It must be done before the scene is written again."""
     store.delete(f"{group_name(scene_id)}/{ROOT_KEY}")
 
 
 def read_entry(store: Store, scene_id: str) -> TileEntry | None:
-    """What the store holds of a scene, None where nothing finished.
+    """The entry of a scene; None if the store holds no finished tiles of it.
 
     Raises:
-        StorageError: if the store does not answer: not the same as holding nothing.
+        StorageError: if the store does not answer.
     """
     try:
         content = json.loads(store.get(f"{group_name(scene_id)}/{ROOT_KEY}"))
@@ -232,15 +236,15 @@ def read_entry(store: Store, scene_id: str) -> TileEntry | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileSurvey:
-    """What a run may read from its tile store, found out before the first pixel."""
+    """What a run may read from its tile store, known before the first pixel is read."""
 
     entries: Mapping[str, TileEntry] = field(default_factory=dict)
-    """By scene id; only those that may be used."""
+    """Entries that may be used, by scene id."""
     issues: tuple[Issue, ...] = ()
     notes: tuple[str, ...] = ()
 
     def token(self, scene: Scene, grid: Grid) -> str:
-        """What distinguishes pixels from the store from the scene's own: empty if nothing."""
+        """Identifies tiles whose pixels differ from the scene's own; empty if they are equal."""
         entry = self.entries.get(scene.id)
         tiles = entry.on(grid) if entry else None
         if entry is None or tiles is None or tiles.exact:
@@ -262,22 +266,23 @@ def survey_tiles(
     store = open_store(uri, options)
     if not is_tile_store(store):
         raise ConfigError(
-            f"imagery.store: no tile store at {uri}; make it with "
-            f"`quakestream tile RUN.yaml --store {uri}`, or leave the key out"
+            f"no tile store at {uri}",
+            "imagery.store",
+            remedy=f"make it with `quakestream tile RUN.yaml --store {uri}`, or remove the key",
         )
     pairs = list(dict.fromkeys((s.id, g) for s, g in scenes))
     unique = {scene.id: scene for scene, _ in scenes}
     with ThreadPoolExecutor(LOOKUPS) as pool:
-        found = dict(zip(unique, pool.map(lambda i: read_entry(store, i), unique), strict=True))
-    refusals = {i: e.refusal(unique[i]) for i, e in found.items() if e is not None}
-    entries = {i: e for i, e in found.items() if e is not None and refusals[i] is None}
+        stored = dict(zip(unique, pool.map(lambda i: read_entry(store, i), unique), strict=True))
+    refusals = {i: e.refusal(unique[i]) for i, e in stored.items() if e is not None}
+    entries = {i: e for i, e in stored.items() if e is not None and refusals[i] is None}
     missing = [i for i, g in pairs if refusals.get(i) is None and _lacks(entries.get(i), g)]
     issues = [
-        Issue(subject=i, kind="scene", cause=f"{why}; the scene itself is read ({uri})")
-        for i, why in refusals.items()
-        if why is not None
+        Issue(subject=i, kind="scene", cause=f"{reason}; the scene itself is read ({uri})")
+        for i, reason in refusals.items()
+        if reason is not None
     ]
-    note = f"{len(missing)} scene(s) are read themselves: {uri} lacks {', '.join(missing)}"
+    note = f"{counted(len(missing), 'scene')} not in {uri}, read directly: {', '.join(missing)}"
     return TileSurvey(entries=entries, issues=tuple(issues), notes=(note,) if missing else ())
 
 

@@ -1,4 +1,4 @@
-"""Where the optional packages of the tile store are asked for."""
+"""Imports of the optional packages that tile stores need."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +8,10 @@ from quakestream.errors import MissingExtraError
 
 @contextmanager
 def tiles_extra() -> Iterator[None]:
-    """Turns an ImportError inside the `with` into one that names the extra.
+    """Turns an ImportError inside the `with` into an error that names the extra.
 
     Raises:
-        MissingExtraError: if zarr, dask, xarray, odc-geo, kerchunk, tifffile or imagecodecs
-            is missing.
+        MissingExtraError: if zarr, dask, xarray, odc-geo or another package is missing.
     """
     try:
         yield
@@ -22,5 +21,6 @@ def tiles_extra() -> Iterator[None]:
         if (error.name or "").startswith("quakestream"):  # our own mistake, not a missing package
             raise
         raise MissingExtraError(
-            f"tile stores need {error.name or error}: pip install 'quakestream[tiles]'"
+            f"tile stores need the package {error.name or error}",
+            remedy="pip install 'quakestream[tiles]'",
         ) from error

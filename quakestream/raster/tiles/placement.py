@@ -1,4 +1,4 @@
-"""Where a scene lies on a grid."""
+"""The place of a scene on a grid."""
 
 import math
 from typing import Any, NamedTuple
@@ -12,15 +12,15 @@ from quakestream.errors import SceneError
 from quakestream.raster.source import is_aligned, whole_offset
 
 CHUNK_PX = 512
-"""Side of a chunk: a square of the grid's own lattice, whatever the scene."""
+"""Side of a chunk. Chunks are squares of the grid's own lattice for every scene."""
 SHARD_PX = 2048
-"""Side of a shard, what one worker writes; a lattice too, so that no shard has two writers."""
+"""Side of a shard, which one worker writes. Shards lie on a lattice, so none has two writers."""
 WARP_MARGIN_PX = 3
-"""What interpolation and averaging may reach beyond a scene's warped outline."""
+"""Margin around a scene's warped outline for interpolation and averaging."""
 
 
 class Raster(NamedTuple):
-    """A raster's shape and georeference, by the names rasterio's datasets use."""
+    """A raster's shape and georeference, named as in rasterio's datasets."""
 
     transform: Affine
     height: int
@@ -29,33 +29,34 @@ class Raster(NamedTuple):
 
 
 def raster_of(scene: Scene) -> Raster:
-    """What a probed scene's header said.
+    """The shape and georeference of a probed scene.
 
     Raises:
-        SceneError: if it was not probed.
+        SceneError: if the scene was not probed.
     """
     if scene.transform is None or scene.shape is None or not scene.crs_wkt:
-        raise SceneError(f"{scene.href} (scene {scene.id}) has no georeference: probe it first")
+        where = f"{scene.href} (scene {scene.id})"
+        raise SceneError("scene has no georeference", where, remedy="probe it first")
     crs = rasterio.CRS.from_wkt(scene.crs_wkt)
     return Raster(scene.transform, scene.shape[0], scene.shape[1], crs)
 
 
 def has_whole_pixels(raster: Any, grid: Grid) -> bool:
-    """True if the raster's pixels are the grid's, moved by a whole number at most half off."""
+    """True if the raster has the grid's pixels, moved by whole numbers of them."""
     return bool(raster.crs == rasterio.CRS.from_epsg(grid.epsg) and is_aligned(raster, grid))
 
 
 def own_window(raster: Any, grid: Grid) -> Window:
-    """The window of a raster with whole pixels."""
+    """The window that a raster with the grid's pixels covers."""
     row, col = whole_offset(raster.transform, grid)
     return Window(row=row, col=col, height=raster.height, width=raster.width)
 
 
 def extent_on(scene: Scene, grid: Grid) -> Window:
-    """All grid pixels that can show anything of a scene.
+    """The window of all grid pixels that may show a part of a scene.
 
     Raises:
-        SceneError: if its outline cannot be brought onto the grid.
+        SceneError: if its outline cannot be projected to the grid.
     """
     raster = raster_of(scene)
     if has_whole_pixels(raster, grid):
@@ -65,14 +66,14 @@ def extent_on(scene: Scene, grid: Grid) -> Window:
     try:
         moved = transform_bounds(raster.crs, crs, *bounds, densify_pts=101)
     except rasterio.errors.RasterioError as error:
-        raise SceneError(f"{scene.href} cannot be warped to EPSG:{grid.epsg}: {error}") from error
+        raise SceneError(f"cannot warp to EPSG:{grid.epsg}: {error}", scene.href) from error
     if not all(math.isfinite(v) for v in moved):
-        raise SceneError(f"{scene.href} cannot be warped to EPSG:{grid.epsg}: {bounds}")
+        raise SceneError(f"bounds do not project to EPSG:{grid.epsg}", scene.href, got=str(bounds))
     return grid.window(*moved).grown(WARP_MARGIN_PX)
 
 
 def on_lattice(window: Window, side_px: int) -> Window:
-    """The smallest window of whole lattice squares that holds a window."""
+    """The smallest window of whole lattice squares around a window."""
     row, col = window.row // side_px * side_px, window.col // side_px * side_px
     return Window(
         row=row,
@@ -83,7 +84,7 @@ def on_lattice(window: Window, side_px: int) -> Window:
 
 
 def squares(window: Window, side_px: int) -> list[Window]:
-    """A window of whole lattice squares, square by square, row by row."""
+    """The lattice squares of a window, row by row."""
     return [
         Window(row=row, col=col, height=side_px, width=side_px)
         for row in range(window.row, window.row_end, side_px)

@@ -1,8 +1,8 @@
-"""Stored tiles: a scene's pixels written on a run's grid, shard by shard.
+"""Stored tiles: a scene's pixels, written on a run's grid shard by shard.
 
-dask runs the tasks; a task reads its square through the same source `map`
-reads with and writes it into the store itself, so that no pixel travels
-between workers and memory is one shard a worker, whatever the scene's size.
+dask runs the tasks. A task reads its square through the same source as `map` and writes it to
+the store itself. No pixel travels between workers, and a worker holds one shard at a time for a
+scene of any size.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,8 +11,9 @@ from functools import lru_cache, partial
 from typing import Any
 
 from quakestream.domain import Grid, Scene, Window
-from quakestream.errors import QuakestreamError, ReadError
+from quakestream.errors import Problem, QuakestreamError, ReadError
 from quakestream.raster.cog import CogOpener, LayoutCache
+from quakestream.raster.messages import counted
 from quakestream.raster.tiles.entries import GridTiles, TileEntry, group_name
 from quakestream.raster.tiles.extras import tiles_extra
 from quakestream.raster.tiles.placement import (
@@ -25,15 +26,15 @@ from quakestream.raster.tiles.placement import (
     squares,
 )
 from quakestream.storage import StorageOptions, Store
-from quakestream.storage.filesystems import translated
+from quakestream.storage.filesystems import storage_errors
 
 Scheduler = str | Callable[..., Any]
-"""What `dask.compute` takes: `threads`, or the function of a cluster."""
+"""A scheduler for `dask.compute`: `threads`, or the function of a cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ShardTask:
-    """One square to read and write. Nothing in it is open."""
+class TileShard:
+    """One square to read and write. It holds nothing open."""
 
     scene: Scene
     tiles: GridTiles
@@ -43,7 +44,7 @@ class ShardTask:
 
 
 def stored_tiles(scene: Scene, grid: Grid) -> GridTiles:
-    """Where a scene's tiles lie on a grid: whole shards of the grid's own lattice."""
+    """The place of a scene's tiles on a grid: whole shards of the grid's own lattice."""
     window = on_lattice(extent_on(scene, grid), SHARD_PX)
     return GridTiles(grid=grid, window=window, exact=has_whole_pixels(raster_of(scene), grid))
 
@@ -56,7 +57,10 @@ def write_stored(
     scheduler: Scheduler = "threads",
     workers: int = 2,
 ) -> TileEntry:
-    """Writes a scene's tiles on each grid; returns the entry that makes them count.
+    """Writes a scene's tiles on each grid.
+
+    Returns:
+        The entry, which puts the tiles into the store when it is written.
 
     Raises:
         SceneError: if the scene cannot be read or placed.
@@ -72,7 +76,7 @@ def write_stored(
     for tiles in placed:
         make_arrays(scene, tiles, store)
         for window in squares(tiles.window, SHARD_PX):
-            task = ShardTask(
+            task = TileShard(
                 scene=scene,
                 tiles=tiles,
                 window=window,
@@ -82,14 +86,16 @@ def write_stored(
             tasks.append(delayed(partial(write_shard, task), pure=False)())
     settings = {"num_workers": workers} if scheduler == "threads" else {}
     done = compute(*tasks, scheduler=scheduler, **settings)  # type: ignore[no-untyped-call]
-    failures = [f for f in done if f is not None]
+    failures: list[Problem] = [problem for problem in done if problem is not None]
     if failures:
-        raise ReadError(f"{len(failures)} of {len(tasks)} shards failed, the first: {failures[0]}")
+        first, total = failures[0], counted(len(tasks), "shard")
+        what = f"{len(failures)} of {total} failed, the first: {first.what}"
+        raise ReadError(what, first.where, first.expected, first.got, first.remedy)
     return TileEntry.describing(scene, "stored", placed)
 
 
 def make_arrays(scene: Scene, tiles: GridTiles, store: Store) -> None:
-    """Metadata and coordinates of a scene's arrays on one grid, laid out by xarray.
+    """Writes metadata and coordinates of a scene's arrays on one grid, with xarray.
 
     Raises:
         StorageError: if they cannot be written.
@@ -113,8 +119,8 @@ def make_arrays(scene: Scene, tiles: GridTiles, store: Store) -> None:
         coords={**coordinates, "band": [1, 2, 3]},
         attrs={"scene": scene.id},
     )
-    # Imagery hardly shrinks (zstd: by 6 % at half the speed); LZ4 is for what is empty, and
-    # the checksum for what is damaged.
+    # Imagery hardly shrinks (zstd: by 6 % at half the speed). LZ4 shrinks empty chunks, and the
+    # checksum finds damaged ones.
     lz4 = BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle", typesize=1)
     codec = {"compressors": (lz4, Crc32cCodec()), "fill_value": 0}
     chunks, shards = (CHUNK_PX, CHUNK_PX), (SHARD_PX, SHARD_PX)
@@ -124,7 +130,7 @@ def make_arrays(scene: Scene, tiles: GridTiles, store: Store) -> None:
     }
     for name in encoding:
         dataset[name].attrs["grid_mapping"] = "spatial_ref"
-    with translated("write", store.uri):
+    with storage_errors("write", store.uri):
         dataset.to_zarr(
             zarr_store(store.uri, store.options, read_only=False),
             group=f"{group_name(scene.id)}/{tiles.name}",
@@ -138,12 +144,15 @@ def make_arrays(scene: Scene, tiles: GridTiles, store: Store) -> None:
 
 @lru_cache(maxsize=1)
 def _layouts() -> LayoutCache:
-    """Block indices of the scenes this process writes tiles of."""
+    """Block indices of the scenes whose tiles this process writes."""
     return LayoutCache()
 
 
-def write_shard(task: ShardTask) -> str | None:
-    """Reads one square and writes it; why it could not be read, None where it could.
+def write_shard(task: TileShard) -> Problem | None:
+    """Reads one square and writes it.
+
+    Returns:
+        Why the square could not be read; None if it was written.
 
     Raises:
         StorageError: if it cannot be written.
@@ -156,9 +165,11 @@ def write_shard(task: ShardTask) -> str | None:
         opens = CogOpener(task.options, cache_bytes=0, layouts=_layouts())
         with opens, opens(task.scene, task.tiles.grid) as source:
             pixels = source.read(task.window)
-    except (QuakestreamError, OSError) as error:
-        return str(error)
-    with translated("write", task.store_uri):
+    except QuakestreamError as error:
+        return error.problem
+    except OSError as error:
+        return Problem(str(error), task.scene.href)
+    with storage_errors("write", task.store_uri):
         counts = open_written(task.store_uri, task.options, f"{path}/counts", read_only=False)
         counts[:, rows, cols] = pixels.counts_BYX
         valid = open_written(task.store_uri, task.options, f"{path}/valid", read_only=False)

@@ -125,4 +125,7 @@ def test_a_scene_without_a_stretch_for_its_counts_has_no_picture(tmp_path: Path)
     scene = _scene(tmp_path, "s", 7, _noise(dtype="uint16"))
     got = scene_previews([View(id="v", post=scene)], 10**6, StorageOptions())
     assert got.shown == ()
-    assert "holds uint16, its plan says uint8" in got.left_out[0][1]
+    assert (
+        "another dtype than in its plan: it was changed or never probed: expected uint8, got uint16"
+        in got.left_out[0][1]
+    )

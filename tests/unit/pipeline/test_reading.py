@@ -28,7 +28,7 @@ from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import Pixels, RasterioSource, RasterSource
 from quakestream.testing import make_world
-from tests.helpers.cog_case import Distant, in_order
+from tests.helpers.cog_case import RemoteFetcher, finish_requests
 from tests.helpers.cropping import crop_world
 from tests.helpers.tiles_case import LOCAL
 
@@ -132,7 +132,7 @@ def test_a_scene_that_gdal_reads_is_named_in_run_json(tmp_path: Path) -> None:
     made = map_run(open_run(world.run_file), backend=LocalBackend())
     notes = [note for note in made.run["notes"] if "read through GDAL" in note]
     assert len(notes) == 1
-    assert "1 scene(s), post_20230210, read through GDAL: its mask is not inside" in notes[0]
+    assert "1 scene(s), post_20230210, read through GDAL: mask is not inside" in notes[0]
     assert made.run["counts"]["assessed"] > 0
 
 
@@ -142,11 +142,11 @@ class Noted:
     def __init__(self, team: Team) -> None:
         self._team = team
         self.windows: list[Window] = []
-        self.fetchers: dict[str, Distant] = {}
+        self.fetchers: dict[str, RemoteFetcher] = {}
 
     def __call__(self, scene: Scene, grid: Grid) -> RasterSource:
         layout = make_layout(scene.href, LOCAL)
-        noted, fetcher = self.windows, self.fetchers.setdefault(scene.id, Distant(scene.href))
+        noted, fetcher = self.windows, self.fetchers.setdefault(scene.id, RemoteFetcher(scene.href))
 
         class Source(CogSource):
             def read(self, window: Window) -> Pixels:
@@ -173,7 +173,7 @@ def test_a_cell_that_was_asked_for_needs_no_further_request(
             for unit, coming in zip(units, [*units[1:], units[-1]], strict=True):
                 same_cells(reader.read(unit), theirs.read(unit))
                 reader.prefetch(coming)
-                in_order(team)
+                finish_requests(team)
                 asked = noted.requests
                 reader.read(coming)
                 assert noted.requests == asked
@@ -183,7 +183,7 @@ def test_a_cell_that_was_asked_for_needs_no_further_request(
                 for s in units[0].parts[0].scenes.values()
             )
             assert fetched <= 1.1 * held
-            assert team.ahead.held_bytes == 0
+            assert team.prefetches.held_bytes == 0
 
 
 def test_of_a_cell_with_few_buildings_only_their_windows_are_read(
@@ -225,10 +225,10 @@ def test_a_scene_that_stalls_is_not_asked_ahead(
         around = grid.window(*_inside(scene, grid))
         scenes._stalled[scene.href] = TimeoutError()
         scenes.prefetch(scene, grid, around)
-        assert team.ahead.held_bytes == 0
+        assert team.prefetches.held_bytes == 0
         scenes._stalled.clear()
         scenes.prefetch(scene, grid, around)
-        assert team.ahead.held_bytes > 0
+        assert team.prefetches.held_bytes > 0
         scenes.close()
 
 

@@ -46,7 +46,7 @@ def shifts(pre: Path, post: Path, window: Window | None = None) -> PairShifts:
 
 
 def moved(source: Path, target: Path, x_m: float, y_m: float) -> Path:
-    """The scene with a georeference that lies."""
+    """The scene with a wrong georeference."""
     with rasterio.open(source) as dataset:
         transform = Affine.translation(x_m, y_m) @ dataset.transform
         write_scene(target, dataset.read(), transform=transform, crs=dataset.crs)

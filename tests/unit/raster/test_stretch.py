@@ -1,4 +1,4 @@
-"""How a scene of 16 bits comes to 8: the table's laws, and what a stretch is measured on."""
+"""The stretch from 16 to 8 bits: laws of its table, and the pixels that it is measured on."""
 
 import json
 from dataclasses import replace
@@ -71,7 +71,7 @@ def test_a_stretch_survives_json() -> None:
 
 
 def write(path: Path, counts_BYX: NDArray[Any], **options: Any) -> Scene:
-    """A probed scene of given counts; three bands of half a metre."""
+    """A probed scene of given counts, in three bands of half a metre."""
     bands, height, width = counts_BYX.shape
     profile = {"driver": "GTiff", "width": width, "height": height, "count": bands}
     where = {"crs": "EPSG:32637", "transform": TRANSFORM, "dtype": counts_BYX.dtype.name}
@@ -86,7 +86,7 @@ def test_eight_bits_have_no_stretch(tmp_path: Path) -> None:
 
 
 def test_the_ends_of_the_ground_are_the_ends_of_the_stretch(tmp_path: Path) -> None:
-    """A thousand patches of known counts, larger than what is averaged."""
+    """A thousand areas of known counts, larger than the pixels that are averaged."""
     ramp_YX = np.arange(1024).reshape(32, 32).repeat(32, 0).repeat(32, 1)
     counts_BYX = np.stack([ramp_YX + 300, 2 * ramp_YX + 200, ramp_YX // 2 + 100])
     stretch = write(tmp_path / "scene.tif", counts_BYX.astype(np.uint16)).stretch
@@ -96,7 +96,7 @@ def test_the_ends_of_the_ground_are_the_ends_of_the_stretch(tmp_path: Path) -> N
 
 
 def test_colour_is_kept(tmp_path: Path) -> None:
-    """Sand is brighter in red than in blue, and stays so: white is what masks take for cloud."""
+    """Sand stays brighter in red than in blue, since masks take white areas for cloud."""
     rng = np.random.default_rng(0)
     sand_BYX = rng.normal(1, 0.04, (1, 600, 600)) * np.array([2400, 2000, 1300])[:, None, None]
     sand_BYX[:, :80] *= 0.1
@@ -146,7 +146,7 @@ def test_overviews_and_their_absence_give_nearly_the_same(tmp_path: Path) -> Non
 
 
 def test_of_a_large_scene_without_overviews_samples_are_read(tmp_path: Path) -> None:
-    """Memory does not grow with the scene, and the ends are found all the same."""
+    """Memory does not grow with the scene, and the ends are still found."""
     rng = np.random.default_rng(2)
     patch_BYX = rng.integers(400, 2000, (3, 24, 24)).astype(np.uint16)
     tile_BYX = patch_BYX.repeat(175, 1).repeat(175, 2)
@@ -190,7 +190,7 @@ def test_statistics_are_those_of_what_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["int16", "uint32", "float32"])
 def test_other_counts_are_refused(dtype: str, tmp_path: Path) -> None:
-    with pytest.raises(SceneError, match=rf"holds {dtype}, takes uint8 .* or uint16"):
+    with pytest.raises(SceneError, match=rf"expected uint8 .* or uint16, got {dtype}"):
         write(tmp_path / "scene.tif", (texture() + 1).astype(dtype))
 
 
@@ -199,12 +199,14 @@ def test_a_scene_whose_pixels_cannot_be_read_has_no_stretch(tmp_path: Path) -> N
     data = bytearray(path.read_bytes())
     data[len(data) // 3 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 3)
     path.write_bytes(data)
-    with pytest.raises(SceneError, match=r"16-bit counts of .*scene\.tif to 8 bits"):
+    with pytest.raises(
+        SceneError, match=r"scene\.tif: cannot measure how to bring 16-bit counts to 8 bits"
+    ):
         scene_of(path)
 
 
 def test_keys_follow_from_the_stretch(tmp_path: Path) -> None:
-    """What was made with one stretch is not used with another; 8-bit keys are as they were."""
+    """Results of one stretch are not used with another, and 8-bit keys do not change."""
     wide = scene_of(write_wide(tmp_path / "wide.tif"))
     visual = scene_of(write_tiff(tmp_path / "visual.tif"))
     other = replace(wide, stretch=Stretch(low_B=(1, 2, 3), span=4))
@@ -253,7 +255,7 @@ def test_references_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_twin_in_sixteen_bits_shows_the_same_ground(tmp_path: Path) -> None:
-    """A line in 16 bits is a line in 8: within a count, but for what lies beyond the ends."""
+    """A line in 16 bits is a line in 8 bits, within a count, except beyond the ends."""
     visual = write_tiff(tmp_path / "visual.tif", masked=True)
     scene = scene_of(widened(visual, tmp_path / "wide.tif"))
     assert scene.stretch is not None

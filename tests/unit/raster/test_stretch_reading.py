@@ -1,4 +1,4 @@
-"""Scenes of 16 bits read the same by both readers: by a table, validity as it is stored."""
+"""Both readers read scenes of 16 bits alike: by one table, with validity of the stored counts."""
 
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def test_whole_pixels_read_as_gdal_reads_them(options: dict[str, Any], tmp_path:
 
 @pytest.mark.parametrize("name", ["deflate", "nodata 65535", "alpha", "mask", "bands apart, mask"])
 def test_whole_pixels_are_the_files_own_by_the_table(name: str, tmp_path: Path) -> None:
-    """Against numpy on the file's counts, so that both readers cannot be wrong alike."""
+    """The oracle is numpy on the file's counts, so that the readers cannot share a mistake."""
     path = write_wide(tmp_path / "scene.tif", **EXACT[name])
     scene = scene_of(path)
     assert scene.stretch is not None
@@ -104,7 +104,7 @@ def test_whole_pixels_are_the_files_own_by_the_table(name: str, tmp_path: Path) 
 def test_a_resampled_scene_is_near_what_gdal_makes_of_it(
     options: dict[str, Any], place: Grid, tmp_path: Path
 ) -> None:
-    """The bounds of 8 bits, though GDAL brings to 8 bits what it has resampled."""
+    """The bounds of 8-bit scenes hold, although GDAL stretches after resampling."""
     path = tmp_path / "scene.tif"
     scene = scene_of(write_wide(path, compress="deflate", **options))
     held = extent_on(scene, place)
@@ -116,7 +116,7 @@ def test_a_resampled_scene_is_near_what_gdal_makes_of_it(
 
 
 def _same_in_parts(read: Any, held: Window, whole: Pixels) -> None:
-    """A pixel is the same in whatever window."""
+    """A pixel is the same in any window."""
     for top, left in ((-3, 5), (40, 61), (97, 120)):
         part = Window(row=held.row + top, col=held.col + left, height=77, width=131)
         found, inside = read(part), part.shared(held)
@@ -151,7 +151,7 @@ def test_blocks_that_are_not_in_the_file(validity: str, fill: int, tmp_path: Pat
 
 
 def test_packed_counts_are_read_by_gdal_and_the_same(tmp_path: Path) -> None:
-    """Twelve bits a sample: the hot path leaves them to GDAL, which unpacks them."""
+    """The hot path leaves samples of twelve bits to GDAL, which unpacks them."""
     plain = scene_of(write_wide(tmp_path / "plain.tif", masked=True))
     packed = scene_of(write_wide(tmp_path / "packed.tif", masked=True, nbits=12))
     assert packed.stretch == plain.stretch
@@ -168,8 +168,8 @@ def test_packed_counts_are_read_by_gdal_and_the_same(tmp_path: Path) -> None:
 def test_both_ways_of_looking_up_agree(
     samples: int, opencv: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OpenCV before version 5 has no tables of 16 bits."""
-    monkeypatch.setattr(places, "LOOKS_UP_16_BITS", opencv and places.LOOKS_UP_16_BITS)
+    """OpenCV before version 5 cannot look up counts of 16 bits."""
+    monkeypatch.setattr(places, "HAS_16_BIT_LUT", opencv and places.HAS_16_BIT_LUT)
     rng = np.random.default_rng(samples)
     block_YXS = rng.integers(0, 65536, (300, 257, samples)).astype(np.uint16)
     tables_VS = rng.integers(0, 256, (65536, samples)).astype(np.uint8)
@@ -177,5 +177,5 @@ def test_both_ways_of_looking_up_agree(
         expected_YXS = np.stack(
             [tables_VS[:, s][part_YXS[..., s]] for s in range(samples)], axis=-1
         )
-        found_YXS = places.looked_up(part_YXS, tables_VS)
+        found_YXS = places.look_up(part_YXS, tables_VS)
         np.testing.assert_array_equal(found_YXS, expected_YXS)

@@ -1,4 +1,4 @@
-"""Who reads a scene: the hot path, or GDAL and why; indices made once; broken blocks named."""
+"""The choice between the hot path and GDAL, the cache of block indices, and broken blocks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,6 @@ from quakestream.errors import (
     StorageError,
 )
 from quakestream.raster.cog import CogOpener, LayoutCache, header, open_source, refusals
-from quakestream.raster.cog.fetch import FetchPolicy, OpenFetcher
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.layout import CogLayout
 from quakestream.raster.cog.layouts import object_name
@@ -24,6 +23,7 @@ from quakestream.raster.cog.source import CogSource
 from quakestream.raster.source import RasterioSource
 from quakestream.raster.tiles.placement import extent_on
 from quakestream.storage import MissingObjectError, open_store
+from quakestream.storage.ranges import Fetcher, FetchPolicy
 from tests.helpers.cog_case import hot
 from tests.helpers.tiles_case import (
     GRID,
@@ -38,10 +38,10 @@ from tests.helpers.tiles_case import (
 
 NOT_COVERED: dict[str, tuple[dict[str, Any], str]] = {
     "mask beside it": ({"masked": True, "sidecar": True}, "a .msk beside it"),
-    "several nodata values": ({"sidecar_nodata": (1, 2, 3)}, "are not one count"),
-    "half a count": ({"sidecar_nodata": (7.5, 7.5, 7.5)}, "is no count of uint8"),
-    "CMYK": ({"bands": 4, "photometric": "cmyk"}, "4 samples are"),
-    "LERC, four bands": ({"compress": "lerc", "bands": 4}, "4 samples are"),
+    "several nodata values": ({"sidecar_nodata": (1, 2, 3)}, "nodata is not one count"),
+    "half a count": ({"sidecar_nodata": (7.5, 7.5, 7.5)}, "nodata is no count of uint8"),
+    "CMYK": ({"bands": 4, "photometric": "cmyk"}, "of 4 samples"),
+    "LERC, four bands": ({"compress": "lerc", "bands": 4}, "of 4 samples"),
 }
 
 
@@ -51,7 +51,7 @@ def opened(scene: Scene, grid: Grid = GRID) -> tuple[object, str]:
 
 
 def write_sidecar(path: Path, nodata: tuple[float, ...]) -> None:
-    """An .aux.xml that says what counts of each band mean nothing."""
+    """Writes an .aux.xml with each band's nodata value."""
     bands = "".join(
         f'<PAMRasterBand band="{n}"><NoDataValue>{v}</NoDataValue></PAMRasterBand>'
         for n, v in enumerate(nodata, 1)
@@ -78,7 +78,7 @@ def test_what_is_not_covered_is_read_through_gdal(
 
 
 def test_a_sidecar_changes_what_is_valid(tmp_path: Path) -> None:
-    """GDAL is asked what is valid: an .aux.xml may say it."""
+    """Validity comes from GDAL, since an .aux.xml may declare it."""
     path = write_tiff(tmp_path / "scene.tif", compress="deflate")
     scene = scene_of(path)
     write_sidecar(path, (120, 120, 120))
@@ -100,7 +100,7 @@ def test_files_that_are_no_tiff_or_no_colour(tmp_path: Path) -> None:
     grey = write_tiff(tmp_path / "grey.tif", bands=1, photometric="minisblack")
     source, why = opened(replace(scene, href=str(grey), etag=""))
     assert isinstance(source, RasterioSource)
-    assert "takes red, green and blue" in why
+    assert "expected red, green and blue, got 1 band" in why
 
 
 def test_counts_are_those_the_scene_was_probed_with(tmp_path: Path) -> None:
@@ -110,18 +110,18 @@ def test_counts_are_those_the_scene_was_probed_with(tmp_path: Path) -> None:
         changed = replace(other, href=scene.href, etag="")
         source, why = opened(changed)
         assert isinstance(source, RasterioSource)
-        assert f"takes uint{bits}" in why
-        with pytest.raises(SceneError, match=r"its plan says uint.*plan again"), source:
+        assert f"expected uint{bits}" in why
+        with pytest.raises(SceneError, match=r"than in its plan.*plan again"), source:
             pass
 
 
 def test_a_scene_nobody_can_open_is_an_error(tmp_path: Path) -> None:
     scene = scene_of(write_tiff(tmp_path / "scene.tif"))
     Path(scene.href).unlink()
-    with pytest.raises(SceneError, match="cannot open"):
+    with pytest.raises(SceneError, match=r"scene\.tif: cannot open"):
         open_source(scene, GRID)
     (tmp_path / "scene.tif").write_text("<html>Please log in</html>")
-    with pytest.raises(SceneError, match=r"cannot open .* not recognized"):
+    with pytest.raises(SceneError, match=r"cannot open: .* not recognized"):
         open_source(scene, GRID)
 
 
@@ -132,7 +132,7 @@ def test_an_index_is_made_once_for_each_version(tmp_path: Path) -> None:
     first = LayoutCache(store).layout(scene, LOCAL)
     assert store.list() == [object_name(scene.href, scene.etag)]
     again = LayoutCache(store)
-    path.rename(tmp_path / "gone.tif")  # whoever asks the file now fails
+    path.rename(tmp_path / "gone.tif")  # opening the file would fail now
     known = again.layout(scene, LOCAL)
     assert known is again.layout(scene, LOCAL)
     assert known.key == first.key == (scene.href, scene.etag)
@@ -158,14 +158,14 @@ def test_an_index_survives_parquet(tmp_path: Path) -> None:
     assert read.levels[0].coding.jpeg_tables
     with pytest.raises(ShapeError, match="not a block index"):
         CogLayout.from_parquet(b"PAR1")
-    with pytest.raises(ShapeError, match="has 12 blocks, got 11"):
+    with pytest.raises(ShapeError, match="expected 12 blocks, got 11"):
         replace(made.levels[0], offset_N=made.levels[0].offset_N[1:])
 
 
 @pytest.mark.parametrize("codec", ["deflate", "zstd", "lzw", "webp", "lerc", "jpeg", "none"])
 @pytest.mark.parametrize("damage", ["cut off", "spoilt"])
 def test_a_broken_block_is_named(codec: str, damage: str, tmp_path: Path) -> None:
-    """Only it: its neighbours are read."""
+    """The error names the block, and its neighbours are read."""
     how = {"photometric": "ycbcr"} if codec == "jpeg" else {}
     path = write_tiff(tmp_path / "scene.tif", compress=codec, **how)
     scene = scene_of(path)
@@ -193,7 +193,7 @@ def test_a_broken_block_is_named(codec: str, damage: str, tmp_path: Path) -> Non
 
 
 def test_half_a_jpeg_is_not_a_grey_one(tmp_path: Path) -> None:
-    """libjpeg makes up what is missing and only warns; GDAL shows it."""
+    """libjpeg fills the missing part and only warns, and GDAL shows it."""
     path = write_tiff(tmp_path / "scene.tif", compress="jpeg", photometric="ycbcr")
     scene = scene_of(path)
     level = make_layout(scene.href, LOCAL).levels[0]
@@ -203,7 +203,7 @@ def test_half_a_jpeg_is_not_a_grey_one(tmp_path: Path) -> None:
     path.write_bytes(data)
     with CogOpener() as opener, hot(scene, opener, GRID) as source, gdal(scene) as oracle:
         assert oracle.read(extent_on(scene, GRID)).valid_YX.any()
-        with pytest.raises(ReadError, match=r"block 1,0\): its JPEG data does not end"):
+        with pytest.raises(ReadError, match=r"block 1,0\): JPEG data has no end"):
             source.read(extent_on(scene, GRID))
 
 
@@ -225,8 +225,8 @@ def test_a_broken_mask_or_overview_says_so(tmp_path: Path) -> None:
             source.read(extent_on(scene, grid))
 
 
-class Refusing:
-    """A fetcher whose store does not answer, for a reason."""
+class RefusingFetcher:
+    """A fetcher whose store raises a given cause."""
 
     policy = FetchPolicy()
 
@@ -243,18 +243,20 @@ class Refusing:
         """Nothing is open."""
 
 
-_: type[OpenFetcher] = Refusing
+_: type[Fetcher] = RefusingFetcher
 
 
 def test_a_store_that_is_away_is_an_error_and_not_a_reason_for_another_reader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """JPEG differs between the two in its last bits: who reads must not hang on the weather."""
+    """The readers differ in the last bits of JPEG, so the choice must not depend on the network."""
     scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="jpeg", photometric="ycbcr"))
     with CogOpener() as opener:
         with monkeypatch.context() as patch:
-            patch.setattr(header, "open_fetcher", lambda *_: Refusing(TimeoutError("timed out")))
-            with pytest.raises(SceneError, match=r"cannot open .*cannot look up"):
+            patch.setattr(
+                header, "open_fetcher", lambda *_: RefusingFetcher(TimeoutError("timed out"))
+            )
+            with pytest.raises(SceneError, match=r"scene\.tif: cannot look up"):
                 opener(scene, GRID)
         assert opener.refusals == {}
         assert isinstance(opener(scene, GRID), CogSource)  # it is back
@@ -265,10 +267,10 @@ def test_a_store_that_lets_only_gdal_in_leaves_gdal(
 ) -> None:
     scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="deflate"))
     store = open_store(str(tmp_path / "indices"))
-    monkeypatch.setattr(header, "open_fetcher", lambda *_: Refusing(PermissionError("403")))
+    monkeypatch.setattr(header, "open_fetcher", lambda *_: RefusingFetcher(PermissionError("403")))
     with CogOpener(layouts=LayoutCache(store)) as opener:
         assert isinstance(opener(scene, GRID), RasterioSource)
-        assert "read through GDAL: cannot look up" in opener.refusals[scene.href]
+        assert "cannot look up" in opener.refusals[scene.href]
     assert refusals(store) == {"scene": opener.refusals[scene.href]}
 
 

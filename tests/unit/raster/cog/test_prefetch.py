@@ -1,4 +1,4 @@
-"""Bytes asked for ahead, and blocks that several windows need at once: once, bounded, told."""
+"""Prefetches and blocks that several windows share: requested once, bounded, errors reported."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 from quakestream.domain import Grid, Window
 from quakestream.errors import ReadError
-from quakestream.raster.cog import pending
-from quakestream.raster.cog.fetch import Buffer
+from quakestream.raster.cog import prefetches
+from quakestream.raster.cog.block_cache import BlockCache
 from quakestream.raster.cog.header import make_layout
-from quakestream.raster.cog.pending import Pending, Wanted
+from quakestream.raster.cog.prefetches import BlockInRequest, Prefetches
 from quakestream.raster.cog.source import CogSource
-from quakestream.raster.cog.workers import BlockCache, Team
+from quakestream.raster.cog.workers import Team
 from quakestream.raster.tiles.placement import extent_on
-from tests.helpers.cog_case import Distant, in_order
+from quakestream.storage.ranges import Buffer
+from tests.helpers.cog_case import RemoteFetcher, finish_requests
 from tests.helpers.tiles_case import GRID, LOCAL, assert_same, gdal, scene_of, windows, write_tiff
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -32,11 +33,11 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @contextmanager
-def distant(
+def remote_source(
     path: Path, team: Team, grid: Grid = GRID
-) -> Iterator[tuple[CogSource, Distant, Window]]:
-    """A source over a distant file, and the window that holds all of it."""
-    scene, fetcher = scene_of(path), Distant(path)
+) -> Iterator[tuple[CogSource, RemoteFetcher, Window]]:
+    """A source over a remote file, its fetcher, and the window around the scene."""
+    scene, fetcher = scene_of(path), RemoteFetcher(path)
     layout = make_layout(str(path), LOCAL)
     with CogSource(scene, grid, layout, team=team, opens=lambda *_: fetcher) as source:
         yield source, fetcher, extent_on(scene, grid)
@@ -44,33 +45,33 @@ def distant(
 
 @pytest.mark.parametrize("gsd_m", [0.5, 0.7], ids=["aligned", "resampled"])
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_what_was_asked_for_ahead_is_all_that_a_read_needs(
+def test_a_read_after_a_prefetch_sends_no_request(
     kind: dict[str, Any], gsd_m: float, tmp_path: Path
 ) -> None:
     path = write_tiff(tmp_path / "scene.tif", compress="deflate", **kind)
     grid = Grid(epsg=32637, gsd_m=gsd_m)
     with (
         Team(requests=1, cache_bytes=64 << 20) as team,
-        distant(path, team, grid) as (source, fetcher, held),
+        remote_source(path, team, grid) as (source, fetcher, held),
         Team() as other,
-        distant(path, other, grid) as (plain, _, _),
+        remote_source(path, other, grid) as (plain, _, _),
     ):
         for window in windows(held):
             source.prefetch(window)
             source.prefetch(window)
-            in_order(team)
-            asked = fetcher.requests
+            finish_requests(team)
+            sent = fetcher.requests
             assert_same(source.read(window), plain.read(window))
-            assert fetcher.requests == asked
-        assert team.ahead.held_bytes == 0
-        once = sum(size for _, size in set(fetcher.asked))
+            assert fetcher.requests == sent
+        assert team.prefetches.held_bytes == 0
+        once = sum(size for _, size in set(fetcher.ranges))
         assert fetcher.bytes == once, "a block was fetched twice"
 
 
-def test_neighbours_ask_for_shared_blocks_once(tmp_path: Path) -> None:
-    """All windows asked for before the first is read; nothing is asked while they are read."""
+def test_neighbours_request_shared_blocks_once(tmp_path: Path) -> None:
+    """All windows are prefetched before the first is read, and reading sends no request."""
     path = write_tiff(tmp_path / "scene.tif", compress="zstd")
-    with Team(cache_bytes=64 << 20) as team, distant(path, team) as (source, fetcher, held):
+    with Team(cache_bytes=64 << 20) as team, remote_source(path, team) as (source, fetcher, held):
         cells = [
             Window(row=held.row + r, col=held.col + c, height=300, width=300).grown(16)
             for r in (0, 300, 600)
@@ -79,22 +80,25 @@ def test_neighbours_ask_for_shared_blocks_once(tmp_path: Path) -> None:
         for cell in cells:
             source.prefetch(cell)
         size = int(make_layout(str(path), LOCAL).levels[0].bytes_N.sum())
-        assert size <= team.ahead.held_bytes <= 1.1 * size
+        assert size <= team.prefetches.held_bytes <= 1.1 * size
         with gdal(scene_of(path)) as oracle:
             for cell in cells:
                 assert_same(source.read(cell), oracle.read(cell))
         assert size <= fetcher.bytes <= 1.1 * size
-        assert team.ahead.held_bytes == 0
+        assert team.prefetches.held_bytes == 0
 
 
 @pytest.mark.parametrize("gsd_m", [0.5, 0.7], ids=["aligned", "resampled"])
-def test_neighbours_asked_for_together_come_in_fewer_requests(gsd_m: float, tmp_path: Path) -> None:
-    """The same bytes, once, and nothing is asked while they are read."""
+def test_neighbours_prefetched_together_take_fewer_requests(gsd_m: float, tmp_path: Path) -> None:
+    """The same bytes come once, and reading sends no request."""
     path = write_tiff(tmp_path / "scene.tif", compress="zstd")
-    requests, fetched, seen = [], [], []
+    requests, fetched, pixels = [], [], []
     for together in (False, True):
         grid = Grid(epsg=32637, gsd_m=gsd_m)
-        with Team(requests=1, cache_bytes=64 << 20) as team, distant(path, team, grid) as opened:
+        with (
+            Team(requests=1, cache_bytes=64 << 20) as team,
+            remote_source(path, team, grid) as opened,
+        ):
             source, fetcher, held = opened
             side = held.width // 3
             cells = [
@@ -103,47 +107,47 @@ def test_neighbours_asked_for_together_come_in_fewer_requests(gsd_m: float, tmp_
             ]
             for group in [cells] if together else [[cell] for cell in cells]:
                 source.prefetch(*group)
-            in_order(team)
+            finish_requests(team)
             requests.append(fetcher.requests)
-            seen.append([source.read(cell) for cell in cells])
+            pixels.append([source.read(cell) for cell in cells])
             assert fetcher.requests == requests[-1]
-            assert team.ahead.held_bytes == 0
+            assert team.prefetches.held_bytes == 0
             fetched.append(fetcher.bytes)
     assert requests[1] == 1 < requests[0]
     assert fetched[1] <= 1.1 * fetched[0]
-    for one, other in zip(*seen, strict=True):
+    for one, other in zip(*pixels, strict=True):
         assert_same(one, other)
 
 
-def test_asking_ahead_is_bounded_and_what_did_not_fit_is_read(tmp_path: Path) -> None:
+def test_prefetches_are_bounded_and_the_rest_is_read_later(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "scene.tif")
     with (
-        Team(ahead_bytes=300_000) as team,
-        distant(path, team) as (source, _, held),
+        Team(prefetch_bytes=300_000) as team,
+        remote_source(path, team) as (source, _, held),
         gdal(scene_of(path)) as oracle,
     ):
         source.prefetch(held)  # 2.4 MB in requests of 4 MB at most
-        assert team.ahead.held_bytes == 0
+        assert team.prefetches.held_bytes == 0
         small = Window(row=held.row, col=held.col, height=200, width=200)
         source.prefetch(small)
-        assert 0 < team.ahead.held_bytes <= 300_000
+        assert 0 < team.prefetches.held_bytes <= 300_000
         for window in (held, small):
             assert_same(source.read(window), oracle.read(window))
-        assert team.ahead.held_bytes == 0
+        assert team.prefetches.held_bytes == 0
 
 
-def test_a_file_of_this_machine_is_not_asked_ahead(tmp_path: Path) -> None:
+def test_a_local_file_is_not_prefetched(tmp_path: Path) -> None:
     scene = scene_of(write_tiff(tmp_path / "scene.tif"))
     with Team() as team, CogSource(scene, GRID, make_layout(scene.href, LOCAL), team=team) as near:
         near.prefetch(extent_on(scene, GRID))
-        assert team.ahead.held_bytes == 0
+        assert team.prefetches.held_bytes == 0
 
 
-def test_a_request_that_failed_is_told_by_the_read_and_then_made_again(tmp_path: Path) -> None:
+def test_the_read_reports_a_failed_prefetch_and_the_next_read_retries(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "scene.tif", compress="zstd")
     with (
         Team(cache_bytes=64 << 20) as team,
-        distant(path, team) as (source, fetcher, held),
+        remote_source(path, team) as (source, fetcher, held),
         gdal(scene_of(path)) as oracle,
     ):
         fetcher.failing = True
@@ -152,22 +156,22 @@ def test_a_request_that_failed_is_told_by_the_read_and_then_made_again(tmp_path:
             source.read(held)
         fetcher.failing = False
         assert_same(source.read(held), oracle.read(held))
-        assert team.ahead.held_bytes == 0
+        assert team.prefetches.held_bytes == 0
 
 
-def test_closing_gives_up_what_nobody_came_for(tmp_path: Path) -> None:
+def test_closing_cancels_unused_prefetches(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "scene.tif", compress="zstd")
     before = set(threading.enumerate())
     team = Team(requests=1)
-    with distant(path, team) as (source, fetcher, held):
+    with remote_source(path, team) as (source, fetcher, held):
         fetcher.open.clear()
         for row in range(held.row, held.row_end, 256):
             source.prefetch(Window(row=row, col=held.col, height=50, width=50))
-        assert team.ahead.held_bytes > 0
+        assert team.prefetches.held_bytes > 0
         fetcher.open.set()
         team.close()
-    assert team.ahead.held_bytes == 0
-    assert fetcher.requests <= 2, "what was in the queue was asked for all the same"
+    assert team.prefetches.held_bytes == 0
+    assert fetcher.requests <= 2, "queued requests were sent after closing"
     assert set(threading.enumerate()) == before
 
 
@@ -176,7 +180,7 @@ def test_windows_read_at_once_make_a_shared_block_once(ahead: bool, tmp_path: Pa
     path = write_tiff(tmp_path / "scene.tif", compress="deflate", predictor=2)
     with (
         Team(cache_bytes=64 << 20) as team,
-        distant(path, team) as (source, fetcher, held),
+        remote_source(path, team) as (source, fetcher, held),
         gdal(scene_of(path)) as oracle,
         ThreadPoolExecutor(4) as pool,
     ):
@@ -192,15 +196,15 @@ def test_windows_read_at_once_make_a_shared_block_once(ahead: bool, tmp_path: Pa
         threading.Timer(0.2, fetcher.open.set).start()  # by then all four have begun
         for cell, read in zip(cells, reads, strict=True):
             assert_same(read.result(20), oracle.read(cell))
-        blocks = {start for start, _ in fetcher.asked}
+        blocks = {start for start, _ in fetcher.ranges}
         assert len(blocks) == fetcher.requests
         assert fetcher.bytes <= 1.1 * int(make_layout(str(path), LOCAL).levels[0].bytes_N.sum())
 
 
 def test_a_broken_block_is_lost_to_those_that_need_it_only(tmp_path: Path) -> None:
-    """Many windows at once, block after block: whoever needs the broken one hears of it."""
+    """Of many windows read at once, only those that need the broken block fail."""
     path = write_tiff(tmp_path / "scene.tif", compress="deflate")
-    with Team(cache_bytes=64 << 20) as team, distant(path, team) as (source, fetcher, held):
+    with Team(cache_bytes=64 << 20) as team, remote_source(path, team) as (source, fetcher, held):
         level = make_layout(str(path), LOCAL).levels[0]
         start, size = int(level.offset_N[5]), int(level.bytes_N[5])  # row 1, column 1
         data = path.read_bytes()
@@ -243,14 +247,14 @@ def _done(length: int) -> Callable[[], Future[Buffer]]:
         max_size=40,
     )
 )
-def test_pending_keeps_to_its_bound_and_forgets_what_is_taken(
+def test_prefetches_keep_to_their_bound_and_drop_blocks_that_are_taken(
     steps: list[tuple[bool, list[int], int]],
 ) -> None:
-    table = Pending(100)
-    for asks, names, length in steps:
-        if asks:
-            asked = table.ask(length, [Wanted(n, n) for n in names], _done(length))
-            assert not asked or all(name in table for name in names)
+    table = Prefetches(100)
+    for is_request, names, length in steps:
+        if is_request:
+            sent = table.request(length, [BlockInRequest(n, n) for n in names], _done(length))
+            assert not sent or all(name in table for name in names)
         else:
             for name in names:
                 there = name in table
@@ -264,13 +268,13 @@ def test_pending_keeps_to_its_bound_and_forgets_what_is_taken(
     assert table.held_bytes == 0
 
 
-def test_requests_nobody_came_for_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = Pending(100)
-    assert table.ask(80, [Wanted("a", 0), Wanted("b", 5)], _done(80))
+def test_stale_requests_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Prefetches(100)
+    assert table.request(80, [BlockInRequest("a", 0), BlockInRequest("b", 5)], _done(80))
     assert table.take("a") is not None
-    assert not table.ask(80, [Wanted("c", 0)], _done(80))
-    monkeypatch.setattr(pending, "STALE_S", 0.0)
-    assert table.ask(80, [Wanted("c", 0)], _done(80))
+    assert not table.request(80, [BlockInRequest("c", 0)], _done(80))
+    monkeypatch.setattr(prefetches, "STALE_S", 0.0)
+    assert table.request(80, [BlockInRequest("c", 0)], _done(80))
     assert "b" not in table
     assert table.held_bytes == 80
 

@@ -1,4 +1,4 @@
-"""The hot path reads what GDAL reads: every codec, layout and validity, whatever the window."""
+"""The hot path reads the same as GDAL: every codec, layout and validity, in any window."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,13 +11,14 @@ from affine import Affine
 
 from quakestream.domain import Grid, Window
 from quakestream.raster.cog import CogOpener
-from quakestream.raster.cog.blocks import BlockReader, Rect
-from quakestream.raster.cog.fetch import open_fetcher
+from quakestream.raster.cog.block_plan import Rect
+from quakestream.raster.cog.blocks import BlockReader
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.tiles.placement import extent_on
-from tests.helpers.cog_case import OTHER_PLACES, Noting, assert_near, hot
+from quakestream.storage.fetchers import open_fetcher
+from tests.helpers.cog_case import OTHER_PLACES, RecordingFetcher, assert_near, hot
 from tests.helpers.tiles_case import (
     GRID,
     HEIGHT,
@@ -153,7 +154,7 @@ def test_blocks_that_are_not_in_the_file(validity: dict[str, Any], tmp_path: Pat
     ids=str,
 )
 def test_other_counts_than_eight_bits(dtype: str, options: dict[str, Any], tmp_path: Path) -> None:
-    """Samples as they are stored: what the products of a scene are made of."""
+    """Samples of every dtype as they are stored."""
     path = tmp_path / "scene.tif"
     rng = np.random.default_rng(1)
     values_BYX = (texture() * 191.7 + rng.normal(0, 9, (3, HEIGHT, WIDTH))).clip(0, 32000)
@@ -206,7 +207,7 @@ def test_many_windows_at_once_and_a_small_cache_change_nothing(tmp_path: Path) -
 def test_a_resampled_scene_is_near_what_gdal_makes_of_it(
     options: dict[str, Any], place: Grid, tmp_path: Path
 ) -> None:
-    """Within 2 counts on average on a hard texture, without bias, and validity by an edge."""
+    """On a hard texture, counts are within 2 on average, and validity differs at edges only."""
     path = tmp_path / "scene.tif"
     scene = scene_of(write_tiff(path, compress="deflate", **options))
     held = extent_on(scene, place)
@@ -242,11 +243,11 @@ def test_overviews_are_read_where_the_grid_is_coarser(tmp_path: Path) -> None:
     for gsd_m in (0.5, 1.0, 2.0):
         grid = Grid(epsg=32637, gsd_m=gsd_m)
         held = extent_on(scene, grid)
-        noting = Noting(open_fetcher(scene.href, LOCAL))
-        source = CogSource(scene, grid, layout, opens=lambda *_, noting=noting: noting)
+        recording = RecordingFetcher(open_fetcher(scene.href, LOCAL))
+        source = CogSource(scene, grid, layout, opens=lambda *_, recording=recording: recording)
         with source as opened, gdal(scene, grid) as oracle:
             found, expected = opened.read(held), oracle.read(held)
-        fetched.append(noting.requests)
+        fetched.append(recording.requests)
         apart_BYX = np.abs(found.counts_BYX.astype(int) - expected.counts_BYX)
         assert apart_BYX[:, found.valid_YX & expected.valid_YX].mean() < 1.5
     assert fetched[0] > fetched[1] > fetched[2]

@@ -1,39 +1,36 @@
-"""Threads that help, blocks that are kept, and files that are read in pieces."""
+"""Helper threads, the block cache, scratch memory, and files that are read in pieces."""
 
-import io
 import itertools
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quakestream.raster.cog.fetch import LocalFetcher
-from quakestream.raster.cog.places import bands_apart
-from quakestream.raster.cog.ranged import FIRST_BYTES, RangedFile
-from quakestream.raster.cog.workers import BlockCache, Scratch, Team, between_vectors
-from tests.helpers.cog_case import Noting
+from quakestream.raster.cog.block_cache import BlockCache
+from quakestream.raster.cog.places import empty_bands
+from quakestream.raster.cog.scratch import Scratch, offset_empty
+from quakestream.raster.cog.workers import Team
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_every_item_is_done_once(threads: int) -> None:
     done: list[int] = []
-    seen: set[str] = set()
+    threads_used: set[str] = set()
 
     def do(item: int) -> None:
         time.sleep(0.002)
-        seen.add(threading.current_thread().name)
+        threads_used.add(threading.current_thread().name)
         done.append(item)
 
     with Team(threads) as team:
-        team.each(range(30), do)
-        team.each([], do)
+        team.for_each(range(30), do)
+        team.for_each([], do)
     assert sorted(done) == list(range(30))
-    assert 1 <= len(seen) <= threads
-    assert (len(seen) > 1) == (threads > 1)
+    assert 1 <= len(threads_used) <= threads
+    assert (len(threads_used) > 1) == (threads > 1)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -47,12 +44,12 @@ def test_the_first_failure_ends_it(threads: int) -> None:
         done.append(item)
 
     with Team(threads) as team, pytest.raises(ValueError, match="four"):
-        team.each(range(200), do)
+        team.for_each(range(200), do)
     assert len(done) < 20
 
 
 def test_a_team_that_is_busy_helps_nobody_and_stops_nobody() -> None:
-    """Windows read at once share helpers: none waits for a helper that never comes."""
+    """Windows read at once share helpers, and none waits for a busy helper."""
     done: list[int] = []
 
     def do(item: int) -> None:
@@ -61,7 +58,8 @@ def test_a_team_that_is_busy_helps_nobody_and_stops_nobody() -> None:
 
     with Team(2) as team:
         outer = [
-            threading.Thread(target=team.each, args=(range(n, n + 50), do)) for n in (0, 50, 100)
+            threading.Thread(target=team.for_each, args=(range(n, n + 50), do))
+            for n in (0, 50, 100)
         ]
         for thread in outer:
             thread.start()
@@ -105,8 +103,8 @@ def test_scratch_is_each_threads_own() -> None:
     thread.start()
     thread.join()
     assert others[0] is not mine
-    assert len(scratch.room(10)) == 10
-    assert len(scratch.room(5)) == 5
+    assert len(scratch.buffer(10)) == 10
+    assert len(scratch.buffer(5)) == 5
 
 
 @given(
@@ -118,41 +116,22 @@ def test_scratch_is_each_threads_own() -> None:
 def test_memory_begins_where_nothing_is_written_past_the_cache(
     height: int, width: int, col: int, wide: int
 ) -> None:
-    """Neither libjpeg-turbo's output nor the outputs of one split are aligned alike."""
+    """Output of libjpeg-turbo, and the bands of one split, have the alignment that is fast."""
     scratch = Scratch()
     for made in (
-        between_vectors((height, width, 3), "|u1"),
+        offset_empty((height, width, 3), "|u1"),
         scratch.array("block", (height, width), "<u2"),
     ):
         assert made.ctypes.data % 32 == 16
         assert made.flags.c_contiguous
-    bands_BYX = bands_apart(np.empty, 3, (height, width))
+    bands_BYX = empty_bands(np.empty, 3, (height, width))
     assert bands_BYX.shape == (3, height, width)
     assert all(band_YX.flags.c_contiguous for band_YX in bands_BYX)
     starts = [band_YX.ctypes.data % 32 for band_YX in bands_BYX]
     assert all(one != other for one, other in itertools.pairwise(starts))
     whole_YX = np.empty((height, col + width + wide), np.uint8)
     beside_YX = whole_YX[:, col : col + width]
-    askew_YX = scratch.askew("fourth", beside_YX)
+    askew_YX = scratch.offset_array("fourth", beside_YX)
     assert askew_YX.shape == beside_YX.shape
     for one_X, other_X in zip(askew_YX, beside_YX, strict=True):
         assert (one_X.ctypes.data - other_X.ctypes.data) % 32 == 16
-
-
-def test_a_file_in_pieces_reads_as_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "x.bin"
-    data = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8).tobytes()
-    path.write_bytes(data)
-    noting = Noting(LocalFetcher(str(path)))
-    file = RangedFile(noting)
-    assert file.read(8) == data[:8]
-    file.seek(-100, io.SEEK_END)
-    assert file.read() == data[-100:]
-    assert file.read(5) == b""
-    file.seek(1000)
-    assert file.read(FIRST_BYTES) == data[1000 : 1000 + FIRST_BYTES]
-    buffer = bytearray(50)
-    assert file.readinto(buffer) == 50
-    assert bytes(buffer) == data[1000 + FIRST_BYTES : 1050 + FIRST_BYTES]
-    assert noting.requests == 3
-    assert noting.bytes < len(data)

@@ -1,4 +1,4 @@
-"""Stored tiles: on the grid's lattice, equal to what a scene reads, and loud when damaged."""
+"""Stored tiles lie on the grid's lattice, equal the scene, and fail when damaged."""
 
 import json
 import shutil
@@ -95,7 +95,7 @@ def test_both_scenes_of_a_synthetic_town(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("grid", [COARSE, NEIGHBOUR], ids=["coarser", "other zone"])
 def test_resampled_squares_are_stored_as_they_are_read(grid: Grid, tmp_path: Path) -> None:
-    """Where pixels are made up, a shard is what the source gives for it: the unit of writing."""
+    """A resampled shard equals what the source reads for it, as shards are written one by one."""
     scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="deflate", nodata=0))
     store, entry = stored(scene, tmp_path / "store", grid)
     tiles = entry.grids[0]
@@ -184,7 +184,7 @@ def test_what_the_store_lacks_is_noted_and_read_itself(jpeg: Scene, tmp_path: Pa
     store, _ = stored(jpeg, tmp_path / "store")
     stranger = replace(jpeg, id="stranger")
     survey = survey_tiles(store.uri, [(jpeg, GRID), (jpeg, COARSE), (stranger, GRID)], LOCAL)
-    assert "2 scene(s)" in survey.notes[0]
+    assert "2 scenes not in " in survey.notes[0]
     assert "stranger" in survey.notes[0]
     assert not survey.issues
     factory = tile_source_factory(store.uri)
@@ -222,7 +222,9 @@ def test_a_damaged_chunk_is_a_read_error(damage: str, jpeg: Scene, tmp_path: Pat
         shutil.rmtree(tmp_path / "store" / "scene" / "32637-0.5m")
     held = entry.grids[0].window
     with (
-        pytest.raises(ReadError, match=r"cannot read the tiles of scene scene .*quakestream tile"),
+        pytest.raises(
+            ReadError, match=r"tiles of scene scene.*cannot read tiles: .*quakestream tile"
+        ),
         tile_source_factory(store.uri)(jpeg, GRID) as source,
     ):
         source.read(held)
@@ -242,7 +244,7 @@ def test_a_scene_that_cannot_be_read_is_named(jpeg: Scene, tmp_path: Path) -> No
     path = write_tiff(tmp_path / "cut.tif", compress="deflate")
     scene = scene_of(path)
     path.write_bytes(path.read_bytes()[:90_000])
-    with pytest.raises(ReadError, match=r"shards failed, the first: .*cut.tif"):
+    with pytest.raises(ReadError, match=r"cut\.tif \(.*\): \d of \d shards failed, the first: "):
         stored(scene, tmp_path / "store")
     assert read_entry(open_store(str(tmp_path / "store")), "cut") is None
 

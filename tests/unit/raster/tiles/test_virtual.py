@@ -1,4 +1,4 @@
-"""Virtual tiles: references into a scene's own blocks read as GDAL reads it, or are refused."""
+"""Virtual tiles equal what GDAL reads from the scene, or the scene is refused."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,13 @@ from affine import Affine
 from quakestream.domain import Grid, Scene
 from quakestream.errors import MissingExtraError, ReadError, SceneError
 from quakestream.raster.source import RasterioSource, RasterSource
-from quakestream.raster.tiles import TileSource, tile_source_factory, write_entry, write_root
+from quakestream.raster.tiles import (
+    TileSource,
+    survey_tiles,
+    tile_source_factory,
+    write_entry,
+    write_root,
+)
 from quakestream.raster.tiles.references import References, make_references
 from quakestream.raster.tiles.source import VirtualTiles
 from quakestream.storage import open_store
@@ -51,15 +57,21 @@ EXACT = {
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "part strip": (
         {"compress": "deflate", "tiled": False, "blockysize": 64},
-        "strips of 64 rows, and the last is not whole",
+        "strips of 64 rows, and the last is shorter",
     ),
-    "nodata in JPEG": ({"compress": "jpeg", "nodata": 0}, "nodata went through JPEG"),
+    "nodata in JPEG": (
+        {"compress": "jpeg", "nodata": 0},
+        "nodata is not exact, as it went through JPEG",
+    ),
     "mask beside it": (
         {"compress": "deflate", "masked": True, "sidecar": True},
-        "its mask is not inside the file",
+        "mask is not inside the file",
     ),
-    "WebP": ({"compress": "webp"}, "WEBP is not one that was compared"),
-    "holes": ({"compress": "deflate", "sparse_ok": True}, "blocks are not in the file"),
+    "WebP": ({"compress": "webp"}, "compression webp has no Zarr codec"),
+    "holes": (
+        {"compress": "deflate", "sparse_ok": True},
+        "11 of 12 blocks of its image are not in the file",
+    ),
 }
 
 
@@ -163,7 +175,7 @@ def test_the_file_is_not_copied(tmp_path: Path) -> None:
 
 
 def test_anyone_can_open_the_references(tmp_path: Path) -> None:
-    """With fsspec and zarr alone: what kerchunk wrote is what is stored."""
+    """fsspec, zarr and imagecodecs' codecs are enough."""
     import fsspec
     import zarr
 
@@ -173,6 +185,52 @@ def test_anyone_can_open_the_references(tmp_path: Path) -> None:
     group = zarr.open_group(zarr.storage.FsspecStore(fs, read_only=True), mode="r", zarr_format=2)
     with rasterio.open(path) as dataset:
         np.testing.assert_array_equal(group["counts"][:].transpose(2, 0, 1), dataset.read())
+
+
+def test_an_entry_of_an_older_version_is_refused(tmp_path: Path) -> None:
+    """The scene itself is read, and an issue tells the user why."""
+    scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="deflate"))
+    uri = stored_references(make_references(scene, [GRID], LOCAL), tmp_path / "store")
+    path = tmp_path / "store" / "scene" / "zarr.json"
+    content = json.loads(path.read_text())
+    content["attributes"] |= {"version": 2, "layout": {"axes": "YXS", "bands": [0, 1, 2]}}
+    path.write_text(json.dumps(content))
+    (issue,) = survey_tiles(uri, [(scene, GRID)], LOCAL).issues
+    assert "tiles have version 2, this program reads version 3" in issue.cause
+    assert isinstance(tile_source_factory(uri)(scene, GRID), RasterioSource)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compress": "deflate", "predictor": 2},
+        {"compress": "lzw", "predictor": 2, "interleave": "band"},
+        {"compress": "packbits", "tiled": False, "blockysize": 70},
+        {"compress": "lzma", "bands": 4, "alpha": "yes"},
+        {"compress": "zstd", "nodata": 255},
+        {"compress": "jpeg", "photometric": "ycbcr"},
+    ],
+    ids=str,
+)
+def test_references_are_those_that_kerchunk_makes(options: dict[str, Any], tmp_path: Path) -> None:
+    """Blocks, shapes, codecs and filters are equal; libjpeg's colour spaces have other names."""
+    from kerchunk.tiff import tiff_to_zarr
+
+    path = write_tiff(tmp_path / "scene.tif", **options)
+    refs = make_references(scene_of(path), [GRID], LOCAL).content["refs"]
+    theirs = tiff_to_zarr(f"file://{path}")
+    blocks = {key: value[1:] for key, value in theirs.items() if isinstance(value, list)}
+    ours = {key.partition("/")[2]: v[1:] for key, v in refs.items() if isinstance(v, list)}
+    assert ours == blocks
+    array, other = json.loads(refs["counts/.zarray"]), json.loads(theirs[".zarray"])
+    if options["compress"] == "jpeg":
+        assert array["compressor"]["tables"] == other["compressor"]["tables"]
+        array["compressor"] = other["compressor"]
+    assert array == other
+    dimensions = "_ARRAY_DIMENSIONS"
+    assert (
+        json.loads(refs["counts/.zattrs"])[dimensions] == json.loads(theirs[".zattrs"])[dimensions]
+    )
 
 
 @pytest.mark.parametrize("damage", ["cut off", "gone", "spoilt"])
@@ -189,7 +247,7 @@ def test_a_damaged_scene_is_a_read_error(damage: str, tmp_path: Path) -> None:
         path.write_bytes(data[: len(data) // 2])
     else:
         path.write_bytes(data[: len(data) // 2] + b"\xff" * (len(data) - len(data) // 2))
-    with source, pytest.raises(ReadError, match="cannot read the tiles of scene scene"):
+    with source, pytest.raises(ReadError, match=r"tiles of scene scene \(rows .*cannot read tiles"):
         source.read(held)
 
 
@@ -204,21 +262,21 @@ def test_references_that_are_none_are_a_read_error(tmp_path: Path) -> None:
 
 def test_a_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="deflate"))
-    monkeypatch.setitem(__import__("sys").modules, "kerchunk.tiff", None)
+    monkeypatch.setitem(__import__("sys").modules, "zarr", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'quakestream\[tiles\]'"):
         make_references(scene, [GRID], LOCAL)
 
 
 @pytest.mark.data
 def test_real_scenes_within_the_bound(data_dir: Path) -> None:
-    """JPEG with halved chroma: brightness to rounding, bands within what decoders differ by."""
+    """JPEG with halved chroma differs by rounding in brightness, and by the decoder in bands."""
     paths = sorted(data_dir.glob("*2023*/imagery/*50cm.tif"))
     assert len(paths) == 16
     for path in paths[::5]:
         scene = scene_of(path)
         made = make_references(scene, [GRID], LOCAL)
         tiles = made.entry.grids[0]
-        blocks = VirtualTiles(made.entry, made.content, LOCAL)
+        blocks = VirtualTiles(made.layout, made.content, LOCAL)
         with TileSource(scene, tiles, blocks) as source, gdal(scene) as oracle:
             found, expected = source.read(tiles.window), oracle.read(tiles.window)
         apart_BYX = np.abs(found.counts_BYX.astype(int) - expected.counts_BYX)

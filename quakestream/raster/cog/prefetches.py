@@ -1,4 +1,4 @@
-"""Bytes on their way: blocks asked for before the window that needs them is read."""
+"""Requests that were sent before the windows that need their blocks are read."""
 
 import threading
 import time
@@ -7,52 +7,56 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from quakestream.raster.cog.fetch import Buffer
+from quakestream.storage.ranges import Buffer
 
 STALE_S = 60.0
-"""A request nobody came for in this time makes room for others: its window was given up."""
+"""Age at which an unused request makes room for others: its window was given up."""
 
 
-class Wanted(NamedTuple):
-    """A block a request brings."""
+class BlockInRequest(NamedTuple):
+    """A block that a request brings."""
 
     name: Hashable
     start: int
-    """Of its first byte in the answer."""
+    """Offset of its first byte in the answer."""
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
     answer: Future[Buffer]
     length: int
-    asked: float
-    """When, seconds of the monotonic clock."""
+    sent_s: float
+    """Time of the request, seconds of the monotonic clock."""
     left: set[Hashable]
-    """Blocks nobody came for yet."""
+    """Blocks that no window has taken yet."""
 
 
-class Pending:
-    """Requests made ahead, by block; of so many bytes at most. Safe to use from threads."""
+class Prefetches:
+    """Prefetch requests by block, with a bound on their bytes. Safe to use from several threads."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit, self._held = limit_bytes, 0
         self._blocks: dict[Hashable, tuple[_Request, int]] = {}
         self._requests: dict[int, _Request] = {}
-        """Oldest first."""
+        """Requests by identity, oldest first."""
         self._lock = threading.Lock()
 
     @property
     def held_bytes(self) -> int:
-        """Asked for and not taken; a request counts whole until its last block is taken."""
+        """Bytes requested and not taken; a request counts whole until its last block is taken."""
         return self._held
 
     def __contains__(self, name: Hashable) -> bool:
         return name in self._blocks
 
-    def ask(
-        self, length: int, blocks: Sequence[Wanted], submit: Callable[[], Future[Buffer]]
+    def request(
+        self, length: int, blocks: Sequence[BlockInRequest], submit: Callable[[], Future[Buffer]]
     ) -> bool:
-        """Makes a request where there is room for it and one of its blocks is not under way."""
+        """Sends a request if it fits the bound and brings a block that is not under way.
+
+        Returns:
+            True if the request was sent.
+        """
         with self._lock:
             new = [block for block in blocks if block.name not in self._blocks]
             if not new:
@@ -67,33 +71,33 @@ class Pending:
             return True
 
     def take(self, name: Hashable) -> tuple[Future[Buffer], int] | None:
-        """The request that brings a block and where it lies in the answer; forgotten here."""
+        """Removes a block; returns the answer that brings it and its offset there."""
         with self._lock:
-            found = self._blocks.pop(name, None)
-            if found is None:
+            entry = self._blocks.pop(name, None)
+            if entry is None:
                 return None
-            request, start = found
+            request, start = entry
             request.left.discard(name)
             if not request.left:
-                self._forget(request)
+                self._drop(request)
         return request.answer, start
 
     def clear(self) -> None:
-        """Gives up what nobody came for."""
+        """Cancels and drops every request."""
         with self._lock:
             for request in list(self._requests.values()):
                 request.answer.cancel()
-                self._forget(request)
+                self._drop(request)
 
     def _make_room(self, length: int) -> None:
-        """Forgets the oldest that are stale. They are not cancelled: one may be half taken."""
-        before = time.monotonic() - STALE_S
+        """Drops the oldest stale requests. They are not cancelled: one may be half taken."""
+        latest_s = time.monotonic() - STALE_S
         for request in list(self._requests.values()):
-            if self._held + length <= self._limit or request.asked > before:
+            if self._held + length <= self._limit or request.sent_s > latest_s:
                 return
-            self._forget(request)
+            self._drop(request)
 
-    def _forget(self, request: _Request) -> None:
+    def _drop(self, request: _Request) -> None:
         del self._requests[id(request)]
         self._held -= request.length
         for name in request.left:

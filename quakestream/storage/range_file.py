@@ -1,22 +1,23 @@
-"""A remote file for readers that seek: what they ask for is fetched in few, growing pieces."""
+"""A remote object as a seekable file that fetches few, growing pieces."""
 
 import io
 
 from quakestream.errors import StorageError
-from quakestream.raster.cog.fetch import OpenFetcher
+from quakestream.storage.ranges import Fetcher
 
 FIRST_BYTES = 64 << 10
-"""The header of a COG of 40,000 × 40,000 pixels, its overviews and masks, fits."""
+"""Size of the first piece: the header of a COG of 40,000 × 40,000 pixels fits, with the headers
+of its overviews and masks."""
 LARGEST_BYTES = 4 << 20
 
 
-class RangedFile(io.RawIOBase):
-    """Reads as a file does. Keeps every piece it fetched: for headers, not for pixels."""
+class RangeFile(io.RawIOBase):
+    """Reads ranges as a file. It keeps every piece in memory: for headers, not for pixels."""
 
-    def __init__(self, fetcher: OpenFetcher) -> None:
+    def __init__(self, fetcher: Fetcher) -> None:
         super().__init__()
         self._fetcher, self._size = fetcher, fetcher.size()
-        self._at = 0
+        self._position = 0
         self._next_bytes = FIRST_BYTES
         self._pieces: list[tuple[int, bytes]] = []
         self.requests = 0
@@ -28,18 +29,17 @@ class RangedFile(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(base + offset, 0)
-        return self._at
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
 
     def read(self, size: int = -1) -> bytes:
-        left = max(self._size - self._at, 0)
-        wanted = left if size < 0 else min(size, left)
-        data = self._range(self._at, wanted)
-        self._at += len(data)
+        left = max(self._size - self._position, 0)
+        data = self._range(self._position, left if size < 0 else min(size, left))
+        self._position += len(data)
         return data
 
     def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
@@ -53,10 +53,12 @@ class RangedFile(io.RawIOBase):
         for begin, piece in self._pieces:
             if begin <= start and start + length <= begin + len(piece):
                 return piece[start - begin : start - begin + length]
-        asked = min(max(length, self._next_bytes), self._size - start)
-        piece = bytes(self._fetcher.fetch(start, asked))
+        piece_bytes = min(max(length, self._next_bytes), self._size - start)
+        piece = bytes(self._fetcher.fetch(start, piece_bytes))
         if len(piece) < length:
-            raise StorageError(f"the file ends at byte {start + len(piece)}")
+            raise StorageError(
+                "file truncated", expected=f"{self._size:,} bytes", got=f"{start + len(piece):,}"
+            )
         self.requests += 1
         self._next_bytes = min(self._next_bytes * 4, LARGEST_BYTES)
         self._pieces.append((start, piece))

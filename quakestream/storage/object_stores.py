@@ -1,0 +1,162 @@
+"""Makes obstore's stores from the run file's `storage:` mapping and the environment."""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from quakestream.storage.filesystems import StorageOptions
+from quakestream.storage.uris import protocol_of
+
+CONNECT_S, READ_S = 10.0, 20.0
+"""Seconds after which a request without an answer is given up, as in GDAL. GDAL's variables
+`GDAL_HTTP_CONNECTTIMEOUT` and `GDAL_HTTP_LOW_SPEED_TIME` change them for both readers."""
+RETRIES = 3
+RETRIES_S = 60.0
+"""Seconds during which a request is retried."""
+_S3_SETTINGS = {"endpoint_url", "anon", "region", "addressing_style"}
+_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+)
+
+
+def object_store(href: str, options: StorageOptions) -> tuple[Any, str] | None:
+    """The obstore store of a URI and the object's path in it.
+
+    None where fsspec must read the object: obstore is not installed or does not know all
+    settings, credentials lie in a profile that obstore does not read, or the URL is signed or
+    escaped and must reach the server as it was written.
+    """
+    try:
+        import obstore  # noqa: F401
+    except ImportError:
+        return None
+    settings = options.of(href)
+    protocol = protocol_of(href)
+    parts, timeouts = urlsplit(href), _timeouts()
+    if parts.query or parts.fragment or "%" in href or " " in href:
+        return None
+    path = parts.path.lstrip("/")
+    if protocol in ("http", "https") and not settings:
+        return _web(f"{parts.scheme}://{parts.netloc}", timeouts), path
+    if protocol == "s3" and settings.keys() <= _S3_SETTINGS and _s3_credentials(settings):
+        return _s3(parts.netloc, _frozen(settings), _environment("AWS_"), timeouts), path
+    if protocol == "gs" and (not settings or settings == {"token": "anon"}):
+        return _gs(parts.netloc, bool(settings), _environment("GOOGLE_"), timeouts), path
+    if protocol == "az" and settings.keys() <= {"account_name", "anon"} and "@" not in href:
+        return _az(parts.netloc, _frozen(settings), _environment("AZURE_"), timeouts), path
+    return None
+
+
+def _s3_credentials(settings: Mapping[str, Any]) -> bool:
+    """True if obstore finds the credentials that s3fs and GDAL would find."""
+    if settings.get("anon") or any(os.environ.get(name) for name in _CREDENTIALS):
+        return True
+    profile = os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
+    has_profile = os.environ.get("AWS_PROFILE") or Path(profile).expanduser().is_file()
+    return not has_profile  # without a profile, obstore asks for the instance's role
+
+
+def _frozen(settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(settings.items()))
+
+
+def _environment(prefix: str) -> tuple[tuple[str, str], ...]:
+    """Variables that a store reads: part of the cache key, as other values make another store."""
+    return tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith(prefix)))
+
+
+def _timeouts() -> tuple[float, float]:
+    """Seconds to wait for a connection, and for an answer."""
+    names = ("GDAL_HTTP_CONNECTTIMEOUT", "GDAL_HTTP_LOW_SPEED_TIME")
+    connect_s, read_s = (
+        float(value) if (value := os.environ.get(name, "")).isdigit() and int(value) else default
+        for name, default in zip(names, (CONNECT_S, READ_S), strict=True)
+    )
+    return connect_s, read_s
+
+
+def _clients(timeouts: tuple[float, float], *, allow_http: bool = False) -> dict[str, Any]:
+    connect_s, read_s = timeouts
+    retry_s = timedelta(seconds=min(RETRIES_S, 3 * read_s))
+    return {
+        "client_options": {
+            "allow_http": allow_http,
+            "connect_timeout": timedelta(seconds=connect_s),
+            "timeout": timedelta(seconds=RETRIES_S),
+            "read_timeout": timedelta(seconds=read_s),
+        },
+        "retry_config": {"max_retries": RETRIES, "retry_timeout": retry_s},
+    }
+
+
+# Stores keep connections open, so all scenes of a bucket share one store.
+@lru_cache(maxsize=32)
+def _web(url: str, timeouts: tuple[float, float]) -> Any:
+    from obstore.store import HTTPStore
+
+    return HTTPStore.from_url(url, **_clients(timeouts, allow_http=True))
+
+
+@lru_cache(maxsize=32)
+def _s3(
+    bucket: str,
+    settings: tuple[tuple[str, Any], ...],
+    environment: tuple[tuple[str, str], ...],
+    timeouts: tuple[float, float],
+) -> Any:
+    from obstore.store import S3Store
+
+    values, variables = dict(settings), dict(environment)
+    endpoint = values.get("endpoint_url")
+    style = values.get("addressing_style", "path" if endpoint else "virtual")
+    region = (
+        values.get("region") or variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION")
+    )
+    config: Any = {
+        "region": region or "us-east-1",
+        "virtual_hosted_style_request": style == "virtual",
+    }
+    if endpoint:
+        config["endpoint"] = str(endpoint).rstrip("/")
+    if values.get("anon"):
+        config["skip_signature"] = True
+    plain = str(endpoint or variables.get("AWS_ENDPOINT_URL", "")).startswith("http://")
+    return S3Store(bucket, config=config, **_clients(timeouts, allow_http=plain))
+
+
+@lru_cache(maxsize=32)
+def _gs(
+    bucket: str,
+    anon: bool,
+    environment: tuple[tuple[str, str], ...],
+    timeouts: tuple[float, float],
+) -> Any:
+    from obstore.store import GCSStore
+
+    config: Any = {"skip_signature": True} if anon else {}
+    return GCSStore(bucket, config=config, **_clients(timeouts))
+
+
+@lru_cache(maxsize=32)
+def _az(
+    container: str,
+    settings: tuple[tuple[str, Any], ...],
+    environment: tuple[tuple[str, str], ...],
+    timeouts: tuple[float, float],
+) -> Any:
+    from obstore.store import AzureStore
+
+    values = dict(settings)
+    config: Any = {}
+    if values.get("account_name"):
+        config["account_name"] = values["account_name"]
+    if values.get("anon"):
+        config["skip_signature"] = True
+    return AzureStore(container, config=config, **_clients(timeouts))
