@@ -18,6 +18,8 @@ class RunProducts:
     """One row per footprint, EPSG:4326, with the columns of `buildings.arrow_types`."""
     coverage: gpd.GeoDataFrame
     """One row per cell, EPSG:4326, with the columns of `coverage.COVERAGE_TYPES`."""
+    outputs: tuple[str, ...] = ()
+    """Optional products that the run asks for."""
     rasters: ScoreRasters | None = None
     """Probability rasters; None where the run does not ask for them."""
     issues: list[Issue] = field(default_factory=list)

@@ -4,25 +4,19 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from quakestream.outputs.buildings import (
-    buildings_parquet,
-    check_accounting,
-    count,
-    ordered_buildings,
-)
-from quakestream.outputs.coverage import coverage_parquet
+from quakestream.outputs.buildings import check_accounting, count, ordered_buildings
+from quakestream.outputs.layout import RUN_JSON, SNAPSHOTS
 from quakestream.outputs.products import RunProducts
-from quakestream.outputs.quarantine import first_seen_in, merged_issues, quarantine_parquet
-from quakestream.outputs.summary import summary_csv, summary_table
-from quakestream.outputs.viewer import viewer_html
+from quakestream.outputs.quarantine import first_seen_in, merged_issues
+from quakestream.outputs.table import OPTIONAL, PAGES, TABLES, PublishContext
 from quakestream.storage import Store
-
-RUN_JSON = "run.json"
 
 
 def publish(store: Store, products: RunProducts) -> str:
@@ -30,7 +24,7 @@ def publish(store: Store, products: RunProducts) -> str:
 
     Object stores have no rename, so the snapshot is the atomic unit. `run.json` at its fixed
     name is written last and names a snapshot that is whole. The id is the time and a digest of
-    the tables. The same tables, published again, keep their snapshot.
+    the tables and of the optional products. The same map, published again, keeps its snapshot.
 
     Raises:
         AccountingError: if rows out are not footprints in; nothing is written.
@@ -41,16 +35,12 @@ def publish(store: Store, products: RunProducts) -> str:
     rows = ordered_buildings(products.buildings, products.labels, products.layers)
     counts = dict(products.run.get("counts", {}))
     check_accounting(rows, counts)
-    summary = summary_table(rows, products.labels, products.admin, products.admin_id)
-    tables = {
-        "buildings.parquet": buildings_parquet(rows, products.labels, products.layers),
-        "coverage.parquet": coverage_parquet(products.coverage),
-        "quarantine.parquet": quarantine_parquet(
-            products.issues, now.replace(microsecond=0), _first_seen(store)
-        ),
-        "summary.csv": summary_csv(summary),
-    }
-    snapshot = _snapshot_id(store, tables, now)
+    context = PublishContext(products=products, rows=rows, now=now, first_seen=_first_seen(store))
+    tables = {name: write(context) for name, write in TABLES.items()}
+    extras = [OPTIONAL[name] for name in products.outputs]
+    digests = {name: hashlib.sha256(data).digest() for name, data in tables.items()}
+    digests |= {extra.prefix: extra.identity(context).encode() for extra in extras}
+    snapshot = _snapshot_id(store, digests, now)
     run = {
         **products.run,
         "counts": counts | count(rows) | {"quarantined": len(merged_issues(products.issues))},
@@ -58,13 +48,46 @@ def publish(store: Store, products: RunProducts) -> str:
         "snapshot": snapshot,
         "published": now.isoformat(timespec="seconds"),
     }
-    objects = tables | {"index.html": viewer_html(products, rows, run)}
-    run["products"] = _inventory(objects)
+    objects = tables | {name: write(context, run) for name, write in PAGES.items()}
+    large = (item for extra in extras for item in extra.objects(context))
+    writer = _SnapshotWriter(store=store, prefix=f"{SNAPSHOTS}{snapshot}/")
+    for name, data in chain(objects.items(), large):
+        writer.put(name, data)
+    run["products"] = writer.inventory
     objects[RUN_JSON] = run_json(run)
-    for prefix in (f"snapshots/{snapshot}/", ""):
-        for name, data in objects.items():
-            store.put(prefix + name, data)
+    store.put(writer.prefix + RUN_JSON, objects[RUN_JSON])
+    writer.copy_to_fixed_names(objects)
     return snapshot
+
+
+@dataclass(slots=True, kw_only=True)
+class _SnapshotWriter:
+    """Writes the objects of a snapshot, then copies them to their fixed names."""
+
+    store: Store
+    prefix: str
+    inventory: list[dict[str, Any]] = field(default_factory=list)
+    """Name, size and digest of each object."""
+
+    def put(self, name: str, data: bytes) -> None:
+        self.store.put(self.prefix + name, data)
+        digest = hashlib.sha256(data).hexdigest()
+        self.inventory.append({"name": name, "bytes": len(data), "sha256": digest})
+
+    def copy_to_fixed_names(self, small: Mapping[str, bytes]) -> None:
+        """Copies large objects from the snapshot, then the small ones, run.json last.
+
+        Objects of an earlier map that this one does not have are deleted.
+        """
+        names = [entry["name"] for entry in self.inventory if entry["name"] not in small]
+        for name in names:
+            self.store.put(name, self.store.get(self.prefix + name))
+        for name, data in small.items():
+            self.store.put(name, data)
+        for prefix in {extra.prefix for extra in OPTIONAL.values()}:
+            for name in self.store.list(prefix):
+                if name not in names:
+                    self.store.delete(name)
 
 
 def run_json(run: Mapping[str, Any]) -> bytes:
@@ -97,19 +120,12 @@ def _scale_row(row: Any) -> dict[str, Any]:
     }
 
 
-def _inventory(objects: Mapping[str, bytes]) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        for name, data in objects.items()
-    ]
-
-
-def _snapshot_id(store: Store, tables: Mapping[str, bytes], now: datetime) -> str:
+def _snapshot_id(store: Store, digests: Mapping[str, bytes], now: datetime) -> str:
     digest = hashlib.sha256()
-    for name in sorted(tables):
-        digest.update(name.encode() + b"\0" + hashlib.sha256(tables[name]).digest())
+    for name in sorted(digests):
+        digest.update(name.encode() + b"\0" + digests[name])
     short = digest.hexdigest()[:12]
-    same = [k.split("/")[1] for k in store.list("snapshots/") if k.endswith(f"-{short}/{RUN_JSON}")]
+    same = [k.split("/")[1] for k in store.list(SNAPSHOTS) if k.endswith(f"-{short}/{RUN_JSON}")]
     return min(same) if same else f"{now:%Y%m%dT%H%M%SZ}-{short}"
 
 

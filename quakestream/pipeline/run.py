@@ -215,6 +215,7 @@ class _MapRun:
             RunProducts(
                 buildings=next(p.buildings for p in products if p.buildings is not None),
                 coverage=next(p.coverage for p in products if p.coverage is not None),
+                outputs=run.outputs,
                 rasters=next((p.rasters for p in products if p.rasters is not None), None),
                 issues=list(dict.fromkeys(self.issues)),
                 run=record,

@@ -1,6 +1,6 @@
 """Units of work, and how (footprint, view) pairs are grouped into them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,18 @@ from shapely.geometry.base import BaseGeometry
 
 from quakestream.domain import Scene, View
 from quakestream.tiling import Cell, Lattice, WindowTouches
+
+
+def distinct_windows(windows: Sequence[NDArray[np.int64]]) -> int:
+    """Windows, each once, of jobs that score the same cell.
+
+    Args:
+        windows: lattice (row, col) of each job's windows, shape (W, 2).
+    """
+    if len(windows) == 1:
+        return len(windows[0])
+    return len(np.unique(np.concatenate(windows), axis=0))
+
 
 LatticeOf = Callable[[int], Lattice]
 """The lattice of a UTM zone, by EPSG code."""

@@ -19,7 +19,13 @@ from quakestream.errors import AoiError, ConfigError
 from quakestream.hazard import inputs_not_given
 from quakestream.pipeline.kinds.base import Kind
 from quakestream.pipeline.kinds.table import DAMAGE_KINDS, PRODUCT_KINDS
-from quakestream.pipeline.kinds.units import LatticeOf, PlanInputs, Unit, ViewTable
+from quakestream.pipeline.kinds.units import (
+    LatticeOf,
+    PlanInputs,
+    Unit,
+    ViewTable,
+    distinct_windows,
+)
 from quakestream.pipeline.planning.assignment import Assignment, assign, sharp
 from quakestream.pipeline.planning.capacity import (
     Capacity,
@@ -131,15 +137,15 @@ class Plan:
         It counts the cores of the lattice's windows that hold a footprint or the middle of a
         crop; ground that several jobs score counts once.
         """
-        return sum(max(self._km2_of(n, u) for n, u in parts) for parts in self.cell_units)
-
-    def _km2_of(self, job: int, unit: Unit) -> float:
-        core_px = unit.cell.size_px / self.run.profile_settings.cell_windows
-        return len(unit.window_W2) * (core_px * unit.cell.gsd_m) ** 2 / 1e6
+        cell_windows = self.run.profile_settings.cell_windows
+        return sum(cell_km2([u for _, u in parts], cell_windows) for parts in self.cell_units)
 
     @property
     def mpx(self) -> float:
-        """Pixels to read, millions, all epochs, with halos and with what lies between crops."""
+        """Pixels to read, millions, all epochs, with halos and with what lies between crops.
+
+        Where several jobs read a cell, the job that reads most counts: windows are shared.
+        """
         return sum(
             max(u.read_px * len(self.jobs[n].bundle.spec.epochs) for n, u in parts)
             for parts in self.cell_units
@@ -217,6 +223,13 @@ class Plan:
             cells=len(self.area_cells),
             on_ray=backend == "ray",
         )
+
+
+def cell_km2(units: Sequence[Unit], cell_windows: int) -> float:
+    """Ground that units on one cell score, km²; ground that several score counts once."""
+    cell = units[0].cell
+    side_m = cell.size_px / cell_windows * cell.gsd_m
+    return distinct_windows([unit.window_W2 for unit in units]) * side_m**2 / 1e6
 
 
 def make_plan(run: RunFile, pick: PickEngine = pick_engine) -> Plan:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from quakestream.domain import Scene, Shift, Window
 from quakestream.pipeline.kinds.units import Unit
-from quakestream.pipeline.planning.plan import Job, Plan
+from quakestream.pipeline.planning.plan import Job, Plan, cell_km2
 from quakestream.pipeline.work import ledger
 from quakestream.pipeline.work.prepare import Prepared
 from quakestream.pipeline.work.tasks import (
@@ -159,12 +159,16 @@ class TaskMaker:
     """Hazard values as the bundle takes them, a row per footprint of the run."""
 
     def group(self, group: KeyedGroup) -> GroupTask:
-        cells = tuple(
-            CellTask(parts=tuple(self.unit(part.job, part.unit, part.key) for part in cell))
-            for cell in group
-        )
+        cells = tuple(self.cell(cell) for cell in group)
         keys = [part.key for cell in group for part in cell]
         return GroupTask(name=group_name(keys), cells=cells)
+
+    def cell(self, cell: KeyedCell) -> CellTask:
+        cell_windows = self.spec.jobs[cell[0].job].cell_windows
+        return CellTask(
+            parts=tuple(self.unit(part.job, part.unit, part.key) for part in cell),
+            km2=cell_km2([part.unit for part in cell], cell_windows),
+        )
 
     def unit(self, job: int, unit: Unit, key: str) -> UnitTask:
         view, of_job = self.plan.views[unit.view], self.spec.jobs[job]
@@ -182,7 +186,6 @@ class TaskMaker:
             building_F=tuple(footprints.ids),
             polygon_F=footprints.polygon_F,
             hazard_FM=footprints.hazard_FM,
-            km2=of_job.lattice(unit.cell).km2(len(unit.window_W2)),
         )
 
 

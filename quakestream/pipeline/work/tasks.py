@@ -61,8 +61,6 @@ class UnitTask:
     """Outlines in the cell's CRS."""
     hazard_FM: NDArray[np.float32]
     """Hazard values as the bundle takes them, NaN where missing; no columns if it takes none."""
-    km2: float
-    """Ground of the windows."""
 
     @property
     def scenes(self) -> dict[str, WorkerScene]:
@@ -75,11 +73,8 @@ class CellTask:
     """Units of several jobs that see the same (cell, view); most runs have one job."""
 
     parts: tuple[UnitTask, ...]
-
-    @property
-    def km2(self) -> float:
-        """Ground that is scored, counted once however many jobs score it."""
-        return max(part.km2 for part in self.parts)
+    km2: float
+    """Ground that is scored; ground that several jobs score counts once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

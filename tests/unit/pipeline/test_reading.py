@@ -203,12 +203,12 @@ def test_of_a_cell_with_few_buildings_only_their_windows_are_read(
             reader.read(cell)
             assert len(noted.windows) <= 2 * 2  # whole, but where shifts of pre lie apart
             noted.windows.clear()
-            two = reader.read(CellTask(parts=(corners,)))
+            two = reader.read(CellTask(parts=(corners,), km2=0.0))
     asked = [lattice.window(int(r), int(c)) for r, c in corners.window_W2]
     moved = [w.moved(s) for w, s in zip(asked, corners.shift_S, strict=True)]
     assert noted.windows == [*asked, *moved]
     with Reader(spec, RasterioSource) as theirs:
-        same_cells(two, theirs.read(CellTask(parts=(corners,))))
+        same_cells(two, theirs.read(CellTask(parts=(corners,), km2=0.0)))
 
 
 def test_a_scene_that_stalls_is_not_asked_ahead(

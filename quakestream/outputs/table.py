@@ -1,0 +1,98 @@
+"""The table of products: what is written under a run's output, and by which function.
+
+To add a product, write its file, add a row here, and name it in `config/fields.py` if a run file
+has to ask for it.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import geopandas as gpd
+
+from quakestream.outputs.buildings import buildings_parquet
+from quakestream.outputs.coverage import coverage_parquet
+from quakestream.outputs.products import RunProducts
+from quakestream.outputs.quarantine import quarantine_parquet
+from quakestream.outputs.summary import summary_csv, summary_table
+from quakestream.outputs.viewer import viewer_html
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PublishContext:
+    """What products are written from."""
+
+    products: RunProducts
+    rows: gpd.GeoDataFrame
+    """Rows of `products.buildings` in the order of the product."""
+    now: datetime
+    first_seen: Mapping[tuple[str, str, str], datetime]
+    """When each issue was published first, for issues of the map that is there already."""
+
+
+def _buildings(context: PublishContext) -> bytes:
+    products = context.products
+    return buildings_parquet(context.rows, products.labels, products.layers)
+
+
+def _coverage(context: PublishContext) -> bytes:
+    return coverage_parquet(context.products.coverage)
+
+
+def _quarantine(context: PublishContext) -> bytes:
+    now = context.now.replace(microsecond=0)
+    return quarantine_parquet(context.products.issues, now, dict(context.first_seen))
+
+
+def _summary(context: PublishContext) -> bytes:
+    products = context.products
+    return summary_csv(
+        summary_table(context.rows, products.labels, products.admin, products.admin_id)
+    )
+
+
+TABLES: Mapping[str, Callable[[PublishContext], bytes]] = {
+    "buildings.parquet": _buildings,
+    "coverage.parquet": _coverage,
+    "quarantine.parquet": _quarantine,
+    "summary.csv": _summary,
+}
+"""Products that every map has. Their content identifies a snapshot."""
+
+
+def _index(context: PublishContext, run: dict[str, Any]) -> bytes:
+    return viewer_html(context.products, context.rows, run)
+
+
+PAGES: Mapping[str, Callable[[PublishContext, dict[str, Any]], bytes]] = {"index.html": _index}
+"""Products that show what the others hold. They are also given the content of run.json."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionalProduct:
+    """A product that a run file asks for under `outputs`. It may be many large objects."""
+
+    objects: Callable[[PublishContext], Iterator[tuple[str, bytes]]]
+    """Names and contents, one in memory at a time."""
+    identity: Callable[[PublishContext], str]
+    """Digest of the content, known without making it: it identifies a snapshot too."""
+    prefix: str
+    """Where the objects lie."""
+
+
+def _scores(context: PublishContext) -> Iterator[tuple[str, bytes]]:
+    if context.products.rasters is not None:
+        yield from context.products.rasters.objects()
+
+
+def _scores_identity(context: PublishContext) -> str:
+    rasters = context.products.rasters
+    return hashlib.sha256(b"").hexdigest() if rasters is None else rasters.identity
+
+
+OPTIONAL: Mapping[str, OptionalProduct] = {
+    "scores": OptionalProduct(objects=_scores, identity=_scores_identity, prefix="scores/"),
+}
+"""Products by the name they have under `outputs` in a run file."""
