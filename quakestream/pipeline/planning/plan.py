@@ -1,6 +1,6 @@
 """The plan: everything is checked and chosen before the first pixel is read."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -228,7 +228,7 @@ class Plan:
 def cell_km2(units: Sequence[Unit], cell_windows: int) -> float:
     """Ground that units on one cell score, km²; ground that several score counts once."""
     cell = units[0].cell
-    side_m = cell.size_px / cell_windows * cell.gsd_m
+    side_m: float = cell.size_px / cell_windows * cell.gsd_m
     return distinct_windows([unit.window_W2 for unit in units]) * side_m**2 / 1e6
 
 
