@@ -1,10 +1,10 @@
-"""Opens the Zarr arrays of a tile store so that a missing chunk is an error. Needs zarr."""
+"""Opens Zarr arrays of a tile store so that a missing chunk is an error. Needs zarr, kerchunk."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-import fsspec
+import kerchunk.utils
 import numcodecs.registry  # type: ignore[import-untyped]
 import zarr
 import zarr.storage
@@ -78,13 +78,10 @@ def open_referenced(references: Mapping[str, Any], path: str, options: StorageOp
         register_codecs(verbose=False)
     target = references["templates"]["u"]
     fs, _ = filesystem(target, options)
-    remote = {**fs.storage_options, "asynchronous": True} if fs.async_impl else None
-    reference_fs = fsspec.filesystem(
-        "reference",
-        fo=dict(references),
+    reference_fs = kerchunk.utils.refs_as_fs(
+        dict(references),
         remote_protocol=protocol_of(target),
-        remote_options=remote or dict(fs.storage_options),
-        asynchronous=True,
+        remote_options=dict(fs.storage_options),
     )
     store = StrictChunks(FsspecStore(reference_fs, read_only=True))
     store.lengths = {k: r[2] for k, r in references["refs"].items() if isinstance(r, list)}
