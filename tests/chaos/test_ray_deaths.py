@@ -14,7 +14,7 @@ from quakestream.config import open_run
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.run import map_run
 from quakestream.testing import make_world, write_stand_in_bundle
-from tests.helpers.cropping import same
+from tests.helpers.mapping import same
 
 pytest.importorskip("ray")
 

@@ -17,10 +17,10 @@ from quakestream.raster.source import RasterSource
 from quakestream.storage import StorageOptions
 from quakestream.testing import RasterSourceContract
 from quakestream.testing.worlds import GSD_M, NORTH_M, WEST_M, write_scene
-from tests.contracts.test_sources import GRID, SIDE, noise, scene_at
+from tests.helpers.noise import GRID, SIDE, noise, scene_at
 
 
-def hot(scene: Scene, grid: Grid) -> RasterSource:
+def open_cog(scene: Scene, grid: Grid) -> RasterSource:
     """The hot path and nothing else: a scene it does not cover is an error here."""
     return CogSource(scene, grid, LayoutCache().layout(scene, StorageOptions()))
 
@@ -38,7 +38,7 @@ class TestAligned(RasterSourceContract):
         return scene_at(self.path, abs(self.transform.a)), GRID
 
     def opens(self) -> Callable[[Scene, Grid], RasterSource]:
-        return hot
+        return open_cog
 
     def inside(self) -> Window:
         outer = GRID.window(WEST_M, NORTH_M - 60, WEST_M + 60, NORTH_M)

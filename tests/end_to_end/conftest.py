@@ -1,10 +1,10 @@
-"""A tiny town, a bundle that needs no weights, and the map of an undisturbed run."""
+"""A bundle that needs no weights, and the tiny town's map of an undisturbed run."""
 
 from pathlib import Path
 
 import pytest
 
-from quakestream.synthetic import TINY, SyntheticEarthquake, make_earthquake
+from quakestream.synthetic import SyntheticEarthquake
 from tests.helpers.running import (
     Map,
     quakestream,
@@ -13,15 +13,6 @@ from tests.helpers.running import (
     write_run,
     write_threshold_bundle,
 )
-from tests.helpers.servers import moto, radosgw
-
-__all__ = ["moto", "radosgw"]
-
-
-@pytest.fixture(scope="session")
-def town(tmp_path_factory: pytest.TempPathFactory) -> SyntheticEarthquake:
-    """320 × 320 m, one pair of scenes, a ShakeMap."""
-    return make_earthquake(tmp_path_factory.mktemp("town"), seed=3, size=TINY)
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +24,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(
     town: SyntheticEarthquake, bundle: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Map:
-    """The town's map, made by one process from files, without a mishap."""
+    """The town's map, made by one process from files."""
     folder = tmp_path_factory.mktemp("undisturbed")
     run_file = write_run(folder / "run.yaml", run_content(town, bundle))
     done = quakestream("map", run_file, "--out", folder / "out", "--quiet")

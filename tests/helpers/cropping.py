@@ -7,20 +7,18 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import rasterio
-import yaml
 from affine import Affine
 
 from quakestream.bundles import load_bundle
-from quakestream.config import open_run
 from quakestream.engines import probabilities
-from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.run import Backend, Result, map_run
+from quakestream.pipeline.run import Result
 from quakestream.raster.prepare import prepare_scene
 from quakestream.raster.probe import probe
 from quakestream.storage import StorageOptions
 from quakestream.testing import World, make_world, write_building_bundle
 from quakestream.testing.bundles import expected_logits
 from quakestream.testing.worlds import EPSG, GSD_M, NORTH_M, WEST_M
+from tests.helpers.mapping import edit
 
 SIDE_PX = 1100
 LAYER_GSD_M = 8.0
@@ -92,31 +90,6 @@ def resample(path: Path, gsd_m: float) -> None:
     profile |= {"transform": transform, "height": side, "width": side}
     with rasterio.open(path, "w", **profile) as dataset:
         dataset.write(counts)
-
-
-def edit(run_file: Path, change: Any) -> None:
-    """Changes a run file in place."""
-    content = yaml.safe_load(run_file.read_text())
-    change(content)
-    run_file.write_text(yaml.safe_dump(content))
-
-
-def mapped(
-    folder: Path, out: str, backend: Backend | None = None, **execution: int | str
-) -> Result:
-    """The world in `folder`, mapped with other execution settings."""
-    edit(folder / "run.yaml", lambda content: content["execution"].update(execution))
-    run = open_run(folder / "run.yaml")
-    return map_run(run, backend=backend or LocalBackend(), out=str(folder / out))
-
-
-def by_id(frame: gpd.GeoDataFrame) -> pd.DataFrame:
-    return pd.DataFrame(frame.drop(columns="geometry")).set_index("building_id").sort_index()
-
-
-def same(one: gpd.GeoDataFrame, other: gpd.GeoDataFrame) -> None:
-    """Equal to the last bit."""
-    pd.testing.assert_frame_equal(by_id(one), by_id(other), check_exact=True)
 
 
 def oracle(world: World, result: Result) -> pd.Series:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -18,17 +19,16 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from quakestream.storage import StorageOptions
 from quakestream.storage.filesystems import filesystem
 
 RADOSGW_PORT = 7480
 """Fixed by the script that starts it."""
+ACCESS_KEY, SECRET_KEY = "test", "testtest"
+"""Those of both servers: moto takes any, and one session may hold both."""
 STALL_S = 100.0
 """How long a connection that stalls stays open."""
-_gateways: "list[S3Server]" = []
-"""The one this process has started, if it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,35 +65,43 @@ class S3Server:
             fs.pipe_file(f"{root}/{path.relative_to(folder).as_posix()}", path.read_bytes())
 
 
-@pytest.fixture(scope="session")
-def moto() -> Iterator[S3Server]:
-    """moto on a free port. Clients in this process must not read it through GDAL, which keeps
-    the interpreter's lock while it opens a file; clients in other processes may."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    made = S3Server(endpoint=f"http://{host}:{port}", access_key="testing", secret_key="testing")
-    with _in_environment(made.env):
-        yield made
-    server.stop()
+@contextmanager
+def moto_server() -> Iterator[S3Server]:
+    """moto on a free port, in a process of its own.
+
+    GDAL holds the interpreter's lock while it opens a file, so a server in this process could
+    not answer it.
+    """
+    port = _free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    server = S3Server(
+        endpoint=f"http://127.0.0.1:{port}", access_key=ACCESS_KEY, secret_key=SECRET_KEY
+    )
+    try:
+        _wait_for(port)
+        with _in_environment(server.env):
+            yield server
+    finally:
+        process.terminate()
+        process.wait()
 
 
-@pytest.fixture(scope="session")
-def radosgw(data_dir: Path) -> Iterator[S3Server]:
-    """Ceph's S3 gateway, started once; skips with the reason where it cannot be had."""
-    if _gateways:  # of this session: modules that import the fixture each have it anew
-        yield _gateways[0]
-        return
-    script = data_dir.parent / "tools" / "radosgw.sh"
+@contextmanager
+def radosgw_server(script: Path) -> Iterator[S3Server]:
+    """Ceph's S3 gateway; the test is skipped with the reason where it cannot run."""
     if shutil.which("radosgw") is None:
         pytest.skip("no radosgw on PATH; apt-get install radosgw ceph-mon ceph-osd ceph-common")
     if not script.is_file():
         pytest.skip(f"no script {script} to start radosgw with")
     if _answers(RADOSGW_PORT):
-        pytest.skip(f"port {RADOSGW_PORT} is taken by a server that is not ours")
+        pytest.skip(f"port {RADOSGW_PORT} is taken by another server")
     folder = Path(tempfile.mkdtemp(prefix="qs-rgw-"))  # short: its sockets lie below
-    made = S3Server(
-        endpoint=f"http://127.0.0.1:{RADOSGW_PORT}", access_key="test", secret_key="testtest"
+    server = S3Server(
+        endpoint=f"http://127.0.0.1:{RADOSGW_PORT}", access_key=ACCESS_KEY, secret_key=SECRET_KEY
     )
     try:
         started = subprocess.run(
@@ -106,13 +114,24 @@ def radosgw(data_dir: Path) -> Iterator[S3Server]:
         )
         if started.returncode != 0 or not _answers(RADOSGW_PORT):
             pytest.skip(f"radosgw did not start (exit code {started.returncode})")
-        _gateways.append(made)
-        with _in_environment(made.env):
-            yield made
+        with _in_environment(server.env):
+            yield server
     finally:
-        _gateways.clear()
         _end(folder / "ceph" / "run")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(port: int) -> None:
+    until = time.monotonic() + 60
+    while not _answers(port):
+        assert time.monotonic() < until, f"no server on port {port}"
+        time.sleep(0.05)
 
 
 @contextmanager

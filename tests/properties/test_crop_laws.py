@@ -1,6 +1,5 @@
 """Laws 2, 3, 4 and 6 over whole runs of small worlds judged crop by crop."""
 
-import random
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +11,12 @@ import pytest
 import rasterio
 from shapely.geometry import box
 
-from quakestream.config import open_run
-from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.run import map_run
 from quakestream.testing import write_bundle
 from quakestream.testing.worlds import BORDER_M, EPSG, GSD_M, NORTH_M, WEST_M
-from tests.helpers.cropping import (
-    SIDE_PX,
-    by_id,
-    crop_world,
-    edit,
-    mapped,
-    oracle,
-    resample,
-    same,
-    write_layer,
-)
+from tests.helpers.cropping import SIDE_PX, crop_world, oracle, resample, write_layer
+from tests.helpers.mapping import ShuffledBackend, by_id, edit, map_file, mapped, same
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
 LATTICE_M = 256.0
 """Side of the squares that make up cells: 512 px of 0.5 m."""
 WORLDS: dict[str, dict[str, Any]] = {
@@ -77,23 +65,10 @@ def test_each_footprint_is_judged_as_it_is_alone(tmp_path: Path, kind: str) -> N
     assert got.std() > 0.1, "a world in which all buildings look alike tests nothing"
 
 
-class Shuffled(LocalBackend):
-    """The local loop, with its batches in another order."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(readers=2)
-        self._random = random.Random(seed)
-
-    def batches(self, spec, tasks):  # type: ignore[no-untyped-def]
-        shuffled = list(tasks)
-        self._random.shuffle(shuffled)
-        return super().batches(spec, shuffled)
-
-
 def test_neither_order_nor_batches_nor_lost_commits_change_anything(tmp_path: Path) -> None:
     crop_world(tmp_path, **WORLDS["post_and_hazard"])
     whole = mapped(tmp_path, "out", batch_cells=2)
-    same(whole.buildings, mapped(tmp_path, "shuffled", Shuffled(1), batch_cells=2).buildings)
+    same(whole.buildings, mapped(tmp_path, "shuffled", ShuffledBackend(1), batch_cells=2).buildings)
     commits = sorted((tmp_path / "out" / "_ledger" / "cells").iterdir())
     assert len(commits) > 3
     again = mapped(tmp_path, "out", batch_cells=3)
@@ -228,7 +203,7 @@ def test_pre_scenes_do_not_matter_to_a_bundle_that_does_not_look_at_them(tmp_pat
     without = mapped(tmp_path, "without")
     pre = {"pre": {"datetime": "2018-01-01/2023-02-05"}}
     edit(world.run_file, lambda content: content["imagery"].update(pre))
-    with_pre = map_run(open_run(world.run_file), backend=LocalBackend(), out=str(tmp_path / "with"))
+    with_pre = map_file(world.run_file, tmp_path / "with")
     same(without.buildings.drop(columns="run_id"), with_pre.buildings.drop(columns="run_id"))
     assert with_pre.run["counts"]["scenes"] == 1
 

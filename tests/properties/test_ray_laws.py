@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,16 +12,17 @@ from quakestream.config import open_run
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.dispatch import worker_spec
 from quakestream.pipeline.plan import make_plan
-from quakestream.pipeline.run import Result, map_run
 from quakestream.testing import make_world
-from tests.helpers import cropping
-from tests.properties.test_laws import same
+from tests.helpers.cropping import crop_world
+from tests.helpers.mapping import map_file, mapped, same
+from tests.helpers.running import commits
 
 pytest.importorskip("ray")
 
 from quakestream.pipeline.backends.ray_backend import RayBackend
 from quakestream.pipeline.backends.wire import packed, unpacked
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
 SHAPES = ["joined", "split"]
 
 
@@ -32,19 +32,11 @@ def backend() -> Iterator[RayBackend]:
         yield opened
 
 
-def commits(folder: Path, out: str) -> list[str]:
-    return sorted(p.name for p in (folder / out / "_ledger" / "cells").iterdir())
-
-
-def mapped(folder: Path, out: str, where: Any, **execution: Any) -> Result:
-    return cropping.mapped(folder, out, where, **execution)
-
-
 @pytest.mark.parametrize(
     "world",
     [
         lambda folder: make_world(folder, seed=11, execution={"cell_windows": 1}),
-        lambda folder: cropping.crop_world(folder, hazard=("dpm", "vs30_m_s")),
+        lambda folder: crop_world(folder, hazard=("dpm", "vs30_m_s")),
     ],
     ids=["windows", "crops"],
 )
@@ -56,7 +48,7 @@ def test_ray_gives_what_the_loop_gives(
     for stream in SHAPES:
         result = mapped(tmp_path, stream, backend, batch_cells=4, stream=stream)
         same(local.buildings, result.buildings)
-        assert commits(tmp_path, stream) == commits(tmp_path, "local")
+        assert commits(tmp_path / stream) == commits(tmp_path / "local")
         assert result.run["stream"] == stream
 
 
@@ -75,7 +67,7 @@ def test_more_engines_than_cores_are_opened_all_the_same(
     world = make_world(tmp_path, seed=15, execution=execution)
     many = RayBackend(engines=(os.cpu_count() or 1) + 1)  # on the same cluster
     assert many.name == backend.name
-    result = map_run(open_run(world.run_file), backend=many)
+    result = map_file(world.run_file, backend=many)
     assert result.run["counts"]["cells_scored"] == result.run["counts"]["cells"] > 4
 
 

@@ -29,7 +29,8 @@ from quakestream.pipeline.dispatch import model_identity, worker_spec
 from quakestream.pipeline.plan import make_plan
 from quakestream.pipeline.stages import Scorer
 from quakestream.testing import write_building_bundle, write_hazard_bundle
-from tests.helpers.cropping import crop_world, edit
+from tests.helpers.cropping import crop_world
+from tests.helpers.mapping import edit
 
 PLAIN = Machine(cpu_flags=frozenset(), gpu=False, cores=2)
 VNNI = replace(PLAIN, cpu_flags=frozenset({"avx512_vnni"}))

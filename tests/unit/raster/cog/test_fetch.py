@@ -30,7 +30,7 @@ from quakestream.raster.tiles.placement import extent_on
 from quakestream.storage import StorageOptions, open_store
 from quakestream.storage.filesystems import MissingObjectError
 from tests.helpers.cog_case import Noting, hot
-from tests.helpers.servers import S3Server, moto, radosgw, web_server  # noqa: F401 - fixtures
+from tests.helpers.servers import S3Server, web_server
 from tests.helpers.tiles_case import (
     GRID,
     LOCAL,
@@ -146,7 +146,7 @@ def test_faults_of_a_server_name_the_block(fault: float, tmp_path: Path) -> None
             assert source.read(extent_on(scene, GRID)).valid_YX.any()
 
 
-def test_a_scene_in_a_bucket(moto: S3Server, tmp_path: Path) -> None:  # noqa: F811
+def test_a_scene_in_a_bucket(moto: S3Server, tmp_path: Path) -> None:
     scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="deflate", predictor=2))
     bucket = moto.make_bucket("scenes")
     moto.upload(tmp_path, bucket)
@@ -160,7 +160,7 @@ def test_a_scene_in_a_bucket(moto: S3Server, tmp_path: Path) -> None:  # noqa: F
         open_fetcher(f"{bucket}/other.tif", moto.options).fetch(0, 10)
 
 
-def test_fsspec_reads_what_obstore_does_not(moto: S3Server, tmp_path: Path) -> None:  # noqa: F811
+def test_fsspec_reads_what_obstore_does_not(moto: S3Server, tmp_path: Path) -> None:
     """Settings only s3fs knows, and credentials in a profile."""
     (tmp_path / "x.bin").write_bytes(bytes(range(200)))
     bucket = moto.make_bucket("profiles")
@@ -219,7 +219,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.data
 @pytest.mark.s3
-def test_a_real_server_from_header_to_pixels(radosgw: S3Server, tmp_path: Path) -> None:  # noqa: F811
+def test_a_real_server_from_header_to_pixels(radosgw: S3Server, tmp_path: Path) -> None:
     """Index, cache of indices in the bucket, and pixels over Ceph radosgw."""
     local = scene_of(write_cog(tmp_path / "scene.tif", COMPRESS="JPEG", masked=True))
     bucket = radosgw.make_bucket("hot")
