@@ -1,6 +1,7 @@
 """Settings and fixtures that all tests share: the real data, servers on loopback, a tiny town."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from quakestream.pipeline.backends.ray_backend import RayBackend
     from quakestream.synthetic import SyntheticEarthquake
     from tests.helpers.servers import S3Server
 
@@ -62,3 +64,20 @@ def no_pictures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("quakestream.outputs.viewer.PICTURES_AT_MOST_BYTES", 0)
         yield
+
+
+@pytest.fixture(scope="session")
+def _ray_until_the_end() -> Iterator[None]:
+    yield
+    if ray := sys.modules.get("ray"):
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def ray_backend(_ray_until_the_end: None) -> "Iterator[RayBackend]":
+    """A backend on this process's Ray, which is left running for the modules that follow."""
+    pytest.importorskip("ray")
+    from tests.helpers.ray_cases import shared_ray
+
+    with shared_ray() as backend:
+        yield backend

@@ -28,6 +28,7 @@ from tests.helpers.running import (
     read_map,
 )
 
+pytestmark = pytest.mark.alone
 PATIENCE_S = 120
 LEAST = 3
 """Commits that must lie there before a process is killed."""

@@ -1,7 +1,6 @@
 """Work given to actors that die, cannot be opened, or raise."""
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,16 +14,9 @@ import ray
 
 from quakestream.errors import EngineError, ReadError, StorageError
 from quakestream.pipeline.backends.ray_actors import ATTEMPTS, RESTARTS, Actors
-from quakestream.pipeline.backends.ray_backend import RayBackend
 
+pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("ray_backend")]
 AT_ONCE = 3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import it
-    with RayBackend():
-        yield
 
 
 class Worker:

@@ -21,6 +21,8 @@ from quakestream.pipeline.backends.ray_backend import RayBackend
 from quakestream.pipeline.picking import pick_engine
 from quakestream.pipeline.run import map_run
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFile:
@@ -39,6 +41,7 @@ def backend(tmp_path: Path, run: RunFile, monkeypatch: pytest.MonkeyPatch) -> It
         monkeypatch.setenv("QUAKESTREAM_ENGINES", str(tmp_path / where))
         keep_rates(bundle, {runtime: Rate(per_s=1000.0)})
 
+    ray.shutdown()  # what other tests shared
     cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         measured("workers", "onnxruntime")

@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -20,14 +19,9 @@ pytest.importorskip("ray")
 
 from quakestream.pipeline.backends.ray_backend import RayBackend
 
+pytestmark = pytest.mark.alone
 PATIENCE_S = 60
 WINDOW_S = 0.12
-
-
-@pytest.fixture(scope="module")
-def backend() -> Iterator[RayBackend]:
-    with RayBackend() as opened:
-        yield opened
 
 
 class Killer(threading.Thread):
@@ -65,7 +59,7 @@ class Killer(threading.Thread):
     ],
 )
 def test_a_killed_worker_changes_nothing(
-    tmp_path: Path, backend: RayBackend, stream: str, title: str
+    tmp_path: Path, ray_backend: RayBackend, stream: str, title: str
 ) -> None:
     execution = {"runtime": "stand-in", "cell_windows": 1, "batch_cells": 2, "stream": stream}
     world = make_world(tmp_path, seed=21, execution=execution)
@@ -74,7 +68,7 @@ def test_a_killed_worker_changes_nothing(
     out = tmp_path / "out"
     killer = Killer(out / "_ledger" / "cells", title)
     killer.start()
-    made = map_run(run, backend=backend, out=str(out))
+    made = map_run(run, backend=ray_backend, out=str(out))
     killer.join()
     assert killer.killed is not None, f"no worker {title} was there to be killed"
     assert made.run["counts"]["cells_scored"] == made.run["counts"]["cells"] > 10

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -255,24 +254,14 @@ def test_scenes_and_tiles_in_an_object_store(
         assert apart.max() < 0.05
 
 
-@pytest.fixture(scope="module")
-def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Ray cluster of one node; its address."""
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 2, "include_dashboard": False},
-    )
-    yield cluster.address
-    cluster.shutdown()
-    assert not ray.is_initialized()
-
-
+@pytest.mark.alone
+@pytest.mark.usefixtures("ray_backend")
 def test_dask_on_ray_writes_the_same_bytes(
-    stored: Path, town: SyntheticEarthquake, bundle: Path, ray_head: str, tmp_path: Path
+    stored: Path, town: SyntheticEarthquake, bundle: Path, tmp_path: Path
 ) -> None:
+    import ray
+
+    ray_head = ray.get_runtime_context().gcs_address
     run_file = write_run(tmp_path / "run.yaml", run_content(town, bundle))
     report = tile_command(run_file, "--store", tmp_path / "tiles.zarr", "--address", ray_head)
     assert by_scene(report, "status") == {"pre": "written", "post": "written"}

@@ -1,7 +1,7 @@
 """Law 6 on Ray Data, in both shapes of the stream, and law 4 where a worker dies. One cluster."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,12 +26,6 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 SHAPES = ["joined", "split"]
 
 
-@pytest.fixture(scope="module")
-def backend() -> Iterator[RayBackend]:
-    with RayBackend() as opened:
-        yield opened
-
-
 @pytest.mark.parametrize(
     "world",
     [
@@ -41,32 +35,34 @@ def backend() -> Iterator[RayBackend]:
     ids=["windows", "crops"],
 )
 def test_ray_gives_what_the_loop_gives(
-    tmp_path: Path, backend: RayBackend, world: Callable[[Path], object]
+    tmp_path: Path, ray_backend: RayBackend, world: Callable[[Path], object]
 ) -> None:
     world(tmp_path)
     local = mapped(tmp_path, "local", LocalBackend(), batch_cells=4)
     for stream in SHAPES:
-        result = mapped(tmp_path, stream, backend, batch_cells=4, stream=stream)
+        result = mapped(tmp_path, stream, ray_backend, batch_cells=4, stream=stream)
         same(local.buildings, result.buildings)
         assert commits(tmp_path / stream) == commits(tmp_path / "local")
         assert result.run["stream"] == stream
 
 
-def test_an_engine_on_cpu_is_joined_with_its_readers(tmp_path: Path, backend: RayBackend) -> None:
+def test_an_engine_on_cpu_is_joined_with_its_readers(
+    tmp_path: Path, ray_backend: RayBackend
+) -> None:
     world = make_world(tmp_path, seed=14)
     spec = worker_spec(make_plan(open_run(world.run_file)), str(tmp_path / "out"))
-    assert backend.stream(spec) == "joined"
-    assert backend.stream(replace(spec, stream="split")) == "split"
+    assert ray_backend.stream(spec) == "joined"
+    assert ray_backend.stream(replace(spec, stream="split")) == "split"
 
 
 @pytest.mark.parametrize("stream", ["joined", pytest.param("split", marks=pytest.mark.slow)])
 def test_more_engines_than_cores_are_opened_all_the_same(
-    tmp_path: Path, backend: RayBackend, stream: str
+    tmp_path: Path, ray_backend: RayBackend, stream: str
 ) -> None:
     execution = {"cell_windows": 1, "batch_cells": 4, "stream": stream}
     world = make_world(tmp_path, seed=15, execution=execution)
     many = RayBackend(engines=(os.cpu_count() or 1) + 1)  # on the same cluster
-    assert many.name == backend.name
+    assert many.name == ray_backend.name
     result = map_file(world.run_file, backend=many)
     assert result.run["counts"]["cells_scored"] == result.run["counts"]["cells"] > 4
 
