@@ -98,7 +98,7 @@ def test_a_limit_on_file_size_loses_nothing(
     """What any user can have: a quota that small commits fit under and the map does not."""
     out = tmp_path / "out"
     with _file_size_limit(60_000):
-        done = quakestream("map", run_file, "--out", out, "--quiet")
+        done = quakestream("map", run_file, "--out", out, "--quiet", from_start=True)
     _assert_refused(done, "cannot write", "larger than the system allows")
     assert len(commits(out)) == undisturbed.run["counts"]["cells"]
     _assert_finishes(run_file, out, undisturbed)

@@ -62,7 +62,7 @@ def test_a_killed_worker_changes_nothing(
     tmp_path: Path, ray_backend: RayBackend, stream: str, title: str
 ) -> None:
     execution = {"runtime": "stand-in", "cell_windows": 1, "batch_cells": 2, "stream": stream}
-    world = make_world(tmp_path, seed=21, execution=execution)
+    world = make_world(tmp_path, seed=21, side_px=300, buildings=30, execution=execution)
     write_stand_in_bundle(tmp_path / "bundle", window_s=WINDOW_S)
     run = open_run(world.run_file)
     out = tmp_path / "out"

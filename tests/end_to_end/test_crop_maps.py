@@ -32,7 +32,7 @@ def run_file(town: SyntheticEarthquake, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def made(run_file: Path) -> Map:
-    done = quakestream("map", run_file, "--out", run_file.parent / "out", "--quiet")
+    done = quakestream("map", run_file, "--out", run_file.parent / "out", "--quiet", from_start=True)
     assert done.code == 0, done.stderr
     return read_map(run_file.parent / "out")
 
