@@ -1,12 +1,15 @@
-"""A bundle that needs no weights, and the tiny town's map of an undisturbed run."""
+"""A bundle that needs no weights, the tiny town's map of an undisturbed run, and the demo."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from quakestream.synthetic import SyntheticEarthquake
+from quakestream.synthetic import DEMO, SyntheticEarthquake
 from tests.helpers.running import (
     Map,
+    earthquake_in,
     quakestream,
     read_map,
     run_content,
@@ -30,3 +33,23 @@ def undisturbed(
     done = quakestream("map", run_file, "--out", folder / "out", "--quiet")
     assert done.code == 0, done.stderr
     return read_map(folder / "out")
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo") / "demo-out"
+
+
+@pytest.fixture(scope="session")
+def demo_record(demo_folder: Path) -> dict[str, Any]:
+    """What `quakestream demo` says of its map."""
+    done = quakestream("demo", "--out", demo_folder, "--json", timeout_s=280, from_start=True)
+    assert done.code == 0, done.stderr
+    record: dict[str, Any] = json.loads(done.stdout)
+    return record
+
+
+@pytest.fixture(scope="session")
+def demo(demo_folder: Path, demo_record: dict[str, Any]) -> SyntheticEarthquake:
+    """The earthquake the demo made."""
+    return earthquake_in(demo_folder, DEMO)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,15 @@ import rasterio.shutil
 import zarr
 
 from quakestream.config import open_run
-from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.run import map_run
 from quakestream.pipeline.tile import TileSettings, report_json, tile_run
-from quakestream.synthetic import SyntheticEarthquake
+from quakestream.synthetic import TINY, SyntheticEarthquake
+from tests.helpers.mapping import map_file
 from tests.helpers.running import (
     Map,
     assert_accounted,
     assert_same_map,
     commits,
+    earthquake_in,
     quakestream,
     read_map,
     run_content,
@@ -57,7 +56,7 @@ def tile_command(run_file: Path, *options: object) -> dict[str, Any]:
 
 
 def mapped(run_file: Path, out: Path) -> Map:
-    map_run(open_run(run_file), backend=LocalBackend(), out=str(out))
+    map_file(run_file, out)
     return read_map(out)
 
 
@@ -82,16 +81,7 @@ def stored(
 @pytest.fixture
 def own_town(town: SyntheticEarthquake, tmp_path: Path) -> SyntheticEarthquake:
     """The town in a folder that a test may spoil."""
-    shutil.copytree(town.out, tmp_path / "town")
-    there = {
-        name: tmp_path / "town" / getattr(town, name).relative_to(town.out)
-        for name in ("run_file", "catalogue", "footprints", "truth", "aoi", "shakemap", "vs30")
-    }
-    scenes = {
-        epoch: tuple(tmp_path / "town" / p.relative_to(town.out) for p in getattr(town, epoch))
-        for epoch in ("pre", "post")
-    }
-    return replace(town, out=tmp_path / "town", **there, **scenes)
+    return earthquake_in(shutil.copytree(town.out, tmp_path / "town"), TINY)
 
 
 def test_stored_tiles_give_the_same_map(

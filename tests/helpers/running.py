@@ -16,7 +16,7 @@ import yaml
 
 from quakestream.outputs.readback import current_buildings, current_run, current_table
 from quakestream.storage import StorageOptions, Store, open_store
-from quakestream.synthetic import SyntheticEarthquake
+from quakestream.synthetic import SizePreset, SyntheticEarthquake
 from quakestream.testing import write_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -137,6 +137,24 @@ def _run_command(arguments: list[str], env: dict[str, str], out: Path, err: Path
     from quakestream.cli.main import main
 
     main()
+
+
+def earthquake_in(out: Path, size: SizePreset) -> SyntheticEarthquake:
+    """The earthquake that was written to a folder, or copied there."""
+    scenes = {s.id: out / "imagery" / s.id / f"{s.id}.tif" for s in size.scenes}
+    return SyntheticEarthquake(
+        out=out,
+        run_file=out / "run.yaml",
+        catalogue=out / "imagery" / "catalog.json",
+        footprints=out / "footprints.geojson",
+        truth=out / "truth.parquet",
+        aoi=out / "aoi.geojson",
+        shakemap=out / "shakemap" / "grid.xml",
+        vs30=out / "vs30.tif",
+        dpm=out / "dpm.tif",
+        pre=tuple(scenes[s.id] for s in size.scenes if s.epoch == "pre"),
+        post=tuple(scenes[s.id] for s in size.scenes if s.epoch == "post"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
