@@ -1,6 +1,7 @@
 """The hot path held against the contract of readers, on scenes of every placement and kind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,9 +16,10 @@ from quakestream.raster.cog.layouts import LayoutCache
 from quakestream.raster.cog.source import CogSource
 from quakestream.raster.source import RasterSource
 from quakestream.storage import StorageOptions
-from quakestream.testing import RasterSourceContract
+from quakestream.testing import PrefetchContract
 from quakestream.testing.worlds import GSD_M, NORTH_M, WEST_M, write_scene
 from tests.helpers.noise import GRID, SIDE, noise, scene_at
+from tests.helpers.servers import web_server
 
 
 def open_cog(scene: Scene, grid: Grid) -> RasterSource:
@@ -25,7 +27,7 @@ def open_cog(scene: Scene, grid: Grid) -> RasterSource:
     return CogSource(scene, grid, LayoutCache().layout(scene, StorageOptions()))
 
 
-class TestAligned(RasterSourceContract):
+class TestAligned(PrefetchContract):
     transform = Affine(GSD_M, 0, WEST_M, 0, -GSD_M, NORTH_M)
     creation: ClassVar[dict[str, Any]] = {"compress": "deflate", "predictor": 2}
 
@@ -127,3 +129,23 @@ class TestWebMercator(TestOtherZone):
 
 class TestDegrees(TestOtherZone):
     epsg = "EPSG:4326"
+
+
+class TestOverHttp(TestAligned):
+    """Blocks that are requested before they are read.
+
+    The index comes from the file: GDAL, which probes a scene, would keep the server's thread
+    from answering.
+    """
+
+    @pytest.fixture(autouse=True)
+    def _scene(self, tmp_path: Path) -> Iterator[None]:
+        self.path = tmp_path / "scene.tif"
+        write_scene(self.path, noise(), transform=self.transform, **self.creation)
+        with web_server(tmp_path) as server:
+            self.url = f"{server.url}/scene.tif"
+            yield
+
+    def opens(self) -> Callable[[Scene, Grid], RasterSource]:
+        layout = replace(LayoutCache().layout(scene_at(self.path), StorageOptions()), href=self.url)
+        return lambda scene, grid: CogSource(replace(scene, href=self.url), grid, layout)

@@ -1,7 +1,8 @@
 """Small worlds mapped in this process, and maps that are compared with each other."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import yaml
 from quakestream.config import open_run
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.run import Backend, Result, map_run
+from quakestream.pipeline.stages import BatchReport
+from quakestream.pipeline.tasks import BatchTask, UnitTask, WorkerSpec
 
 
 def edit(run_file: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -46,6 +49,30 @@ class ShuffledBackend(LocalBackend):
         shuffled = list(tasks)
         self._random.shuffle(shuffled)
         return super().batches(spec, shuffled)
+
+
+class TasksOnly(LocalBackend):
+    """Takes the tasks of a run and ends it before a cell is read."""
+
+    spec: WorkerSpec
+    units: list[UnitTask]
+
+    def batches(self, spec: WorkerSpec, tasks: Iterable[BatchTask]) -> Iterator[BatchReport]:
+        self.spec = spec
+        self.units = [unit for task in tasks for unit in task.units]
+        raise StoppedError
+
+
+class StoppedError(Exception):
+    """A run was ended before its cells were read."""
+
+
+def planned(run_file: Path) -> tuple[WorkerSpec, list[UnitTask]]:
+    """The specification that a run sends to its workers, and its cells."""
+    backend = TasksOnly()
+    with suppress(StoppedError):
+        map_file(run_file, backend=backend)
+    return backend.spec, backend.units
 
 
 def by_id(frame: gpd.GeoDataFrame) -> pd.DataFrame:

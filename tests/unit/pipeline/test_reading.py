@@ -1,7 +1,6 @@
 """How a worker reads its cells: one opener a process, what is needed and no more, bytes ahead."""
 
 import gc
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +17,7 @@ from quakestream.pipeline.crops import CropPixels
 from quakestream.pipeline.read import Reader
 from quakestream.pipeline.run import map_run
 from quakestream.pipeline.scenes import INDICES, OpenScenes, opener
-from quakestream.pipeline.stages import BatchReport
-from quakestream.pipeline.tasks import BatchTask, UnitTask, WorkerSpec
+from quakestream.pipeline.tasks import UnitTask, WorkerSpec
 from quakestream.raster.cog import CogOpener
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.source import CogSource
@@ -28,28 +26,8 @@ from quakestream.raster.source import Pixels, RasterioSource, RasterSource
 from quakestream.testing import make_world
 from tests.helpers.cog_case import Distant, in_order
 from tests.helpers.cropping import crop_world
+from tests.helpers.mapping import planned
 from tests.helpers.tiles_case import LOCAL
-
-
-class StoppedError(Exception):
-    """A run that was to come no further than its tasks."""
-
-
-class Keeping(LocalBackend):
-    """The local loop, up to where cells are read."""
-
-    def batches(self, spec: WorkerSpec, tasks: Iterable[BatchTask]) -> Iterator[BatchReport]:
-        self.spec = spec
-        self.units = [unit for task in tasks for unit in task.units]
-        raise StoppedError
-
-
-def planned(run_file: Path) -> tuple[WorkerSpec, list[UnitTask]]:
-    """What a worker is told of a run, and its cells."""
-    backend = Keeping()
-    with pytest.raises(StoppedError):
-        map_run(open_run(run_file), backend=backend)
-    return backend.spec, backend.units
 
 
 @pytest.fixture(scope="module")
