@@ -118,10 +118,8 @@ class RunnerContract:
     def test_sums_are_those_of_the_logits(self) -> None:
         """All runs since `open_sums` count; at most one unit a pixel from the host's sums."""
         runner, spec = self.runner(), self.spec()
-        owner_NYX = np.random.default_rng(2).integers(
-            -1, 4, (runner.size, spec.core_px, spec.core_px)
-        )
-        owner_NYX = owner_NYX.astype(np.int32)
+        shape = (runner.size, spec.core_px, spec.core_px)
+        owner_NYX = np.random.default_rng(2).integers(-1, 4, shape, np.int32)
         runner.open_sums(4)
         expected_RC = np.zeros((4, len(spec.classes)), np.int64)
         for slot in range(SLOTS):
