@@ -1,4 +1,4 @@
-"""Work given to actors that die, cannot be opened, or raise."""
+"""Actors that die, cannot be opened, or raise."""
 
 import os
 import time
@@ -20,7 +20,7 @@ AT_ONCE = 3
 
 
 class Worker:
-    """Says who it is; dies once for each item whose file `once` does not exist yet."""
+    """Answers with its process id. `die_once` dies at an item that has no mark file yet."""
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
@@ -61,8 +61,8 @@ def actors(tmp_path: Path) -> Iterator[Actors]:
 
 
 def test_every_item_is_answered_once_though_actors_die(actors: Actors, tmp_path: Path) -> None:
-    asked = actors.answers(range(60), lambda actor, n: actor.die_once.remote(n), AT_ONCE)
-    answers = list(asked)
+    stream = actors.answers(range(60), lambda actor, n: actor.die_once.remote(n), AT_ONCE)
+    answers = list(stream)
     assert sorted(item for item, _ in answers) == list(range(60))
     assert len(list(tmp_path.glob("died-*"))) == 3
     assert len({pid for _, pid in answers}) > 2, "those that died came back"
@@ -83,20 +83,18 @@ def test_items_are_taken_as_there_is_room(actors: Actors) -> None:
     assert answered == len(taken) == 40
 
 
-def test_what_kills_every_actor_ends_with_an_error_that_says_so(
-    actors: Actors, tmp_path: Path
-) -> None:
+def test_an_item_that_kills_every_actor_is_an_error(actors: Actors, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=f"{ATTEMPTS} workers died of one batch"):
         list(actors.answers([1], lambda actor, n: actor.die.remote(n), AT_ONCE))
     assert (tmp_path / "deaths").read_text().count("1\n") <= ATTEMPTS
 
 
-def test_what_an_actor_raises_is_raised(actors: Actors) -> None:
+def test_an_error_of_an_actor_is_raised_by_the_caller(actors: Actors) -> None:
     with pytest.raises(ReadError, match="cannot read block 5"):
         list(actors.answers([5], lambda actor, n: actor.refuse.remote(n), AT_ONCE))
 
 
-def test_an_actor_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
+def test_an_actor_that_cannot_be_opened_raises_its_error(tmp_path: Path) -> None:
     (tmp_path / "refuse").touch()
     made = Actors([cast("Any", ray.remote(Worker)).options(num_cpus=0).remote(str(tmp_path))])
     with pytest.raises(EngineError, match="no engine of that name"):

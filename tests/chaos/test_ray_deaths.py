@@ -1,4 +1,4 @@
-"""kill -9 of Ray's own workers in the middle of a run: the run goes on, and its map is the same."""
+"""`kill -9` of Ray's workers during a run: the run goes on, and its map is the same."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ WINDOW_S = 0.12
 
 
 class Killer(threading.Thread):
-    """Kills one worker of this process's own Ray by name, once some commits are there."""
+    """Kills one worker of this process's Ray, found by its name, after the first commits."""
 
     def __init__(self, ledger: Path, title: str) -> None:
         super().__init__(daemon=True)
@@ -70,7 +70,7 @@ def test_a_killed_worker_changes_nothing(
     killer.start()
     made = map_run(run, backend=ray_backend, out=str(out))
     killer.join()
-    assert killer.killed is not None, f"no worker {title} was there to be killed"
+    assert killer.killed is not None, f"no worker {title} was running"
     assert made.run["counts"]["cells_scored"] == made.run["counts"]["cells"] > 10
     whole = map_run(run, backend=LocalBackend(), out=str(tmp_path / "whole"))
     same(made.buildings, whole.buildings)

@@ -1,4 +1,4 @@
-"""The reference reader on scenes that are aligned, scaled and warped, held against one contract."""
+"""The reference reader keeps the contract on scenes that are aligned, scaled and warped."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -126,7 +126,7 @@ def test_a_finer_scene_is_averaged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mask", "nodata", "alpha", "black"])
-def test_what_is_masked_stays_masked_through_a_warp(tmp_path: Path, kind: str) -> None:
+def test_masked_pixels_stay_masked_through_a_warp(tmp_path: Path, kind: str) -> None:
     """Half of a scene in the neighbouring zone is masked: half of its ground is invalid."""
     west, _, _, north = rasterio.warp.transform_bounds(
         "EPSG:32637", "EPSG:32636", WEST_M, NORTH_M - 100, WEST_M + 100, NORTH_M

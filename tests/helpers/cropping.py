@@ -1,4 +1,4 @@
-"""Small worlds judged by a building bundle, and the oracle: crop by crop, without a pipeline."""
+"""Small worlds for a building bundle, and an oracle that scores crops without the pipeline."""
 
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,11 @@ def crop_world(
     window_px: int = 48,
     west_m: float = WEST_M,
 ) -> World:
-    """A world of several cells, with ground that no scene after the event shows. The run gives
-    the layer `dpm`, with a hole, and VS30; it has no imagery.pre where the bundle looks at post
-    imagery alone."""
+    """A world of several cells, with ground that no scene after the event shows.
+
+    The run gives VS30 and the layer `dpm`, which has a hole. It has no imagery.pre where the
+    bundle takes post imagery alone.
+    """
     world = make_world(folder, seed=seed, side_px=SIDE_PX, buildings=150, west_m=west_m)
     bundle = write_building_bundle(
         folder / "crops", window_px=window_px, epochs=epochs, hazard=hazard
@@ -65,7 +67,7 @@ def crop_world(
 
 
 def write_layer(path: Path, west_m: float, seed: int, low: float = 0.0, hole: bool = False) -> None:
-    """A float raster over a world and some way beyond it."""
+    """A float raster that covers a world and 80 m around it."""
     side = int(SIDE_PX * GSD_M / LAYER_GSD_M) + 20
     values_YX = low + np.random.default_rng(seed).uniform(0, 1, (side, side)) * max(low, 1.0)
     if hole:
@@ -79,7 +81,7 @@ def write_layer(path: Path, west_m: float, seed: int, low: float = 0.0, hole: bo
 
 
 def resample(path: Path, gsd_m: float) -> None:
-    """The scene again with pixels of another size: no longer on the grid of a run."""
+    """Writes the scene anew with pixels of another size, off the grid of a run."""
     ratio = GSD_M / gsd_m
     with rasterio.open(path) as dataset:
         profile = dict(dataset.profile)
@@ -93,9 +95,9 @@ def resample(path: Path, gsd_m: float) -> None:
 
 
 def oracle(world: World, result: Result) -> pd.Series:
-    """p_destroyed by building id, each crop read by rasterio alone and scored in numpy.
+    """p_destroyed by building id: each crop is read by rasterio and scored in numpy.
 
-    For worlds in one zone, with scenes on its grid and no measured shift.
+    The world must lie in one zone, its scenes on the grid, without a measured shift.
     """
     spec = load_bundle(str(world.folder / "crops")).spec
     rows = result.buildings
@@ -134,8 +136,7 @@ def _statistics(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _crop(dataset: Any, bounds: np.ndarray, side: int, fill_B: np.ndarray) -> np.ndarray:
-    """The square whose middle is nearest to the middle of the bounds; beyond the scene, the
-    scene's mean colour."""
+    """The square nearest to the middle of the bounds, filled with `fill_B` beyond the scene."""
     west, south, east, north = bounds
     col, row = ~dataset.transform @ ((west + east) / 2, (south + north) / 2)
     left, top = round(col - side / 2), round(row - side / 2)

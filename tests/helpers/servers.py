@@ -24,16 +24,16 @@ from quakestream.storage import StorageOptions
 from quakestream.storage.filesystems import filesystem
 
 RADOSGW_PORT = 7480
-"""Fixed by the script that starts it."""
+"""Port that the start script uses."""
 ACCESS_KEY, SECRET_KEY = "test", "testtest"
-"""Those of both servers: moto takes any, and one session may hold both."""
+"""Credentials of both servers. moto takes any, and one session may use both servers."""
 STALL_S = 100.0
-"""How long a connection that stalls stays open."""
+"""Time that a stalled connection stays open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Server:
-    """An S3 server, and what a client needs to know of it."""
+    """Address and credentials of an S3 server."""
 
     endpoint: str
     access_key: str
@@ -50,11 +50,11 @@ class S3Server:
 
     @property
     def env(self) -> dict[str, str]:
-        """Credentials, as a user has them."""
+        """Environment variables that hold the credentials."""
         return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
 
     def make_bucket(self, name: str) -> str:
-        """An empty bucket; its URI."""
+        """Makes an empty bucket; returns its URI."""
         filesystem(f"s3://{name}", self.options)[0].mkdir(name)
         return f"s3://{name}"
 
@@ -162,11 +162,11 @@ def _end(folder: Path) -> None:
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    """Files with byte ranges, and the answers that `faults` asks for.
+    """Serves files with byte ranges, and faults for some of them.
 
-    A fault is a status (403, 404, 500), or a share below 1: the header says the
-    whole size, and the connection ends where that share of the object does;
-    a negative share is sent too, and then nothing while the connection stays open.
+    A fault is a status (403, 404, 500) or a share below 1. With a share the header states the
+    whole size, but the connection ends after that share of the object. With a negative share
+    the connection stays open and sends nothing more.
     """
 
     protocol_version = "HTTP/1.1"
@@ -182,7 +182,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self._answer(send=True)
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Does not log."""
 
     def _answer(self, *, send: bool) -> None:
         fault = self._faults.get(unquote(urlsplit(self.path).path).lstrip("/"))
@@ -221,7 +221,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebServer:
-    """A folder over HTTP; `faults` (path to status or share sent) may change at any time."""
+    """A folder over HTTP. `faults` maps paths to a status or a share; it may change any time."""
 
     url: str
     faults: dict[str, float]

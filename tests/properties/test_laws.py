@@ -46,7 +46,7 @@ def test_every_footprint_is_answered_once(tmp_path: Path) -> None:
     assert (answered["status"] == "not_assessed").any(), "the world has footprints over its edge"
 
 
-def test_doing_it_again_scores_nothing_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_run_again_scores_nothing_and_changes_nothing(tmp_path: Path) -> None:
     world = make_world(tmp_path, seed=4, execution={"cell_windows": 2, "batch_cells": 2})
     first = map_file(world.run_file)
     commits = sorted((tmp_path / "out" / "_ledger" / "cells").iterdir())
@@ -105,14 +105,14 @@ def test_the_plan_reads_no_pixels(tmp_path: Path) -> None:
 def test_the_cell_size_changes_nothing_where_scenes_are_resampled(tmp_path: Path, how: str) -> None:
     make_world(tmp_path, seed=12)
     for name in ("pre_20220801.tif", "post_20230210.tif"):
-        _resampled(tmp_path / name, how)
+        _resample(tmp_path / name, how)
     maps = [mapped(tmp_path, f"out{k}", cell_windows=k, batch_cells=3) for k in (1, 3)]
     assert maps[0].run["counts"]["assessed"] > 20
     same(maps[0].buildings, maps[1].buildings)
 
 
-def _resampled(path: Path, how: str) -> None:
-    """The scene again at 0.3 m, or in the neighbouring zone's CRS."""
+def _resample(path: Path, how: str) -> None:
+    """Writes the scene anew: at 0.3 m, or in the CRS of the neighbouring zone."""
     with rasterio.open(path) as dataset:
         counts, profile = dataset.read(), dict(dataset.profile)
         if how == "other_gsd":
@@ -138,7 +138,7 @@ def _resampled(path: Path, how: str) -> None:
         dataset.write(counts)
 
 
-def test_all_views_answer_at_least_what_the_best_view_answers(tmp_path: Path) -> None:
+def test_all_views_assess_every_building_that_the_best_view_assesses(tmp_path: Path) -> None:
     world = make_world(tmp_path, seed=13)
     with rasterio.open(world.post) as dataset:
         counts, profile = dataset.read(), dict(dataset.profile)

@@ -1,4 +1,4 @@
-"""Law 6 on Ray Data, in both shapes of the stream, and law 4 where a worker dies. One cluster."""
+"""Law 6 on Ray, for both ways of reading: beside the engines (joined) or elsewhere (split)."""
 
 import os
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from quakestream.pipeline.backends.ray_backend import RayBackend
 from quakestream.pipeline.backends.wire import packed, unpacked
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
-SHAPES = ["joined", "split"]
+STREAMS = ["joined", "split"]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_ray_gives_what_the_loop_gives(
 ) -> None:
     world(tmp_path)
     local = mapped(tmp_path, "local", LocalBackend(), batch_cells=4)
-    for stream in SHAPES:
+    for stream in STREAMS:
         result = mapped(tmp_path, stream, ray_backend, batch_cells=4, stream=stream)
         same(local.buildings, result.buildings)
         assert commits(tmp_path / stream) == commits(tmp_path / "local")
