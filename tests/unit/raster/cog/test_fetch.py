@@ -219,6 +219,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.data
 @pytest.mark.s3
+@pytest.mark.alone
 def test_a_real_server_from_header_to_pixels(radosgw: S3Server, tmp_path: Path) -> None:
     """Index, cache of indices in the bucket, and pixels over Ceph radosgw."""
     local = scene_of(write_cog(tmp_path / "scene.tif", COMPRESS="JPEG", masked=True))
