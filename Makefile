@@ -18,13 +18,10 @@ BIN := .venv/bin
 demo: .venv/.core
 	$(BIN)/quakestream demo --out demo-out
 
-# Small tests a core each; those that start clusters, servers and browsers one after another.
-APART := tests/unit tests/properties tests/contracts tests/test_architecture.py
-WHOLE := tests/chaos tests/end_to_end
-
+# A process per core, but for the tests that want the machine for themselves.
 test: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal $(APART)
-	$(BIN)/python -m pytest -m "not slow" $(WHOLE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not alone" -n auto --dist worksteal
+	$(BIN)/python -m pytest -m "alone and not slow"
 
 test-all: .venv/.dev
 	$(BIN)/python -m pytest --hypothesis-profile=explore

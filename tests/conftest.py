@@ -1,13 +1,21 @@
-"""What all tests share: where the real data lies, and servers on loopback."""
+"""Settings and fixtures that all tests share: the real data, servers on loopback, a tiny town."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
-# A busy machine is slow, and no law is about time. What is tried is the same each time, so
-# that a test that fails is one that a change broke; `make test-all` tries what never was.
+if TYPE_CHECKING:
+    from quakestream.pipeline.backends.ray_backend import RayBackend
+    from quakestream.synthetic import SyntheticEarthquake
+    from tests.helpers.servers import S3Server
+
+# A busy machine is slow, and no law is about time. The examples are the same each time, so that
+# a test that fails is one that a change broke; `make test-all` tries new ones.
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("same")
@@ -17,8 +25,59 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder of real scenes; tests that need it skip with the reason where it is absent."""
+    """The folder of real scenes; tests that need it are skipped where it is absent."""
     path = Path(os.environ.get("QUAKESTREAM_DATA", ROOT.parent / "shared" / "data")).resolve()
     if not path.is_dir():
         pytest.skip(f"no real data at {path}; set QUAKESTREAM_DATA")
     return path
+
+
+@pytest.fixture(scope="session")
+def moto() -> "Iterator[S3Server]":
+    """An S3 server for small objects."""
+    from tests.helpers.servers import moto_server
+
+    with moto_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def radosgw(data_dir: Path) -> "Iterator[S3Server]":
+    """Ceph's S3 gateway: a real server, with real multipart uploads."""
+    from tests.helpers.servers import radosgw_server
+
+    with radosgw_server(data_dir.parent / "tools" / "radosgw.sh") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def town(tmp_path_factory: pytest.TempPathFactory) -> "SyntheticEarthquake":
+    """320 × 320 m, one pair of scenes, a ShakeMap. Tests that change files copy it first."""
+    from quakestream.synthetic import TINY, make_earthquake
+
+    return make_earthquake(tmp_path_factory.mktemp("town"), seed=3, size=TINY)
+
+
+@pytest.fixture(scope="module")
+def no_pictures() -> Iterator[None]:
+    """Maps without pictures of their scenes: WebP of noise takes half of a small run's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("quakestream.outputs.viewer.PICTURES_AT_MOST_BYTES", 0)
+        yield
+
+
+@pytest.fixture(scope="session")
+def _ray_until_the_end() -> Iterator[None]:
+    yield
+    if ray := sys.modules.get("ray"):
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def ray_backend(_ray_until_the_end: None) -> "Iterator[RayBackend]":
+    """A backend on this process's Ray, which is left running for the modules that follow."""
+    pytest.importorskip("ray")
+    from tests.helpers.ray_cases import shared_ray
+
+    with shared_ray() as backend:
+        yield backend

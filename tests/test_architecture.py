@@ -102,6 +102,48 @@ def test_siblings_do_not_import_each_other(top: str) -> None:
             assert name.split(".")[0] not in others, f"{path.relative_to(ROOT)} imports {name}"
 
 
+WITHOUT_CONTRACT = {
+    "Backend": "its contract comes with its own module",
+    "Batched": "EngineContract opens engines with a number of items",
+}
+"""Public protocols that no contract class names, with the reason."""
+
+
+def class_definitions(folder: Path) -> Iterator[ast.ClassDef]:
+    for path in folder.rglob("*.py"):
+        yield from (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ClassDef))
+
+
+def base_names(definition: ast.ClassDef) -> set[str]:
+    return {base.id for base in definition.bases if isinstance(base, ast.Name)}
+
+
+def test_every_public_protocol_is_named_by_a_contract_class() -> None:
+    protocols = {
+        definition.name
+        for definition in class_definitions(PACKAGE)
+        if "Protocol" in base_names(definition) and not definition.name.startswith("_")
+    }
+    named = {
+        node.id
+        for definition in class_definitions(PACKAGE / "testing")
+        if definition.name.endswith("Contract")
+        for node in ast.walk(definition)
+        if isinstance(node, ast.Name)
+    }
+    assert protocols - named == set(WITHOUT_CONTRACT)
+
+
+def test_every_contract_class_is_held_against_an_implementation() -> None:
+    contracts = {
+        definition.name
+        for definition in class_definitions(PACKAGE / "testing")
+        if definition.name.endswith("Contract") and not definition.name.startswith("_")
+    }
+    held = set().union(*map(base_names, class_definitions(ROOT / "tests" / "contracts")))
+    assert not contracts - held
+
+
 def test_dask_stays_off_the_scoring_path() -> None:
     for path in [*(PACKAGE / "engines").rglob("*.py"), PACKAGE / "pipeline" / "work" / "read.py"]:
         assert not {n.split(".")[0] for n in imports(path)} & {"dask", "xarray", "zarr"}

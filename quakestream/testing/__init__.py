@@ -1,15 +1,27 @@
 """Contract tests and small worlds that any implementation can be held against."""
 
 from quakestream.testing.bundles import write_building_bundle, write_hazard_bundle
+from quakestream.testing.cells import CellReaderContract
+from quakestream.testing.devices import NativeContract, RunnerContract, StreamsContract
 from quakestream.testing.engines import CropEngineContract, EngineContract
-from quakestream.testing.sources import RasterSourceContract
+from quakestream.testing.ranges import FetcherContract
+from quakestream.testing.sources import PrefetchContract, RasterSourceContract
 from quakestream.testing.standin import write_stand_in_bundle
+from quakestream.testing.tiles import BlocksContract, PlaceContract
 from quakestream.testing.worlds import World, make_world, write_bundle
 
 __all__ = [
+    "BlocksContract",
+    "CellReaderContract",
     "CropEngineContract",
     "EngineContract",
+    "FetcherContract",
+    "NativeContract",
+    "PlaceContract",
+    "PrefetchContract",
     "RasterSourceContract",
+    "RunnerContract",
+    "StreamsContract",
     "World",
     "make_world",
     "write_building_bundle",

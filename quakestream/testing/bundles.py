@@ -1,7 +1,7 @@
 """Small bundles with real graphs, written without a training framework.
 
-Their scores hang on every pixel of a crop, on where it lies in the crop, and on each hazard
-value: a crop that is off by one pixel, or a value that went to another building, shows.
+Scores depend on every pixel of a crop, on its place in the crop, and on each hazard value. So
+a test sees a crop that is off by one pixel, or a value of another building.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from quakestream.errors import MissingExtraError
 
 OPSET, IR_VERSION = 18, 10
 GAIN = 30.0
-"""From normalised brightness, averaged over a crop, to a logit."""
+"""Logits per unit of normalised brightness, averaged over a crop."""
 CLASSES = (
     ScaleClass(index=0, label="intact", xbd="no", ems98=(0, 1, 2), copernicus="No visible damage"),
     ScaleClass(index=1, label="destroyed", xbd="destroyed", ems98=(5,), copernicus="Destroyed"),
@@ -36,7 +36,7 @@ def write_building_bundle(
     hazard: tuple[str, ...] = (),
     gsd_m: float = 0.5,
 ) -> Path:
-    """A bundle of task `building`: brightness of a crop, or how it changed, plus hazard values.
+    """A bundle of task `building` that adds hazard values to the brightness or its change.
 
     Raises:
         MissingExtraError: if the package onnx is not installed.
@@ -65,7 +65,7 @@ def write_hazard_bundle(
     hazard: tuple[str, ...] = ("mmi", "pga_g"),
     prior: tuple[float, ...] = (0.7, 0.3),
 ) -> Path:
-    """A bundle of task `hazard`: logits that rise with every value.
+    """A bundle of task `hazard` whose logits rise with every value.
 
     Raises:
         MissingExtraError: if the package onnx is not installed.
@@ -90,11 +90,11 @@ def write_hazard_bundle(
 
 
 def expected_logits(spec: BundleSpec, inputs: Arrays) -> NDArray[np.float32]:
-    """What the graphs of this module give, in numpy: (N, 2)."""
+    """Logits of this module's graphs, computed in numpy, shape (N, 2)."""
     total_N = np.zeros(len(next(iter(inputs.values()))), np.float64)
     if spec.epochs:
-        seen = {e: _normalised(inputs, e) for e in spec.epochs}
-        value = seen["post"] - seen["pre"] if "pre" in seen else seen["post"]
+        image = {e: _normalised(inputs, e) for e in spec.epochs}
+        value = image["post"] - image["pre"] if "pre" in image else image["post"]
         total_N += GAIN * (value * _ramp(spec.window_px)).mean(axis=(1, 2, 3))
     if spec.hazard:
         mean, std = (np.array([getattr(h, n) for h in spec.hazard]) for n in ("mean", "std"))
@@ -122,7 +122,7 @@ def _normalised(inputs: Arrays, epoch: str) -> NDArray[np.float64]:
 
 
 def _ramp(side_px: int) -> NDArray[np.float32]:
-    """Weights (1, 1, y, x) that no shift, turn or mirror leaves as they are."""
+    """Weights, shape (1, 1, y, x), that every shift, turn or mirror changes."""
     step_N = np.arange(side_px, dtype=np.float32) / side_px
     return (0.5 + step_N[:, None] + 2 * step_N[None, :] ** 2)[None, None].astype(np.float32)
 
@@ -155,7 +155,7 @@ def _golden(spec: BundleSpec, count: int = 3) -> Arrays:
 
 @dataclass(slots=True)
 class _Graph:
-    """An ONNX graph while it is put together."""
+    """Collects the nodes and constants of an ONNX graph."""
 
     spec: BundleSpec
     nodes: list[Any] = field(default_factory=list)
@@ -165,7 +165,10 @@ class _Graph:
         try:
             from onnx import TensorProto, checker, helper, numpy_helper
         except ImportError as error:
-            raise MissingExtraError(f"writing a graph needs the package onnx ({error})") from error
+            raise MissingExtraError(
+                "package onnx is not installed",
+                remedy="pip install onnx; small bundles are written with it",
+            ) from error
         terms = [self._image()] if self.spec.epochs else []
         terms += [self._values()] if self.spec.hazard else []
         total = terms[0] if len(terms) == 1 else self._add("Add", *terms)
@@ -177,13 +180,13 @@ class _Graph:
             for name, array in _golden(self.spec, 1).items()
         ]
         logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 2])
-        held = [numpy_helper.from_array(v, k) for k, v in self.constants.items()]
+        constants = [numpy_helper.from_array(v, k) for k, v in self.constants.items()]
         graph = helper.make_graph(
             [helper.make_node(op, ins, [out], **more) for op, ins, out, more in self.nodes],
             self.spec.name,
             inputs,
             [logits],
-            held,
+            constants,
         )
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
@@ -192,11 +195,11 @@ class _Graph:
         return bytes(model.SerializeToString())
 
     def _image(self) -> str:
-        """Weighted mean over a crop, (N, 1)."""
-        seen = {e: self._epoch(e) for e in self.spec.epochs}
-        value = seen["post"]
-        if "pre" in seen:
-            value = self._add("Sub", seen["post"], seen["pre"])
+        """Adds the weighted mean over a crop, shape (N, 1)."""
+        images = {e: self._epoch(e) for e in self.spec.epochs}
+        value = images["post"]
+        if "pre" in images:
+            value = self._add("Sub", images["post"], images["pre"])
         ramp = self._constant("ramp", _ramp(self.spec.window_px) * np.float32(GAIN))
         axes = self._constant("image_axes", np.array([1, 2, 3], np.int64))
         mean = self._add("ReduceMean", self._add("Mul", value, ramp), axes, keepdims=0)
@@ -209,7 +212,7 @@ class _Graph:
         return self._add("Div", self._add("Sub", counts, mean), std)
 
     def _values(self) -> str:
-        """Sum of standardised values, (N, 1); a missing one counts as its mean."""
+        """Adds the sum of standardised values, shape (N, 1). A missing value counts as its mean."""
         mean, std = (
             self._constant(n, np.array([[getattr(h, n) for h in self.spec.hazard]], np.float32))
             for n in ("mean", "std")

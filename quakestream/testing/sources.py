@@ -1,20 +1,22 @@
-"""What every reader of scenes must do."""
+"""Contract tests for readers of scenes."""
 
 from collections.abc import Callable
 
 import numpy as np
 
 from quakestream.domain import Grid, Scene, Window
-from quakestream.raster.source import RasterSource
+from quakestream.raster.source import RasterSource, ReadsAhead
 
 
 class RasterSourceContract:
-    """Tests over the RasterSource protocol. Give `scene_and_grid()` and `opens()`."""
+    """Tests over the protocol RasterSource."""
 
     def scene_and_grid(self) -> tuple[Scene, Grid]:
+        """A probed scene, and the grid it is read on."""
         raise NotImplementedError
 
     def opens(self) -> Callable[[Scene, Grid], RasterSource]:
+        """The function that opens a scene on a grid."""
         raise NotImplementedError
 
     def inside(self) -> Window:
@@ -49,3 +51,36 @@ class RasterSourceContract:
         away = Window(row=self.inside().row - 10**6, col=self.inside().col, height=16, width=16)
         with self.opens()(*self.scene_and_grid()) as source:
             assert not source.read(away).valid_YX.any()
+
+
+class PrefetchContract(RasterSourceContract):
+    """Tests over the protocol ReadsAhead, for a source that is a RasterSource too."""
+
+    def test_a_source_that_reads_ahead_says_so(self) -> None:
+        with self.opens()(*self.scene_and_grid()) as source:
+            assert isinstance(source, ReadsAhead)
+
+    def test_prefetched_windows_read_as_others_do(self) -> None:
+        window = self.inside()
+        beside = Window(row=window.row + 7, col=window.col + 5, height=31, width=40)
+        with self.opens()(*self.scene_and_grid()) as source:
+            expected = source.read(window)
+        with self.opens()(*self.scene_and_grid()) as source:
+            assert isinstance(source, ReadsAhead)
+            source.prefetch(window, beside)
+            found = source.read(window)
+        assert np.array_equal(found.counts_BYX, expected.counts_BYX)
+        assert np.array_equal(found.valid_YX, expected.valid_YX)
+
+    def test_prefetching_nothing_or_other_ground_does_no_harm(self) -> None:
+        away = Window(row=self.inside().row - 10**6, col=self.inside().col, height=16, width=16)
+        with self.opens()(*self.scene_and_grid()) as source:
+            assert isinstance(source, ReadsAhead)
+            source.prefetch()
+            source.prefetch(away)
+            assert source.read(self.inside()).valid_YX.any()
+
+    def test_a_source_may_close_while_bytes_are_on_their_way(self) -> None:
+        with self.opens()(*self.scene_and_grid()) as source:
+            assert isinstance(source, ReadsAhead)
+            source.prefetch(self.inside())

@@ -1,7 +1,7 @@
-"""Small worlds on disk: a scene pair, footprints and a run file, in milliseconds.
+"""Small worlds on disk: a scene pair, footprints and a run file, made in milliseconds.
 
-For what needs a realistic town use `quakestream.synthetic`; these are for laws,
-where what counts is that every pixel differs.
+They serve tests of laws, which need pixels that all differ. For a realistic town use
+`quakestream.synthetic`.
 """
 
 import json
@@ -25,12 +25,12 @@ EPSG = 32637
 WEST_M, NORTH_M = 320_000.0, 4_160_000.0
 GSD_M = 0.5
 BORDER_M = 234_968.0
-"""Easting of 36°E, where zone 37 ends, in the north of a small world."""
+"""Easting of 36°E, where zone 37 ends, at the north edge of a small world."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Where a small world lies."""
+    """Files of a small world."""
 
     folder: Path
     run_file: Path
@@ -46,7 +46,7 @@ def write_bundle(
     halo_px: int = 16,
     epochs: tuple[str, ...] = ("pre", "post"),
 ) -> Path:
-    """A bundle without a network, for the `threshold` and `uniform` runtimes."""
+    """A bundle without a network, for the runtimes `threshold` and `uniform`."""
     folder.mkdir(parents=True, exist_ok=True)
     spec = BundleSpec(
         name="no-network",
@@ -83,12 +83,12 @@ def make_world(
     execution: dict[str, Any] | None = None,
     west_m: float = WEST_M,
 ) -> World:
-    """Two scenes of noise at 0.5 m, overlapping footprints, an AOI that holds them.
+    """Two scenes of noise at 0.5 m, overlapping footprints, and an AOI around them.
 
     Args:
         execution: the run file's `execution` section over `{"runtime": "threshold"}`.
-        west_m: where the scenes begin, metres of zone 37; `BORDER_M` less half their side puts
-            them over the border with zone 36.
+        west_m: west edge of the scenes, metres in zone 37. `BORDER_M` less half their side puts
+            them on the border with zone 36.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -154,7 +154,7 @@ def _ground(side_px: int, west_m: float) -> Any:
 
 
 def _write_footprints(path: Path, rng: np.random.Generator, ground: Any, count: int) -> None:
-    """Boxes of 4 to 20 m; some overlap, some hang over the edge, some lie beyond it."""
+    """Boxes of 4 to 20 m. Some overlap, some cross the edge of the scenes, some lie beyond."""
     west_m, _, east_m, north_m = ground.bounds
     side_m = east_m - west_m
     features = []

@@ -1,30 +1,23 @@
-"""The same tiny town and its undisturbed map as the end-to-end tests have."""
+"""The map of the tiny town that one process makes without a mishap."""
 
 from pathlib import Path
 
 import pytest
 
-from quakestream.synthetic import TINY, SyntheticEarthquake, make_earthquake
+from quakestream.synthetic import SyntheticEarthquake
 from quakestream.testing import write_stand_in_bundle
 from tests.helpers.running import SMALL_CELLS, Map, quakestream, read_map, run_content, write_run
-from tests.helpers.servers import moto
-
-__all__ = ["moto"]
 
 WINDOW_S = 0.04
-"""What the engine takes for a cell."""
-
-
-@pytest.fixture(scope="session")
-def town(tmp_path_factory: pytest.TempPathFactory) -> SyntheticEarthquake:
-    """320 × 320 m, one pair of scenes, a ShakeMap."""
-    return make_earthquake(tmp_path_factory.mktemp("town"), seed=3, size=TINY)
+"""Time the engine takes for a cell."""
 
 
 @pytest.fixture(scope="session")
 def run_file(town: SyntheticEarthquake, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the town with a commit for every cell, and time enough to be killed between two;
-    the output is given with --out."""
+    """A run of the town with a commit for every cell, slow enough to be killed between two.
+
+    The output is given with --out.
+    """
     folder = tmp_path_factory.mktemp("run")
     bundle = folder / "difference"
     write_stand_in_bundle(bundle, window_s=WINDOW_S, window_px=128)
@@ -34,7 +27,6 @@ def run_file(town: SyntheticEarthquake, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="session")
 def undisturbed(run_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Map:
-    """The map one process makes without a mishap."""
     out = tmp_path_factory.mktemp("undisturbed") / "out"
     done = quakestream("map", run_file, "--out", out, "--quiet")
     assert done.code == 0, done.stderr

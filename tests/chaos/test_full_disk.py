@@ -1,4 +1,4 @@
-"""Where nothing can be written: exit code 3, one line, and nothing that was committed is lost."""
+"""Outputs that cannot be written: exit code 3, one line, and no commit is lost."""
 
 import os
 import resource
@@ -12,7 +12,7 @@ import pytest
 
 from quakestream.synthetic import SyntheticEarthquake
 from tests.helpers.running import (
-    Finished,
+    CommandResult,
     Map,
     assert_same_map,
     commits,
@@ -26,7 +26,7 @@ from tests.helpers.servers import S3Server
 
 
 def _mount(*arguments: str) -> None:
-    """Mounts, or skips with the reason: only root of a machine that allows it can."""
+    """Mounts a file system; skips the test where this user or machine may not."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small or read-only file system")
     done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
@@ -45,14 +45,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def _fill(disk: Path, left_bytes: int) -> Path:
-    """A file that leaves only so much space."""
+    """Writes a file that leaves only `left_bytes` free."""
     room = os.statvfs(disk)
     filler = disk / "someone-elses-download"
     filler.write_bytes(b"\0" * (room.f_bavail * room.f_frsize - left_bytes))
     return filler
 
 
-def _assert_refused(done: Finished, *parts: str) -> None:
+def _assert_refused(done: CommandResult, *parts: str) -> None:
     assert done.code == 3, (done.code, done.stderr)
     for part in parts:
         assert part in done.error
@@ -60,7 +60,7 @@ def _assert_refused(done: Finished, *parts: str) -> None:
 
 
 def _assert_finishes(run_file: Path, out: Path, undisturbed: Map) -> None:
-    """The same command again: the undisturbed map, and what was committed is not done again."""
+    """Runs the same command again: it keeps the commits and makes the undisturbed map."""
     kept = commits(out)
     done = quakestream("map", run_file, "--out", out, "--quiet")
     assert done.code == 0, done.stderr
@@ -95,10 +95,10 @@ def test_a_full_disk_loses_nothing(
 def test_a_limit_on_file_size_loses_nothing(
     run_file: Path, undisturbed: Map, tmp_path: Path
 ) -> None:
-    """What any user can have: a quota that small commits fit under and the map does not."""
+    """Small commits fit under the quota, the map does not. Any user may have such a quota."""
     out = tmp_path / "out"
     with _file_size_limit(60_000):
-        done = quakestream("map", run_file, "--out", out, "--quiet")
+        done = quakestream("map", run_file, "--out", out, "--quiet", from_start=True)
     _assert_refused(done, "cannot write", "larger than the system allows")
     assert len(commits(out)) == undisturbed.run["counts"]["cells"]
     _assert_finishes(run_file, out, undisturbed)
@@ -106,7 +106,7 @@ def test_a_limit_on_file_size_loses_nothing(
 
 @contextmanager
 def _file_size_limit(limit_bytes: int) -> Iterator[None]:
-    """The soft limit on the size of files, for processes started inside."""
+    """Sets the soft limit on file size for processes that are started inside."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
     try:
@@ -128,12 +128,12 @@ def _read_only(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("place", "told"),
+    ("place", "cause"),
     [(_below_a_file, "is a file, not a folder"), (_read_only, "read-only")],
     ids=["below a file", "read-only"],
 )
-def test_an_output_that_cannot_be_written_is_told_before_any_work(
-    run_file: Path, tmp_path: Path, place: Callable[[Path], Path], told: str
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(
+    run_file: Path, tmp_path: Path, place: Callable[[Path], Path], cause: str
 ) -> None:
     out = place(tmp_path)
     try:
@@ -142,10 +142,10 @@ def test_an_output_that_cannot_be_written_is_told_before_any_work(
         if place is _read_only:
             subprocess.run(["umount", str(out.parent)], check=True)
     assert "map:" not in done.stderr  # the stage was not reached
-    _assert_refused(done, f"error: {out}", "cannot", told, "choose another place")
+    _assert_refused(done, f"error: {out}", "cannot", cause, "choose another place")
 
 
-def test_a_bucket_that_is_not_there_is_told_before_any_work(
+def test_a_missing_bucket_is_refused_before_any_work(
     town: SyntheticEarthquake, moto: S3Server, tmp_path: Path
 ) -> None:
     bundle = write_threshold_bundle(tmp_path / "difference")

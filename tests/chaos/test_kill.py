@@ -1,6 +1,6 @@
-"""Sudden death: `kill -9` of the whole process group at any moment, then the same command again.
+"""`kill -9` of the whole process group at any moment, then the same command again.
 
-Law 4: the map is the one an undisturbed run makes, and what was committed is not done again.
+Law 4: the map is that of an undisturbed run, and no commit is written twice.
 """
 
 import os
@@ -28,22 +28,23 @@ from tests.helpers.running import (
     read_map,
 )
 
+pytestmark = pytest.mark.alone
 PATIENCE_S = 120
 LEAST = 3
-"""Commits that must lie there before a process is killed."""
+"""Commits that must exist before a process is killed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Killed:
-    """What a killed process left."""
+class KilledRun:
+    """The state of the output after a process was killed."""
 
     commits: dict[str, tuple[int, int]]
-    """Inode and time of change per commit object."""
+    """Inode and time of change of each commit."""
     published: bool
 
 
-def kill_midway(arguments: list[str], out: Path, delay_s: float, env: dict[str, str]) -> Killed:
-    """Starts a run, waits for new commits and a moment more, and kills its process group."""
+def kill_midway(arguments: list[str], out: Path, delay_s: float, env: dict[str, str]) -> KilledRun:
+    """Starts a run, waits for new commits and then `delay_s`, and kills its process group."""
     before = len(_ledger(out))
     process = subprocess.Popen(
         [*CLI, "map", *arguments, "--out", str(out), "--quiet"],
@@ -62,7 +63,7 @@ def kill_midway(arguments: list[str], out: Path, delay_s: float, env: dict[str, 
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    return Killed(commits=_ledger(out), published=(out / "run.json").exists())
+    return KilledRun(commits=_ledger(out), published=(out / "run.json").exists())
 
 
 def _ledger(out: Path) -> dict[str, tuple[int, int]]:
@@ -74,7 +75,7 @@ def _ledger(out: Path) -> dict[str, tuple[int, int]]:
 
 
 def assert_whole(out: Path) -> None:
-    """Every object that is listed can be read to its end, whatever was killed while writing."""
+    """Asserts that every listed object can be read to its end."""
     keys = commits(out)
     for key in keys:
         pq.read_table(out / key)
@@ -85,7 +86,7 @@ def assert_whole(out: Path) -> None:
 def test_a_killed_run_resumes_to_the_same_map(
     run_file: Path, undisturbed: Map, tmp_path: Path
 ) -> None:
-    """Killed again and again on its way, each time a moment after at least three new commits."""
+    """The run is killed three times, each time shortly after at least three new commits."""
     out = tmp_path / "out"
     cells = undisturbed.run["counts"]["cells"]
     assert cells >= 20
@@ -113,10 +114,10 @@ def test_a_killed_run_resumes_to_the_same_map(
     assert kept.items() <= now.items(), "a commit was written again"
 
 
-def test_a_finished_run_again_scores_nothing_and_changes_nothing(
+def test_a_finished_run_that_runs_again_scores_nothing_and_changes_nothing(
     run_file: Path, undisturbed: Map, tmp_path: Path
 ) -> None:
-    """Killed while it publishes, or not at all: the same command gives the same snapshot."""
+    """The same command gives the same snapshot, also where a kill interrupted publishing."""
     out = tmp_path / "out"
     assert quakestream("map", run_file, "--out", out, "--quiet").code == 0
     first, ledger = read_map(out), _ledger(out)
@@ -134,7 +135,7 @@ def test_a_finished_run_again_scores_nothing_and_changes_nothing(
 
 @pytest.fixture
 def ray_home() -> Iterator[Path]:
-    """A folder for one Ray session; what was started with it is ended, and nothing else."""
+    """A folder for one Ray session. Processes that were started with it are ended, no others."""
     folder = Path(tempfile.mkdtemp(prefix="qs-ray-"))  # short: Ray's sockets lie below
     yield folder
     for pid in _processes_of(folder):
@@ -143,16 +144,16 @@ def ray_home() -> Iterator[Path]:
 
 
 def _processes_of(folder: Path) -> list[int]:
-    """Processes whose command line or environment names a folder, other than this one."""
+    """Other processes whose command line or environment names a folder."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
-            told = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            text = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
         except OSError:
             continue
-        if str(folder).encode() in told:
+        if str(folder).encode() in text:
             found.append(int(entry.name))
     return found
 

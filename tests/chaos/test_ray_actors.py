@@ -1,7 +1,6 @@
-"""Work given to actors that die, cannot be opened, or raise."""
+"""Actors that die, cannot be opened, or raise."""
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,21 +13,14 @@ pytest.importorskip("ray")
 import ray
 
 from quakestream.errors import ClusterError, EngineError, ReadError
-from quakestream.pipeline.backends.ray_backend import RayBackend
 from quakestream.pipeline.backends.ray_pool import ATTEMPTS, RESTARTS, ActorPool
 
+pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("ray_backend")]
 AT_ONCE = 3
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import it
-    with RayBackend():
-        yield
-
-
 class Worker:
-    """Says who it is; dies once for each item whose file `once` does not exist yet."""
+    """Answers with its process id. `die_once` dies at an item that has no mark file yet."""
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
@@ -69,8 +61,8 @@ def actors(tmp_path: Path) -> Iterator[ActorPool]:
 
 
 def test_every_item_is_answered_once_though_actors_die(actors: ActorPool, tmp_path: Path) -> None:
-    asked = actors.results(range(60), lambda actor, n: actor.die_once.remote(n), AT_ONCE)
-    answers = list(asked)
+    stream = actors.results(range(60), lambda actor, n: actor.die_once.remote(n), AT_ONCE)
+    answers = list(stream)
     assert sorted(item for item, _ in answers) == list(range(60))
     assert len(list(tmp_path.glob("died-*"))) == 3
     assert len({pid for _, pid in answers}) > 2, "those that died came back"
@@ -91,20 +83,18 @@ def test_items_are_taken_as_there_is_room(actors: ActorPool) -> None:
     assert answered == len(taken) == 40
 
 
-def test_what_kills_every_actor_ends_with_an_error_that_says_so(
-    actors: ActorPool, tmp_path: Path
-) -> None:
+def test_an_item_that_kills_every_actor_is_an_error(actors: ActorPool, tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match=f"{ATTEMPTS} workers died while they worked on"):
         list(actors.results([1], lambda actor, n: actor.die.remote(n), AT_ONCE))
     assert (tmp_path / "deaths").read_text().count("1\n") <= ATTEMPTS
 
 
-def test_what_an_actor_raises_is_raised(actors: ActorPool) -> None:
+def test_an_error_of_an_actor_is_raised_by_the_caller(actors: ActorPool) -> None:
     with pytest.raises(ReadError, match="cannot read block 5"):
         list(actors.results([5], lambda actor, n: actor.refuse.remote(n), AT_ONCE))
 
 
-def test_an_actor_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
+def test_an_actor_that_cannot_be_opened_raises_its_error(tmp_path: Path) -> None:
     (tmp_path / "refuse").touch()
     made = ActorPool([cast("Any", ray.remote(Worker)).options(num_cpus=0).remote(str(tmp_path))])
     with pytest.raises(EngineError, match="no engine of that name"):

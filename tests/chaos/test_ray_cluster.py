@@ -1,4 +1,4 @@
-"""A cluster of several machines, as Ray simulates one here."""
+"""A cluster of several machines, simulated on one by Ray."""
 
 import socket
 import subprocess
@@ -25,6 +25,8 @@ from quakestream.pipeline.backends.ray_backend import RayBackend
 from quakestream.pipeline.planning.engine import pick_engine
 from quakestream.pipeline.run import map_run
 
+pytestmark = pytest.mark.alone
+
 IMPORT_S = 15
 """Time that a slow machine may take to import Ray."""
 JOIN = """
@@ -50,13 +52,14 @@ def run(tmp_path: Path) -> RunFile:
 
 @pytest.fixture
 def backend(tmp_path: Path, run: RunFile, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayBackend]:
-    """Two workers that measured ONNX Runtime to be the fastest; the head measured OpenVINO."""
+    """On the two workers ONNX Runtime was measured the fastest, on the head OpenVINO."""
     bundle = load_bundle(str(run.models.damage))
 
     def measured(where: str, runtime: str) -> None:
         monkeypatch.setenv("QUAKESTREAM_ENGINES", str(tmp_path / where))
         keep_rates(bundle, {runtime: Rate(per_s=1000.0)})
 
+    ray.shutdown()  # the one that other tests share
     cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         measured("workers", "onnxruntime")
@@ -71,10 +74,10 @@ def backend(tmp_path: Path, run: RunFile, monkeypatch: pytest.MonkeyPatch) -> It
         cluster.shutdown()
 
 
-def test_a_run_scores_with_what_its_workers_can_do(
+def test_a_run_uses_the_runtime_that_is_fastest_on_its_workers(
     tmp_path: Path, run: RunFile, backend: RayBackend
 ) -> None:
-    """Though the head would pick another runtime. What a worker refuses is told as here."""
+    """The head would pick another runtime. An error of a worker is raised as one of the head."""
     made = map_run(run, backend=backend, out=str(tmp_path / "ray"))
     assert made.run["bundle"]["engine"].startswith("onnxruntime")
     assert any("runtime onnxruntime chosen" in note for note in made.run["notes"])

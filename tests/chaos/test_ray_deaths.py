@@ -1,10 +1,9 @@
-"""kill -9 of Ray's own workers in the middle of a run: the run goes on, and its map is the same."""
+"""`kill -9` of Ray's workers during a run: the run goes on, and its map is the same."""
 
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,24 +13,19 @@ from quakestream.config import open_run
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.run import map_run
 from quakestream.testing import make_world, write_stand_in_bundle
-from tests.helpers.cropping import same
+from tests.helpers.mapping import same
 
 pytest.importorskip("ray")
 
 from quakestream.pipeline.backends.ray_backend import RayBackend
 
+pytestmark = pytest.mark.alone
 PATIENCE_S = 60
 WINDOW_S = 0.12
 
 
-@pytest.fixture(scope="module")
-def backend() -> Iterator[RayBackend]:
-    with RayBackend() as opened:
-        yield opened
-
-
 class Killer(threading.Thread):
-    """Kills one worker of this process's own Ray by name, once some commits are there."""
+    """Kills one worker of this process's Ray, found by its name, after the first commits."""
 
     def __init__(self, ledger: Path, title: str) -> None:
         super().__init__(daemon=True)
@@ -56,17 +50,17 @@ class Killer(threading.Thread):
         return None
 
 
-def test_a_killed_worker_changes_nothing(tmp_path: Path, backend: RayBackend) -> None:
+def test_a_killed_worker_changes_nothing(tmp_path: Path, ray_backend: RayBackend) -> None:
     execution = {"runtime": "stand-in", "cell_windows": 1, "group_cells": 2}
-    world = make_world(tmp_path, seed=21, execution=execution)
+    world = make_world(tmp_path, seed=21, side_px=300, buildings=30, execution=execution)
     write_stand_in_bundle(tmp_path / "bundle", window_s=WINDOW_S)
     run = open_run(world.run_file)
     out = tmp_path / "out"
     killer = Killer(out / "_ledger" / "cells", "RayWorker")
     killer.start()
-    made = map_run(run, backend=backend, out=str(out))
+    made = map_run(run, backend=ray_backend, out=str(out))
     killer.join()
-    assert killer.killed is not None, "no worker was there to be killed"
+    assert killer.killed is not None, "no worker was running"
     assert made.run["counts"]["cells_scored"] == made.run["counts"]["cells"] > 10
     whole = map_run(run, backend=LocalBackend(), out=str(tmp_path / "whole"))
     same(made.buildings, whole.buildings)

@@ -1,6 +1,7 @@
 """The hot path meets the contract of readers on scenes of every placement and kind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,17 +16,18 @@ from quakestream.raster.cog.layouts import LayoutCache
 from quakestream.raster.cog.source import CogSource
 from quakestream.raster.source import RasterSource
 from quakestream.storage import StorageOptions
-from quakestream.testing import RasterSourceContract
+from quakestream.testing import PrefetchContract
 from quakestream.testing.worlds import GSD_M, NORTH_M, WEST_M, write_scene
-from tests.contracts.test_sources import GRID, SIDE, noise, scene_at
+from tests.helpers.noise import GRID, SIDE, noise, scene_at
+from tests.helpers.servers import web_server
 
 
-def hot(scene: Scene, grid: Grid) -> RasterSource:
-    """Opens a scene by the hot path. A scene that it cannot read is an error here."""
+def open_cog(scene: Scene, grid: Grid) -> RasterSource:
+    """The hot path and nothing else: a scene it does not cover is an error here."""
     return CogSource(scene, grid, LayoutCache().layout(scene, StorageOptions()))
 
 
-class TestCogAligned(RasterSourceContract):
+class TestCogAligned(PrefetchContract):
     transform = Affine(GSD_M, 0, WEST_M, 0, -GSD_M, NORTH_M)
     creation: ClassVar[dict[str, Any]] = {"compress": "deflate", "predictor": 2}
 
@@ -38,7 +40,7 @@ class TestCogAligned(RasterSourceContract):
         return scene_at(self.path, abs(self.transform.a)), GRID
 
     def opens(self) -> Callable[[Scene, Grid], RasterSource]:
-        return hot
+        return open_cog
 
     def inside(self) -> Window:
         outer = GRID.window(WEST_M, NORTH_M - 60, WEST_M + 60, NORTH_M)
@@ -127,3 +129,23 @@ class TestCogWebMercator(TestCogOtherZone):
 
 class TestCogDegrees(TestCogOtherZone):
     epsg = "EPSG:4326"
+
+
+class TestCogOverHttp(TestCogAligned):
+    """Blocks that are requested before they are read.
+
+    The index comes from the file: GDAL, which probes a scene, would keep the server's thread
+    from answering.
+    """
+
+    @pytest.fixture(autouse=True)
+    def _scene(self, tmp_path: Path) -> Iterator[None]:
+        self.path = tmp_path / "scene.tif"
+        write_scene(self.path, noise(), transform=self.transform, **self.creation)
+        with web_server(tmp_path) as server:
+            self.url = f"{server.url}/scene.tif"
+            yield
+
+    def opens(self) -> Callable[[Scene, Grid], RasterSource]:
+        layout = replace(LayoutCache().layout(scene_at(self.path), StorageOptions()), href=self.url)
+        return lambda scene, grid: CogSource(replace(scene, href=self.url), grid, layout)

@@ -1,7 +1,6 @@
 """The reference reader meets the contract on scenes that are aligned, scaled and warped."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 import rasterio
 import rasterio.warp
 from affine import Affine
-from shapely.geometry import box
 
 from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import ReadError
@@ -18,19 +16,7 @@ from quakestream.raster.source import RasterioSource, RasterSource
 from quakestream.storage import StorageOptions
 from quakestream.testing import RasterSourceContract
 from quakestream.testing.worlds import GSD_M, NORTH_M, WEST_M, write_scene
-
-SIDE = 400
-GRID = Grid(epsg=32637, gsd_m=GSD_M)
-
-
-def scene_at(path: Path, gsd_m: float = GSD_M) -> Scene:
-    return Scene(
-        id="s", href=str(path), datetime=datetime.now(UTC), outline=box(0, 0, 1, 1), gsd_m=gsd_m
-    )
-
-
-def noise(seed: int = 0, side: int = SIDE) -> np.ndarray:
-    return np.random.default_rng(seed).integers(1, 255, (3, side, side)).astype(np.uint8)
+from tests.helpers.noise import GRID, SIDE, noise, scene_at
 
 
 class TestAligned(RasterSourceContract):
@@ -115,12 +101,15 @@ def test_nodata_alpha_mask_and_black_are_invalid(tmp_path: Path) -> None:
 
 
 def test_a_cut_off_file_is_a_read_error_that_names_it(tmp_path: Path) -> None:
-    path = tmp_path / "scene.tif"
+    path = tmp_path / "cut-off.tif"
     write_scene(path, noise(3), compress="none")
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     window = GRID.window(WEST_M, NORTH_M - SIDE * GSD_M, WEST_M + SIDE * GSD_M, NORTH_M)
-    with RasterioSource(scene_at(path), GRID) as source, pytest.raises(ReadError, match="scene s"):
+    with (
+        RasterioSource(scene_at(path), GRID) as source,
+        pytest.raises(ReadError, match="scene cut-off"),
+    ):
         source.read(window)
 
 
@@ -137,7 +126,7 @@ def test_a_finer_scene_is_averaged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mask", "nodata", "alpha", "black"])
-def test_what_is_masked_stays_masked_through_a_warp(tmp_path: Path, kind: str) -> None:
+def test_masked_pixels_stay_masked_through_a_warp(tmp_path: Path, kind: str) -> None:
     """Half of a scene in the neighbouring zone is masked: half of its ground is invalid."""
     west, _, _, north = rasterio.warp.transform_bounds(
         "EPSG:32637", "EPSG:32636", WEST_M, NORTH_M - 100, WEST_M + 100, NORTH_M

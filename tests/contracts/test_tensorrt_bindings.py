@@ -239,7 +239,7 @@ CHECKED = {"TensorRtNative", "_Loaded"}
         "def f(trt):\n    trt.IInt8Calibrator",
     ],
 )
-def test_what_is_not_there_is_noticed(
+def test_missing_names_are_noticed(
     bindings: dict[str, Any], wrong: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Names that are gone since TensorRT 11, wrong arguments, attributes that never were."""

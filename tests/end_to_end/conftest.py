@@ -1,27 +1,21 @@
-"""A tiny town, a bundle that needs no weights, and the map of an undisturbed run."""
+"""A bundle that needs no weights, the tiny town's map of an undisturbed run, and the demo."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from quakestream.synthetic import TINY, SyntheticEarthquake, make_earthquake
+from quakestream.synthetic import DEMO, SyntheticEarthquake
 from tests.helpers.running import (
     Map,
+    earthquake_in,
     quakestream,
     read_map,
     run_content,
     write_run,
     write_threshold_bundle,
 )
-from tests.helpers.servers import moto, radosgw
-
-__all__ = ["moto", "radosgw"]
-
-
-@pytest.fixture(scope="session")
-def town(tmp_path_factory: pytest.TempPathFactory) -> SyntheticEarthquake:
-    """320 × 320 m, one pair of scenes, a ShakeMap."""
-    return make_earthquake(tmp_path_factory.mktemp("town"), seed=3, size=TINY)
 
 
 @pytest.fixture(scope="session")
@@ -33,9 +27,29 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(
     town: SyntheticEarthquake, bundle: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Map:
-    """The town's map, made by one process from files, without a mishap."""
+    """The town's map, made by one process from files."""
     folder = tmp_path_factory.mktemp("undisturbed")
     run_file = write_run(folder / "run.yaml", run_content(town, bundle))
     done = quakestream("map", run_file, "--out", folder / "out", "--quiet")
     assert done.code == 0, done.stderr
     return read_map(folder / "out")
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo") / "demo-out"
+
+
+@pytest.fixture(scope="session")
+def demo_record(demo_folder: Path) -> dict[str, Any]:
+    """What `quakestream demo` says of its map."""
+    done = quakestream("demo", "--out", demo_folder, "--json", timeout_s=280, from_start=True)
+    assert done.code == 0, done.stderr
+    record: dict[str, Any] = json.loads(done.stdout)
+    return record
+
+
+@pytest.fixture(scope="session")
+def demo(demo_folder: Path, demo_record: dict[str, Any]) -> SyntheticEarthquake:
+    """The earthquake the demo made."""
+    return earthquake_in(demo_folder, DEMO)

@@ -20,7 +20,7 @@ from affine import Affine
 
 from quakestream.synthetic import TINY, SyntheticEarthquake, make_earthquake
 from tests.helpers.running import (
-    Finished,
+    CommandResult,
     Map,
     assert_accounted,
     quakestream,
@@ -67,9 +67,9 @@ UNUSABLE = ("rotated", "site-grid", "points-only", "unplaced", "no-tiff", "not-t
 class Messy:
     """A map of a catalogue in which nearly everything is wrong."""
 
-    done: Finished
+    done: CommandResult
     made: Map
-    again: Finished
+    again: CommandResult
     """The same command once the web server had come to its senses."""
     cured: Map
     strips: dict[str, shapely.Polygon]
@@ -505,7 +505,7 @@ WRONG_REQUESTS: dict[str, Spoiler] = {
 @pytest.fixture(scope="module")
 def refused(
     town: SyntheticEarthquake, bundle: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[Finished, list[str], Path]]:
+) -> dict[str, tuple[CommandResult, list[str], Path]]:
     """Each wrong request as a process, two at a time: what came of it, and what it must say."""
     prepared = {}
     for name, spoiler in WRONG_REQUESTS.items():
@@ -525,7 +525,7 @@ def refused(
 
 @pytest.mark.parametrize("name", WRONG_REQUESTS)
 def test_a_wrong_request_is_refused_in_one_line(
-    refused: dict[str, tuple[Finished, list[str], Path]], name: str
+    refused: dict[str, tuple[CommandResult, list[str], Path]], name: str
 ) -> None:
     done, expected, out = refused[name]
     assert done.code == 2, (done.code, done.stderr)

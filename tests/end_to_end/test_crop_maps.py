@@ -32,9 +32,10 @@ def run_file(town: SyntheticEarthquake, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def made(run_file: Path) -> Map:
-    done = quakestream("map", run_file, "--out", run_file.parent / "out", "--quiet")
+    out = run_file.parent / "out"
+    done = quakestream("map", run_file, "--out", out, "--quiet", from_start=True)
     assert done.code == 0, done.stderr
-    return read_map(run_file.parent / "out")
+    return read_map(out)
 
 
 def test_the_plan_says_what_the_run_then_does(run_file: Path, made: Map) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import geopandas as gpd
 import numpy as np
@@ -17,11 +18,11 @@ from sklearn.metrics import roc_auc_score
 from quakestream.config import open_run
 from quakestream.errors import BundleError, ConfigError
 from quakestream.outputs.readback import current_buildings, current_run
-from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.planning.plan import make_plan
-from quakestream.pipeline.run import Result, map_run
+from quakestream.pipeline.run import Result
 from quakestream.storage import open_store
 from quakestream.testing import write_building_bundle
+from tests.helpers.mapping import map_file
 from tests.helpers.running import quakestream
 from tests.helpers.shaken import (
     FRAGILITY,
@@ -32,11 +33,10 @@ from tests.helpers.shaken import (
     write_hazard_bundle,
 )
 
+if TYPE_CHECKING:
+    from quakestream.pipeline.backends.ray_backend import RayBackend
+
 HAZARD_COLUMNS = ["p_hazard_intact", "p_hazard_destroyed"]
-
-
-def mapped(run_file: Path) -> Result:
-    return map_run(open_run(run_file), backend=LocalBackend())
 
 
 def rows_of(result: Result) -> gpd.GeoDataFrame:
@@ -56,12 +56,12 @@ def link(world: ShakenWorld) -> Path:
 @pytest.fixture(scope="module")
 def image(world: ShakenWorld) -> gpd.GeoDataFrame:
     """The map without hazard evidence."""
-    return rows_of(mapped(world.run("image")))
+    return rows_of(map_file(world.run("image")))
 
 
 @pytest.fixture(scope="module")
 def fused_run(world: ShakenWorld, link: Path) -> Result:
-    return mapped(world.run("fused", models={"hazard": str(link)}))
+    return map_file(world.run("fused", models={"hazard": str(link)}))
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,7 @@ def test_plan_says_what_will_be_added(world: ShakenWorld, link: Path) -> None:
 
 def test_another_hazard_bundle_or_shakemap_scores_no_pixel_again(tmp_path: Path) -> None:
     world = make_shaken_world(tmp_path, seed=1)
-    first = mapped(world.run("map"))
+    first = map_file(world.run("map"))
     store = open_store(str(tmp_path / "out-map"))
     commits = {p: p.stat().st_mtime_ns for p in (tmp_path / "out-map/_ledger/cells").iterdir()}
     assert len(commits) > 2
@@ -212,10 +212,10 @@ def test_another_hazard_bundle_or_shakemap_scores_no_pixel_again(tmp_path: Path)
     maps = [rows_of(first)]
     for model in (FRAGILITY, softer):
         bundle = write_hazard_bundle(tmp_path / "link", model)
-        maps.append(rows_of(mapped(world.run("map", models={"hazard": str(bundle)}))))
+        maps.append(rows_of(map_file(world.run("map", models={"hazard": str(bundle)}))))
         assert current_run(store)["counts"]["cells_scored"] == 0
     shake_harder(world, lift=0.5)
-    maps.append(rows_of(mapped(world.run("map", models={"hazard": str(bundle)}))))
+    maps.append(rows_of(map_file(world.run("map", models={"hazard": str(bundle)}))))
     assert current_run(store)["counts"]["cells_scored"] == 0
     assert {p: p.stat().st_mtime_ns for p in commits} == commits
     assert len(list((tmp_path / "out-map/_ledger/cells").iterdir())) == len(commits)
@@ -224,7 +224,7 @@ def test_another_hazard_bundle_or_shakemap_scores_no_pixel_again(tmp_path: Path)
         assert moved.sum() > 5, "every change moved verdicts"
     assert (maps[3]["p_hazard_destroyed"].dropna() > maps[2]["p_hazard_destroyed"].dropna()).all()
     # taken away again, the map is the first one
-    again = rows_of(mapped(world.run("map")))
+    again = rows_of(map_file(world.run("map")))
     pd.testing.assert_series_equal(again["damage"], maps[0]["damage"])
     pd.testing.assert_series_equal(again["p_destroyed"], maps[0]["p_destroyed"])
 
@@ -237,7 +237,7 @@ def test_values_the_run_does_not_give_are_named_once_and_count_as_missing(
         slopes=FRAGILITY.slopes | {"ndbi": (0.0, 5.0), "dpm": (0.0, 9.0)},
     )
     bundle = write_hazard_bundle(world.folder / "more", more, prior=world.prior)
-    result = mapped(world.run("more", models={"hazard": str(bundle)}))
+    result = map_file(world.run("more", models={"hazard": str(bundle)}))
     named = [n for n in result.run["notes"] if "models.hazard more" in n]
     assert named == ["models.hazard more takes ndbi, dpm, which the run does not give"]
     assert result.run["hazard_bundle"]["footprints_missing"]["ndbi"] == len(fused)
@@ -253,7 +253,7 @@ def test_a_bundle_without_any_of_its_values_changes_nothing(
 ) -> None:
     radar = Logistic(intercept=2.0, slopes={"dpm": (0.0, 9.0)})
     bundle = write_hazard_bundle(world.folder / "radar", radar)
-    result = mapped(world.run("radar", models={"hazard": str(bundle)}))
+    result = map_file(world.run("radar", models={"hazard": str(bundle)}))
     assert ["gives none of the 1 values" in n for n in result.run["notes"]].count(True) == 1
     rows = rows_of(result)
     assert set(rows["evidence"].dropna()) == {"image"}
@@ -269,7 +269,7 @@ def test_a_layer_stands_in_for_a_measure_that_no_file_gives(
     vs30 = str(world.folder / "vs30.tif")
     model = Logistic(intercept=0.0, slopes={"vs30_m_s": (340.0, -0.01)})
     bundle = write_hazard_bundle(world.folder / "site", model, units={"vs30_m_s": "km/s"})
-    result = mapped(
+    result = map_file(
         world.run("site", models={"hazard": str(bundle)}, hazard={"layers": {"vs30_m_s": vs30}})
     )
     rows = rows_of(result)
@@ -323,9 +323,9 @@ def test_a_damage_bundle_that_takes_hazard_values_is_never_given_them_twice(
 ) -> None:
     took = write_building_bundle(world.folder / "took", hazard=("mmi",))
     execution = {"execution": {"cell_windows": 1, "group_cells": 4}}
-    alone = rows_of(mapped(world.run("took", models={"damage": str(took)}, **execution)))
+    alone = rows_of(map_file(world.run("took", models={"damage": str(took)}, **execution)))
     models = {"damage": str(took), "hazard": str(link)}
-    result = mapped(world.run("both", models=models, **execution))
+    result = map_file(world.run("both", models=models, **execution))
     both, given = rows_of(result), world.truth["shaken"]
     own = ["status", "damage", "p_intact", "p_destroyed", "confidence"]
     pd.testing.assert_frame_equal(pd.DataFrame(both[own]), pd.DataFrame(alone[own]))
@@ -340,15 +340,11 @@ def test_a_damage_bundle_that_takes_hazard_values_is_never_given_them_twice(
     assert alone["evidence"][~assessed].isna().all()
 
 
+@pytest.mark.alone
 def test_ray_fuses_what_the_loop_fuses(
-    world: ShakenWorld, link: Path, fused: gpd.GeoDataFrame
+    world: ShakenWorld, link: Path, fused: gpd.GeoDataFrame, ray_backend: "RayBackend"
 ) -> None:
-    pytest.importorskip("ray")
-    from quakestream.pipeline.backends.ray_backend import RayBackend
-
-    run = open_run(world.run("ray", models={"hazard": str(link)}))
-    with RayBackend() as backend:
-        result = map_run(run, backend=backend)
+    result = map_file(world.run("ray", models={"hazard": str(link)}), backend=ray_backend)
     other = rows_of(result).drop(columns=["geometry", "run_id"])
     pd.testing.assert_frame_equal(
         pd.DataFrame(other), pd.DataFrame(fused.drop(columns=["geometry", "run_id"]))

@@ -24,7 +24,7 @@ from training.loop import run  # noqa: E402
 from training.workers import Cluster, forget, ray_for, train_on_ray, unfinished  # noqa: E402
 
 TWO = Cluster(workers=2)
-pytestmark = pytest.mark.timeout(900)  # Ray starts five processes a run
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(900)]  # Ray starts five processes a run
 
 STEPS, EPOCH_STEPS, KEEP_EVERY, DEATH = 20, 4, 5, 13
 CLOSE = 1e-3
@@ -49,6 +49,7 @@ class Ran:
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     ray.cloudpickle.register_pickle_by_value(rubble)  # workers do not see the tests' folder
+    ray.shutdown()  # what other tests shared has fewer CPUs
     with ray_for(TWO):
         yield
 

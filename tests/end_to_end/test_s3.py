@@ -179,6 +179,7 @@ def _kahramanmaras(data_dir: Path, folder: Path) -> dict[str, Any]:
 
 @pytest.mark.data
 @pytest.mark.s3
+@pytest.mark.alone
 def test_the_real_pair_from_a_real_s3_server_killed_on_its_way(
     data_dir: Path, radosgw: S3Server, tmp_path: Path
 ) -> None:
@@ -243,6 +244,7 @@ def _etags(out: str, server: S3Server) -> dict[str, Any]:
 
 @pytest.mark.data
 @pytest.mark.s3
+@pytest.mark.alone
 def test_a_killed_upload_leaves_the_object_whole_or_not_at_all(radosgw: S3Server) -> None:
     """Killed while it writes 48 MB, for the first time and again over itself; then in parts."""
     rng = random.Random(11)

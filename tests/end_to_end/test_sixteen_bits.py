@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import rasterio
 
-from quakestream.config import open_run
-from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.run import map_run
-from quakestream.synthetic import TINY, SyntheticEarthquake, make_earthquake
+from quakestream.synthetic import TINY, SyntheticEarthquake
+from tests.helpers.mapping import map_file
 from tests.helpers.running import (
     Map,
     assert_accounted,
     assert_same_map,
+    earthquake_in,
     read_map,
     run_content,
     write_run,
@@ -30,33 +29,24 @@ APART = 0.01
 
 
 @pytest.fixture(scope="module")
-def visual(tmp_path_factory: pytest.TempPathFactory) -> SyntheticEarthquake:
-    return make_earthquake(tmp_path_factory.mktemp("visual"), seed=3, size=TINY)
-
-
-@pytest.fixture(scope="module")
 def analytic(
-    visual: SyntheticEarthquake, tmp_path_factory: pytest.TempPathFactory
+    town: SyntheticEarthquake, tmp_path_factory: pytest.TempPathFactory
 ) -> SyntheticEarthquake:
     """The same town and catalogue; every scene in 16 bits, with overviews, by another line."""
-    there = tmp_path_factory.mktemp("analytic")
-    shutil.copytree(visual.out, there, dirs_exist_ok=True)
-
-    def moved(path: Path) -> Path:
-        return there / path.relative_to(visual.out)
-
-    for path in (*visual.pre, *visual.post):
-        widened(path, moved(path), overviews=(2, 4), compress="zstd", predictor=2)
-        with rasterio.open(moved(path)) as made:
-            assert made.dtypes[0] == "uint16"
-    scenes = {e: tuple(moved(p) for p in getattr(visual, e)) for e in ("pre", "post")}
-    return replace(visual, out=there, catalogue=moved(visual.catalogue), **scenes)
+    folder = tmp_path_factory.mktemp("analytic") / "town"
+    made = earthquake_in(shutil.copytree(town.out, folder), TINY)
+    for epoch in ("pre", "post"):
+        for path, wide in zip(getattr(town, epoch), getattr(made, epoch), strict=True):
+            widened(path, wide, overviews=(2, 4), compress="zstd", predictor=2)
+            with rasterio.open(wide) as written:
+                assert written.dtypes[0] == "uint16"
+    return made
 
 
 def mapped(town: SyntheticEarthquake, out: Path, *, cell_windows: int = 2) -> Map:
     execution = {"runtime": "onnxruntime", "cell_windows": cell_windows, "group_cells": 2}
     run_file = write_run(out / "run.yaml", run_content(town, MODEL, execution=execution))
-    map_run(open_run(run_file), backend=LocalBackend(), out=str(out))
+    map_file(run_file, out)
     return read_map(out)
 
 
@@ -66,9 +56,9 @@ def made(analytic: SyntheticEarthquake, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_verdicts_are_those_of_eight_bits(
-    visual: SyntheticEarthquake, made: Map, tmp_path: Path
+    town: SyntheticEarthquake, made: Map, tmp_path: Path
 ) -> None:
-    expected = mapped(visual, tmp_path).buildings.set_index("building_id")
+    expected = mapped(town, tmp_path).buildings.set_index("building_id")
     found = made.buildings.set_index("building_id").loc[expected.index]
     assert_accounted(made)
     assert (found["reason"].fillna("") == expected["reason"].fillna("")).all()

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +12,15 @@ import rasterio.shutil
 import zarr
 
 from quakestream.config import open_run
-from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.run import map_run
 from quakestream.pipeline.tile import TileSettings, report_json, tile_run
-from quakestream.synthetic import SyntheticEarthquake
+from quakestream.synthetic import TINY, SyntheticEarthquake
+from tests.helpers.mapping import map_file
 from tests.helpers.running import (
     Map,
     assert_accounted,
     assert_same_map,
     commits,
+    earthquake_in,
     quakestream,
     read_map,
     run_content,
@@ -58,7 +56,7 @@ def tile_command(run_file: Path, *options: object) -> dict[str, Any]:
 
 
 def mapped(run_file: Path, out: Path) -> Map:
-    map_run(open_run(run_file), backend=LocalBackend(), out=str(out))
+    map_file(run_file, out)
     return read_map(out)
 
 
@@ -83,16 +81,7 @@ def stored(
 @pytest.fixture
 def own_town(town: SyntheticEarthquake, tmp_path: Path) -> SyntheticEarthquake:
     """The town in a folder that a test may spoil."""
-    shutil.copytree(town.out, tmp_path / "town")
-    there = {
-        name: tmp_path / "town" / getattr(town, name).relative_to(town.out)
-        for name in ("run_file", "catalogue", "footprints", "truth", "aoi", "shakemap", "vs30")
-    }
-    scenes = {
-        epoch: tuple(tmp_path / "town" / p.relative_to(town.out) for p in getattr(town, epoch))
-        for epoch in ("pre", "post")
-    }
-    return replace(town, out=tmp_path / "town", **there, **scenes)
+    return earthquake_in(shutil.copytree(town.out, tmp_path / "town"), TINY)
 
 
 def test_stored_tiles_give_the_same_map(
@@ -255,24 +244,14 @@ def test_scenes_and_tiles_in_an_object_store(
         assert apart.max() < 0.05
 
 
-@pytest.fixture(scope="module")
-def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Ray cluster of one node; its address."""
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 2, "include_dashboard": False},
-    )
-    yield cluster.address
-    cluster.shutdown()
-    assert not ray.is_initialized()
-
-
+@pytest.mark.alone
+@pytest.mark.usefixtures("ray_backend")
 def test_dask_on_ray_writes_the_same_bytes(
-    stored: Path, town: SyntheticEarthquake, bundle: Path, ray_head: str, tmp_path: Path
+    stored: Path, town: SyntheticEarthquake, bundle: Path, tmp_path: Path
 ) -> None:
+    import ray
+
+    ray_head = ray.get_runtime_context().gcs_address
     run_file = write_run(tmp_path / "run.yaml", run_content(town, bundle))
     report = tile_command(run_file, "--store", tmp_path / "tiles.zarr", "--address", ray_head)
     assert by_scene(report, "status") == {"pre": "written", "post": "written"}

@@ -1,1 +1,1 @@
-"""What several tests share: small scenes, servers on loopback, run files."""
+"""Helpers of several tests: small scenes, servers on loopback, run files."""

@@ -1,4 +1,4 @@
-"""Small worlds judged by a building bundle, and the oracle: crop by crop, without a pipeline."""
+"""Small worlds for a building bundle, and an oracle that scores crops without the pipeline."""
 
 from pathlib import Path
 from typing import Any
@@ -7,21 +7,18 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import rasterio
-import yaml
 from affine import Affine
 
 from quakestream.bundles import load_bundle
-from quakestream.config import open_run
 from quakestream.engines import probabilities
-from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.backends.protocol import Backend
-from quakestream.pipeline.run import Result, map_run
+from quakestream.pipeline.run import Result
 from quakestream.raster.prepare import prepare_scene
 from quakestream.raster.probe import probe
 from quakestream.storage import StorageOptions
 from quakestream.testing import World, make_world, write_building_bundle
 from quakestream.testing.bundles import expected_logits
 from quakestream.testing.worlds import EPSG, GSD_M, NORTH_M, WEST_M
+from tests.helpers.mapping import edit
 
 SIDE_PX = 1100
 LAYER_GSD_M = 8.0
@@ -36,9 +33,11 @@ def crop_world(
     window_px: int = 48,
     west_m: float = WEST_M,
 ) -> World:
-    """A world of several cells, with ground that no scene after the event shows. The run gives
-    the layer `dpm`, with a hole, and VS30; it has no imagery.pre where the bundle looks at post
-    imagery alone."""
+    """A world of several cells, with ground that no scene after the event shows.
+
+    The run gives VS30 and the layer `dpm`, which has a hole. It has no imagery.pre where the
+    bundle takes post imagery alone.
+    """
     world = make_world(folder, seed=seed, side_px=SIDE_PX, buildings=150, west_m=west_m)
     bundle = write_building_bundle(
         folder / "crops", window_px=window_px, epochs=epochs, hazard=hazard
@@ -68,7 +67,7 @@ def crop_world(
 
 
 def write_layer(path: Path, west_m: float, seed: int, low: float = 0.0, hole: bool = False) -> None:
-    """A float raster over a world and some way beyond it."""
+    """A float raster that covers a world and 80 m around it."""
     side = int(SIDE_PX * GSD_M / LAYER_GSD_M) + 20
     values_YX = low + np.random.default_rng(seed).uniform(0, 1, (side, side)) * max(low, 1.0)
     if hole:
@@ -82,7 +81,7 @@ def write_layer(path: Path, west_m: float, seed: int, low: float = 0.0, hole: bo
 
 
 def resample(path: Path, gsd_m: float) -> None:
-    """The scene again with pixels of another size: no longer on the grid of a run."""
+    """Writes the scene anew with pixels of another size, off the grid of a run."""
     ratio = GSD_M / gsd_m
     with rasterio.open(path) as dataset:
         profile = dict(dataset.profile)
@@ -95,35 +94,10 @@ def resample(path: Path, gsd_m: float) -> None:
         dataset.write(counts)
 
 
-def edit(run_file: Path, change: Any) -> None:
-    """Changes a run file in place."""
-    content = yaml.safe_load(run_file.read_text())
-    change(content)
-    run_file.write_text(yaml.safe_dump(content))
-
-
-def mapped(
-    folder: Path, out: str, backend: Backend | None = None, **execution: int | str
-) -> Result:
-    """The world in `folder`, mapped with other execution settings."""
-    edit(folder / "run.yaml", lambda content: content["execution"].update(execution))
-    run = open_run(folder / "run.yaml")
-    return map_run(run, backend=backend or LocalBackend(), out=str(folder / out))
-
-
-def by_id(frame: gpd.GeoDataFrame) -> pd.DataFrame:
-    return pd.DataFrame(frame.drop(columns="geometry")).set_index("building_id").sort_index()
-
-
-def same(one: gpd.GeoDataFrame, other: gpd.GeoDataFrame) -> None:
-    """Equal to the last bit."""
-    pd.testing.assert_frame_equal(by_id(one), by_id(other), check_exact=True)
-
-
 def oracle(world: World, result: Result) -> pd.Series:
-    """p_destroyed by building id, each crop read by rasterio alone and scored in numpy.
+    """p_destroyed by building id: each crop is read by rasterio and scored in numpy.
 
-    For worlds in one zone, with scenes on its grid and no measured shift.
+    The world must lie in one zone, its scenes on the grid, without a measured shift.
     """
     spec = load_bundle(str(world.folder / "crops")).spec
     rows = result.buildings
@@ -162,8 +136,7 @@ def _statistics(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _crop(dataset: Any, bounds: np.ndarray, side: int, fill_B: np.ndarray) -> np.ndarray:
-    """The square whose middle is nearest to the middle of the bounds; beyond the scene, the
-    scene's mean colour."""
+    """The square nearest to the middle of the bounds, filled with `fill_B` beyond the scene."""
     west, south, east, north = bounds
     col, row = ~dataset.transform @ ((west + east) / 2, (south + north) / 2)
     left, top = round(col - side / 2), round(row - side / 2)

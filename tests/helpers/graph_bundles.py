@@ -17,7 +17,7 @@ HAZARD = tuple(HazardInput(name=n, unit="1", mean=7.0, std=2.0) for n in ("mmi",
 
 
 def graph_of(name: str, side_px: int = 32) -> BundleGraph:
-    """The graph of a network, seeded; hazard networks take three values in two groups."""
+    """The graph of a network with seeded weights; hazard networks take three values."""
     torch.manual_seed(0)
     if name.startswith("fc_"):
         network = build_network(name)
@@ -37,10 +37,10 @@ def graph_of(name: str, side_px: int = 32) -> BundleGraph:
 def graph_bundle(
     folder: Path, name: str, *, side_px: int = 32, pt2: bool = True, onnx: bool = True
 ) -> Bundle:
-    """A bundle of that network; its golden batch as ONNX Runtime scores it, else as torch does.
+    """A bundle of that network. ONNX Runtime scores its golden batch; without ONNX, torch does.
 
     Args:
-        onnx: without, `model.onnx` is empty, which saves seconds.
+        onnx: False leaves `model.onnx` empty, which saves seconds.
     """
     graph = graph_of(name, side_px)
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def _spec(graph: BundleGraph, side_px: int) -> BundleSpec:
 
 
 def _settle(network: torch.nn.Module) -> None:
-    """Batch norms know their inputs, so that logits spread as those of a trained network do."""
+    """Fits batch norms to noise, so that logits spread as those of a trained network do."""
     network.train()
     with torch.no_grad():
         for _ in range(10):

@@ -1,6 +1,6 @@
-"""What the Machine Learning Model extension 1.5.2 asks of an Item, as rules of our own.
+"""Rules for an Item of the Machine Learning Model extension 1.5.2.
 
-Written from its README and STAC 1.1, not fetched: tests run without a network.
+They are written from its README and STAC 1.1, not fetched: tests run without a network.
 """
 
 from typing import Any
@@ -37,7 +37,7 @@ _ARRAY: Rule = {
 
 
 def _dimension(field: str, array: str) -> Rule:
-    """A non-empty `bands` or `variables` is a dimension, and the dimension means them."""
+    """A non-empty `bands` or `variables` must be a dimension of the array."""
     dimension = {
         "properties": {array: {"properties": {"dim_order": {"contains": {"const": field}}}}}
     }

@@ -1,4 +1,4 @@
-"""A small finished run, for the tests of the products."""
+"""A small finished run for tests of the products."""
 
 from typing import Any
 
@@ -80,13 +80,13 @@ def products(**changes: Any) -> RunProducts:
 
 
 def with_hazard_evidence(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-    """The rows with what a hazard bundle said of all but the last two of them."""
-    rows, said = len(frame), np.arange(len(frame)) < len(frame) - 2
+    """Adds a hazard bundle's probabilities to all rows but the last two."""
+    rows, known = len(frame), np.arange(len(frame)) < len(frame) - 2
     p = np.random.default_rng(9).dirichlet([3, 1, 1], rows).astype(np.float32)
     for k, label in enumerate(LABELS):
-        frame[f"p_hazard_{label}"] = np.where(said, p[:, k], np.nan)
-    imaged = np.where(said, "image+hazard", "image")
-    unseen = np.where(said, "hazard", None)
+        frame[f"p_hazard_{label}"] = np.where(known, p[:, k], np.nan)
+    imaged = np.where(known, "image+hazard", "image")
+    unseen = np.where(known, "hazard", None)
     frame["evidence"] = np.where(frame["status"] == "assessed", imaged, unseen)
     return frame
 

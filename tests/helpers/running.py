@@ -1,8 +1,10 @@
-"""The command line as a user runs it: a run file, a process, an exit code, the map it left."""
+"""The command line as users run it: run files, processes, exit codes, and maps read back."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -14,23 +16,25 @@ import yaml
 
 from quakestream.outputs.readback import current_buildings, current_run, current_table
 from quakestream.storage import StorageOptions, Store, open_store
-from quakestream.synthetic import SyntheticEarthquake
+from quakestream.synthetic import SizePreset, SyntheticEarthquake
 from quakestream.testing import write_bundle
 
 ROOT = Path(__file__).parents[2]
 CLI = [sys.executable, "-m", "quakestream.cli.main"]
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["quakestream.cli.map", "quakestream.pipeline.run", __name__])
 SMALL_CELLS = {"runtime": "threshold", "cell_windows": 1, "group_cells": 1}
-"""One window a cell, one cell a commit: a tiny town has more than twenty commits."""
+"""A cell has one window and a commit one cell: a tiny town has more than twenty commits."""
 MOMENTARY = ("first_seen",)
 
 
 def write_threshold_bundle(folder: Path, *, window_px: int = 128, halo_px: int = 16) -> Path:
-    """A bundle for the `threshold` runtime, which needs no weights: verdicts by difference."""
+    """A bundle for the `threshold` runtime, which decides by difference and needs no weights."""
     return write_bundle(folder, window_px=window_px, halo_px=halo_px)
 
 
 def run_content(town: SyntheticEarthquake, bundle: Path | str, **changed: Any) -> dict[str, Any]:
-    """A run file over a synthetic town, as a mapping; sections in `changed` replace its own."""
+    """The content of a run file over a synthetic town; `changed` replaces whole sections."""
     content: dict[str, Any] = {
         "event": {"id": "town", "time": "2026-03-14T02:41:07Z"},
         "aoi": str(town.aoi),
@@ -55,8 +59,8 @@ def write_run(path: Path, content: dict[str, Any]) -> Path:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
-    """A process that ended by itself."""
+class CommandResult:
+    """Exit code and output of a process that ended by itself."""
 
     code: int
     stdout: str
@@ -64,7 +68,7 @@ class Finished:
 
     @property
     def error(self) -> str:
-        """The one line a user is told."""
+        """The line of the error that the user sees; there must be one."""
         lines = [line for line in self.stderr.splitlines() if line.startswith("error:")]
         assert len(lines) == 1, f"expected one error line, got {self.stderr!r}"
         return lines[0]
@@ -75,20 +79,82 @@ def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
 
 
 def quakestream(
-    *arguments: object, env: dict[str, str] | None = None, timeout_s: float = 120
-) -> Finished:
-    """Runs a command to its end; one that hangs fails the test."""
+    *arguments: object,
+    env: dict[str, str] | None = None,
+    timeout_s: float = 120,
+    from_start: bool = False,
+) -> CommandResult:
+    """Runs a command to its end in a process of its own; one that hangs fails the test.
+
+    Args:
+        env: variables over those of this process.
+        from_start: starts Python anew, as a user does, which takes two seconds of imports. Else
+            the process is forked from one that has imported what `map` needs and has done
+            nothing yet.
+    """
+    run = _started if from_start else _forked
+    done = run([str(a) for a in arguments], environment(env), timeout_s)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def _started(arguments: list[str], env: dict[str, str], timeout_s: float) -> CommandResult:
     done = subprocess.run(
-        [*CLI, *(str(a) for a in arguments)],
-        env=environment(env),
+        [*CLI, *arguments],
+        env=env,
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=timeout_s,
         check=False,
     )
-    assert "Traceback" not in done.stderr, done.stderr
-    return Finished(code=done.returncode, stdout=done.stdout, stderr=done.stderr)
+    return CommandResult(code=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+def _forked(arguments: list[str], env: dict[str, str], timeout_s: float) -> CommandResult:
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = _FORKS.Process(target=_run_command, args=(arguments, env, out, err))
+        process.start()
+        process.join(timeout_s)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise AssertionError(f"no end after {timeout_s:g} s: {err.read_text()}")
+        code = process.exitcode
+        return CommandResult(code=code, stdout=out.read_text(), stderr=err.read_text())
+
+
+def _run_command(arguments: list[str], env: dict[str, str], out: Path, err: Path) -> None:
+    """The command line in a forked process, its output in files."""
+    for path, descriptor in ((out, 1), (err, 2)):
+        with path.open("wb") as file:
+            os.dup2(file.fileno(), descriptor)
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(ROOT)
+    sys.argv = ["quakestream", *arguments]
+    from quakestream.cli.main import main
+
+    main()
+
+
+def earthquake_in(out: Path, size: SizePreset) -> SyntheticEarthquake:
+    """The earthquake that was written to a folder, or copied there."""
+    scenes = {s.id: out / "imagery" / s.id / f"{s.id}.tif" for s in size.scenes}
+    return SyntheticEarthquake(
+        out=out,
+        run_file=out / "run.yaml",
+        catalogue=out / "imagery" / "catalog.json",
+        footprints=out / "footprints.geojson",
+        truth=out / "truth.parquet",
+        aoi=out / "aoi.geojson",
+        shakemap=out / "shakemap" / "grid.xml",
+        vs30=out / "vs30.tif",
+        dpm=out / "dpm.tif",
+        pre=tuple(scenes[s.id] for s in size.scenes if s.epoch == "pre"),
+        post=tuple(scenes[s.id] for s in size.scenes if s.epoch == "post"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -107,7 +173,7 @@ class Map:
         return self.buildings.set_index("building_id")["reason"].fillna("assessed")
 
     def causes(self, subject: str) -> str:
-        """What the quarantine says of a subject, causes joined."""
+        """Causes that the quarantine gives for a subject, joined."""
         rows = self.quarantine[self.quarantine["subject"].str.endswith(subject)]
         return " | ".join(rows["cause"])
 
@@ -129,7 +195,7 @@ def _coverage(store: Store, run: dict[str, Any]) -> gpd.GeoDataFrame:
 
 
 def assert_same_map(one: Map, other: Map, *, but: tuple[str, ...] = ()) -> None:
-    """Equal in every product's rows and columns, apart from the columns named."""
+    """Asserts that all products have equal rows and columns, apart from the columns named."""
     for name in ("buildings", "coverage", "quarantine", "summary"):
         left, right = getattr(one, name), getattr(other, name)
         skipped = [c for c in (*but, *MOMENTARY) if c in left.columns]
@@ -139,7 +205,7 @@ def assert_same_map(one: Map, other: Map, *, but: tuple[str, ...] = ()) -> None:
 
 
 def assert_accounted(made: Map) -> None:
-    """Law 3: every footprint answered once, with one reason or none, and counts that add up."""
+    """Asserts law 3: each footprint has one row, with one reason or none, and counts add up."""
     rows, counts = made.buildings, made.run["counts"]
     assert rows["building_id"].is_unique
     assert ((rows["status"] == "assessed") == rows["reason"].isna()).all()

@@ -1,4 +1,4 @@
-"""Scenes that are wrong in one way each, made out of a good one."""
+"""Scenes with one fault each, made from a good one."""
 
 import json
 import warnings
@@ -36,7 +36,7 @@ def write_scene(
     crs: Any,
     gcps: tuple[list[GroundControlPoint], Any] | None = None,
 ) -> Path:
-    """A COG with small blocks and overviews; its full resolution lies last in the file."""
+    """A COG with small blocks and overviews. Its full resolution comes last in the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count, height, width = pixels_BYX.shape
     profile = {
@@ -70,13 +70,13 @@ def corner_points(pixels_BYX: NDArray[np.uint8], transform: Affine) -> list[Grou
 
 
 def truncate(path: Path, share: float) -> None:
-    """Cuts off the end of a file."""
+    """Keeps only a share of a file."""
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
 
 
 def spoil(path: Path, share: float, seed: int) -> None:
-    """Random bytes throughout the end of a file, from a share of its length on."""
+    """Overwrites the end of a file with random bytes, from a share of its length on."""
     data = bytearray(path.read_bytes())
     rng = np.random.default_rng(seed)
     for start in range(int(len(data) * share), len(data) - 64, 1000):

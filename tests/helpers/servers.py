@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -18,22 +19,21 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from quakestream.storage import StorageOptions
 from quakestream.storage.filesystems import filesystem
 
 RADOSGW_PORT = 7480
-"""Fixed by the script that starts it."""
+"""Port that the start script uses."""
+ACCESS_KEY, SECRET_KEY = "test", "testtest"
+"""Credentials of both servers. moto takes any, and one session may use both servers."""
 STALL_S = 100.0
-"""How long a connection that stalls stays open."""
-_gateways: "list[S3Server]" = []
-"""The one this process has started, if it has."""
+"""Time that a stalled connection stays open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Server:
-    """An S3 server, and what a client needs to know of it."""
+    """Address and credentials of an S3 server."""
 
     endpoint: str
     access_key: str
@@ -50,11 +50,11 @@ class S3Server:
 
     @property
     def env(self) -> dict[str, str]:
-        """Credentials, as a user has them."""
+        """Environment variables that hold the credentials."""
         return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
 
     def make_bucket(self, name: str) -> str:
-        """An empty bucket; its URI."""
+        """Makes an empty bucket; returns its URI."""
         filesystem(f"s3://{name}", self.options)[0].mkdir(name)
         return f"s3://{name}"
 
@@ -65,35 +65,43 @@ class S3Server:
             fs.pipe_file(f"{root}/{path.relative_to(folder).as_posix()}", path.read_bytes())
 
 
-@pytest.fixture(scope="session")
-def moto() -> Iterator[S3Server]:
-    """moto on a free port. Clients in this process must not read it through GDAL, which keeps
-    the interpreter's lock while it opens a file; clients in other processes may."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    made = S3Server(endpoint=f"http://{host}:{port}", access_key="testing", secret_key="testing")
-    with _in_environment(made.env):
-        yield made
-    server.stop()
+@contextmanager
+def moto_server() -> Iterator[S3Server]:
+    """moto on a free port, in a process of its own.
+
+    GDAL holds the interpreter's lock while it opens a file, so a server in this process could
+    not answer it.
+    """
+    port = _free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    server = S3Server(
+        endpoint=f"http://127.0.0.1:{port}", access_key=ACCESS_KEY, secret_key=SECRET_KEY
+    )
+    try:
+        _wait_for(port)
+        with _in_environment(server.env):
+            yield server
+    finally:
+        process.terminate()
+        process.wait()
 
 
-@pytest.fixture(scope="session")
-def radosgw(data_dir: Path) -> Iterator[S3Server]:
-    """Ceph's S3 gateway, started once; skips with the reason where it cannot be had."""
-    if _gateways:  # of this session: modules that import the fixture each have it anew
-        yield _gateways[0]
-        return
-    script = data_dir.parent / "tools" / "radosgw.sh"
+@contextmanager
+def radosgw_server(script: Path) -> Iterator[S3Server]:
+    """Ceph's S3 gateway; the test is skipped with the reason where it cannot run."""
     if shutil.which("radosgw") is None:
         pytest.skip("no radosgw on PATH; apt-get install radosgw ceph-mon ceph-osd ceph-common")
     if not script.is_file():
         pytest.skip(f"no script {script} to start radosgw with")
     if _answers(RADOSGW_PORT):
-        pytest.skip(f"port {RADOSGW_PORT} is taken by a server that is not ours")
+        pytest.skip(f"port {RADOSGW_PORT} is taken by another server")
     folder = Path(tempfile.mkdtemp(prefix="qs-rgw-"))  # short: its sockets lie below
-    made = S3Server(
-        endpoint=f"http://127.0.0.1:{RADOSGW_PORT}", access_key="test", secret_key="testtest"
+    server = S3Server(
+        endpoint=f"http://127.0.0.1:{RADOSGW_PORT}", access_key=ACCESS_KEY, secret_key=SECRET_KEY
     )
     try:
         started = subprocess.run(
@@ -106,13 +114,24 @@ def radosgw(data_dir: Path) -> Iterator[S3Server]:
         )
         if started.returncode != 0 or not _answers(RADOSGW_PORT):
             pytest.skip(f"radosgw did not start (exit code {started.returncode})")
-        _gateways.append(made)
-        with _in_environment(made.env):
-            yield made
+        with _in_environment(server.env):
+            yield server
     finally:
-        _gateways.clear()
         _end(folder / "ceph" / "run")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(port: int) -> None:
+    until = time.monotonic() + 60
+    while not _answers(port):
+        assert time.monotonic() < until, f"no server on port {port}"
+        time.sleep(0.05)
 
 
 @contextmanager
@@ -143,11 +162,11 @@ def _end(folder: Path) -> None:
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    """Files with byte ranges, and the answers that `faults` asks for.
+    """Serves files with byte ranges, and faults for some of them.
 
-    A fault is a status (403, 404, 500), or a share below 1: the header says the
-    whole size, and the connection ends where that share of the object does;
-    a negative share is sent too, and then nothing while the connection stays open.
+    A fault is a status (403, 404, 500) or a share below 1. With a share the header states the
+    whole size, but the connection ends after that share of the object. With a negative share
+    the connection stays open and sends nothing more.
     """
 
     protocol_version = "HTTP/1.1"
@@ -163,7 +182,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self._answer(send=True)
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Does not log."""
 
     def _answer(self, *, send: bool) -> None:
         fault = self._faults.get(unquote(urlsplit(self.path).path).lstrip("/"))
@@ -202,7 +221,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebServer:
-    """A folder over HTTP; `faults` (path to status or share sent) may change at any time."""
+    """A folder over HTTP. `faults` maps paths to a status or a share; it may change any time."""
 
     url: str
     faults: dict[str, float]

@@ -1,4 +1,4 @@
-"""A small world where shaking and soil decide what falls and the image shows it badly.
+"""A small world whose damage depends on shaking and soil and hardly shows in the image.
 
     logit P(destroyed) = -0.4 + 1.6 (MMI - 7.5) - 1.3 ln(VS30 / 340)
 
@@ -41,21 +41,21 @@ FLOAT = TensorProto.FLOAT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShakenWorld:
-    """Where the world lies, and what is true in it."""
+    """Files of the world, and its true damage."""
 
     folder: Path
     run_file: Path
     truth: pd.DataFrame
-    """By building id: `destroyed`, `imaged`, `shaken` (bool), `p_destroyed` given MMI and VS30."""
+    """Table by building id: `destroyed`, `imaged`, `shaken`, and `p_destroyed` of MMI and VS30."""
 
     @property
     def prior(self) -> tuple[float, float]:
-        """Class shares the fragility gives over this world."""
+        """Class shares in this world, by the fragility function."""
         share = float(self.truth["p_destroyed"].mean())
         return 1.0 - share, share
 
     def run(self, name: str, **changed: Any) -> Path:
-        """The run file again, with sections replaced or (for `models`) extended."""
+        """Writes a copy of the run file. Sections are replaced; `models` is extended."""
         content = yaml.safe_load(self.run_file.read_text())
         models = content["models"] | changed.pop("models", {})
         path = self.folder / f"{name}.yaml"
@@ -160,14 +160,14 @@ def _write_footprints(path: Path, x_N: NDArray[np.float64], y_N: NDArray[np.floa
 
 
 def _write_shakemap(path: Path, lift: float = 0.0) -> None:
-    """Two columns of nodes are enough for an intensity that is linear eastward.
+    """Writes two columns of nodes, enough for an intensity that is linear eastward.
 
     Args:
         lift: added to the intensity, as a later version of the map might.
     """
     to_degrees = Transformer.from_crs(EPSG, 4326, always_xy=True)
     west, east = WEST_M - 100.0, WEST_M + SIDE_M + 100.0
-    # Meridians are not quite the grid's north: a fraction of a metre over this world.
+    # Meridians differ from the grid's north by a fraction of a metre over this world.
     lon_w, lat_n = to_degrees.transform(west, NORTH_M + 40.0)
     lon_e, _ = to_degrees.transform(east, NORTH_M)
     _, lat_s = to_degrees.transform(WEST_M + SIDE_M / 2, NORTH_M - SHAKEN_TO_M)
@@ -190,7 +190,7 @@ def _write_shakemap(path: Path, lift: float = 0.0) -> None:
 
 
 def shake_harder(world: ShakenWorld, lift: float) -> None:
-    """A later version of the ShakeMap, under the same name."""
+    """Writes a later version of the ShakeMap under the same name."""
     _write_shakemap(world.folder / "grid.xml", lift)
 
 
@@ -223,14 +223,14 @@ INTACT_DESTROYED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logistic:
-    """A class's logit: intercept and, by hazard value, (where it is 0, slope)."""
+    """Logit of a class: an intercept and, for each hazard value, its zero point and slope."""
 
     intercept: float
     slopes: dict[str, tuple[float, float]]
 
 
 FRAGILITY = Logistic(intercept=-0.4, slopes={"mmi": (7.5, 1.6), "vs30_m_s": (340.0, -1.3 / 340.0)})
-"""The world's link, its soil term straightened at 340 m/s: a model, not the truth."""
+"""The fragility function with its soil term linear around 340 m/s: a model, not the truth."""
 
 
 def write_hazard_bundle(
@@ -245,7 +245,7 @@ def write_hazard_bundle(
     """A bundle of task hazard: a logistic link for the last class, 0 for the others.
 
     Args:
-        units: in which the graph takes a value, where not the column's own.
+        units: units of values that the graph takes in another unit than the column has.
         broken_above: values of the first input beyond which the logits are NaN.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -281,7 +281,7 @@ def write_hazard_bundle(
 
 
 def _graph(model: Logistic, classes: int, broken_above: float) -> onnx.ModelProto:
-    """NaN counts as the value at which the link is 0: nothing is said of what is missing."""
+    """A graph in which a missing value (NaN) counts as its zero point and changes nothing."""
     zeros = np.array([[zero for zero, _ in model.slopes.values()]], np.float32)
     weights = np.zeros((len(model.slopes), classes), np.float32)
     weights[:, -1] = [slope for _, slope in model.slopes.values()]

@@ -1,4 +1,4 @@
-"""Small GeoTIFFs of every kind a vendor may send, and the windows that are read of them."""
+"""Small GeoTIFFs of many kinds, and windows to read from them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ LOCAL = StorageOptions()
 
 
 def texture(bands: int = 3) -> NDArray[np.uint8]:
-    """Roofs and streets, more or less: smooth, with edges and noise; shape (band, y, x)."""
+    """Counts like roofs and streets, smooth with edges and noise; shape (band, y, x)."""
     rng = np.random.default_rng(5)
     row_YX, col_YX = np.mgrid[:HEIGHT, :WIDTH]
     smooth_YX = 120 + 60 * np.sin(row_YX / 31) * np.cos(col_YX / 47)
@@ -39,7 +39,7 @@ def texture(bands: int = 3) -> NDArray[np.uint8]:
 
 
 def slant() -> NDArray[np.bool_]:
-    """Ground a slanted swath shows."""
+    """True on the ground that a slanted swath shows, shape (y, x)."""
     row_YX, col_YX = np.mgrid[:HEIGHT, :WIDTH]
     seen_YX: NDArray[np.bool_] = (col_YX + row_YX // 3) % WIDTH > 120
     return seen_YX
@@ -55,7 +55,7 @@ def write_tiff(
     epsg: int = 32637,
     **creation: Any,
 ) -> Path:
-    """A GeoTIFF with the given creation options; with a mask inside it or beside it."""
+    """A GeoTIFF with the given creation options; its mask is internal or a sidecar file."""
     profile: dict[str, Any] = {
         "driver": "GTiff",
         "width": WIDTH,
@@ -106,7 +106,7 @@ def scene_of(href: str | Path, *, name: str = "", options: StorageOptions = LOCA
 
 
 def windows(held: Window) -> list[Window]:
-    """Inside, over every edge, beyond the edge, single pixels, and all of it."""
+    """Windows inside, over every edge and beyond it, of few pixels, and of the whole scene."""
     row, col, end_row, end_col = held.row, held.col, held.row_end, held.col_end
     return [
         Window(row=row + 101, col=col + 57, height=333, width=411),
@@ -127,13 +127,13 @@ def gdal(scene: Scene, grid: Grid = GRID) -> Iterator[RasterioSource]:
 
 @contextmanager
 def direct(scene: Scene, grid: Grid = GRID) -> Iterator[RasterSource]:
-    """As a run reads a scene that is in no tile store."""
+    """Opens a scene as a run without a tile store does."""
     with open_source(scene, grid, LOCAL) as source:
         yield source
 
 
 def assert_same(found: Pixels, expected: Pixels) -> None:
-    """Equal to the last bit."""
+    """Asserts that pixels are equal to the last bit."""
     np.testing.assert_array_equal(found.valid_YX, expected.valid_YX)
     np.testing.assert_array_equal(found.counts_BYX, expected.counts_BYX)
     assert found.counts_BYX.dtype == np.uint8
@@ -141,6 +141,6 @@ def assert_same(found: Pixels, expected: Pixels) -> None:
 
 
 def luma_apart(found: Pixels, expected: Pixels) -> float:
-    """Mean difference in brightness, counts."""
+    """Mean difference of brightness, counts."""
     apart_BYX = found.counts_BYX.astype(np.float32) - expected.counts_BYX
     return float(np.abs(np.tensordot((0.299, 0.587, 0.114), apart_BYX, axes=1)).mean())

@@ -1,4 +1,4 @@
-"""A small training store of noise, for tests that read one."""
+"""A small training store of noise."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ HAZARD = (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MadeStore:
-    """What was written, to compare with what is read."""
+    """Content that was written to a store, to compare with what is read."""
 
     uri: str
     meta: StoreMeta
@@ -41,7 +41,7 @@ def noise(meta: StoreMeta, seed: int = 0) -> dict[str, NDArray[Any]]:
 
 
 def rows_of(meta: StoreMeta, seed: int = 0) -> pd.DataFrame:
-    """A row for every chip: three regions, labels in turn, a tenth of hazard values missing."""
+    """A row per chip: three regions, all labels in turn, a tenth of hazard values missing."""
     rng, count = np.random.default_rng(seed), meta.chips
     number = np.arange(count)
     columns: dict[str, Any] = {
@@ -65,7 +65,7 @@ def rows_of(meta: StoreMeta, seed: int = 0) -> pd.DataFrame:
 def make_store(
     uri: str, *, seed: int = 0, options: StorageOptions | None = None, **changed: Any
 ) -> MadeStore:
-    """Writes a finished store; `changed` are fields of its meta."""
+    """Writes a finished store; `changed` replaces fields of its meta."""
     given: dict[str, Any] = {
         "classes": ("slight", "heavy", "destroyed"),
         "hazard": HAZARD,

@@ -1,4 +1,4 @@
-"""Scenes of 16 bits: what a vendor's analytic product is to the visual one of the same ground."""
+"""Scenes of 16 bits, as an analytic product relates to the visual one of the same ground."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ def widened(
     """An 8-bit file in 16 bits, counts `GAIN * count + OFFSET`, with its mask, alpha or nodata.
 
     Args:
-        fill: what stands for nothing: nodata, or black where the file declares nothing.
+        fill: count of pixels without data: nodata, or black where the file declares none.
     """
     with rasterio.open(visual) as source:
         flags, nodata = source.mask_flag_enums[0], source.nodata

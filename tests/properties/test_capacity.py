@@ -72,7 +72,7 @@ def test_more_work_takes_longer_and_more_cores_no_longer(
 
 
 @given(load=loads(), rate=rates, fleet=fleets)
-def test_the_pace_is_that_of_the_limit_that_is_named(load: Load, rate: Rates, fleet: Fleet) -> None:
+def test_the_named_limit_sets_the_pace(load: Load, rate: Rates, fleet: Fleet) -> None:
     made = predict(load, rate, fleet)
     limits = {"reading": made.read_s, "scoring": max(made.score_s, made.engine_s)}
     limits["driver"] = made.driver_s
@@ -99,7 +99,7 @@ def test_nodes_in_time_are_enough_and_one_less_is_not(
 
 
 @given(load=loads(), rate=rates)
-def test_that_many_readers_keep_an_engine_busy(load: Load, rate: Rates) -> None:
+def test_the_stated_number_of_readers_keeps_an_engine_busy(load: Load, rate: Rates) -> None:
     wanted = readers_wanted(load, rate)
     on_gpu = replace(rate, score_cores=0.0)
     fed = predict(load, on_gpu, Fleet(cores=float(wanted)))

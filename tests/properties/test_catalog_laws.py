@@ -1,4 +1,4 @@
-"""Law 3 for footprints, and pairing that hangs on no order."""
+"""Law 3 for footprints, and pairing that does not depend on order."""
 
 import datetime as dt
 
@@ -81,7 +81,7 @@ def _point_in_aoi(wkb: bytes) -> bool:
 
 @given(features)
 @settings(deadline=None)
-def test_ids_are_unique_and_what_is_odd_is_named(rows: list[tuple[object, object]]) -> None:
+def test_ids_are_unique_and_odd_rows_are_named(rows: list[tuple[object, object]]) -> None:
     found = _read(rows)
     if found is None:
         return
@@ -126,7 +126,7 @@ def scenes(draw: st.DrawFn, sign: int) -> list[Scene]:
     st.randoms(use_true_random=False),
 )
 @settings(deadline=None)
-def test_pairing_hangs_on_no_order(outlines, post, pre, needs_pre, random) -> None:  # type: ignore[no-untyped-def]
+def test_pairing_does_not_depend_on_order(outlines, post, pre, needs_pre, random) -> None:  # type: ignore[no-untyped-def]
     rows = list(enumerate(outlines))
     wide = box(-20, -20, 40, 40)
     shuffled = rows.copy()
@@ -162,7 +162,7 @@ def _assigned(rows, aoi, post, pre, needs_pre):  # type: ignore[no-untyped-def]
 
 
 def _best_by_definition(outline, scenes, newest):  # type: ignore[no-untyped-def]
-    """The rule of `assign_views`, read aloud: one footprint, one scene at a time."""
+    """The rule of `assign_views`, for one footprint and one scene at a time."""
     candidates = []
     for s in scenes:
         extent = scene_extent(s)
@@ -177,7 +177,7 @@ def _best_by_definition(outline, scenes, newest):  # type: ignore[no-untyped-def
     return min(candidates)[1] if candidates else None
 
 
-def test_one_scene_never_makes_a_pair_with_itself() -> None:
+def test_a_scene_is_never_paired_with_itself() -> None:
     scene = Scene(id="s", href="s.tif", datetime=EVENT, outline=AOI)
     footprints = _read([("a", box(1, 1, 2, 2))])
     assert footprints is not None
@@ -185,7 +185,7 @@ def test_one_scene_never_makes_a_pair_with_itself() -> None:
     assert views.reason_of_N.tolist() == ["no_pre"]
 
 
-def test_none_in_the_aoi_is_said() -> None:
+def test_an_aoi_without_footprints_is_reported() -> None:
     outside = np.array([box(50, 50, 51, 51)], object)
     with pytest.raises(FootprintError, match=r"no footprint lies in the AOI: .*got 1 in "):
         footprints_in(np.array(["a"], object), outside, AOI, "x.gpkg")

@@ -4,7 +4,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ import pyproj
 import pytest
 import rasterio
 from rasterio.errors import RasterioError
-from shapely.geometry import box
 
 from quakestream.domain import Grid, Scene
 from quakestream.domain.grid import utm_epsg
@@ -23,11 +21,11 @@ from quakestream.raster.cog.blocks import BlockReader
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team
-from quakestream.raster.probe import probe
 from quakestream.raster.source import Pixels, RasterioSource
 from quakestream.raster.tiles.placement import extent_on
 from quakestream.storage import StorageOptions
 from quakestream.storage.fetchers import open_fetcher
+from tests.helpers.tiles_case import scene_of
 
 LOCAL = StorageOptions()
 READ_BY_GDAL = {
@@ -101,11 +99,6 @@ def _samples(path: Path) -> np.ndarray:
         fetcher.close()
 
 
-def _scene(path: Path) -> Scene:
-    scene = Scene(id=path.stem, href=str(path), datetime=datetime.now(UTC), outline=box(0, 0, 1, 1))
-    return probe(scene, LOCAL)
-
-
 def _own_grid(scene: Scene) -> Grid:
     """The UTM grid nearest to a scene's own pixels."""
     assert scene.transform is not None
@@ -134,7 +127,7 @@ def test_every_odd_scene_on_a_grid(data_dir: Path) -> None:
     hot, wide = 0, set()
     for path in odd_files(data_dir):
         try:
-            scene = _scene(path)
+            scene = scene_of(path)
         except SceneError:
             continue  # no colour, not on Earth, rotated: refused long before
         grid = _own_grid(scene)
@@ -167,7 +160,7 @@ def test_scenes_of_half_a_metre(data_dir: Path) -> None:
     paths = sorted(data_dir.glob("*2023*/imagery/*50cm.tif"))
     assert len(paths) == 16
     for number, path in enumerate(paths):
-        scene = _scene(path)
+        scene = scene_of(path)
         own = _own_grid(scene)
         grids = [own]
         if number % 5 == 0:

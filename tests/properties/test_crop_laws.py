@@ -1,6 +1,5 @@
-"""Laws 2, 3, 4 and 6 over whole runs of small worlds judged crop by crop."""
+"""Laws 2, 3, 4 and 6 over whole runs that score crops, in small worlds."""
 
-import random
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +11,12 @@ import pytest
 import rasterio
 from shapely.geometry import box
 
-from quakestream.config import open_run
-from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.run import map_run
 from quakestream.testing import write_bundle
 from quakestream.testing.worlds import BORDER_M, EPSG, GSD_M, NORTH_M, WEST_M
-from tests.helpers.cropping import (
-    SIDE_PX,
-    by_id,
-    crop_world,
-    edit,
-    mapped,
-    oracle,
-    resample,
-    same,
-    write_layer,
-)
+from tests.helpers.cropping import SIDE_PX, crop_world, oracle, resample, write_layer
+from tests.helpers.mapping import ShuffledBackend, by_id, edit, map_file, mapped, same
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
 LATTICE_M = 256.0
 """Side of the squares that make up cells: 512 px of 0.5 m."""
 WORLDS: dict[str, dict[str, Any]] = {
@@ -66,7 +54,7 @@ def test_the_cell_size_changes_nothing_where_scenes_are_resampled(
 
 
 @pytest.mark.parametrize("kind", ["both_epochs", "post_and_hazard"])
-def test_each_footprint_is_judged_as_it_is_alone(tmp_path: Path, kind: str) -> None:
+def test_each_footprint_scores_as_its_crop_does_alone(tmp_path: Path, kind: str) -> None:
     world = crop_world(tmp_path, **WORLDS[kind])
     result = mapped(tmp_path, "out", cell_windows=2)
     got = result.buildings.set_index("building_id")["p_destroyed"]
@@ -74,26 +62,13 @@ def test_each_footprint_is_judged_as_it_is_alone(tmp_path: Path, kind: str) -> N
     expected = oracle(world, result)
     assert len(judged) > 100
     assert np.abs(got[judged] - expected[judged]).max() < 2e-5
-    assert got.std() > 0.1, "a world in which all buildings look alike tests nothing"
+    assert got.std() > 0.1, "scores must differ, or the test shows nothing"
 
 
-class Shuffled(LocalBackend):
-    """The local loop, with its batches in another order."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(readers=2)
-        self._random = random.Random(seed)
-
-    def run(self, spec, groups):  # type: ignore[no-untyped-def]
-        shuffled = list(groups)
-        self._random.shuffle(shuffled)
-        return super().run(spec, shuffled)
-
-
-def test_neither_order_nor_batches_nor_lost_commits_change_anything(tmp_path: Path) -> None:
+def test_order_groups_and_lost_commits_change_nothing(tmp_path: Path) -> None:
     crop_world(tmp_path, **WORLDS["post_and_hazard"])
     whole = mapped(tmp_path, "out", group_cells=2)
-    same(whole.buildings, mapped(tmp_path, "shuffled", Shuffled(1), group_cells=2).buildings)
+    same(whole.buildings, mapped(tmp_path, "shuffled", ShuffledBackend(1), group_cells=2).buildings)
     commits = sorted((tmp_path / "out" / "_ledger" / "cells").iterdir())
     assert len(commits) > 3
     again = mapped(tmp_path, "out", group_cells=3)
@@ -106,7 +81,7 @@ def test_neither_order_nor_batches_nor_lost_commits_change_anything(tmp_path: Pa
     same(whole.buildings, resumed.buildings)
 
 
-def test_footprints_on_cell_borders_are_judged_once(tmp_path: Path) -> None:
+def test_footprints_on_cell_borders_are_scored_once(tmp_path: Path) -> None:
     world = crop_world(tmp_path)
     west, north = WEST_M + LATTICE_M, NORTH_M - LATTICE_M / 2
     outlines = [
@@ -128,7 +103,7 @@ def test_footprints_on_cell_borders_are_judged_once(tmp_path: Path) -> None:
 
 
 def test_pre_crops_are_moved_by_the_pairs_shift(tmp_path: Path) -> None:
-    """A pre scene that lies 4 m off in both directions is as good as one that does not."""
+    """A pre scene that lies 4 m off in both directions gives the same verdicts."""
     world = crop_world(tmp_path)
     still = by_id(mapped(tmp_path, "still").buildings)
     with rasterio.open(world.pre, "r+") as dataset:
@@ -140,13 +115,13 @@ def test_pre_crops_are_moved_by_the_pairs_shift(tmp_path: Path) -> None:
     assert found.mean() > 0.7
     gap = (moved["p_destroyed"] - still["p_destroyed"])[found].abs().dropna()
     assert len(gap) > 80
-    # Those near the edge saw beyond it; the mean colour of all has changed a little.
+    # Crops near the edge hold ground beyond it; the mean colour of all changes a little.
     assert gap.median() < 0.003
     assert (gap < 0.05).mean() > 0.9
 
 
 def _commit_rows(out: Path) -> pd.DataFrame:
-    """What the commits of a run hold: a row per footprint and view, with its cell."""
+    """Rows of a run's commits: one per footprint and view, with its cell."""
     from quakestream.pipeline.work.ledger import read_records
     from quakestream.storage import open_store
 
@@ -191,7 +166,7 @@ def test_a_changed_hazard_layer_touches_only_its_cells(tmp_path: Path) -> None:
     assert world.post.exists()
 
 
-def test_all_views_add_up_and_answer_at_least_what_the_best_answers(tmp_path: Path) -> None:
+def test_all_views_assess_every_building_that_the_best_view_assesses(tmp_path: Path) -> None:
     world = crop_world(tmp_path)
     with rasterio.open(world.post) as dataset:
         counts, profile = dataset.read(), dict(dataset.profile)
@@ -212,7 +187,7 @@ def test_all_views_add_up_and_answer_at_least_what_the_best_answers(tmp_path: Pa
     assert unseen.any()
 
 
-def test_post_only_windows_need_no_pre_imagery_either(tmp_path: Path) -> None:
+def test_windows_of_post_imagery_need_no_pre_imagery(tmp_path: Path) -> None:
     world = crop_world(tmp_path, epochs=("post",))
     bundle = write_bundle(tmp_path / "windows", epochs=("post",))
     edit(world.run_file, lambda content: content["models"].update(damage=str(bundle)))
@@ -223,18 +198,18 @@ def test_post_only_windows_need_no_pre_imagery_either(tmp_path: Path) -> None:
     same(maps[0].buildings, maps[1].buildings)
 
 
-def test_pre_scenes_do_not_matter_to_a_bundle_that_does_not_look_at_them(tmp_path: Path) -> None:
+def test_pre_scenes_do_not_matter_to_a_bundle_of_post_imagery(tmp_path: Path) -> None:
     world = crop_world(tmp_path, epochs=("post",))
     without = mapped(tmp_path, "without")
     pre = {"pre": {"datetime": "2018-01-01/2023-02-05"}}
     edit(world.run_file, lambda content: content["imagery"].update(pre))
-    with_pre = map_run(open_run(world.run_file), backend=LocalBackend(), out=str(tmp_path / "with"))
+    with_pre = map_file(world.run_file, tmp_path / "with")
     same(without.buildings.drop(columns="run_id"), with_pre.buildings.drop(columns="run_id"))
     assert with_pre.run["counts"]["scenes"] == 1
 
 
-def test_what_a_layer_holds_for_other_ground_does_not_matter(tmp_path: Path) -> None:
-    """A raster that shows none of the buildings is the same as values that are missing."""
+def test_a_layer_over_other_ground_is_a_missing_layer(tmp_path: Path) -> None:
+    """A raster that covers none of the buildings gives the map of a run without it."""
     crop_world(tmp_path, epochs=("post",), hazard=("dpm",))
     write_layer(tmp_path / "dpm.tif", WEST_M + 50_000, seed=1)
     nothing = mapped(tmp_path, "nothing")

@@ -1,4 +1,4 @@
-"""Laws of fusion: nothing said changes nothing, order does not matter, more is more."""
+"""Laws of fusion: missing evidence changes nothing, order does not matter, odds are monotonic."""
 
 from itertools import pairwise, permutations
 
@@ -37,7 +37,7 @@ def cases(draw: st.DrawFn, parts: int) -> tuple[np.ndarray, list[Evidence]]:
 
 
 @given(case=cases(parts=3))
-def test_answers_are_probabilities_whatever_is_certain(
+def test_answers_are_probabilities_even_of_certain_evidence(
     case: tuple[np.ndarray, list[Evidence]],
 ) -> None:
     prior_C, parts = case
@@ -58,10 +58,10 @@ def test_the_order_of_evidence_does_not_matter(case: tuple[np.ndarray, list[Evid
 
 
 @given(case=cases(parts=1), data=st.data())
-def test_hazard_values_that_say_nothing_change_nothing(
+def test_hazard_values_without_information_change_nothing(
     case: tuple[np.ndarray, list[Evidence]], data: st.DataObject
 ) -> None:
-    """Missing, or no more than the class shares the hazard model was fitted on."""
+    """Values are missing, or give the class shares that the hazard model was fitted on."""
     _, (part,) = case
     image = Evidence(p_NC=part.p_NC, prior_C=part.prior_C)
     rows, classes = image.p_NC.shape
@@ -126,7 +126,7 @@ def test_no_probability_is_lost_between_scales_and_no_class_left_without_a_share
 
 
 @given(cuts=st.sets(st.integers(1, 5), min_size=1))
-def test_a_scale_that_shares_the_grades_out_is_brought_to_itself(cuts: set[int]) -> None:
+def test_a_scale_that_splits_the_grades_maps_to_itself(cuts: set[int]) -> None:
     edges = [0, *sorted(cuts), 6]
     classes = tuple(
         ScaleClass(

@@ -1,4 +1,4 @@
-"""Laws of sampling: what bilinear interpolation may and may not do, whatever the grid."""
+"""Laws of bilinear sampling, on any grid."""
 
 import itertools
 from pathlib import Path

@@ -1,44 +1,24 @@
 """Laws 2, 3, 4 and 6 over whole runs of small worlds."""
 
-import random
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
 import pytest
 import rasterio
-import yaml
 from affine import Affine
 from rasterio.warp import calculate_default_transform, reproject
 
 from quakestream.config import open_run
-from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.planning.plan import make_plan
-from quakestream.pipeline.run import Result, map_run
 from quakestream.testing import make_world
+from tests.helpers.mapping import ShuffledBackend, edit, map_file, mapped, same
 
-
-def mapped(folder: Path, out: str, **execution: int) -> Result:
-    """The small world in `folder`, mapped with other execution settings."""
-    run_file = folder / "run.yaml"
-    if not run_file.exists():
-        make_world(folder, seed=3)
-    content = yaml.safe_load(run_file.read_text())
-    content["execution"] |= execution
-    run_file.write_text(yaml.safe_dump(content))
-    return map_run(open_run(run_file), backend=LocalBackend(), out=str(folder / out))
-
-
-def same(one: gpd.GeoDataFrame, other: gpd.GeoDataFrame) -> None:
-    a, b = (f.sort_values("building_id").reset_index(drop=True) for f in (one, other))
-    pd.testing.assert_frame_equal(
-        pd.DataFrame(a.drop(columns="geometry")), pd.DataFrame(b.drop(columns="geometry"))
-    )
-    assert a.geometry.geom_equals_exact(b.geometry, 0).all()
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 def test_the_cell_size_changes_nothing(tmp_path: Path) -> None:
+    make_world(tmp_path, seed=3)
     maps = [mapped(tmp_path, f"out{k}", cell_windows=k, group_cells=3) for k in (1, 2, 5)]
     cells = [m.run["counts"]["cells"] for m in maps]
     assert cells[0] > cells[1] > cells[2] >= 1
@@ -46,29 +26,16 @@ def test_the_cell_size_changes_nothing(tmp_path: Path) -> None:
     same(maps[0].buildings, maps[2].buildings)
 
 
-class Shuffled(LocalBackend):
-    """The local loop, with its batches in another order."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(readers=2)
-        self._random = random.Random(seed)
-
-    def run(self, spec, groups):  # type: ignore[no-untyped-def]
-        shuffled = list(groups)
-        self._random.shuffle(shuffled)
-        return super().run(spec, shuffled)
-
-
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_order_of_cells_changes_nothing(tmp_path: Path, seed: int) -> None:
     world = make_world(tmp_path, seed=5, execution={"cell_windows": 1, "group_cells": 2})
-    run = open_run(world.run_file)
-    straight = map_run(run, backend=LocalBackend(), out=str(tmp_path / "a"))
-    shuffled = map_run(run, backend=Shuffled(seed), out=str(tmp_path / "b"))
+    straight = map_file(world.run_file, tmp_path / "a")
+    shuffled = map_file(world.run_file, tmp_path / "b", ShuffledBackend(seed))
     same(straight.buildings, shuffled.buildings)
 
 
 def test_every_footprint_is_answered_once(tmp_path: Path) -> None:
+    make_world(tmp_path, seed=3)
     result = mapped(tmp_path, "out")
     given = gpd.read_file(tmp_path / "footprints.geojson")
     answered = result.buildings
@@ -79,13 +46,12 @@ def test_every_footprint_is_answered_once(tmp_path: Path) -> None:
     assert (answered["status"] == "not_assessed").any(), "the world has footprints over its edge"
 
 
-def test_doing_it_again_scores_nothing_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_run_again_scores_nothing_and_changes_nothing(tmp_path: Path) -> None:
     world = make_world(tmp_path, seed=4, execution={"cell_windows": 2, "group_cells": 2})
-    run = open_run(world.run_file)
-    first = map_run(run, backend=LocalBackend())
+    first = map_file(world.run_file)
     commits = sorted((tmp_path / "out" / "_ledger" / "cells").iterdir())
     written = [p.stat().st_mtime_ns for p in commits]
-    second = map_run(run, backend=LocalBackend())
+    second = map_file(world.run_file)
     assert second.run["counts"]["cells_scored"] == 0
     assert second.run["counts"]["cells_resumed"] == first.run["counts"]["cells"]
     assert [p.stat().st_mtime_ns for p in commits] == written
@@ -96,18 +62,18 @@ def test_doing_it_again_scores_nothing_and_changes_nothing(tmp_path: Path) -> No
 @pytest.mark.parametrize("lost", [0, 1, -1])
 def test_a_run_with_lost_commits_ends_as_one_that_lost_none(tmp_path: Path, lost: int) -> None:
     world = make_world(tmp_path, seed=6, execution={"cell_windows": 1, "group_cells": 2})
-    run = open_run(world.run_file)
-    whole = map_run(run, backend=LocalBackend()).buildings
+    whole = map_file(world.run_file).buildings
     commits = sorted((tmp_path / "out" / "_ledger" / "cells").iterdir())
     assert len(commits) > 5
     for path in commits[lost::3]:
         path.unlink()
-    resumed = map_run(run, backend=LocalBackend())
+    resumed = map_file(world.run_file)
     assert 0 < resumed.run["counts"]["cells_scored"] < resumed.run["counts"]["cells"]
     same(whole, resumed.buildings)
 
 
 def test_another_batch_size_finds_the_cells_of_an_earlier_run(tmp_path: Path) -> None:
+    make_world(tmp_path, seed=3)
     first = mapped(tmp_path, "out", cell_windows=1, group_cells=2)
     again = mapped(tmp_path, "out", cell_windows=1, group_cells=7)
     assert again.run["counts"]["cells_scored"] == 0
@@ -116,10 +82,9 @@ def test_another_batch_size_finds_the_cells_of_an_earlier_run(tmp_path: Path) ->
 
 def test_a_changed_scene_is_read_again(tmp_path: Path) -> None:
     world = make_world(tmp_path, seed=8)
-    run = open_run(world.run_file)
-    first = map_run(run, backend=LocalBackend())
+    first = map_file(world.run_file)
     make_world(tmp_path, seed=9)
-    second = map_run(open_run(world.run_file), backend=LocalBackend())
+    second = map_file(world.run_file)
     assert second.run["counts"]["cells_resumed"] == 0
     differ = first.buildings.set_index("building_id")["pre_post_difference"]
     other = second.buildings.set_index("building_id")["pre_post_difference"]
@@ -140,14 +105,14 @@ def test_the_plan_reads_no_pixels(tmp_path: Path) -> None:
 def test_the_cell_size_changes_nothing_where_scenes_are_resampled(tmp_path: Path, how: str) -> None:
     make_world(tmp_path, seed=12)
     for name in ("pre_20220801.tif", "post_20230210.tif"):
-        _resampled(tmp_path / name, how)
+        _resample(tmp_path / name, how)
     maps = [mapped(tmp_path, f"out{k}", cell_windows=k, group_cells=3) for k in (1, 3)]
     assert maps[0].run["counts"]["assessed"] > 20
     same(maps[0].buildings, maps[1].buildings)
 
 
-def _resampled(path: Path, how: str) -> None:
-    """The scene again at 0.3 m, or in the neighbouring zone's CRS."""
+def _resample(path: Path, how: str) -> None:
+    """Writes the scene anew: at 0.3 m, or in the CRS of the neighbouring zone."""
     with rasterio.open(path) as dataset:
         counts, profile = dataset.read(), dict(dataset.profile)
         if how == "other_gsd":
@@ -173,7 +138,7 @@ def _resampled(path: Path, how: str) -> None:
         dataset.write(counts)
 
 
-def test_all_views_answer_at_least_what_the_best_view_answers(tmp_path: Path) -> None:
+def test_all_views_assess_every_building_that_the_best_view_assesses(tmp_path: Path) -> None:
     world = make_world(tmp_path, seed=13)
     with rasterio.open(world.post) as dataset:
         counts, profile = dataset.read(), dict(dataset.profile)
@@ -181,14 +146,11 @@ def test_all_views_answer_at_least_what_the_best_view_answers(tmp_path: Path) ->
     second = tmp_path / "post_20230215.tif"
     with rasterio.open(second, "w", **profile) as dataset:
         dataset.write(counts)
-    content = yaml.safe_load(world.run_file.read_text())
-    content["imagery"]["catalog"].append(str(second))
+    edit(world.run_file, lambda content: content["imagery"]["catalog"].append(str(second)))
     maps = {}
     for views in ("best", "all"):
-        content["imagery"]["views"] = views
-        world.run_file.write_text(yaml.safe_dump(content))
-        run = open_run(world.run_file)
-        maps[views] = map_run(run, backend=LocalBackend(), out=str(tmp_path / views)).buildings
+        edit(world.run_file, lambda c, v=views: c["imagery"].update(views=v))
+        maps[views] = map_file(world.run_file, tmp_path / views).buildings
     best, every = (m.set_index("building_id").sort_index() for m in maps.values())
     assert (every["views"] == 2).any()
     assert (best["views"] <= 1).all()

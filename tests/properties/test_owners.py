@@ -1,4 +1,4 @@
-"""Every footprint gets every pixel inside its outline, whatever lies over it."""
+"""Every footprint owns every pixel inside its outline, also where others overlap it."""
 
 import numpy as np
 import shapely
@@ -30,7 +30,7 @@ def outlines(draw: st.DrawFn) -> Polygon:
 def assert_same_pixels(
     found_YX: NDArray[np.bool_], gdal_YX: NDArray[np.bool_], outline: BaseGeometry
 ) -> None:
-    """But for centres on the border itself, where rounding decides."""
+    """Asserts equal pixels, except where rounding decides: centres on the border itself."""
     row_P, col_P = np.nonzero(found_YX != gdal_YX)
     x_P, y_P = GRID.window_transform(WINDOW) @ (col_P + 0.5, row_P + 0.5)
     away_P = shapely.distance(shapely.points(x_P, y_P), outline.boundary)
@@ -56,7 +56,7 @@ def test_each_footprint_owns_exactly_its_pixels(polygons: list[Polygon]) -> None
 @given(data=st.data())
 @settings(max_examples=100, deadline=None)
 def test_outlines_of_any_form_get_the_pixels_gdal_gives_them(data: st.DataObject) -> None:
-    """Also with holes, in several parts, larger than the window or beside it."""
+    """Outlines may have holes or several parts, exceed the window, or lie beside it."""
     west, south, *_ = GRID.bounds(WINDOW)
     place = st.floats(-30, 60)
     points = data.draw(st.lists(st.tuples(place, place), min_size=3, max_size=9, unique=True))
@@ -75,7 +75,7 @@ def test_outlines_of_any_form_get_the_pixels_gdal_gives_them(data: st.DataObject
     corners=st.lists(st.tuples(DECIMETRE, DECIMETRE), min_size=3, max_size=6, unique=True),
 )
 @settings(max_examples=150, deadline=None)
-def test_a_pixel_has_its_owner_in_whatever_window(
+def test_a_pixel_has_the_same_owner_in_any_window(
     row: int, col: int, gsd_m: float, corners: list[tuple[int, int]]
 ) -> None:
     """Also where borders run through the middles of pixels, as vertices in whole decimetres make
@@ -89,8 +89,8 @@ def test_a_pixel_has_its_owner_in_whatever_window(
     assert np.array_equal(inside(outline, grid, part), whole_YX[part.slices_in(WINDOW)])
 
 
-def test_neighbours_that_share_a_border_share_no_pixel_and_leave_none_out() -> None:
-    """Even where the border runs through the middles of pixels."""
+def test_neighbours_at_a_border_share_no_pixel_and_omit_none() -> None:
+    """The border runs through the middles of pixels."""
     west, south, *_ = GRID.bounds(WINDOW)
     rows = [
         box(west + x, south + y, west + x + 3, south + y + 3)

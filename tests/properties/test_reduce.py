@@ -152,7 +152,7 @@ def test_unseen_buildings_say_what_hid_them() -> None:
     pixels=hnp.arrays(np.int64, (6, len(Quality)), elements=st.integers(0, 500)),
     known=hnp.arrays(np.float64, (6, CLASSES), elements=st.floats(0.01, 1.0)),
 )
-def test_what_else_is_known_moves_verdicts_and_never_what_is_assessed(
+def test_other_evidence_changes_verdicts_and_never_which_buildings_are_assessed(
     sums: np.ndarray, pixels: np.ndarray, known: np.ndarray
 ) -> None:
     tally = Tally(

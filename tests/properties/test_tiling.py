@@ -1,4 +1,4 @@
-"""Law 1: cell cores cover once. And what a window is hangs on position alone."""
+"""Law 1: cell cores cover the ground once. A window depends on its position alone."""
 
 import numpy as np
 import shapely
@@ -48,7 +48,7 @@ def test_every_point_has_one_cell_and_one_window(k: int, x: float, y: float) -> 
         st.tuples(metres, northing, st.floats(0, 150), st.floats(0, 150)), min_size=1, max_size=8
     ),
 )
-def test_touched_windows_cover_each_box_whatever_the_cell(
+def test_touched_windows_cover_each_box_for_any_cell_size(
     k: int, boxes: list[tuple[float, float, float, float]]
 ) -> None:
     bounds = np.array([[x, y, x + w, y + h] for x, y, w, h in boxes])
@@ -81,7 +81,7 @@ def test_zones_cover_an_area_once(west: float, south: float, width: float, heigh
 
 
 @given(lon=st.floats(-179.99, 179.99), lat=st.floats(-79, 83))
-def test_a_point_belongs_to_the_zone_whose_part_holds_it(lon: float, lat: float) -> None:
+def test_a_point_belongs_to_the_zone_that_covers_it(lon: float, lat: float) -> None:
     around = Point(lon, lat).buffer(0.05).intersection(box(-180, -80, 180, 84))
     parts = split_by_zone(around)
     epsg = int(zones_of(np.array([lon]), np.array([lat]))[0])

@@ -4,12 +4,7 @@ import copy
 import datetime as dt
 import http.server
 import json
-import os
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +18,8 @@ from shapely.geometry import box, shape
 from quakestream.catalog import SearchResult, read_aoi, search
 from quakestream.config import EpochFilter, ImagerySection
 from quakestream.errors import ConfigError, StorageError
-from quakestream.storage import StorageOptions, open_store
-from quakestream.storage.filesystems import filesystem
+from quakestream.storage import open_store
+from tests.helpers.servers import S3Server
 
 Item = dict[str, Any]
 EVERYWHERE = read_aoi("-180,-90,180,90")
@@ -415,35 +410,10 @@ def test_a_static_catalogue_on_disk(tmp_path: Path) -> None:
     check_static(search(imagery(str(tmp_path / "catalog.json")), AOI), str(tmp_path))
 
 
-def test_a_static_catalogue_in_s3(moto: StorageOptions) -> None:
-    store = open_store("s3://stac/deep", moto)
-    write_static(store.put)
-    check_static(search(imagery("s3://stac/deep/catalog.json"), AOI, moto), "s3://stac/deep")
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[StorageOptions]:
-    patch = pytest.MonkeyPatch()
-    patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ.copy()
-    )
-    for _ in range(300):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.1)
-    options = StorageOptions(protocols={"s3": {"endpoint_url": f"http://127.0.0.1:{port}"}})
-    filesystem("s3://stac", options)[0].mkdir("stac")
-    yield options
-    server.terminate()
-    server.wait()
-    patch.undo()
+def test_a_static_catalogue_in_s3(moto: S3Server) -> None:
+    root = f"{moto.make_bucket('stac')}/deep"
+    write_static(open_store(root, moto.options).put)
+    check_static(search(imagery(f"{root}/catalog.json"), AOI, moto.options), root)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from quakestream.pipeline.planning.plan import make_plan
 from quakestream.pipeline.planning.tasks import model_identity, worker_spec
 from quakestream.pipeline.work.worker import Worker
 from quakestream.testing import write_building_bundle, write_hazard_bundle
-from tests.helpers.cropping import crop_world, edit
+from tests.helpers.cropping import crop_world
+from tests.helpers.mapping import edit
 
 PLAIN = Machine(cpu_flags=frozenset(), gpu=False, cores=2)
 VNNI = replace(PLAIN, cpu_flags=frozenset({"avx512_vnni"}))

@@ -29,8 +29,10 @@ from quakestream.raster.source import Pixels, RasterioSource, RasterSource
 from quakestream.testing import write_building_bundle, write_hazard_bundle
 from quakestream.testing.worlds import EPSG, GSD_M, NORTH_M, WEST_M
 from quakestream.tiling import crop_windows, project
-from tests.helpers.cropping import by_id, crop_world, edit, mapped, resample, same
+from tests.helpers.cropping import crop_world, resample
+from tests.helpers.mapping import by_id, edit, mapped, same
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
 GRID = Grid(epsg=EPSG, gsd_m=GSD_M)
 BAD = GRID.window(WEST_M + 200, NORTH_M - 300, WEST_M + 264, NORTH_M - 236)
 """Ground that no scene after the event can be read for."""

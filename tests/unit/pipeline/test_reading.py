@@ -1,7 +1,6 @@
 """How a worker reads its cells: one opener a process, what is needed and no more, bytes ahead."""
 
 import gc
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,8 @@ from quakestream.pipeline.kinds.windows import CellWindows
 from quakestream.pipeline.run import map_run
 from quakestream.pipeline.work import scenes as scenes_module
 from quakestream.pipeline.work.read import Reader
-from quakestream.pipeline.work.results import GroupReport
 from quakestream.pipeline.work.scenes import OpenScenes, opener
-from quakestream.pipeline.work.tasks import CellTask, GroupTask, WorkerSpec
+from quakestream.pipeline.work.tasks import CellTask, WorkerSpec
 from quakestream.raster.cog import CogOpener
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.source import CogSource
@@ -30,28 +28,8 @@ from quakestream.raster.source import Pixels, RasterioSource, RasterSource
 from quakestream.testing import make_world
 from tests.helpers.cog_case import RemoteFetcher, finish_requests
 from tests.helpers.cropping import crop_world
+from tests.helpers.mapping import planned
 from tests.helpers.tiles_case import LOCAL
-
-
-class StoppedError(Exception):
-    """A run that was to come no further than its tasks."""
-
-
-class Keeping(LocalBackend):
-    """The local loop, up to where cells are read."""
-
-    def run(self, spec: WorkerSpec, groups: Iterable[GroupTask]) -> Iterator[GroupReport]:
-        self.spec = spec
-        self.cells = [cell for group in groups for cell in group.cells]
-        raise StoppedError
-
-
-def planned(run_file: Path) -> tuple[WorkerSpec, list[CellTask]]:
-    """What a worker is told of a run, and its cells."""
-    backend = Keeping()
-    with pytest.raises(StoppedError):
-        map_run(open_run(run_file), backend=backend)
-    return backend.spec, backend.cells
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,17 @@
 """Shifts on the real pairs, where naive phase correlation finds noise."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from shapely.geometry import box
 
-from quakestream.domain import Grid, Scene, Window
+from quakestream.domain import Grid, Window
 from quakestream.raster.coregistration import BOUND_M, NODE_GSD_M, PairShifts, find_shifts
 from quakestream.storage import StorageOptions
 from quakestream.testing.worlds import NORTH_M, WEST_M, write_scene
+from tests.helpers.noise import scene_at
 
 GRID = Grid(epsg=32637, gsd_m=NODE_GSD_M)
 PAIRS = {
@@ -22,12 +21,6 @@ PAIRS = {
     "hatay_ekinci": ("20221222", "20230212"),
     "turkoglu1": ("20180708", "20230209"),
 }
-
-
-def scene(path: Path) -> Scene:
-    return Scene(
-        id=path.stem, href=str(path), datetime=datetime.now(UTC), outline=box(0, 0, 1, 1), gsd_m=0.5
-    )
 
 
 def area(path: Path) -> Window:
@@ -42,7 +35,7 @@ def paths(data_dir: Path, name: str) -> tuple[Path, Path]:
 
 
 def shifts(pre: Path, post: Path, window: Window | None = None) -> PairShifts:
-    return find_shifts(scene(post), scene(pre), GRID, window or area(post), StorageOptions())
+    return find_shifts(scene_at(post), scene_at(pre), GRID, window or area(post), StorageOptions())
 
 
 def moved(source: Path, target: Path, x_m: float, y_m: float) -> Path:

@@ -7,11 +7,7 @@ import os
 import pickle
 import resource
 import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from functools import partial
@@ -38,36 +34,14 @@ from quakestream.storage import (
     resolve_href,
 )
 from quakestream.storage.fetchers import FsspecFetcher, open_fetcher
-from quakestream.storage.filesystems import filesystem, storage_errors
+from quakestream.storage.filesystems import storage_errors
+from tests.helpers.servers import S3Server
 
 
 @pytest.fixture(scope="module")
-def s3_options() -> Iterator[StorageOptions]:
-    """moto runs in its own process, as GDAL holds the interpreter's lock while it opens a file."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _wait_for(port)
-    options = StorageOptions(protocols={"s3": {"endpoint_url": f"http://127.0.0.1:{port}"}})
-    filesystem("s3://bucket", options)[0].mkdir("bucket")
-    yield options
-    server.terminate()
-    server.wait()
-    patch.undo()
-
-
-def _wait_for(port: int) -> None:
-    for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise TimeoutError(f"no S3 server on port {port}")
+def s3_options(moto: S3Server) -> StorageOptions:
+    moto.make_bucket("bucket")
+    return moto.options
 
 
 @pytest.fixture(params=["file", "memory", "s3"])

@@ -25,6 +25,7 @@ from quakestream.raster.prepare import PreparedScene
 from quakestream.raster.source import RasterioSource
 from quakestream.synthetic import TINY, SyntheticEarthquake, make_earthquake
 from quakestream.tiling import crop_windows
+from tests.helpers.xbd_case import write_tile
 from training.data.filters import TileFilter
 from training.data.labels import LabelRequest, scale_of
 from training.data.run_store import (
@@ -369,8 +370,6 @@ def test_unknown_buildings_are_stored_where_asked_for(
 def test_xbd_folders_are_taken_by_the_same_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tests.unit.training.data.test_xbd import write_tile
-
     write_tile(tmp_path / "xbd", "quake_00000001")
     assert main(["--xbd", str(tmp_path / "xbd"), "-o", str(tmp_path / "s"), "--crop-px", "16"]) == 0
     assert "5 chips of 5: no-damage 1, minor-damage 1" in capsys.readouterr().out

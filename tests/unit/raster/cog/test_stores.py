@@ -19,7 +19,7 @@ from quakestream.storage.fetchers import LocalFetcher, ObstoreFetcher, open_fetc
 from quakestream.storage.filesystems import MissingObjectError
 from quakestream.storage.object_stores import object_store
 from tests.helpers.cog_case import RecordingFetcher, hot
-from tests.helpers.servers import S3Server, moto, radosgw, web_server  # noqa: F401 - fixtures
+from tests.helpers.servers import S3Server, web_server
 from tests.helpers.tiles_case import (
     GRID,
     LOCAL,
@@ -121,7 +121,7 @@ def test_faults_of_a_server_name_the_block(fault: float, tmp_path: Path) -> None
             assert source.read(extent_on(scene, GRID)).valid_YX.any()
 
 
-def test_a_scene_in_a_bucket(moto: S3Server, tmp_path: Path) -> None:  # noqa: F811
+def test_a_scene_in_a_bucket(moto: S3Server, tmp_path: Path) -> None:
     scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="deflate", predictor=2))
     bucket = moto.make_bucket("scenes")
     moto.upload(tmp_path, bucket)
@@ -147,7 +147,8 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.data
 @pytest.mark.s3
-def test_a_real_server_from_header_to_pixels(radosgw: S3Server, tmp_path: Path) -> None:  # noqa: F811
+@pytest.mark.alone
+def test_a_real_server_from_header_to_pixels(radosgw: S3Server, tmp_path: Path) -> None:
     """The index, the cache of indices in the bucket, and pixels come from Ceph radosgw."""
     local = scene_of(write_cog(tmp_path / "scene.tif", COMPRESS="JPEG", masked=True))
     bucket = radosgw.make_bucket("hot")

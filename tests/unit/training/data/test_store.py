@@ -13,12 +13,10 @@ from hypothesis import strategies as st
 
 from quakestream.errors import RequestError, ShapeError, StorageError
 from quakestream.storage import open_store
-from tests.helpers.servers import S3Server, moto
+from tests.helpers.servers import S3Server
 from tests.helpers.training_data_case import HAZARD, MadeStore, make_store, noise, rows_of
 from training.data.store import ChipStore, HazardColumn, StoreMeta, StoreWriter
 from training.data.store_format import COLUMNS, MANIFEST, shard_chips_of
-
-__all__ = ["moto"]
 
 
 @pytest.fixture(scope="module")

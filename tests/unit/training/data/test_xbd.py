@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-import shapely
-from PIL import Image as Picture
 
 from quakestream.errors import RequestError, SceneError
-from quakestream.tiling import unproject
+from tests.helpers.xbd_case import EPSG, NORTH, PIXEL, WEST, write_tile
 from training.data.labels import XBD
 from training.data.pair_store import Cutting
 from training.data.xbd import (
@@ -23,32 +21,7 @@ from training.data.xbd import (
     xbd_store,
 )
 
-EPSG, WEST, NORTH, PIXEL = 32637, 500_000.0, 4_100_000.0, 0.6
-SUBTYPES = ("no-damage", "minor-damage", "major-damage", "destroyed", "un-classified")
 CUTTING = Cutting(classes=XBD.labels, gsd_m=0.5, crop_px=24)
-
-
-def write_tile(
-    folder: Path, name: str, subtypes: tuple[str, ...] = SUBTYPES, seed: int = 0
-) -> None:
-    """A tile in the layout of the published data: images/*.png and labels/*.json."""
-    rng = np.random.default_rng(seed)
-    features: dict[str, list[dict[str, object]]] = {"lng_lat": [], "xy": []}
-    for n, subtype in enumerate(subtypes):
-        pixel = shapely.box(20 + 30 * n, 30 + 11 * n, 40 + 30 * n, 45 + 11 * n)
-        metres = shapely.transform(pixel, lambda xy: xy * (PIXEL, -PIXEL) + (WEST, NORTH))
-        (lonlat,) = unproject(np.array([metres], object), EPSG)
-        told = {"feature_type": "building", "subtype": subtype, "uid": f"{name}-{n}"}
-        for key, shape in (("lng_lat", lonlat), ("xy", pixel)):
-            features[key].append(
-                {"properties": told, "wkt": shapely.to_wkt(shape, rounding_precision=14)}
-            )
-    for part in ("images", "labels"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    (folder / f"labels/{name}_post_disaster.json").write_text(json.dumps({"features": features}))
-    for epoch in ("pre", "post"):
-        counts = rng.integers(1, 256, (200, 200, 3)).astype(np.uint8)
-        Picture.fromarray(counts).save(folder / f"images/{name}_{epoch}_disaster.png")
 
 
 def test_a_folder_becomes_chips_with_four_grades(tmp_path: Path) -> None:

@@ -16,15 +16,10 @@ from pystac.validation import validate_dict
 from rasterio.features import rasterize
 
 from quakestream.config import open_run
-from quakestream.synthetic import DEMO, SyntheticEarthquake, make_earthquake
+from quakestream.synthetic import DEMO, SyntheticEarthquake
 from quakestream.synthetic.baseline import difference_per_footprint, roc_auc
 
 SHAKEMAP = "{http://earthquake.usgs.gov/eqcenter/shakemap}"
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> SyntheticEarthquake:
-    return make_earthquake(tmp_path_factory.mktemp("demo"), seed=7)
 
 
 @pytest.fixture(scope="module")
