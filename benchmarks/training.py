@@ -29,12 +29,12 @@ from training.config import Rows, TrainConfig
 from training.data.pairs import Building, Image, LabelledPair
 from training.data.store import HazardColumn, StoreMeta, StoreWriter
 from training.data.store_format import STATISTICS
-from training.journal import Record
-from training.keeping import LogKeeper
 from training.lessons import Lesson, open_lesson
 from training.lessons.pairs import PairsLesson
 from training.loop import run as train_here
 from training.recipes import recipe
+from training.reporting import LogReporter
+from training.run_log import Record
 
 SIDE_PX = 1536
 STORE_PX, SHARD_CHIPS = 112, 64
@@ -188,7 +188,7 @@ def make_store(folder: Path, chips: int) -> None:
 def _here(config: TrainConfig, steps: int) -> dict[str, Any]:
     told = _Told()
     try:
-        train_here(config, open_here(config, steps), LogKeeper(told))
+        train_here(config, open_here(config, steps), LogReporter(told))
     except Exception as error:  # no compiler here, say: a row that says so
         reason = str(error).strip().splitlines()[0][:200]
         return {**_about(config), "failed": f"{type(error).__name__}: {reason}"}

@@ -17,10 +17,10 @@ from tests.helpers import rubble  # noqa: E402
 from training import streams  # noqa: E402
 from training.checkpoints import Checkpoint  # noqa: E402
 from training.config import CropSettings, Grades, Rows, TrainConfig  # noqa: E402
-from training.crew import Crew  # noqa: E402
-from training.keeping import LogKeeper  # noqa: E402
-from training.lessons import Batch, open_lesson  # noqa: E402
+from training.lessons import TrainingBatch, open_lesson  # noqa: E402
 from training.loop import run  # noqa: E402
+from training.reporting import LogReporter  # noqa: E402
+from training.worker_group import WorkerGroup  # noqa: E402
 from training.workers import Cluster, forget, ray_for, train_on_ray, unfinished  # noqa: E402
 
 TWO = Cluster(workers=2)
@@ -71,7 +71,7 @@ def config() -> TrainConfig:
 def test_two_workers_give_the_loss_curve_of_one_with_the_doubled_batch(two: Ran) -> None:
     doubled = rubble.tiny_config(steps=STEPS, batch=16, precision="fp32")
     told: list[dict[str, float]] = []
-    alone = run(doubled, rubble.open_rubble(doubled), LogKeeper(told.append))
+    alone = run(doubled, rubble.open_rubble(doubled), LogReporter(told.append))
     losses = [r["loss"] for r in told if r["event"] == "epoch"]
     assert len(losses) == STEPS // EPOCH_STEPS
     assert two.losses[0] == pytest.approx(losses[0], rel=1e-5)
@@ -121,7 +121,7 @@ def test_one_worker_that_reads_through_ray_data_gives_what_this_process_gives(
         grades=Grades(gamma=2.0),
     )
     told: list[dict[str, float]] = []
-    here = run(settings, open_lesson(settings), LogKeeper(told.append))
+    here = run(settings, open_lesson(settings), LogReporter(told.append))
     there = Ran(
         checkpoint=train_on_ray(settings, tmp_path / "out", Cluster(workers=1)),
         folder=tmp_path / "out",
@@ -148,8 +148,8 @@ def test_ray_data_is_scheduled_outside_the_worker_and_lets_go_of_readers(
     )
     lesson = open_lesson(settings)
     monkeypatch.setattr(streams, "STRETCH", 20)
-    numbers, taken = range(2, 42), list[Batch]()
-    with streams.by_ray_data(settings, open_lesson)(lesson, numbers, Crew()) as batches:
+    numbers, taken = range(2, 42), list[TrainingBatch]()
+    with streams.by_ray_data(settings, open_lesson)(lesson, numbers, WorkerGroup()) as batches:
         for batch in batches:
             taken.append(batch)
             names = [thread.name for thread in threading.enumerate()]

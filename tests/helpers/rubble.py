@@ -18,7 +18,7 @@ from training.data.augment import Augmentation
 from training.data.pairs import Building, Image, LabelledPair
 from training.data.store import HazardColumn, StoreMeta, StoreWriter
 from training.data.store_format import STATISTICS
-from training.lessons import Batch, Lesson
+from training.lessons import Lesson, TrainingBatch
 from training.lessons.pairs import PairsLesson
 
 GRID = Grid(epsg=32637, gsd_m=0.5)
@@ -50,17 +50,17 @@ class DiesOnce(PairsLesson):
     """Ends its own process, as `kill -9` does, at a batch of the second worker; once.
 
     Steps here are shorter than Ray takes to note a report, and a report it has not noted is lost
-    with the worker: death waits until the last one is in the journal.
+    with the worker: death waits until the last one is in the run_log.
     """
 
     def __init__(self, config: TrainConfig, folder: Path, number: int, told: int) -> None:
         super().__init__(config, [rubble_town("a", 1), rubble_town("b", 2)])
         self._folder, self._number, self._told = folder, number, told
 
-    def loss(self, network: nn.Module, batch: Batch, number: int) -> Tensor:
-        marker, journal = self._folder / "died", self._folder / "log.jsonl"
+    def loss(self, network: nn.Module, batch: TrainingBatch, number: int) -> Tensor:
+        marker, run_log = self._folder / "died", self._folder / "log.jsonl"
         if number == self._number and batch.share.rank == 1 and not marker.exists():
-            while not journal.exists() or f'"step": {self._told},' not in journal.read_text():
+            while not run_log.exists() or f'"step": {self._told},' not in run_log.read_text():
                 time.sleep(0.1)
             marker.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)

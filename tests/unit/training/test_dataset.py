@@ -26,23 +26,23 @@ from quakestream.raster.source import RasterioSource
 from quakestream.synthetic import TINY, SyntheticEarthquake, make_earthquake
 from quakestream.tiling import crop_windows
 from training.data.filters import TileFilter
-from training.data.labels import LabelRequest, scale_of
+from training.data.labels import LabelRequest, parse_scale
 from training.data.run_store import (
-    LocalCrew,
+    LocalShardWorkers,
     RunSource,
     StoreReport,
     StoreRequest,
     store_bundle,
     write_run_store,
 )
-from training.data.split import table_region_folds
+from training.data.splits import table_region_folds
 from training.data.store import ChipStore
 from training.data.synthetic_store import synthetic_store
 from training.dataset import main
 
 SIDE = 64
 SMALL = StoreRequest(crop_px=SIDE)
-GRADED = scale_of(["slight", "heavy", "destroyed"])
+GRADED = parse_scale(["slight", "heavy", "destroyed"])
 
 
 @pytest.fixture(scope="module")
@@ -185,12 +185,12 @@ def test_shards_cut_anywhere_make_the_same_store(
     store, _, run = made
     monkeypatch.setattr("training.data.run_store.shard_chips_of", lambda _: 7)
 
-    class Backwards(LocalCrew):
+    class Backwards(LocalShardWorkers):
         def shards(self, job: Any, tasks: Any) -> Any:
             return super().shards(job, reversed(list(tasks)))
 
     other, _ = write_run_store(
-        str(tmp_path / "store"), [source_of(run, town)], SMALL, crew=Backwards()
+        str(tmp_path / "store"), [source_of(run, town)], SMALL, workers=Backwards()
     )
     assert other.meta.shards > 5
     pd.testing.assert_frame_equal(store.table, other.table)

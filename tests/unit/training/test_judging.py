@@ -25,14 +25,15 @@ from training.calibrate import (
 )
 from training.checkpoints import Checkpoint
 from training.config import CropSettings, Grades, Points, Rows, TrainConfig
-from training.evaluate import Question, class_model, rows_of
+from training.evaluate import EvaluationRequest, class_model, rows_of
 from training.evaluate import main as evaluate_command
-from training.explain import Depth, explain_model
+from training.evaluation_set import evaluation_set
+from training.explain import ExplainOptions, explain_model
 from training.explain import main as explain_command
-from training.export import Wishes, export_bundle
+from training.export import ExportOptions, export_bundle
 from training.export import main as export_command
 from training.judging import (
-    Judged,
+    ScoredRows,
     apart,
     calibration_report,
     class_report,
@@ -42,7 +43,6 @@ from training.judging import (
 )
 from training.lessons.chips import ChipsLesson, open_chips
 from training.lessons.vectors import open_vectors
-from training.rows import held_out
 from training.scales import scale_of
 
 CLASSES = ("slight", "heavy", "destroyed")
@@ -100,7 +100,7 @@ def checkpoint_file(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="module")
 def bundle(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles") / "grades-noise"
-    export_bundle(checkpoint, folder, Wishes(data="noise", licence="Apache-2.0"))
+    export_bundle(checkpoint, folder, ExportOptions(data="noise", licence="Apache-2.0"))
     return folder
 
 
@@ -109,7 +109,7 @@ def test_what_is_judged_is_what_was_trained(
 ) -> None:
     """Counts and hazard values through the graph, or prepared by the lesson: the same logits."""
     model, config = class_model(str(checkpoint_file))
-    held = held_out(config)
+    held = evaluation_set(config)
     expected, label_N = lesson.logits(checkpoint.network(), "test")
     np.testing.assert_allclose(held.logits(model), expected.numpy(), atol=1e-4)
     np.testing.assert_array_equal(held.labels(), label_N)
@@ -122,7 +122,7 @@ def test_what_is_judged_is_what_was_trained(
 
 
 def test_no_row_is_trained_on_and_judged(config: TrainConfig) -> None:
-    held = held_out(config)
+    held = evaluation_set(config)
     train, test = set(held.rows["train"].tolist()), set(held.rows["test"].tolist())
     assert not train & test
     assert not set(held.rows["validation"].tolist()) & (train | test)
@@ -130,10 +130,10 @@ def test_no_row_is_trained_on_and_judged(config: TrainConfig) -> None:
 
 
 def test_a_region_is_judged_alone(config: TrainConfig, store: MadeStore) -> None:
-    held = held_out(config, regions=("west",))
+    held = evaluation_set(config, regions=("west",))
     assert set(store.table["region"].to_numpy()[held.rows["test"]]) == {"west"}
     with pytest.raises(RequestError, match="no region south; known: east, north, west"):
-        held_out(config, regions=("south",))
+        evaluation_set(config, regions=("south",))
 
 
 def test_the_bundle_answers_as_the_checkpoint(
@@ -141,7 +141,7 @@ def test_the_bundle_answers_as_the_checkpoint(
 ) -> None:
     shipped, config = class_model(str(bundle))
     trained, _ = class_model(str(checkpoint_file))
-    held = rows_of(config, Question(source=store.uri))
+    held = rows_of(config, EvaluationRequest(source=store.uri))
     offset_C = np.array(shipped.spec.training["offset"])
     expected = held.logits(trained) + offset_C
     np.testing.assert_allclose(held.logits(shipped), expected, atol=1e-3)
@@ -153,7 +153,7 @@ def test_the_bundle_answers_as_the_checkpoint(
 def test_the_engine_runs_the_bundle(bundle: Path, store: MadeStore) -> None:
     """The main job's engine on a store's chips: probabilities as they are judged here."""
     model, config = class_model(str(bundle))
-    held = rows_of(config, Question(source=store.uri))
+    held = rows_of(config, EvaluationRequest(source=store.uri))
     arrays = held.inputs(model.spec)
     opened = load_bundle(str(bundle))
     scores = OnnxRuntimeEngine(opened, threads=1).score(Batch.of(arrays, opened.spec))
@@ -175,7 +175,7 @@ def test_the_manifest_names_no_place_of_this_machine(bundle: Path, store: MadeSt
 def test_hazard_values_are_scaled_by_the_training_rows(
     bundle: Path, config: TrainConfig, store: MadeStore
 ) -> None:
-    mmi = store.table["mmi"].to_numpy()[held_out(config).rows["train"]]
+    mmi = store.table["mmi"].to_numpy()[evaluation_set(config).rows["train"]]
     told = load_bundle(str(bundle)).spec.hazard[1]
     assert (told.name, told.unit) == ("mmi", "MMI")
     assert told.mean == pytest.approx(np.nanmean(mmi), abs=1e-5)
@@ -244,9 +244,9 @@ def test_a_checkpoint_is_explained_as_its_bundle(
     bundle: Path, checkpoint_file: Path, store: MadeStore
 ) -> None:
     """Torch or ONNX Runtime: what calibration does apart, the same order of importance."""
-    depth = Depth(buildings=5, background=2, deals=1)
-    a = explain_model(str(bundle), Question(source=store.uri), depth)
-    b = explain_model(str(checkpoint_file), Question(), depth)
+    depth = ExplainOptions(buildings=5, background=2, deals=1)
+    a = explain_model(str(bundle), EvaluationRequest(source=store.uri), depth)
+    b = explain_model(str(checkpoint_file), EvaluationRequest(), depth)
     assert a.players == b.players
     assert a.additivity < 1e-6
     assert b.additivity < 1e-6
@@ -288,10 +288,10 @@ def test_a_hazard_network_ships_from_points(tmp_path: Path) -> None:
         facts=lesson.facts(),
     )
     folder = tmp_path / "hazard-points"
-    spec = export_bundle(checkpoint, folder, Wishes(data="made up", licence="Apache-2.0"))
+    spec = export_bundle(checkpoint, folder, ExportOptions(data="made up", licence="Apache-2.0"))
     assert (spec.task, spec.epochs, spec.window_px) == ("hazard", (), 0)
     model, _ = class_model(str(folder))
-    held = held_out(config)
+    held = evaluation_set(config)
     report = class_report(held.judged(model.as_probabilities(held.logits(model))))
     assert spec.metrics["macro_auc"] == pytest.approx(report["macro_auc"], abs=1e-4)
 
@@ -360,7 +360,7 @@ def test_thresholds_are_of_the_cumulative_probability() -> None:
     assert (p_N[~severe_N] >= chosen.high_precision).mean() <= 0.02
     assert (p_N[severe_N] >= chosen.high_recall).mean() >= 0.95
     assert chosen.high_recall <= chosen.balanced <= chosen.high_precision
-    judged = Judged(row_N=np.arange(600), p_NC=p_NC, label_N=label_N, block_N=np.arange(600))
+    judged = ScoredRows(row_N=np.arange(600), p_NC=p_NC, label_N=label_N, block_N=np.arange(600))
     points = severe_points(judged, scale_of(CLASSES), chosen)["operating_points"]
     assert points["high_recall"]["recall"] >= 0.95
     with pytest.raises(RequestError, match="0 severe of"):
@@ -371,7 +371,7 @@ def test_a_report_has_intervals_and_json_has_no_nan() -> None:
     rng = np.random.default_rng(0)
     label_N = np.array([0] * 60 + [1] * 30 + [2] * 5)
     p_NC = rng.dirichlet(np.ones(3), 95)
-    judged = Judged(row_N=np.arange(95), p_NC=p_NC, label_N=label_N, block_N=np.arange(95) // 4)
+    judged = ScoredRows(row_N=np.arange(95), p_NC=p_NC, label_N=label_N, block_N=np.arange(95) // 4)
     told = plain(class_report(judged, draws=50))
     assert told["auc"][2] is None
     assert told["auc"][0] == pytest.approx(roc_auc_score(label_N == 0, p_NC[:, 0]), abs=1e-6)
@@ -398,7 +398,7 @@ def test_verdicts_are_those_of_the_main_job() -> None:
     )
     expected_N = decide(tally, spec).damage_N
     label_N = rng.integers(0, 5, 300)
-    judged = Judged(
+    judged = ScoredRows(
         row_N=np.arange(300),
         p_NC=whole_NC / whole_NC.sum(axis=1, keepdims=True),
         label_N=label_N,
@@ -413,7 +413,7 @@ def test_calibration_is_judged_at_the_prior_it_was_made_for() -> None:
     logit_NC, label_N = drawn(20_000, 5)
     found = calibrate_classes(logit_NC, label_N)
     other_NC, truth_N = drawn(20_000, 6)
-    judged = Judged(
+    judged = ScoredRows(
         row_N=np.arange(20_000),
         p_NC=found.probabilities(other_NC),
         label_N=truth_N,

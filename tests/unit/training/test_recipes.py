@@ -19,7 +19,7 @@ from training.config import from_json, to_json, with_settings
 from training.data.augment import Augmentation, augment
 from training.data.chips import ChipSource, RawChips, owner_map
 from training.data.pairs import Building, LabelledPair
-from training.data.split import RegionSplit
+from training.data.splits import RegionSplit
 from training.data.turkiye import label_buildings
 from training.evaluate import differences
 from training.export import main as export_command

@@ -20,8 +20,8 @@ from quakestream.tiling import crop_windows
 from tests.helpers.training_data_case import make_store
 from training.data.filters import TileFilter
 from training.data.pair_store import (
-    Cutting,
     ImagePair,
+    PairStoreOptions,
     cut_pair,
     of_labelled,
     turkiye_store,
@@ -35,7 +35,7 @@ from training.data.turkiye import turkiye_pairs
 
 SIDE = 120
 GRID = Grid(epsg=EPSG, gsd_m=GSD_M)
-CUTTING = Cutting(classes=("intact", "destroyed"), gsd_m=GSD_M, crop_px=32)
+CUTTING = PairStoreOptions(classes=("intact", "destroyed"), gsd_m=GSD_M, crop_px=32)
 
 
 @pytest.fixture(scope="module")

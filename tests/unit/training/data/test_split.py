@@ -15,15 +15,15 @@ from quakestream.errors import RequestError, ShapeError
 from quakestream.raster.statistics import SceneStatistics
 from training.data.chips import ChipSource
 from training.data.pairs import Building, Image, LabelledPair, pixels_inside
-from training.data.split import (
+from training.data.splits import (
     BlockSplit,
     Fold,
     RegionSplit,
     block_folds,
     buildings_on,
-    chosen_sources,
+    chosen_groups,
+    group_folds,
     label_fraction,
-    leave_one_region_out,
     paper_parts,
     random_split,
     table_block_folds,
@@ -256,9 +256,9 @@ def test_the_papers_counts_come_out() -> None:
 def test_each_region_is_left_out_once_and_is_never_on_both_sides(region: list[str]) -> None:
     if len(set(region)) < 2:
         with pytest.raises(RequestError, match="takes two or more"):
-            leave_one_region_out(region)
+            group_folds(region)
         return
-    folds = leave_one_region_out(region)
+    folds = group_folds(region)
     assert list(folds) == sorted(set(region))
     for name, fold in folds.items():
         assert {r for r, held in zip(region, fold.held_N, strict=True) if held} == {name}
@@ -268,7 +268,7 @@ def test_each_region_is_left_out_once_and_is_never_on_both_sides(region: list[st
 
 def test_chosen_sources_leave_the_others_out() -> None:
     source = ["izmir", "hatay", "puebla", "hatay"]
-    fold = chosen_sources(source, train=["hatay"], test=["puebla"])
+    fold = chosen_groups(source, train=["hatay"], test=["puebla"])
     assert fold.train_N.tolist() == [False, True, False, True]
     assert fold.held_N.tolist() == [False, False, True, False]
     for train, test, says in (
@@ -277,7 +277,7 @@ def test_chosen_sources_leave_the_others_out() -> None:
         ([], ["hatay"], "name sources"),
     ):
         with pytest.raises(RequestError, match=says):
-            chosen_sources(source, train, test)
+            chosen_groups(source, train, test)
 
 
 def test_a_fold_with_a_row_on_both_sides_cannot_be_made() -> None:

@@ -13,7 +13,7 @@ from PIL import Image as Picture
 from quakestream.errors import RequestError, SceneError
 from quakestream.tiling import unproject
 from training.data.labels import XBD
-from training.data.pair_store import Cutting
+from training.data.pair_store import PairStoreOptions
 from training.data.xbd import (
     find_tiles,
     georeference,
@@ -25,7 +25,7 @@ from training.data.xbd import (
 
 EPSG, WEST, NORTH, PIXEL = 32637, 500_000.0, 4_100_000.0, 0.6
 SUBTYPES = ("no-damage", "minor-damage", "major-damage", "destroyed", "un-classified")
-CUTTING = Cutting(classes=XBD.labels, gsd_m=0.5, crop_px=24)
+CUTTING = PairStoreOptions(classes=XBD.labels, gsd_m=0.5, crop_px=24)
 
 
 def write_tile(

@@ -17,13 +17,13 @@ from shapely.geometry import box
 from sklearn.metrics import roc_auc_score
 
 from quakestream.errors import RequestError
-from training.data.split import Fold
+from training.data.splits import Fold
 from training.hazard.bayes import LayerBayes
 from training.hazard.cli import main
 from training.hazard.comparison import Scope, compare, context_means
 from training.hazard.encoders import EncoderClassifier, groups_of
 from training.hazard.families import FAMILIES, Family, family, logistic, masked_copies
-from training.hazard.judging import Predicted, class_aucs, figures, macro_auc, pooled_auc
+from training.hazard.judging import Predictions, class_aucs, figures, macro_auc, pooled_auc
 from training.hazard.nested import (
     INNER,
     Recipe,
@@ -278,7 +278,7 @@ def test_a_class_in_one_block_alone_makes_no_folds() -> None:
 # Figures
 
 
-def predicted_of(points: HazardPoints, seed: int = 0) -> Predicted:
+def predicted_of(points: HazardPoints, seed: int = 0) -> Predictions:
     rng = np.random.default_rng(seed)
     classes = len(points.classes)
     score_NC = np.eye(classes)[points.label_N] + rng.normal(size=(len(points), classes))
