@@ -116,10 +116,10 @@ def as_checkpoint(raw: Mapping[str, Any], source: str) -> Checkpoint:
         )
     except ConfigError as error:
         raise RequestError(
-            f"{NOT_OURS}: {error.what}", source, error.expected, error.got, error.remedy
+            f"{NOT_OURS} ({error.what})", source, error.expected, error.got, error.remedy
         ) from error
     except (KeyError, TypeError, AttributeError) as error:
-        raise RequestError(NOT_OURS, source, got=repr(error)) from error
+        raise RequestError(f"{NOT_OURS} ({first_line(error)})", source) from error
 
 
 def write_plain(path: Path, values: Mapping[str, Any]) -> None:
@@ -139,7 +139,7 @@ def read_plain(path: Path) -> dict[str, Any]:
     try:
         raw = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
-        raise RequestError(f"{NOT_OURS}: {first_line(error)}", str(path)) from error
+        raise RequestError(f"{NOT_OURS} ({first_line(error)})", str(path)) from error
     if not isinstance(raw, dict):
         raise RequestError(NOT_OURS, str(path), got=f"a {type(raw).__name__}")
     return raw

@@ -415,7 +415,7 @@ def _none_matched(
     where = f"labels {request.uri}"
     known = items.frame[items.frame["label"] != UNKNOWN]
     if known.empty:
-        return RequestError(f"all of {len(items.frame)} values are ignored", where)
+        return RequestError("every value is ignored", where)
     if items.by_id:
         return RequestError(
             f"none of {len(known)} values of {request.id_column} is the id of a footprint",

@@ -129,7 +129,7 @@ class ChipStore:
             for name in ("classes", "hazard", "gsd_m", "crop_px", "epochs"):
                 if getattr(meta, name) != getattr(first, name):
                     raise RequestError(
-                        f"cannot be read as one store with {uris[0]}: {name} differs",
+                        f"cannot be read as one store with {uris[0]}: other {name}",
                         uri,
                         expected=str(getattr(first, name)),
                         got=str(getattr(meta, name)),

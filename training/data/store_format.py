@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from quakestream.errors import RequestError, ShapeError
 from quakestream.storage import Store
+from training.foreign_errors import first_line
 
 MANIFEST = "store.json"
 TABLE = "table.parquet"
@@ -150,7 +151,7 @@ class StoreMeta:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise RequestError(
-                f"not the manifest of a training store: {error!r}", f"{uri}/{MANIFEST}"
+                f"not the manifest of a training store ({first_line(error)})", f"{uri}/{MANIFEST}"
             ) from error
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from quakestream.domain.damage_words import FIELD_SURVEY
 from quakestream.errors import RequestError, ShapeError
+from training.foreign_errors import first_line
 
 FIELD_FILE = Path("kahramanmaras-2023-main/labels/field_damage_points_with_features.txt")
 FIELD_EPSG = 32637
@@ -98,7 +99,7 @@ def read_field_points(path: Path) -> FieldPoints:
     try:
         table_NC = np.loadtxt(file, ndmin=2)
     except ValueError as error:
-        raise RequestError(f"cannot be read: {error}", str(file), expected=rows) from error
+        raise RequestError(f"cannot be read: {first_line(error)}", str(file), rows) from error
     if table_NC.shape[1] != columns:
         raise RequestError(
             "wrong number of columns", str(file), str(columns), str(table_NC.shape[1])

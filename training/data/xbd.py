@@ -32,6 +32,7 @@ from training.data.pair_store import ImagePair, PairStoreOptions, write_pair_sto
 from training.data.pairs import Building, LabelledPair
 from training.data.scenes import read_pair
 from training.data.store import ChipStore
+from training.foreign_errors import first_line
 
 GSD_M = 0.5
 """Pixel size of the store, metres; tiles differ from it by a few percent."""
@@ -123,7 +124,7 @@ def read_label(path: Path) -> XbdLabel:
             subtype_N=tuple(str(low["properties"].get("subtype") or "") for low, _ in pairs),
         )
     except (ValueError, KeyError, TypeError, OSError, shapely.errors.GEOSException) as error:
-        raise SceneError(f"not an xBD label file: {error!r}", str(path)) from error
+        raise SceneError(f"not an xBD label file ({first_line(error)})", str(path)) from error
 
 
 def georeference(label: XbdLabel, name: str) -> tuple[int, Affine]:
@@ -238,9 +239,7 @@ def xbd_store(
             yield pair
         if not usable:
             first = f"{issues[0].subject}: {issues[0].cause}"
-            raise RequestError(
-                f"none of {len(issues)} tiles can be used, e.g. {first}", str(folder)
-            )
+            raise RequestError(f"no tile can be used, e.g. {first}", str(folder))
 
     return write_pair_store(uri, pairs(), cutting, **more), issues
 
@@ -275,7 +274,7 @@ def _without_place(path: Path) -> NDArray[np.uint8] | None:
             with rasterio.open(path) as source:
                 return None if source.crs else np.asarray(source.read((1, 2, 3)))
     except (RasterioError, OSError, SyntaxError, ValueError, IndexError) as error:
-        raise SceneError(f"cannot be read: {error}", str(path)) from error
+        raise SceneError(f"cannot be read: {first_line(error)}", str(path)) from error
 
 
 def _write(path: Path, counts_BYX: NDArray[np.uint8], epsg: int, transform: Affine) -> None:

@@ -24,7 +24,8 @@ from training.calibrate import (
     first_severe,
 )
 from training.checkpoints import Checkpoint
-from training.config import CropSettings, Grades, Points, Rows, TrainConfig
+from training.config import ChipsConfig, CropSettings, Grades, Points, VectorsConfig
+from training.data.splits import RowSplit
 from training.evaluate import EvaluationRequest, class_model, rows_of
 from training.evaluate import main as evaluate_command
 from training.evaluation_set import evaluation_set
@@ -55,26 +56,25 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> MadeStore:
 
 
 @pytest.fixture(scope="module")
-def config(store: MadeStore) -> TrainConfig:
-    return TrainConfig(
+def config(store: MadeStore) -> ChipsConfig:
+    return ChipsConfig(
         recipe="tiny",
         network="qmf_tiny",
-        lesson="chips",
-        source=store.uri,
+        source=(store.uri,),
         chip_px=32,
-        rows=Rows(split="blocks", block=200.0, buffer=20.0, folds=3),
+        rows=RowSplit(split="blocks", block=200.0, buffer=20.0, folds=3),
         crops=CropSettings(pair=True),
         grades=Grades(learned_missing=True),
     )
 
 
 @pytest.fixture(scope="module")
-def lesson(config: TrainConfig) -> ChipsLesson:
+def lesson(config: ChipsConfig) -> ChipsLesson:
     return open_chips(config)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(config: TrainConfig, lesson: ChipsLesson) -> Checkpoint:
+def checkpoint(config: ChipsConfig, lesson: ChipsLesson) -> Checkpoint:
     torch.manual_seed(3)
     network = lesson.network()
     for parameter in network.parameters():  # untrained, but not shy: logits that differ
@@ -121,7 +121,7 @@ def test_what_is_judged_is_what_was_trained(
     assert np.abs(one - hidden.numpy()).max() > 1e-3
 
 
-def test_no_row_is_trained_on_and_judged(config: TrainConfig) -> None:
+def test_no_row_is_trained_on_and_judged(config: ChipsConfig) -> None:
     held = evaluation_set(config)
     train, test = set(held.rows["train"].tolist()), set(held.rows["test"].tolist())
     assert not train & test
@@ -129,7 +129,7 @@ def test_no_row_is_trained_on_and_judged(config: TrainConfig) -> None:
     assert (held.labels() >= 0).all()
 
 
-def test_a_region_is_judged_alone(config: TrainConfig, store: MadeStore) -> None:
+def test_a_region_is_judged_alone(config: ChipsConfig, store: MadeStore) -> None:
     held = evaluation_set(config, regions=("west",))
     assert set(store.table["region"].to_numpy()[held.rows["test"]]) == {"west"}
     with pytest.raises(RequestError, match="no region south; known: east, north, west"):
@@ -145,7 +145,7 @@ def test_the_bundle_answers_as_the_checkpoint(
     offset_C = np.array(shipped.spec.training["offset"])
     expected = held.logits(trained) + offset_C
     np.testing.assert_allclose(held.logits(shipped), expected, atol=1e-3)
-    report = class_report(held.judged(shipped.as_probabilities(held.logits(shipped))))
+    report = class_report(held.scored(shipped.as_probabilities(held.logits(shipped))))
     for name in ("macro_auc", "macro_f1", "accuracy", "top_label_error"):
         assert shipped.spec.metrics[name] == pytest.approx(report[name], abs=2e-3)
 
@@ -173,7 +173,7 @@ def test_the_manifest_names_no_place_of_this_machine(bundle: Path, store: MadeSt
 
 
 def test_hazard_values_are_scaled_by_the_training_rows(
-    bundle: Path, config: TrainConfig, store: MadeStore
+    bundle: Path, config: ChipsConfig, store: MadeStore
 ) -> None:
     mmi = store.table["mmi"].to_numpy()[evaluation_set(config).rows["train"]]
     told = load_bundle(str(bundle)).spec.hazard[1]
@@ -270,13 +270,12 @@ def test_a_hazard_network_ships_from_points(tmp_path: Path) -> None:
         lon, lat = 36.9 + 0.2 * rng.random(), 37.5 + 0.2 * rng.random()
         lines.append(f"{lon},{lat},{label_N[i]},{0.1 * label_N[i] + rng.random()},{rng.random()}")
     file.write_text("\n".join(lines) + "\n")
-    config = TrainConfig(
+    config = VectorsConfig(
         recipe="points",
         network="hazard_mlp",
-        lesson="vectors",
         source=str(file),
-        points=Points(features="pga_g,dpm"),
-        rows=Rows(split="blocks", block=0.02, buffer=0.002, folds=4),
+        points=Points(features=("pga_g", "dpm")),
+        rows=RowSplit(split="blocks", block=0.02, buffer=0.002, folds=4),
     )
     lesson = open_vectors(config)
     checkpoint = Checkpoint(
@@ -292,7 +291,7 @@ def test_a_hazard_network_ships_from_points(tmp_path: Path) -> None:
     assert (spec.task, spec.epochs, spec.window_px) == ("hazard", (), 0)
     model, _ = class_model(str(folder))
     held = evaluation_set(config)
-    report = class_report(held.judged(model.as_probabilities(held.logits(model))))
+    report = class_report(held.scored(model.as_probabilities(held.logits(model))))
     assert spec.metrics["macro_auc"] == pytest.approx(report["macro_auc"], abs=1e-4)
 
 

@@ -15,7 +15,7 @@ from quakestream.engines.openvino import INT8_GRAPH
 from quakestream.errors import BundleError, RequestError
 from quakestream.testing import write_hazard_bundle
 from tests.helpers.rubble import rubble_town
-from training.config import from_json
+from training.config import PairsConfig
 from training.onnx_graph import run_onnx
 from training.quantise import QuantisedGraph, quantise, write_quantised
 from training.quantise_gate import (
@@ -25,6 +25,7 @@ from training.quantise_gate import (
     pair_calibration_data,
 )
 from training.quantise_graph import HEAVY, heavy, normalisation, quantised
+from training.settings import from_json
 
 pytest.importorskip("nncf")
 pytest.importorskip("openvino")
@@ -171,6 +172,7 @@ def test_a_bundle_without_imagery_has_nothing_to_calibrate_on(tmp_path: Path) ->
 def test_other_regions_judge_than_calibrate(bundle: Bundle) -> None:
     pairs = [rubble_town(name, seed) for seed, name in enumerate("abc")]
     config = from_json(bundle.spec.training["config"])
+    assert isinstance(config, PairsConfig)
     material = pair_calibration_data(bundle.spec, config, pairs, frozenset("a"), samples=3)
     assert 1 <= len(material.samples) <= 3
     assert {a.shape for s in material.samples for n, a in s.items() if n in ("pre", "post")} == {
@@ -187,6 +189,7 @@ def test_other_regions_judge_than_calibrate(bundle: Bundle) -> None:
 def test_regions_that_leave_no_judge_are_refused_and_all_are_named(bundle: Bundle) -> None:
     pairs = [rubble_town(name, seed) for seed, name in enumerate("ab")]
     config = from_json(bundle.spec.training["config"])
+    assert isinstance(config, PairsConfig)
     for regions in ({"a", "b"}, set(), {"z"}):
         with pytest.raises(RequestError, match="regions are a, b"):
             pair_calibration_data(bundle.spec, config, pairs, frozenset(regions))

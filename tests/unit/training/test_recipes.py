@@ -15,7 +15,6 @@ from quakestream.tiling.lattice import Lattice
 from tests.helpers.rubble import GRID, noise_image, rubble_town, tiny_config, town
 from training.calibrate import calibrate, choose_thresholds
 from training.checkpoints import Checkpoint, load_checkpoint
-from training.config import from_json, to_json, with_settings
 from training.data.augment import Augmentation, augment
 from training.data.chips import ChipSource, RawChips, owner_map
 from training.data.pairs import Building, LabelledPair
@@ -29,6 +28,7 @@ from training.metrics import arrays
 from training.networks import NetworkInputs, build_network
 from training.recipes import RECIPES, recipe
 from training.scoring import BuildingLogits, score_buildings
+from training.settings import from_json, to_json, with_settings
 from training.train import main as train_command
 
 PARAMETERS = {

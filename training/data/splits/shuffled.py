@@ -59,7 +59,8 @@ def random_parts(n: int, shares: dict[SplitPart, float], seed: int) -> dict[Spli
     parts: dict[SplitPart, Mask] = {}
     for name, start, end in zip(shares, [0, *ends], ends, strict=False):
         if start == end:
-            raise RequestError(f"too few rows to split: none is left for {name}", got=f"{n} rows")
+            count = f"{n} {'row' if n == 1 else 'rows'}"
+            raise RequestError(f"too few rows to split: none is left for {name}", got=count)
         parts[name] = np.zeros(n, np.bool_)
         parts[name][order[start:end]] = True
     return parts
