@@ -58,8 +58,8 @@ def calibrate(scored: Sequence[BuildingLogits], *, prior: float = PRIOR) -> Cali
         p_N = np.add.reduceat(p_P, starts_N) / pixels_N
         return balanced_log_loss(p_N, destroyed_N, prior=prior)
 
-    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
-    return Calibration(temperature=float(np.exp(found.x)), prior=prior)
+    minimum = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
+    return Calibration(temperature=float(np.exp(minimum.x)), prior=prior)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,11 +129,11 @@ def calibrate_classes(
         return float(-(weight_N * picked_N).sum() + OFFSET_PENALTY * (parameters[1:] ** 2).sum())
 
     bounds = [tuple(np.log(CLASS_TEMPERATURES)), *([(-20.0, 20.0)] * len(free_C))]
-    found = minimize(loss, np.zeros(1 + len(free_C)), method="L-BFGS-B", bounds=bounds)
-    temperature = float(np.exp(found.x[0]))
+    minimum = minimize(loss, np.zeros(1 + len(free_C)), method="L-BFGS-B", bounds=bounds)
+    temperature = float(np.exp(minimum.x[0]))
     return ClassCalibration(
         temperature=temperature,
-        offset_C=tuple(float(v) for v in offset_of(found.x[1:]) * temperature),
+        offset_C=tuple(float(v) for v in offset_of(minimum.x[1:]) * temperature),
         prior_C=tuple(float(v) for v in prior),
     )
 

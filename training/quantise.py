@@ -46,8 +46,8 @@ class QuantisedGraph:
     @property
     def passed(self) -> bool:
         figures = self.figures
-        kept = figures["verdicts_changed"] <= ALLOWED_CHANGED
-        return bool(figures["drop"] <= ALLOWED_DROP and kept)
+        unchanged = figures["verdicts_changed"] <= ALLOWED_CHANGED
+        return bool(figures["drop"] <= ALLOWED_DROP and unchanged)
 
 
 def quantise(bundle: Bundle, material: CalibrationData) -> QuantisedGraph:
@@ -78,17 +78,17 @@ def quantise(bundle: Bundle, material: CalibrationData) -> QuantisedGraph:
         tried.append(QuantisedGraph(graph=graph, figures=figures))
         if tried[-1].passed:
             break
-    return min(tried, key=lambda made: float(made.figures["drop"]))
+    return min(tried, key=lambda result: float(result.figures["drop"]))
 
 
-def write_quantised(bundle: Bundle, made: QuantisedGraph, folder: Path) -> BundleSpec:
+def write_quantised(bundle: Bundle, result: QuantisedGraph, folder: Path) -> BundleSpec:
     """Writes the bundle with its quantised graph; its figures go to `metrics.int8`.
 
     Raises:
         RequestError: if the graph did not pass.
     """
-    if not made.passed:
-        figures = made.figures
+    if not result.passed:
+        figures = result.figures
         raise RequestError(
             "the graph in eight bits is too inaccurate",
             bundle.uri,
@@ -99,7 +99,7 @@ def write_quantised(bundle: Bundle, made: QuantisedGraph, folder: Path) -> Bundl
             remedy="nothing was written",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    full = with_int8(bundle, made.graph, made.figures)
+    full = with_int8(bundle, result.graph, result.figures)
     for name, data in full.files.items():
         if name != MANIFEST:
             (folder / name).write_bytes(data)
@@ -188,12 +188,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         bundle = load_bundle(options.bundle)
         material = calibration_data(bundle, calibrate=options.calibrate, samples=options.samples)
-        made = quantise(bundle, material)
-        write_quantised(bundle, made, options.out)
+        result = quantise(bundle, material)
+        write_quantised(bundle, result, options.out)
     except QuakestreamError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 3
-    figures = made.figures
+    figures = result.figures
     print(
         f"{options.out}: AUC {figures['auc']:.4f} in eight bits, {figures['auc_fp32']:.4f} in "
         f"float32; layers left in float32: {', '.join(figures['in_float32']) or 'none'}"

@@ -37,7 +37,7 @@ def quantised(graph: bytes, samples: Sequence[Arrays], *, spared: Iterable[str] 
     names = {*normalisation(model), *spared}
     attention = any(node.op_type == "Softmax" for node in model.graph.node)
     last = _last_layer(model)
-    made = nncf.quantize(
+    quantised_model = nncf.quantize(
         model,
         nncf.Dataset(list(samples)),
         subset_size=len(samples),
@@ -50,14 +50,14 @@ def quantised(graph: bytes, samples: Sequence[Arrays], *, spared: Iterable[str] 
             disable_bias_correction=last is not None
         ),
     )
-    if not any(node.op_type == "QuantizeLinear" for node in made.graph.node):
+    if not any(node.op_type == "QuantizeLinear" for node in quantised_model.graph.node):
         raise EngineError("nothing was quantised: the graph has no operator that gains from it")
-    _unsigned(made)
-    _without_traces(made)
+    _unsigned(quantised_model)
+    _without_traces(quantised_model)
     if last is not None:
-        _recentre(made, last, graph, samples)
-    onnx.checker.check_model(made)
-    return bytes(made.SerializeToString())
+        _recentre(quantised_model, last, graph, samples)
+    onnx.checker.check_model(quantised_model)
+    return bytes(quantised_model.SerializeToString())
 
 
 def normalisation(model: onnx.ModelProto) -> Iterator[str]:
@@ -119,9 +119,9 @@ def _unsigned(model: onnx.ModelProto) -> None:
             moved = (zero.astype(np.int16) + _SHIFT).astype(np.uint8)
             constants[name].CopyFrom(numpy_helper.from_array(moved, name))
     moved_values = {node.output[0] for node in quantisers}
-    kept = [v for v in model.graph.value_info if v.name not in moved_values]
+    others = [v for v in model.graph.value_info if v.name not in moved_values]
     del model.graph.value_info[:]
-    model.graph.value_info.extend(kept)
+    model.graph.value_info.extend(others)
 
 
 def _without_traces(model: onnx.ModelProto) -> None:

@@ -105,12 +105,12 @@ def from_json(raw: Mapping[str, Any]) -> TrainConfig:
 
 def keys(config: object, prefix: str = "") -> tuple[str, ...]:
     """Paths of all settings, such as `optimiser.lr`."""
-    found: list[str] = []
+    paths: list[str] = []
     for name in _names(config):
         value = getattr(config, name)
         inner = is_dataclass(value)
-        found += keys(value, f"{prefix}{name}.") if inner else [f"{prefix}{name}"]
-    return tuple(found)
+        paths += keys(value, f"{prefix}{name}.") if inner else [f"{prefix}{name}"]
+    return tuple(paths)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -28,10 +28,10 @@ def synthetic_pairs(seeds: Sequence[int]) -> list[LabelledPair]:
 
 
 def _pair(seed: int, folder: Path) -> LabelledPair:
-    made = make_earthquake(folder, seed=seed, size=TRAINING)
-    pre, post = pair_up(read_image(made.pre[0]), read_image(made.post[0]))
-    state = gpd.read_parquet(made.truth).set_index("building_id")["damage_label"]
-    outlines = gpd.read_file(made.footprints).to_crs(f"EPSG:{post.grid.epsg}")
+    town = make_earthquake(folder, seed=seed, size=TRAINING)
+    pre, post = pair_up(read_image(town.pre[0]), read_image(town.post[0]))
+    state = gpd.read_parquet(town.truth).set_index("building_id")["damage_label"]
+    outlines = gpd.read_file(town.footprints).to_crs(f"EPSG:{post.grid.epsg}")
     pair = LabelledPair(
         name=f"synthetic-{seed}", region=region_of(seed), pre=pre, post=post, buildings=()
     )

@@ -50,23 +50,25 @@ def synthetic_store(
         RequestError: if a class has no example, or there is a store already.
         StorageError: if the store cannot be written.
     """
-    learnt = labels or SyntheticLabels()
+    truth_labels = labels or SyntheticLabels()
     with TemporaryDirectory(prefix="quakestream-") as folder:
         sources = []
         for seed in seeds:
-            made = make_earthquake(Path(folder) / str(seed), seed=seed, size=size)
+            town = make_earthquake(Path(folder) / str(seed), seed=seed, size=size)
             truth = LabelRequest(
-                uri=str(made.truth), scale=parse_scale(learnt.classes), column=learnt.column
+                uri=str(town.truth),
+                scale=parse_scale(truth_labels.classes),
+                column=truth_labels.column,
             )
             sources.append(
                 RunSource(
-                    run=open_run(made.run_file),
+                    run=open_run(town.run_file),
                     labels=truth,
                     region=region_of(seed),
                     source=region_of(seed),  # scenes of all towns have the same names
                 )
             )
-            on_progress(f"made {region_of(seed)}")
+            on_progress(f"generated {region_of(seed)}")
         return write_run_store(
             uri,
             sources,

@@ -1,5 +1,6 @@
 """No ground on both sides of a split: properties, the real scenes, and the field points."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,13 @@ from training.data.splits import (
     BlockSplit,
     Fold,
     RegionSplit,
+    RowSplit,
     block_folds,
     buildings_on,
     chosen_groups,
     group_folds,
     label_fraction,
+    masks_of_table,
     paper_parts,
     random_split,
     table_block_folds,
@@ -344,3 +347,35 @@ def test_field_points_fall_into_five_even_folds_of_blocks(data_dir: Path) -> Non
     random = random_split(len(field))
     place = np.round(np.stack([field.lon_N, field.lat_N], axis=1), 6)
     assert {*map(tuple, place[random.train_N])} & {*map(tuple, place[random.held_N])}
+
+
+def digest(*masks: np.ndarray) -> str:
+    return hashlib.blake2b(np.packbits(np.concatenate(masks)).tobytes(), digest_size=8).hexdigest()
+
+
+SPLITS = {
+    RowSplit(split="blocks", block=2000.0, buffer=300.0, fold=2): "fbb091c2c6bcbe45",
+    RowSplit(
+        split="blocks", block=5000.0, buffer=64.0, folds=4, labels=0.3, seed=5
+    ): "daa8fe09af24dce5",
+    RowSplit(split="regions", held=("b",), block=2000.0, buffer=300.0): "bbc29e164d0e40af",
+    RowSplit(split="sources", held=("t",), block=2000.0, buffer=300.0, seed=3): "5be67c7125ad458e",
+    RowSplit(split="paper-85-15"): "45e5baa0b564d840",
+    RowSplit(split="paper-70-15-15", labels=0.1, seed=2): "85a902309efb4f01",
+}
+"""Masks of runs that are published: a split must never change."""
+
+
+@pytest.mark.parametrize(("rows", "expected"), SPLITS.items(), ids=lambda v: str(v)[:40])
+def test_splits_are_those_of_earlier_versions_bit_for_bit(rows: RowSplit, expected: str) -> None:
+    rng = np.random.default_rng(11)
+    count = 2000
+    epsg = np.where(rng.random(count) < 0.2, 32636, 32637)
+    table = chips_table(
+        rng.uniform(3e5, 3.4e5, count), rng.uniform(4.1e6, 4.14e6, count), epsg
+    ).assign(
+        label=rng.integers(-1, 4, count),
+        source=np.array(["s", "t", "u"], object)[np.arange(count) % 3],
+    )
+    masks = masks_of_table(table, rows)
+    assert digest(masks.train_N, masks.validation_N, masks.test_N) == expected

@@ -379,5 +379,5 @@ def test_inputs_of_another_shape_are_refused() -> None:
         network(image_NBYX[:, :, :32, :32], hazard_NM)
     with pytest.raises(ShapeError, match="no hazard values"):
         network(image_NBYX)
-    with pytest.raises(ShapeError, match=r"hazard must be \(N, 34\).*got \(2, 33\)"):
+    with pytest.raises(ShapeError, match=r"expected \(N, 34\).*got \(2, 33\)"):
         network(image_NBYX, hazard_NM[:, 1:])
