@@ -203,7 +203,7 @@ def _of_regions(
         if unknown := sorted(set(regions) - set(region_N)):
             known = ", ".join(sorted({r for r in region_N if r})) or "no region"
             raise RequestError(
-                "unknown region", "--regions", expected=f"of {known}", got=", ".join(unknown)
+                "unknown region", "--regions", expected=f"one of {known}", got=", ".join(unknown)
             )
         test_N = test_N & np.isin(region_N, list(regions))
         name = f"{name}, regions {', '.join(regions)}"

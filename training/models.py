@@ -110,7 +110,7 @@ def without(
         raise RequestError(
             "unknown hazard value",
             "--mask",
-            expected=f"of {', '.join(names)}",
+            expected=f"one of {', '.join(names)}",
             got=", ".join(unknown),
         )
     value_NM[:, np.isin(names, list(masked))] = np.nan

@@ -141,11 +141,11 @@ def _path_of(config: TrainConfig, key: str) -> str:
         return matches[0] if matches else key
     if matches:
         raise ConfigError("ambiguous setting", f"--set {key}", expected=" or ".join(matches))
-    nearest = difflib.get_close_matches(key, [*known, *(p.split(".")[-1] for p in known)], n=1)
+    nearest = difflib.get_close_matches(key, [*known, *(p.split(".")[-1] for p in known)], 1, 0.0)
     raise ConfigError(
         f"no such setting for lesson {config.lesson}",
         f"--set {key}",
-        remedy=f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(known)}",
+        remedy=f"did you mean {nearest[0]}?",
     )
 
 

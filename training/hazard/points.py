@@ -181,7 +181,7 @@ def _field_points(features: Sequence[str], data_dir: Path) -> HazardPoints:
         raise RequestError(
             "unknown feature",
             "field points",
-            expected=f"of {', '.join(FIELD_FEATURES)}",
+            expected=f"one of {', '.join(FIELD_FEATURES)}",
             got=", ".join(unknown),
         )
     names = tuple(features) or FIELD_FEATURES

@@ -165,7 +165,7 @@ def test_post_alone_needs_no_pre_imagery_and_drops_are_counted_by_reason(
     imagery = yaml.safe_load(town.run_file.read_text())["imagery"]
     imagery.pop("pre")
     run = run_of(town, tmp_path, imagery=imagery)
-    with pytest.raises(RequestError, match="names no pre imagery"):
+    with pytest.raises(RequestError, match="names no pre-event imagery"):
         write_run_store(str(tmp_path / "a"), [source_of(run, town)], SMALL)
     strict = replace(SMALL, epochs=("post",), tile_filter=TileFilter(black=None, snow=None))
     store, report = write_run_store(
@@ -271,13 +271,16 @@ def test_graded_points_find_their_buildings_by_place(
     ("more", "says"),
     [
         ((), "no example of class possibly_damaged"),
-        (("--classes", "intact=No visible damage", "gone=Destroyed"), r"unknown classes \['Dam"),
+        (
+            ("--classes", "intact=No visible damage", "gone=Destroyed"),
+            r"unknown classes: .*got 'Dam",
+        ),
         (("--label-column", "depth"), "no column 'depth'|none of the scales"),
         (("--classes", "only"), "two classes or more"),
         (("--filter", "cloud=1"), "expected epfl"),
         (("--crop-px", "2"), "expected 8 px or more"),
-        (("--match-m", "-1"), "no negative distance"),
-        (("--all-are", "Destroyed"), "name the classes"),
+        (("--match-m", "-1"), "expected 0 or more, got -1"),
+        (("--all-are", "Destroyed"), "no classes named"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(
@@ -373,7 +376,7 @@ def test_xbd_folders_are_taken_by_the_same_command(
 
     write_tile(tmp_path / "xbd", "quake_00000001")
     assert main(["--xbd", str(tmp_path / "xbd"), "-o", str(tmp_path / "s"), "--crop-px", "16"]) == 0
-    assert "5 chips of 5: no-damage 1, minor-damage 1" in capsys.readouterr().out
+    assert "5 chips of 5 footprints: no-damage 1, minor-damage 1" in capsys.readouterr().out
     assert main(["run.yaml", "--xbd", str(tmp_path), "-o", str(tmp_path / "s")]) == 2
     assert main(["-o", str(tmp_path / "s")]) == 2
 

@@ -132,7 +132,9 @@ def test_no_row_is_trained_on_and_judged(config: ChipsConfig) -> None:
 def test_a_region_is_judged_alone(config: ChipsConfig, store: MadeStore) -> None:
     held = evaluation_set(config, regions=("west",))
     assert set(store.table["region"].to_numpy()[held.rows["test"]]) == {"west"}
-    with pytest.raises(RequestError, match="no region south; known: east, north, west"):
+    with pytest.raises(
+        RequestError, match="unknown region: expected one of east, north, west, got south"
+    ):
         evaluation_set(config, regions=("south",))
 
 
@@ -166,7 +168,7 @@ def test_the_manifest_names_no_place_of_this_machine(bundle: Path, store: MadeSt
     for file in ("bundle.json", "mlm.json", "card.md"):
         assert store.uri not in (bundle / file).read_text()
     spec = load_bundle(str(bundle)).spec
-    assert spec.training["config"]["source"] == "chips.zarr"
+    assert spec.training["config"]["source"] == ["chips.zarr"]
     assert spec.hazard_groups == (1, 2, 1)
     assert [h.missing for h in spec.hazard] == ["mask"] * 4
     assert spec.prior == pytest.approx((1 / 3,) * 3)
@@ -212,11 +214,14 @@ def test_evaluate_says_in_a_line_what_is_wrong(
     checkpoint_file: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments, words in (
-        ([str(checkpoint_file), "--mask", "snow"], "mask snow: the model takes dpm, mmi"),
-        ([str(bundle)], "no training store at chips.zarr"),
+        (
+            [str(checkpoint_file), "--mask", "snow"],
+            "--mask: unknown hazard value: expected one of dpm, mmi",
+        ),
+        ([str(bundle)], "chips.zarr: no training store"),
         (["damage-synthetic"], "a segmentation bundle"),
         (["runs/nothing/checkpoint.pt"], "runs/nothing/checkpoint.pt: not a checkpoint"),
-        ([str(checkpoint_file), "--regions", "mars"], "no region mars"),
+        ([str(checkpoint_file), "--regions", "mars"], "unknown region: "),
     ):
         assert evaluate_command(arguments) == 2
         error = capsys.readouterr().err

@@ -260,7 +260,7 @@ def test_a_run_starts_from_all_weights_of_its_own_architecture_and_from_no_other
 
 def test_a_frozen_encoder_stays_as_it_is() -> None:
     config = tiny_config(steps=3, freeze_encoder=True, batch=4)
-    torch.manual_seed(config.seed)
+    torch.manual_seed(config.run.seed)
     before = build_network(config.network).state_dict()
     after = run(config, open_rubble(config), LogReporter(lambda _: None))
     moved = {k for k, v in after.weights.items() if not torch.equal(v, before[k])}
@@ -459,7 +459,7 @@ def test_an_unfinished_run_is_not_overwritten_but_gone_on_with(
     config = with_settings(
         vectors_config(points), ["recipe=hazard_mlp", *[a for a in arguments[5:] if "=" in a]]
     )
-    assert config.steps == 12
+    assert config.schedule.steps == 12
     assert train_command(arguments) == 0
     finished = load_checkpoint(out / "checkpoint.pt")
     state = torch.zeros(1)

@@ -151,7 +151,7 @@ def test_a_graph_that_ranks_alike_and_judges_otherwise_does_not_ship(
     bundle: Bundle, tmp_path: Path
 ) -> None:
     figures = {"auc_fp32": 0.9, "drop": 0.0, "verdicts_changed": 0.03}
-    with pytest.raises(RequestError, match=r"3\.0% of verdicts change, allowed 2%"):
+    with pytest.raises(RequestError, match=r"at most 2% of verdicts .*3\.0% of verdicts changed"):
         write_quantised(bundle, QuantisedGraph(graph=b"", figures=figures), tmp_path / "out")
 
 
@@ -191,5 +191,5 @@ def test_regions_that_leave_no_judge_are_refused_and_all_are_named(bundle: Bundl
     config = from_json(bundle.spec.training["config"])
     assert isinstance(config, PairsConfig)
     for regions in ({"a", "b"}, set(), {"z"}):
-        with pytest.raises(RequestError, match="regions are a, b"):
+        with pytest.raises(RequestError, match="expected some of a, b"):
             pair_calibration_data(bundle.spec, config, pairs, frozenset(regions))

@@ -99,9 +99,9 @@ def test_settings_are_typed_and_reach_into_parts() -> None:
             "augmentation.scale=0.9,1.1",
         ],
     )
-    assert (config.steps, config.lr, config.augmentation.haze) == (7, 0.5, 0.0)
+    assert (config.schedule.steps, config.optimiser.lr, config.augmentation.haze) == (7, 0.5, 0.0)
     assert config.augmentation.scale == (0.9, 1.1)
-    assert config.judge_bounds is False
+    assert config.windows.judge_bounds is False
     assert from_json(to_json(config)) == config
     for wrong in ("stps=7", "steps=many", "judge_bounds=0", "loss=1", "steps"):
         with pytest.raises(ConfigError):
