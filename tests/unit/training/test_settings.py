@@ -76,7 +76,7 @@ def test_lists_may_be_empty(text: str) -> None:
         ("fc_siam_diff_small", "stps=7", "did you mean steps?"),
         ("fc_siam_diff_small", "optimizer.lr=1", "did you mean optimiser.lr?"),
         ("fc_siam_diff_small", "chip_pix=1", "did you mean chip_px?"),
-        ("qmf_tiny", "rows.holds=a", "did you mean rows.held?"),
+        ("qmf_tiny", "rows.hel=a", "did you mean rows.held?"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_one(name: str, setting: str, remedy: str) -> None:
