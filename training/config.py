@@ -94,7 +94,7 @@ class SelectionConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """How a run is executed. Nothing here but `seed` and `precision` changes its result.
+    """How a run is executed. Only `seed` and `precision` are meant to change its result.
 
     Raises:
         ConfigError: if a count is below 1.

@@ -38,13 +38,13 @@ class ScoredRows:
     """Block of ground of each building; the bootstrap draws whole blocks."""
 
 
-def class_report(judged: ScoredRows, *, draws: int = 1000) -> dict[str, Any]:
+def class_report(scored: ScoredRows, *, draws: int = 1000) -> dict[str, Any]:
     """Figures of a model; those of `HEADLINE` with 95 % intervals over blocks."""
     intervals = {
-        f"{name}_95": _bounds(block_interval(_statistic(name, judged), judged.block_N, draws=draws))
+        f"{name}_95": _bounds(block_interval(_statistic(name, scored), scored.block_N, draws=draws))
         for name in HEADLINE
     }
-    return {**asdict(class_figures(judged.p_NC, judged.label_N)), **intervals}
+    return {**asdict(class_figures(scored.p_NC, scored.label_N)), **intervals}
 
 
 def apart(first: ScoredRows, second: ScoredRows, *, draws: int = 1000) -> dict[str, Any]:
@@ -67,12 +67,12 @@ def over_seeds(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def severe_points(
-    judged: ScoredRows, classes: Sequence[ScaleClass], thresholds: Thresholds | None = None
+    scored: ScoredRows, classes: Sequence[ScaleClass], thresholds: Thresholds | None = None
 ) -> dict[str, Any]:
     """Thresholds of "severe", with recall, false alarms and precision.
 
     Args:
-        judged: the buildings.
+        scored: the buildings.
         classes: the damage scale.
         thresholds: thresholds to use; if None, they are chosen on these buildings.
 
@@ -80,33 +80,33 @@ def severe_points(
         RequestError: if thresholds have to be chosen and no building is severe, or all are.
     """
     first = first_severe(classes)
-    chosen = thresholds or choose_class_thresholds(judged.p_NC, judged.label_N, first)
-    p_N, severe_N = judged.p_NC[:, first:].sum(axis=1), judged.label_N >= first
+    chosen = thresholds or choose_class_thresholds(scored.p_NC, scored.label_N, first)
+    p_N, severe_N = scored.p_NC[:, first:].sum(axis=1), scored.label_N >= first
     points = {n: _point(p_N, severe_N, threshold) for n, threshold in asdict(chosen).items()}
     return {"first_severe": first, "operating_points": points}
 
 
-def calibration_report(judged: ScoredRows, prior_C: Sequence[float]) -> dict[str, float]:
+def calibration_report(scored: ScoredRows, prior_C: Sequence[float]) -> dict[str, float]:
     """Calibration errors, weighted so that classes have the shares the probabilities assume."""
-    weight_N = prior_weights_of(judged.label_N, prior_C)
+    weight_N = prior_weights_of(scored.label_N, prior_C)
     return {
-        "top_label_error_at_prior": top_label_error(judged.p_NC, judged.label_N, weight_N=weight_N),
-        "classwise_error_at_prior": classwise_error(judged.p_NC, judged.label_N, weight_N=weight_N),
+        "top_label_error_at_prior": top_label_error(scored.p_NC, scored.label_N, weight_N=weight_N),
+        "classwise_error_at_prior": classwise_error(scored.p_NC, scored.label_N, weight_N=weight_N),
     }
 
 
-def verdict_report(judged: ScoredRows, threshold: float) -> dict[str, Any]:
+def verdict_report(scored: ScoredRows, threshold: float) -> dict[str, Any]:
     """Figures of the verdicts that inference gives, which are not the most probable class.
 
     A verdict is the most severe class for which the probability of that class and worse reaches
     the threshold.
     """
-    cumulative_NC = judged.p_NC[:, ::-1].cumsum(axis=1)[:, ::-1]
+    cumulative_NC = scored.p_NC[:, ::-1].cumsum(axis=1)[:, ::-1]
     reaches_NC = cumulative_NC >= threshold
     reaches_NC[:, 0] = True
-    classes = judged.p_NC.shape[1]
+    classes = scored.p_NC.shape[1]
     declared_N = classes - 1 - reaches_NC[:, ::-1].argmax(axis=1)
-    figures = class_figures(np.eye(classes)[declared_N], judged.label_N)
+    figures = class_figures(np.eye(classes)[declared_N], scored.label_N)
     names = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "confusion", "distance")
     return {name: getattr(figures, name) for name in names}
 
@@ -126,8 +126,8 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _statistic(name: str, judged: ScoredRows) -> Any:
-    return statistic(name, judged.p_NC, judged.label_N)
+def _statistic(name: str, scored: ScoredRows) -> Any:
+    return statistic(name, scored.p_NC, scored.label_N)
 
 
 def _bounds(interval: Interval) -> tuple[float, float]:

@@ -204,18 +204,18 @@ def _inputs(points: HazardPoints) -> tuple[HazardInput, ...]:
 def _metrics(predicted: Predictions, points: HazardPoints) -> tuple[dict[str, Any], Thresholds]:
     """Figures of calibrated probabilities on ground that was not used for any choice."""
     block_N = blocks_of(points.lon_N, points.lat_N, side_m=FIELD_BLOCK_DEG)
-    judged = ScoredRows(
+    scored = ScoredRows(
         row_N=np.arange(len(points)),
         p_NC=predicted.p_NC,
         label_N=points.label_N,
         block_N=block_N,
     )
-    of_severe = severe_points(judged, scale_of(points.classes))
+    of_severe = severe_points(scored, scale_of(points.classes))
     auc = block_interval(macro_auc(predicted, points.label_N), block_N, draws=DRAWS)
     thresholds = {n: p["threshold"] for n, p in of_severe["operating_points"].items()}
     metrics = {
         "split": SPLIT,
-        **class_report(judged, draws=DRAWS),
+        **class_report(scored, draws=DRAWS),
         # Means over folds: see `judging.macro_auc`.
         "macro_auc": auc.value,
         "macro_auc_95": (auc.low, auc.high),
