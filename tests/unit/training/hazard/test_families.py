@@ -473,7 +473,7 @@ def test_a_scale_nobody_knows_and_a_file_that_is_not_there(
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 3
     assert "no such file" in said[0]
-    assert "no field points at" in said[1]
+    assert ": no field points" in said[1]
     assert "good, bad" in said[2]
 
 
