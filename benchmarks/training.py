@@ -11,7 +11,6 @@ import json
 import os
 import tempfile
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -25,16 +24,18 @@ import torch
 from benchmarks.common import main
 from quakestream.domain import Grid, Window
 from quakestream.raster.statistics import SceneStatistics
-from training.config import Rows, TrainConfig
+from training.config import ChipsConfig, PairsConfig, TrainConfig
 from training.data.pairs import Building, Image, LabelledPair
+from training.data.splits import RowSplit
 from training.data.store import HazardColumn, StoreMeta, StoreWriter
 from training.data.store_format import STATISTICS
-from training.journal import Record
-from training.keeping import LogKeeper
 from training.lessons import Lesson, open_lesson
 from training.lessons.pairs import PairsLesson
 from training.loop import run as train_here
 from training.recipes import recipe
+from training.reporting import LogReporter
+from training.run_log import Record
+from training.settings import with_values
 
 SIDE_PX = 1536
 STORE_PX, SHARD_CHIPS = 112, 64
@@ -48,18 +49,18 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     epochs, steps = (3, 6) if quick else (5, 40)
     folder = Path(tempfile.mkdtemp(prefix="quakestream-training-"))
     chips = chip_config(epochs, steps, str(folder / "store"))
-    make_store(folder / "store", round(steps * chips.global_batch / TRAIN_SHARE))
+    make_store(folder / "store", round(steps * chips.schedule.global_batch / TRAIN_SHARE))
     configs = (pair_config(epochs, steps), chips)
     devices: tuple[Literal["cpu", "cuda"], ...] = ("cpu",)
     if torch.cuda.is_available():
         devices = ("cpu", "cuda")
     rows = [
-        {"workers": 0, "feed": "thread", **_here(replace(variant, device=device), steps)}
+        {"workers": 0, "feed": "thread", **_here(with_values(variant, device=device), steps)}
         for config in configs
         for device in devices
         for variant in (
-            replace(config, device=device),
-            replace(config, device=device, compile=True),
+            with_values(config, device=device),
+            with_values(config, device=device, compile=True),
         )
     ]
     for config in configs:
@@ -71,7 +72,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "epochs": epochs,
         "steps_per_epoch": steps,
         "torch": torch.__version__,
-        "threads": configs[0].threads,
+        "threads": configs[0].run.threads,
     }
     waits = [r["data_wait"] for r in rows if "data_wait" in r]
     return settings, {"rows": rows, "largest_data_wait": max(waits)}
@@ -79,10 +80,10 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def pair_config(epochs: int, steps: int) -> TrainConfig:
     """Small as its recipe trains it; an epoch is `steps` long."""
-    return replace(
+    return with_values(
         recipe("fc_siam_diff_small"),
         epochs=epochs,
-        held_regions="held",
+        held_regions=("held",),
         window_px=256,
         threads=_threads(),
         keep_every=steps,
@@ -91,23 +92,26 @@ def pair_config(epochs: int, steps: int) -> TrainConfig:
 
 def chip_config(epochs: int, steps: int, store: str) -> TrainConfig:
     """QMF tiny as its recipe trains it, on 64 of a store's 112 px."""
-    return replace(
+    return with_values(
         recipe("qmf_tiny"),
-        source=store,
+        source=(store,),
         epochs=epochs,
         best="",
         checks=1,
         threads=_threads(),
         keep_every=steps,
-        rows=Rows(split="paper-70-15-15"),
+        rows=RowSplit(split="paper-70-15-15"),
     )
 
 
 def open_here(config: TrainConfig, steps: int) -> Lesson:
     """The lesson, with as many examples as an epoch of so many steps needs."""
-    if config.lesson == "chips":
+    if not isinstance(config, PairsConfig):
         return open_lesson(config)
-    pairs = [noise_pair("train", 1, config.global_batch * steps), noise_pair("held", 2, 24)]
+    pairs = [
+        noise_pair("train", 1, config.schedule.global_batch * steps),
+        noise_pair("held", 2, 24),
+    ]
     return PairsLesson(config, pairs)
 
 
@@ -186,31 +190,31 @@ def make_store(folder: Path, chips: int) -> None:
 
 
 def _here(config: TrainConfig, steps: int) -> dict[str, Any]:
-    told = _Told()
+    pace = _Pace()
     try:
-        train_here(config, open_here(config, steps), LogKeeper(told))
+        train_here(config, open_here(config, steps), LogReporter(pace))
     except Exception as error:  # no compiler here, say: a row that says so
         reason = str(error).strip().splitlines()[0][:200]
         return {**_about(config), "failed": f"{type(error).__name__}: {reason}"}
-    return {**_about(config), **told.pace()}
+    return {**_about(config), **pace.figures()}
 
 
 def _on_ray(config: TrainConfig, steps: int, workers: int, folder: Path) -> dict[str, Any]:
     from training.workers import Cluster, train_on_ray
 
-    shared = replace(config, batch=config.batch // workers, workers=workers, threads=1)
-    told = _Told()
+    shared = with_values(config, batch=config.schedule.batch // workers, workers=workers, threads=1)
+    pace = _Pace()
     train_on_ray(
         shared,
         folder / f"{config.network}-{workers}",
         Cluster(workers=workers, max_failures=0),
         opened=partial(open_here, steps=steps),
-        echo=lambda line: told(json.loads(line)),
+        echo=lambda line: pace(json.loads(line)),
     )
-    return {**_about(shared), **told.pace()}
+    return {**_about(shared), **pace.figures()}
 
 
-class _Told:
+class _Pace:
     """Records of a run's epochs, and when the first came."""
 
     def __init__(self) -> None:
@@ -225,8 +229,8 @@ class _Told:
             self._first_s = time.perf_counter() - self._began
         self._epochs.append(record)
 
-    def pace(self) -> dict[str, Any]:
-        """Medians over the epochs after the first; seconds until that one was told and in all."""
+    def figures(self) -> dict[str, Any]:
+        """Medians over the epochs after the first; seconds until the first one and in all."""
         later = self._epochs[1:]
         return {
             "wall_s": round(time.perf_counter() - self._began, 1),
@@ -239,10 +243,10 @@ class _Told:
 def _about(config: TrainConfig) -> dict[str, Any]:
     return {
         "network": config.network,
-        "chip_px": config.chip_px,
-        "batch": config.global_batch,
-        "device": config.device,
-        "compiled": config.compile,
+        "chip_px": config.chip_px if isinstance(config, PairsConfig | ChipsConfig) else 0,
+        "batch": config.schedule.global_batch,
+        "device": config.run.device,
+        "compiled": config.run.compile,
     }
 
 

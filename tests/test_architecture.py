@@ -102,10 +102,7 @@ def test_siblings_do_not_import_each_other(top: str) -> None:
             assert name.split(".")[0] not in others, f"{path.relative_to(ROOT)} imports {name}"
 
 
-WITHOUT_CONTRACT = {
-    "Backend": "its contract comes with its own module",
-    "Batched": "EngineContract opens engines with a number of items",
-}
+WITHOUT_CONTRACT: dict[str, str] = {}
 """Public protocols that no contract class names, with the reason."""
 
 

@@ -1,4 +1,4 @@
-"""Makes the probability of a building mean what it says, at a stated prior."""
+"""Calibrates the probability of a building at a stated prior."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,33 +9,33 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_softmax, softmax
 
 from quakestream.domain import ScaleClass, Thresholds
+from quakestream.domain.damage_words import SEVERITY
 from quakestream.errors import RequestError
 from training.metrics import balanced_log_loss, prior_weights
 from training.scoring import BuildingLogits
 
 PRIOR = 0.5
-"""Share of destroyed buildings the probabilities assume."""
+"""Share of destroyed buildings that the probabilities assume."""
 MAX_FALSE_ALARMS = 0.02
 MIN_RECALL = 0.95
 TEMPERATURES = (0.5, 5.0)
-"""Between these the temperature is looked for. Sharper than that, a pixel is a vote of yes or no:
-figures of buildings get worse, and runtimes that differ in the last digit give other verdicts."""
+"""Range of the temperature. Below 0.5 a pixel votes yes or no: figures of buildings get worse, and
+runtimes that differ in the last digit give different verdicts."""
 
 
 CLASS_TEMPERATURES = (0.05, 20.0)
-"""Wider than for pixels: a building has one logit, and a focal loss leaves it far too flat."""
+"""Range for building models. It is wider than for pixels, because a building has one logit and a
+focal loss leaves it far too flat."""
 OFFSET_PENALTY = 1e-3
-"""Keeps the offset of a class finite that held-out data tell apart perfectly."""
-SEVERE = ("major", "destroyed")
-"""xBD grades whose cumulative probability the thresholds are chosen on."""
+"""Keeps the offset of a class finite if held-out data separate it perfectly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """p of a building = mean over its pixels of σ(logit / temperature).
 
-    There is no offset to move the probabilities to another prior: before the mean over pixels
-    it would change the order of buildings too (`LOG.md` has the figures).
+    It has no offset for another prior. An offset before the mean over pixels would also change the
+    order of buildings (`LOG.md` has the figures).
     """
 
     temperature: float
@@ -43,9 +43,9 @@ class Calibration:
 
 
 def calibrate(scored: Sequence[BuildingLogits], *, prior: float = PRIOR) -> Calibration:
-    """The temperature with the least log-loss at the prior.
+    """Finds the temperature with the least log-loss at the prior.
 
-    It is fitted to the mean probability of buildings, not of pixels: neighbouring pixels are
+    It is fitted to the mean probability of buildings, not of pixels. Neighbouring pixels are
     nearly one observation, and the verdict is about the building.
     """
     logit_P = np.concatenate([s.logit_P for s in scored]).astype(np.float64)
@@ -58,16 +58,16 @@ def calibrate(scored: Sequence[BuildingLogits], *, prior: float = PRIOR) -> Cali
         p_N = np.add.reduceat(p_P, starts_N) / pixels_N
         return balanced_log_loss(p_N, destroyed_N, prior=prior)
 
-    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
-    return Calibration(temperature=float(np.exp(found.x)), prior=prior)
+    minimum = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
+    return Calibration(temperature=float(np.exp(minimum.x)), prior=prior)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassCalibration:
     """p = softmax((logits + offset) / temperature), at the prior.
 
-    A building model has one row of logits a building, so that, unlike with pixels, an offset per
-    class can move its probabilities to any prior (Alexandari et al. 2020, arXiv:1901.06852).
+    A building model has one row of logits per building. Unlike with pixels, an offset per class can
+    therefore move its probabilities to any prior (Alexandari et al. 2020, arXiv:1901.06852).
     """
 
     temperature: float
@@ -76,7 +76,7 @@ class ClassCalibration:
     prior_C: tuple[float, ...]
 
     def probabilities(self, logit_NC: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Class probabilities of logits as the network leaves them."""
+        """Class probabilities of the network's logits."""
         moved_NC = np.asarray(logit_NC, np.float64) + np.array(self.offset_C)
         p_NC: NDArray[np.float64] = softmax(moved_NC / self.temperature, axis=1)
         return p_NC
@@ -89,14 +89,16 @@ def calibrate_classes(
     prior_C: Sequence[float] | None = None,
     offsets: bool = True,
 ) -> ClassCalibration:
-    """Temperature and offsets with the least log-loss of held-out items at the prior.
+    """Finds temperature and offsets with the least log-loss of held-out items at the prior.
 
-    Items are weighted so that the classes have the prior's shares; classes without a held-out
-    item take no part and keep offset 0.
+    Items are weighted so that the classes have the prior's shares. A class without a held-out
+    item keeps offset 0.
 
     Args:
-        prior_C: shares the probabilities shall assume; equal ones if None.
-        offsets: False fits the temperature alone.
+        logit_NC: logits of held-out items.
+        label_N: their classes.
+        prior_C: shares that the probabilities will assume; equal ones if None.
+        offsets: fit offsets too; if False, the temperature alone.
 
     Raises:
         RequestError: if fewer than two classes have a held-out item.
@@ -106,7 +108,9 @@ def calibrate_classes(
     count_C = np.bincount(label_N, minlength=classes)
     if (count_C > 0).sum() < 2:
         raise RequestError(
-            f"calibration: expected held-out items of two classes or more, got {count_C.tolist()}"
+            "too few classes to calibrate",
+            expected="held-out items of two classes or more",
+            got=f"counts {count_C.tolist()}",
         )
     logit = np.asarray(logit_NC, np.float64)
     weight_N = (prior / np.maximum(count_C, 1))[label_N]
@@ -119,53 +123,55 @@ def calibrate_classes(
         return offset_C
 
     def loss(parameters: NDArray[np.float64]) -> float:
-        # In units of the temperature: the two then hardly depend on each other.
+        # Offsets are in units of the temperature, so that the two hardly depend on each other.
         scaled_NC = logit / np.exp(parameters[0]) + offset_of(parameters[1:])
         picked_N = log_softmax(scaled_NC, axis=1)[np.arange(len(label_N)), label_N]
         return float(-(weight_N * picked_N).sum() + OFFSET_PENALTY * (parameters[1:] ** 2).sum())
 
     bounds = [tuple(np.log(CLASS_TEMPERATURES)), *([(-20.0, 20.0)] * len(free_C))]
-    found = minimize(loss, np.zeros(1 + len(free_C)), method="L-BFGS-B", bounds=bounds)
-    temperature = float(np.exp(found.x[0]))
+    minimum = minimize(loss, np.zeros(1 + len(free_C)), method="L-BFGS-B", bounds=bounds)
+    temperature = float(np.exp(minimum.x[0]))
     return ClassCalibration(
         temperature=temperature,
-        offset_C=tuple(float(v) for v in offset_of(found.x[1:]) * temperature),
+        offset_C=tuple(float(v) for v in offset_of(minimum.x[1:]) * temperature),
         prior_C=tuple(float(v) for v in prior),
     )
 
 
 def first_severe(classes: Sequence[ScaleClass]) -> int:
     """Index of the mildest severe class: xBD `major` or `destroyed`, else the last class alone."""
-    severe = [c.index for c in classes if c.xbd in SEVERE and c.index > 0]
+    severe = [c.index for c in classes if SEVERITY[c.xbd] == 1 and c.index > 0]
     return min(severe, default=len(classes) - 1)
 
 
 def choose_class_thresholds(
     p_NC: NDArray[np.float64], label_N: NDArray[np.int64], first: int
 ) -> Thresholds:
-    """Operating points of "severe": the cumulative probability of class `first` and worse.
+    """Operating points of "severe": thresholds on the probability of class `first` and worse.
 
-    A verdict is the most severe class whose cumulative probability reaches the threshold; what
-    matters most is that severe damage is neither missed nor made up.
+    A verdict is the most severe class whose cumulative probability reaches the threshold. Missed
+    and invented severe damage matter most, so thresholds are chosen on severe against the rest.
 
     Raises:
-        RequestError: if no held-out item is severe, or every one is.
+        RequestError: if no held-out item is severe, or all are.
     """
     severe_N = label_N >= first
     if severe_N.all() or not severe_N.any():
         raise RequestError(
-            f"thresholds: expected held-out items below and from class {first}, got "
-            f"{int(severe_N.sum())} severe of {len(severe_N)}; hold out other ground"
+            "thresholds cannot be chosen",
+            expected="severe and other items on held-out ground",
+            got=f"{int(severe_N.sum())} severe of {len(severe_N)}",
+            remedy="hold out other ground",
         )
     return choose_thresholds(p_NC[:, first:].sum(axis=1), severe_N)
 
 
 def choose_thresholds(p_N: NDArray[np.float64], destroyed_N: NDArray[np.bool_]) -> Thresholds:
-    """Operating points on held-out buildings; none depends on how many are destroyed.
+    """Operating points on held-out buildings. None depends on the share of destroyed ones.
 
-    High precision: the lowest threshold that calls at most 2 % of the intact destroyed.
-    Balanced: the largest mean of both states' recalls. High recall: the highest threshold that
-    finds 95 % of the destroyed.
+    High precision is the lowest threshold that declares at most 2 % of the intact buildings
+    destroyed. Balanced has the largest mean of both states' recalls. High recall is the highest
+    threshold that finds 95 % of the destroyed buildings.
     """
     threshold_T = np.unique(p_N)
     declared_TN = p_N >= threshold_T[:, None]
@@ -182,7 +188,7 @@ def choose_thresholds(p_N: NDArray[np.float64], destroyed_N: NDArray[np.bool_]) 
 
 
 def _floor(threshold: float) -> float:
-    """Four digits, never above: the building that set a threshold still reaches it."""
+    """Rounds down to four digits, so that the building that set a threshold still reaches it."""
     return float(np.floor(threshold * 1e4) / 1e4)
 
 

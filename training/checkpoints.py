@@ -1,29 +1,34 @@
-"""Checkpoints: weights and the configuration that made them, never a pickled object."""
+"""Checkpoints: weights and the configuration that made them. They hold no pickled object."""
 
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from quakestream.errors import ConfigError, RequestError
-from training.config import TrainConfig, from_json, to_json
+from training.config import TrainConfig
+from training.foreign_errors import first_line
 from training.networks import MetaFormer, NetworkInputs, build_network
 from training.networks.official import load_official
+from training.settings import from_json, to_json
+
+Config = TypeVar("Config", bound=TrainConfig)
 
 HEADS = ("decoder.", "up.", "embedding.", "head.", "meta_")
-"""Weights whose names start so answer a task; the rest is the encoder."""
+"""Prefixes of the weights that belong to a task; all other weights are the encoder's."""
 OFFICIAL = "official:"
-"""Before the path of a file of official MetaFormer weights."""
+"""Prefix of the path of official MetaFormer weights."""
+NOT_OURS = "not a checkpoint of this project"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Checkpoint:
-    """Weights, and where they come from."""
+    """Weights and their origin."""
 
     config: TrainConfig
     weights: dict[str, Tensor]
@@ -31,20 +36,35 @@ class Checkpoint:
     figures: dict[str, Any]
     """Figures on validation data at this step."""
     inputs: NetworkInputs = field(default_factory=NetworkInputs)
-    """What the network was built for."""
+    """Sizes that the network was built for."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """Plain values the weights mean nothing without: classes, names and means of hazard values."""
+    """Plain values that the weights need: classes, names and means of hazard values."""
 
-    def network(self) -> nn.Module:
-        """The network with these weights, ready to score.
+    def config_as(self, kind: type[Config]) -> Config:
+        """The configuration, if it is of one kind of lesson.
 
         Raises:
-            RequestError: if they are those of a pretext, which has nothing to say of damage.
+            RequestError: if it is of another lesson.
         """
-        if self.config.lesson == "pretext":
+        if isinstance(self.config, kind):
+            return self.config
+        raise RequestError(
+            f"checkpoint is of lesson {self.config.lesson}",
+            self.config.recipe,
+            remedy=f"name a checkpoint whose configuration is a {kind.__name__}",
+        )
+
+    def network(self) -> nn.Module:
+        """The network with these weights, in evaluation mode.
+
+        Raises:
+            RequestError: if the weights are a pre-trained encoder, which does not score damage.
+        """
+        if self.config.lesson == "pretrain":
             raise RequestError(
-                f"checkpoint of {self.config.recipe}: a pre-trained encoder judges nothing; "
-                "train a recipe of pairs with --set init=PATH first"
+                "checkpoint is a pre-trained encoder, which does not score damage",
+                self.config.recipe,
+                remedy="train a recipe of lesson pairs from it with --set init=PATH",
             )
         network = build_network(
             self.config.network, dropout=self.config.dropout, inputs=self.inputs
@@ -53,7 +73,7 @@ class Checkpoint:
         return network.eval()
 
     def as_plain(self) -> dict[str, Any]:
-        """Values that are read back without running code."""
+        """Values that can be read back without running code."""
         return {
             "config": to_json(self.config),
             "weights": self.weights,
@@ -71,16 +91,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint without running any code in it.
 
     Raises:
-        RequestError: if it is missing or no checkpoint of this project.
+        RequestError: if it is missing or not a checkpoint of this project.
     """
     return as_checkpoint(read_plain(path), str(path))
 
 
 def as_checkpoint(raw: Mapping[str, Any], source: str) -> Checkpoint:
-    """The inverse of `as_plain`; checkpoints of older versions are read too.
+    """The inverse of `as_plain`; checkpoints of earlier versions are read too.
 
     Raises:
-        RequestError: if it is not a checkpoint's values.
+        RequestError: if the values are not a checkpoint's.
     """
     try:
         inputs = dict(raw.get("inputs", {}))
@@ -94,12 +114,16 @@ def as_checkpoint(raw: Mapping[str, Any], source: str) -> Checkpoint:
             inputs=NetworkInputs(**inputs),
             facts=raw.get("facts", {}),
         )
-    except (KeyError, TypeError, AttributeError, ConfigError) as error:
-        raise RequestError(f"{source}: not a checkpoint of this project: {error!r}") from error
+    except ConfigError as error:
+        raise RequestError(
+            f"{NOT_OURS} ({error.what})", source, error.expected, error.got, error.remedy
+        ) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RequestError(f"{NOT_OURS} ({first_line(error)})", source) from error
 
 
 def write_plain(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes values and tensors so that the file is whole or not there."""
+    """Writes values and tensors to a file that is either whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     torch.save(dict(values), part)
@@ -110,63 +134,66 @@ def read_plain(path: Path) -> dict[str, Any]:
     """Reads values and tensors, and refuses pickled objects.
 
     Raises:
-        RequestError: if there is no such file, or anything else in it.
+        RequestError: if there is no such file, or it holds anything else.
     """
     try:
         raw = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise RequestError(f"{path}: not a checkpoint of this project: {reason}") from error
+        raise RequestError(f"{NOT_OURS} ({first_line(error)})", str(path)) from error
     if not isinstance(raw, dict):
-        raise RequestError(
-            f"{path}: not a checkpoint of this project: it holds a {type(raw).__name__}"
-        )
+        raise RequestError(NOT_OURS, str(path), got=f"a {type(raw).__name__}")
     return raw
 
 
 def start_from(network: nn.Module, config: TrainConfig) -> str:
-    """Loads the weights a run starts from; says how much of them fitted.
+    """Loads the weights that a run starts from; the answer names what was loaded.
 
-    All of them when the architecture is the same; the encoder's when only the task differs, as
-    after a pretext.
+    All weights are loaded if the architecture is the same. The encoder's are loaded if only the
+    task differs, as after pre-training.
 
     Raises:
-        RequestError: if they are of another architecture; the message names what differs.
+        RequestError: if the architectures differ; the error names a weight that differs.
     """
     if config.init.startswith(OFFICIAL):
         if not isinstance(network, MetaFormer):
             raise RequestError(
-                f"init={config.init}: official weights fit qif and qmf networks only"
+                "official weights do not fit this network",
+                f"init={config.init}",
+                expected="a qif or qmf network",
+                got=config.network,
             )
         report = load_official(network, Path(config.init.removeprefix(OFFICIAL)))
         return f"{len(report.loaded)} official weights"
     source = load_checkpoint(Path(config.init))
-    own, found = network.state_dict(), source.weights
-    if _shapes(own) == _shapes(found):
-        network.load_state_dict(found)
+    if _shapes(network.state_dict()) == _shapes(source.weights):
+        network.load_state_dict(source.weights)
         return "all"
-    return _load_encoder(network, found, f"init={config.init} ({source.config.network})", config)
+    where = f"init={config.init} ({source.config.network})"
+    return _load_encoder(network, source.weights, where, config)
 
 
 def _load_encoder(
-    network: nn.Module, found: Mapping[str, Tensor], source: str, config: TrainConfig
+    network: nn.Module, weights: Mapping[str, Tensor], where: str, config: TrainConfig
 ) -> str:
-    bare = {name.removeprefix("network."): value for name, value in found.items()}
+    bare = {name.removeprefix("network."): value for name, value in weights.items()}
     own = network.state_dict()
     fitting: dict[str, Tensor] = {}
     for name, value in own.items():
         plain = name.removeprefix("network.")
         if plain.startswith(HEADS):
             continue
-        there = tuple(bare[plain].shape) if plain in bare else "nothing"
-        if there != tuple(value.shape):
+        shape = tuple(bare[plain].shape) if plain in bare else "nothing"
+        if shape != tuple(value.shape):
             raise RequestError(
-                f"{source} is of another architecture than {config.network}: {plain} is {there} "
-                f"there, expected {tuple(value.shape)}; start from a checkpoint of this network"
+                f"another architecture than {config.network}: {plain} differs",
+                where,
+                expected=str(tuple(value.shape)),
+                got=str(shape),
+                remedy="start from a checkpoint of this network",
             )
         fitting[name] = bare[plain]
     if not fitting:
-        raise RequestError(f"{source}: {config.network} has no encoder to start from it")
+        raise RequestError(f"{config.network} has no encoder", where)
     network.load_state_dict({**own, **fitting})
     return "encoder"
 

@@ -1,61 +1,250 @@
-"""A run's whole configuration: one frozen value that travels with the checkpoint."""
+"""Configuration of a training run: a common part, and one class per lesson.
+
+    TrainConfig                 network, optimiser, schedule, selection, run
+    ├── ImagePairsConfig        source, chips, split by ground
+    │   ├── PairsConfig         segmentation: loss, windows that are scored
+    │   └── PretrainConfig      contrastive pre-training of an encoder
+    └── GradesConfig            split by rows, loss on damage grades
+        ├── ChipsConfig         crops of a store
+        └── VectorsConfig       hazard values alone
+
+A configuration is one frozen value that travels with the checkpoint. `training.settings` reads,
+writes and changes it.
+"""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from quakestream.errors import ConfigError
 from training.data.augment import Augmentation
-from training.data.split import BlockSplit, RegionSplit, Split
+from training.data.splits import BlockSplit, GroundSplit, PairSplit, RegionSplit, RowSplit
 from training.losses import LossWeights
 from training.losses.grades import Reduction
 
-LessonName = Literal["pairs", "pretext", "chips", "vectors"]
+LessonName = Literal["pairs", "pretrain", "chips", "vectors"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pretext:
-    """Contrastive pre-training of an encoder."""
+class OptimiserConfig:
+    """AdamW and the moving average of the weights."""
+
+    lr: float = 3e-3
+    """Largest learning rate of the schedule."""
+    encoder_lr: float = 1.0
+    """Learning rate of the encoder as a share of `lr`, for small steps after pre-training."""
+    weight_decay: float = 1e-2
+    clip: float = 1.0
+    """Largest norm of a gradient; 0 leaves gradients as they are."""
+    ema: float = 0.99
+    """Decay of the moving average, which is evaluated and saved; 0 saves the weights themselves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleConfig:
+    """Length of the run, size of a batch, and learning rate over time.
+
+    Raises:
+        ConfigError: if a count is below 1.
+    """
+
+    steps: int = 900
+    """Updates of the weights."""
+    epochs: int = 0
+    """Passes over the examples. If it is not 0, it decides the number of steps."""
+    batch: int = 16
+    """Examples per worker."""
+    workers: int = 1
+    """Workers whose examples make one batch. A run on fewer workers has the same batches."""
+    accumulate: int = 1
+    """Batches per update."""
+    shape: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    """Learning rate over time."""
+    warmup: float = 0.2
+    """Share of the steps in which the learning rate rises."""
+
+    def __post_init__(self) -> None:
+        _check_counts(self, "steps", "batch", "workers", "accumulate")
+
+    @property
+    def global_batch(self) -> int:
+        """Examples of one batch over all workers."""
+        return self.batch * self.workers
+
+    def epoch_steps(self, examples: int) -> int:
+        """Steps in which as many examples are drawn as there are."""
+        return max(1, math.ceil(examples / (self.global_batch * self.accumulate)))
+
+    def run_steps(self, examples: int) -> int:
+        """Updates of the whole run."""
+        return self.epochs * self.epoch_steps(examples) or self.steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionConfig:
+    """Which state of a run becomes its checkpoint."""
+
+    checks: int = 3
+    """Evaluations in the second half of the run; 0 evaluates after every epoch."""
+    best: str = "auc"
+    """Figure that decides which state is the best; if empty, the last state is taken."""
+    patience: int = 0
+    """Evaluations without a better figure after which the run ends; 0 never ends it early."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """How a run is executed. Only `seed` and `precision` are meant to change its result.
+
+    Raises:
+        ConfigError: if a count is below 1.
+    """
+
+    seed: int = 1
+    keep_every: int = 100
+    """Steps between the states that an interrupted run can resume from."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` uses bfloat16 where the device computes faster in it."""
+    compile: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        _check_counts(self, "keep_every", "threads")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """What every lesson has: the network and how its weights are updated."""
+
+    lesson: ClassVar[LessonName]
+    """Names the class of a configuration wherever it is stored."""
+
+    recipe: str
+    network: str
+    init: str = ""
+    """Checkpoint to start from: all of its weights, or the encoder's."""
+    freeze_encoder: bool = False
+    dropout: float = 0.0
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    @property
+    def best_figure(self) -> str:
+        """Figure that decides which state is the best; empty if the last state is taken."""
+        return self.selection.best
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePairsConfig(TrainConfig):
+    """What lessons on image pairs have in common.
+
+    Raises:
+        ConfigError: if a run could end early because of regions that are its test.
+    """
+
+    source: Literal["turkiye", "synthetic"] = "turkiye"
+    chip_px: int = 128
+    """Side of a training chip, pixels."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    split: PairSplit = field(default_factory=PairSplit)
+    label_bounds: bool = False
+    """Label buildings inside their axis-aligned bounds instead of their outlines."""
+
+    def __post_init__(self) -> None:
+        if self.selection.patience and self.split.held_regions:
+            raise ConfigError(
+                "held-out regions are the test, and a test must not end a run",
+                "patience",
+                remedy="set patience=0, or hold out a fold of blocks",
+            )
+
+    @property
+    def best_figure(self) -> str:
+        """The last state is taken where the held-out ground is the test."""
+        return "" if self.split.held_regions else self.selection.best
+
+    @property
+    def ground(self) -> GroundSplit:
+        """The rule that names held-out ground."""
+        split = self.split
+        if split.held_regions:
+            return RegionSplit(held_regions=frozenset(split.held_regions))
+        return BlockSplit(block_m=split.block_m, folds=split.folds, fold=split.fold)
+
+    @property
+    def raw_px(self) -> int:
+        """Side of a chip before augmentation, with margin to turn, scale and shift it; even."""
+        reach = self.chip_px * 2**0.5 / min(self.augmentation.scale[0], 1.0)
+        return 2 * int(reach / 2 + self.augmentation.max_shift_px + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowConfig:
+    """Windows that held-out buildings are scored in, as a run scores them."""
+
+    window_px: int = 512
+    halo_px: int = 16
+    """Margin of a window. 16 px is enough for the small networks to score a window as they would
+    score the whole scene."""
+    gsd_m: float = 0.5
+    judge_bounds: bool = True
+    """Score held-out buildings inside their axis-aligned bounds. Where destroyed buildings are
+    polygons and intact ones boxes, the outlines alone would tell them apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairsConfig(ImagePairsConfig):
+    """Segmentation of image pairs: destroyed or intact."""
+
+    lesson: ClassVar[LessonName] = "pairs"
+
+    objective: Literal["buildings", "bce", "dice", "iou"] = "buildings"
+    """`buildings` uses `loss`; the others are the papers' losses on pixels."""
+    loss: LossWeights = field(default_factory=LossWeights)
+    windows: WindowConfig = field(default_factory=WindowConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainConfig(ImagePairsConfig):
+    """Contrastive pre-training of an encoder on image pairs."""
+
+    lesson: ClassVar[LessonName] = "pretrain"
 
     margin: float = 1.0
-    """Squared distance that pairs with damage are pushed apart to."""
+    """Squared distance up to which pairs with damage are pushed apart."""
     width: int = 128
     """Numbers per embedded image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """Which rows of a table are trained on, which are chosen by, and which are the test.
+class Grades:
+    """Loss on damage grades, and hazard values that are hidden in training."""
 
-    Except under the papers' names, rows to choose by are blocks of what is not the test.
-    """
-
-    split: Literal["blocks", "regions", "sources", "paper-85-15", "paper-70-15-15"] = "blocks"
-    """`paper-85-15` chooses on the 15 % it is then reported on, as was done there."""
-    block: float = 1000.0
-    """Side of a block: metres in a store, degrees for points."""
-    buffer: float = 200.0
-    """Rows nearer than this to held-out blocks are not trained on; in the same unit."""
-    folds: int = 5
-    fold: int = 0
-    """The test, for `blocks`."""
-    held: str = ""
-    """Comma-separated: the test, for `regions` and `sources`."""
-    labels: float = 1.0
-    """Share of the training labels that is used."""
-    seed: int = 0
-    """Of the split alone: runs of other seeds are judged on the same rows."""
+    gamma: float = 4.0
+    """Focus on examples that are still wrong; 0 is weighted cross-entropy."""
+    reduction: Reduction = "mean"
+    balanced: bool = True
+    """Classes weigh N / (K n), so that rare classes count as much as common ones."""
+    hazard_dropout: Literal["linear", "none"] = "linear"
+    """`linear` hides the hazard values of all examples at the start and of none at the end."""
+    hazard_least: float = 0.0
+    """Share of examples whose hazard values stay hidden to the end. A model that has to work
+    without them must not forget how. The papers' schedule ends at 0."""
+    hazard_groups: tuple[int, ...] = ()
+    """Sizes of the groups of hazard values; if empty, the store's groups, or one group."""
+    learned_missing: bool = False
+    """Replace a group without any value by a learned token instead of the token of zeros."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Points:
-    """What is read of a file of points, see `training.hazard.points.read_points`."""
+class GradesConfig(TrainConfig):
+    """What lessons on damage grades have in common."""
 
-    features: str = ""
-    """Comma-separated columns; empty: all that the field points have."""
-    classes: str = ""
-    """Comma-separated, mildest first; empty: those of the field points."""
+    rows: RowSplit = field(default_factory=RowSplit)
+    grades: Grades = field(default_factory=Grades)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,231 +252,56 @@ class CropSettings:
     """What a building's crop shows."""
 
     pair: bool = False
-    """The pre-event crop goes in too, under the post-event one."""
+    """Stack the pre-event crop under the post-event crop."""
     jitter_px: float = 4.0
-    """Largest shift of the crop against the footprint in training, pixels."""
+    """Largest shift of a training crop against its footprint, pixels."""
     erase_share: float = 0.0
-    """Share of training crops with a rectangle erased."""
+    """Share of training crops in which a rectangle is erased."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grades:
-    """How a classifier of damage grades learns."""
+class ChipsConfig(GradesConfig):
+    """Damage grades from crops of a store, with or without hazard values."""
 
-    gamma: float = 4.0
-    """Focus on examples that are still wrong; 0 is weighted cross-entropy."""
-    reduction: Reduction = "mean"
-    balanced: bool = True
-    """Classes weigh N / (K n), so that rare ones count as much."""
-    hazard_dropout: Literal["linear", "none"] = "linear"
-    """`linear`: at the start all examples lack their hazard values, at the end none does."""
-    hazard_least: float = 0.0
-    """Share of examples that lack them to the end: a model that is to work where they are missing
-    must not forget how. The papers' schedule ends at 0."""
-    hazard_groups: str = ""
-    """Comma-separated sizes of groups of hazard values; empty: the store's, or one group."""
-    learned_missing: bool = False
-    """A group without any value becomes a learned token instead of that of zeros."""
+    lesson: ClassVar[LessonName] = "chips"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
-    """Everything a run depends on but the data's bytes."""
-
-    recipe: str
-    network: str
-    lesson: LessonName = "pairs"
-    source: str = "turkiye"
-    """`turkiye` or `synthetic` pairs; for `chips` URIs of stores, separated by commas; for
-    `vectors` `field` or a file of points."""
-    init: str = ""
-    """Checkpoint whose weights are started from: all of them, or the encoder's."""
-    freeze_encoder: bool = False
-    encoder_lr: float = 1.0
-    """Learning rate of the encoder as a share of `lr`, for gentle steps after a pretext."""
-    seed: int = 1
-
-    steps: int = 900
-    """Updates of the weights."""
-    epochs: int = 0
-    """Passes over the examples; where it is not 0 it says how many steps there are."""
-    batch: int = 16
-    """Chips per worker."""
-    workers: int = 1
-    """Workers whose chips make one batch. A run on fewer of them shares the same batches."""
-    accumulate: int = 1
-    """Batches per update."""
-    lr: float = 3e-3
-    """Largest learning rate of the schedule."""
-    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
-    warmup: float = 0.2
-    """Share of the steps in which the learning rate rises."""
-    weight_decay: float = 1e-2
-    clip: float = 1.0
-    """Largest norm of a gradient; 0 leaves gradients as they are."""
-    dropout: float = 0.0
-    ema: float = 0.99
-    """Decay of the weights' moving average, which is what is judged and kept; 0: the weights."""
-
-    checks: int = 3
-    """Times the second half of a run is judged on held-out buildings; 0: after every epoch."""
-    best: str = "auc"
-    """Figure the kept state is chosen by; empty: the last state is kept."""
-    patience: int = 0
-    """Judgings without a better figure after which a run ends; 0: it does not."""
-    keep_every: int = 100
-    """Steps between states that an interrupted run goes on from."""
-
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto`: bfloat16 where the device computes faster in it."""
-    compile: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = 1
-
+    source: tuple[str, ...] = ()
+    """URIs of stores that are read as one."""
     chip_px: int = 128
-    """Side of a training chip, pixels."""
-    objective: Literal["buildings", "bce", "dice", "iou"] = "buildings"
-    """Loss of segmentation networks: `loss` on buildings, or one of the papers' on pixels."""
-    loss: LossWeights = field(default_factory=LossWeights)
+    """Side of a crop, pixels."""
     augmentation: Augmentation = field(default_factory=Augmentation)
-    pretext: Pretext = field(default_factory=Pretext)
-    rows: Rows = field(default_factory=Rows)
     crops: CropSettings = field(default_factory=CropSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Points:
+    """What is read from a file of points, see `training.hazard.points.read_points`."""
+
+    features: tuple[str, ...] = ()
+    """Columns; if empty, all that the field points have."""
+    classes: tuple[str, ...] = ()
+    """Labels, mildest first; if empty, those of the field points."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorsConfig(GradesConfig):
+    """Damage grades from hazard values alone."""
+
+    lesson: ClassVar[LessonName] = "vectors"
+
+    source: str = "field"
+    """`field`, or a file of points."""
     points: Points = field(default_factory=Points)
-    grades: Grades = field(default_factory=Grades)
-    block_m: float = 150.0
-    folds: int = 5
-    fold: int = 0
-    held_regions: str = ""
-    """Comma-separated: these regions are held out whole, instead of a fold of blocks."""
-    buffer_m: float = 10.0
-    """Training buildings keep this distance from held-out ground."""
-    label_bounds: bool = False
-    """Buildings are labelled inside their axis-aligned bounds, not their outlines."""
-    judge_bounds: bool = True
-    """Held-out buildings are judged inside their axis-aligned bounds: where destroyed ones are
-    polygons and intact ones boxes, their outlines alone would tell them apart."""
-    window_px: int = 512
-    halo_px: int = 16
-    """Enough for the small networks to say of a window what they would say of the whole scene."""
-    gsd_m: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "workers", "accumulate", "keep_every", "threads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if self.patience and self.held_regions:
-            raise ConfigError(
-                "patience: held-out regions are the test, and a run must not end by them; "
-                "set patience=0, or hold out a fold of blocks"
-            )
-
-    @property
-    def chosen_by(self) -> str:
-        """Figure the kept state is chosen by; none where what is held out is the test."""
-        return "" if self.held_regions else self.best
-
-    @property
-    def global_batch(self) -> int:
-        """Chips of one batch over all workers."""
-        return self.batch * self.workers
-
-    def epoch_steps(self, examples: int) -> int:
-        """Steps in which as many chips are drawn as there are examples."""
-        return max(1, math.ceil(examples / (self.global_batch * self.accumulate)))
-
-    def run_steps(self, examples: int) -> int:
-        """Updates of the whole run."""
-        return self.epochs * self.epoch_steps(examples) or self.steps
-
-    @property
-    def split(self) -> Split:
-        if self.held_regions:
-            return RegionSplit(held_regions=frozenset(self.held_regions.split(",")))
-        return BlockSplit(block_m=self.block_m, folds=self.folds, fold=self.fold)
-
-    @property
-    def raw_px(self) -> int:
-        """Side of a chip as it is cut, with margin to turn, shrink and shift it; even."""
-        reach = self.chip_px * 2**0.5 / min(self.augmentation.scale[0], 1.0)
-        return 2 * int(reach / 2 + self.augmentation.max_shift_px + 1)
 
 
-PARTS: dict[str, type] = {
-    "loss": LossWeights,
-    "augmentation": Augmentation,
-    "pretext": Pretext,
-    "rows": Rows,
-    "crops": CropSettings,
-    "points": Points,
-    "grades": Grades,
+CONFIGS: dict[LessonName, type[TrainConfig]] = {
+    config.lesson: config for config in (PairsConfig, PretrainConfig, ChipsConfig, VectorsConfig)
 }
 
 
-def with_settings(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
-    """The configuration after `key=value` settings; `loss.pixel=1` reaches into a part.
-
-    Raises:
-        ConfigError: on an unknown key or a value of the wrong type.
-    """
-    for setting in settings:
-        key, separator, text = setting.partition("=")
-        if not separator:
-            raise ConfigError(f"--set {setting}: expected key=value")
-        config = _with(config, key, key.split("."), text)
-    return config
-
-
-def to_json(config: TrainConfig) -> dict[str, Any]:
-    """Plain values, to be stored with the weights."""
-    return asdict(config)
-
-
-def from_json(raw: dict[str, Any]) -> TrainConfig:
-    """The inverse of `to_json`. Settings that older versions did not have take their defaults.
-
-    Raises:
-        ConfigError: if the values are not a configuration of this version.
-    """
-    try:
-        parts = {name: part(**_tuples(raw[name])) for name, part in PARTS.items() if name in raw}
-        return TrainConfig(**{**raw, **parts})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            f"checkpoint configuration: {error}; written by another version"
-        ) from error
-
-
-def _tuples(raw: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no tuples."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
-
-
-def _with(value: Any, key: str, path: Sequence[str], text: str) -> Any:
-    known = {f.name: getattr(value, f.name) for f in fields(value)}
-    if path[0] not in known:
-        raise ConfigError(f"--set {key}: no setting {path[0]!r}; known: {', '.join(sorted(known))}")
-    old = known[path[0]]
-    if len(path) > 1:
-        if not is_dataclass(old):
-            raise ConfigError(f"--set {key}: {path[0]} has no parts")
-        new = _with(old, key, path[1:], text)
-    else:
-        new = _typed(key, old, text, get_args(get_type_hints(type(value))[path[0]]))
-    return replace(value, **{path[0]: new})
-
-
-def _typed(key: str, old: Any, text: str, choices: tuple[Any, ...]) -> Any:
-    """The text as a value of the type the setting has now."""
-    if isinstance(old, str) and choices and text not in choices:
-        raise ConfigError(f"--set {key}={text}: expected one of {', '.join(choices)}")
-    try:
-        if isinstance(old, bool):
-            return {"true": True, "false": False}[text.lower()]
-        if isinstance(old, tuple):
-            return tuple(float(part) for part in text.split(","))
-        if isinstance(old, int | float | str):
-            return type(old)(text)
-    except (ValueError, KeyError) as error:
-        raise ConfigError(f"--set {key}={text}: expected {type(old).__name__}") from error
-    raise ConfigError(f"--set {key}: name one of its fields, such as {key}.{fields(old)[0].name}")
+def _check_counts(config: ScheduleConfig | RunConfig, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ConfigError(
+                "too small", name, expected="at least 1", got=str(getattr(config, name))
+            )

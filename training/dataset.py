@@ -1,4 +1,4 @@
-"""`python -m training.dataset RUN.yaml --labels FILE -o STORE`: building chips to train on."""
+"""`python -m training.dataset RUN.yaml --labels FILE -o STORE`: makes a store of building chips."""
 
 import argparse
 import json
@@ -18,14 +18,14 @@ from training.data.labels import (
     SCALES,
     XBD,
     LabelRequest,
+    parse_scale,
     recognised,
-    scale_of,
 )
-from training.data.pair_store import Cutting
+from training.data.pair_store import PairStoreOptions
 from training.data.run_store import (
-    Crew,
-    LocalCrew,
+    LocalShardWorkers,
     RunSource,
+    ShardWorkers,
     StoreReport,
     StoreRequest,
     write_run_store,
@@ -36,12 +36,18 @@ EXIT_ATTENTION, EXIT_REQUEST, EXIT_FAILED = 1, 2, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes one store. 0 done, 1 done but inputs need attention, 2 wrong request, 3 failed."""
+    """Writes one store.
+
+    Returns:
+        0 when done, 1 when done but inputs need attention, 2 if the request is wrong, 3 if it
+        failed.
+    """
     options = _parser().parse_args(arguments)
     try:
         report = _from_xbd(options) if options.xbd else _from_run(options)
     except QuakestreamError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        for problem in error.problems:
+            print(f"error: {' '.join(str(problem).split())}", file=sys.stderr)
         return EXIT_REQUEST if isinstance(error, RequestError) else EXIT_FAILED
     _show(report, options)
     return EXIT_ATTENTION if report.issues else 0
@@ -50,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.dataset",
-        description="Cuts building chips with hazard values out of a run, or out of an xBD folder.",
+        description="Cuts building chips with hazard values out of a run or an xBD folder.",
         epilog="example: python -m training.dataset run.yaml --labels grading.json "
         "--classes copernicus --match-m 5 -o chips",
     )
@@ -61,21 +67,21 @@ def _parser() -> argparse.ArgumentParser:
     _add_chips(parser.add_argument_group("chips"))
     where = parser.add_argument_group("where it runs")
     where.add_argument("--backend", choices=("local", "ray"), default="local")
-    where.add_argument("--address", help="of a Ray cluster; without one this machine")
-    where.add_argument("--fresh", action="store_true", help="replaces a finished store")
-    where.add_argument("--json", action="store_true", help="the report as JSON")
-    where.add_argument("--quiet", action="store_true", help="no progress")
+    where.add_argument("--address", help="address of a Ray cluster (default: this machine)")
+    where.add_argument("--fresh", action="store_true", help="replace a finished store")
+    where.add_argument("--json", action="store_true", help="print the report as JSON")
+    where.add_argument("--quiet", action="store_true", help="print no progress")
     return parser
 
 
 def _add_labels(group: Any) -> None:
     group.add_argument("--labels", metavar="FILE", help="points, polygons, or a table with ids")
-    group.add_argument("--label-column", metavar="COLUMN", help="default: found by its values")
+    group.add_argument("--label-column", metavar="COLUMN", help="default: recognised by its values")
     group.add_argument(
         "--label-id",
         default="building_id",
         metavar="COLUMN",
-        help="joined by it where the file has it (default building_id), else by place",
+        help="column of ids to join by (default building_id); without it, labels join by place",
     )
     group.add_argument("--all-are", metavar="LABEL", help="class of every item of the file")
     group.add_argument(
@@ -83,55 +89,69 @@ def _add_labels(group: Any) -> None:
         nargs="+",
         default=[],
         metavar="LABEL[=VALUE,...]",
-        help=f"mildest first, or one of {', '.join(SCALES)}; default: whichever of these fits",
+        help=f"mildest first, or one of {', '.join(SCALES)} (default: the one of these that fits)",
     )
     group.add_argument(
         "--ignore", nargs="+", default=[], metavar="VALUE", help="values of unknown state"
     )
-    group.add_argument("--match-m", type=float, default=5.0, help="farthest a point may lie off")
+    group.add_argument(
+        "--match-m", type=float, default=5.0, help="largest distance of a point, metres"
+    )
     group.add_argument(
         "--conflict",
         choices=CONFLICTS,
         default="ignore",
-        help="which of several labels of a footprint that disagree counts (default: none)",
+        help="which label counts if those of a footprint disagree (default: none)",
     )
-    group.add_argument("--allow-empty-class", action="store_true", help="classes without example")
-    group.add_argument("--unlabelled", action="store_true", help="stores unknown buildings too")
+    group.add_argument(
+        "--allow-empty-class", action="store_true", help="accept classes without an example"
+    )
+    group.add_argument(
+        "--unlabelled", action="store_true", help="store buildings of unknown state too"
+    )
 
 
 def _add_chips(group: Any) -> None:
-    group.add_argument("--crop-px", type=int, default=128, help="side as stored, with margin")
+    group.add_argument(
+        "--crop-px", type=int, default=128, help="side of a stored chip, including the margin"
+    )
     group.add_argument("--gsd-m", type=float, default=0.5, help="pixel size, metres")
     group.add_argument("--epochs", choices=("post", "pre,post"), default="pre,post")
     group.add_argument("--filter", metavar="RULES", help="epfl, or black=0.05,snow=500,...")
-    group.add_argument("--region", default="", help="name for splits; default: the event's id")
-    group.add_argument("--source", default="", help="name for splits; default: the event's id")
+    group.add_argument("--region", default="", help="name for splits (default: the event's id)")
+    group.add_argument("--source", default="", help="name for splits (default: the event's id)")
 
 
 def _from_run(options: argparse.Namespace) -> StoreReport:
     if not options.run or not options.labels:
-        raise RequestError("name a run file and its --labels, or an xBD folder with --xbd")
+        raise RequestError(
+            "no input named", remedy="name a run file and its --labels, or a folder with --xbd"
+        )
     run = open_run(options.run)
     labels = _label_request(options, run.storage_options)
     source = RunSource(run=run, labels=labels, region=options.region, source=options.source)
-    with _crew(options) as crew:
+    with _shard_workers(options) as workers:
         _, report = write_run_store(
             options.out,
             [source],
             _store_request(options),
-            crew=crew,
+            workers=workers,
             replace_store=options.fresh,
-            tell=lambda line: None if options.quiet else print(line, file=sys.stderr),
+            on_progress=lambda line: None if options.quiet else print(line, file=sys.stderr),
         )
     return report
 
 
 def _from_xbd(options: argparse.Namespace) -> StoreReport:
     if options.run or options.labels:
-        raise RequestError("--xbd holds its own labels: leave the run file and --labels out")
+        raise RequestError(
+            "an xBD folder has its own labels",
+            "--xbd",
+            remedy="leave the run file and --labels out",
+        )
     request = _store_request(options)
-    scale = scale_of(options.classes, options.ignore) if options.classes else XBD
-    cutting = Cutting(
+    scale = parse_scale(options.classes, options.ignore) if options.classes else XBD
+    cutting = PairStoreOptions(
         classes=scale.labels,
         gsd_m=request.gsd_m,
         crop_px=request.crop_px,
@@ -152,8 +172,9 @@ def _from_xbd(options: argparse.Namespace) -> StoreReport:
 def _store_request(options: argparse.Namespace) -> StoreRequest:
     if options.crop_px < 8 or options.gsd_m <= 0:
         raise RequestError(
-            f"--crop-px {options.crop_px} --gsd-m {options.gsd_m:g}: expected 8 px or more and a "
-            "positive pixel size"
+            "impossible chip size",
+            f"--crop-px {options.crop_px} --gsd-m {options.gsd_m:g}",
+            expected="8 px or more and a positive pixel size",
         )
     return StoreRequest(
         crop_px=options.crop_px,
@@ -167,13 +188,17 @@ def _store_request(options: argparse.Namespace) -> StoreRequest:
 
 def _label_request(options: argparse.Namespace, storage: StorageOptions) -> LabelRequest:
     if options.match_m < 0:
-        raise RequestError(f"--match-m {options.match_m:g}: expected no negative distance")
+        raise RequestError(
+            "negative distance", "--match-m", expected="0 or more", got=f"{options.match_m:g}"
+        )
     if options.all_are and not options.classes:
-        raise RequestError("--all-are: name the classes with --classes, mildest first")
+        raise RequestError(
+            "no classes named", "--all-are", remedy="name them with --classes, mildest first"
+        )
     column = options.label_column
     return LabelRequest(
         uri=options.labels,
-        scale=scale_of(options.classes, options.ignore)
+        scale=parse_scale(options.classes, options.ignore)
         if options.classes
         else recognised(options.labels, column, options.ignore, storage),
         column=column,
@@ -185,18 +210,18 @@ def _label_request(options: argparse.Namespace, storage: StorageOptions) -> Labe
 
 
 @contextmanager
-def _crew(options: argparse.Namespace) -> Iterator[Crew]:
+def _shard_workers(options: argparse.Namespace) -> Iterator[ShardWorkers]:
     if options.backend == "local":
-        yield LocalCrew()
+        yield LocalShardWorkers()
         return
     try:
-        from training.data.ray_crew import RayCrew
+        from training.data.ray_shards import RayShardWorkers
     except ImportError as error:
         raise MissingExtraError(
-            f"Ray is not installed: pip install 'quakestream[ray]' ({error})"
+            f"Ray is not installed ({error})", remedy="pip install 'quakestream[ray]'"
         ) from error
-    with RayCrew(options.address) as crew:
-        yield crew
+    with RayShardWorkers(options.address) as workers:
+        yield workers
 
 
 def _show(report: StoreReport, options: argparse.Namespace) -> None:
@@ -204,16 +229,16 @@ def _show(report: StoreReport, options: argparse.Namespace) -> None:
         print(json.dumps({"store": options.out, **asdict(report)}, indent=1))
         return
     classes = ", ".join(f"{name} {count}" for name, count in report.classes.items())
-    print(f"{report.chips} chips of {report.candidates}: {classes}")
+    print(f"{report.chips} chips of {report.candidates} footprints: {classes}")
     for reason, count in report.dropped.most_common():
-        print(f"  without a chip: {reason} {count}")
+        print(f"  footprints without a chip, {reason}: {count}")
     for name, count in report.hazard_missing.items():
-        print(f"  without {name}: {count}")
+        print(f"  chips without {name}: {count}")
     for labels in report.labels:
         print(
             f"  labels {labels['how']}: {labels['items']} items, {labels['items_ignored']} of "
             f"unknown state, {labels['items_unmatched']} without a footprint, "
-            f"{labels['conflicting']} footprints in dispute"
+            f"{labels['conflicting']} footprints with labels that disagree"
         )
     for line in report.notes:
         print(f"note: {line}")

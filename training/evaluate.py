@@ -1,14 +1,14 @@
-"""`python -m training.evaluate MODEL...`: held-out figures, intervals, and what models differ by.
+"""`python -m training.evaluate MODEL...`: held-out figures, intervals, and differences of models.
 
-A MODEL is a checkpoint of any kind, or a bundle of buildings or hazard values. One JSON object a
-model; with several of classes one more that compares them on the same buildings.
+A MODEL is a checkpoint of any kind, or a bundle of task building or hazard. Prints one JSON object
+a model. Several models of classes get one more, which compares them on the same buildings.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,62 +18,66 @@ from quakestream.bundles import load_bundle
 from quakestream.errors import QuakestreamError, RequestError
 from training.calibrate import calibrate
 from training.checkpoints import Checkpoint, load_checkpoint
-from training.config import TrainConfig, from_json
+from training.config import ChipsConfig, GradesConfig, PairsConfig
 from training.data.sources import load_pairs
-from training.judging import Judged, apart, class_report, over_seeds, plain
+from training.evaluation_set import EvaluationSet, all_rows, evaluation_set
+from training.judging import ScoredRows, apart, class_report, over_seeds, plain
 from training.lessons.pairs import held_out_logits
 from training.manifests import TASKS, class_graph, class_spec
 from training.metrics import STATISTICS, class_figures
 from training.models import Model, bundle_model, graph_model
 from training.pair_report import differences, report
-from training.rows import HeldOut, all_rows, held_out
+from training.settings import from_json, with_settings
 
-__all__ = ["Question", "differences", "judge_classes", "judge_pairs", "main", "report"]
+__all__ = ["EvaluationRequest", "differences", "judge_classes", "judge_pairs", "main", "report"]
 
 ALL = "all"
 """Masks every hazard value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """On which buildings models are judged, and what is kept from them."""
+class EvaluationRequest:
+    """The buildings that models are evaluated on, and the inputs that are hidden from them."""
 
     source: str = ""
-    """Where the data lie now, if not where the model was trained on them."""
+    """Place of the data now, if it is not where the model was trained on them."""
     everything: bool = False
-    """All rows of the source, held out or not: for data a model was never trained on."""
+    """Use all rows of the source, for data that a model was never trained on."""
     regions: tuple[str, ...] = ()
-    """Held-out rows of these regions alone; empty for all."""
+    """Use held-out rows of these regions alone; empty for all."""
     masks: tuple[tuple[str, ...], ...] = ()
-    """Sets of hazard values made missing, each a run of its own beside the plain one."""
+    """Sets of hazard values to make missing; each is evaluated in addition to the full inputs."""
     draws: int = 1000
+    """Bootstrap draws of an interval."""
 
 
-def judge_pairs(checkpoint: Checkpoint, question: Question) -> dict[str, Any]:
+def judge_pairs(checkpoint: Checkpoint, request: EvaluationRequest) -> dict[str, Any]:
     """Figures of a network that compares pairs.
 
     Raises:
-        RequestError: if nothing is held out in the regions asked for.
+        RequestError: if nothing is held out in these regions.
     """
+    network, config = checkpoint.network(), checkpoint.config_as(PairsConfig)
     pairs = [
         pair
-        for pair in load_pairs(checkpoint.config, held_only=True)
-        if not question.regions or pair.region in question.regions
+        for pair in load_pairs(config, held_only=True)
+        if not request.regions or pair.region in request.regions
     ]
-    scored = held_out_logits(checkpoint.config, pairs, checkpoint.network())
+    scored = held_out_logits(config, pairs, network)
     if not scored:
         raise RequestError(
-            f"no held-out building in {', '.join(question.regions) or 'any region'}; "
-            "see held_regions and fold of the checkpoint"
+            f"no held-out building in {', '.join(request.regions) or 'any region'}",
+            config.recipe,
+            remedy="see held_regions and fold of the checkpoint",
         )
     return {"step": checkpoint.step, **report(scored, pairs, calibrate(scored))}
 
 
-def class_model(place: str) -> tuple[Model, TrainConfig]:
-    """A building or hazard model and what it was trained by.
+def class_model(place: str) -> tuple[Model, GradesConfig]:
+    """A building or hazard model and its training configuration.
 
     Args:
-        place: a checkpoint's file, or a bundle's folder, zip or name.
+        place: file of a checkpoint, or folder, zip or name of a bundle.
 
     Raises:
         RequestError: if it is neither.
@@ -81,116 +85,128 @@ def class_model(place: str) -> tuple[Model, TrainConfig]:
     if _is_checkpoint(place):
         checkpoint = load_checkpoint(Path(place))
         spec = class_spec(checkpoint, checkpoint.config.recipe)
-        return graph_model(class_graph(checkpoint, spec), spec), checkpoint.config
+        graph = class_graph(checkpoint, spec)
+        return graph_model(graph, spec), checkpoint.config_as(GradesConfig)
     bundle = load_bundle(place)
     spec = bundle.spec
-    if spec.task not in TASKS.values() or "config" not in spec.training:
-        raise RequestError(
-            f"{place}: a {spec.task} bundle; judged are checkpoints, and bundles of buildings or "
-            "hazard values that were exported from one"
-        )
-    return bundle_model(bundle), from_json(spec.training["config"])
+    if spec.task in TASKS.values() and "config" in spec.training:
+        config = from_json(spec.training["config"])
+        if isinstance(config, GradesConfig):
+            return bundle_model(bundle), config
+    raise RequestError(
+        f"cannot evaluate a {spec.task} bundle",
+        place,
+        expected="a checkpoint, or a building or hazard bundle exported from one",
+    )
 
 
-def rows_of(config: TrainConfig, question: Question) -> HeldOut:
-    """The rows a question is about.
+def rows_of(config: GradesConfig, request: EvaluationRequest) -> EvaluationSet:
+    """The rows that a request is about.
 
     Raises:
         RequestError: if there are none.
     """
-    if question.everything:
-        return all_rows(question.source or config.source, regions=question.regions)
-    return held_out(
-        replace(config, source=question.source or config.source), regions=question.regions
-    )
+    if request.source:
+        config = with_settings(config, [f"source={request.source}"])
+    if not request.everything:
+        return evaluation_set(config, regions=request.regions)
+    if not isinstance(config, ChipsConfig):
+        raise RequestError("points have no store to read all rows of", "--all-rows")
+    return all_rows(*config.source, regions=request.regions)
 
 
-def answers(model: Model, held: HeldOut, question: Question) -> Iterator[tuple[str, Judged]]:
-    """A model's answers on held-out rows: plain, and once for each mask.
+def masked_scores(
+    model: Model, held: EvaluationSet, request: EvaluationRequest
+) -> Iterator[tuple[str, ScoredRows]]:
+    """Scores of a model on held-out rows, with all inputs and once for each mask.
 
     Raises:
-        RequestError: if a mask names a value the model does not take.
+        RequestError: if a mask names a value that the model does not take.
     """
-    yield "", held.judged(model.as_probabilities(held.logits(model)))
-    for mask in question.masks:
+    yield "", held.scored(model.as_probabilities(held.logits(model)))
+    for mask in request.masks:
         names = [h.name for h in model.spec.hazard] if mask == (ALL,) else list(mask)
         if not model.spec.hazard:
-            continue  # nothing to hide: the model is its own masked one
+            continue  # A model without hazard values has nothing to hide.
         logit_NK = held.logits(model, masked=names)
-        yield ",".join(mask), held.judged(model.as_probabilities(logit_NK))
+        yield ",".join(mask), held.scored(model.as_probabilities(logit_NK))
 
 
-def judge_classes(places: Sequence[str], question: Question) -> Iterator[dict[str, Any]]:
-    """Figures of each model, then what they differ by.
+def judge_classes(places: Sequence[str], request: EvaluationRequest) -> Iterator[dict[str, Any]]:
+    """Figures of each model, then their differences.
 
     Raises:
-        RequestError: if one is no such model, or its data are not there.
+        RequestError: if a model cannot be evaluated, or its data are missing.
     """
-    runs: list[Run] = []
+    runs: list[EvaluationRun] = []
     for place in places:
         model, config = class_model(place)
-        held = rows_of(config, question)
-        for mask, judged in answers(model, held, question):
-            told = class_report(judged, draws=question.draws)
+        held = rows_of(config, request)
+        for mask, scored in masked_scores(model, held, request):
+            figures = class_report(scored, draws=request.draws)
             if mask:
-                plain_run = next(r.judged for r in reversed(runs) if not r.mask)
-                told["less_than_plain"] = apart(plain_run, judged, draws=question.draws)
-            runs.append(Run(place=place, kind=_kind(config, mask), mask=mask, judged=judged))
-            yield {"model": place, "rows": held.name, "masked": mask, **told}
-    yield from compared(runs, question.draws)
+                full = next(r.scored for r in reversed(runs) if not r.mask)
+                figures["less_than_plain"] = apart(full, scored, draws=request.draws)
+            kind = _kind(config, mask)
+            runs.append(EvaluationRun(place=place, kind=kind, mask=mask, scored=scored))
+            yield {"model": place, "rows": held.name, "masked": mask, **figures}
+    yield from compared(runs, request.draws)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Run:
-    """One model's answers with one mask."""
+class EvaluationRun:
+    """Scores of one model with one mask."""
 
     place: str
     kind: str
-    """What runs that differ in nothing but their seed have in common."""
+    """Recipe, network and mask; runs of one kind differ in their seed alone."""
     mask: str
-    judged: Judged
+    scored: ScoredRows
 
 
-def compared(runs: Sequence[Run], draws: int) -> Iterator[dict[str, Any]]:
-    """Kinds of model over their seeds, and each kind against the first one's.
+def compared(runs: Sequence[EvaluationRun], draws: int) -> Iterator[dict[str, Any]]:
+    """Figures of each kind of model over its seeds, and their differences from the first kind.
 
-    Runs of two kinds are paired in the order they were named: name the seeds in the same order.
+    Runs of two kinds are paired in the order in which they were named, so seeds have to be named
+    in the same order.
     """
-    kinds: dict[str, list[Run]] = {}
+    kinds: dict[str, list[EvaluationRun]] = {}
     for run in runs:
         kinds.setdefault(run.kind, []).append(run)
     if len(runs) < 2:
         return
     first = runs[0].kind
     for kind, members in kinds.items():
-        figures = [_macro(run.judged) for run in members]
-        told: dict[str, Any] = {
+        figures = [_macro(run.scored) for run in members]
+        comparison: dict[str, Any] = {
             "kind": kind,
             "runs": len(members),
             "over_seeds": over_seeds(figures),
         }
         if kind != first and len(members) == len(kinds[first]):
-            told["less"] = {"kind": first} | _gap(members, kinds[first], draws)
-        yield told
+            comparison["less"] = {"kind": first} | _gap(members, kinds[first], draws)
+        yield comparison
 
 
-def _gap(members: Sequence[Run], others: Sequence[Run], draws: int) -> dict[str, Any]:
-    """What one kind has over another: over seeds, and for the first pair of runs over blocks."""
-    figures = [(_macro(a.judged), _macro(b.judged)) for a, b in zip(members, others, strict=True)]
+def _gap(
+    members: Sequence[EvaluationRun], others: Sequence[EvaluationRun], draws: int
+) -> dict[str, Any]:
+    """Differences of two kinds: over seeds, and over blocks for the first pair of runs."""
+    figures = [(_macro(a.scored), _macro(b.scored)) for a, b in zip(members, others, strict=True)]
     gaps = [{name: a[name] - b[name] for name in a} for a, b in figures]
-    told: dict[str, Any] = {"over_seeds": over_seeds(gaps)}
-    a, b = members[0].judged, others[0].judged
+    gap: dict[str, Any] = {"over_seeds": over_seeds(gaps)}
+    a, b = members[0].scored, others[0].scored
     if np.array_equal(a.row_N, b.row_N):
-        told["first_run"] = apart(a, b, draws=draws)
-    return told
+        gap["first_run"] = apart(a, b, draws=draws)
+    return gap
 
 
-def _macro(judged: Judged) -> dict[str, float]:
-    whole = asdict(class_figures(judged.p_NC, judged.label_N))
-    return {name: whole[name] for name in STATISTICS}
+def _macro(scored: ScoredRows) -> dict[str, float]:
+    figures = asdict(class_figures(scored.p_NC, scored.label_N))
+    return {name: figures[name] for name in STATISTICS}
 
 
-def _kind(config: TrainConfig, mask: str) -> str:
+def _kind(config: GradesConfig, mask: str) -> str:
     name = f"{config.recipe} ({config.network})"
     return f"{name} without {mask}" if mask else name
 
@@ -200,22 +216,22 @@ def _is_checkpoint(place: str) -> bool:
     return path.suffix == ".pt" or (path.is_file() and path.suffix != ".zip")
 
 
-def _judged(places: Sequence[str], question: Question) -> Iterator[dict[str, Any]]:
-    """Every model in the order it was named, pairs first."""
+def _figures(places: Sequence[str], request: EvaluationRequest) -> Iterator[dict[str, Any]]:
+    """Figures of every model in the order in which they were named, pair models first."""
     pairs = [
         place
         for place in places
         if _is_checkpoint(place) and load_checkpoint(Path(place)).config.lesson not in TASKS
     ]
     for place in pairs:
-        yield {"model": place, **judge_pairs(load_checkpoint(Path(place)), question)}
-    yield from judge_classes([p for p in places if p not in pairs], question)
+        yield {"model": place, **judge_pairs(load_checkpoint(Path(place)), request)}
+    yield from judge_classes([p for p in places if p not in pairs], request)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints one JSON object a line; 2 if the request is wrong."""
+    """Prints one JSON object a line. Returns 0 when done, 2 on an error."""
     options = _parser().parse_args(arguments)
-    question = Question(
+    request = EvaluationRequest(
         source=options.source,
         everything=options.all_rows,
         regions=_names(options.regions),
@@ -224,8 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     lines = []
     try:
-        for answer in _judged(options.models, question):
-            lines.append(json.dumps(plain(answer)))
+        for figures in _figures(options.models, request):
+            lines.append(json.dumps(plain(figures)))
             print(lines[-1], flush=True)
     except QuakestreamError as error:
         print(error, file=sys.stderr)
@@ -244,21 +260,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument(
-        "--source", default="", help="where the store or the points lie now; bundles need it"
+        "--source", default="", help="place of the store or the points now; bundles need it"
     )
     parser.add_argument(
-        "--all-rows", action="store_true", help="of a store no model was trained on"
+        "--all-rows", action="store_true", help="use all rows; for stores not trained on"
     )
-    parser.add_argument("--regions", default="", metavar="A,B", help="held-out rows of these")
+    parser.add_argument("--regions", default="", metavar="A,B", help="use these regions alone")
     parser.add_argument(
         "--mask",
         action="append",
         default=[],
         metavar="NAMES",
-        help="judge also with these hazard values missing; `all` for every one",
+        help="evaluate also with these hazard values missing; `all` hides every one",
     )
-    parser.add_argument("--draws", type=int, default=1000, help="bootstrap draws")
-    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="JSON lines, beside stdout")
+    parser.add_argument("--draws", type=int, default=1000, help="number of bootstrap draws")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="write the lines here too")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""`python -m training.explain MODEL -o DIR`: what each damage class goes by, input by input.
+"""`python -m training.explain MODEL -o DIR`: the importance of each input for each damage class.
 
 Writes `explanation.json`, `explanation.md` (tables) and `explanation.svg` (a figure) for a
-building or hazard model, out of a checkpoint or a bundle.
+building or hazard model, from a checkpoint or a bundle.
 """
 
 import argparse
@@ -14,80 +14,80 @@ from pathlib import Path
 import numpy as np
 
 from quakestream.errors import QuakestreamError, RequestError
-from training.evaluate import Question, class_model, rows_of
+from training.data.splits import SplitPart
+from training.evaluate import EvaluationRequest, class_model, rows_of
 from training.explain_report import markdown, svg
 from training.explanation import Explanation, explain
 from training.judging import plain
-from training.rows import Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Depth:
-    """How much is asked of the model."""
+class ExplainOptions:
+    """How much an explanation computes."""
 
     buildings: int = 200
-    """Held-out buildings explained, drawn at random."""
+    """Held-out buildings to explain, drawn at random."""
     background: int = 16
-    """Training buildings that stand in for what is not known."""
+    """Training buildings whose inputs replace absent ones."""
     deals: int = 5
-    """Times each input is dealt out at random."""
+    """Times that each input is permuted at random."""
     single: bool = False
-    """Each hazard value by itself, instead of each group."""
+    """Explain each hazard value by itself instead of each group."""
     seed: int = 0
 
 
-def explain_model(place: str, question: Question, depth: Depth) -> Explanation:
-    """Explains a checkpoint or a bundle on what was held out from it.
+def explain_model(place: str, request: EvaluationRequest, options: ExplainOptions) -> Explanation:
+    """Explains a checkpoint or a bundle on its held-out rows.
 
-    Absent inputs are those of training buildings, or of other test buildings where all rows of
-    a store are the test.
+    An absent input is taken from training buildings. If all rows of a store are the test, it is
+    taken from other test buildings.
 
     Raises:
-        RequestError: if the model has one input only, or its data are not there.
+        RequestError: if the model has one input only, or its data are missing.
     """
     model, config = class_model(place)
-    rng = np.random.default_rng(depth.seed)
-    held = rows_of(config, question)
-    chosen = held.some("test", depth.buildings, rng)
-    others: Part = "train" if len(held.rows["train"]) else "test"
-    background = held.some(others, depth.background, rng).inputs(model.spec, others)
+    rng = np.random.default_rng(options.seed)
+    held = rows_of(config, request)
+    chosen = held.some("test", options.buildings, rng)
+    others: SplitPart = "train" if len(held.rows["train"]) else "test"
+    background = held.some(others, options.background, rng).inputs(model.spec, others)
     return explain(
         model,
         chosen.inputs(model.spec),
         chosen.labels(),
         background,
-        single=depth.single,
-        deals=depth.deals,
-        seed=depth.seed,
+        single=options.single,
+        deals=options.deals,
+        seed=options.seed,
     )
 
 
-def write_explanation(told: Explanation, folder: Path) -> None:
-    """The three files."""
+def write_explanation(explanation: Explanation, folder: Path) -> None:
+    """Writes the three files."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "explanation.json").write_text(json.dumps(plain(told), indent=1) + "\n")
-    (folder / "explanation.md").write_text(markdown(told))
-    (folder / "explanation.svg").write_text(svg(told))
+    (folder / "explanation.json").write_text(json.dumps(plain(explanation), indent=1) + "\n")
+    (folder / "explanation.md").write_text(markdown(explanation))
+    (folder / "explanation.svg").write_text(svg(explanation))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes one explanation and prints its table; 2 if the request is wrong."""
-    options = _parser().parse_args(arguments)
-    question = Question(source=options.source, everything=options.all_rows)
-    depth = Depth(
-        buildings=options.buildings,
-        background=options.background,
-        deals=options.deals,
-        single=options.single,
-        seed=options.seed,
+    """Writes and prints one explanation. Returns 0 when done, 2 if the request is wrong."""
+    parsed = _parser().parse_args(arguments)
+    request = EvaluationRequest(source=parsed.source, everything=parsed.all_rows)
+    options = ExplainOptions(
+        buildings=parsed.buildings,
+        background=parsed.background,
+        deals=parsed.deals,
+        single=parsed.single,
+        seed=parsed.seed,
     )
     try:
-        told = explain_model(options.model, question, depth)
+        explanation = explain_model(parsed.model, request, options)
     except QuakestreamError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 3
-    write_explanation(told, options.out)
-    print(markdown(told))
+    write_explanation(explanation, parsed.out)
+    print(markdown(explanation))
     return 0
 
 
@@ -100,15 +100,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", metavar="MODEL", help="checkpoint, or bundle folder, zip or name")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     parser.add_argument(
-        "--source", default="", help="where the store or the points lie now; bundles need it"
+        "--source", default="", help="place of the store or the points now; bundles need it"
     )
     parser.add_argument(
-        "--all-rows", action="store_true", help="of a store the model was not trained on"
+        "--all-rows", action="store_true", help="use all rows; for stores not trained on"
     )
-    parser.add_argument("--buildings", type=int, default=200)
-    parser.add_argument("--background", type=int, default=16)
-    parser.add_argument("--deals", type=int, default=5)
-    parser.add_argument("--single", action="store_true", help="each hazard value by itself")
+    parser.add_argument("--buildings", type=int, default=200, help="buildings to explain")
+    parser.add_argument(
+        "--background", type=int, default=16, help="buildings that replace absent inputs"
+    )
+    parser.add_argument("--deals", type=int, default=5, help="permutations of each input")
+    parser.add_argument("--single", action="store_true", help="explain each hazard value by itself")
     parser.add_argument("--seed", type=int, default=0)
     return parser
 

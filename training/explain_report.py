@@ -1,4 +1,4 @@
-"""An explanation as a table to read and a figure to show. SVG by hand: no plotting library."""
+"""An explanation as a table and as a figure. The SVG needs no plotting library."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -20,73 +20,77 @@ _COLOURS = (
     ("#c44536", "#fff"),
     ("#adb5bd", "#222"),
 )
-"""A part's colour, and that of the figure written on it."""
+"""Colour of a part, and of the number written on it."""
 _LEFT, _RIGHT, _ROW, _BAR = 150, 90, 34, 20
 _WIDTH = 760
 
 
-def markdown(told: Explanation) -> str:
-    """The tables, and in a sentence each how to read them."""
+def markdown(result: Explanation) -> str:
+    """The tables, each with a sentence on how to read it."""
+    coalitions = "all" if result.method == "exact" else "a sample of"
+    figures = [f"{k.replace('_', ' ')} {v:.3f}" for k, v in result.figures.items()]
     lines = [
-        f"# What {told.model} goes by",
+        f"# Importance of the inputs of {result.model}",
         "",
-        f"{told.buildings} buildings. Shapley values over {len(told.players)} inputs, "
-        f"{'all' if told.method == 'exact' else 'a sample of'} {told.coalitions} coalitions, an "
-        f"absent input taken from {told.background} other buildings; the values of a building add "
-        f"up to its probabilities to {told.additivity:.0e}.",
+        f"{result.buildings} buildings. Shapley values over {len(result.players)} inputs and "
+        f"{coalitions} {result.coalitions} coalitions. An absent input is taken from "
+        f"{result.background} other buildings. The values of a building add up to its "
+        f"probabilities to {result.additivity:.0e}.",
         "",
         "Mean |Shapley value| of each class's probability, and its share of the class's sum:",
         "",
-        *_table(("", *told.classes), [(p, *_with_share(told, i)) for i, p in _places(told)]),
+        *_table(("", *result.classes), [(p, *_with_share(result, i)) for i, p in _places(result)]),
         "",
-        "What the figures lose when an input is dealt out at random among the buildings "
-        "(± spread over the deals). With all inputs in place: "
-        + ", ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in told.figures.items())
-        + ".",
+        "Loss of each figure when an input is permuted among the buildings (± spread over the "
+        f"permutations). With all inputs in place: {', '.join(figures)}.",
         "",
         *_table(
-            ("", *(n.replace("_", " ") for n in told.figures), *(f"AUC {c}" for c in told.classes)),
-            [(p, *_drops(told, i)) for i, p in _places(told)],
+            (
+                "",
+                *(n.replace("_", " ") for n in result.figures),
+                *(f"AUC {c}" for c in result.classes),
+            ),
+            [(p, *_drops(result, i)) for i, p in _places(result)],
         ),
         "",
     ]
     return "\n".join(lines)
 
 
-def svg(told: Explanation) -> str:
-    """Per class one bar, its parts the shares of the inputs, and the sum they are shares of."""
-    names, share_PC = _shown(told)
+def svg(result: Explanation) -> str:
+    """One bar per class, divided by the shares of the inputs, with the sum beside it."""
+    names, share_PC = _shown(result)
     legend, top = _legend(names)
-    bottom = top + _ROW * len(told.classes)
+    bottom = top + _ROW * len(result.classes)
     height = bottom + 42
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
         f'font-family="system-ui, sans-serif" font-size="13" fill="#222">',
-        f"<title>Importance of the inputs of {escape(told.model)} per class</title>",
+        f"<title>Importance of the inputs of {escape(result.model)} per class</title>",
         f'<rect width="{_WIDTH}" height="{height}" fill="#fff"/>',
-        f'<text x="16" y="24" font-size="15" font-weight="600">{escape(told.model)}: what each '
-        "class goes by</text>",
+        f'<text x="16" y="24" font-size="15" font-weight="600">{escape(result.model)}: '
+        "importance of the inputs per class</text>",
         *legend,
         *_axis(bottom),
-        *_bars(told, names, share_PC, top),
+        *_bars(result, names, share_PC, top),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
 
 
-def _shown(told: Explanation) -> tuple[list[str], F64]:
-    """Players that get a colour of their own, the smallest of many as one, and their shares."""
-    share_PC = np.array(told.share)
-    if len(told.players) <= len(_COLOURS):
-        return list(told.players), share_PC
+def _shown(result: Explanation) -> tuple[list[str], F64]:
+    """Names and shares of the parts of a bar; the smallest of many players become one part."""
+    share_PC = np.array(result.share)
+    if len(result.players) <= len(_COLOURS):
+        return list(result.players), share_PC
     order = np.argsort(-share_PC.mean(axis=1), kind="stable")
-    kept, rest = np.sort(order[: len(_COLOURS) - 1]), order[len(_COLOURS) - 1 :]
-    names = [*(told.players[p] for p in kept), f"{len(rest)} others"]
-    return names, np.concatenate([share_PC[kept], share_PC[rest].sum(axis=0, keepdims=True)])
+    first, rest = np.sort(order[: len(_COLOURS) - 1]), order[len(_COLOURS) - 1 :]
+    names = [*(result.players[p] for p in first), f"{len(rest)} others"]
+    return names, np.concatenate([share_PC[first], share_PC[rest].sum(axis=0, keepdims=True)])
 
 
 def _legend(names: Sequence[str]) -> tuple[list[str], int]:
-    """The names by their colours, and where the bars begin below them."""
+    """The legend, and the height at which the bars begin below it."""
     parts, x, y = [], 16.0, 40
     for name, (colour, _) in zip(names, _COLOURS, strict=False):
         width = 34 + 7.2 * len(name)
@@ -98,10 +102,10 @@ def _legend(names: Sequence[str]) -> tuple[list[str], int]:
     return parts, y + 36
 
 
-def _bars(told: Explanation, names: Sequence[str], share_PC: F64, top: int) -> Iterator[str]:
+def _bars(result: Explanation, names: Sequence[str], share_PC: F64, top: int) -> Iterator[str]:
     scale = _WIDTH - _LEFT - _RIGHT
-    total_C = np.array(told.shapley).sum(axis=0)
-    for c, label in enumerate(told.classes):
+    total_C = np.array(result.shapley).sum(axis=0)
+    for c, label in enumerate(result.classes):
         y, x = top + _ROW * c, float(_LEFT)
         yield f'<text x="{_LEFT - 10}" y="{y + 15}" text-anchor="end">{escape(label)}</text>'
         for name, share, (colour, ink) in zip(names, share_PC[:, c], _COLOURS, strict=False):
@@ -130,18 +134,18 @@ def _axis(y: int) -> Iterator[str]:
     )
 
 
-def _places(told: Explanation) -> Iterator[tuple[int, str]]:
-    return enumerate(told.players)
+def _places(result: Explanation) -> Iterator[tuple[int, str]]:
+    return enumerate(result.players)
 
 
-def _with_share(told: Explanation, p: int) -> list[str]:
-    return [f"{v:.4f} ({s:.0%})" for v, s in zip(told.shapley[p], told.share[p], strict=True)]
+def _with_share(result: Explanation, p: int) -> list[str]:
+    return [f"{v:.4f} ({s:.0%})" for v, s in zip(result.shapley[p], result.share[p], strict=True)]
 
 
-def _drops(told: Explanation, p: int) -> list[str]:
-    lost = told.drop[p]
-    figures = [f"{lost[n]:+.3f} ± {lost[f'{n}_spread']:.3f}" for n in told.figures]
-    return figures + ["–" if np.isnan(v) else f"{v:+.3f}" for v in told.auc_drop[p]]
+def _drops(result: Explanation, p: int) -> list[str]:
+    lost = result.drop[p]
+    figures = [f"{lost[n]:+.3f} ± {lost[f'{n}_spread']:.3f}" for n in result.figures]
+    return figures + ["–" if np.isnan(v) else f"{v:+.3f}" for v in result.auc_drop[p]]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,11 +1,10 @@
-"""What a model's answers are made of.
+"""Importance of a model's inputs, measured in two ways that fail differently.
 
-Two views that fail differently. **Shapley values** share out each building's class probabilities
-among the image and the groups of hazard values: what an input adds, averaged over all orders in
-which inputs could have come; an absent input is one of other buildings' (so values of inputs that
-go together are shared between them). **Permutation** asks what the figures lose when an input is
-dealt out at random among buildings: an input a model uses but is no better for shows in the first
-and not in the second.
+**Shapley values** divide each building's class probabilities among the image and the groups of
+hazard values. The value of an input is what it adds, averaged over all orders in which inputs
+could arrive. An absent input is taken from other buildings, so inputs that are correlated share
+their values. **Permutation** measures what the figures lose when an input is shuffled among
+buildings. An input that a model uses without getting better has a Shapley value, but no loss.
 
 Axis legend: N buildings, B background buildings, S coalitions, P players, C classes.
 """
@@ -30,16 +29,16 @@ from training.shapley import (
 
 IMAGE = "image"
 COALITIONS = 512
-"""Asked of many players; paired with their complements."""
+"""Coalitions that are sampled for many players; each comes with its complement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Players:
-    """The inputs an answer is shared among: each is a set of columns of the graph's inputs."""
+    """The inputs that importance is divided among, each a set of columns of the graph's inputs."""
 
     names: tuple[str, ...]
     columns: tuple[tuple[int, ...] | None, ...]
-    """Hazard columns; None is the image, with the scene's statistics it is read by."""
+    """Hazard columns of each player; None is the image with its scene's statistics."""
 
     @classmethod
     def of(cls, model: Model, *, single: bool = False) -> "Players":
@@ -49,13 +48,11 @@ class Players:
         members = {name: tuple(names.index(m) for m in group) for name, group in groups.items()}
         image = {IMAGE: None} if model.spec.epochs else {}
         if len(image) + len(members) < 2:
-            raise RequestError(
-                f"{model.spec.name} takes one kind of input; there is nothing to share out"
-            )
+            raise RequestError("model takes one kind of input: nothing to compare", model.spec.name)
         return cls(names=(*image, *members), columns=(*image.values(), *members.values()))
 
     def mixed(self, own: Arrays, other: Arrays, present_P: NDArray[np.bool_]) -> Arrays:
-        """Inputs in which the present players are a building's own, the others another's."""
+        """Inputs with present players from one building and all other players from another."""
         given = dict(zip(self.columns, present_P, strict=True))
         arrays = {
             name: array if given.get(None, True) else other[name]
@@ -83,19 +80,19 @@ class Explanation:
     coalitions: int
     method: str
     base: tuple[float, ...]
-    """Mean probability of each class when nothing is known of a building."""
+    """Mean probability of each class when no input of a building is known."""
     shapley: tuple[tuple[float, ...], ...]
     """Mean |Shapley value| of a class's probability."""
     share: tuple[tuple[float, ...], ...]
-    """The same as shares of each class's sum over players."""
+    """`shapley` as shares of each class's sum over players."""
     additivity: float
-    """Largest |sum of values - (probability - base)| of a building; rounding alone."""
+    """Largest |sum of values - (probability - base)| of a building, which is rounding error."""
     drop: tuple[dict[str, float], ...]
-    """Permutation: what macro AUC, macro F1 and accuracy lose, mean and spread over deals."""
+    """Permutation: loss of macro AUC, macro F1 and accuracy, mean and spread over permutations."""
     auc_drop: tuple[tuple[float, ...], ...]
-    """Permutation: what each class's ROC area loses; NaN where there is none."""
+    """Permutation: loss of each class's ROC area; NaN for a class without one."""
     figures: dict[str, float]
-    """With all inputs in place."""
+    """Figures with all inputs in place."""
 
 
 def explain(
@@ -111,18 +108,20 @@ def explain(
     """Explains a model on some buildings.
 
     Args:
-        items: inputs of the buildings explained, by name, N rows.
-        label_N: their classes.
-        background: inputs of the buildings an absent input is taken from.
-        single: every hazard value is a player, instead of every group of them.
-        deals: times each input is dealt out at random.
+        model: the model.
+        items: inputs of the buildings to explain, by name, N rows.
+        label_N: classes of the buildings.
+        background: inputs of the buildings that absent inputs are taken from.
+        single: make every hazard value a player, instead of every group.
+        deals: times that each input is permuted.
+        seed: seed of coalitions and permutations.
 
     Raises:
-        RequestError: if the model has but one input.
+        RequestError: if the model has one input only.
     """
     players = Players.of(model, single=single)
     rng = np.random.default_rng(seed)
-    value_NPC, ends_2NC, asked = shapley_values(model, players, items, background, rng)
+    value_NPC, ends_2NC, coalitions = shapley_values(model, players, items, background, rng)
     absolute_PC = np.abs(value_NPC).mean(axis=0)
     gap_NC = value_NPC.sum(axis=1) - (ends_2NC[1] - ends_2NC[0])
     drops, auc_drop_PC, figures = permutation(model, players, items, label_N, deals=deals, rng=rng)
@@ -132,7 +131,7 @@ def explain(
         players=players.names,
         buildings=len(label_N),
         background=_rows(background),
-        coalitions=asked,
+        coalitions=coalitions,
         method="exact" if len(players.names) <= MAX_EXACT else "kernel",
         base=_row(ends_2NC[0].mean(axis=0)),
         shapley=_table(absolute_PC),
@@ -151,25 +150,25 @@ def shapley_values(
     background: Arrays,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """Values (N, P, C), probabilities with no and with all players (2, N, C), coalitions asked."""
+    """Values (N, P, C), probabilities with no and with all players (2, N, C), coalition count."""
     count, classes = _rows(items), len(model.spec.classes)
     many = len(players.names)
 
     def values(present_SP: NDArray[np.bool_]) -> NDArray[np.float64]:
-        asked = [coalition_value(model, players, items, background, row) for row in present_SP]
-        return np.stack(asked).reshape(len(present_SP), count * classes)
+        each = [coalition_value(model, players, items, background, row) for row in present_SP]
+        return np.stack(each).reshape(len(present_SP), count * classes)
 
     if many <= MAX_EXACT:
         value_SK = values(all_coalitions(many))
-        found_PK, ends_2K = exact_values(value_SK, many), value_SK[[0, -1]]
-        asked = len(value_SK)
+        value_PK, ends_2K = exact_values(value_SK, many), value_SK[[0, -1]]
+        coalitions = len(value_SK)
     else:
         present_SP, times_S = sampled_coalitions(many, COALITIONS, rng)
         ends_2K = values(np.array([[False] * many, [True] * many]))
-        found_PK = kernel_values(present_SP, values(present_SP), ends_2K, times_S)
-        asked = len(present_SP) + 2
-    value_NPC = found_PK.reshape(many, count, classes).transpose(1, 0, 2)
-    return value_NPC, ends_2K.reshape(2, count, classes), asked
+        value_PK = kernel_values(present_SP, values(present_SP), ends_2K, times_S)
+        coalitions = len(present_SP) + 2
+    value_NPC = value_PK.reshape(many, count, classes).transpose(1, 0, 2)
+    return value_NPC, ends_2K.reshape(2, count, classes), coalitions
 
 
 def coalition_value(
@@ -201,7 +200,7 @@ def permutation(
     deals: int,
     rng: np.random.Generator,
 ) -> tuple[tuple[dict[str, float], ...], NDArray[np.float64], dict[str, float]]:
-    """What the figures lose per player; per class the ROC area (P, C); the figures themselves."""
+    """Loss of the figures per player, loss of each class's ROC area (P, C), and the figures."""
     names = ("macro_auc", "macro_f1", "accuracy")
     whole = class_figures(_probabilities(model, items), label_N)
     drops, auc_PC = [], []
@@ -210,8 +209,8 @@ def permutation(
         figures = []
         for _ in range(deals):
             order = rng.permutation(len(label_N))
-            dealt = players.mixed(items, {k: v[order] for k, v in items.items()}, present_P)
-            figures.append(class_figures(_probabilities(model, dealt), label_N))
+            permuted = players.mixed(items, {k: v[order] for k, v in items.items()}, present_P)
+            figures.append(class_figures(_probabilities(model, permuted), label_N))
         lost = {n: [getattr(whole, n) - getattr(f, n) for f in figures] for n in names}
         drops.append(
             {n: float(np.mean(v)) for n, v in lost.items()}

@@ -1,4 +1,4 @@
-"""`python -m training.export CKPT -o BUNDLE`: a bundle out of a checkpoint."""
+"""`python -m training.export CKPT -o BUNDLE`: writes a bundle from a checkpoint."""
 
 import argparse
 import sys
@@ -12,8 +12,10 @@ from quakestream.errors import QuakestreamError, RequestError
 from training.calibrate import calibrate, calibrate_classes, choose_class_thresholds, first_severe
 from training.cards import card_of
 from training.checkpoints import Checkpoint, load_checkpoint
+from training.config import GradesConfig, PairsConfig
 from training.data.sources import load_pairs
 from training.evaluate import report
+from training.evaluation_set import evaluation_set
 from training.graphs import BundleGraph, SegmentationGraph
 from training.judging import (
     calibration_report,
@@ -23,33 +25,32 @@ from training.judging import (
     verdict_report,
 )
 from training.lessons.pairs import held_out_logits
-from training.manifests import TASKS, bundle_spec, class_graph, class_spec, facts_of
+from training.manifests import bundle_spec, class_graph, class_spec, facts_of
 from training.mlm import write_record
 from training.models import graph_model
 from training.onnx_graph import check_parity, compressed, export_onnx, run_onnx
 from training.pt2_graph import FILE, add_pt2, check_pt2, export_pt2
 from training.regions import left_out_logits
-from training.rows import held_out
 
 CLASS_COUNTS = (1, 3, 32)
-"""Batches of crops or rows on which ONNX Runtime is held against torch."""
+"""Sizes of the batches on which ONNX Runtime is compared with torch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What a person decides about a bundle of classes."""
+class ExportOptions:
+    """What a person has to decide about a building or hazard bundle."""
 
     data: str
-    """What it was trained on, for the card."""
+    """Description of the training data, for the card."""
     licence: str
     prior: str = "equal"
-    """`equal`: probabilities assume equal class shares; `shares`: those of the validation set."""
+    """Class shares that probabilities assume: `equal`, or `shares` of the validation set."""
 
 
 def export_bundle(
     checkpoint: Checkpoint,
     folder: Path,
-    wishes: Wishes | None = None,
+    options: ExportOptions | None = None,
     *,
     left_out: Path | None = None,
     pt2: bool = False,
@@ -57,27 +58,34 @@ def export_bundle(
     """Calibrates on held-out buildings, writes the bundle, and opens it again to verify it.
 
     Args:
-        wishes: needed for building and hazard models.
-        left_out: of a pair model that was trained on all regions: folder of the course of
-            `training.regions` that left each of them out. It is calibrated and judged by those.
-        pt2: writes `model.pt2` too, for engines of torch.
+        checkpoint: the model.
+        folder: where the bundle is written; its name is the bundle's.
+        options: required for building and hazard models.
+        left_out: for a pair model that was trained on all regions: folder of the experiment of
+            `training.regions` that left each of them out. The bundle is calibrated and evaluated
+            by its runs.
+        pt2: write `model.pt2` too, for the engines of torch.
 
     Raises:
-        RequestError: if the held-out buildings do not suffice to calibrate on.
+        RequestError: if the held-out buildings do not suffice for calibration.
         EngineError: if ONNX Runtime and torch differ by 1e-3 or more on a logit.
     """
-    if checkpoint.config.lesson in TASKS:
-        if wishes is None:
-            raise RequestError(f"{folder}: say what it was trained on, with --data and --licence")
-        return _export_classes(checkpoint, folder, wishes, pt2=pt2)
-    network = checkpoint.network()
+    if isinstance(checkpoint.config, GradesConfig):
+        if options is None:
+            raise RequestError(
+                "training data and licence are not named",
+                str(folder),
+                remedy="add --data and --licence",
+            )
+        return _export_classes(checkpoint, folder, options, pt2=pt2)
+    network, config = checkpoint.network(), checkpoint.config_as(PairsConfig)
     split = {}
     if left_out is not None:
         scored, pairs = left_out_logits(left_out)
         split = {"split": "each region left out in turn"}
     else:
-        pairs = load_pairs(checkpoint.config, held_only=True)
-        scored = held_out_logits(checkpoint.config, pairs, network)
+        pairs = load_pairs(config, held_only=True)
+        scored = held_out_logits(config, pairs, network)
     calibration = calibrate(scored)
     metrics = report(scored, pairs, calibration) | split
     spec = bundle_spec(checkpoint, folder.name, calibration, metrics)
@@ -96,8 +104,11 @@ def write_bundle(
     """Writes graph, golden batch, card, record and manifest, and checks what was written.
 
     Args:
+        graph: the network with its normalisation.
+        spec: the manifest.
+        folder: where the bundle is written.
         counts: sizes of the batches on which the graph is compared with torch.
-        pt2: whether `model.pt2` is written; one that an earlier export left is removed if not.
+        pt2: write `model.pt2` too; otherwise one of an earlier export is deleted.
 
     Raises:
         EngineError: if ONNX Runtime and torch differ by 1e-3 or more on a logit.
@@ -106,7 +117,7 @@ def write_bundle(
     path = folder / "model.onnx"
     export_onnx(graph, path)
     check_parity(graph, path, counts=counts)
-    for other in (FILE, "model.int8.onnx"):  # made of another model.onnx
+    for other in (FILE, "model.int8.onnx"):  # They belong to an earlier model.onnx.
         (folder / other).unlink(missing_ok=True)
     if pt2:
         export_pt2(graph, folder / FILE)
@@ -121,38 +132,38 @@ def write_bundle(
 
 
 def add_program(checkpoint: Checkpoint, folder: Path) -> float:
-    """Adds `model.pt2` to the bundle that was made of this checkpoint; nothing else changes.
+    """Adds `model.pt2` to the bundle that was exported from this checkpoint.
 
     Returns:
         Largest difference of a logit from its `model.onnx`.
 
     Raises:
         BundleError: if the folder holds no bundle.
-        EngineError: if the bundle is one of another checkpoint.
+        EngineError: if the bundle was exported from another checkpoint.
     """
     spec = load_bundle(str(folder)).spec
-    if checkpoint.config.lesson in TASKS:
+    if isinstance(checkpoint.config, GradesConfig):
         offset_C = spec.training.get("offset", ())
         return add_pt2(class_graph(checkpoint, spec, offset_C), folder, counts=CLASS_COUNTS)
     return add_pt2(SegmentationGraph(checkpoint.network(), window_px=spec.window_px), folder)
 
 
 def _export_classes(
-    checkpoint: Checkpoint, folder: Path, wishes: Wishes, *, pt2: bool
+    checkpoint: Checkpoint, folder: Path, options: ExportOptions, *, pt2: bool
 ) -> BundleSpec:
-    """Calibrated and thresholds chosen on validation rows; figures from test rows."""
-    held = held_out(checkpoint.config)
+    """Calibrates and chooses thresholds on validation rows, and evaluates on test rows."""
+    held = evaluation_set(checkpoint.config_as(GradesConfig))
     bare = class_spec(checkpoint, folder.name)
     model = graph_model(class_graph(checkpoint, bare), bare)
     logit_NC, label_N = held.logits(model, "validation"), held.labels("validation")
     shares_C = [float((label_N == c.index).mean()) for c in bare.classes]
     calibration = calibrate_classes(
-        logit_NC, label_N, prior_C=shares_C if wishes.prior == "shares" else None
+        logit_NC, label_N, prior_C=shares_C if options.prior == "shares" else None
     )
     thresholds = choose_class_thresholds(
         calibration.probabilities(logit_NC), label_N, first_severe(bare.classes)
     )
-    judged = held.judged(calibration.probabilities(held.logits(model)))
+    scored = held.scored(calibration.probabilities(held.logits(model)))
     spec = replace(
         bare,
         temperature=calibration.temperature,
@@ -160,13 +171,13 @@ def _export_classes(
         thresholds=thresholds,
         metrics=plain(
             {"split": held.name}
-            | class_report(judged)
-            | calibration_report(judged, calibration.prior_C)
-            | severe_points(judged, bare.classes, thresholds)
-            | {"verdict": verdict_report(judged, thresholds.balanced)}
+            | class_report(scored)
+            | calibration_report(scored, calibration.prior_C)
+            | severe_points(scored, bare.classes, thresholds)
+            | {"verdict": verdict_report(scored, thresholds.balanced)}
         ),
         training=bare.training
-        | {"data": wishes.data, "licence": wishes.licence, "offset": calibration.offset_C},
+        | {"data": options.data, "licence": options.licence, "offset": calibration.offset_C},
     )
     graph = class_graph(checkpoint, spec, calibration.offset_C)
     write_bundle(graph, spec, folder, counts=CLASS_COUNTS, pt2=pt2)
@@ -174,37 +185,8 @@ def _export_classes(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes one bundle; 2 if the request is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.export",
-        description="Writes a bundle from a checkpoint; the folder's name is the bundle's.",
-        epilog="example: python -m training.export runs/x/checkpoint.pt -o damage-here",
-    )
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="BUNDLE")
-    parser.add_argument("--data", default="", help="building and hazard models: trained on what")
-    parser.add_argument("--licence", default="", help="building and hazard models: of the weights")
-    parser.add_argument(
-        "--prior",
-        choices=("equal", "shares"),
-        default="equal",
-        help="class shares the probabilities assume: equal ones, or those of the validation set",
-    )
-    parser.add_argument(
-        "--left-out",
-        type=Path,
-        metavar="DIR",
-        help="pair models trained on everything: calibrate and judge by this course of regions",
-    )
-    parser.add_argument(
-        "--pt2", action="store_true", help="write model.pt2 too, for the engines of torch"
-    )
-    parser.add_argument(
-        "--pt2-only", action="store_true", help="only add model.pt2 to the bundle that is there"
-    )
-    options = parser.parse_args(arguments)
-    given = options.data and options.licence
-    wishes = Wishes(data=options.data, licence=options.licence, prior=options.prior)
+    """Writes one bundle. Returns 0 when done, 2 if the request is wrong, 3 if it failed."""
+    options = _parser().parse_args(arguments)
     try:
         checkpoint = load_checkpoint(options.checkpoint)
         if options.pt2_only:
@@ -214,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         spec = export_bundle(
             checkpoint,
             options.out,
-            wishes if given else None,
+            _export_options(options),
             left_out=options.left_out,
             pt2=options.pt2,
         )
@@ -224,6 +206,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figure = "auc" if spec.task == "segmentation" else "macro_auc"
     print(f"{options.out}: held-out {figure.replace('_', ' ').upper()} {spec.metrics[figure]:.3f}")
     return 0
+
+
+def _export_options(options: argparse.Namespace) -> ExportOptions | None:
+    if not (options.data and options.licence):
+        return None
+    return ExportOptions(data=options.data, licence=options.licence, prior=options.prior)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.export",
+        description="Writes a bundle from a checkpoint; the folder's name is the bundle's.",
+        epilog="example: python -m training.export runs/x/checkpoint.pt -o damage-here",
+    )
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="BUNDLE")
+    parser.add_argument(
+        "--data", default="", help="training data; required for building and hazard models"
+    )
+    parser.add_argument(
+        "--licence", default="", help="licence of the weights; required for the same models"
+    )
+    parser.add_argument(
+        "--prior",
+        choices=("equal", "shares"),
+        default="equal",
+        help="class shares that probabilities assume: equal, or those of the validation set",
+    )
+    parser.add_argument(
+        "--left-out",
+        type=Path,
+        metavar="DIR",
+        help="folder of training.regions; calibrates pair models that were trained on all regions",
+    )
+    parser.add_argument(
+        "--pt2", action="store_true", help="also write model.pt2, for the engines of torch"
+    )
+    parser.add_argument(
+        "--pt2-only", action="store_true", help="only add model.pt2 to an existing bundle"
+    )
+    return parser
 
 
 if __name__ == "__main__":

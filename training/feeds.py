@@ -1,27 +1,29 @@
-"""Batches made ahead of the step that needs them."""
+"""Prefetches batches in a thread."""
 
 import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from training.lessons.base import Batch
+from training.lessons.base import TrainingBatch
 
-AHEAD = 2
-"""Batches that may lie waiting."""
+PREFETCH = 2
+"""Batches that may wait in the queue."""
 _POLL_S = 0.1
 
 
 @contextmanager
-def threaded(make: Callable[[int], Batch], numbers: range) -> Iterator[Iterator[Batch]]:
-    """Batches made by a thread while the last one is computed with.
+def threaded(
+    make: Callable[[int], TrainingBatch], numbers: range
+) -> Iterator[Iterator[TrainingBatch]]:
+    """Makes batches in a thread while the previous batch is computed.
 
-    What `make` raises is raised where the batch is taken.
+    An error raised by `make` is raised again where the batch is taken.
     """
-    ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=AHEAD)
+    ready: queue.Queue[TrainingBatch | BaseException] = queue.Queue(maxsize=PREFETCH)
     stop = threading.Event()
 
-    def put(item: Batch | BaseException) -> None:
+    def put(item: TrainingBatch | BaseException) -> None:
         while not stop.is_set():
             try:
                 return ready.put(item, timeout=_POLL_S)
@@ -40,13 +42,15 @@ def threaded(make: Callable[[int], Batch], numbers: range) -> Iterator[Iterator[
     thread = threading.Thread(target=work, name="batches", daemon=True)
     thread.start()
     try:
-        yield _taken(ready, len(numbers))
+        yield _from_queue(ready, len(numbers))
     finally:
         stop.set()
         thread.join()
 
 
-def _taken(ready: "queue.Queue[Batch | BaseException]", count: int) -> Iterator[Batch]:
+def _from_queue(
+    ready: "queue.Queue[TrainingBatch | BaseException]", count: int
+) -> Iterator[TrainingBatch]:
     for _ in range(count):
         item = ready.get()
         if isinstance(item, BaseException):

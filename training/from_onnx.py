@@ -1,8 +1,8 @@
-"""`python -m training.from_onnx BUNDLE`: `model.pt2` out of a bundle's own `model.onnx`.
+"""`python -m training.from_onnx BUNDLE`: makes `model.pt2` from a bundle's own `model.onnx`.
 
-For bundles whose checkpoint is gone, or that never had one (hazard models of scikit-learn): the
-graph is read operator by operator into torch and exported from there. The result is held against
-ONNX Runtime like any export.
+This serves bundles whose checkpoint is lost, or that never had one (hazard models of
+scikit-learn). The graph is translated operator by operator into torch and exported from there.
+The result is compared with ONNX Runtime like any export.
 """
 
 import argparse
@@ -32,10 +32,10 @@ _KINDS = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 11: t
 
 
 class OnnxGraph(BundleGraph):
-    """An ONNX graph of a bundle as a module; its weights are parameters, its constants buffers.
+    """The ONNX graph of a bundle as a module, with weights as parameters and constants as buffers.
 
     Raises:
-        EngineError: if the graph has an operator that is not known here.
+        EngineError: if the graph has an operator that cannot be translated.
     """
 
     def __init__(self, graph: bytes, spec: BundleSpec) -> None:
@@ -45,12 +45,12 @@ class OnnxGraph(BundleGraph):
         loaded = onnx.load_from_string(graph).graph
         unknown = sorted({n.op_type for n in loaded.node} - OPERATORS.keys())
         if unknown:
-            raise EngineError(f"{spec.name}: no translation of {', '.join(unknown)} into torch")
+            raise EngineError(f"cannot translate {', '.join(unknown)} into torch", spec.name)
         self.output = loaded.output[0].name
         self.constants: dict[str, Any] = {"": None}
         self.places: dict[str, str] = {}
-        for number, held in enumerate(loaded.initializer):
-            self._hold(number, held)
+        for number, initializer in enumerate(loaded.initializer):
+            self._add_initializer(number, initializer)
         self.steps = [
             (OPERATORS[n.op_type], self._inputs(n), list(n.output), _attributes(n))
             for n in loaded.node
@@ -60,14 +60,14 @@ class OnnxGraph(BundleGraph):
         values: dict[str, Any] = dict(zip(self.names, arrays, strict=True)) | self.constants
         values |= {name: getattr(self, place) for name, place in self.places.items()}
         for operator, inputs, outputs, attributes in self.steps:
-            found = operator(*(values[name] for name in inputs), **attributes)
-            parts = found if isinstance(found, tuple | list) and len(outputs) > 1 else (found,)
+            result = operator(*(values[name] for name in inputs), **attributes)
+            parts = result if isinstance(result, tuple | list) and len(outputs) > 1 else (result,)
             values |= dict(zip(outputs, parts, strict=False))
         logits: Tensor = values[self.output]
         return logits
 
     def example(self, *, count: int, seed: int = 0) -> Arrays:
-        """Noise; a fifth of the hazard values is missing, in the last row all of them."""
+        """Noise; a fifth of the hazard values is missing, and all of the last row."""
         arrays = noise(self.spec, count).inputs(0, count)
         if "hazard" in arrays:
             absent_NM = np.random.default_rng(seed).random(arrays["hazard"].shape) < 0.2
@@ -76,30 +76,30 @@ class OnnxGraph(BundleGraph):
         return arrays
 
     def _inputs(self, node: onnx.NodeProto) -> list[str]:
-        """Bounds and fillings are numbers in torch, not tensors."""
+        """Names of a node's inputs. Bounds and fill values are numbers in torch, not tensors."""
         if node.op_type not in ("Clip", "Pad"):
             return list(node.input)
         first, *others = node.input
         return [first, *(f"{n}:number" if f"{n}:number" in self.constants else n for n in others)]
 
-    def _hold(self, number: int, held: onnx.TensorProto) -> None:
-        """Numbers are parameters; shapes and axes are plain lists, known when exported."""
-        values = np.array(numpy_helper.to_array(held))
+    def _add_initializer(self, number: int, initializer: onnx.TensorProto) -> None:
+        """Registers floats as parameters; shapes and axes become lists, known when exported."""
+        name, values = initializer.name, np.array(numpy_helper.to_array(initializer))
         if values.size == 1:
-            self.constants[f"{held.name}:number"] = values.item()
+            self.constants[f"{name}:number"] = values.item()
         if values.dtype == np.float32:
-            self.places[held.name] = f"weight_{number}"
+            self.places[name] = f"weight_{number}"
             weight = nn.Parameter(torch.from_numpy(values), requires_grad=False)
             self.register_parameter(f"weight_{number}", weight)
         elif values.size > _LONGEST_LIST:
-            self.places[held.name] = f"constant_{number}"
+            self.places[name] = f"constant_{number}"
             self.register_buffer(f"constant_{number}", torch.from_numpy(values))
         else:
-            self.constants[held.name] = values.tolist()
+            self.constants[name] = values.tolist()
 
 
 _LONGEST_LIST = 64
-"""Whole numbers up to this many are a shape or axes; more are indices."""
+"""Longest list of whole numbers that is a shape or axes; longer ones are indices."""
 
 
 def program_of(bundle_folder: Path) -> float:
@@ -110,15 +110,15 @@ def program_of(bundle_folder: Path) -> float:
 
     Raises:
         BundleError: if the folder holds no bundle.
-        EngineError: if an operator is not known, or the two differ by 1e-3 or more.
+        EngineError: if an operator cannot be translated, or the two differ by 1e-3 or more.
     """
     bundle = load_bundle(str(bundle_folder))
     return add_pt2(OnnxGraph(bundle.graph, bundle.spec), bundle_folder, counts=(1, 3, 32))
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    found = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    return {k: v.decode() if isinstance(v, bytes) else v for k, v in found.items()}
+    values = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    return {k: v.decode() if isinstance(v, bytes) else v for k, v in values.items()}
 
 
 def _pads(pads: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -129,14 +129,14 @@ def _pads(pads: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def _same_sides(pads: Sequence[int]) -> tuple[int, ...]:
     before, after = _pads(pads)
     if before != after:
-        raise EngineError(f"pads {pads} differ by side: not translated")
+        raise EngineError("cannot translate pads that differ by side", got=str(list(pads)))
     return before
 
 
 def _conv(x: Tensor, w: Tensor, b: Tensor | None = None, **given: Any) -> Tensor:
     convolve: Operator = {3: _F.conv1d, 4: _F.conv2d}[x.ndim]
     axes = x.ndim - 2
-    found: Tensor = convolve(
+    result: Tensor = convolve(
         x,
         w,
         b,
@@ -145,7 +145,7 @@ def _conv(x: Tensor, w: Tensor, b: Tensor | None = None, **given: Any) -> Tensor
         dilation=tuple(given.get("dilations", [1] * axes)),
         groups=given.get("group", 1),
     )
-    return found
+    return result
 
 
 def _up(x: Tensor, w: Tensor, b: Tensor | None = None, **given: Any) -> Tensor:
@@ -170,7 +170,7 @@ def _batch_norm(x: Tensor, w: Tensor, b: Tensor, m: Tensor, v: Tensor, **given: 
 
 def _layer_norm(x: Tensor, w: Tensor, b: Tensor | None = None, **given: Any) -> Tensor:
     if given.get("axis", -1) not in (-1, x.ndim - 1):
-        raise EngineError("layer norms over several axes are not translated")
+        raise EngineError("cannot translate a layer norm over several axes")
     return _F.layer_norm(x, w.shape, w, b, given.get("epsilon", 1e-5))
 
 
@@ -179,7 +179,7 @@ def _gemm(a: Tensor, b: Tensor, c: Tensor | None = None, **given: Any) -> Tensor
     weight = b if given.get("transB") else b.T
     scaled = given.get("alpha", 1.0), given.get("beta", 1.0)
     if scaled != (1.0, 1.0):
-        raise EngineError(f"Gemm with factors {scaled} is not translated")
+        raise EngineError("cannot translate Gemm with factors", got=str(scaled))
     return _F.linear(a, weight, c)
 
 
@@ -232,8 +232,8 @@ def _reduce(how: Operator) -> Operator:
     def reduced(x: Tensor, axes: list[int] | None = None, **given: Any) -> Tensor:
         keep = bool(given.get("keepdims", 1))
         over = axes if axes is not None else given.get("axes", list(range(x.ndim)))
-        found: Tensor = how(x, dim=tuple(over), keepdim=keep)
-        return found
+        result: Tensor = how(x, dim=tuple(over), keepdim=keep)
+        return result
 
     return reduced
 
@@ -244,8 +244,8 @@ def _gather(x: Any, index: Any, axis: int = 0) -> Any:
     if isinstance(index, int):
         return x.select(axis, index)
     places = _tensor(index).to(x.device)
-    found = x.index_select(axis, places.flatten())
-    return found.reshape(*x.shape[:axis], *places.shape, *x.shape[axis + 1 :])
+    flat = x.index_select(axis, places.flatten())
+    return flat.reshape(*x.shape[:axis], *places.shape, *x.shape[axis + 1 :])
 
 
 def _split(x: Tensor, sizes: list[int] | None = None, **given: Any) -> tuple[Tensor, ...]:
@@ -275,10 +275,10 @@ def _expand(x: Tensor, shape: list[int]) -> Tensor:
 
 def _arithmetic(how: Operator) -> Operator:
     def computed(*values: Any) -> Any:
-        found = values[0]
+        result = values[0]
         for value in values[1:]:
-            found = how(found, value)
-        return found
+            result = how(result, value)
+        return result
 
     return computed
 
@@ -327,14 +327,14 @@ OPERATORS: dict[str, Operator] = {
     "Unsqueeze": _unsqueeze,
     "Where": torch.where,
 }
-"""ONNX operators as opset 18 means them, for what our exporters write."""
+"""ONNX operators of opset 18, as far as the exporters of this project use them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Adds one file; 2 if the request is wrong."""
+    """Adds one file. Returns 0 when done, 2 if the request is wrong, 3 if it failed."""
     parser = argparse.ArgumentParser(
         prog="python -m training.from_onnx",
-        description="Adds model.pt2 to a bundle, out of its model.onnx.",
+        description="Adds model.pt2 to a bundle, made from its model.onnx.",
         epilog="example: python -m training.from_onnx damage-here",
     )
     parser.add_argument("bundle", type=Path)

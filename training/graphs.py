@@ -1,7 +1,7 @@
-"""What a bundle ships: a network with everything that lies between counts and logits.
+"""Graphs that bundles ship: a network with everything between counts and logits.
 
-Pixels come in as uint8 and hazard values in their own units, NaN where missing; normalisation,
-z-scores and what is made of a missing value are inside, so that no runtime can do them otherwise.
+Inputs are uint8 pixels and hazard values in their own units, NaN where missing. Normalisation,
+z-scores and the treatment of missing values are inside, so that all runtimes do the same.
 
 Axis legend: N items, B bands, M hazard values, C classes, Y rows, X columns.
 """
@@ -20,7 +20,7 @@ Arrays = dict[str, NDArray[np.generic]]
 
 
 class BundleGraph(nn.Module):
-    """A graph whose inputs come in the order of `names`, so that an exporter can name them."""
+    """A graph that takes its inputs in the order of `names`, so that an exporter can name them."""
 
     names: tuple[str, ...]
 
@@ -38,7 +38,7 @@ class BundleGraph(nn.Module):
 
 
 class SegmentationGraph(BundleGraph):
-    """A pair of windows to a logit per pixel, (N, 1, Y, X)."""
+    """Turns a pair of windows into a logit per pixel, (N, 1, Y, X)."""
 
     names = ("pre", "post", "pre_mean_NB", "pre_std_NB", "post_mean_NB", "post_std_NB")
 
@@ -65,10 +65,10 @@ class SegmentationGraph(BundleGraph):
 
 
 class HazardScaling(nn.Module):
-    """Hazard values in their units to z-scores, 0 where missing.
+    """Turns hazard values into z-scores, 0 where missing.
 
     Raises:
-        ConfigError: if a value has no spread to divide by.
+        ConfigError: if the standard deviation of a value is not positive.
     """
 
     mean_M: Tensor
@@ -78,7 +78,12 @@ class HazardScaling(nn.Module):
         super().__init__()
         for value in hazard:
             if not value.std > 0:
-                raise ConfigError(f"hazard {value.name}: expected a std above 0, got {value.std}")
+                raise ConfigError(
+                    "no spread to divide by",
+                    f"hazard {value.name}",
+                    expected="a std above 0",
+                    got=str(value.std),
+                )
         self.register_buffer("mean_M", torch.tensor([h.mean for h in hazard]))
         self.register_buffer("std_M", torch.tensor([h.std for h in hazard]))
 
@@ -87,7 +92,7 @@ class HazardScaling(nn.Module):
         return torch.where(torch.isnan(hazard_NM), torch.zeros_like(score_NM), score_NM)
 
     def example(self, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Values about their means; a fifth is missing, in the last row all of them."""
+        """Random values around the means; a fifth is missing, and all of the last row."""
         mean_M, std_M = self.mean_M.cpu().numpy(), self.std_M.cpu().numpy()
         value_NM = mean_M + std_M * rng.normal(size=(count, len(mean_M)))
         value_NM[rng.random(value_NM.shape) < 0.2] = np.nan
@@ -97,15 +102,15 @@ class HazardScaling(nn.Module):
 
 
 class BuildingGraph(BundleGraph):
-    """Crops, and hazard values if the network takes any, to a logit per class, (N, C).
+    """Turns crops, and hazard values if the network takes any, into a logit per class, (N, C).
 
     Args:
-        network: takes a crop (N, B, Y, X), pre-event bands before post-event ones where there
-            are both, and hazard values (N, M) where there are any.
+        network: takes a crop (N, B, Y, X), with pre-event bands before post-event bands if it
+            has both, and hazard values (N, M) if there are any.
         epochs: `("post",)` or `("pre", "post")`.
         crop_px: side of a crop.
-        hazard: values in the network's order; empty for a network without.
-        offset_C: added to the logits, what moves them to the prior the manifest states.
+        hazard: values in the network's order; empty for a network without hazard values.
+        offset_C: added to the logits to move them to the prior that the manifest states.
     """
 
     offset_C: Tensor
@@ -145,7 +150,7 @@ class BuildingGraph(BundleGraph):
 
 
 class HazardGraph(BundleGraph):
-    """Hazard values alone to a logit per class, (N, C)."""
+    """Turns hazard values alone into a logit per class, (N, C)."""
 
     names = ("hazard",)
     offset_C: Tensor
@@ -170,14 +175,14 @@ class HazardGraph(BundleGraph):
 
 
 def normalised(counts_NBYX: Tensor, mean_NB: Tensor, std_NB: Tensor) -> Tensor:
-    """Counts less the scene's mean, over its deviation."""
+    """(Counts - mean) / deviation, with the scene's statistics."""
     return (counts_NBYX.float() - mean_NB[:, :, None, None]) / std_NB[:, :, None, None]
 
 
 def example_images(
     epochs: Sequence[str], side: int, count: int, rng: np.random.Generator
 ) -> Arrays:
-    """Roofs and streets made of rectangles; after the event a pile of rubble among them."""
+    """Synthetic images: rectangles as roofs and streets, and after the event a pile of rubble."""
     pre = np.stack([_town(side, rng) for _ in range(count)])
     post = np.clip(pre * 0.8 + 20, 0, 255).astype(np.uint8)
     third = side // 3

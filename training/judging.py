@@ -1,4 +1,4 @@
-"""Reports on scored buildings: figures, how sure they are, and what two models differ by."""
+"""Reports on scored buildings: figures, their intervals, and the differences of two models."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -23,32 +23,32 @@ from training.metrics import (
 )
 
 HEADLINE = ("macro_auc", "macro_f1", "accuracy")
-"""Figures that get an interval."""
+"""Figures that are reported with an interval."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Judged:
-    """One model's answers on buildings of known class, N of them."""
+class ScoredRows:
+    """Probabilities of one model for N buildings of known class."""
 
     row_N: NDArray[np.int64]
-    """Which buildings they are: models are compared on the same ones."""
+    """Identifies the buildings: models are compared on the same rows."""
     p_NC: NDArray[np.float64]
     label_N: NDArray[np.int64]
     block_N: NDArray[np.int64]
-    """Ground each lies on; whole blocks are drawn."""
+    """Block of ground of each building; the bootstrap draws whole blocks."""
 
 
-def class_report(judged: Judged, *, draws: int = 1000) -> dict[str, Any]:
-    """Figures of a model, the headline ones with 95 % intervals over blocks."""
+def class_report(scored: ScoredRows, *, draws: int = 1000) -> dict[str, Any]:
+    """Figures of a model; those of `HEADLINE` with 95 % intervals over blocks."""
     intervals = {
-        f"{name}_95": _bounds(block_interval(_statistic(name, judged), judged.block_N, draws=draws))
+        f"{name}_95": _bounds(block_interval(_statistic(name, scored), scored.block_N, draws=draws))
         for name in HEADLINE
     }
-    return {**asdict(class_figures(judged.p_NC, judged.label_N)), **intervals}
+    return {**asdict(class_figures(scored.p_NC, scored.label_N)), **intervals}
 
 
-def apart(first: Judged, second: Judged, *, draws: int = 1000) -> dict[str, Any]:
-    """First minus second on the same buildings, with 95 % intervals over blocks."""
+def apart(first: ScoredRows, second: ScoredRows, *, draws: int = 1000) -> dict[str, Any]:
+    """Figures of the first minus those of the second, with 95 % intervals over blocks."""
     return {
         name: asdict(
             block_interval(
@@ -67,50 +67,52 @@ def over_seeds(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def severe_points(
-    judged: Judged, classes: Sequence[ScaleClass], thresholds: Thresholds | None = None
+    scored: ScoredRows, classes: Sequence[ScaleClass], thresholds: Thresholds | None = None
 ) -> dict[str, Any]:
-    """Thresholds of "severe" and what they give.
+    """Thresholds of "severe", with recall, false alarms and precision.
 
     Args:
-        thresholds: chosen elsewhere; chosen on these buildings if None.
+        scored: the buildings.
+        classes: the damage scale.
+        thresholds: thresholds to use; if None, they are chosen on these buildings.
 
     Raises:
-        RequestError: if thresholds are to be chosen and no building is severe, or every one is.
+        RequestError: if thresholds have to be chosen and no building is severe, or all are.
     """
     first = first_severe(classes)
-    chosen = thresholds or choose_class_thresholds(judged.p_NC, judged.label_N, first)
-    p_N, severe_N = judged.p_NC[:, first:].sum(axis=1), judged.label_N >= first
+    chosen = thresholds or choose_class_thresholds(scored.p_NC, scored.label_N, first)
+    p_N, severe_N = scored.p_NC[:, first:].sum(axis=1), scored.label_N >= first
     points = {n: _point(p_N, severe_N, threshold) for n, threshold in asdict(chosen).items()}
     return {"first_severe": first, "operating_points": points}
 
 
-def calibration_report(judged: Judged, prior_C: Sequence[float]) -> dict[str, float]:
-    """Calibration errors where classes have the shares that the probabilities assume."""
-    weight_N = prior_weights_of(judged.label_N, prior_C)
+def calibration_report(scored: ScoredRows, prior_C: Sequence[float]) -> dict[str, float]:
+    """Calibration errors, weighted so that classes have the shares the probabilities assume."""
+    weight_N = prior_weights_of(scored.label_N, prior_C)
     return {
-        "top_label_error_at_prior": top_label_error(judged.p_NC, judged.label_N, weight_N=weight_N),
-        "classwise_error_at_prior": classwise_error(judged.p_NC, judged.label_N, weight_N=weight_N),
+        "top_label_error_at_prior": top_label_error(scored.p_NC, scored.label_N, weight_N=weight_N),
+        "classwise_error_at_prior": classwise_error(scored.p_NC, scored.label_N, weight_N=weight_N),
     }
 
 
-def verdict_report(judged: Judged, threshold: float) -> dict[str, Any]:
-    """Figures of the main job's verdicts, which are not the most probable class.
+def verdict_report(scored: ScoredRows, threshold: float) -> dict[str, Any]:
+    """Figures of the verdicts that inference gives, which are not the most probable class.
 
-    Declared is the most severe class whose cumulative probability, its own and worse, reaches
+    A verdict is the most severe class for which the probability of that class and worse reaches
     the threshold.
     """
-    cumulative_NC = judged.p_NC[:, ::-1].cumsum(axis=1)[:, ::-1]
+    cumulative_NC = scored.p_NC[:, ::-1].cumsum(axis=1)[:, ::-1]
     reaches_NC = cumulative_NC >= threshold
     reaches_NC[:, 0] = True
-    classes = judged.p_NC.shape[1]
+    classes = scored.p_NC.shape[1]
     declared_N = classes - 1 - reaches_NC[:, ::-1].argmax(axis=1)
-    told = class_figures(np.eye(classes)[declared_N], judged.label_N)
+    figures = class_figures(np.eye(classes)[declared_N], scored.label_N)
     names = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "confusion", "distance")
-    return {name: getattr(told, name) for name in names}
+    return {name: getattr(figures, name) for name in names}
 
 
 def plain(value: Any) -> Any:
-    """JSON knows no NaN and no arrays: a figure that cannot be had is null."""
+    """The value as JSON has it: arrays become lists, and NaN becomes null."""
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if isinstance(value, Mapping):
@@ -124,8 +126,8 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _statistic(name: str, judged: Judged) -> Any:
-    return statistic(name, judged.p_NC, judged.label_N)
+def _statistic(name: str, scored: ScoredRows) -> Any:
+    return statistic(name, scored.p_NC, scored.label_N)
 
 
 def _bounds(interval: Interval) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Manifests and graphs out of checkpoints: what a model is called, takes, gives and comes from."""
+"""Manifests and graphs from checkpoints."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -6,18 +6,18 @@ from typing import Any, Literal
 import torch
 
 from quakestream.domain import BundleSpec, HazardInput, Thresholds
-from quakestream.errors import RequestError
 from training.calibrate import Calibration
 from training.checkpoints import Checkpoint
-from training.config import to_json
+from training.config import GradesConfig, PairsConfig
 from training.graphs import BuildingGraph, BundleGraph, HazardGraph
 from training.mlm import ModelFacts
 from training.onnx_graph import OPSET
 from training.scales import scale_of
+from training.settings import to_json
 
 VERSION = "1"
 TASKS: dict[str, Literal["building", "hazard"]] = {"chips": "building", "vectors": "hazard"}
-"""What a checkpoint of a lesson becomes; one of pairs becomes a segmentation bundle."""
+"""Task of the bundle that a lesson becomes; lesson pairs becomes a segmentation bundle."""
 
 PROVENANCE: dict[str, dict[str, Any]] = {
     "turkiye": {
@@ -35,8 +35,12 @@ PROVENANCE: dict[str, dict[str, Any]] = {
 def bundle_spec(
     checkpoint: Checkpoint, name: str, calibration: Calibration, metrics: dict[str, Any]
 ) -> BundleSpec:
-    """The manifest of a damage bundle that compares pairs."""
-    config = checkpoint.config
+    """The manifest of a segmentation bundle.
+
+    Raises:
+        RequestError: if the checkpoint is of another lesson than pairs.
+    """
+    config = checkpoint.config_as(PairsConfig)
     points = metrics["operating_points"]
     return BundleSpec(
         name=name,
@@ -44,16 +48,16 @@ def bundle_spec(
         task="segmentation",
         epochs=("pre", "post"),
         bands=("red", "green", "blue"),
-        gsd_m=config.gsd_m,
-        window_px=config.window_px,
-        halo_px=config.halo_px,
+        gsd_m=config.windows.gsd_m,
+        window_px=config.windows.window_px,
+        halo_px=config.windows.halo_px,
         context_m=0.0,
         dtype="uint8",
         normalisation="per_scene",
         classes=scale_of(("intact", "destroyed")),
         temperature=calibration.temperature,
         thresholds=Thresholds(**{k: v["threshold"] for k, v in points.items()}),
-        metrics={"split": _split_name(checkpoint), **metrics},
+        metrics={"split": str(config.split), **metrics},
         training={
             **PROVENANCE[config.source],
             "recipe": config.recipe,
@@ -65,14 +69,12 @@ def bundle_spec(
 
 
 def class_spec(checkpoint: Checkpoint, name: str) -> BundleSpec:
-    """The manifest of a building or hazard model, before it is calibrated.
+    """The manifest of a building or hazard model, before calibration.
 
     Raises:
-        RequestError: if its classes are those of no known scale, or the checkpoint is of pairs.
+        RequestError: if no known scale has its classes, or the checkpoint is of image pairs.
     """
-    config, facts = checkpoint.config, checkpoint.facts
-    if config.lesson not in TASKS:
-        raise RequestError(f"{name}: a checkpoint of {config.lesson} grades no buildings")
+    config, facts = checkpoint.config_as(GradesConfig), checkpoint.facts
     epochs = tuple(facts.get("epochs", ()))
     side = checkpoint.inputs.crop_px if epochs else 0
     return BundleSpec(
@@ -102,7 +104,7 @@ def class_spec(checkpoint: Checkpoint, name: str) -> BundleSpec:
 def class_graph(
     checkpoint: Checkpoint, spec: BundleSpec, offset_C: Sequence[float] = ()
 ) -> BundleGraph:
-    """The graph that answers as the manifest says."""
+    """The graph of a manifest, with the checkpoint's weights."""
     offset = tuple(offset_C) or (0.0,) * len(spec.classes)
     network = checkpoint.network()
     if spec.task == "hazard":
@@ -125,17 +127,18 @@ def _hazard(checkpoint: Checkpoint) -> tuple[HazardInput, ...]:
 
 
 def _portable(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without the places of one machine: the ends of its paths stay."""
+    """The configuration without the paths of one machine: only their last parts remain."""
 
     def end(place: str, parts: int) -> str:
         return "/".join(place.rstrip("/").split("/")[-parts:])
 
-    source = ",".join(end(place, 1) for place in config["source"].split(","))
-    return config | {"source": source, "init": end(config["init"], 2)}
+    source = config["source"]
+    ends = end(source, 1) if isinstance(source, str) else [end(place, 1) for place in source]
+    return config | {"source": ends, "init": end(config["init"], 2)}
 
 
 def facts_of(graph: BundleGraph, spec: BundleSpec) -> ModelFacts:
-    """What the record says beyond the manifest."""
+    """Facts for the model's record that the manifest does not hold."""
     config = spec.training["config"]
     return ModelFacts(
         architecture=architecture(config["network"]),
@@ -147,7 +150,7 @@ def facts_of(graph: BundleGraph, spec: BundleSpec) -> ModelFacts:
 
 
 def architecture(network: str) -> str:
-    """The literature's name of a network."""
+    """The name of a network in the literature."""
     kind, _, rest = network.partition("_")
     if kind == "fc":
         mode, _, width = rest.rpartition("_")
@@ -158,10 +161,3 @@ def architecture(network: str) -> str:
         return f"Multi-layer perceptron over hazard groups ({rest})"
     shown = {"qif": "QuakeImageFormer", "qmf": "QuakeMetaFormer"}[kind]
     return f"{shown} (MetaFormer-{size}{f', {encoder} encoders' if encoder else ''})"
-
-
-def _split_name(checkpoint: Checkpoint) -> str:
-    config = checkpoint.config
-    if config.held_regions:
-        return f"held-out regions {config.held_regions}"
-    return f"fold {config.fold} of {config.folds}, {config.block_m:g} m blocks"

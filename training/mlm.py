@@ -1,9 +1,9 @@
 """The record of a model for catalogues: a STAC Item with the Machine Learning Model extension.
 
-Written into a bundle as `mlm.json`, so that whoever finds the bundle in a catalogue knows what it
-takes and gives without opening the graph. Fields are those of the extension's version 1.5.2
-(https://github.com/stac-extensions/mlm), bands those of STAC 1.1, hazard values variables of the
-datacube extension.
+A bundle holds it as `mlm.json`. It tells readers of a catalogue the inputs and outputs of a model
+without opening the graph. Fields follow version 1.5.2 of the extension
+(https://github.com/stac-extensions/mlm), bands follow STAC 1.1, and hazard values are variables of
+the datacube extension.
 """
 
 import hashlib
@@ -27,26 +27,26 @@ _TASKS = {
     "hazard": "classification",
 }
 _SHA256 = "1220"
-"""Multihash prefix: SHA-256, 32 bytes."""
+"""Multihash prefix of SHA-256 with 32 bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """What a manifest does not say about a model."""
+    """Facts about a model that its manifest does not hold."""
 
     architecture: str
     framework: str
-    """What it was trained with: `PyTorch`, `scikit-learn`."""
+    """Training framework: `PyTorch` or `scikit-learn`."""
     framework_version: str
-    """Three numbers, and what may follow them: 2.13.0+cpu."""
+    """Three numbers, with an optional suffix: 2.13.0+cpu."""
     parameters: int | None = None
-    """Learnt numbers; None where the notion does not fit, as for trees."""
+    """Number of learnt parameters; None where they cannot be counted, as for trees."""
     pretrained_source: str | None = None
-    """Data or weights it started from; None if it started from chance."""
+    """Data or weights that training started from; None for random weights."""
 
 
 def write_record(folder: Path, spec: BundleSpec, facts: ModelFacts) -> Path:
-    """Writes `mlm.json` for the bundle in `folder`, before its manifest: that names its digest."""
+    """Writes `mlm.json` into a bundle. The manifest comes later, because it holds its digest."""
     record = mlm_record(spec, facts, (folder / "model.onnx").read_bytes())
     path = folder / RECORD
     path.write_text(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
@@ -57,7 +57,9 @@ def mlm_record(spec: BundleSpec, facts: ModelFacts, model: bytes) -> dict[str, A
     """The STAC Item.
 
     Args:
-        model: bytes of `model.onnx`, for their size and digest.
+        spec: the manifest.
+        facts: what the manifest does not hold.
+        model: bytes of `model.onnx`, for its size and digest.
     """
     start, end = spec.training.get("period", ("1900-01-01T00:00:00Z", "9999-12-31T23:59:59Z"))
     bbox = spec.training.get("bbox")
@@ -66,7 +68,7 @@ def mlm_record(spec: BundleSpec, facts: ModelFacts, model: bytes) -> dict[str, A
         "stac_version": "1.1.0",
         "stac_extensions": [MLM, FILE, *([DATACUBE] if spec.hazard else [])],
         "id": f"{spec.name}-{spec.version}",
-        # Ground and time of the training data; a model without a known ground has none.
+        # Area and time of the training data; a model of unknown area has no geometry.
         **({"bbox": list(bbox), "geometry": _rectangle(bbox)} if bbox else {"geometry": None}),
         "properties": {
             "datetime": None,
@@ -103,7 +105,7 @@ def _mlm_properties(spec: BundleSpec, facts: ModelFacts) -> dict[str, Any]:
 
 
 def _inputs(spec: BundleSpec) -> Iterator[dict[str, Any]]:
-    """In the order and by the names of the graph's inputs; scaling is inside the graph."""
+    """Inputs in the graph's order and by its names; scaling happens inside the graph."""
     side, bands = spec.window_px, len(spec.bands)
     for epoch in spec.epochs:
         yield {
@@ -193,7 +195,7 @@ def _variables(spec: BundleSpec) -> dict[str, Any]:
 
 
 def _hyperparameters(spec: BundleSpec) -> Iterator[tuple[str, Any]]:
-    """The training configuration by dotted key, and what turns logits into verdicts."""
+    """The training configuration by dotted key, and the numbers that turn logits into verdicts."""
     yield "temperature", spec.temperature
     for name, threshold in asdict(spec.thresholds).items():
         yield f"threshold.{name}", threshold
@@ -213,7 +215,7 @@ def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _assets(model: bytes) -> dict[str, Any]:
-    """Files beside the record. The manifest names this file's digest, so not the reverse."""
+    """Files beside the record. It has no digest of the manifest, which holds its own digest."""
     return {
         "model": {
             "href": "./model.onnx",

@@ -1,4 +1,4 @@
-"""ONNX files out of graphs, and the proof that they say what torch says."""
+"""ONNX files from graphs, and the check that they give the logits of torch."""
 
 import io
 import warnings
@@ -20,21 +20,21 @@ PARITY = 1e-3
 """Largest difference of a logit between torch and ONNX Runtime, both in float32."""
 MAX_BATCH = 1024
 _SHAPE_VALUES = 64
-"""ONNX wants shapes and axes as int64; an int64 constant longer than this is something else."""
+"""Longest int64 constant that can be a shape or axes, which ONNX wants as int64."""
 
 
 def export_onnx(graph: BundleGraph, path: Path) -> None:
-    """Writes one self-contained ONNX file: inputs of a fixed size, any number of them.
+    """Writes one self-contained ONNX file: inputs of a fixed size, batches of any size.
 
     Raises:
-        EngineError: if the graph holds numbers of 64 bits.
+        EngineError: if the exporter gives no graph, or the graph computes with 64 bits.
     """
     arrays = graph.example(count=2)
-    # The exporter names inputs by position: the order must be that of `names`.
+    # The exporter names inputs by position, so their order must be that of `names`.
     example = tuple(torch.from_numpy(np.ascontiguousarray(arrays[n])) for n in graph.names)
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns about its own internals
+        warnings.simplefilter("ignore")  # The exporter warns about its own internals.
         program = torch.onnx.export(
             graph.eval(),
             example,
@@ -45,13 +45,14 @@ def export_onnx(graph: BundleGraph, path: Path) -> None:
             dynamic_shapes=by_parameter(graph, {0: batch}),
             verbose=False,
         )
-    assert program is not None
+    if program is None:
+        raise EngineError("the exporter gave no graph", str(path))
     model = program.model_proto
     _without_traces(model)
     shapes_of_casts(model)
     wide = list(wide_numbers(model))
     if wide:
-        raise EngineError(f"{path}: the graph computes with 64 bits in {', '.join(wide[:5])}")
+        raise EngineError(f"graph computes with 64 bits in {', '.join(wide[:5])}", str(path))
     path.write_bytes(model.SerializeToString())
 
 
@@ -74,14 +75,19 @@ def check_parity(graph: BundleGraph, path: Path, *, counts: tuple[int, ...] = (1
         expected = graph.eval().run(inputs)
         worst = max(worst, float(np.abs(run_onnx(path, inputs) - expected).max()))
     if not worst < PARITY:
-        raise EngineError(f"{path}: ONNX Runtime differs from torch by {worst}, allowed {PARITY}")
+        raise EngineError(
+            "ONNX Runtime differs from torch on a logit",
+            str(path),
+            expected=f"below {PARITY:g}",
+            got=f"{worst:.3g}",
+        )
     return worst
 
 
 def wide_numbers(model: onnx.ModelProto) -> Iterator[str]:
-    """Names of float64 values and of int64 constants that are no shapes.
+    """Names of float64 values, and of int64 constants that are not shapes.
 
-    Accelerators compute neither well, and one stray Python float makes them of whole branches.
+    Accelerators compute both slowly, and one stray Python float makes a whole branch float64.
     """
     for constant in model.graph.initializer:
         values = int(np.prod(constant.dims)) if constant.dims else 1
@@ -102,14 +108,14 @@ def compressed(arrays: Arrays) -> bytes:
 
 
 def by_parameter(graph: BundleGraph, dynamic: dict[int, object]) -> tuple[object, ...]:
-    """The same dynamic axes for every input, in the nesting of the graph's `forward`."""
+    """The same dynamic axes for every input, nested like the arguments of the graph's `forward`."""
     each = tuple(dynamic for _ in graph.names)
-    takes_any = graph.forward.__code__.co_flags & 0x04  # declared as *arrays
+    takes_any = graph.forward.__code__.co_flags & 0x04  # True if declared as *arrays.
     return (each,) if takes_any else each
 
 
 def _without_traces(model: onnx.ModelProto) -> None:
-    """Drops stack traces and file paths that the exporter leaves in the nodes."""
+    """Deletes stack traces and file paths that the exporter leaves in the nodes."""
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""

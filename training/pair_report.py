@@ -1,4 +1,4 @@
-"""Figures of networks that compare pairs: by building, by pixel, and of the plain difference."""
+"""Figures of pair models: by building, by pixel, and of the plain difference of the images."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,7 +28,7 @@ BOOTSTRAP_BLOCK_M = 150.0
 def report(
     scored: Sequence[BuildingLogits], pairs: Sequence[LabelledPair], calibration: Calibration
 ) -> dict[str, Any]:
-    """Figures of calibrated probabilities of held-out buildings, and of their difference."""
+    """Figures of held-out buildings, and of the plain difference on the same buildings."""
     p_N, destroyed_N = arrays(scored, temperature=calibration.temperature)
     block_N = _blocks(scored, pairs)
     prior = calibration.prior
@@ -46,9 +46,9 @@ def report(
 
 
 def pixel_report(scored: Sequence[BuildingLogits]) -> dict[str, Any]:
-    """Figures of pixels inside held-out buildings at p = 0.5, as segmentation studies print them.
+    """Figures of pixels inside held-out buildings at p = 0.5, as in segmentation studies.
 
-    Ground without a known building has no say. The batches of the second kind are the pairs.
+    Ground without a known building does not count. `batch_mean` is the mean over pairs.
     """
     counts: dict[str, PixelCounts] = {}
     for item in scored:
@@ -62,7 +62,7 @@ def pixel_report(scored: Sequence[BuildingLogits]) -> dict[str, Any]:
 def differences(
     scored: Sequence[BuildingLogits], pairs: Sequence[LabelledPair]
 ) -> NDArray[np.float64]:
-    """Mean |post - pre| in counts inside each building: what any model must beat."""
+    """Mean |post - pre| in counts inside each building, the baseline that a model must beat."""
     by_name = {pair.name: pair for pair in pairs}
     values = []
     for item in scored:

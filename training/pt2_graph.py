@@ -1,7 +1,7 @@
-"""`model.pt2` out of graphs: the whole graph that ONNX gets, as torch.export writes it.
+"""`model.pt2` from graphs: the same graph as in ONNX, as torch.export writes it.
 
-What is written holds no pickle: weights and constants are raw bytes, the graph is JSON, and the
-example inputs, which torch would pickle, are left out. Engines refuse a file that holds one.
+The file holds no pickle. Weights and constants are raw bytes, the graph is JSON, and the example
+inputs, which torch would pickle, are left out. Engines refuse a file with a pickle.
 """
 
 import io
@@ -21,16 +21,16 @@ from training.onnx_graph import MAX_BATCH, PARITY, by_parameter, run_onnx
 
 FILE = "model.pt2"
 _TRACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node")
-"""What the exporter notes of where a node comes from: places of one machine, and half the file."""
+"""Metadata on the origin of a node: paths of one machine, and half of the file."""
 
 
 def export_pt2(graph: BundleGraph, path: Path) -> None:
-    """Writes one self-contained file: inputs of a fixed size, any number of them."""
+    """Writes one self-contained file: inputs of a fixed size, batches of any size."""
     path.write_bytes(serialised(exported(graph)))
 
 
 def exported(graph: BundleGraph) -> ExportedProgram:
-    """The graph as a program of ATen operators, weights frozen, batch free."""
+    """The graph as a program of ATen operators, with frozen weights and a free batch size."""
     batch = Dim("batch", min=1, max=MAX_BATCH)
     graph = graph.eval().requires_grad_(False)
     return torch.export.export(
@@ -71,20 +71,23 @@ def check_pt2(
         worst = max(worst, float(np.abs(run_onnx(folder / "model.onnx", inputs) - logits).max()))
     if not worst < PARITY:
         raise EngineError(
-            f"{folder / FILE}: differs from model.onnx in ONNX Runtime by {worst}, allowed {PARITY}"
+            "differs from model.onnx in ONNX Runtime on a logit",
+            str(folder / FILE),
+            expected=f"below {PARITY:g}",
+            got=f"{worst:.3g}",
         )
     return worst
 
 
 def add_pt2(graph: BundleGraph, folder: Path, *, counts: tuple[int, ...] = (1, 3)) -> float:
-    """Puts `model.pt2` beside a bundle's `model.onnx`; both must be the same model.
+    """Adds `model.pt2` to a bundle; it must be the same model as `model.onnx`.
 
     Returns:
         The largest difference of a logit.
 
     Raises:
         BundleError: if the folder holds no bundle.
-        EngineError: if they differ by 1e-3 or more; the bundle is then left as it was.
+        EngineError: if they differ by 1e-3 or more; the bundle is then left unchanged.
     """
     bundle = load_bundle(str(folder))
     path = folder / FILE
@@ -109,7 +112,7 @@ def _tensors(graph: BundleGraph, arrays: Arrays) -> tuple[torch.Tensor, ...]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter complains about values it makes of shapes; they are as they should be."""
+    """Silences the exporter, which warns about harmless values that it makes from shapes."""
     log = logging.getLogger("torch")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -1,9 +1,9 @@
-"""`python -m training.quantise BUNDLE -o OUT`: adds the same model in eight bits, if it is as good.
+"""`python -m training.quantise BUNDLE -o OUT`: adds the model in eight bits, if it is as good.
 
-`model.int8.onnx` is made of `model.onnx` by post-training quantisation (NNCF), calibrated and
-judged on training data. It ships only if, on buildings that calibration did not see, AUC falls by
-at most 0.005 and at most 2 % of verdicts change; where quantising every layer costs more, the
-outermost layers stay in float32.
+`model.int8.onnx` is made from `model.onnx` by post-training quantisation (NNCF), calibrated and
+evaluated on training data. It ships only if AUC falls by at most 0.005 and at most 2 % of the
+verdicts change, on buildings that were not used for calibration. If quantising every layer costs
+more, the outermost layers stay in float32.
 """
 
 import argparse
@@ -24,21 +24,21 @@ from quakestream.engines import Batch, Engine, open_engine
 from quakestream.engines.runtimes import INT8_GRAPH
 from quakestream.errors import EngineError, QuakestreamError, RequestError
 from training.onnx_graph import run_onnx
-from training.quantise_gate import SAMPLES, Material, material_of
+from training.quantise_gate import SAMPLES, CalibrationData, calibration_data
 from training.quantise_graph import heavy, quantised
 
 ALLOWED_DROP = 0.005
-"""Of per-building AUC against float32."""
+"""Largest fall of the AUC over buildings against float32."""
 ALLOWED_CHANGED = 0.02
-"""Share of buildings whose verdict may change: a shift of all logits leaves AUC as it is."""
+"""Largest share of changed verdicts. AUC alone does not notice a shift of all logits."""
 AGREEMENT = 0.05
-"""Mean difference of logits, in their standard deviations, that two runtimes may have on one
-quantised graph: steps of a scale taken the other way, not another computation."""
+"""Largest mean difference of logits between two runtimes on one quantised graph, in standard
+deviations. Below it, rounding differs; above it, the computation does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Quantised:
-    """A graph in eight bits and what it was found to be worth."""
+class QuantisedGraph:
+    """A graph in eight bits and its figures."""
 
     graph: bytes
     figures: dict[str, Any]
@@ -46,19 +46,19 @@ class Quantised:
     @property
     def passed(self) -> bool:
         figures = self.figures
-        kept = figures["verdicts_changed"] <= ALLOWED_CHANGED
-        return bool(figures["drop"] <= ALLOWED_DROP and kept)
+        unchanged = figures["verdicts_changed"] <= ALLOWED_CHANGED
+        return bool(figures["drop"] <= ALLOWED_DROP and unchanged)
 
 
-def quantise(bundle: Bundle, material: Material) -> Quantised:
-    """The graph with the fewest layers left in float32 that passes; else the best one.
+def quantise(bundle: Bundle, material: CalibrationData) -> QuantisedGraph:
+    """Quantises with as few layers in float32 as pass; if none passes, gives the best graph.
 
     Raises:
-        EngineError: if runtimes do not agree on what the quantised graph says.
+        EngineError: if two runtimes do not agree on the quantised graph.
         MissingExtraError: if NNCF or OpenVINO is not installed.
     """
     before = material.judge(open_engine(bundle, runtime="onnxruntime"))
-    tried: list[Quantised] = []
+    tried: list[QuantisedGraph] = []
     for spared in _spared(bundle.graph):
         graph = quantised(bundle.graph, material.samples, spared=spared)
         engine = open_engine(with_int8(bundle, graph, {}), runtime="openvino-int8")
@@ -75,27 +75,31 @@ def quantise(bundle: Bundle, material: Material) -> Quantised:
             **_golden_differences(engine, bundle),
             "made_with": f"nncf {version('nncf')}",
         }
-        tried.append(Quantised(graph=graph, figures=figures))
+        tried.append(QuantisedGraph(graph=graph, figures=figures))
         if tried[-1].passed:
             break
-    return min(tried, key=lambda made: float(made.figures["drop"]))
+    return min(tried, key=lambda result: float(result.figures["drop"]))
 
 
-def write_quantised(bundle: Bundle, made: Quantised, folder: Path) -> BundleSpec:
-    """Writes the bundle with its quantised graph; figures stand in `metrics.int8`.
+def write_quantised(bundle: Bundle, result: QuantisedGraph, folder: Path) -> BundleSpec:
+    """Writes the bundle with its quantised graph; its figures go to `metrics.int8`.
 
     Raises:
         RequestError: if the graph did not pass.
     """
-    if not made.passed:
+    if not result.passed:
+        figures = result.figures
         raise RequestError(
-            f"{bundle.uri}: in eight bits AUC falls from {made.figures['auc_fp32']:.4f} by "
-            f"{made.figures['drop']:.4f}, allowed {ALLOWED_DROP}, and "
-            f"{made.figures['verdicts_changed']:.1%} of verdicts change, allowed "
-            f"{ALLOWED_CHANGED:.0%}; nothing was written"
+            "the graph in eight bits is too inaccurate",
+            bundle.uri,
+            expected=f"AUC down by at most {ALLOWED_DROP}, at most {ALLOWED_CHANGED:.0%} of "
+            "verdicts changed",
+            got=f"AUC {figures['auc_fp32']:.4f} down by {figures['drop']:.4f}, "
+            f"{figures['verdicts_changed']:.1%} of verdicts changed",
+            remedy="nothing was written",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    full = with_int8(bundle, made.graph, made.figures)
+    full = with_int8(bundle, result.graph, result.figures)
     for name, data in full.files.items():
         if name != MANIFEST:
             (folder / name).write_bytes(data)
@@ -104,8 +108,11 @@ def write_quantised(bundle: Bundle, made: Quantised, folder: Path) -> BundleSpec
 
 
 def _spared(graph: bytes) -> Iterator[tuple[str, ...]]:
-    """What stays in float32: nothing; the outermost layers, which hold the widest ranges; of
-    graphs that mix convolutions with attention, all but the convolutions."""
+    """Sets of layers to leave in float32, in the order in which they are tried.
+
+    The first set is empty. Next come the outermost layers, which have the widest ranges. For
+    graphs that mix convolutions with attention, it is all layers but the convolutions.
+    """
     nodes = heavy(graph)
     others = tuple(name for name, kind in nodes.items() if kind not in ("Conv", "ConvTranspose"))
     first, *_, last = nodes
@@ -117,7 +124,7 @@ def _spared(graph: bytes) -> Iterator[tuple[str, ...]]:
 
 
 def with_int8(bundle: Bundle, graph: bytes, figures: dict[str, Any]) -> Bundle:
-    """The bundle as it would be with that graph."""
+    """The bundle with a graph in eight bits."""
     made_of = hashlib.sha256(bundle.graph).hexdigest()
     metrics = {**bundle.spec.metrics, "int8": {**figures, "model_sha256": made_of}}
     return replace(
@@ -127,8 +134,10 @@ def with_int8(bundle: Bundle, graph: bytes, figures: dict[str, Any]) -> Bundle:
     )
 
 
-def _check_agreement(engine: Engine, graph: bytes, bundle: Bundle, material: Material) -> None:
-    """One quantised graph must say the same on two runtimes, or one of them misreads it."""
+def _check_agreement(
+    engine: Engine, graph: bytes, bundle: Bundle, material: CalibrationData
+) -> None:
+    """Checks that two runtimes agree on a quantised graph; otherwise one of them misreads it."""
     sample = dict(material.samples[len(material.samples) // 2])
     expected = run_onnx(graph, sample)
     got = engine.score(Batch.of(sample, bundle.spec))
@@ -136,13 +145,15 @@ def _check_agreement(engine: Engine, graph: bytes, bundle: Bundle, material: Mat
     apart = float(np.abs(got - expected).mean()) / spread
     if not apart < AGREEMENT:
         raise EngineError(
-            f"{bundle.uri}: {engine.name} and ONNX Runtime differ by {apart:.3f} standard "
-            f"deviations on the quantised graph, allowed {AGREEMENT}: one of them misreads it"
+            f"{engine.name} and ONNX Runtime disagree on the quantised graph",
+            bundle.uri,
+            expected=f"a difference below {AGREEMENT} standard deviations",
+            got=f"{apart:.3f}",
         )
 
 
 def _golden_differences(engine: Engine, bundle: Bundle) -> dict[str, float]:
-    """Of logits on the golden batch, from those of float32."""
+    """Differences of logits from those of float32, on the golden batch."""
     logits = engine.score(Batch.of(bundle.golden, bundle.spec))
     apart = np.abs(logits - bundle.golden["logits"])
     return {
@@ -152,7 +163,7 @@ def _golden_differences(engine: Engine, bundle: Bundle) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes one bundle; 2 if the request is wrong or the graph is not as good."""
+    """Writes one bundle. Returns 0 when done, 2 if refused, 3 if it failed."""
     parser = argparse.ArgumentParser(
         prog="python -m training.quantise",
         description=__doc__,
@@ -165,23 +176,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--calibrate",
         default="",
         metavar="REGIONS|STORE",
-        help="of pairs: regions to calibrate on, by comma, all others judge (left out: all but "
-        "the one with most destroyed buildings); of buildings: the store it was trained on",
+        help="pair models: regions to calibrate on, separated by commas; the others evaluate "
+        "(default: all but the one with most destroyed buildings). Building models: the store",
     )
     parser.add_argument("--samples", type=int, default=SAMPLES, help="windows to calibrate on")
     options = parser.parse_args(arguments)
     try:
         bundle = load_bundle(options.bundle)
-        material = material_of(bundle, calibrate=options.calibrate, samples=options.samples)
-        made = quantise(bundle, material)
-        write_quantised(bundle, made, options.out)
+        material = calibration_data(bundle, calibrate=options.calibrate, samples=options.samples)
+        result = quantise(bundle, material)
+        write_quantised(bundle, result, options.out)
     except QuakestreamError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 3
-    told = made.figures
+    figures = result.figures
     print(
-        f"{options.out}: AUC {told['auc']:.4f} in eight bits, {told['auc_fp32']:.4f} in float32; "
-        f"in float32 stay {', '.join(told['in_float32']) or 'no layers'}"
+        f"{options.out}: AUC {figures['auc']:.4f} in eight bits, {figures['auc_fp32']:.4f} in "
+        f"float32; layers left in float32: {', '.join(figures['in_float32']) or 'none'}"
     )
     return 0
 

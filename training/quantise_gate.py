@@ -1,7 +1,7 @@
-"""What a quantised graph is calibrated on, and the buildings it has to tell apart as before.
+"""Data that a quantised graph is calibrated and evaluated on.
 
-Both are training data: of pairs, one part of the regions calibrates and the others judge; of a
-store, rows of the training part calibrate and those of the validation part judge.
+Both are training data. For pair models, some regions calibrate and the others evaluate. For
+building models, training rows of a store calibrate and validation rows evaluate.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,99 +17,107 @@ from quakestream.engines import Batch, Engine
 from quakestream.errors import RequestError
 from quakestream.tiling.lattice import Lattice
 from training.calibrate import first_severe
-from training.config import TrainConfig, from_json
+from training.config import ChipsConfig, PairsConfig
 from training.data.pairs import LabelledPair, outlined_by_bounds
+from training.data.splits import SplitPart
 from training.data.synthetic import HELD_SEEDS, TRAINING_SEEDS, region_of, synthetic_pairs
 from training.data.turkiye import default_data_dir, turkiye_pairs
+from training.evaluation_set import evaluation_set
 from training.graphs import Arrays
 from training.metrics import arrays, class_figures, figures
 from training.models import Model
-from training.rows import Part, held_out
 from training.scoring import BuildingLogits, cut_out, score_windows, windows_over
+from training.settings import from_json
 
 SAMPLES = 48
-"""Windows that activations' ranges are taken from; of crops as many times eight."""
+"""Windows that the ranges of activations are taken from; eight times as many crops."""
 SYNTHETIC_TOWNS = 4
+"""Synthetic training towns that calibrate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Answers:
-    """What an engine says of the buildings that judge."""
+class EngineResult:
+    """Scores of an engine on the evaluation buildings."""
 
     auc: float
-    """Per building; of several classes the mean over them, each against the rest."""
+    """AUC over buildings; for several classes the mean of each class against the rest."""
     severe_N: NDArray[np.bool_]
-    """Whether each is declared severely damaged, at the balanced threshold."""
+    """True for buildings declared severely damaged at the balanced threshold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Material:
-    """Samples to calibrate on, and a judge that never saw them."""
+class CalibrationData:
+    """Samples to calibrate on, and an evaluation on other buildings."""
 
     samples: Sequence[Arrays]
-    judge: Callable[[Engine], Answers]
+    judge: Callable[[Engine], EngineResult]
     about: dict[str, Any]
-    """Where both come from, for the manifest."""
+    """Origin of both, for the manifest."""
 
 
-def material_of(bundle: Bundle, *, calibrate: str = "", samples: int = SAMPLES) -> Material:
-    """Calibration and judgement for a bundle, from what its recipe was trained on.
+def calibration_data(
+    bundle: Bundle, *, calibrate: str = "", samples: int = SAMPLES
+) -> CalibrationData:
+    """Calibration data of a bundle, from the data of its recipe.
 
     Args:
-        bundle: of pairs or of buildings, exported from a checkpoint.
-        calibrate: of pairs: regions to calibrate on, by comma; left out: all but the one with
-            most destroyed buildings, or of synthetic towns the training ones. Of buildings: the
-            folder of the store.
-        samples: how many windows.
+        bundle: a bundle of image pairs or of crops that was exported from a checkpoint.
+        calibrate: for pairs, comma-separated regions to calibrate on; if empty, all but the
+            region with most destroyed buildings, or the training towns of synthetic data. For
+            crops, the URI of the store.
+        samples: number of windows.
 
     Raises:
-        RequestError: if the bundle names no recipe, or its data are not there.
+        RequestError: if the bundle names no recipe, or its data are missing.
     """
-    if "config" not in bundle.spec.training or bundle.spec.task == "hazard":
-        raise RequestError(
-            f"{bundle.uri}: expected a bundle of images exported from a checkpoint, whose manifest "
-            "says what it was trained on"
-        )
-    config = from_json(bundle.spec.training["config"])
-    if bundle.spec.task == "building":
-        return _of_store(bundle.spec, config, calibrate, samples)
-    pairs, regions = _pairs(config, calibrate)
-    return pair_material(bundle.spec, config, pairs, regions, samples)
+    if "config" in bundle.spec.training and bundle.spec.task != "hazard":
+        config = from_json(bundle.spec.training["config"])
+        if isinstance(config, ChipsConfig):
+            return _of_store(bundle.spec, config, calibrate, samples)
+        if isinstance(config, PairsConfig):
+            pairs, regions = _pairs(config, calibrate)
+            return pair_calibration_data(bundle.spec, config, pairs, regions, samples)
+    raise RequestError(
+        "manifest does not say what images the bundle was trained on",
+        bundle.uri,
+        expected="a bundle of images that was exported from a checkpoint",
+    )
 
 
-def pair_material(
+def pair_calibration_data(
     spec: BundleSpec,
-    config: TrainConfig,
+    config: PairsConfig,
     pairs: Sequence[LabelledPair],
     regions: frozenset[str],
     samples: int = SAMPLES,
-) -> Material:
-    """Windows of some regions calibrate, buildings of all others judge.
+) -> CalibrationData:
+    """Windows of some regions calibrate; buildings of all other regions evaluate.
 
     Raises:
-        RequestError: if either side has nothing.
+        RequestError: if either side is empty.
     """
-    seen = [outlined_by_bounds(p) if config.judge_bounds else p for p in pairs]
+    seen = [outlined_by_bounds(p) if config.windows.judge_bounds else p for p in pairs]
     judged = [pair for pair in seen if pair.region not in regions]
     windows = [(p, w) for p in seen if p.region in regions for w in _windows(spec, p)]
     states = {building.destroyed for pair in judged for building in pair.buildings}
     if not windows or len(states) < 2:
         known = ", ".join(sorted({pair.region for pair in pairs}))
         raise RequestError(
-            f"calibrating on {', '.join(sorted(regions)) or 'nothing'} leaves no buildings of "
-            f"both states to judge by, or nothing to calibrate on; regions are {known}"
+            "regions cannot be split into calibration and evaluation",
+            f"--calibrate {','.join(sorted(regions))}",
+            expected=f"some of {known}, with buildings of both states in the others",
         )
     chosen_N = np.linspace(0, len(windows) - 1, min(samples, len(windows))).round().astype(int)
     chosen = [_inputs(spec, *windows[n]) for n in chosen_N]
 
-    def judge(engine: Engine) -> Answers:
+    def judge(engine: Engine) -> EngineResult:
         scored = [s for pair in judged for s in engine_logits(engine, spec, pair)]
         p_N, destroyed_N = arrays(scored, temperature=spec.temperature)
         auc = float(figures(p_N, destroyed_N).auc)
-        return Answers(auc=auc, severe_N=p_N >= spec.thresholds.balanced)
+        return EngineResult(auc=auc, severe_N=p_N >= spec.thresholds.balanced)
 
     buildings = [building.destroyed for pair in judged for building in pair.buildings]
-    return Material(
+    return CalibrationData(
         samples=chosen,
         judge=judge,
         about={
@@ -123,7 +131,7 @@ def pair_material(
 
 
 def engine_logits(engine: Engine, spec: BundleSpec, pair: LabelledPair) -> list[BuildingLogits]:
-    """Logits inside each building of a pair, by an engine, window by window as in a run."""
+    """Logits of an engine inside each building of a pair, window by window as in a run."""
 
     def logits(window: Window) -> NDArray[np.float32]:
         logits_NKYX = engine.score(Batch.of(_inputs(spec, pair, window), spec))
@@ -133,8 +141,8 @@ def engine_logits(engine: Engine, spec: BundleSpec, pair: LabelledPair) -> list[
     return score_windows(logits, pair, pair.buildings, _lattice(spec, pair))
 
 
-def _pairs(config: TrainConfig, calibrate: str) -> tuple[list[LabelledPair], frozenset[str]]:
-    """The recipe's pairs and which of their regions calibrate."""
+def _pairs(config: PairsConfig, calibrate: str) -> tuple[list[LabelledPair], frozenset[str]]:
+    """The recipe's pairs, and the regions that calibrate."""
     named = frozenset(name.strip() for name in calibrate.split(",") if name.strip())
     if config.source == "synthetic":
         seeds = TRAINING_SEEDS[:SYNTHETIC_TOWNS]
@@ -148,28 +156,30 @@ def _pairs(config: TrainConfig, calibrate: str) -> tuple[list[LabelledPair], fro
     return pairs, named or frozenset(destroyed) - {richest}
 
 
-def _of_store(spec: BundleSpec, config: TrainConfig, store: str, samples: int) -> Material:
+def _of_store(spec: BundleSpec, config: ChipsConfig, store: str, samples: int) -> CalibrationData:
     if not store:
-        raise RequestError(f"{spec.name}: give the store it was trained on with --calibrate STORE")
-    held = held_out(replace(config, source=store))
+        raise RequestError(
+            "no store named", spec.name, remedy="name its training store with --calibrate STORE"
+        )
+    held = evaluation_set(replace(config, source=(store,)))
     rows = held.some("train", samples * 8, np.random.default_rng(0))
     inputs = rows.inputs(spec, "train")
-    part: Part = "validation" if len(held.rows["validation"]) else "test"
+    part: SplitPart = "validation" if len(held.rows["validation"]) else "test"
 
-    def judge(engine: Engine) -> Answers:
+    def judge(engine: Engine) -> EngineResult:
         def logits(given: Arrays) -> NDArray[np.float32]:
             return engine.score(Batch.of(given, spec))
 
         model = Model(spec=spec, logits=logits)
-        judged = held.judged(model.as_probabilities(held.logits(model, part)), part)
-        severe_N = judged.p_NC[:, first_severe(spec.classes) :].sum(axis=1)
-        return Answers(
-            auc=float(class_figures(judged.p_NC, judged.label_N).macro_auc),
+        scored = held.scored(model.as_probabilities(held.logits(model, part)), part)
+        severe_N = scored.p_NC[:, first_severe(spec.classes) :].sum(axis=1)
+        return EngineResult(
+            auc=float(class_figures(scored.p_NC, scored.label_N).macro_auc),
             severe_N=severe_N >= spec.thresholds.balanced,
         )
 
     count = len(rows.rows["train"])
-    return Material(
+    return CalibrationData(
         samples=[{k: v[n : n + 1] for k, v in inputs.items()} for n in range(count)],
         judge=judge,
         about={
@@ -188,7 +198,7 @@ def _windows(spec: BundleSpec, pair: LabelledPair) -> list[Window]:
 
 
 def _inputs(spec: BundleSpec, pair: LabelledPair, window: Window) -> Arrays:
-    """A window as the graph takes it."""
+    """Inputs of the graph for a window."""
     inputs: Arrays = {}
     for epoch in spec.epochs:
         image = pair.pre if epoch == "pre" else pair.post

@@ -1,4 +1,4 @@
-"""Graphs in eight bits: where scales go, and a form that every runtime reads alike."""
+"""Quantises graphs to eight bits, in a form that every runtime reads alike."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,14 +18,14 @@ _SHIFT = 128
 
 
 def quantised(graph: bytes, samples: Sequence[Arrays], *, spared: Iterable[str] = ()) -> bytes:
-    """The graph with scales for activations (one each) and weights (one a channel), as QDQ pairs.
+    """Adds scales for activations (one each) and weights (one a channel), as QDQ pairs.
 
-    What comes before the first heavy operator stays as it is: it turns counts into z-scores, and
-    eight bits for a scene's mean are a brightness of their own.
+    Nodes before the first heavy operator stay in float32. They turn counts into z-scores, and
+    rounding a scene's mean to eight bits would change its brightness.
 
     Args:
         graph: an ONNX graph in float32.
-        samples: inputs of one window or crop each; activations get the ranges seen on them.
+        samples: inputs of one window or crop each, which give the ranges of activations.
         spared: nodes that stay in float32.
 
     Raises:
@@ -37,7 +37,7 @@ def quantised(graph: bytes, samples: Sequence[Arrays], *, spared: Iterable[str] 
     names = {*normalisation(model), *spared}
     attention = any(node.op_type == "Softmax" for node in model.graph.node)
     last = _last_layer(model)
-    made = nncf.quantize(
+    quantised_model = nncf.quantize(
         model,
         nncf.Dataset(list(samples)),
         subset_size=len(samples),
@@ -46,46 +46,47 @@ def quantised(graph: bytes, samples: Sequence[Arrays], *, spared: Iterable[str] 
         model_type=nncf.ModelType.TRANSFORMER if attention else None,
         ignored_scope=nncf.IgnoredScope(names=sorted(names), validate=False),
         advanced_parameters=nncf.AdvancedQuantizationParameters(
-            # Layer by layer it ends 0.12 from where float32 does; once, at the end, ends at it.
+            # Corrected layer by layer, logits end 0.12 off float32; corrected once, they match.
             disable_bias_correction=last is not None
         ),
     )
-    if not any(node.op_type == "QuantizeLinear" for node in made.graph.node):
-        raise EngineError("nothing in the graph was quantised: it has no operator worth it")
-    _unsigned(made)
-    _without_traces(made)
+    if not any(node.op_type == "QuantizeLinear" for node in quantised_model.graph.node):
+        raise EngineError("nothing was quantised: the graph has no operator that gains from it")
+    _unsigned(quantised_model)
+    _without_traces(quantised_model)
     if last is not None:
-        _recentre(made, last, graph, samples)
-    onnx.checker.check_model(made)
-    return bytes(made.SerializeToString())
+        _recentre(quantised_model, last, graph, samples)
+    onnx.checker.check_model(quantised_model)
+    return bytes(quantised_model.SerializeToString())
 
 
 def normalisation(model: onnx.ModelProto) -> Iterator[str]:
     """Nodes between the graph's inputs and the first heavy operators."""
     reached = {value.name for value in model.graph.input}
-    for node in model.graph.node:  # in order: producers come first
+    for node in model.graph.node:  # Nodes are ordered: producers come before consumers.
         if node.op_type not in HEAVY and reached & set(node.input):
             reached |= set(node.output)
             yield node.name
 
 
 def heavy(graph: bytes) -> dict[str, str]:
-    """Names of the heavy nodes, first to last, and what they compute."""
+    """Names and operators of the heavy nodes, first to last."""
     model = onnx.load_model_from_string(graph)
     return {node.name: node.op_type for node in model.graph.node if node.op_type in HEAVY}
 
 
 def _last_layer(model: onnx.ModelProto) -> str | None:
-    """The bias of the layer that gives the logits themselves; None if something follows it."""
+    """The bias of the layer that outputs the logits; None if another node follows it."""
     node = [n for n in model.graph.node if n.op_type in HEAVY][-1]
     direct = node.output[0] == model.graph.output[0].name and len(node.input) > 2
     return str(node.input[2]) if direct else None
 
 
 def _recentre(model: onnx.ModelProto, bias: str, graph: bytes, samples: Sequence[Arrays]) -> None:
-    """Moves logits so that over the samples they are on average what float32 makes of them.
+    """Shifts logits so that their mean over the samples equals that of float32.
 
-    Rounding has a mean of its own, which no ranking of buildings shows and every threshold does.
+    Rounding shifts all logits a little. A ranking of buildings does not notice it, a threshold
+    does.
     """
     before, after = _session(graph), _session(bytes(model.SerializeToString()))
     moved_K = np.mean(
@@ -96,8 +97,8 @@ def _recentre(model: onnx.ModelProto, bias: str, graph: bytes, samples: Sequence
         axis=0,
     )
     constant = next(c for c in model.graph.initializer if c.name == bias)
-    kept_K = numpy_helper.to_array(constant)
-    constant.CopyFrom(numpy_helper.from_array((kept_K + moved_K).astype(np.float32), bias))
+    bias_K = numpy_helper.to_array(constant)
+    constant.CopyFrom(numpy_helper.from_array((bias_K + moved_K).astype(np.float32), bias))
 
 
 def _session(graph: bytes) -> ort.InferenceSession:
@@ -105,10 +106,10 @@ def _session(graph: bytes) -> ort.InferenceSession:
 
 
 def _unsigned(model: onnx.ModelProto) -> None:
-    """Activations from int8 to uint8: the same values, every zero point 128 higher.
+    """Turns int8 activations into uint8: the same values, with zero points 128 higher.
 
-    OpenVINO 2026.4 computes a convolution over a concatenation of int8 activations wrongly,
-    and over the same numbers as uint8 rightly; on CPUs with VNNI uint8 is the native form too.
+    OpenVINO 2026.4 computes a convolution over a concatenation of int8 activations wrongly, and
+    over uint8 activations correctly. uint8 is also the native form of CPUs with VNNI.
     """
     constants = {constant.name: constant for constant in model.graph.initializer}
     quantisers = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
@@ -118,9 +119,9 @@ def _unsigned(model: onnx.ModelProto) -> None:
             moved = (zero.astype(np.int16) + _SHIFT).astype(np.uint8)
             constants[name].CopyFrom(numpy_helper.from_array(moved, name))
     moved_values = {node.output[0] for node in quantisers}
-    kept = [v for v in model.graph.value_info if v.name not in moved_values]
+    others = [v for v in model.graph.value_info if v.name not in moved_values]
     del model.graph.value_info[:]
-    model.graph.value_info.extend(kept)
+    model.graph.value_info.extend(others)
 
 
 def _without_traces(model: onnx.ModelProto) -> None:
@@ -131,13 +132,14 @@ def _without_traces(model: onnx.ModelProto) -> None:
 
 
 def _library() -> Any:
-    """NNCF without the usage statistics it sends by default."""
+    """Imports NNCF without the usage statistics that it sends by default."""
     if "nncf" not in sys.modules:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # cannot be imported
+        # An entry of None makes the import of the telemetry fail.
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
         import nncf
     except ImportError as error:
         raise MissingExtraError(
-            f"quantising needs NNCF: pip install 'quakestream[train]' ({error})"
+            f"quantising needs NNCF ({error})", remedy="pip install 'quakestream[train]'"
         ) from error
     return nncf

@@ -1,14 +1,22 @@
-"""Recipes: functions that give a whole configuration. `--set` changes single values."""
+"""Recipes: functions that return a whole configuration. `--set` changes single values."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
 from quakestream.errors import ConfigError
-from training.config import Grades, Rows, TrainConfig
+from training.config import (
+    ChipsConfig,
+    Grades,
+    PairsConfig,
+    PretrainConfig,
+    TrainConfig,
+    VectorsConfig,
+)
 from training.data.augment import Augmentation
-from training.data.point_split import FIELD_BLOCK_DEG, FIELD_BUFFER_DEG
+from training.data.splits import FIELD_BLOCK_DEG, FIELD_BUFFER_DEG, RowSplit
 from training.data.synthetic import HELD_SEEDS, region_of
+from training.settings import new_config
 
 _SEGMENTATION: dict[str, dict[str, Any]] = {
     "small": {},
@@ -17,10 +25,10 @@ _SEGMENTATION: dict[str, dict[str, Any]] = {
 }
 
 
-def fc_siam(mode: str, width: str) -> TrainConfig:
-    """A pixel network on the Türkiye pairs, from scratch."""
+def fc_siam(mode: str, width: str) -> PairsConfig:
+    """A pixel network on the Türkiye pairs, trained from random weights."""
     name = f"fc_{mode}_{width}"
-    return TrainConfig(recipe=name, network=name, **_SEGMENTATION[width])
+    return new_config(PairsConfig, recipe=name, network=name, **_SEGMENTATION[width])
 
 
 STRONG = Augmentation(
@@ -33,32 +41,35 @@ STRONG = Augmentation(
     sharpness=(-0.6, 0.9),
     grey_share=0.15,
 )
-"""For synthetic scenes, which differ less from each other than real ones do."""
+"""Augmentation for synthetic scenes, which differ less from each other than real ones."""
 
 
-def synthetic_small() -> TrainConfig:
+def synthetic_small() -> PairsConfig:
     """Small on synthetic earthquakes alone; towns of other seeds are held out."""
-    return TrainConfig(
+    return new_config(
+        PairsConfig,
         recipe="synthetic_small",
         network="fc_siam_diff_small",
         source="synthetic",
         steps=1000,
         judge_bounds=False,
-        held_regions=",".join(region_of(seed) for seed in HELD_SEEDS),
+        held_regions=tuple(region_of(seed) for seed in HELD_SEEDS),
         augmentation=STRONG,
     )
 
 
-def fc_siam_diff_turkiye() -> TrainConfig:
-    """What ships as `damage-turkiye-2023`: gentle steps on all real pairs from `synthetic_small`.
+def fc_siam_diff_turkiye() -> PairsConfig:
+    """The model that ships as `damage-turkiye-2023`: small steps from `synthetic_small`.
 
-    No ground is held out: `training.export --left-out` calibrates it by the regions left out.
+    It is trained on all real pairs and no ground is held out. `training.export --left-out`
+    calibrates it by runs that left each region out.
     """
-    return TrainConfig(
+    return new_config(
+        PairsConfig,
         recipe="fc_siam_diff_turkiye",
         network="fc_siam_diff_small",
         init="runs/synthetic_small/checkpoint.pt",
-        held_regions="none",
+        held_regions=("none",),
         steps=300,
         lr=3e-4,
     )
@@ -72,11 +83,14 @@ def epfl(
     weight_decay: float,
     dropout: float,
     accumulate: int = 1,
-) -> TrainConfig:
-    """As published (EPFL study on Kahramanmaraş 2023): 100 epochs of 1024 px tiles, a constant
-    rate, the best validation IoU. A GPU is needed; `--set chip_px=128` is for a look.
+) -> PairsConfig:
+    """The recipe of the EPFL study on Kahramanmaraş 2023, as published.
+
+    It trains for 100 epochs on 1024 px tiles at a constant rate and takes the best validation
+    IoU. It needs a GPU; `--set chip_px=128` is enough for a trial.
     """
-    return TrainConfig(
+    return new_config(
+        PairsConfig,
         recipe=f"epfl_fc_{mode}_large",
         network=f"fc_{mode}_large",
         epochs=100,
@@ -85,7 +99,7 @@ def epfl(
         lr=lr,
         weight_decay=weight_decay,
         dropout=dropout,
-        schedule="constant",
+        shape="constant",
         clip=0.0,
         ema=0.0,
         checks=0,
@@ -95,39 +109,38 @@ def epfl(
     )
 
 
-def pretext_siam_diff_small() -> TrainConfig:
-    """Encoder of Small, pre-trained to tell damaged places from intact ones by both dates.
+def pretrain_siam_diff_small() -> PretrainConfig:
+    """The encoder of Small, pre-trained to tell damaged places from intact ones by both dates.
 
-    Then: `fc_siam_diff_small --set init=runs/pretext_siam_diff_small-1/checkpoint.pt`.
+    Next step: `fc_siam_diff_small --set init=runs/pretrain_siam_diff_small-1/checkpoint.pt`.
     """
-    return TrainConfig(
-        recipe="pretext_siam_diff_small",
+    return new_config(
+        PretrainConfig,
+        recipe="pretrain_siam_diff_small",
         network="fc_siam_diff_small",
-        lesson="pretext",
         steps=600,
         lr=1e-3,
         weight_decay=1e-4,
-        schedule="cosine",
+        shape="cosine",
         warmup=0.1,
         checks=2,
     )
 
 
-def qmf_384() -> TrainConfig:
+def qmf_384() -> ChipsConfig:
     """QuakeMetaFormer as published: MetaFG-2 at 384 px, batch 20, 150 epochs, 20 of them warm-up.
 
-    Rates are the paper's times 20 / 512, as its code has them. `--set source=STORE`, and
-    `--set init=official:PATH` for the weights the paper starts from.
+    Learning rates are the paper's times 20 / 512, as in its code. Add `--set source=STORE`, and
+    `--set init=official:PATH` for the weights that the paper starts from.
     """
-    return TrainConfig(
+    return new_config(
+        ChipsConfig,
         recipe="qmf_384",
         network="qmf_2",
-        lesson="chips",
-        source="",
         epochs=150,
         batch=20,
         lr=5e-5 * 20 / 512,
-        schedule="cosine",
+        shape="cosine",
         warmup=20 / 150,
         weight_decay=0.05,
         dropout=0.1,
@@ -135,22 +148,21 @@ def qmf_384() -> TrainConfig:
         checks=0,
         best="macro_auc",
         chip_px=384,
-        rows=Rows(split="paper-85-15"),
+        rows=RowSplit(split="paper-85-15"),
         grades=Grades(reduction="official"),
     )
 
 
-def building_tiny(kind: Literal["qif", "qmf"]) -> TrainConfig:
-    """The smallest building network, for 2 cores; `--set source=STORE`."""
-    return TrainConfig(
+def building_tiny(kind: Literal["qif", "qmf"]) -> ChipsConfig:
+    """The smallest building network, for 2 cores. Add `--set source=STORE`."""
+    return new_config(
+        ChipsConfig,
         recipe=f"{kind}_tiny",
         network=f"{kind}_tiny",
-        lesson="chips",
-        source="",
         steps=1500,
         batch=32,
         lr=1e-3,
-        schedule="cosine",
+        shape="cosine",
         warmup=0.1,
         weight_decay=0.05,
         dropout=0.1,
@@ -160,24 +172,23 @@ def building_tiny(kind: Literal["qif", "qmf"]) -> TrainConfig:
     )
 
 
-def hazard_mlp() -> TrainConfig:
+def hazard_mlp() -> VectorsConfig:
     """Damage from hazard values alone, on the field points of Yu et al. 2024."""
-    return TrainConfig(
+    return new_config(
+        VectorsConfig,
         recipe="hazard_mlp",
         network="hazard_mlp",
-        lesson="vectors",
-        source="field",
         steps=1500,
         batch=256,
         lr=2e-3,
-        schedule="cosine",
+        shape="cosine",
         warmup=0.1,
         weight_decay=0.05,
         dropout=0.1,
         best="macro_auc",
         precision="fp32",
-        rows=Rows(block=FIELD_BLOCK_DEG, buffer=FIELD_BUFFER_DEG),
-        grades=Grades(gamma=0.0, hazard_dropout="none", hazard_groups="4,1"),
+        rows=RowSplit(block=FIELD_BLOCK_DEG, buffer=FIELD_BUFFER_DEG),
+        grades=Grades(gamma=0.0, hazard_dropout="none", hazard_groups=(4, 1)),
     )
 
 
@@ -204,7 +215,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
         dropout=0.05,
         accumulate=2,
     ),
-    "pretext_siam_diff_small": pretext_siam_diff_small,
+    "pretrain_siam_diff_small": pretrain_siam_diff_small,
     "qmf_384": qmf_384,
     "qif_tiny": partial(building_tiny, "qif"),
     "qmf_tiny": partial(building_tiny, "qmf"),
@@ -213,11 +224,11 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
 
 
 def recipe(name: str) -> TrainConfig:
-    """The configuration a recipe gives.
+    """The configuration of a recipe.
 
     Raises:
         ConfigError: if no recipe has that name.
     """
     if name not in RECIPES:
-        raise ConfigError(f"recipe: no recipe {name!r}; known: {', '.join(RECIPES)}")
+        raise ConfigError("unknown recipe", expected=f"one of {', '.join(RECIPES)}", got=repr(name))
     return RECIPES[name]()

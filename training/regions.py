@@ -1,9 +1,10 @@
-"""`python -m training.regions RECIPE -o DIR`: leaves each region out in turn, and judges on it.
+"""`python -m training.regions RECIPE -o DIR`: leaves each region out in turn, and evaluates on it.
 
-The question a new earthquake asks: does what was learnt in other towns hold in this one? A run is
-trained for each region on all others, its last state is taken (choosing would be peeking), and
-the answers for left-out buildings are pooled: most regions have too few destroyed buildings for
-figures of their own. `--compare DIR DIR...` sets finished runs side by side on the same buildings.
+This measures how well a model works in a town that it was not trained on. One run is trained for
+each region on all other regions. Its last state is used, because choosing a state by the left-out
+region would be peeking. The scores of all left-out buildings are pooled, because most regions have
+too few destroyed buildings for figures of their own. `--compare DIR DIR...` compares finished
+experiments on the same buildings.
 """
 
 import argparse
@@ -23,12 +24,11 @@ from sklearn.metrics import f1_score, roc_auc_score
 from quakestream.errors import QuakestreamError, RequestError
 from training.calibrate import choose_thresholds
 from training.checkpoints import Checkpoint, load_checkpoint
-from training.config import TrainConfig, with_settings
+from training.config import ChipsConfig, ImagePairsConfig, PairsConfig, PretrainConfig, TrainConfig
 from training.data.pairs import LabelledPair
 from training.data.sources import load_pairs
 from training.data.store import BuildingChips, ChipStore
-from training.journal import Journal
-from training.keeping import LogKeeper
+from training.evaluation_set import evaluation_set
 from training.lessons import open_lesson
 from training.lessons.base import Lesson
 from training.lessons.pairs import held_out_logits
@@ -38,72 +38,95 @@ from training.metrics import MIN_PER_STATE, block_interval, blocks_of, differenc
 from training.models import graph_model
 from training.pair_report import differences
 from training.recipes import recipe
-from training.rows import held_out
+from training.reporting import LogReporter
+from training.run_log import RunLog
 from training.scoring import BuildingLogits
+from training.settings import with_settings, with_values
 
 BLOCK_M = 150.0
+"""Side of a bootstrap block, metres."""
 ANSWERS = "answers.parquet"
 TEMPERATURE = 0.5
-"""Of the pixel probabilities whose mean is compared: what every run so far was calibrated to."""
+"""Temperature of the pixel probabilities; every run so far was calibrated to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
-    """What is trained for each region that is left out."""
+class RegionExperiment:
+    """The configurations that are trained for each left-out region."""
 
-    config: TrainConfig
-    pretext: TrainConfig | None = None
-    """Trained first, with the same region left out; its encoder is where `config` starts."""
+    config: PairsConfig | ChipsConfig
+    pretrain: PretrainConfig | None = None
+    """Pre-training of the encoder that `config` starts from, with the same region left out."""
+
+    @staticmethod
+    def of(config: TrainConfig, pretrain: TrainConfig | None = None) -> "RegionExperiment":
+        """The experiment of two recipes.
+
+        Raises:
+            RequestError: if a recipe's lesson cannot leave regions out.
+        """
+        if not isinstance(config, PairsConfig | ChipsConfig):
+            raise RequestError(
+                "recipe has no regions to leave out",
+                config.recipe,
+                expected="lesson pairs or chips",
+            )
+        if pretrain is None or isinstance(pretrain, PretrainConfig):
+            return RegionExperiment(config=config, pretrain=pretrain)
+        raise RequestError(
+            "recipe is no pre-training", "--pretrain", "lesson pretrain", pretrain.recipe
+        )
 
 
-def leave_each_out(course: Course, out: Path) -> pd.DataFrame:
-    """Trains a run a region; a row per left-out building.
+def leave_each_out(experiment: RegionExperiment, out: Path) -> pd.DataFrame:
+    """Trains one run per region and scores the left-out buildings.
 
     Returns:
-        Columns `region, building_id, destroyed, x_m, y_m, epsg, p, difference`.
+        A row per building, columns `region, building_id, destroyed, x_m, y_m, epsg, p, difference`.
     """
-    regions = _regions(course.config)
-    parts = [_left_out(course, region, out / region) for region in regions]
+    regions = _regions(experiment.config)
+    parts = [_left_out(experiment, region, out / region) for region in regions]
     answers = pd.concat(parts, ignore_index=True)
     answers.to_parquet(out / ANSWERS)
     return answers
 
 
 def left_out_logits(folder: Path) -> tuple[list[BuildingLogits], list[LabelledPair]]:
-    """Left-out buildings of a finished course as its runs scored them, and their pairs.
+    """Left-out buildings of a finished experiment as its runs scored them, and their pairs.
 
     Raises:
-        RequestError: if a region's run is not there.
+        RequestError: if the run of a region is missing.
     """
     pairs: list[LabelledPair] = []
     scored: list[BuildingLogits] = []
     for region in sorted(_answers(folder)["region"].unique()):
         checkpoint = load_checkpoint(folder / region / "checkpoint.pt")
-        pairs = pairs or load_pairs(checkpoint.config, held_only=True)
+        config = checkpoint.config_as(PairsConfig)
+        pairs = pairs or load_pairs(config, held_only=True)
         here = [pair for pair in pairs if pair.region == region]
-        scored += held_out_logits(checkpoint.config, here, checkpoint.network())
+        scored += held_out_logits(config, here, checkpoint.network())
     return scored, pairs
 
 
 def compare(runs: dict[str, pd.DataFrame], *, draws: int = 1000) -> dict[str, Any]:
-    """Figures of each run and of the plain difference, and what each gains over it.
+    """Figures of each experiment and of the plain pre/post difference, and gains over it.
 
     Raises:
-        RequestError: if two runs did not answer for the same buildings.
+        RequestError: if two experiments did not score the same buildings.
     """
     tables = [t.sort_values("building_id", ignore_index=True) for t in runs.values()]
     first = tables[0]
     for name, table in zip(runs, tables, strict=True):
         if not table["building_id"].equals(first["building_id"]):
-            raise RequestError(f"{name} answered for other buildings than {next(iter(runs))}")
+            raise RequestError(f"has other buildings than {next(iter(runs))}", name)
     scores = {"pre/post difference": first["difference"].to_numpy()}
     scores |= {name: t["p"].to_numpy() for name, t in zip(runs, tables, strict=True)}
     baseline = scores["pre/post difference"]
-    return {name: _judged(p_N, baseline, first, draws) for name, p_N in scores.items()}
+    return {name: _figures(p_N, baseline, first, draws) for name, p_N in scores.items()}
 
 
 def left_out_thresholds(answers: pd.DataFrame, p_N: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Threshold per building, balanced on the buildings of all other regions."""
+    """Threshold of each building: the balanced threshold on the buildings of all other regions."""
     destroyed_N = answers["destroyed"].to_numpy(bool)
     region_N = answers["region"].to_numpy()
     threshold_N = np.empty(len(answers))
@@ -114,21 +137,28 @@ def left_out_thresholds(answers: pd.DataFrame, p_N: NDArray[np.float64]) -> NDAr
     return threshold_N
 
 
-def _regions(config: TrainConfig) -> list[str]:
-    if config.lesson == "chips":
-        table = ChipStore.open(*config.source.split(",")).table
+def _regions(config: ImagePairsConfig | ChipsConfig) -> list[str]:
+    if isinstance(config, ChipsConfig):
+        table = ChipStore.open(*config.source).table
         return sorted(table.loc[table["label"] >= 0, "region"].unique())
     return sorted({pair.region for pair in load_pairs(config)})
 
 
-def _left_out(course: Course, region: str, out: Path) -> pd.DataFrame:
-    if course.config.lesson == "chips":
-        return _left_out_chips(course.config, region, out)
-    config = replace(course.config, held_regions=region)
-    if course.pretext is not None:
-        pretext = _trained(replace(course.pretext, held_regions=region), out / "pretext")
-        pretext.save(out / "pretext" / "checkpoint.pt")
-        config = replace(config, init=str(out / "pretext" / "checkpoint.pt"))
+def _left_out(experiment: RegionExperiment, region: str, out: Path) -> pd.DataFrame:
+    if isinstance(experiment.config, ChipsConfig):
+        return _left_out_chips(experiment.config, region, out)
+    return _left_out_pairs(experiment.config, experiment.pretrain, region, out)
+
+
+def _left_out_pairs(
+    config: PairsConfig, pretrain: PretrainConfig | None, region: str, out: Path
+) -> pd.DataFrame:
+    config = with_values(config, held_regions=(region,))
+    if pretrain is not None:
+        folder = out / "pretrain"
+        encoder = _trained(with_values(pretrain, held_regions=(region,)), folder)
+        encoder.save(folder / "checkpoint.pt")
+        config = replace(config, init=str(folder / "checkpoint.pt"))
     checkpoint = _trained(config, out)
     checkpoint.save(out / "checkpoint.pt")
     pairs = [pair for pair in load_pairs(config, held_only=True) if pair.region == region]
@@ -149,15 +179,20 @@ def _left_out(course: Course, region: str, out: Path) -> pd.DataFrame:
     )
 
 
-def _left_out_chips(config: TrainConfig, region: str, out: Path) -> pd.DataFrame:
-    """A building model of two classes, chosen on blocks of the regions it was trained on."""
-    config = replace(config, rows=replace(config.rows, split="regions", held=region))
+def _left_out_chips(config: ChipsConfig, region: str, out: Path) -> pd.DataFrame:
+    """A building model of two classes; its state is chosen on blocks of the other regions."""
+    config = replace(config, rows=replace(config.rows, split="regions", held=(region,)))
     checkpoint = _trained(config, out)
     checkpoint.save(out / "checkpoint.pt")
     spec = class_spec(checkpoint, config.recipe)
     if len(spec.classes) != 2:
-        raise RequestError(f"{config.source}: expected two classes, got {', '.join(spec.labels)}")
-    held, store = held_out(config), ChipStore.open(*config.source.split(","))
+        raise RequestError(
+            "store has another number of classes",
+            ", ".join(config.source),
+            expected="two classes",
+            got=", ".join(spec.labels),
+        )
+    held, store = evaluation_set(config), ChipStore.open(*config.source)
     row_N = held.rows["test"]
     table = store.table.iloc[row_N]
     logits_NK = held.logits(graph_model(class_graph(checkpoint, spec), spec))
@@ -185,12 +220,10 @@ def _difference(chip: BuildingChips) -> float:
 
 def _trained(config: TrainConfig, out: Path) -> Checkpoint:
     lesson: Lesson = open_lesson(config)
-    checkpoint = run(config, lesson, LogKeeper(Journal(out)))
-    assert checkpoint is not None  # one worker is the leader
-    return checkpoint
+    return run(config, lesson, LogReporter(RunLog(out)))
 
 
-def _judged(
+def _figures(
     p_N: NDArray[np.float64], baseline_N: NDArray[np.float64], answers: pd.DataFrame, draws: int
 ) -> dict[str, Any]:
     destroyed_N = answers["destroyed"].to_numpy(bool)
@@ -228,14 +261,14 @@ def _auc(
 
 
 def _region(p_N: NDArray[np.float64], destroyed_N: NDArray[np.bool_]) -> dict[str, Any]:
-    found = figures(p_N, destroyed_N, probabilities=False)
-    return {"destroyed": found.destroyed, "intact": found.intact, "auc": found.auc}
+    region = figures(p_N, destroyed_N, probabilities=False)
+    return {"destroyed": region.destroyed, "intact": region.intact, "auc": region.auc}
 
 
 def _without_largest(
     p_N: NDArray[np.float64], destroyed_N: NDArray[np.bool_], region_N: NDArray[np.object_]
 ) -> dict[str, Any]:
-    """Figures without the region that holds most destroyed buildings and so rules the pool."""
+    """Figures without the region that holds most destroyed buildings and dominates the pool."""
     counts = {region: int(destroyed_N[here_N].sum()) for region, here_N in _members(region_N)}
     rest_N = region_N != max(counts, key=lambda region: counts[region])
     return _region(p_N[rest_N], destroyed_N[rest_N])
@@ -252,28 +285,28 @@ def markdown(compared: dict[str, Any]) -> str:
         "| run | AUC, pooled | F1 | AP | AUC over the difference | largest region | others |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, found in compared.items():
-        regions = found["regions"].values()
+    for name, result in compared.items():
+        regions = result["regions"].values()
         largest = max(regions, key=lambda r: r["destroyed"])
         cells = [
             name,
-            _told(found["auc"]),
-            _told(found["f1"]),
-            f"{found['average_precision']:.3f}",
-            _told(found["auc_over_difference"]),
+            _interval(result["auc"]),
+            _interval(result["f1"]),
+            f"{result['average_precision']:.3f}",
+            _interval(result["auc_over_difference"]),
             f"{largest['auc']:.3f}",
-            f"{found['all_but_the_largest']['auc']:.3f}",
+            f"{result['all_but_the_largest']['auc']:.3f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _told(interval: dict[str, float]) -> str:
+def _interval(interval: dict[str, float]) -> str:
     return f"{interval['value']:.3f} ({interval['low']:.3f} to {interval['high']:.3f})"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains or compares; 2 if the request is wrong."""
+    """Trains or compares. Returns 0 when done, 2 if the request is wrong, 3 if it failed."""
     options = _parser().parse_args(arguments)
     try:
         if options.compare:
@@ -282,10 +315,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps(compared) if options.json else markdown(compared))
             return 0
         if not options.recipe or options.out is None:
-            raise RequestError("give a recipe and -o DIR, or --compare DIR...")
-        pretext = recipe(options.pretext) if options.pretext else None
+            raise RequestError(
+                "nothing to do", remedy="give a recipe and -o DIR, or --compare DIR..."
+            )
+        pretrain = recipe(options.pretrain) if options.pretrain else None
         config = with_settings(recipe(options.recipe), options.settings)
-        answers = leave_each_out(Course(config=config, pretext=pretext), options.out)
+        answers = leave_each_out(RegionExperiment.of(config, pretrain), options.out)
         print(markdown(compare({options.out.name: answers})))
     except QuakestreamError as error:
         print(error, file=sys.stderr)
@@ -296,7 +331,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _answers(folder: Path) -> pd.DataFrame:
     path = folder / ANSWERS
     if not path.is_file():
-        raise RequestError(f"{path}: not there; make it with `python -m training.regions RECIPE`")
+        raise RequestError(
+            "no such file",
+            str(path),
+            remedy="python -m training.regions RECIPE -o DIR makes it",
+        )
     return pd.read_parquet(path)
 
 
@@ -310,7 +349,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("recipe", nargs="?")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
-    parser.add_argument("--pretext", default="", metavar="RECIPE", help="pre-trains each encoder")
+    parser.add_argument(
+        "--pretrain", default="", metavar="RECIPE", help="pre-train the encoder of each run"
+    )
     parser.add_argument("-o", "--out", type=Path, metavar="DIR")
     parser.add_argument("--compare", nargs="+", type=Path, metavar="DIR", default=[])
     parser.add_argument("--json", action="store_true")

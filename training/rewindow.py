@@ -1,8 +1,8 @@
 """`python -m training.rewindow BUNDLE -o OUT`: the same pixel model for windows of another size.
 
-A network of convolutions does not care how large its windows are; a run does: what lies in
-the halo is scored twice. A halo that covers the network's reach makes windows say what the
-whole image at once would say, and a wider one is wasted.
+A convolutional network takes windows of any size, but a run scores every halo twice. If the halo
+covers the receptive field, windows give the same logits as the whole image. A wider halo only
+costs time.
 """
 
 import argparse
@@ -22,17 +22,18 @@ from quakestream.bundles import Bundle, load_bundle, write_manifest
 from quakestream.bundles.manifest import MANIFEST
 from quakestream.domain import BundleSpec
 from quakestream.errors import EngineError, QuakestreamError, RequestError
+from training.foreign_errors import first_line
 from training.graphs import Arrays, example_images
 from training.mlm import ModelFacts, write_record
 from training.onnx_graph import PARITY, compressed, run_onnx
 
 ACROSS = 2
-"""Windows along a side of the image that they are compared on."""
+"""Windows along each side of the image on which they are compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
-    """What a run cuts scenes into."""
+    """The windows that a run cuts scenes into."""
 
     window_px: int
     halo_px: int
@@ -44,25 +45,33 @@ class Windows:
 
 
 def rewindow(bundle: Bundle, folder: Path, windows: Windows) -> BundleSpec:
-    """Writes the bundle for other windows into a folder, checked.
+    """Writes the bundle for other windows into a folder and checks it.
 
     Raises:
-        RequestError: if it is no pixel model, or the halo is too narrow or unaligned for its
-            windows to say what the untiled image says.
+        RequestError: if the bundle is no pixel model, or its windows would differ from the
+            untiled image because the halo is too narrow or not aligned.
         EngineError: if the graph does not run on windows of that size.
     """
     if bundle.spec.task != "segmentation":
         raise RequestError(
-            f"{bundle.uri} is for {bundle.spec.task}: only pixel models have windows"
+            "bundle has no windows", bundle.uri, expected="a pixel model", got=bundle.spec.task
         )
     if windows.core_px <= 0:
-        raise RequestError(f"a halo of {windows.halo_px} px leaves nothing of {windows.window_px}")
+        raise RequestError(
+            "the halo leaves nothing of the window",
+            bundle.uri,
+            expected=f"a halo below {windows.window_px / 2:g} px",
+            got=f"{windows.halo_px} px",
+        )
     apart = tiling_difference(bundle, windows)
     if apart > PARITY:
         raise RequestError(
-            f"{bundle.uri}: windows of {windows.window_px} px with a halo of {windows.halo_px} px "
-            f"differ by {apart:.2g} from the untiled image, at most {PARITY:g} is accepted; give "
-            "a wider halo, and a core that is a multiple of the network's stride"
+            f"windows of {windows.window_px} px with a halo of {windows.halo_px} px differ from "
+            "the untiled image",
+            bundle.uri,
+            expected=f"at most {PARITY:g} on a logit",
+            got=f"{apart:.2g}",
+            remedy="use a wider halo, and a core that is a multiple of the network's stride",
         )
     spec = replace(
         bundle.spec,
@@ -73,8 +82,8 @@ def rewindow(bundle: Bundle, folder: Path, windows: Windows) -> BundleSpec:
         gsd_m=windows.gsd_m,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {n: b for n, b in bundle.files.items() if n not in {MANIFEST, "model.pt2"}}
-    for name, content in kept.items():
+    files = {n: b for n, b in bundle.files.items() if n not in {MANIFEST, "model.pt2"}}
+    for name, content in files.items():
         graph = name.endswith(".onnx")
         (folder / name).write_bytes(resized(content, windows.window_px) if graph else content)
     golden = _example(bundle, windows.window_px, noise=False)
@@ -87,7 +96,7 @@ def rewindow(bundle: Bundle, folder: Path, windows: Windows) -> BundleSpec:
 
 
 def _metrics(bundle: Bundle, window_px: int) -> dict[str, Any]:
-    """Figures stay: the weights do. The quantised graph was made of the same model as before."""
+    """The figures, which stay because the weights do, with the digest of the resized graph."""
     metrics: dict[str, Any] = dict(bundle.spec.metrics)
     if "int8" in metrics:
         digest = hashlib.sha256(resized(bundle.graph, window_px)).hexdigest()
@@ -96,9 +105,9 @@ def _metrics(bundle: Bundle, window_px: int) -> dict[str, Any]:
 
 
 def tiling_difference(bundle: Bundle, windows: Windows) -> float:
-    """Largest difference of a logit between windows and the image they were cut from.
+    """Largest difference of a logit between windows and the image that they were cut from.
 
-    Of the four windows of a random image, on their cores alone.
+    The four windows of a random image are compared on their cores alone.
     """
     halo, core = windows.halo_px, windows.core_px
     side = ACROSS * core + 2 * halo
@@ -118,10 +127,10 @@ def tiling_difference(bundle: Bundle, windows: Windows) -> float:
 
 
 def resized(model: bytes, side_px: int) -> bytes:
-    """An ONNX graph whose images have another size.
+    """The ONNX graph for images of another size.
 
     Raises:
-        RequestError: if the graph does not take it.
+        RequestError: if the graph does not take that size.
     """
     graph = onnx.load_model_from_string(model)
     for value in [*graph.graph.input, *graph.graph.output]:
@@ -132,8 +141,9 @@ def resized(model: bytes, side_px: int) -> bytes:
     try:
         checked = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True)
     except onnx.shape_inference.InferenceError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RequestError(f"the graph does not take {side_px} px: {reason}") from error
+        raise RequestError(
+            f"graph does not take windows of {side_px} px: {first_line(error)}"
+        ) from error
     return bytes(checked.SerializeToString())
 
 
@@ -142,13 +152,14 @@ def _run(bundle: Bundle, inputs: Arrays, side_px: int) -> NDArray[np.float32]:
         return run_onnx(resized(bundle.graph, side_px), inputs)
     except RequestError:
         raise
-    except Exception as error:  # the runtime's exceptions have no common base
-        reason = str(error).strip().splitlines()[0]
-        raise EngineError(f"{bundle.uri} does not run on {side_px} px: {reason}") from error
+    except Exception as error:  # The runtime's exceptions have no common base.
+        raise EngineError(
+            f"graph does not run on windows of {side_px} px: {first_line(error)}", bundle.uri
+        ) from error
 
 
 def _example(bundle: Bundle, side_px: int, *, noise: bool) -> Arrays:
-    """One window of the golden batch's kind; noise finds any dependence there is."""
+    """One window with the inputs of the golden batch; noise shows any dependence on the size."""
     rng = np.random.default_rng(0)
     epochs = bundle.spec.epochs
     arrays = example_images(epochs, side_px, 1, rng)
@@ -158,19 +169,19 @@ def _example(bundle: Bundle, side_px: int, *, noise: bool) -> Arrays:
 
 
 def _facts(files: Mapping[str, bytes]) -> ModelFacts:
-    """What the record said beyond the manifest, with or without a record."""
-    said = json.loads(files.get("mlm.json", b"{}")).get("properties", {})
+    """Facts of the bundle's record; `unknown` if it has none."""
+    record = json.loads(files.get("mlm.json", b"{}")).get("properties", {})
     return ModelFacts(
-        architecture=said.get("mlm:architecture", "unknown"),
-        framework=said.get("mlm:framework", "unknown"),
-        framework_version=said.get("mlm:framework_version", "unknown"),
-        parameters=said.get("mlm:total_parameters"),
-        pretrained_source=said.get("mlm:pretrained_source"),
+        architecture=record.get("mlm:architecture", "unknown"),
+        framework=record.get("mlm:framework", "unknown"),
+        framework_version=record.get("mlm:framework_version", "unknown"),
+        parameters=record.get("mlm:total_parameters"),
+        pretrained_source=record.get("mlm:pretrained_source"),
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes one bundle; 2 if the request is wrong."""
+    """Writes one bundle. Returns 0 when done, 2 if the request is wrong, 3 if it failed."""
     parser = argparse.ArgumentParser(
         prog="python -m training.rewindow",
         description="Writes a pixel model for windows of another size; the folder's name is the "

@@ -1,7 +1,7 @@
-"""What changes over a run: learning rate, decay per parameter, share of masked metadata.
+"""Schedules of a run: learning rate, decay per parameter, share of masked metadata.
 
-Everything here is a function of the step or epoch and of a generator: nothing counts by itself,
-so that a resumed run goes on as the unbroken one.
+Everything here is a function of the step or epoch and of a generator. Nothing keeps a count, so
+that a resumed run continues like an unbroken one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,18 +18,18 @@ from quakestream.errors import ConfigError
 def masked_share(epoch: float, epochs: float) -> float:
     """Share of a batch whose metadata is hidden in this epoch: 1 - epoch / epochs.
 
-    The network starts from images alone and gets the metadata bit by bit. Not in the paper, but
-    in the authors' training.
+    The network starts from images alone and gets more metadata over time. The paper does not
+    mention it, but the authors' training does it.
 
     Args:
-        epoch: epochs done, from 0; may be a fraction.
+        epoch: number of finished epochs, may be a fraction.
         epochs: length of the run.
     """
     return min(1.0, max(0.0, 1 - epoch / epochs))
 
 
 def masked_rows(count: int, share: float, generator: torch.Generator) -> Tensor:
-    """Which of `count` samples to hide, shape (count,): `share` of them, rounded down."""
+    """True for the samples to hide, shape (count,): a share of them, rounded down."""
     chosen = torch.randperm(count, generator=generator)[: int(count * share)]
     hidden_N = torch.zeros(count, dtype=torch.bool)
     hidden_N[chosen] = True
@@ -37,11 +37,11 @@ def masked_rows(count: int, share: float, generator: torch.Generator) -> Tensor:
 
 
 def mask_metadata(hazard_NM: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """The values with a random share of rows set to 0, which reads as missing throughout.
+    """Sets a random share of the rows to 0, which means that all their values are missing.
 
     Args:
         hazard_NM: z-scored values.
-        share: of the rows, 0..1.
+        share: share of the rows, 0..1.
         generator: on the CPU, whatever the device of the values.
     """
     hidden_N = masked_rows(len(hazard_NM), share, generator).to(hazard_NM.device)
@@ -60,20 +60,22 @@ def parameter_groups(
     Frozen parameters are left out.
 
     Args:
-        network: what is trained.
+        network: the network to train.
         lr: learning rate where no scale applies.
-        weight_decay: of the parameters that decay.
-        lr_scales: factor on the learning rate of parameters whose name starts so, such as
-            {"encoder.": 0.1} after a pretext; the longest prefix counts.
+        weight_decay: weight decay of the parameters that decay.
+        lr_scales: factors on the learning rate by prefix of the parameter's name, such as
+            {"encoder.": 0.1} after pre-training; the longest prefix counts.
 
     Raises:
-        ConfigError: if a prefix fits no parameter.
+        ConfigError: if no parameter has a prefix.
     """
     scales = dict(lr_scales or {})
     names = [name for name, _ in network.named_parameters()]
     unused = [prefix for prefix in scales if not any(n.startswith(prefix) for n in names)]
     if unused:
-        raise ConfigError(f"learning rates: no parameter is called {unused[0]}…; check the prefix")
+        raise ConfigError(
+            f"no parameter is called {unused[0]}…", "learning rates", remedy="check the prefix"
+        )
     grouped: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
@@ -88,7 +90,7 @@ def parameter_groups(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CosineWarmup:
-    """Linear from `start` up to `peak`, then half a cosine down to `floor`.
+    """Rises linearly from `start` to `peak`, then falls along half a cosine to `floor`.
 
     Defaults are the QuakeMetaFormer paper's rates.
 
@@ -107,16 +109,18 @@ class CosineWarmup:
     def __post_init__(self) -> None:
         if not 0 <= self.warmup_steps < self.steps:
             raise ConfigError(
-                f"warm-up: expected 0 to {self.steps - 1} of {self.steps} steps, "
-                f"got {self.warmup_steps}"
+                "warm-up does not end before the run",
+                "warmup",
+                expected=f"0 to {self.steps - 1} of {self.steps} steps",
+                got=str(self.warmup_steps),
             )
 
     def scaled(self, batch: int, reference: int = 512) -> "CosineWarmup":
-        """All rates times batch / reference, as the authors' training does.
+        """Multiplies all rates by batch / reference, as the authors' training does.
 
         Args:
             batch: samples per update over all workers.
-            reference: the batch the rates are meant for.
+            reference: batch size that the rates are meant for.
         """
         factor = batch / reference
         return replace(
@@ -124,7 +128,7 @@ class CosineWarmup:
         )
 
     def at(self, step: int) -> float:
-        """The rate of a step, from 0; the floor after the end."""
+        """The rate of a step, counted from 0; after the end, the floor."""
         if step < self.warmup_steps:
             return self.start + (self.peak - self.start) * step / self.warmup_steps
         done = min(1.0, (step - self.warmup_steps) / (self.steps - self.warmup_steps))
@@ -134,7 +138,7 @@ class CosineWarmup:
 def cosine_warmup(
     optimiser: torch.optim.Optimizer, schedule: CosineWarmup
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """Drives an optimiser whose groups were made with `lr=schedule.peak`."""
+    """A scheduler for an optimiser whose groups were made with `lr=schedule.peak`."""
     return torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: schedule.at(step) / schedule.peak
     )
@@ -143,7 +147,7 @@ def cosine_warmup(
 def one_cycle(
     optimiser: torch.optim.Optimizer, *, steps: int, warm: float = 0.2
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """Up to each group's rate in the `warm` share of the run and down to nothing after."""
+    """Rises to each group's rate in the first `warm` share of the run, then falls to 0."""
     peaks: Sequence[float] = [group["lr"] for group in optimiser.param_groups]
     return torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=list(peaks), total_steps=steps + 1, pct_start=warm
@@ -151,5 +155,5 @@ def one_cycle(
 
 
 def _decays(name: str, parameter: nn.Parameter) -> bool:
-    """Not so norms and biases, which are vectors, and class tokens."""
+    """True for matrices; False for norms and biases, which are vectors, and for class tokens."""
     return parameter.ndim > 1 and not name.endswith(".bias") and "cls_token" not in name

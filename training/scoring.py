@@ -1,4 +1,4 @@
-"""Scores held-out buildings the way inference does: lattice windows, core pixels, integer sums."""
+"""Scores held-out buildings as inference does: lattice windows, core pixels, integer sums."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from training.data.pairs import Building, Image, LabelledPair, pixels_inside
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BuildingLogits:
-    """One building's pixels as the network left them; calibration needs no second pass."""
+    """Logits of one building's pixels, from which calibration needs no second pass."""
 
     pair: str
     building: Building
@@ -32,14 +32,14 @@ class BuildingLogits:
 def score_buildings(
     network: nn.Module, pair: LabelledPair, buildings: Sequence[Building], lattice: Lattice
 ) -> list[BuildingLogits]:
-    """Logits of a network inside each building. Buildings without a pixel are left out."""
+    """Logits of a network inside each building; buildings without a pixel are left out."""
     network.eval()
 
     def logits(window: Window) -> NDArray[np.float32]:
         with torch.inference_mode():
-            given: Tensor = network(normalised(pair.pre, window), normalised(pair.post, window))
-        scored: NDArray[np.float32] = given[0, 0].numpy()
-        return scored
+            output: Tensor = network(normalised(pair.pre, window), normalised(pair.post, window))
+        logits_YX: NDArray[np.float32] = output[0, 0].numpy()
+        return logits_YX
 
     return score_windows(logits, pair, buildings, lattice)
 
@@ -50,7 +50,7 @@ def score_windows(
     buildings: Sequence[Building],
     lattice: Lattice,
 ) -> list[BuildingLogits]:
-    """Logits of whatever scores a window of a pair, (y, x), inside each building."""
+    """Logits inside each building, given a function that scores one window, (y, x)."""
     if not buildings:
         return []
     logit_YX = np.full(pair.window.shape, np.nan, np.float32)
@@ -58,7 +58,7 @@ def score_windows(
     for row, col in windows_over(bounds_N4, lattice):
         window = lattice.window(row, col)
         shared = _shared(lattice.core(row, col), pair.window)
-        if shared is not None:  # the core alone counts
+        if shared is not None:  # Only the core counts.
             logit_YX[shared.slices_in(pair.window)] = logits(window)[shared.slices_in(window)]
     scored = []
     for building in buildings:
@@ -70,14 +70,14 @@ def score_windows(
 
 
 def normalised(image: Image, window: Window) -> Tensor:
-    """A window of an image as the network takes it, (1, band, y, x); nothing seen is count 0."""
+    """A normalised window of an image, (1, band, y, x); the count of unseen ground is 0."""
     mean_B, std_B = (torch.tensor(v) for v in (image.statistics.mean_B, image.statistics.std_B))
     counts = torch.from_numpy(cut_out(image, window)).float()
     return ((counts - mean_B[:, None, None]) / std_B[:, None, None])[None]
 
 
 def cut_out(image: Image, window: Window) -> NDArray[np.uint8]:
-    """Pixels of a window that may reach beyond the image; there the count is 0."""
+    """Pixels of a window; the count is 0 where it reaches beyond the image."""
     pixels_BYX = np.zeros((len(image.pixels_BYX), *window.shape), np.uint8)
     shared = _shared(image.window, window)
     if shared is not None:
@@ -88,13 +88,13 @@ def cut_out(image: Image, window: Window) -> NDArray[np.uint8]:
 
 
 def windows_over(bounds_N4: NDArray[np.float64], lattice: Lattice) -> Iterator[tuple[int, int]]:
-    """Row and column of each window whose core touches one of the bounds, once, in order."""
+    """Row and column of each window whose core touches one of the bounds, in order, once each."""
     touches = lattice.touches(bounds_N4)
     yield from sorted({(int(r), int(c)) for r, c in zip(touches.row_T, touches.col_T, strict=True)})
 
 
 def pixels_of(building: Building, pair: LabelledPair) -> tuple[slice, slice, NDArray[np.bool_]]:
-    """Where a building lies in its pair's arrays, and which of those pixels are inside."""
+    """Rows and columns of a building in the arrays of its pair, and its pixels among them."""
     window = _shared(pair.grid.window(*building.geometry.bounds), pair.window)
     if window is None:
         return slice(0), slice(0), np.zeros((0, 0), bool)

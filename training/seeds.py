@@ -1,7 +1,7 @@
 """Random numbers that depend on where they are used, not on what was drawn before.
 
-Any chip of any step can be made again by any worker: what a run draws does not depend on how many
-workers share it, nor on whether it was interrupted.
+Any worker can make any chip of any step again. What a run draws depends neither on the number of
+workers nor on interruptions.
 """
 
 import numpy as np
@@ -9,15 +9,15 @@ import torch
 
 
 def rng(seed: int, *path: int) -> np.random.Generator:
-    """Numbers for one place of a run, such as (step, chip)."""
+    """A generator for one place of a run, such as (step, chip)."""
     return np.random.default_rng([seed, *path])
 
 
 def torch_seed(seed: int, *path: int) -> int:
-    """The same for torch's generators."""
+    """A seed for torch's generators, for one place of a run."""
     return int(np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def torch_rng(seed: int, *path: int) -> torch.Generator:
-    """A generator of its own for one place of a run."""
+    """A generator of torch for one place of a run."""
     return torch.Generator().manual_seed(torch_seed(seed, *path))

@@ -1,8 +1,8 @@
-"""How much of an answer each input is worth (Shapley 1953; Lundberg and Lee 2017).
+"""Shapley values: how much each input contributes (Shapley 1953; Lundberg and Lee 2017).
 
-A player is an input, or a group of inputs, that can be there or not. Of few players all
-coalitions are asked and the values are exact; of many, a sample of coalitions and a weighted
-regression (Kernel SHAP) give them, still adding up to the whole.
+A player is an input, or a group of inputs, that is present or absent. For few players all
+coalitions are evaluated and the values are exact. For many players a sample of coalitions and a
+weighted regression (Kernel SHAP) approximate them; the values still add up to the whole.
 
 Axis legend: S coalitions, P players, K outputs.
 """
@@ -18,7 +18,7 @@ F64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 MAX_EXACT = 8
-"""Players of which all coalitions are asked: 256."""
+"""Most players of which all coalitions, 256, are evaluated."""
 
 
 def all_coalitions(players: int) -> Bools:
@@ -29,13 +29,17 @@ def all_coalitions(players: int) -> Bools:
 def exact_values(value_SK: F64, players: int) -> F64:
     """Shapley values (P, K) from the value of every coalition, in `all_coalitions` order.
 
-    A player is worth what it adds to a coalition, averaged over all orders of arrival.
+    The value of a player is what it adds to a coalition, averaged over all orders of arrival.
 
     Raises:
-        ShapeError: if that is not one value a coalition.
+        ShapeError: if there is not one value per coalition.
     """
     if len(value_SK) != 2**players:
-        raise ShapeError(f"expected {2**players} coalitions of {players}, got {len(value_SK)}")
+        raise ShapeError(
+            f"wrong number of coalitions of {players} players",
+            expected=str(2**players),
+            got=str(len(value_SK)),
+        )
     present_SP = all_coalitions(players)
     size_S = present_SP.sum(axis=1)
     values = []
@@ -48,7 +52,7 @@ def exact_values(value_SK: F64, players: int) -> F64:
 
 
 def kernel_weights(size_S: NDArray[np.int64], players: int) -> F64:
-    """Weight of a coalition of each size in the regression; sizes 0 and P have none."""
+    """Weight of a coalition of each size in the regression; sizes 0 and P have no weight."""
     return np.array([(players - 1) / (comb(players, n) * n * (players - n)) for n in size_S])
 
 
@@ -57,36 +61,36 @@ def kernel_values(present_SP: Bools, value_SK: F64, ends_2K: F64, weight_S: F64)
 
     Args:
         present_SP: coalitions, neither empty nor whole.
-        value_SK: their values.
+        value_SK: values of the coalitions.
         ends_2K: values of the empty and of the whole coalition.
-        weight_S: what each coalition counts.
+        weight_S: weights of the coalitions.
 
     Raises:
-        ShapeError: if the coalitions do not tell the players apart.
+        ShapeError: if the coalitions do not distinguish the players.
     """
     whole_K = ends_2K[1] - ends_2K[0]
-    # The last player is what the others leave of the whole: the sum then holds whatever the fit.
+    # The last player gets the rest, so that the values add up whatever the fit is.
     last_S = present_SP[:, -1].astype(np.float64)
     design_SQ = present_SP[:, :-1] - last_S[:, None]
     target_SK = value_SK - ends_2K[0] - last_S[:, None] * whole_K
     root_S = np.sqrt(weight_S)[:, None]
-    found_QK, _, rank, _ = np.linalg.lstsq(design_SQ * root_S, target_SK * root_S, rcond=None)
+    value_QK, _, rank, _ = np.linalg.lstsq(design_SQ * root_S, target_SK * root_S, rcond=None)
     if rank < design_SQ.shape[1]:
         raise ShapeError(
-            f"{len(present_SP)} coalitions do not tell {present_SP.shape[1]} players apart; "
-            "ask more of them"
+            f"{len(present_SP)} coalitions do not distinguish {present_SP.shape[1]} players",
+            remedy="sample more coalitions",
         )
-    return np.concatenate([found_QK, (whole_K - found_QK.sum(axis=0))[None]])
+    return np.concatenate([value_QK, (whole_K - value_QK.sum(axis=0))[None]])
 
 
 def sampled_coalitions(players: int, count: int, rng: np.random.Generator) -> tuple[Bools, F64]:
-    """Coalitions drawn by their weight, each with its complement; and how often each was drawn.
+    """Draws coalitions by their weight, each with its complement, and counts each.
 
     Raises:
-        ShapeError: if fewer are asked for than there are players.
+        ShapeError: if `count` is less than twice the number of players.
     """
     if count < 2 * players:
-        raise ShapeError(f"expected at least {2 * players} coalitions, got {count}")
+        raise ShapeError("too few coalitions", expected=f"at least {2 * players}", got=str(count))
     sizes = np.arange(1, players)
     mass = np.array([comb(players, int(n)) for n in sizes]) * kernel_weights(sizes, players)
     drawn = rng.choice(sizes, size=count // 2, p=mass / mass.sum())

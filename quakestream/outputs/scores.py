@@ -11,9 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from quakestream.domain import ScaleClass
+from quakestream.domain.damage_words import SEVERITY
 from quakestream.errors import RequestError
 from quakestream.outputs.matching import MatchResult, match, overlapping, utm_of
-from quakestream.outputs.truth import SEVERITY, Truth
+from quakestream.outputs.truth import Truth
 from quakestream.reduce import metrics
 from quakestream.reduce.metrics import ClassScore, Interval
 

@@ -10,55 +10,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import geopandas as gpd
 import pandas as pd
 import shapely
 
 from quakestream.domain import ScaleClass
+from quakestream.domain.damage_words import EMS98, SCORED_SCALES, SEVERITY, Grade
 from quakestream.errors import RequestError, StorageError
 from quakestream.storage import StorageOptions, local_copy
 
-Grade = Literal["no", "minor", "major", "destroyed", "ignored"]
 OWN_SCALE = "the bundle's own"
-SEVERITY: dict[str, int] = {"no": 0, "minor": -1, "major": 1, "destroyed": 1, "ignored": -1}
-
-_COPERNICUS: dict[str, Grade] = {
-    "destroyed": "destroyed",
-    "damaged": "major",
-    "possibly damaged": "ignored",
-    "no visible damage": "no",
-    "not analysed": "ignored",
-    "not applicable": "ignored",
-    "unknown": "ignored",
-}
-_XBD: dict[str, Grade] = {
-    "no-damage": "no",
-    "minor-damage": "minor",
-    "major-damage": "major",
-    "destroyed": "destroyed",
-    "un-classified": "ignored",
-}
-_PLAIN: dict[str, Grade] = {
-    "intact": "no",
-    "undamaged": "no",
-    "no": "no",
-    "no damage": "no",
-    "minor": "minor",
-    "major": "major",
-    "damaged": "major",
-    "collapsed": "destroyed",
-    "destroyed": "destroyed",
-}
-_EMS98: dict[str, Grade] = {
-    "0": "no",
-    "1": "minor",
-    "2": "minor",
-    "3": "major",
-    "4": "major",
-    "5": "destroyed",
-}
 _EMS98_PREFIX = re.compile(r"^(ems[-_ ]?98)?[ _-]*(damage )?(grade|dg|d|g)?[ _-]*(?=[0-5]$)", re.I)
 _USUAL_COLUMNS = ("damage_gra", "subtype", "damage_label", "label", "class", "ems98", "grade")
 
@@ -208,14 +171,12 @@ def _recognise(
         return "as given", _as_given(values, request)
     families: dict[str, dict[str, Grade]] = {
         OWN_SCALE: {c.label.lower(): c.xbd for c in classes},
-        "Copernicus EMS": _COPERNICUS,
-        "xBD": _XBD,
-        "EMS-98": _EMS98,
-        "plain words": _PLAIN,
+        **{scale.name: scale.grades() for scale in SCORED_SCALES},
     }
     for name, family in families.items():
-        keys = {v: _EMS98_PREFIX.sub("", v) if name == "EMS-98" else v.lower() for v in values}
-        if name == "EMS-98" and keys.keys() == set(keys.values()) and not _names_ems98(column):
+        ems98 = name == EMS98.name
+        keys = {v: _EMS98_PREFIX.sub("", v) if ems98 else v.lower() for v in values}
+        if ems98 and keys.keys() == set(keys.values()) and not _names_ems98(column):
             continue  # bare numbers may be anything
         if values and all(key in family for key in keys.values()):
             return name, {v: family[key] for v, key in keys.items()}

@@ -1,21 +1,25 @@
 """Contract tests and small worlds that any implementation can be held against."""
 
+from quakestream.testing.backends import BackendContract
 from quakestream.testing.bundles import write_building_bundle, write_hazard_bundle
 from quakestream.testing.cells import CellReaderContract
 from quakestream.testing.devices import NativeContract, RunnerContract, StreamsContract
 from quakestream.testing.engines import CropEngineContract, EngineContract
+from quakestream.testing.kinds import KindContract
 from quakestream.testing.ranges import FetcherContract
 from quakestream.testing.sources import PrefetchContract, RasterSourceContract
 from quakestream.testing.standin import write_stand_in_bundle
-from quakestream.testing.tiles import BlocksContract, PlaceContract
+from quakestream.testing.tiles import PlaceContract, TileArraysContract
 from quakestream.testing.worlds import World, make_world, write_bundle
 
 __all__ = [
-    "BlocksContract",
+    "BackendContract",
+    "TileArraysContract",
     "CellReaderContract",
     "CropEngineContract",
     "EngineContract",
     "FetcherContract",
+    "KindContract",
     "NativeContract",
     "PlaceContract",
     "PrefetchContract",

@@ -9,7 +9,7 @@ from quakestream.raster.cog.places import Place
 from quakestream.raster.tiles.source import TileArrays
 
 
-class BlocksContract:
+class TileArraysContract:
     """Tests over the protocol TileArrays."""
 
     def blocks(self) -> TileArrays:
@@ -45,9 +45,6 @@ class BlocksContract:
 class PlaceContract:
     """Tests over the protocol Place."""
 
-    planar = False
-    """True if the place takes blocks as (sample, y, x)."""
-
     def place(self, height: int, width: int) -> tuple[Place, list[NDArray[Any]]]:
         """An empty place, and the arrays that it fills, their last two axes (y, x)."""
         raise NotImplementedError
@@ -56,7 +53,8 @@ class PlaceContract:
         """A block of noise, with a black corner; by default of three samples of 8 bits."""
         block = np.random.default_rng(3).integers(1, 256, (height, width, 3)).astype(np.uint8)
         block[:5, :7] = 0
-        return block.transpose(2, 0, 1).copy() if self.planar else block
+        place, _ = self.place(height, width)
+        return block.transpose(2, 0, 1).copy() if place.planar else block
 
     def test_a_block_put_in_parts_is_the_block_put_whole(self) -> None:
         block = self.block(40, 48)

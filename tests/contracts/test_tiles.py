@@ -15,19 +15,19 @@ from quakestream.raster.cog.places import (
     SamplePlace,
     StretchedPlace,
     Target,
-    interleaved,
+    interleaved_target,
 )
-from quakestream.raster.cog.workers import Scratch
+from quakestream.raster.cog.scratch import Scratch
 from quakestream.raster.tiles import write_root
 from quakestream.raster.tiles.references import make_references
 from quakestream.raster.tiles.source import StoredTiles, TileArrays, VirtualTiles
 from quakestream.raster.tiles.stored import write_stored
 from quakestream.storage import open_store
-from quakestream.testing import BlocksContract, PlaceContract
+from quakestream.testing import PlaceContract, TileArraysContract
 from tests.helpers.tiles_case import GRID, LOCAL, scene_of, write_tiff
 
 
-class TestStoredTiles(BlocksContract):
+class TestStoredTiles(TileArraysContract):
     @pytest.fixture(autouse=True)
     def _store(self, tmp_path: Path) -> None:
         scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="deflate", masked=True))
@@ -40,14 +40,14 @@ class TestStoredTiles(BlocksContract):
         return StoredTiles(self.store.uri, entry.group, entry.grids[0], self.store.options)
 
 
-class TestVirtualTiles(BlocksContract):
+class TestVirtualTiles(TileArraysContract):
     @pytest.fixture(autouse=True)
     def _references(self, tmp_path: Path) -> None:
         scene = scene_of(write_tiff(tmp_path / "scene.tif", compress="deflate", masked=True))
         self.references = make_references(scene, [GRID], LOCAL)
 
     def blocks(self) -> TileArrays:
-        return VirtualTiles(self.references.entry, self.references.content, LOCAL)
+        return VirtualTiles(self.references.layout, self.references.content, LOCAL)
 
 
 BLACK = Colour(bands=(0, 1, 2), validity="black")
@@ -61,8 +61,6 @@ def target(height: int, width: int) -> Target:
 
 
 class TestPlanarPlace(PlaceContract):
-    planar = True
-
     def place(self, height: int, width: int) -> tuple[Place, list[NDArray[Any]]]:
         into = target(height, width)
         return PlanarPlace(BLACK, into, Scratch()), [into.counts_BYX, into.valid_YX]
@@ -71,14 +69,14 @@ class TestPlanarPlace(PlaceContract):
 class TestInterleavedPlace(PlaceContract):
     def place(self, height: int, width: int) -> tuple[Place, list[NDArray[Any]]]:
         counts_YX4 = np.zeros((height, width, 4), np.uint8)
-        into = interleaved(counts_YX4, np.zeros((height, width), np.bool_))
-        return InterleavedPlace(BLACK, into, Scratch()), [into.counts_BYX, into.valid_YX]
+        into = interleaved_target(counts_YX4, np.zeros((height, width), np.bool_))
+        return InterleavedPlace(BLACK, into, Scratch(), counts_YX4), [into.counts_BYX, into.valid_YX]
 
 
 class TestSamplePlace(PlaceContract):
     def place(self, height: int, width: int) -> tuple[Place, list[NDArray[Any]]]:
         planes = {band: np.zeros((height, width), np.uint8) for band in (0, 2)}
-        return SamplePlace(planes, apart=False), list(planes.values())
+        return SamplePlace(planes, planes_apart=False), list(planes.values())
 
 
 class TestStretchedPlace(PlaceContract):

@@ -16,12 +16,14 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'quak
 from tests.helpers import rubble  # noqa: E402
 from training import streams  # noqa: E402
 from training.checkpoints import Checkpoint  # noqa: E402
-from training.config import CropSettings, Grades, Rows, TrainConfig  # noqa: E402
-from training.crew import Crew  # noqa: E402
-from training.keeping import LogKeeper  # noqa: E402
-from training.lessons import Batch, open_lesson  # noqa: E402
+from training.config import ChipsConfig, CropSettings, Grades, PairsConfig  # noqa: E402
+from training.data.splits import RowSplit  # noqa: E402
+from training.lessons import TrainingBatch, open_lesson  # noqa: E402
 from training.loop import run  # noqa: E402
-from training.workers import Cluster, forget, ray_for, train_on_ray, unfinished  # noqa: E402
+from training.reporting import LogReporter  # noqa: E402
+from training.settings import new_config  # noqa: E402
+from training.worker_group import WorkerGroup  # noqa: E402
+from training.workers import Cluster, delete_states, ray_for, train_on_ray, unfinished  # noqa: E402
 
 TWO = Cluster(workers=2)
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(900)]  # Ray starts five processes a run
@@ -63,7 +65,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     )
 
 
-def config() -> TrainConfig:
+def config() -> PairsConfig:
     return rubble.tiny_config(
         steps=STEPS, batch=8, workers=2, precision="fp32", keep_every=KEEP_EVERY
     )
@@ -72,16 +74,15 @@ def config() -> TrainConfig:
 def test_two_workers_give_the_loss_curve_of_one_with_the_doubled_batch(two: Ran) -> None:
     doubled = rubble.tiny_config(steps=STEPS, batch=16, precision="fp32")
     told: list[dict[str, float]] = []
-    alone = run(doubled, rubble.open_rubble(doubled), LogKeeper(told.append))
+    alone = run(doubled, rubble.open_rubble(doubled), LogReporter(told.append))
     losses = [r["loss"] for r in told if r["event"] == "epoch"]
     assert len(losses) == STEPS // EPOCH_STEPS
     assert two.losses[0] == pytest.approx(losses[0], rel=1e-5)
     assert two.losses == pytest.approx(losses, rel=CLOSE)
     assert losses[-1] < 0.6 * losses[0]
-    assert alone is not None
     assert two.checkpoint.figures["auc"] == pytest.approx(alone.figures["auc"], abs=0.01)
     assert unfinished(two.folder, TWO)
-    forget(two.folder, TWO)
+    delete_states(two.folder, TWO)
     assert not unfinished(two.folder, TWO)
 
 
@@ -104,11 +105,11 @@ def test_a_run_whose_worker_was_killed_ends_like_an_unbroken_one(two: Ran, tmp_p
 def test_one_worker_that_reads_through_ray_data_gives_what_this_process_gives(
     tmp_path: Path,
 ) -> None:
-    settings = TrainConfig(
+    settings = new_config(
+        ChipsConfig,
         recipe="tiny",
         network="qmf_tiny",
-        lesson="chips",
-        source=rubble.rubble_store(tmp_path / "store"),
+        source=(rubble.rubble_store(tmp_path / "store"),),
         steps=6,
         batch=8,
         chip_px=32,
@@ -117,17 +118,16 @@ def test_one_worker_that_reads_through_ray_data_gives_what_this_process_gives(
         best="accuracy",
         precision="fp32",
         keep_every=3,
-        rows=Rows(block=1000.0, buffer=100.0),
+        rows=RowSplit(block=1000.0, buffer=100.0),
         crops=CropSettings(pair=True),
         grades=Grades(gamma=2.0),
     )
     told: list[dict[str, float]] = []
-    here = run(settings, open_lesson(settings), LogKeeper(told.append))
+    here = run(settings, open_lesson(settings), LogReporter(told.append))
     there = Ran(
         checkpoint=train_on_ray(settings, tmp_path / "out", Cluster(workers=1)),
         folder=tmp_path / "out",
     )
-    assert here is not None
     assert there.losses == [r["loss"] for r in told if r["event"] == "epoch"]
     assert there.checkpoint.figures["accuracy"] == here.figures["accuracy"]
     assert same_weights(here, there.checkpoint)
@@ -138,19 +138,19 @@ def test_one_worker_that_reads_through_ray_data_gives_what_this_process_gives(
 def test_ray_data_is_scheduled_outside_the_worker_and_lets_go_of_readers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = TrainConfig(
+    settings = new_config(
+        ChipsConfig,
         recipe="tiny",
         network="qmf_tiny",
-        lesson="chips",
-        source=rubble.rubble_store(tmp_path / "store"),
+        source=(rubble.rubble_store(tmp_path / "store"),),
         batch=4,
         chip_px=32,
-        rows=Rows(block=1000.0, buffer=100.0),
+        rows=RowSplit(block=1000.0, buffer=100.0),
     )
     lesson = open_lesson(settings)
-    monkeypatch.setattr(streams, "STRETCH", 20)
-    numbers, taken = range(2, 42), list[Batch]()
-    with streams.by_ray_data(settings, open_lesson)(lesson, numbers, Crew()) as batches:
+    monkeypatch.setattr(streams, "PIPELINE_BATCHES", 20)
+    numbers, taken = range(2, 42), list[TrainingBatch]()
+    with streams.by_ray_data(settings, open_lesson)(lesson, numbers, WorkerGroup()) as batches:
         for batch in batches:
             taken.append(batch)
             names = [thread.name for thread in threading.enumerate()]

@@ -13,36 +13,37 @@ from torch import Tensor, nn
 
 from quakestream.domain import Grid, Window
 from quakestream.raster.statistics import SceneStatistics
-from training.config import TrainConfig
+from training.config import PairsConfig, TrainConfig
 from training.data.augment import Augmentation
 from training.data.pairs import Building, Image, LabelledPair
 from training.data.store import HazardColumn, StoreMeta, StoreWriter
 from training.data.store_format import STATISTICS
-from training.lessons import Batch, Lesson
+from training.lessons import Lesson, TrainingBatch
 from training.lessons.pairs import PairsLesson
+from training.settings import with_values
 
 GRID = Grid(epsg=32637, gsd_m=0.5)
 
 
-def tiny_config(*, steps: int, **changes: object) -> TrainConfig:
+def tiny_config(*, steps: int, **changes: object) -> PairsConfig:
     """A run of seconds; region `b` is held out."""
     values: dict[str, object] = {
-        "recipe": "tiny",
-        "network": "fc_siam_diff_small",
         "steps": steps,
         "batch": 8,
         "chip_px": 32,
-        "held_regions": "b",
+        "held_regions": ("b",),
         "window_px": 128,
         "halo_px": 32,
         "augmentation": Augmentation(max_shift_px=2.0),
         "ema": 0.9,
     }
-    return TrainConfig(**{**values, **changes})  # type: ignore[arg-type]
+    tiny = PairsConfig(recipe="tiny", network="fc_siam_diff_small")
+    return with_values(tiny, **{**values, **changes})
 
 
 def open_rubble(config: TrainConfig) -> Lesson:
     """The lesson of two small towns."""
+    assert isinstance(config, PairsConfig)
     return PairsLesson(config, [rubble_town("a", 1), rubble_town("b", 2)])
 
 
@@ -50,17 +51,18 @@ class DiesOnce(PairsLesson):
     """Ends its own process, as `kill -9` does, at a batch of the second worker; once.
 
     Steps here are shorter than Ray takes to note a report, and a report it has not noted is lost
-    with the worker: death waits until the last one is in the journal.
+    with the worker: death waits until the last one is in the log.
     """
 
     def __init__(self, config: TrainConfig, folder: Path, number: int, told: int) -> None:
+        assert isinstance(config, PairsConfig)
         super().__init__(config, [rubble_town("a", 1), rubble_town("b", 2)])
         self._folder, self._number, self._told = folder, number, told
 
-    def loss(self, network: nn.Module, batch: Batch, number: int) -> Tensor:
-        marker, journal = self._folder / "died", self._folder / "log.jsonl"
+    def loss(self, network: nn.Module, batch: TrainingBatch, number: int) -> Tensor:
+        marker, log = self._folder / "died", self._folder / "log.jsonl"
         if number == self._number and batch.share.rank == 1 and not marker.exists():
-            while not journal.exists() or f'"step": {self._told},' not in journal.read_text():
+            while not log.exists() or f'"step": {self._told},' not in log.read_text():
                 time.sleep(0.1)
             marker.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)

@@ -17,12 +17,13 @@ from quakestream.errors import ConfigError
 from quakestream.outputs.rasters import NODATA, STEPS
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.planning.plan import make_plan
-from quakestream.pipeline.run import Result, map_run
+from quakestream.pipeline.run import map_run
 from quakestream.pipeline.work.read import Reader
 from quakestream.raster.cog import CogOpener
 from quakestream.raster.source import Pixels, RasterSource
 from quakestream.testing import World, make_world
-from tests.helpers.cropping import crop_world, edit, same
+from tests.helpers.cropping import crop_world
+from tests.helpers.mapping import edit, mapped, same
 
 SIDE_PX = 420
 
@@ -31,12 +32,6 @@ def scored_world(folder: Path, **world: Any) -> World:
     made = make_world(folder, seed=3, side_px=SIDE_PX, **world)
     edit(made.run_file, lambda content: content.update(outputs=["scores"]))
     return made
-
-
-def mapped(folder: Path, out: str, **execution: Any) -> Result:
-    edit(folder / "run.yaml", lambda content: content["execution"].update(execution))
-    run = open_run(folder / "run.yaml")
-    return map_run(run, backend=LocalBackend(), out=str(folder / out))
 
 
 def files(out: Path) -> dict[str, bytes]:

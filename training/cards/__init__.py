@@ -1,4 +1,4 @@
-"""Cards: what a person must know before using a bundle."""
+"""Cards of bundles, for people who consider using them."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ CARDS = Path(__file__).parent
 
 
 def card_of(spec: BundleSpec) -> str:
-    """The card of a bundle, its figures those of the manifest."""
+    """The card of a bundle, with the figures of its manifest."""
     fields = _pair_fields(spec) if spec.task == "segmentation" else _class_fields(spec)
     return (CARDS / f"{_template(spec)}.md").read_text().format(**_common_fields(spec), **fields)
 

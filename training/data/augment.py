@@ -1,7 +1,7 @@
-"""What differs between two images of one building that nothing happened to, imitated.
+"""Imitates the differences between two images of an undamaged building.
 
-Geometry is the same for both epochs, but for the shift between them that real pairs have.
-Radiometry is drawn for each epoch alone: season, sun, haze, sharpness.
+Geometry is the same for both epochs, except for the shift between them that real pairs have.
+Radiometry (season, sun, haze, sharpness) is drawn for each epoch separately.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,14 @@ from training.data.chips import RawChips
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """How far chips are moved and recoloured. The fields are standard deviations where no
-    range is named; radiometry is in units of the scene's deviation.
+    """How far chips are moved and recoloured.
+
+    A field without a range is a standard deviation. Radiometry is in units of the scene's
+    deviation.
     """
 
     turn_share: float = 0.3
-    """Share of chips turned by any angle and scaled; the rest keep their pixels exactly."""
+    """Share of chips turned by any angle and scaled; all others keep their pixels exactly."""
     scale: tuple[float, float] = (0.8, 1.25)
     shift_px: float = 2.5
     """Shift of the pre-event image against the post-event image, per axis."""
@@ -30,12 +32,12 @@ class Augmentation:
     cast: float = 0.05
     """Contrast and brightness of one band against the others."""
     haze: float = 0.15
-    """Largest amplitude of a smooth veil."""
+    """Largest amplitude of smooth haze."""
     sharpness: tuple[float, float] = (-0.4, 0.6)
-    """-: sharpened, 0: as it is, 1: blurred."""
+    """Below 0 sharpened, 0 unchanged, 1 blurred."""
     noise: float = 0.05
     grey_share: float = 0.0
-    """Share of images whose colours are partly taken away."""
+    """Share of images that are partly turned grey."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,7 +66,7 @@ def augment(raw: RawChips, chip_px: int, how: Augmentation, generator: torch.Gen
 
 
 def frames(count: int, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Per chip, the affine map from output to input offsets (pixels from the centre), (N, 2, 3)."""
+    """Affine maps from output to input offsets (pixels from the centre), one a chip, (N, 2, 3)."""
     quarter = torch.randint(0, 4, (count,), generator=generator) * (torch.pi / 2)
     free = uniform(count, generator) < how.turn_share
     angle = quarter + torch.where(free, uniform(count, generator) * torch.pi / 2, 0.0)
@@ -87,7 +89,7 @@ def shifts(count: int, how: Augmentation, generator: torch.Generator) -> Tensor:
 
 
 def sample(image: Tensor, frame_N23: Tensor, chip_px: int, raw_px: int, mode: str) -> Tensor:
-    """The image seen through each frame; outside of it 0."""
+    """Samples the image through each frame; 0 outside the image."""
     offset = torch.arange(chip_px) - (chip_px - 1) / 2
     y, x = torch.meshgrid(offset, offset, indexing="ij")
     out_YX3 = torch.stack([x, y, torch.ones_like(x)], dim=-1)

@@ -1,4 +1,4 @@
-"""Chips around labelled buildings: the training side of a split, as raw counts."""
+"""Chips around labelled buildings of the training side of a split, as raw counts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from quakestream.errors import RequestError
 from training.data.pairs import Building, LabelledPair, pixels_inside
-from training.data.split import Split, blanked, buildings_on
+from training.data.splits import GroundSplit, blanked, buildings_on
 from training.seeds import rng
 
 
@@ -23,14 +23,14 @@ class RawChips:
     """uint8 sensor counts."""
     post_NBYX: Tensor
     owner_NYX: Tensor
-    """float32: k > 0 inside the k-th building, destroyed; -k inside the k-th, intact; 0 unknown."""
+    """float32: k inside the k-th building if destroyed, -k if intact; 0 where unknown."""
     statistics_N4B: Tensor
-    """float32: pre mean, pre deviation, post mean, post deviation of the chip's scenes."""
+    """float32: pre mean, pre deviation, post mean and post deviation of the chip's scenes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Ground:
-    """The training side of one pair, padded so that any chip can be cut."""
+    """The training side of one pair, padded so that every chip can be cut."""
 
     pre_BYX: NDArray[np.uint8]
     post_BYX: NDArray[np.uint8]
@@ -44,14 +44,17 @@ class _Ground:
 class ChipSource:
     """Draws chips: half around destroyed buildings, half around intact ones.
 
-    Among scenes, buildings are drawn in proportion to the square root of how many there are, so
-    that small scenes of other towns count for more than their share.
+    A scene is drawn in proportion to the square root of its number of buildings, so that small
+    scenes of other towns count for more than their share.
+
+    Raises:
+        RequestError: if no destroyed or no intact building is on the training side.
     """
 
     def __init__(
         self,
         pairs: Sequence[LabelledPair],
-        split: Split,
+        split: GroundSplit,
         *,
         raw_px: int,
         jitter_px: int,
@@ -66,12 +69,12 @@ class ChipSource:
         self._shares = {flag: self._scene_shares(flag) for flag in (True, False)}
 
     def counts(self) -> tuple[int, int]:
-        """Buildings to train on: destroyed, intact."""
+        """Number of destroyed and of intact training buildings."""
         destroyed = sum(int(g.destroyed_N.sum()) for g in self._grounds)
         return destroyed, sum(len(g.destroyed_N) for g in self._grounds) - destroyed
 
     def draw(self, step: int, places: range, *, of: int) -> RawChips:
-        """Chips `places` of the `of` that a step has; the same ones whenever it is asked."""
+        """Chips `places` of the `of` chips of a step; a step always gives the same chips."""
         picks = [self._pick(rng(self._seed, step, n), destroyed=n < of // 2) for n in places]
         cuts = [self._cut(ground, row, col) for ground, row, col in picks]
         return RawChips(
@@ -85,7 +88,11 @@ class ChipSource:
         share_G = np.sqrt([(g.destroyed_N == destroyed).sum() for g in self._grounds])
         if not share_G.sum():
             state = "destroyed" if destroyed else "intact"
-            raise RequestError(f"training data: no {state} building is left on the training side")
+            raise RequestError(
+                f"no {state} building is on the training side",
+                "training data",
+                remedy="hold out less",
+            )
         return np.asarray(share_G / share_G.sum(), np.float64)
 
     def _pick(self, draw: np.random.Generator, *, destroyed: bool) -> tuple[_Ground, int, int]:
@@ -103,7 +110,7 @@ class ChipSource:
         return ground.pre_BYX[:, *place], ground.post_BYX[:, *place], ground.owner_YX[place]
 
 
-def _ground(pair: LabelledPair, split: Split, margin: int, buffer_m: float) -> _Ground:
+def _ground(pair: LabelledPair, split: GroundSplit, margin: int, buffer_m: float) -> _Ground:
     held = split.held_ground(pair)
     held_YX = pixels_inside(held, pair.grid, pair.window) if not held.is_empty else None
     images = [image.pixels_BYX for image in (pair.pre, pair.post)]
@@ -124,7 +131,7 @@ def _ground(pair: LabelledPair, split: Split, margin: int, buffer_m: float) -> _
 
 
 def owner_map(pair: LabelledPair, buildings: Sequence[Building]) -> NDArray[np.int32]:
-    """±(index + 1) of the building a pixel's centre lies in, + destroyed; 0 where unknown."""
+    """±(index + 1) of the building that a pixel's centre lies in, + if destroyed; 0 if unknown."""
     if not buildings:
         return np.zeros(pair.window.shape, np.int32)
     owner_YX: NDArray[np.int32] = rasterize(

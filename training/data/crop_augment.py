@@ -1,8 +1,8 @@
-"""Building crops as a network takes them: cut to size, normalised, in training also varied.
+"""Building crops as a network takes them: cut to size, normalised, and augmented in training.
 
-Both epochs and the footprint's mask are turned, mirrored and shifted alike, but for the shift
-between epochs that real pairs have; light is drawn for each epoch alone. Hazard values are of
-the place, not of the picture, and stay as they are.
+Both epochs and the footprint's mask are turned, mirrored and shifted alike. The exception is the
+shift between epochs, which real pairs have too. Light is drawn for each epoch separately. Hazard
+values describe the place, not the image, and stay as they are.
 """
 
 from dataclasses import dataclass, field
@@ -17,19 +17,19 @@ from training.data.augment import Augmentation, frames, recoloured, sample, shif
 from training.data.store import BuildingChips
 
 ASPECT = (0.3, 3.3)
-"""Of an erased rectangle: width over height."""
+"""Smallest and largest width over height of an erased rectangle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CropAugmentation:
-    """How far crops are varied."""
+    """How far crops are augmented."""
 
     image: Augmentation = field(default_factory=Augmentation)
     """Turns, scale, light, and the shift between epochs."""
     jitter_px: float = 4.0
     """Largest shift of the crop against the footprint, per axis, whole pixels."""
     erase_share: float = 0.0
-    """Share of crops with a rectangle erased, in both epochs alike."""
+    """Share of crops in which a rectangle is erased, in both epochs alike."""
     erase_area: tuple[float, float] = (0.02, 0.33)
     """Smallest and largest share of the crop that is erased."""
 
@@ -48,9 +48,20 @@ class Crops:
     label_N: Tensor
     """int64, -1 unknown."""
 
+    @property
+    def pre(self) -> Tensor:
+        """Pre-event crops, for networks that take both epochs.
+
+        Raises:
+            ShapeError: if there are none.
+        """
+        if self.pre_NBYX is None:
+            raise ShapeError("crops have no pre-event image")
+        return self.pre_NBYX
+
 
 def margin_px(crop_px: int, how: CropAugmentation) -> int:
-    """Pixels a chip needs beyond the crop on each side, so that no variation looks past it."""
+    """Pixels that a chip needs beyond the crop on each side, so that augmentation stays inside."""
     reach = (
         crop_px / 2 * 2**0.5 / min(how.image.scale[0], 1.0) if how.image.turn_share else crop_px / 2
     )
@@ -58,31 +69,35 @@ def margin_px(crop_px: int, how: CropAugmentation) -> int:
 
 
 def plain_crops(chips: BuildingChips, crop_px: int) -> Crops:
-    """The middle of each chip, normalised: what inference shows a model.
+    """The middle of each chip, normalised, as inference shows it to a model.
 
     Raises:
-        ShapeError: if the crop is larger than the chips, or lies half a pixel off their middle.
+        ShapeError: if the crop is larger than the chips, or would lie half a pixel off the middle.
     """
     side = chips.post_NBYX.shape[-1]
     if crop_px > side or (side - crop_px) % 2:
         raise ShapeError(
-            f"a crop of {crop_px} px has no middle place in chips of {side} px: take one that is "
-            "smaller by an even number"
+            f"a crop of {crop_px} px cannot be centred in a chip of {side} px",
+            remedy="use a crop that is smaller by an even number of pixels",
         )
     place = slice((side - crop_px) // 2, (side + crop_px) // 2)
-    images = [
-        None if pixels is None else _normalised(pixels[..., place, place], chips, first)
-        for pixels, first in ((chips.pre_NBYX, 0), (chips.post_NBYX, 2))
-    ]
-    inside = torch.from_numpy(np.ascontiguousarray(chips.inside_NYX[:, place, place]))
-    return _crops(chips, images, inside)
+    pre = None if chips.pre_NBYX is None else chips.pre_NBYX[..., place, place]
+    return Crops(
+        pre_NBYX=None if pre is None else _normalised(pre, chips, 0),
+        post_NBYX=_normalised(chips.post_NBYX[..., place, place], chips, 2),
+        inside_NYX=torch.from_numpy(np.ascontiguousarray(chips.inside_NYX[:, place, place])),
+        hazard_NM=torch.from_numpy(chips.hazard_NM),
+        label_N=torch.from_numpy(chips.label_N),
+    )
 
 
 def augment_crops(
     chips: BuildingChips, crop_px: int, how: CropAugmentation, generator: torch.Generator
 ) -> Crops:
-    """Crops of `crop_px`, moved, recoloured and normalised; past a chip's edge lies its scene's
-    mean colour, as inference has it past a scene's edge.
+    """Crops of `crop_px`, moved, recoloured and normalised.
+
+    Beyond the edge of a chip lies the mean colour of its scene, as in inference beyond the edge
+    of a scene.
     """
     count, side = len(chips), chips.post_NBYX.shape[-1]
     frame_N23 = frames(count, how.image, generator)
@@ -90,29 +105,23 @@ def augment_crops(
     frame_N23[:, :, 2] += (jitter_N2 * how.jitter_px).round()
     moved_N23 = frame_N23 + shifts(count, how.image, generator)
     hole_NYX = _holes(count, crop_px, how, generator)
-    images: list[Tensor | None] = []
-    for pixels, frame, first in ((chips.pre_NBYX, moved_N23, 0), (chips.post_NBYX, frame_N23, 2)):
-        if pixels is None:
-            images.append(None)
-            continue
+
+    def augmented(pixels: NDArray[np.uint8], frame: Tensor, first: int) -> Tensor:
         mean, std = _statistics(chips, first)
         above = torch.from_numpy(pixels).float() - mean[:, :, None, None]
         counts = sample(above, frame, crop_px, side, "bilinear") + mean[:, :, None, None]
         image = recoloured(counts, mean, std, how.image, generator)
         noise = torch.randn(image.shape, generator=generator)
-        images.append(torch.where(hole_NYX[:, None], noise, image))
+        return torch.where(hole_NYX[:, None], noise, image)
+
+    # The order matters: both epochs draw from one generator, the pre-event image first.
+    pre = None if chips.pre_NBYX is None else augmented(chips.pre_NBYX, moved_N23, 0)
+    post = augmented(chips.post_NBYX, frame_N23, 2)
     mask_N1YX = torch.from_numpy(chips.inside_NYX[:, None]).float()
-    inside = sample(mask_N1YX, frame_N23, crop_px, side, "nearest")[:, 0] > 0.5
-    return _crops(chips, images, inside)
-
-
-def _crops(chips: BuildingChips, images: list[Tensor | None], inside: Tensor) -> Crops:
-    pre, post = images
-    assert post is not None  # every store keeps the post epoch
     return Crops(
         pre_NBYX=pre,
         post_NBYX=post,
-        inside_NYX=inside,
+        inside_NYX=sample(mask_N1YX, frame_N23, crop_px, side, "nearest")[:, 0] > 0.5,
         hazard_NM=torch.from_numpy(chips.hazard_NM),
         label_N=torch.from_numpy(chips.label_N),
     )
@@ -130,7 +139,7 @@ def _normalised(counts: NDArray[np.uint8], chips: BuildingChips, first: int) -> 
 
 
 def _holes(count: int, crop_px: int, how: CropAugmentation, generator: torch.Generator) -> Tensor:
-    """True where a crop is erased: a rectangle inside some of them."""
+    """True where a crop is erased: a rectangle inside some of the crops."""
     low, high = how.erase_area
     area = (low + (high - low) * uniform(count, generator)) * crop_px**2
     ratio = torch.exp(torch.empty(count).uniform_(*np.log(ASPECT), generator=generator))

@@ -1,10 +1,10 @@
-"""Which tiles and chips are worth learning from: the filters of the EPFL damage paper.
+"""Filters of the EPFL damage paper, which drop tiles and chips that teach nothing.
 
-Figures from the paper: tiles with more than 5 % black pixels are dropped, snow by a rule about
-an RGB sum of 500, and tiles are kept whose variance is above 4 %. Two things it leaves open are
-settled here and can be set otherwise. It says that images with a sum *below* 500 are removed as
-snow, which reads inverted, since snow is bright: by default those *above* are. And it does not
-say of what the variance is: here it is that of grey values from 0 to 1.
+The paper drops tiles with more than 5 % black pixels, drops snow by a rule about an RGB sum of
+500, and keeps tiles whose variance is above 4 %. It leaves two things open, which have defaults
+here. It removes images with a sum *below* 500 as snow, which seems inverted because snow is bright:
+by default images *above* 500 are removed. It does not say of what the variance is: here it is that
+of grey values from 0 to 1.
 """
 
 from dataclasses import dataclass, fields
@@ -16,41 +16,45 @@ from numpy.typing import NDArray
 from quakestream.errors import RequestError
 
 REASONS = ("black", "snow", "flat")
-"""Why a tile is dropped; where several hold, the first."""
+"""Reasons to drop a tile; if several apply, the first is reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileFilter:
-    """What a tile must show. A rule that is None is not applied.
+    """Rules that a tile must pass. A rule that is None is not applied.
 
     Raises:
-        RequestError: if a figure is out of range.
+        RequestError: if a limit is out of range.
     """
 
     black: float | None = 0.05
-    """Largest share of pixels that are black or were not seen."""
+    """Largest share of pixels that are black or unseen."""
     snow: float | None = 500.0
-    """Mean sum of red, green and blue (0 to 765) that parts snow from ground."""
+    """Mean sum of red, green and blue (0 to 765) that separates snow from ground."""
     snow_side: Literal["above", "below"] = "above"
-    """On which side of it a tile is called snow."""
+    """Side of the limit on which a tile is snow."""
     variance: float | None = 0.04
-    """Least variance of the grey values, 0 to 1, of what was seen."""
+    """Smallest variance of the grey values (0 to 1) of seen pixels."""
 
     def __post_init__(self) -> None:
         ranges = {"black": (self.black, 1.0), "snow": (self.snow, 765.0)}
         ranges["variance"] = (self.variance, 0.25)
         for name, (value, most) in ranges.items():
             if value is not None and not 0 <= value <= most:
-                raise RequestError(f"filter {name}={value:g}: expected 0 to {most:g}")
+                raise RequestError(
+                    "out of range", f"filter {name}", expected=f"0 to {most:g}", got=f"{value:g}"
+                )
         if self.snow_side not in ("above", "below"):
-            raise RequestError(f"filter snow_side={self.snow_side}: expected above or below")
+            raise RequestError(
+                "unknown side", "filter snow_side", expected="above or below", got=self.snow_side
+            )
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """A filter from `--filter`: `epfl`, or `black=0.1,snow=none,...` over its figures.
+        """A filter from `--filter`: `epfl`, or changes of it as `black=0.1,snow=none,...`.
 
         Raises:
-            RequestError: if a name is unknown or a value is no number.
+            RequestError: if a name is unknown or a value is not a number.
         """
         if text == "epfl":
             return cls()
@@ -60,7 +64,9 @@ class TileFilter:
             name, separator, value = (v.strip() for v in part.partition("="))
             if not separator or name not in known:
                 raise RequestError(
-                    f"--filter {part!r}: expected epfl, or NAME=VALUE with {', '.join(known)}"
+                    "unknown rule",
+                    f"--filter {part!r}",
+                    expected=f"epfl, or NAME=VALUE with {', '.join(known)}",
                 )
             given[name] = value if name == "snow_side" else _number(name, value)
         return cls(**given)
@@ -68,11 +74,11 @@ class TileFilter:
     def reasons(
         self, counts_NBYX: NDArray[np.uint8], valid_NYX: NDArray[np.bool_] | None = None
     ) -> NDArray[np.object_]:
-        """Why each tile is dropped, one of `REASONS`; None where it is kept.
+        """The reason why each tile is dropped, one of `REASONS`; None for tiles that pass.
 
         Args:
             counts_NBYX: sensor counts, red green blue.
-            valid_NYX: True where the sensor saw the ground; None takes that for everywhere.
+            valid_NYX: True where the sensor saw the ground; None means everywhere.
         """
         seen_NYX = counts_NBYX.any(axis=1)
         if valid_NYX is not None:
@@ -99,4 +105,6 @@ def _number(name: str, text: str) -> float | None:
     try:
         return float(text)
     except ValueError as error:
-        raise RequestError(f"--filter {name}={text}: expected a number or none") from error
+        raise RequestError(
+            "wrong value", f"--filter {name}", expected="a number or none", got=repr(text)
+        ) from error

@@ -1,13 +1,13 @@
-"""What is known of buildings: label files read, and matched to footprints.
+"""Label files: reads them and matches their items to footprints.
 
-A footprint whose state nobody knows is no example of anything: it is left out, never taken for
-undamaged. The rules, each counted in the report:
+A footprint of unknown state is left out. It is never taken for undamaged. The rules, whose results
+are counted in the report:
 
-- with ids, an item speaks of the footprint of its id;
-- a point speaks of the nearest footprint within the matching distance, the smallest of those it
-  lies in; a polygon of every footprint it shares a tenth of the smaller outline with;
-- items of one footprint that agree are one; those that disagree leave it unknown, or the most
-  severe or the nearest counts, as asked.
+- with ids, an item labels the footprint of its id;
+- a point labels the nearest footprint within the matching distance, or the smallest of those it
+  lies in; a polygon labels every footprint with which it shares a tenth of the smaller outline;
+- items of one footprint that agree count as one; if they disagree, the footprint is unknown, or
+  the most severe or the nearest item counts, as requested.
 """
 
 from collections.abc import Sequence
@@ -20,23 +20,23 @@ import pandas as pd
 import shapely
 from numpy.typing import NDArray
 
-from quakestream.domain import utm_epsg
+from quakestream.domain import damage_words, utm_epsg
 from quakestream.errors import RequestError, StorageError
 from quakestream.outputs.matching import overlapping
 from quakestream.outputs.truth import read_vectors
 from quakestream.storage import StorageOptions, local_copy
-from training.data.vectors import FIELD_CLASSES, read_field_points
+from training.data.vectors import read_field_points
 
 Conflict = Literal["ignore", "severest", "nearest"]
 CONFLICTS: tuple[Conflict, ...] = get_args(Conflict)
 UNKNOWN = -1
 SHOWN = 8
-"""Values an error names at most."""
+"""Most values that an error names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassRule:
-    """A class, and the values of a label file that mean it (as text, whatever their case)."""
+    """A class and its values in a label file, as text; their case does not matter."""
 
     label: str
     values: tuple[str, ...]
@@ -44,10 +44,10 @@ class ClassRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """Classes mildest first, and values that mean that nobody knows.
+    """Classes, mildest first, and values for buildings of unknown state.
 
     Raises:
-        RequestError: if a class comes twice or a value means two things.
+        RequestError: if a class comes twice, or a value has two meanings.
     """
 
     classes: tuple[ClassRule, ...]
@@ -59,26 +59,33 @@ class Scale:
         values += [v.lower() for v in self.ignored]
         for kind, given in (("class", labels), ("value", values)):
             if twice := sorted({g for g in given if given.count(g) > 1}):
-                raise RequestError(f"--classes: {kind} {', '.join(twice)} comes twice")
+                raise RequestError(f"{kind} {', '.join(twice)} comes twice", "--classes")
 
     @property
     def labels(self) -> tuple[str, ...]:
         return tuple(rule.label for rule in self.classes)
 
     def index_of(self, values: pd.Series, where: str) -> NDArray[np.int8]:
-        """Class of each value; -1 for ignored and missing ones.
+        """Class of each value; -1 for ignored and missing values.
+
+        Args:
+            values: values of a label file.
+            where: names the column in errors.
 
         Raises:
-            RequestError: if a value is not one of the scale's.
+            RequestError: if the scale does not have a value.
         """
         known = {v.lower(): i for i, rule in enumerate(self.classes) for v in rule.values}
         known |= {v.lower(): UNKNOWN for v in (*self.ignored, "")}
         text = values.map(_text)
         if unknown := sorted(set(text[~text.str.lower().isin(known)])):
             raise RequestError(
-                f"{where} holds unknown classes {unknown[:SHOWN]}; expected {', '.join(known)}: "
-                "name every class with --classes LABEL=VALUE,..., or leave a value out with "
-                "--ignore"
+                "unknown classes",
+                where,
+                expected=", ".join(word for word in known if word),
+                got=", ".join(map(repr, unknown[:SHOWN])),
+                remedy="name every class with --classes LABEL=VALUE,..., or leave a value out "
+                "with --ignore",
             )
         return np.array([known[v] for v in text.str.lower()], np.int8)
 
@@ -88,35 +95,25 @@ class Scale:
         return bool(values.map(_text).str.lower().isin(known).any())
 
 
-def _same(labels: Sequence[str], ignored: Sequence[str] = ()) -> Scale:
-    rules = tuple(ClassRule(label=label, values=(label,)) for label in labels)
-    return Scale(classes=rules, ignored=tuple(ignored))
-
-
-COPERNICUS = Scale(
-    classes=(
-        ClassRule(label="no_visible_damage", values=("No visible damage",)),
-        ClassRule(label="possibly_damaged", values=("Possibly damaged",)),
-        ClassRule(label="damaged", values=("Damaged",)),
-        ClassRule(label="destroyed", values=("Destroyed",)),
-    ),
-    ignored=("Not analysed", "Not applicable", "Unknown"),
-)
-XBD = _same(("no-damage", "minor-damage", "major-damage", "destroyed"), ("un-classified",))
-FIELD = Scale(
-    classes=tuple(
-        ClassRule(label=label, values=(label, str(i))) for i, label in enumerate(FIELD_CLASSES)
+def label_scale(scale: damage_words.DamageScale) -> Scale:
+    """A damage scale as label files use it."""
+    return Scale(
+        classes=tuple(ClassRule(label=c.label, values=c.all_words) for c in scale.classes),
+        ignored=scale.unknown,
     )
-)
+
+
+COPERNICUS = label_scale(damage_words.COPERNICUS)
+XBD = label_scale(damage_words.XBD)
+FIELD = label_scale(damage_words.FIELD_SURVEY)
 SCALES: dict[str, Scale] = {"copernicus": COPERNICUS, "xbd": XBD, "field": FIELD}
 
 
-def scale_of(texts: Sequence[str], ignored: Sequence[str] = ()) -> Scale:
-    """A scale from `--classes`: one name of `SCALES`, or `LABEL` or `LABEL=VALUE,VALUE` each,
-    mildest first.
+def parse_scale(texts: Sequence[str], ignored: Sequence[str] = ()) -> Scale:
+    """A scale from `--classes`: a name of `SCALES`, or a list of `LABEL` or `LABEL=VALUE,VALUE`.
 
     Raises:
-        RequestError: if it is no scale of two classes or more.
+        RequestError: if the scale has fewer than two classes, or an entry is malformed.
     """
     if len(texts) == 1 and texts[0] in SCALES:
         known = SCALES[texts[0]]
@@ -126,28 +123,31 @@ def scale_of(texts: Sequence[str], ignored: Sequence[str] = ()) -> Scale:
         label, separator, values = text.partition("=")
         parts = tuple(v.strip() for v in values.split(",")) if separator else (label,)
         if not label or not all(parts):
-            raise RequestError(f"--classes {text!r}: expected LABEL or LABEL=VALUE,VALUE")
+            raise RequestError(
+                "malformed class", f"--classes {text!r}", expected="LABEL or LABEL=VALUE,VALUE"
+            )
         rules.append(ClassRule(label=label.strip(), values=parts))
     if len(rules) < 2:
         raise RequestError(
-            f"--classes {' '.join(texts)}: expected two classes or more, mildest first, or one of "
-            f"{', '.join(SCALES)}"
+            "too few classes",
+            f"--classes {' '.join(texts)}",
+            expected=f"two classes or more, mildest first, or one of {', '.join(SCALES)}",
         )
     return Scale(classes=tuple(rules), ignored=tuple(ignored))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelRequest:
-    """Which file says what is known, and how its items find their footprints."""
+    """A label file, and how its items are matched to footprints."""
 
     uri: str
     scale: Scale
     column: str | None = None
-    """Column of the classes; None takes the one column whose values are all the scale's."""
+    """Column of the classes; None takes the one column whose values all belong to the scale."""
     constant: str | None = None
     """Class of every item, for files without a column, such as outlines of destroyed buildings."""
     id_column: str = "building_id"
-    """Where the file has such a column, items are joined by it, else by place."""
+    """Items are joined by this column if the file has it, else by place."""
     match_m: float = 5.0
     conflict: Conflict = "ignore"
 
@@ -157,26 +157,26 @@ class LabelItems:
     """Items of a label file."""
 
     frame: gpd.GeoDataFrame
-    """EPSG:4326; `label` (int8, -1 unknown) and, where joined by id, `building_id`."""
+    """EPSG:4326; columns `label` (int8, -1 unknown) and, if joined by id, `building_id`."""
     by_id: bool
     column: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelReport:
-    """What became of a label file's items."""
+    """Counts of a label file's items."""
 
     how: str
     items: int
     items_ignored: int
-    """Items whose value means that nobody knows."""
+    """Items of unknown state."""
     items_unmatched: int
-    """Items with no footprint of their id, or none near enough."""
+    """Items without a footprint of their id, or without one that is near enough."""
     footprints: int
     conflicting: int
     """Footprints whose items disagree."""
     labelled: dict[str, int] = field(default_factory=dict)
-    """Footprints per class."""
+    """Number of footprints per class."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -192,18 +192,20 @@ class MatchedLabels:
 
 
 def read_labels(request: LabelRequest, storage: StorageOptions | None = None) -> LabelItems:
-    """Points or polygons of any vector format, xBD label JSON, field points, or a table of ids.
+    """Reads points or polygons of any vector format, xBD labels, field points, or a table of ids.
 
     Raises:
-        RequestError: if the file is missing, empty, without CRS or class column, or holds a
-            value the scale does not know.
+        RequestError: if the file is missing or empty, has no CRS or no class column, or holds a
+            value that the scale does not have.
     """
     frame = _read(request.uri, storage or StorageOptions())
     by_id = request.id_column in frame.columns
     if request.constant is not None:
         if request.constant not in request.scale.labels:
             raise RequestError(
-                f"--all-are {request.constant}: expected one of {', '.join(request.scale.labels)}"
+                "unknown class",
+                f"--all-are {request.constant}",
+                expected=f"one of {', '.join(request.scale.labels)}",
             )
         column = f"all {request.constant}"
         label_N = np.full(len(frame), request.scale.labels.index(request.constant), np.int8)
@@ -223,16 +225,17 @@ def recognised(
     ignored: Sequence[str] = (),
     storage: StorageOptions | None = None,
 ) -> Scale:
-    """The scale of `SCALES` a label file is on, judging by its column or by the only fitting one.
+    """Recognises the scale of a label file, by the named column or by any column that fits.
 
     Bare numbers are taken for field classes only in a column that was named, or in a file of
     field points.
 
     Raises:
-        RequestError: if the file cannot be read or is on none of them.
+        RequestError: if the file cannot be read, or no scale of `SCALES` fits.
     """
     frame = _read(uri, storage or StorageOptions())
-    candidates = [column] if column in frame.columns else [str(c) for c in frame.columns]
+    columns = [str(c) for c in frame.columns]
+    candidates = [column] if column is not None and column in columns else columns
     for name, known in SCALES.items():
         scale = Scale(classes=known.classes, ignored=(*known.ignored, *ignored))
         for candidate in candidates:
@@ -246,22 +249,26 @@ def recognised(
             if (label_N >= 0).any():
                 return scale
     raise RequestError(
-        f"labels {uri} are on none of the scales {', '.join(SCALES)}, judging by the columns "
-        f"{[c for c in candidates if c != 'geometry']}: name the classes with --classes, mildest "
-        "first, and the column with --label-column"
+        "damage scale not recognised",
+        f"labels {uri}",
+        expected=f"a column with the words of {', '.join(SCALES)}",
+        got=f"columns {', '.join(c for c in candidates if c != 'geometry')}",
+        remedy="name the classes with --classes, mildest first, and the column with --label-column",
     )
 
 
 def match_labels(
     items: LabelItems, footprints: gpd.GeoDataFrame, request: LabelRequest
 ) -> MatchedLabels:
-    """A class for each footprint, by the rules at the head of this module.
+    """Matches a class to each footprint, by the rules in the docstring of this module.
 
     Args:
+        items: items of a label file.
         footprints: `building_id` and `geometry`, EPSG:4326; missing geometries match nothing.
+        request: how items are matched.
 
     Raises:
-        RequestError: if no item finds a footprint.
+        RequestError: if no item matches a footprint.
     """
     frame = items.frame
     buildings = footprints[["building_id", "geometry"]].reset_index(drop=True)
@@ -271,7 +278,7 @@ def match_labels(
     else:
         pairs, how = _by_place(known, buildings, request.match_m)
     if pairs.empty:
-        raise RequestError(_none_matched(items, buildings, request, how))
+        raise _none_matched(items, buildings, request, how)
     pairs["label"] = known["label"].loc[pairs["item"]].to_numpy()
     label_N, conflicting = _one_each(pairs, len(buildings), request.conflict)
     counts = np.bincount(label_N[label_N >= 0], minlength=len(request.scale.classes))
@@ -296,7 +303,8 @@ def _read(uri: str, storage: StorageOptions) -> gpd.GeoDataFrame:
         with local_copy(uri, storage) as path:
             points = read_field_points(path)
     except (RequestError, StorageError) as error:
-        raise RequestError(f"labels: {error}") from error
+        where = f"labels: {error.where}" if error.where else "labels"
+        raise RequestError(error.what, where, error.expected, error.got, error.remedy) from error
     place = gpd.points_from_xy(points.lon_N, points.lat_N)
     return gpd.GeoDataFrame({"class": points.label_N}, geometry=place, crs=4326)
 
@@ -306,11 +314,13 @@ def _column(frame: gpd.GeoDataFrame, request: LabelRequest) -> str:
     if request.column is not None:
         if request.column not in columns:
             raise RequestError(
-                f"labels {request.uri} have no column {request.column!r}: there are {columns}; "
-                "choose one with --label-column"
+                f"no column {request.column!r}",
+                f"labels {request.uri}",
+                got=f"columns {', '.join(columns)}",
+                remedy="choose one with --label-column",
             )
         return request.column
-    found, partly = [], []
+    whole, partly = [], []
     for column in columns:
         try:
             label_N = request.scale.index_of(frame[column], column)
@@ -319,33 +329,36 @@ def _column(frame: gpd.GeoDataFrame, request: LabelRequest) -> str:
                 partly.append(column)
             continue
         if (label_N >= 0).any():
-            found.append(column)
-    chosen = found or partly  # of a column that holds some of the classes, the others are told
+            whole.append(column)
+    # A column that fits partly is chosen too, so that the error names its unknown values.
+    chosen = whole or partly
     if len(chosen) != 1:
         raise RequestError(
-            f"labels {request.uri}: {len(found)} of the columns {columns} hold only the classes "
-            f"{', '.join(request.scale.labels)}; name the column with --label-column"
+            f"{len(chosen)} columns hold the classes {', '.join(request.scale.labels)}",
+            f"labels {request.uri}",
+            expected="one",
+            got=f"columns {', '.join(columns)}",
+            remedy="name the column with --label-column",
         )
     return chosen[0]
 
 
 def _by_id(items: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame) -> pd.DataFrame:
-    where = pd.Series(buildings.index, index=buildings["building_id"].astype(str))
-    found = items["building_id"].map(where).dropna().astype(np.int64)
-    return pd.DataFrame({"item": found.index, "building": found.to_numpy(), "distance_m": 0.0})
+    row_of = pd.Series(buildings.index, index=buildings["building_id"].astype(str))
+    rows = items["building_id"].map(row_of).dropna().astype(np.int64)
+    return pd.DataFrame({"item": rows.index, "building": rows.to_numpy(), "distance_m": 0.0})
 
 
 def _by_place(
     items: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame, match_m: float
 ) -> tuple[pd.DataFrame, str]:
-    """(item, building, distance) of items that speak of a building."""
+    """Pairs (item, building, distance) of items that label a building."""
     there = buildings[~(buildings.geometry.isna() | buildings.geometry.is_empty)]
     placed = items[~(items.geometry.isna() | items.geometry.is_empty)]
     area = placed.geometry.geom_type.isin(("Polygon", "MultiPolygon")).to_numpy()
     parts, how = [], []
     if area.any():
-        found = overlapping(placed[area], there)
-        parts.append(found.assign(distance_m=0.0))
+        parts.append(overlapping(placed[area], there).assign(distance_m=0.0))
         how.append("polygons sharing 10% of the smaller outline")
     if not area.all():
         parts.append(_nearest(placed[~area], there, match_m))
@@ -356,7 +369,7 @@ def _by_place(
 
 
 def _nearest(items: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame, match_m: float) -> pd.DataFrame:
-    """Each point with its nearest building; the smallest of those it lies in."""
+    """Each point with its nearest building, or with the smallest of those it lies in."""
     west, south, east, north = buildings.total_bounds
     crs = utm_epsg((west + east) / 2, (south + north) / 2)
     points = np.asarray(items.geometry.representative_point().to_crs(crs).values, object)
@@ -365,7 +378,7 @@ def _nearest(items: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame, match_m: floa
     (item_P, building_P), distance_P = tree.query_nearest(
         points, max_distance=match_m, return_distance=True, all_matches=True
     )
-    found = pd.DataFrame(
+    near = pd.DataFrame(
         {
             "item": items.index.to_numpy()[item_P],
             "building": buildings.index.to_numpy()[building_P],
@@ -373,18 +386,18 @@ def _nearest(items: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame, match_m: floa
             "area_m2": shapely.area(outlines[building_P]),
         }
     )
-    ranked = found.sort_values(["item", "distance_m", "area_m2", "building"])
+    ranked = near.sort_values(["item", "distance_m", "area_m2", "building"])
     return ranked.drop_duplicates("item")[["item", "building", "distance_m"]]
 
 
 def _one_each(pairs: pd.DataFrame, count: int, conflict: Conflict) -> tuple[NDArray[np.int8], int]:
-    """A class per building, and how many buildings' items disagree."""
+    """A class per building, and the number of buildings whose items disagree."""
     classes = pairs.groupby("building")["label"].nunique()
     disputed = classes.index[classes > 1]
     if conflict == "severest":
         ranked = pairs.sort_values(["building", "label"], ascending=[True, False])
     else:
-        # of items equally near the most severe counts: file order must not decide
+        # Of items that are equally near the most severe counts, so that file order has no effect.
         ranked = pairs.sort_values(
             ["building", "distance_m", "label"], ascending=[True, True, False]
         )
@@ -398,19 +411,25 @@ def _one_each(pairs: pd.DataFrame, count: int, conflict: Conflict) -> tuple[NDAr
 
 def _none_matched(
     items: LabelItems, buildings: gpd.GeoDataFrame, request: LabelRequest, how: str
-) -> str:
+) -> RequestError:
+    where = f"labels {request.uri}"
     known = items.frame[items.frame["label"] != UNKNOWN]
     if known.empty:
-        return f"labels {request.uri}: every one of {len(items.frame)} values is ignored"
+        return RequestError("every value is ignored", where)
     if items.by_id:
-        return (
-            f"labels {request.uri}: none of {len(known)} values of {request.id_column}, e.g. "
-            f"{known['building_id'].iloc[0]!r}, is a footprint's id, e.g. "
-            f"{buildings['building_id'].iloc[0]!r}; name the column with --label-id"
+        return RequestError(
+            f"none of {len(known)} values of {request.id_column} is the id of a footprint",
+            where,
+            expected=f"ids such as {buildings['building_id'].iloc[0]!r}",
+            got=repr(known["building_id"].iloc[0]),
+            remedy="name the column with --label-id",
         )
-    return (
-        f"labels {request.uri}: none of {len(known)} lies on a footprint ({how}); they span "
-        f"{_bounds(known)}, the footprints {_bounds(buildings)}; check the files' CRS"
+    return RequestError(
+        f"none of {len(known)} lies on a footprint ({how})",
+        where,
+        expected=f"items within {_bounds(buildings)}",
+        got=f"items within {_bounds(known)}",
+        remedy="check the CRS of both files",
     )
 
 
@@ -419,7 +438,7 @@ def _bounds(frame: gpd.GeoDataFrame) -> str:
 
 
 def _text(value: Any) -> str:
-    """A value as it would be written by hand: 3 for 3.0, nothing for what is missing."""
+    """A value as text: 3 for 3.0, and an empty text for a missing value."""
     if value is None or value != value or str(value) == "<NA>":
         return ""
     if isinstance(value, (float, np.floating)) and float(value).is_integer():

@@ -1,7 +1,7 @@
-"""Training stores out of image pairs that are read whole: labelled scenes, xBD tiles.
+"""Training stores from image pairs that are read whole: labelled scenes, xBD tiles.
 
-Chips are cut as inference cuts them: the same square around the footprint, what no sensor saw
-in the scene's mean colour. Runs with a run file are cut by `training.dataset`.
+Chips are cut as inference cuts them: the same square around the footprint, with unseen pixels in
+the mean colour of the scene. `training.dataset` cuts chips from runs with a run file.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,26 +14,26 @@ import shapely
 from numpy.typing import NDArray
 
 from quakestream.domain import Grid, Window
+from quakestream.domain.damage_words import INTACT_OR_DESTROYED
 from quakestream.errors import RequestError, ShapeError
 from quakestream.storage import StorageOptions
 from quakestream.tiling import crop_corners
 from training.data.filters import TileFilter
 from training.data.pairs import Image, LabelledPair, outlined_by_bounds, pixels_inside
 from training.data.store import ChipStore, StoreMeta, StoreWriter
-from training.data.store_format import STATISTICS, shard_chips_of
+from training.data.store_format import shard_chips_of
 from training.data.store_writer import ShardStream
 
 LEAST_SEEN = 0.5
-"""Share of a footprint's pixels that must be seen in every epoch, as for a verdict."""
-INTACT_OR_DESTROYED = ("intact", "destroyed")
+"""Smallest share of a footprint's pixels that must be seen in every epoch, as for a verdict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ImagePair:
-    """Images of one ground and N footprints on it.
+    """A pre-event and a post-event image of the same ground, and N footprints on it.
 
     Raises:
-        ShapeError: if there are not as many ids, outlines and labels.
+        ShapeError: if ids, outlines and labels differ in number.
     """
 
     name: str
@@ -49,7 +49,18 @@ class ImagePair:
 
     def __post_init__(self) -> None:
         if not len(self.id_N) == len(self.polygon_N) == len(self.label_N):
-            raise ShapeError(f"pair {self.name}: ids, outlines and labels of different number")
+            raise ShapeError("ids, outlines and labels differ in number", f"pair {self.name}")
+
+    def image(self, epoch: str) -> Image:
+        """The image of an epoch.
+
+        Raises:
+            ShapeError: if the pair has none.
+        """
+        image = self.pre if epoch == "pre" else self.post
+        if image is None:
+            raise ShapeError(f"no {epoch} image", f"pair {self.name}")
+        return image
 
     @property
     def grid(self) -> Grid:
@@ -57,21 +68,23 @@ class ImagePair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cutting:
-    """How a store is cut out of pairs."""
+class PairStoreOptions:
+    """How chips are cut out of image pairs."""
 
     classes: tuple[str, ...]
     gsd_m: float
     crop_px: int
-    """Side as it is stored, margin for augmentation included."""
+    """Side of a stored chip, including the margin for augmentation."""
     epochs: tuple[str, ...] = ("pre", "post")
     tile_filter: TileFilter | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
 def of_labelled(pair: LabelledPair, source: str) -> ImagePair:
-    """A pair of intact and destroyed buildings, each shown by its bounds: where one kind has
-    outlines and the other boxes, shape alone would tell them apart.
+    """The pair with every building's outline replaced by its bounds.
+
+    Where destroyed buildings have outlines and intact ones boxes, the shape alone would tell them
+    apart.
     """
     boxed = outlined_by_bounds(pair).buildings
     return ImagePair(
@@ -89,17 +102,17 @@ def of_labelled(pair: LabelledPair, source: str) -> ImagePair:
 def write_pair_store(
     uri: str,
     pairs: Iterable[ImagePair],
-    cutting: Cutting,
+    cutting: PairStoreOptions,
     *,
     options: StorageOptions | None = None,
     replace: bool = False,
 ) -> ChipStore:
-    """Writes and opens a store. Pairs are taken one at a time: one is in memory.
+    """Writes and opens a store. Only one pair is in memory at a time.
 
     Raises:
-        RequestError: if there is a store already, a pair is at another GSD or lacks an epoch,
-            or no chip is left.
-        StorageError: if it cannot be written.
+        RequestError: if there is a store already, a pair has another GSD or lacks an epoch, or no
+            chip is left.
+        StorageError: if the store cannot be written.
     """
     meta = StoreMeta(
         classes=cutting.classes,
@@ -130,19 +143,23 @@ def write_pair_store(
 
 
 def cut_pair(
-    pair: ImagePair, cutting: Cutting
+    pair: ImagePair, cutting: PairStoreOptions
 ) -> tuple[dict[str, NDArray[Any]], pd.DataFrame, NDArray[np.object_]]:
-    """Every footprint's chip, its row, and why it is not to be used (None where it is).
+    """Cuts a chip for every footprint.
+
+    Returns:
+        Pixels by array, a row per chip, and the reason why a chip is not used (None if it is).
 
     Raises:
-        RequestError: if the pair is at another GSD or lacks an epoch.
+        RequestError: if the pair has another GSD or lacks an epoch.
     """
-    images = {"pre": pair.pre, "post": pair.post}
-    if pair.grid.gsd_m != cutting.gsd_m or any(images[e] is None for e in cutting.epochs):
+    epochs = ("post",) if pair.pre is None else ("pre", "post")
+    if pair.grid.gsd_m != cutting.gsd_m or not set(cutting.epochs) <= set(epochs):
         raise RequestError(
-            f"pair {pair.name} has {pair.grid.gsd_m:g} m pixels and epochs "
-            f"{[e for e, i in images.items() if i]}, expected {cutting.gsd_m:g} m and "
-            f"{', '.join(cutting.epochs)}"
+            "pair does not fit the store",
+            f"pair {pair.name}",
+            expected=f"{cutting.gsd_m:g} m pixels and epochs {', '.join(cutting.epochs)}",
+            got=f"{pair.grid.gsd_m:g} m pixels and epochs {', '.join(epochs)}",
         )
     side, count = cutting.crop_px, len(pair.id_N)
     corner_N2 = crop_corners(shapely.bounds(pair.polygon_N), pair.grid, side)
@@ -152,33 +169,33 @@ def cut_pair(
         pixels["inside"][n] = pixels_inside(pair.polygon_N[n], pair.grid, window)
     unseen_NYX = np.zeros((count, side, side), np.bool_)
     for epoch in cutting.epochs:
-        image = images[epoch]
-        assert image is not None
-        pixels[epoch], seen_NYX = _cut(image, windows)
+        pixels[epoch], seen_NYX = _cut(pair.image(epoch), windows)
         unseen_NYX |= ~seen_NYX
     rows = _rows(pair, corner_N2 + side / 2, cutting.epochs)
     return pixels, rows, _reasons(pixels, ~unseen_NYX, cutting)
 
 
 def turkiye_store(uri: str, pairs: Sequence[LabelledPair], crop_px: int, **more: Any) -> ChipStore:
-    """A store of labelled pairs: intact and destroyed, pre and post, no hazard values.
+    """Writes a store of labelled pairs: intact and destroyed, pre and post, no hazard values.
 
     Args:
-        pairs: as `turkiye_pairs` gives them.
+        uri: where the store is written.
+        pairs: pairs as `turkiye_pairs` gives them.
+        crop_px: side of a stored chip.
         more: `options` and `replace` of `write_pair_store`.
     """
-    cutting = Cutting(
-        classes=INTACT_OR_DESTROYED,
+    cutting = PairStoreOptions(
+        classes=INTACT_OR_DESTROYED.labels,
         gsd_m=pairs[0].grid.gsd_m if pairs else 0.5,
         crop_px=crop_px,
         provenance={"made_from": "turkiye-2023-scenes", "outlines": "bounds"},
     )
-    given = (of_labelled(pair, "turkiye-2023") for pair in pairs)
-    return write_pair_store(uri, given, cutting, **more)
+    labelled = (of_labelled(pair, "turkiye-2023") for pair in pairs)
+    return write_pair_store(uri, labelled, cutting, **more)
 
 
 def _cut(image: Image, windows: Sequence[Window]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Counts of each window, and where the sensor saw the ground; elsewhere the scene's mean."""
+    """Counts of each window, and a mask of seen pixels; unseen ones have the scene's mean."""
     mean_B = np.rint(np.array(image.statistics.mean_B)).astype(np.uint8)
     shape = (len(windows), len(mean_B), *(windows[0].shape if windows else (0, 0)))
     counts_NBYX = np.broadcast_to(mean_B[:, None, None], shape).copy()
@@ -188,10 +205,10 @@ def _cut(image: Image, windows: Sequence[Window]) -> tuple[NDArray[np.uint8], ND
         if part is None:
             continue
         to, of = part.slices_in(window), part.slices_in(image.window)
-        found_BYX = image.pixels_BYX[:, *of]
-        seen_YX = found_BYX.any(axis=0)
+        pixels_BYX = image.pixels_BYX[:, *of]
+        seen_YX = pixels_BYX.any(axis=0)
         seen_NYX[n][to] = seen_YX
-        counts_NBYX[n][:, *to][:, seen_YX] = found_BYX[:, seen_YX]
+        counts_NBYX[n][:, *to][:, seen_YX] = pixels_BYX[:, seen_YX]
     return counts_NBYX, seen_NYX
 
 
@@ -225,20 +242,19 @@ def _rows(
         figures = (image.statistics.mean_B, image.statistics.std_B) if image else none
         for figure, values in zip(("mean", "std"), figures, strict=True):
             columns |= {f"{epoch}_{figure}_{b}": value for b, value in enumerate(values)}
-    assert set(STATISTICS) <= set(columns)
     return pd.DataFrame(columns, index=range(count))
 
 
 def _reasons(
-    pixels: dict[str, NDArray[Any]], seen_NYX: NDArray[np.bool_], cutting: Cutting
+    pixels: dict[str, NDArray[Any]], seen_NYX: NDArray[np.bool_], cutting: PairStoreOptions
 ) -> NDArray[np.object_]:
     inside_N = pixels["inside"].sum(axis=(1, 2))
     shown_N = (pixels["inside"] & seen_NYX).sum(axis=(1, 2))
     reason_N = np.full(len(inside_N), None, object)
     if cutting.tile_filter is not None:
         for epoch in cutting.epochs:
-            found_N = cutting.tile_filter.reasons(pixels[epoch], seen_NYX)
-            reason_N = np.where(reason_N == None, found_N, reason_N)  # noqa: E711
+            filtered_N = cutting.tile_filter.reasons(pixels[epoch], seen_NYX)
+            reason_N = np.where(reason_N == None, filtered_N, reason_N)  # noqa: E711
     reason_N[shown_N < LEAST_SEEN * inside_N] = "not seen"
     reason_N[inside_N == 0] = "too small"
     return reason_N

@@ -1,4 +1,4 @@
-"""A pre and a post image of the same ground with buildings whose state is known."""
+"""Labelled pairs: a pre-event and a post-event image with buildings of known state."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,17 +20,17 @@ RGB = (1, 2, 3)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Building:
-    """An outline with a known state. Buildings of unknown state are not listed at all."""
+    """A building of known state. Buildings of unknown state are left out."""
 
     id: str
     geometry: BaseGeometry
-    """In the CRS of the pair's grid."""
+    """Outline in the CRS of the pair's grid."""
     destroyed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Image:
-    """Three bands on a grid, read whole: training scenes are a few megapixels."""
+    """Three bands on a grid, read whole, because training scenes are a few megapixels."""
 
     grid: Grid
     window: Window
@@ -39,7 +39,7 @@ class Image:
     statistics: SceneStatistics
 
     def part(self, window: Window) -> "Image":
-        """The image inside a window that it holds; the statistics stay the scene's."""
+        """The part of the image inside a window; the statistics stay those of the scene."""
         rows, cols = window.slices_in(self.window)
         return Image(
             grid=self.grid,
@@ -51,11 +51,11 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LabelledPair:
-    """What training and validation read. All ground without a building is unlabelled."""
+    """A pair with its buildings. All other ground is unlabelled."""
 
     name: str
     region: str
-    """Scenes of one region share ground, or could: no split by regions parts them."""
+    """Scenes that share ground, or could, are of one region, so that no split divides them."""
     pre: Image
     post: Image
     buildings: tuple[Building, ...]
@@ -70,7 +70,7 @@ class LabelledPair:
 
     @property
     def outline(self) -> BaseGeometry:
-        """Ground both images show, in the CRS of the grid."""
+        """Ground that both images show, in the CRS of the grid."""
         return box(*self.grid.bounds(self.window))
 
 
@@ -81,11 +81,11 @@ def outlined_by_bounds(pair: LabelledPair) -> LabelledPair:
 
 
 def read_image(path: Path) -> Image:
-    """Reads the first three bands with GDAL, the decoder inference uses.
+    """Reads the first three bands with GDAL, the decoder that inference uses.
 
     Raises:
-        SceneError: if the file has fewer than three bands, is not of 8 bits, is rotated, or
-            has no UTM CRS.
+        SceneError: if the file has fewer than three bands, has not 8 bits, is rotated, or has no
+            EPSG code.
     """
     with rasterio.open(path) as source:
         transform = source.transform
@@ -93,8 +93,10 @@ def read_image(path: Path) -> Image:
         kind = source.dtypes[0]
         if source.count < 3 or kind != "uint8" or epsg is None or transform.b or transform.d:
             raise SceneError(
-                f"{path}: expected a north-up image of three bands of uint8 with an EPSG code, "
-                f"got {source.count} bands of {kind}, {source.crs}, {transform!r}"
+                "image cannot be used for training",
+                str(path),
+                expected="a north-up image of three bands of uint8 with an EPSG code",
+                got=f"{source.count} bands of {kind}, {source.crs}, {transform!r}",
             )
         grid = Grid(epsg=epsg, gsd_m=transform.a)
         window = _window_on(grid, transform.c, transform.f, source.shape)
@@ -106,7 +108,7 @@ def read_image(path: Path) -> Image:
 
 
 def pair_up(pre: Image, post: Image) -> tuple[Image, Image]:
-    """Both images cut to the ground they share.
+    """Cuts both images to the ground that they share.
 
     Raises:
         SceneError: if they are on different grids or share no ground.
@@ -115,7 +117,11 @@ def pair_up(pre: Image, post: Image) -> tuple[Image, Image]:
     row, col = max(a.row, b.row), max(a.col, b.col)
     height, width = min(a.row_end, b.row_end) - row, min(a.col_end, b.col_end) - col
     if pre.grid != post.grid or height <= 0 or width <= 0:
-        raise SceneError(f"pre {pre.grid} {a} and post {post.grid} {b} share no ground")
+        raise SceneError(
+            "images share no ground",
+            expected=f"ground of post {post.grid} {b}",
+            got=f"{pre.grid} {a}",
+        )
     shared = Window(row=row, col=col, height=height, width=width)
     return pre.part(shared), post.part(shared)
 
@@ -132,7 +138,7 @@ def pixels_inside(geometry: BaseGeometry, grid: Grid, window: Window) -> NDArray
 
 
 def _window_on(grid: Grid, west: float, north: float, shape: tuple[int, int]) -> Window:
-    """Where an image lies on the grid, to the nearest pixel."""
+    """The window of an image on the grid, to the nearest pixel."""
     height, width = shape
     col, row = ~grid.transform @ (west, north)
     return Window(row=round(row), col=round(col), height=height, width=width)

@@ -1,7 +1,7 @@
-"""Training stores out of runs: the same scenes, views, shifts and hazard values as inference.
+"""Training stores from runs: the same scenes, views, shifts and hazard values as inference.
 
-A run is planned as if a building model of the store's crop were to score it; the crops it would
-score are written instead. Labels come from files of their own, see `labels`.
+A run is planned as if a building model with the store's crop size were to score it. The crops that
+the model would score are written instead. Labels come from separate files, see `labels`.
 """
 
 from collections import Counter
@@ -23,87 +23,91 @@ from quakestream.errors import RequestError
 from quakestream.hazard import HazardTable, sample_hazard
 from quakestream.hazard.inputs import columns_given
 from quakestream.hazard.units import MEASURES, VS30_COLUMN
-from quakestream.pipeline.dispatch import Tasks, worker_spec
-from quakestream.pipeline.plan import Plan, plan_for
-from quakestream.pipeline.prepare import Job, Prepared, jobs_for, prepare
-from quakestream.pipeline.tasks import SceneTask, UnitTask
+from quakestream.pipeline.planning.plan import Plan, plan_for
+from quakestream.pipeline.planning.tasks import TaskMaker, worker_spec
+from quakestream.pipeline.work.prepare import Prepared, PrepareStep, prepare, steps_for
+from quakestream.pipeline.work.tasks import UnitTask, WorkerScene
 from quakestream.raster.statistics import SceneStatistics
 from quakestream.storage import open_store
 from quakestream.tiling import crop_corners
-from training.data.cutting import CutJob, Part, ShardReport, ShardTask, cut_shard
+from training.data.cutting import ChipShardTask, CutJob, ShardCrops, ShardReport, cut_shard
 from training.data.filters import TileFilter
 from training.data.labels import LabelRequest, MatchedLabels, match_labels, read_labels
 from training.data.store import ChipStore, HazardColumn, StoreMeta, StoreWriter
 from training.data.store_format import shard_chips_of
 
 UNITS = {"mmi": "MMI", "pgv_cm_s": "cm/s", VS30_COLUMN: "m/s"}
-"""Of hazard columns; accelerations are in g, layers in whatever their file has."""
-Tell = Callable[[str], None]
+"""Units of hazard columns. Accelerations are in g, layers in the unit of their file."""
+OnProgress = Callable[[str], None]
 
 
-class Crew(Protocol):
-    """Where shards are cut. The loop is the meaning of correct."""
+class ShardWorkers(Protocol):
+    """Runs the work of a store. `LocalShardWorkers`, a loop, is the reference."""
 
-    def each(self, function: Callable[[Job], Any], jobs: list[Job]) -> Iterator[tuple[Job, Any]]:
-        """Runs small jobs; results in order."""
+    def each(
+        self, function: Callable[[PrepareStep], Any], jobs: list[PrepareStep]
+    ) -> Iterator[tuple[PrepareStep, Any]]:
+        """Runs small jobs; results come in order."""
         ...
 
-    def shards(self, job: CutJob, tasks: Iterable[ShardTask]) -> Iterator[ShardReport]:
-        """Cuts shards; a report each, in any order."""
+    def shards(self, job: CutJob, tasks: Iterable[ChipShardTask]) -> Iterator[ShardReport]:
+        """Cuts shards; one report per shard, in any order."""
         ...
 
 
-class LocalCrew:
-    """One process, one shard after the other."""
+class LocalShardWorkers:
+    """Cuts one shard after the other in this process."""
 
-    def each(self, function: Callable[[Job], Any], jobs: list[Job]) -> Iterator[tuple[Job, Any]]:
+    def each(
+        self, function: Callable[[PrepareStep], Any], jobs: list[PrepareStep]
+    ) -> Iterator[tuple[PrepareStep, Any]]:
         yield from ((job, function(job)) for job in jobs)
 
-    def shards(self, job: CutJob, tasks: Iterable[ShardTask]) -> Iterator[ShardReport]:
+    def shards(self, job: CutJob, tasks: Iterable[ChipShardTask]) -> Iterator[ShardReport]:
         yield from map(partial(cut_shard, job=job), tasks)
 
 
-_: type[Crew] = LocalCrew
+_: type[ShardWorkers] = LocalShardWorkers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSource:
-    """A run, its labels, and what it is called in splits."""
+    """A run, its labels, and its names in splits."""
 
     run: RunFile
     labels: LabelRequest
     region: str = ""
-    """Ground that no split by regions parts; the event's id where empty."""
+    """Name of the region in splits; if empty, the id of the event."""
     source: str = ""
-    """The event's id where empty."""
+    """Name of the source in splits; if empty, the id of the event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreRequest:
-    """What kind of store is asked for."""
+    """Settings of a store."""
 
     crop_px: int = 128
-    """Side as it is stored, margin for augmentation included."""
+    """Side of a stored chip, including the margin for augmentation."""
     gsd_m: float = 0.5
     epochs: tuple[str, ...] = ("pre", "post")
     tile_filter: TileFilter | None = None
     unlabelled: bool = False
-    """Footprints of unknown state are stored too, with label -1."""
+    """Store footprints of unknown state too, with label -1."""
     empty_classes: bool = False
-    """A class without an example is no error."""
+    """Accept a class without an example."""
 
 
 @dataclass(slots=True)
 class StoreReport:
-    """What became of the footprints, labels and inputs of a store."""
+    """Counts of the footprints and labels of a store, and problems of its inputs."""
 
     chips: int = 0
     classes: dict[str, int] = field(default_factory=dict)
     candidates: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    """Footprints that were to be stored and have no chip, by reason."""
+    """Number of footprints without a chip, by reason."""
     hazard_missing: dict[str, int] = field(default_factory=dict)
-    """Chips without a value, by column."""
+    """Number of chips without a value, by column."""
     labels: list[dict[str, Any]] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -114,19 +118,19 @@ def write_run_store(
     sources: Sequence[RunSource],
     request: StoreRequest,
     *,
-    crew: Crew | None = None,
+    workers: ShardWorkers | None = None,
     replace_store: bool = False,
-    tell: Tell = lambda _: None,
+    on_progress: OnProgress = lambda _: None,
 ) -> tuple[ChipStore, StoreReport]:
     """Writes and opens a store of one run or several.
 
     Args:
-        uri: where; of the kinds of storage that the runs configure.
-        sources: runs whose labels have the same classes, and which give the same hazard columns.
-        request: what is stored.
-        crew: where shards are cut; None cuts them here.
-        replace_store: a finished store of that name is replaced.
-        tell: hears one line per step.
+        uri: where the store is written, in a kind of storage that the runs configure.
+        sources: runs whose labels have the same classes and which have the same hazard columns.
+        request: settings of the store.
+        workers: where shards are cut; None cuts them in this process.
+        replace_store: replace a finished store of that name.
+        on_progress: takes one line per step.
 
     Raises:
         RequestError: if a run, its labels or the request is wrong, a class has no example, or
@@ -135,49 +139,55 @@ def write_run_store(
     """
     if not sources:
         raise RequestError("no run to cut chips from")
-    chosen, report = crew or LocalCrew(), StoreReport()
-    planned = [_Planned.of(source, request) for source in sources]
-    for one in planned:
-        report.labels.append({"file": one.source.labels.uri, **one.labels.report.to_json()})
-        report.issues += [*one.plan.problems, *one.hazard.issues]
-        report.notes += one.plan.notes
-        report.dropped.update(one.dropped)
+    workers, report = workers or LocalShardWorkers(), StoreReport()
+    plans = [_RunPlan.of(source, request) for source in sources]
+    for plan in plans:
+        report.labels.append({"file": plan.source.labels.uri, **plan.labels.report.to_json()})
+        report.issues += [*plan.plan.problems, *plan.hazard.issues]
+        report.notes += plan.plan.notes
+        report.dropped.update(plan.dropped)
     options = sources[0].run.storage_options
-    table, parts = _candidates(planned, chosen, uri, request, report)
-    _check_classes(table["label"], planned[0].classes, request, "footprints the imagery shows")
-    writer = StoreWriter(uri=uri, meta=_meta(planned, request, len(table)), options=options)
+    table, parts = _candidates(plans, workers, uri, request, report)
+    _check_classes(table["label"], plans[0].classes, request, "footprints that the imagery shows")
+    writer = StoreWriter(uri=uri, meta=_meta(plans, request, len(table)), options=options)
     writer.begin(replace=replace_store)
-    workers = tuple(worker_spec(one.plan, uri) for one in planned)
-    job = CutJob(workers=workers, writer=writer, tile_filter=request.tile_filter)
-    kept: list[int] = []
+    specs = tuple(worker_spec(plan.plan, uri) for plan in plans)
+    job = CutJob(workers=specs, writer=writer, tile_filter=request.tile_filter)
+    shards = workers.shards(job, _shards(parts, writer.meta))
+    chips: list[int] = []
     fraction: list[float] = []
-    for nth, done in enumerate(chosen.shards(job, _shards(parts, writer.meta)), start=1):
-        kept += done.kept
-        fraction += done.valid_fraction
-        report.dropped.update(done.dropped)
-        report.issues += _issues(done)
-        tell(f"shard {nth} of {writer.meta.shards}: {len(kept)} chips")
-    rows = table.iloc[kept].assign(valid_fraction=np.array(fraction, np.float32))
-    rows = rows.sort_values("chip", ignore_index=True)
-    _check_classes(rows["label"], planned[0].classes, request, "chips that could be cut")
+    for nth, shard in enumerate(shards, start=1):
+        chips += shard.rows
+        fraction += shard.valid_fraction
+        report.dropped.update(shard.dropped)
+        report.issues += _issues(shard)
+        on_progress(f"shard {nth} of {writer.meta.shards}: {len(chips)} chips so far")
+    rows = _rows_of(table, chips, fraction)
+    _check_classes(rows["label"], plans[0].classes, request, "chips that could be cut")
     report.issues = list(dict.fromkeys(report.issues))
     _count(report, rows, writer.meta, len(table))
-    writer.finish(rows, _provenance(planned, report))
+    writer.finish(rows, _provenance(plans, report))
     return ChipStore.open(uri, options=options), report
 
 
+def _rows_of(table: pd.DataFrame, chips: list[int], fraction: list[float]) -> pd.DataFrame:
+    """Rows of the candidates whose chips were written, in the order of the chips."""
+    rows = table.iloc[chips].assign(valid_fraction=np.array(fraction, np.float32))
+    return rows.sort_values("chip", ignore_index=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Planned:
-    """A run as far as it is known before a pixel is read."""
+class _RunPlan:
+    """What is known of a run before a pixel is read."""
 
     source: RunSource
     plan: Plan
     labels: MatchedLabels
     hazard: HazardTable
     wanted_N: NDArray[np.bool_]
-    """Footprints to be stored, if the imagery shows them."""
+    """True for footprints to store, if the imagery shows them."""
     dropped: dict[str, int]
-    """Wanted footprints that no view shows."""
+    """Number of wanted footprints that no view shows, by reason."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -199,12 +209,13 @@ class _Planned:
         )
 
     @classmethod
-    def of(cls, source: RunSource, request: StoreRequest) -> "_Planned":
+    def of(cls, source: RunSource, request: StoreRequest) -> "_RunPlan":
         run = source.run
         if "pre" in request.epochs and run.imagery.pre is None:
             raise RequestError(
-                f"run {run.event.id} names no pre imagery: add imagery.pre.datetime, or store "
-                "--epochs post"
+                "run names no pre-event imagery",
+                f"run {run.event.id}",
+                remedy="add imagery.pre.datetime, or store --epochs post",
             )
         items = read_labels(source.labels, run.storage_options)
         plan = plan_for(run, store_bundle(request))
@@ -215,10 +226,11 @@ class _Planned:
         reason_N = plan.assignment.reason_N
         unseen = Counter(str(r) for r in reason_N[wanted_N] if r is not None)
         if unseen.total() == wanted_N.sum():
-            told = ", ".join(f"{reason} {count}" for reason, count in unseen.most_common())
             raise RequestError(
-                f"labels {source.labels.uri}: the imagery of {run.event.id} shows none of the "
-                f"{wanted_N.sum()} footprints with a label ({told}); check the scenes and the AOI"
+                f"the imagery of {run.event.id} shows none of the {wanted_N.sum()} footprints with "
+                f"a label ({_counts(unseen)})",
+                f"labels {source.labels.uri}",
+                remedy="check the scenes and the AOI",
             )
         point_N = plan.footprints.representative
         lon_N, lat_N = shapely.get_x(point_N), shapely.get_y(point_N)
@@ -234,7 +246,7 @@ class _Planned:
 
 
 def store_bundle(request: StoreRequest) -> Bundle:
-    """A building model's manifest without a model: what a plan must know of one."""
+    """The manifest of a building model, without a model, as far as a plan needs it."""
     spec = BundleSpec(
         name="training-store",
         version="0",
@@ -252,48 +264,53 @@ def store_bundle(request: StoreRequest) -> Bundle:
 
 
 def _candidates(
-    planned: Sequence[_Planned], crew: Crew, uri: str, request: StoreRequest, report: StoreReport
-) -> tuple[pd.DataFrame, list[Part]]:
-    """A row per chip to be cut, and the cells to cut them from, in one order."""
+    planned: Sequence[_RunPlan],
+    workers: ShardWorkers,
+    uri: str,
+    request: StoreRequest,
+    report: StoreReport,
+) -> tuple[pd.DataFrame, list[ShardCrops]]:
+    """A row per chip to be cut, and the crops of each cell, in one order."""
     tables, parts, first = [], [], 0
     for run, one in enumerate(planned):
-        prepared = _prepared(one, crew, uri)
+        prepared = _prepared(one, workers, uri)
         report.issues += prepared.issues
-        tasks = Tasks(
+        tasks = TaskMaker(
             plan=one.plan,
             prepared=prepared,
             spec=worker_spec(one.plan, uri),
             hazard_NM=np.empty((len(one.wanted_N), 0), np.float32),
         )
-        for unit in one.plan.units:
+        for unit in one.plan.damage.units:
             footprint_F = unit.footprint_F[one.wanted_N[unit.footprint_F]]
             if failure := prepared.view_failure(one.plan.views[unit.view], unit.cell.epsg):
                 report.dropped[failure] += len(footprint_F)
                 continue
             if len(footprint_F):
-                task = tasks.unit(replace(unit, footprint_F=footprint_F), key="")
+                task = tasks.unit(0, replace(unit, footprint_F=footprint_F), key="")
                 row_F = np.arange(first, first + len(footprint_F))
-                parts.append(Part(run=run, task=task, row_F=row_F))
+                parts.append(ShardCrops(run=run, task=task, row_F=row_F))
                 tables.append(_rows(one, task, footprint_F, request.crop_px).assign(chip=row_F))
                 first += len(footprint_F)
     if not parts:
-        told = ", ".join(f"{reason} {count}" for reason, count in report.dropped.most_common())
-        raise RequestError(f"no footprint can be cut out of the imagery: {told}")
+        raise RequestError(
+            f"no footprint can be cut out of the imagery ({_counts(report.dropped)})"
+        )
     return pd.concat(tables, ignore_index=True), parts
 
 
-def _prepared(one: _Planned, crew: Crew, uri: str) -> Prepared:
-    """Statistics, masks and shifts; kept beside the store, so that a second attempt has them."""
+def _prepared(one: _RunPlan, workers: ShardWorkers, uri: str) -> Prepared:
+    """Statistics, masks and shifts. They are stored beside the store for a second attempt."""
     plan = one.plan
     used = [u for u in plan.units if one.wanted_N[u.footprint_F].any()]
     views = dict.fromkeys((u.view, u.cell.epsg) for u in used)
     options = plan.run.storage_options
-    jobs = jobs_for([(plan.views[v], epsg) for v, epsg in views], options, scene_extent)
-    return prepare(jobs, open_store(uri, options), crew.each)
+    steps = steps_for([(plan.views[v], epsg) for v, epsg in views], options, scene_extent)
+    return prepare(steps, open_store(uri, options), workers.each)
 
 
 def _rows(
-    one: _Planned, task: UnitTask, footprint_F: NDArray[np.int64], side_px: int
+    one: _RunPlan, task: UnitTask, footprint_F: NDArray[np.int64], side_px: int
 ) -> pd.DataFrame:
     grid, count = task.cell.grid, len(footprint_F)
     bounds_F4 = np.array([p.bounds for p in task.polygon_F])
@@ -310,7 +327,7 @@ def _rows(
         "x_m": grid.transform.c + middle_F2[:, 1] * grid.gsd_m,
         "y_m": grid.transform.f - middle_F2[:, 0] * grid.gsd_m,
         "weight": 1.0,
-        "shift_m": [shift.metres(grid.gsd_m) for shift in task.shift_W],
+        "shift_m": [shift.metres(grid.gsd_m) for shift in task.shift_S],
     }
     for epoch, scene in (("pre", task.pre), ("post", task.post)):
         columns |= _statistics(epoch, scene)
@@ -319,22 +336,24 @@ def _rows(
     return pd.DataFrame(columns, index=range(count))
 
 
-def _statistics(epoch: str, scene: SceneTask | None) -> dict[str, float]:
-    """Columns of a scene's statistics; 0 and 1 for an epoch that is not kept."""
+def _statistics(epoch: str, scene: WorkerScene | None) -> dict[str, float]:
+    """Columns of a scene's statistics; 0 and 1 for an epoch that is not stored."""
     none = SceneStatistics(mean_B=(0.0,) * 3, std_B=(1.0,) * 3)
     known = none if scene is None else scene.statistics
     figures = {f"{epoch}_mean_{b}": value for b, value in enumerate(known.mean_B)}
     return figures | {f"{epoch}_std_{b}": value for b, value in enumerate(known.std_B)}
 
 
-def _meta(planned: Sequence[_Planned], request: StoreRequest, chips: int) -> StoreMeta:
+def _meta(planned: Sequence[_RunPlan], request: StoreRequest, chips: int) -> StoreMeta:
     first = planned[0]
     for one in planned[1:]:
         for name in ("classes", "hazard_columns"):
             if getattr(one, name) != getattr(first, name):
                 raise RequestError(
-                    f"runs {first.source.run.event.id} and {one.source.run.event.id} make no one "
-                    f"store: {name} are {getattr(one, name)}, expected {getattr(first, name)}"
+                    f"cannot be one store with run {first.source.run.event.id}: {name} differ",
+                    f"run {one.source.run.event.id}",
+                    expected=str(getattr(first, name)),
+                    got=str(getattr(one, name)),
                 )
     return StoreMeta(
         classes=first.classes,
@@ -347,9 +366,9 @@ def _meta(planned: Sequence[_Planned], request: StoreRequest, chips: int) -> Sto
     )
 
 
-def _shards(parts: Sequence[Part], meta: StoreMeta) -> Iterator[ShardTask]:
-    """Parts cut where a shard ends."""
-    waiting: list[Part] = []
+def _shards(parts: Sequence[ShardCrops], meta: StoreMeta) -> Iterator[ChipShardTask]:
+    """Divides the crops of cells among shards."""
+    waiting: list[ShardCrops] = []
     shard = 0
     for part in parts:
         while len(part.row_F):
@@ -357,11 +376,11 @@ def _shards(parts: Sequence[Part], meta: StoreMeta) -> Iterator[ShardTask]:
             fits = min(len(part.row_F), end - int(part.row_F[0]))
             waiting.append(part.some(0, fits))
             if int(part.row_F[0]) + fits == end:
-                yield ShardTask(shard=shard, parts=tuple(waiting))
+                yield ChipShardTask(shard=shard, parts=tuple(waiting))
                 waiting, shard = [], shard + 1
             part = part.some(fits, len(part.row_F))
     if waiting:
-        yield ShardTask(shard=shard, parts=tuple(waiting))
+        yield ChipShardTask(shard=shard, parts=tuple(waiting))
 
 
 def _check_classes(
@@ -371,15 +390,19 @@ def _check_classes(
     if request.empty_classes or count_C.all():
         return
     empty = [name for name, count in zip(classes, count_C, strict=True) if not count]
-    found = ", ".join(f"{name} {count}" for name, count in zip(classes, count_C, strict=True))
+    counts = ", ".join(f"{name} {count}" for name, count in zip(classes, count_C, strict=True))
     raise RequestError(
-        f"no example of class {', '.join(empty)} among the {among} ({found}); leave it out of "
-        "--classes, or accept it with --allow-empty-class"
+        f"no example of class {', '.join(empty)} among the {among} ({counts})",
+        remedy="leave it out of --classes, or accept it with --allow-empty-class",
     )
 
 
-def _issues(done: ShardReport) -> list[Issue]:
-    return [Issue(subject=s, kind="scene", cause=c, retryable=True) for s, c in done.failures]
+def _counts(reasons: Counter[str]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+
+
+def _issues(shard: ShardReport) -> list[Issue]:
+    return [Issue(subject=s, kind="scene", cause=c, retryable=True) for s, c in shard.failures]
 
 
 def _count(report: StoreReport, rows: pd.DataFrame, meta: StoreMeta, candidates: int) -> None:
@@ -393,7 +416,7 @@ def _count(report: StoreReport, rows: pd.DataFrame, meta: StoreMeta, candidates:
     report.hazard_missing = {str(name): int(count) for name, count in missing.items() if count}
 
 
-def _provenance(planned: Sequence[_Planned], report: StoreReport) -> dict[str, Any]:
+def _provenance(planned: Sequence[_RunPlan], report: StoreReport) -> dict[str, Any]:
     return {
         "runs": [
             {

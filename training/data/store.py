@@ -1,7 +1,7 @@
-"""Reading a training store: chips by row, straight from their shards.
+"""Reads a training store: chips by row, straight from their shards.
 
-Bytes are fetched by range, not through zarr-python, which brings random chips at a fraction of
-the pace. Nothing is unpickled.
+Bytes are read by range and not through zarr-python, which is several times slower for random
+chips. Nothing is unpickled.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ __all__ = ["BuildingChips", "ChipStore", "HazardColumn", "StoreMeta", "StoreWrit
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BuildingChips:
-    """N chips as they were read.
+    """N chips of a store.
 
     Raises:
         ShapeError: if the arrays do not describe the same chips.
@@ -50,10 +50,10 @@ class BuildingChips:
     inside_NYX: NDArray[np.bool_]
     """True for pixels whose centre lies in the footprint."""
     statistics_N4B: NDArray[np.float32]
-    """Pre mean, pre deviation, post mean, post deviation of the chip's scenes, in counts;
-    0 and 1 for an epoch that is not kept."""
+    """Pre mean, pre deviation, post mean, post deviation of the chip's scenes, in counts; 0 and 1
+    for an epoch that is not stored."""
     hazard_NM: NDArray[np.float32]
-    """Units as in the store's meta; NaN where missing."""
+    """Hazard values in the units of the store's meta; NaN where missing."""
     label_N: NDArray[np.int64]
     """Index into the classes, -1 unknown."""
 
@@ -62,18 +62,34 @@ class BuildingChips:
         pre_ok = self.pre_NBYX is None or self.pre_NBYX.shape == self.post_NBYX.shape
         rows = {len(a) for a in (self.statistics_N4B, self.hazard_NM, self.label_N)}
         if not pre_ok or self.inside_NYX.shape != (n, y, x) or rows != {n}:
-            raise ShapeError(f"chips of different number or size: {n} of {y} × {x}, rows {rows}")
+            raise ShapeError(
+                "chips differ in number or size",
+                expected=f"{n} of {y} × {x} px",
+                got=f"masks {self.inside_NYX.shape} and rows {sorted(rows)}",
+            )
+
+    def pixels(self, epoch: str) -> NDArray[np.uint8]:
+        """Chips of an epoch.
+
+        Raises:
+            ShapeError: if the store has none.
+        """
+        pixels_NBYX = self.pre_NBYX if epoch == "pre" else self.post_NBYX
+        if pixels_NBYX is None:
+            raise ShapeError(f"no {epoch} chips")
+        return pixels_NBYX
 
     def __len__(self) -> int:
         return len(self.label_N)
 
 
 class ChipStore:
-    """Chips to read, of one store or of several alike that count as one.
+    """Reads chips of one store, or of several similar stores as one.
 
     Args:
-        parts: each store's URI and meta.
-        table: rows of all of them; the column `part` says whose.
+        parts: URI and meta of each store.
+        table: rows of all stores; column `part` is the index of the store.
+        options: access to the storage.
     """
 
     def __init__(
@@ -84,7 +100,7 @@ class ChipStore:
     ) -> None:
         self.meta = parts[0][1]
         self.table = table
-        """A row a chip: `COLUMNS`, the hazard columns (NaN = missing), `STATISTICS`, `part`."""
+        """One row per chip: `COLUMNS`, hazard columns (NaN if missing), `STATISTICS`, `part`."""
         self._parts = list(parts)
         self._options = options or StorageOptions()
         self._chip_R = table["chip"].to_numpy(np.int64)
@@ -97,22 +113,26 @@ class ChipStore:
 
     @classmethod
     def open(cls, *uris: str, options: StorageOptions | None = None) -> Self:
-        """Opens finished stores and checks that every shard is there.
+        """Opens finished stores and checks that no shard is missing.
 
         Raises:
-            RequestError: if one is not there, half-written, damaged, or unlike the others.
-            StorageError: if the stores cannot be reached.
+            RequestError: if a store is missing, half-written, damaged, or unlike the others.
+            StorageError: if a store cannot be reached.
         """
-        opened = [_opened(uri, options or StorageOptions()) for uri in uris]
+        opened = [_open(uri, options or StorageOptions()) for uri in uris]
         if not opened:
-            raise RequestError("no training store named; make one with python -m training.dataset")
+            raise RequestError(
+                "no training store named", remedy="make one with python -m training.dataset"
+            )
         first = opened[0][0]
         for uri, (meta, _) in zip(uris, opened, strict=True):
             for name in ("classes", "hazard", "gsd_m", "crop_px", "epochs"):
                 if getattr(meta, name) != getattr(first, name):
                     raise RequestError(
-                        f"{uri} and {uris[0]} cannot be read as one: {name} is "
-                        f"{getattr(meta, name)}, expected {getattr(first, name)}"
+                        f"cannot be read as one store with {uris[0]}: other {name}",
+                        uri,
+                        expected=str(getattr(first, name)),
+                        got=str(getattr(meta, name)),
                     )
         tables = [table.assign(part=n) for n, (_, table) in enumerate(opened)]
         parts = [(uri, meta) for uri, (meta, _) in zip(uris, opened, strict=True)]
@@ -122,15 +142,19 @@ class ChipStore:
         return len(self.table)
 
     def read(self, index_N: NDArray[np.integer[Any]] | Sequence[int]) -> BuildingChips:
-        """The chips of some rows of the table, in that order; a row may come twice.
+        """Reads the chips of some rows of the table, in that order; a row may come twice.
 
         Raises:
-            ShapeError: if an index is not one of the table's rows.
-            StorageError: if a shard cannot be read or is cut off.
+            ShapeError: if the table does not have a row.
+            StorageError: if a shard cannot be read or is truncated.
         """
         rows_N = np.asarray(index_N, np.int64).reshape(-1)
         if len(rows_N) and not (rows_N.min() >= 0 and rows_N.max() < len(self)):
-            raise ShapeError(f"rows {rows_N.min()} to {rows_N.max()} of a store with {len(self)}")
+            raise ShapeError(
+                "no such row in the store",
+                expected=f"0 to {len(self) - 1}",
+                got=f"{rows_N.min()} to {rows_N.max()}",
+            )
         arrays = {
             name: np.empty((len(rows_N), *shape), np.uint8)
             for name, shape in self.meta.arrays.items()
@@ -162,41 +186,43 @@ class ChipStore:
         size = int(np.prod(shape))
         order = np.argsort(chip_H, kind="stable")
         shard_H, nth_H = np.divmod(chip_H[order], meta.shard_chips)
-        wanted = [
+        requests = [
             (shard_key(name, int(shard), len(shape)), int(nth) * size, memoryview(array_N[place]))
             for shard, nth, place in zip(shard_H, nth_H, place_H[order], strict=True)
         ]
         with storage_errors("read chips", uri):
             if protocol_of(uri) == "file":
-                _read_files(Path(local_path(uri)), wanted)
+                _read_files(Path(local_path(uri)), requests)
             else:
-                _read_objects(uri, self._options, wanted)
+                _read_objects(uri, self._options, requests)
 
 
-Wanted = tuple[str, int, memoryview]
-"""Object, first byte, and where the bytes go."""
+ByteRange = tuple[str, int, memoryview]
+"""Name of an object, first byte, and the memory that the bytes are read into."""
 
 
-def _read_files(root: Path, wanted: Iterable[Wanted]) -> None:
-    """Bytes of local files straight to where they are wanted; a file is opened once."""
+def _read_files(root: Path, requests: Iterable[ByteRange]) -> None:
+    """Reads bytes of local files straight into memory; each file is opened once."""
     descriptor, opened = -1, ""
     try:
-        for key, start, target in wanted:
+        for key, start, target in requests:
             if key != opened:
                 if descriptor >= 0:
                     os.close(descriptor)
                 descriptor, opened = os.open(root / key, os.O_RDONLY), key
             if os.preadv(descriptor, [target.cast("B")], start) != target.nbytes:
-                raise StorageError(f"{root / key} is cut off before byte {start + target.nbytes}")
+                raise StorageError(
+                    f"truncated before byte {start + target.nbytes}", str(root / key)
+                )
     finally:
         if descriptor >= 0:
             os.close(descriptor)
 
 
-def _read_objects(uri: str, options: StorageOptions, wanted: Sequence[Wanted]) -> None:
-    """Bytes of objects, all requests at once; chips that lie side by side in one request."""
-    runs: list[list[Wanted]] = []
-    for item in wanted:
+def _read_objects(uri: str, options: StorageOptions, requests: Sequence[ByteRange]) -> None:
+    """Reads bytes of objects, all requests at once; adjacent chips share one request."""
+    runs: list[list[ByteRange]] = []
+    for item in requests:
         last = runs[-1][-1] if runs else None
         if last and (last[0], last[1] + last[2].nbytes) == item[:2]:
             runs[-1].append(item)
@@ -206,37 +232,47 @@ def _read_objects(uri: str, options: StorageOptions, wanted: Sequence[Wanted]) -
     paths = [fs._strip_protocol(f"{uri.rstrip('/')}/{run[0][0]}") for run in runs]
     starts = [run[0][1] for run in runs]
     ends = [run[-1][1] + run[-1][2].nbytes for run in runs]
-    found = fs.cat_ranges(paths, starts, ends, on_error="raise")
-    for run, start, end, data in zip(runs, starts, ends, found, strict=True):
+    contents = fs.cat_ranges(paths, starts, ends, on_error="raise")
+    for run, start, end, data in zip(runs, starts, ends, contents, strict=True):
         if len(data) != end - start:
-            raise StorageError(f"{uri}/{run[0][0]} is cut off before byte {end}")
+            raise StorageError(f"truncated before byte {end}", f"{uri}/{run[0][0]}")
         for _, first, target in run:
             target.cast("B")[:] = data[first - start : first - start + target.nbytes]
 
 
-def _opened(uri: str, options: StorageOptions) -> tuple[StoreMeta, pd.DataFrame]:
+def _open(uri: str, options: StorageOptions) -> tuple[StoreMeta, pd.DataFrame]:
     store = open_store(uri, options)
     try:
         content = json.loads(store.get(MANIFEST))
     except MissingObjectError as error:
         if store.list():
             raise RequestError(
-                f"{uri} is half-written: it has no {MANIFEST}, which is written last; run the "
-                "command that makes it again"
+                f"store is half-written: {MANIFEST}, which is written last, is missing",
+                uri,
+                remedy="run the command that makes it again",
             ) from error
         raise RequestError(
-            f"no training store at {uri}; make one with python -m training.dataset"
+            "no training store", uri, remedy="make one with python -m training.dataset"
         ) from error
     except ValueError as error:
-        raise RequestError(f"{uri}/{MANIFEST} is no JSON: {error}; make the store again") from error
+        raise RequestError(
+            f"not JSON: {error}", f"{uri}/{MANIFEST}", remedy="make the store again"
+        ) from error
     meta = StoreMeta.from_json(content, uri)
     try:
         check_shards(store, meta)
         data = store.get(TABLE)
     except (MissingObjectError, ShapeError) as error:
-        raise RequestError(f"training store {uri} is damaged: {error}; make it again") from error
-    if hashlib.sha256(data).hexdigest() != content.get("table_sha256"):
         raise RequestError(
-            f"training store {uri} is damaged: {TABLE} is not the one it was made with"
+            f"training store is damaged: {error.what}", uri, remedy="make it again"
+        ) from error
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != content.get("table_sha256"):
+        raise RequestError(
+            f"training store is damaged: {TABLE} has another digest",
+            uri,
+            expected=str(content.get("table_sha256")),
+            got=digest,
+            remedy="make it again",
         )
     return meta, pd.read_parquet(BytesIO(data))

@@ -1,12 +1,12 @@
-"""What a training store is: its files, its columns, and the metadata that says so.
+"""Format of a training store: its files, its columns and its metadata.
 
     STORE/chips.zarr/post/c/K/0/0/0   shard K: raw chips, one object, one writer
-                     pre/ inside/     the same: the other epoch, the footprint's pixels
-          table.parquet               a row a chip
-          store.json                  what it is; written last: without it there is no store
+                     pre/ inside/     the same for the other epoch and the footprint's pixels
+          table.parquet               one row per chip
+          store.json                  the manifest, written last; a store without it is unfinished
 
-Any Zarr v3 reader reads the arrays. Chips are stored as they are (imagery hardly shrinks), so
-that a chip's place in its shard is plain arithmetic.
+Any Zarr v3 reader reads the arrays. Chips are not compressed, because imagery hardly shrinks. The
+place of a chip in its shard is therefore plain arithmetic.
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from quakestream.errors import RequestError, ShapeError
 from quakestream.storage import Store
+from training.foreign_errors import first_line
 
 MANIFEST = "store.json"
 TABLE = "table.parquet"
@@ -24,7 +25,7 @@ ARRAYS = "chips.zarr"
 STORE_VERSION = 1
 BANDS = 3
 SHARD_BYTES = 16_000_000
-"""About what a shard of one array holds: enough for a PUT, little enough for a writer."""
+"""Approximate size of a shard of one array: large enough for a PUT, small enough for a writer."""
 COLUMNS: dict[str, str] = {
     "chip": "int64",  # place in the arrays
     "building_id": "object",
@@ -38,26 +39,26 @@ COLUMNS: dict[str, str] = {
     "weight": "float32",
 }
 STATISTICS = tuple(f"{e}_{s}_{b}" for e in ("pre", "post") for s in ("mean", "std") for b in "012")
-"""Columns of the scenes' statistics, in the order of `statistics_N4B`."""
+"""Columns of the statistics of the scenes, in the order of `statistics_N4B`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HazardColumn:
-    """A hazard value every chip carries, or misses."""
+    """A hazard value of every chip; it may be missing."""
 
     name: str
-    """As in buildings.parquet: `mmi`, `vs30_m_s`, a layer's name."""
+    """Name as in buildings.parquet: `mmi`, `vs30_m_s`, or the name of a layer."""
     unit: str
     group: str
-    """Values of one group become one token of a network: `layers`, `shaking`, `site`."""
+    """Values of one group become one token of a network: `layers`, `shaking` or `site`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreMeta:
-    """What a store holds.
+    """Metadata of a store.
 
     Raises:
-        ShapeError: if the sizes or names make no store.
+        ShapeError: if the sizes or names are not those of a store.
     """
 
     classes: tuple[str, ...]
@@ -66,23 +67,35 @@ class StoreMeta:
     """Columns of one group stand together."""
     gsd_m: float
     crop_px: int
-    """Side of a chip as it is stored, margin for augmentation included."""
+    """Side of a stored chip, including the margin for augmentation."""
     epochs: tuple[str, ...]
     """(`post`,) or (`pre`, `post`)."""
     chips: int
-    """Length of the arrays; chips that could not be read have a place and no row."""
+    """Length of the arrays. A chip that could not be read has a place but no row."""
     shard_chips: int
     provenance: dict[str, Any] = field(default_factory=dict)
-    """What it was made from, and what was left out."""
+    """Sources of the store, and what was left out of it."""
 
     def __post_init__(self) -> None:
         if self.epochs not in (("post",), ("pre", "post")):
-            raise ShapeError(f"store epochs {self.epochs}; expected post, or pre and post")
+            raise ShapeError(
+                "unknown epochs",
+                "store",
+                expected="post, or pre and post",
+                got=", ".join(self.epochs),
+            )
         if min(self.crop_px, self.shard_chips) < 1 or self.chips < 0 or self.gsd_m <= 0:
-            raise ShapeError(f"{self}: sizes must be positive")
+            raise ShapeError(
+                "sizes must be positive",
+                "store",
+                got=f"{self.crop_px} px of {self.gsd_m:g} m, {self.chips} chips, "
+                f"{self.shard_chips} per shard",
+            )
         groups = [h.group for h in self.hazard]
         if len(list(groupby(groups))) > len(set(groups)):
-            raise ShapeError(f"hazard columns of one group must stand together, got {groups}")
+            raise ShapeError(
+                "hazard columns of one group must stand together", "store", got=", ".join(groups)
+            )
 
     @property
     def hazard_names(self) -> tuple[str, ...]:
@@ -90,7 +103,7 @@ class StoreMeta:
 
     @property
     def hazard_groups(self) -> tuple[int, ...]:
-        """How many columns each group has, in order."""
+        """Number of columns of each group, in order."""
         groups = [h.group for h in self.hazard]
         return tuple(groups.count(name) for name in dict.fromkeys(groups))
 
@@ -105,7 +118,7 @@ class StoreMeta:
         return dict.fromkeys(self.epochs, (BANDS, side, side)) | {"inside": (side, side)}
 
     def to_json(self, **more: Any) -> bytes:
-        """`store.json`."""
+        """The content of `store.json`."""
         return to_json({"version": STORE_VERSION} | asdict(self) | more)
 
     @classmethod
@@ -113,13 +126,16 @@ class StoreMeta:
         """The inverse of `to_json`.
 
         Raises:
-            RequestError: if it is no store's manifest, or one of another version.
+            RequestError: if the content is not a store's manifest, or has another version.
         """
         try:
             if content["version"] != STORE_VERSION:
                 raise RequestError(
-                    f"training store {uri} is of version {content['version']}, expected "
-                    f"{STORE_VERSION}; make it again"
+                    "training store has another version",
+                    uri,
+                    expected=str(STORE_VERSION),
+                    got=str(content["version"]),
+                    remedy="make it again",
                 )
             return cls(
                 classes=tuple(content["classes"]),
@@ -134,21 +150,28 @@ class StoreMeta:
         except RequestError:
             raise
         except (KeyError, TypeError, ValueError) as error:
-            raise RequestError(f"{uri}/{MANIFEST} is no training store's: {error!r}") from error
+            raise RequestError(
+                f"not the manifest of a training store ({first_line(error)})", f"{uri}/{MANIFEST}"
+            ) from error
 
 
 def shard_chips_of(crop_px: int) -> int:
-    """How many chips of a side make a shard of about `SHARD_BYTES`."""
+    """Number of chips of a side that make a shard of about `SHARD_BYTES`."""
     return max(1, min(1024, SHARD_BYTES // (BANDS * crop_px**2)))
 
 
 def check_shards(store: Store, meta: StoreMeta) -> None:
-    """Refuses a store that lacks a shard: a missing chunk would read as black."""
-    there = set(store.list())
+    """Refuses a store that lacks a shard, because Zarr reads a missing chunk as black.
+
+    Raises:
+        ShapeError: if a shard is missing.
+    """
+    objects = set(store.list())
     for name, shape in meta.arrays.items():
-        wanted = [shard_key(name, shard, len(shape)) for shard in range(meta.shards)]
-        if lost := [key for key in wanted if key not in there]:
-            raise ShapeError(f"{len(lost)} of {len(wanted)} shards of {name} are missing")
+        shards = [shard_key(name, shard, len(shape)) for shard in range(meta.shards)]
+        if lost := [key for key in shards if key not in objects]:
+            verb = "is" if len(lost) == 1 else "are"
+            raise ShapeError(f"{len(lost)} of {len(shards)} shards of {name} {verb} missing")
 
 
 def shard_key(name: str, shard: int, axes: int) -> str:
@@ -157,7 +180,7 @@ def shard_key(name: str, shard: int, axes: int) -> str:
 
 
 def array_metadata(name: str, shape: tuple[int, ...], meta: StoreMeta) -> dict[str, Any]:
-    """An uncompressed array of whole-shard chunks, Zarr v3 core specification."""
+    """Metadata of an uncompressed array whose chunks are shards (Zarr v3 core specification)."""
     axes = ["chip", "band", "y", "x"] if len(shape) == 3 else ["chip", "y", "x"]
     return {
         "zarr_format": 3,

@@ -1,4 +1,4 @@
-"""Writing a training store: shards in any order and anywhere, what makes it one last."""
+"""Writes a training store: shards in any order and on any worker, the manifest last."""
 
 import hashlib
 from collections.abc import Mapping
@@ -28,9 +28,9 @@ from training.data.store_format import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreWriter:
-    """A store while it is made. A value that travels: a shard is written by one worker.
+    """Writes a store. It is a value that can be sent to workers; one worker writes a shard.
 
-    `begin` once, `write` each shard in any order and anywhere, `finish` once.
+    Call `begin` once, `write` for each shard in any order and anywhere, and `finish` once.
     """
 
     uri: str
@@ -38,7 +38,7 @@ class StoreWriter:
     options: StorageOptions = field(default_factory=StorageOptions)
 
     def begin(self, *, replace: bool = False) -> None:
-        """Makes room: what an unfinished attempt left is removed.
+        """Deletes what an unfinished attempt left.
 
         Raises:
             RequestError: if there is a finished store and `replace` is not set.
@@ -47,23 +47,24 @@ class StoreWriter:
         store = open_store(self.uri, self.options)
         if not replace and store.exists(MANIFEST):
             raise RequestError(
-                f"{self.uri} is a finished training store; name another place, or replace it "
-                "with --fresh"
+                "there is a finished training store already",
+                self.uri,
+                remedy="name another place, or replace it with --fresh",
             )
         ours = (MANIFEST, TABLE, f"{ARRAYS}/")
-        for key in sorted(store.list(), key=lambda k: k != MANIFEST):  # first what makes it one
+        for key in sorted(store.list(), key=lambda k: k != MANIFEST):  # The manifest goes first.
             if key.startswith(ours):
                 store.delete(key)
-        self._describe()  # so that a place that cannot be written is known at once
+        self._describe()  # Fails at once if nothing can be written there.
 
     def write(self, shard: int, pixels: Mapping[str, NDArray[Any]]) -> None:
-        """Writes one shard: `post`, `inside` and, where kept, `pre`, of its chips in order.
+        """Writes one shard: arrays `post`, `inside` and, if stored, `pre`, of its chips in order.
 
-        The last shard may hold fewer chips than others.
+        The last shard may hold fewer chips than the others.
 
         Raises:
-            ShapeError: if these are not the shard's chips.
-            StorageError: if it cannot be written.
+            ShapeError: if the arrays are not those of the shard's chips.
+            StorageError: if the shard cannot be written.
         """
         meta = self.meta
         count = min(meta.shard_chips, meta.chips - shard * meta.shard_chips)
@@ -72,34 +73,28 @@ class StoreWriter:
             array = np.ascontiguousarray(pixels[name])
             if array.shape != (count, *shape) or array.dtype not in (np.uint8, np.bool_):
                 raise ShapeError(
-                    f"shard {shard} of {name}: expected {(count, *shape)} bytes, "
-                    f"got {array.shape} {array.dtype}"
+                    "wrong array",
+                    f"shard {shard} of {name}",
+                    expected=f"{(count, *shape)} bytes",
+                    got=f"{array.shape} {array.dtype}",
                 )
-            rest = (meta.shard_chips - count) * array[:1].nbytes  # Zarr's chunks are all whole
+            rest = (meta.shard_chips - count) * array[:1].nbytes  # Zarr pads the last chunk.
             store.put(shard_key(name, shard, len(shape)), array.tobytes() + bytes(rest))
 
     def finish(self, table: pd.DataFrame, provenance: Mapping[str, Any] | None = None) -> None:
-        """Writes the rows, then the manifest: from here on there is a store.
+        """Writes the table, then the manifest, which finishes the store.
 
         Args:
-            table: `COLUMNS`, `STATISTICS` and the hazard columns; further columns are kept.
-            provenance: added to the meta's.
+            table: `COLUMNS`, `STATISTICS` and the hazard columns; other columns are written too.
+            provenance: added to that of the meta.
 
         Raises:
-            RequestError: if no chip is left.
-            ShapeError: if columns are missing or rows point nowhere.
+            RequestError: if there is no row.
+            ShapeError: if columns are missing, or rows do not match the chips.
             StorageError: if a shard is missing or nothing can be written.
         """
         meta = self.meta
-        if table.empty:
-            raise RequestError(f"no chip to store in {self.uri}: nothing could be read")
-        missing = {*COLUMNS, *STATISTICS, *meta.hazard_names} - {*table.columns}
-        if missing:
-            raise ShapeError(f"store table lacks {sorted(missing)}")
-        if not table["chip"].between(0, meta.chips - 1).all() or table["chip"].duplicated().any():
-            raise ShapeError(f"rows must point at different chips of {meta.chips}")
-        if not table["label"].between(-1, len(meta.classes) - 1).all():
-            raise ShapeError(f"labels must be -1 or one of {len(meta.classes)} classes")
+        self._check(table)
         store = open_store(self.uri, self.options)
         check_shards(store, meta)
         self._describe()
@@ -107,12 +102,26 @@ class StoreWriter:
         sink = BytesIO()
         table.astype(COLUMNS | floats).reset_index(drop=True).to_parquet(sink, index=False)
         store.put(TABLE, sink.getvalue())
-        told = replace(meta, provenance=meta.provenance | dict(provenance or {}))
+        final = replace(meta, provenance=meta.provenance | dict(provenance or {}))
         digest = hashlib.sha256(sink.getvalue()).hexdigest()
-        store.put(MANIFEST, told.to_json(rows=len(table), table_sha256=digest))
+        store.put(MANIFEST, final.to_json(rows=len(table), table_sha256=digest))
+
+    def _check(self, table: pd.DataFrame) -> None:
+        meta = self.meta
+        if table.empty:
+            raise RequestError("no chip to store: nothing could be read", self.uri)
+        missing = {*COLUMNS, *STATISTICS, *meta.hazard_names} - {*table.columns}
+        if missing:
+            raise ShapeError(f"columns are missing: {', '.join(sorted(missing))}", "store table")
+        if not table["chip"].between(0, meta.chips - 1).all() or table["chip"].duplicated().any():
+            raise ShapeError(f"rows must name different chips of {meta.chips}", "store table")
+        if not table["label"].between(-1, len(meta.classes) - 1).all():
+            raise ShapeError(
+                f"labels must be -1 or one of {len(meta.classes)} classes", "store table"
+            )
 
     def _describe(self) -> None:
-        """Writes the arrays' own metadata."""
+        """Writes the metadata of the arrays."""
         store = open_store(self.uri, self.options)
         group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
         store.put(f"{ARRAYS}/zarr.json", to_json(group))
@@ -122,10 +131,10 @@ class StoreWriter:
 
 
 class ShardStream:
-    """Chips written as they come, where their number is not known beforehand. One process.
+    """Writes chips as they arrive, without knowing their number beforehand. For one process.
 
     Args:
-        writer: begun; the `chips` of its meta do not matter.
+        writer: a writer after `begin`; the `chips` of its meta do not matter.
     """
 
     def __init__(self, writer: StoreWriter) -> None:
@@ -134,14 +143,14 @@ class ShardStream:
 
     @property
     def chips(self) -> int:
-        """How many were added."""
+        """Number of chips that were added."""
         return self._written + self._waiting
 
     def add(self, pixels: Mapping[str, NDArray[Any]]) -> None:
-        """Adds chips; whole shards are written.
+        """Adds chips and writes every shard that is full.
 
         Raises:
-            ShapeError: if these are no chips of the store.
+            ShapeError: if the arrays are not chips of the store.
             StorageError: if a shard cannot be written.
         """
         self._parts.append(pixels)
@@ -151,9 +160,9 @@ class ShardStream:
             self._flush(size)
 
     def finish(self, table: pd.DataFrame, provenance: Mapping[str, Any] | None = None) -> None:
-        """Writes what is left and finishes the store, see `StoreWriter.finish`."""
+        """Writes the remaining chips and finishes the store, see `StoreWriter.finish`."""
         if self._waiting:
-            if not self._written:  # one shard holds all: it need be no larger
+            if not self._written:  # One shard holds all chips, and may be as small as they are.
                 small = replace(self._writer.meta, shard_chips=self._waiting)
                 self._writer = replace(self._writer, meta=small)
             self._flush(self._waiting)
@@ -162,9 +171,9 @@ class ShardStream:
 
     def _flush(self, count: int) -> None:
         names = self._writer.meta.arrays
-        joined = {name: np.concatenate([part[name] for part in self._parts]) for name in names}
+        arrays = {name: np.concatenate([part[name] for part in self._parts]) for name in names}
         shard, end = self._written // self._writer.meta.shard_chips, self._written + count
         sized = replace(self._writer, meta=replace(self._writer.meta, chips=end))
-        sized.write(shard, {name: array[:count] for name, array in joined.items()})
-        self._parts = [{name: array[count:] for name, array in joined.items()}]
+        sized.write(shard, {name: array[:count] for name, array in arrays.items()})
+        self._parts = [{name: array[count:] for name, array in arrays.items()}]
         self._written, self._waiting = end, self._waiting - count

@@ -1,4 +1,4 @@
-"""Labelled pairs of synthetic earthquakes: every building's state is known."""
+"""Labelled pairs of synthetic earthquakes, in which the state of every building is known."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,35 +6,37 @@ from tempfile import TemporaryDirectory
 
 import geopandas as gpd
 
+from quakestream.domain import damage_words
 from quakestream.synthetic import TRAINING, make_earthquake
 from training.data.pairs import Building, LabelledPair, pair_up, read_image
 
+DESTROYED = damage_words.SYNTHETIC.labels[-1]
 TRAINING_SEEDS = tuple(range(101, 113))
 HELD_SEEDS = (201, 202, 203)
-"""The demonstration's seed, 7, is in neither list and must never be."""
+"""Seeds of held-out towns. The demonstration's seed, 7, must never be in either list."""
 
 
 def region_of(seed: int) -> str:
-    """The region a town is, for splits by region: towns of all seeds lie at one place."""
+    """Name of a town's region. Splits need it because towns of all seeds lie at one place."""
     return f"seed-{seed}"
 
 
 def synthetic_pairs(seeds: Sequence[int]) -> list[LabelledPair]:
-    """A pair a seed, made anew so that it is never older than the generator."""
+    """One pair per seed, generated anew so that it is never older than the generator."""
     with TemporaryDirectory() as folder:
         return [_pair(seed, Path(folder) / str(seed)) for seed in seeds]
 
 
 def _pair(seed: int, folder: Path) -> LabelledPair:
-    made = make_earthquake(folder, seed=seed, size=TRAINING)
-    pre, post = pair_up(read_image(made.pre[0]), read_image(made.post[0]))
-    state = gpd.read_parquet(made.truth).set_index("building_id")["damage_label"]
-    outlines = gpd.read_file(made.footprints).to_crs(f"EPSG:{post.grid.epsg}")
+    town = make_earthquake(folder, seed=seed, size=TRAINING)
+    pre, post = pair_up(read_image(town.pre[0]), read_image(town.post[0]))
+    state = gpd.read_parquet(town.truth).set_index("building_id")["damage_label"]
+    outlines = gpd.read_file(town.footprints).to_crs(f"EPSG:{post.grid.epsg}")
     pair = LabelledPair(
         name=f"synthetic-{seed}", region=region_of(seed), pre=pre, post=post, buildings=()
     )
     buildings = tuple(
-        Building(id=str(id_), geometry=geometry, destroyed=state[id_] == "destroyed")
+        Building(id=str(id_), geometry=geometry, destroyed=state[id_] == DESTROYED)
         for id_, geometry in zip(outlines["id"], outlines.geometry, strict=True)
         if pair.outline.contains(geometry)
     )

@@ -1,4 +1,4 @@
-"""Training stores of synthetic earthquakes: damage whose link to shaking and soil is known."""
+"""Training stores of synthetic earthquakes, whose damage depends on shaking and soil as known."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from tempfile import TemporaryDirectory
 from quakestream.config import open_run
 from quakestream.synthetic import TRAINING, SizePreset, make_earthquake
 from quakestream.synthetic.shaking import GRADES
-from training.data.labels import LabelRequest, scale_of
+from training.data.labels import LabelRequest, parse_scale
 from training.data.run_store import (
-    Crew,
+    OnProgress,
     RunSource,
+    ShardWorkers,
     StoreReport,
     StoreRequest,
-    Tell,
     write_run_store,
 )
 from training.data.store import ChipStore
@@ -23,11 +23,11 @@ from training.data.synthetic import region_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyntheticLabels:
-    """Which column of the truth is learnt."""
+    """The column of the truth that becomes the label."""
 
     column: str = "grade"
     classes: tuple[str, ...] = GRADES
-    """Its values, mildest first."""
+    """Values of the column, mildest first."""
 
 
 def synthetic_store(
@@ -37,41 +37,43 @@ def synthetic_store(
     *,
     labels: SyntheticLabels | None = None,
     size: SizePreset = TRAINING,
-    crew: Crew | None = None,
+    workers: ShardWorkers | None = None,
     replace_store: bool = False,
-    tell: Tell = lambda _: None,
+    on_progress: OnProgress = lambda _: None,
 ) -> tuple[ChipStore, StoreReport]:
-    """Makes a town per seed and cuts its buildings with hazard vectors, one region a seed.
+    """Generates a town per seed and cuts its buildings with hazard values; a seed is a region.
 
-    The towns' own run files are cut, so that footprints are as inaccurate, scenes as far off
-    each other and hazard values as coarse as inference would have them.
+    Chips are cut from the towns' own run files. Footprints are therefore as inaccurate, scenes as
+    misaligned and hazard values as coarse as in inference.
 
     Raises:
         RequestError: if a class has no example, or there is a store already.
         StorageError: if the store cannot be written.
     """
-    learnt = labels or SyntheticLabels()
+    truth_labels = labels or SyntheticLabels()
     with TemporaryDirectory(prefix="quakestream-") as folder:
         sources = []
         for seed in seeds:
-            made = make_earthquake(Path(folder) / str(seed), seed=seed, size=size)
+            town = make_earthquake(Path(folder) / str(seed), seed=seed, size=size)
             truth = LabelRequest(
-                uri=str(made.truth), scale=scale_of(learnt.classes), column=learnt.column
+                uri=str(town.truth),
+                scale=parse_scale(truth_labels.classes),
+                column=truth_labels.column,
             )
             sources.append(
                 RunSource(
-                    run=open_run(made.run_file),
+                    run=open_run(town.run_file),
                     labels=truth,
                     region=region_of(seed),
                     source=region_of(seed),  # scenes of all towns have the same names
                 )
             )
-            tell(f"made {region_of(seed)}")
+            on_progress(f"generated {region_of(seed)}")
         return write_run_store(
             uri,
             sources,
             request or StoreRequest(),
-            crew=crew,
+            workers=workers,
             replace_store=replace_store,
-            tell=tell,
+            on_progress=on_progress,
         )

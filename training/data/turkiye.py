@@ -1,8 +1,9 @@
-"""Labelled pairs of the Türkiye 2023 scenes: what is destroyed, what stands, what nobody knows.
+"""Labelled pairs of the Türkiye 2023 scenes.
 
-Destroyed are the buildings OpenStreetMap calls so; standing are detector boxes seen in both
-epochs that keep clear of them. OpenStreetMap is incomplete and the boxes are a model's output:
-all other ground is unlabelled, and the labels themselves are wrong here and there.
+Destroyed buildings are those that OpenStreetMap calls destroyed. Intact buildings are detector
+boxes that are seen in both epochs and keep clear of the destroyed ones. OpenStreetMap is
+incomplete, and the boxes are the output of a model. All other ground is unlabelled, and some labels
+are wrong.
 """
 
 import os
@@ -24,21 +25,23 @@ REGION_OF_SCENE = {
     "turkoglu1": "turkoglu",
     "hatay_ekinci": "hatay",
 }
-"""gaziantep2 is left out: its images lie 2 km apart."""
+"""Region of each scene. gaziantep2 is left out, because its images lie 2 km apart."""
 
 CLEAR_M = 4.0
-"""A box nearer than this to a destroyed polygon is unlabelled: polygons are metres off."""
+"""Boxes nearer than this to a destroyed polygon are unlabelled, because polygons are metres off."""
 
 
 def turkiye_pairs(data_dir: Path) -> list[LabelledPair]:
-    """The six pairs that overlap. Ground that two scenes show is labelled in the first only.
+    """The pairs of all scenes. Ground that two scenes show is labelled in the first one only.
 
     Raises:
-        RequestError: if the scenes are not there.
+        RequestError: if the scenes are missing.
     """
     root = data_dir / "turkiye-2023-scenes"
     if not root.is_dir():
-        raise RequestError(f"no training scenes at {root}; set QUAKESTREAM_DATA to their folder")
+        raise RequestError(
+            "no training scenes", str(root), remedy="set QUAKESTREAM_DATA to the folder of the data"
+        )
     osm = gpd.read_file(root / "labels" / "osm_destroyed_buildings_turkiye.geojson")
     pairs: list[LabelledPair] = []
     for name, region in REGION_OF_SCENE.items():
@@ -67,9 +70,9 @@ def label_buildings(
     own_ground: BaseGeometry,
     clear_m: float = CLEAR_M,
 ) -> tuple[Building, ...]:
-    """Buildings of known state wholly on a scene's own ground (metres, one CRS).
+    """Buildings of known state that lie wholly on a scene's own ground (metres, one CRS).
 
-    A box within `clear_m` of a destroyed polygon is of unknown state and left out.
+    A box within `clear_m` of a destroyed polygon has an unknown state and is left out.
     """
     known = [
         Building(id=id_, geometry=geometry, destroyed=True)
@@ -85,7 +88,7 @@ def label_buildings(
 
 
 def default_data_dir() -> Path:
-    """`QUAKESTREAM_DATA`, else `../shared/data` seen from the project's root."""
+    """`QUAKESTREAM_DATA`, else `../shared/data` relative to the root of the project."""
     root = Path(__file__).resolve().parents[2]
     return Path(os.environ.get("QUAKESTREAM_DATA", root / "../shared/data"))
 

@@ -1,9 +1,9 @@
 """Surveyed buildings as rows of numbers: the field points of Kahramanmaraş 2023.
 
-The data of Yu et al. 2024 (npj Natural Hazards, doi 10.1038/s44304-024-00003-0), which the
-papers call Türkiye-S: a damage class from the field and five layers sampled at each building.
-Points lie on a lattice of about 30 m: several buildings share one place, so that only a split
-by ground keeps what is trained on apart from what is judged.
+These are the data of Yu et al. 2024 (npj Natural Hazards, doi 10.1038/s44304-024-00003-0), which
+the papers call Türkiye-S: a damage class from the field and five layers sampled at each building.
+Points lie on a lattice of about 30 m, so several buildings share one place. Only a split by ground
+therefore separates training from test.
 """
 
 from dataclasses import dataclass
@@ -13,21 +13,23 @@ import numpy as np
 import pyproj
 from numpy.typing import NDArray
 
+from quakestream.domain.damage_words import FIELD_SURVEY
 from quakestream.errors import RequestError, ShapeError
+from training.foreign_errors import first_line
 
 FIELD_FILE = Path("kahramanmaras-2023-main/labels/field_damage_points_with_features.txt")
 FIELD_EPSG = 32637
 FIELD_FEATURES = ("adi", "dpm_s1", "dpm_alos2", "ndbi", "pga_g")
-"""Amplitude dispersion index, damage proxies of Sentinel-1 and ALOS-2 (0 to 1), built-up index,
-peak ground acceleration (g): the columns of the file, in its order."""
-FIELD_CLASSES = ("none", "slight", "heavy", "to_be_demolished", "collapsed")
-"""Mildest first."""
+"""Columns of the file, in its order: amplitude dispersion index, damage proxies of Sentinel-1 and
+ALOS-2 (0 to 1), built-up index, peak ground acceleration (g)."""
+FIELD_CLASSES = FIELD_SURVEY.labels
+"""Labels, mildest first. The file names a class by its number, counted from 0."""
 NODATA = -9999.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FieldPoints:
-    """Surveyed buildings, N of them, with M values each.
+    """N surveyed buildings with M values each.
 
     Raises:
         ShapeError: if the arrays do not describe the same points.
@@ -51,8 +53,10 @@ class FieldPoints:
         shapes = {a.shape for a in (self.lon_N, self.lat_N, self.x_m_N, self.y_m_N, self.label_N)}
         if shapes != {(len(self),)} or self.features_NM.shape != (len(self), len(self.names)):
             raise ShapeError(
-                f"field points: expected {len(self)} values in each column and "
-                f"{len(self.names)} features, got {shapes} and {self.features_NM.shape}"
+                "columns of different length",
+                "field points",
+                expected=f"{len(self)} rows and {len(self.names)} features",
+                got=f"{shapes} and {self.features_NM.shape}",
             )
 
     def __len__(self) -> int:
@@ -73,26 +77,33 @@ class FieldPoints:
 
 
 def read_field_points(path: Path) -> FieldPoints:
-    """The points of a text file: `lon lat` and `FIELD_FEATURES` and the class, no header.
+    """Reads a text file without a header: `lon lat`, then `FIELD_FEATURES`, then the class.
 
     Args:
         path: the file, or the folder of real data that holds it at `FIELD_FILE`.
 
     Raises:
-        RequestError: if it is missing, empty, or a row is not such a point.
+        RequestError: if the file is missing or empty, or a row is malformed.
     """
     file = path / FIELD_FILE if path.is_dir() else path
     columns = 3 + len(FIELD_FEATURES)
     if not file.is_file():
-        raise RequestError(f"no field points at {file}; set QUAKESTREAM_DATA to the data's folder")
+        raise RequestError(
+            "no field points",
+            str(file),
+            remedy="set QUAKESTREAM_DATA to the folder of the data",
+        )
+    rows = f"rows of {columns} numbers"
     if not file.stat().st_size:
-        raise RequestError(f"{file} is empty; expected rows of {columns} numbers")
+        raise RequestError("file is empty", str(file), expected=rows)
     try:
         table_NC = np.loadtxt(file, ndmin=2)
     except ValueError as error:
-        raise RequestError(f"cannot read {file}: {error}; expected rows of numbers") from error
+        raise RequestError(f"cannot be read: {first_line(error)}", str(file), rows) from error
     if table_NC.shape[1] != columns:
-        raise RequestError(f"{file} has {table_NC.shape[1]} columns, expected {columns}")
+        raise RequestError(
+            "wrong number of columns", str(file), str(columns), str(table_NC.shape[1])
+        )
     _check(table_NC, file)
     lon_N, lat_N = table_NC[:, 0], table_NC[:, 1]
     to_metres = pyproj.Transformer.from_crs(4326, FIELD_EPSG, always_xy=True)
@@ -110,17 +121,22 @@ def read_field_points(path: Path) -> FieldPoints:
 
 
 def _check(table_NC: NDArray[np.float64], file: Path) -> None:
-    """Refuses rows that lie nowhere or have no class of `FIELD_CLASSES`."""
+    """Refuses rows without a place on earth or without a class of `FIELD_CLASSES`."""
     on_earth_N = (np.abs(table_NC[:, :2]) <= (180.0, 90.0)).all(axis=1)
     if not on_earth_N.all():
         row = int(np.flatnonzero(~on_earth_N)[0])
         raise RequestError(
-            f"{file}, row {row + 1}: {table_NC[row, :2]} are not longitude and latitude"
+            "not a place",
+            f"{file}, row {row + 1}",
+            expected="longitude and latitude",
+            got=str(table_NC[row, :2]),
         )
     known_N = np.isin(table_NC[:, -1], np.arange(len(FIELD_CLASSES)))
     if not known_N.all():
         row = int(np.flatnonzero(~known_N)[0])
         raise RequestError(
-            f"{file}, row {row + 1}: class {table_NC[row, -1]:g}, expected a whole number from "
-            f"0 to {len(FIELD_CLASSES) - 1}"
+            "unknown class",
+            f"{file}, row {row + 1}",
+            expected=f"a whole number from 0 to {len(FIELD_CLASSES) - 1}",
+            got=f"{table_NC[row, -1]:g}",
         )

@@ -1,9 +1,9 @@
 """xBD / xView2 folders: image pairs with buildings graded from no damage to destroyed.
 
-A tile is `NAME_pre_disaster` and `NAME_post_disaster`, images (PNG or TIFF) and label JSON in
-one folder or in `images/` and `labels/` beside each other. PNG has no georeference; the labels
-give every corner in pixels and in degrees, which is one. Format: Gupta et al. 2019, arXiv
-1911.09296.
+A tile is `NAME_pre_disaster` and `NAME_post_disaster`: images (PNG or TIFF) and label JSON, in one
+folder or in neighbouring folders `images/` and `labels/`. PNG has no georeference. The labels give
+every corner in pixels and in degrees, from which the georeference is computed. Format: Gupta et
+al. 2019, arXiv 1911.09296.
 """
 
 import json
@@ -24,22 +24,25 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from quakestream.domain import Issue, utm_epsg
+from quakestream.domain import Issue, damage_words, utm_epsg
 from quakestream.errors import InputError, RequestError, SceneError
 from quakestream.tiling import project
 from training.data.labels import XBD, Scale
-from training.data.pair_store import Cutting, ImagePair, write_pair_store
+from training.data.pair_store import ImagePair, PairStoreOptions, write_pair_store
 from training.data.pairs import Building, LabelledPair
 from training.data.scenes import read_pair
 from training.data.store import ChipStore
+from training.foreign_errors import first_line
 
 GSD_M = 0.5
-"""Tiles differ by a few percent in pixel size; all are brought to one."""
+"""Pixel size of the store, metres; tiles differ from it by a few percent."""
 POST = "_post_disaster"
 SUFFIXES = (".png", ".tif", ".tiff")
 OFF_PX = 0.5
-"""How far a corner may lie from where the tile's georeference puts it."""
-DESTROYED, INTACT = ("destroyed", "major-damage"), ("no-damage",)
+"""Largest distance of a corner from its place by the tile's georeference, pixels."""
+SEVERITY_OF = {c.label: damage_words.SEVERITY[c.xbd] for c in damage_words.XBD.classes}
+DESTROYED = tuple(label for label, severity in SEVERITY_OF.items() if severity == 1)
+INTACT = tuple(label for label, severity in SEVERITY_OF.items() if severity == 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,7 @@ class XbdTile:
 
     name: str
     disaster: str
-    """What stands before the number: `mexico-earthquake`."""
+    """The name without its number, such as `mexico-earthquake`."""
     pre: Path
     post: Path
     label: Path
@@ -62,49 +65,48 @@ class XbdLabel:
     lonlat_N: NDArray[np.object_]
     """Outlines, EPSG:4326."""
     pixel_N: NDArray[np.object_]
-    """The same in (column, row) of the image."""
+    """Outlines in (column, row) of the image."""
     subtype_N: tuple[str, ...]
-    """As given; empty where a building has none."""
+    """Damage as the file names it; empty where a building has none."""
 
 
 @dataclass(slots=True)
-class Found:
-    """Tiles of a folder, and what cannot be used of it."""
+class XbdFolder:
+    """Tiles of a folder, and problems of the tiles that cannot be used."""
 
     tiles: list[XbdTile] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
 
 
-def find_tiles(folder: Path) -> Found:
-    """Tiles of a folder and its subfolders, by name.
+def find_tiles(folder: Path) -> XbdFolder:
+    """Finds the tiles of a folder and its subfolders, ordered by name.
 
     Raises:
-        RequestError: if it holds no post-event label file.
+        RequestError: if the folder holds no post-event label file.
     """
     labels = sorted(folder.rglob(f"*{POST}.json"))
     if not labels:
-        raise RequestError(f"{folder} holds no *{POST}.json; expected an xBD folder")
-    found = Found()
+        raise RequestError(f"no *{POST}.json in the folder", str(folder), expected="an xBD folder")
+    contents = XbdFolder()
     for label in labels:
         name = label.stem.removesuffix(POST)
-        images = [_image(label, f"{name}_{epoch}_disaster") for epoch in ("pre", "post")]
-        if None in images:
-            missing = [e for e, i in zip(("pre", "post"), images, strict=True) if i is None]
-            found.issues.append(_issue(name, f"no {' and no '.join(missing)} image near {label}"))
+        pre, post = (_image(label, f"{name}_{epoch}_disaster") for epoch in ("pre", "post"))
+        if pre is None or post is None:
+            missing = [e for e, image in (("pre", pre), ("post", post)) if image is None]
+            cause = f"no {' and no '.join(missing)} image near {label}"
+            contents.issues.append(_issue(name, cause))
             continue
-        pre, post = images
-        assert pre is not None
-        assert post is not None
         disaster = name.rsplit("_", 1)[0]
-        found.tiles.append(XbdTile(name=name, disaster=disaster, pre=pre, post=post, label=label))
-    return found
+        tile = XbdTile(name=name, disaster=disaster, pre=pre, post=post, label=label)
+        contents.tiles.append(tile)
+    return contents
 
 
 def read_label(path: Path) -> XbdLabel:
-    """The buildings of a label file.
+    """Reads the buildings of a label file.
 
     Raises:
-        SceneError: if it is no xBD label file.
+        SceneError: if it is not an xBD label file.
     """
     try:
         features = json.loads(path.read_bytes())["features"]
@@ -122,45 +124,48 @@ def read_label(path: Path) -> XbdLabel:
             subtype_N=tuple(str(low["properties"].get("subtype") or "") for low, _ in pairs),
         )
     except (ValueError, KeyError, TypeError, OSError, shapely.errors.GEOSException) as error:
-        raise SceneError(f"{path} is no xBD label file: {error!r}") from error
+        raise SceneError(f"not an xBD label file ({first_line(error)})", str(path)) from error
 
 
 def georeference(label: XbdLabel, name: str) -> tuple[int, Affine]:
-    """EPSG code and transform (column, row to metres) that the labels' corners agree on.
+    """Computes the EPSG code and the transform (column, row to metres) from the labels' corners.
 
     Raises:
         SceneError: if there are too few corners, they disagree, or the image is not north-up.
     """
+    where = f"tile {name}"
     if len(label.id_N) == 0:
-        raise SceneError(f"tile {name} has no building, so nothing says where it lies")
+        raise SceneError("tile has no building to locate it by", where)
     lon, lat = shapely.get_coordinates(label.lonlat_N).mean(axis=0)
     epsg = utm_epsg(float(lon), float(lat))
     metres_P2 = shapely.get_coordinates(project(label.lonlat_N, epsg))
     pixels_P2 = shapely.get_coordinates(label.pixel_N)
     spread = np.ptp(pixels_P2, axis=0) if len(pixels_P2) == len(metres_P2) else (0.0, 0.0)
     if min(spread) < 1:
-        raise SceneError(f"tile {name}: outlines in pixels and in degrees do not match")
+        raise SceneError("outlines in pixels and in degrees do not match", where)
     design_P3 = np.column_stack([pixels_P2, np.ones(len(pixels_P2))])
     fit_32, *_ = np.linalg.lstsq(design_P3, metres_P2, rcond=None)
     (a, d), (b, e), (c, f) = fit_32.tolist()
     off_px = np.abs(design_P3 @ fit_32 - metres_P2).max() / max(abs(a), 1e-9)
-    # over the tile a turned image's columns would drift this many pixels
+    # Drift of a turned image's columns over the whole tile, pixels.
     turn_px = max(abs(b / a), abs(d / e)) * 1024 if a > 0 > e else np.inf
     if off_px > OFF_PX or turn_px > 1:
         raise SceneError(
-            f"tile {name}: corners lie up to {off_px:.1f} px off a north-up georeference, "
-            f"expected at most {OFF_PX:g}"
+            "corners do not fit a north-up georeference",
+            where,
+            expected=f"at most {OFF_PX:g} px off",
+            got=f"{off_px:.1f} px",
         )
     return epsg, Affine(a, 0.0, c, 0.0, e, f)
 
 
 def xbd_pair(tile: XbdTile, scale: Scale = XBD, gsd_m: float = GSD_M) -> ImagePair:
-    """A tile on the UTM grid of its place.
+    """Reads a tile onto the UTM grid of its place.
 
     Raises:
-        RequestError: if a building's subtype is not one of the scale's.
-        SceneError: if its images or labels cannot be used.
-        StorageError: if an image is not there.
+        RequestError: if the scale does not have a building's subtype.
+        SceneError: if the images or labels cannot be used.
+        StorageError: if an image is missing.
     """
     label = read_label(tile.label)
     label_N = scale.index_of(pd.Series(label.subtype_N, dtype=object), f"{tile.label}")
@@ -186,8 +191,12 @@ def xbd_labelled(
     destroyed: tuple[str, ...] = DESTROYED,
     intact: tuple[str, ...] = INTACT,
 ) -> LabelledPair:
-    """A tile for models of two states; buildings of other grades count as unknown."""
-    assert pair.pre is not None
+    """The tile for models of two states; buildings of other grades count as unknown.
+
+    Raises:
+        ShapeError: if the tile has no pre-event image.
+    """
+    pre = pair.image("pre")
     grade = [scale.labels[label] if label >= 0 else "" for label in pair.label_N]
     buildings = tuple(
         Building(id=id_, geometry=outline, destroyed=g in destroyed)
@@ -195,28 +204,32 @@ def xbd_labelled(
         if g in (*destroyed, *intact)
     )
     return LabelledPair(
-        name=pair.name, region=pair.region, pre=pair.pre, post=pair.post, buildings=buildings
+        name=pair.name, region=pair.region, pre=pre, post=pair.post, buildings=buildings
     )
 
 
 def xbd_store(
-    uri: str, folder: Path, cutting: Cutting, scale: Scale = XBD, **more: Any
+    uri: str, folder: Path, cutting: PairStoreOptions, scale: Scale = XBD, **more: Any
 ) -> tuple[ChipStore, list[Issue]]:
-    """A store of every tile of a folder that can be used, and what could not be.
+    """Writes a store of all usable tiles of a folder, and lists the problems of the others.
 
     Args:
+        uri: where the store is written.
+        folder: an xBD folder.
+        cutting: how chips are cut.
+        scale: the damage scale.
         more: `options` and `replace` of `write_pair_store`.
 
     Raises:
-        RequestError: if no tile can be used, or a subtype is not one of the scale's.
+        RequestError: if no tile can be used, or the scale does not have a subtype.
         StorageError: if the store cannot be written.
     """
-    found = find_tiles(folder)
-    issues = list(found.issues)
+    contents = find_tiles(folder)
+    issues = list(contents.issues)
 
     def pairs() -> Iterator[ImagePair]:
         usable = 0
-        for tile in found.tiles:
+        for tile in contents.tiles:
             try:
                 pair = xbd_pair(tile, scale, cutting.gsd_m)
             except (InputError, OSError) as error:
@@ -226,14 +239,14 @@ def xbd_store(
             yield pair
         if not usable:
             first = f"{issues[0].subject}: {issues[0].cause}"
-            raise RequestError(f"none of {len(issues)} tiles of {folder} can be used, e.g. {first}")
+            raise RequestError(f"no tile can be used, e.g. {first}", str(folder))
 
     return write_pair_store(uri, pairs(), cutting, **more), issues
 
 
 @contextmanager
 def _georeferenced(tile: XbdTile, label: XbdLabel) -> Iterator[tuple[str, str]]:
-    """Names of the tile's images with a georeference: their own, or copies with the labels'."""
+    """Paths of georeferenced images of a tile: its own, or copies located by the labels."""
     with TemporaryDirectory(prefix="quakestream-") as folder:
         hrefs = []
         for path in (tile.pre, tile.post):
@@ -247,13 +260,13 @@ def _georeferenced(tile: XbdTile, label: XbdLabel) -> Iterator[tuple[str, str]]:
 
 
 def _without_place(path: Path) -> NDArray[np.uint8] | None:
-    """Counts (band, y, x) of an image that does not say where it lies; None for one that does.
+    """Counts (band, y, x) of an image without a georeference; None if it has one.
 
     Raises:
-        SceneError: if it cannot be read.
+        SceneError: if the image cannot be read.
     """
     try:
-        if path.suffix.lower() == ".png":  # GDAL gives noise for what is cut off, and no error
+        if path.suffix.lower() == ".png":  # GDAL reads a truncated PNG as noise, without an error.
             with Picture.open(path) as picture:
                 return np.moveaxis(np.asarray(picture.convert("RGB")), 2, 0)
         with warnings.catch_warnings():
@@ -261,7 +274,7 @@ def _without_place(path: Path) -> NDArray[np.uint8] | None:
             with rasterio.open(path) as source:
                 return None if source.crs else np.asarray(source.read((1, 2, 3)))
     except (RasterioError, OSError, SyntaxError, ValueError, IndexError) as error:
-        raise SceneError(f"cannot read {path}: {error}") from error
+        raise SceneError(f"cannot be read: {first_line(error)}", str(path)) from error
 
 
 def _write(path: Path, counts_BYX: NDArray[np.uint8], epsg: int, transform: Affine) -> None:

@@ -1,4 +1,4 @@
-"""Naive Bayes on normal scores: each value is evidence of its own."""
+"""Naive Bayes on normal scores: every value is independent evidence."""
 
 from typing import Any
 
@@ -9,20 +9,19 @@ from scipy.stats import norm
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 EDGE = 0.001
-"""The smallest and the largest value seen count as this quantile and its mirror image: ±3.09."""
+"""Quantile of the smallest value, and 1 minus that of the largest: a normal score of ±3.09."""
 
 
 class LayerBayes(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sklearn has no types
-    """p(class) × Π over the known values of N(z; mean and spread of the class), to sum 1.
+    """p(class) × Π over the known values of N(z; mean and spread of the class), normalised.
 
-    z is the normal score of a value: the quantile it has among all points, on the scale of a
-    normal distribution, linear between knots. What is missing is left out, so that a row without
-    any value gets the class shares. Layers that say the same count twice; the temperature takes
-    that back.
+    z is the normal score of a value: its quantile among all points, on the scale of a normal
+    distribution, linear between knots. Missing values are left out, so a row without any value
+    gets the class shares. Correlated layers count twice, which the temperature corrects.
 
     Args:
         shrink: share of the common spread in the spread of each class.
-        knots: of the quantile curve.
+        knots: number of knots of the quantile curve.
     """
 
     def __init__(self, shrink: float = 0.1, knots: int = 33) -> None:
@@ -56,27 +55,27 @@ class LayerBayes(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sklea
 
 
 def _curve(value_N: NDArray[np.float64], knots: int) -> tuple[NDArray[np.float64], ...]:
-    """Values in rising order and their normal scores, one length for all."""
+    """Knots of the curve: values in rising order and their normal scores, `knots` of each."""
     share_K = np.linspace(0, 1, knots)
     at_K = np.quantile(value_N, share_K)
     z_K = norm.ppf(np.clip(share_K, EDGE, 1 - EDGE))
-    # Where many points have one value, it gets the mean of the scores they span.
+    # A value that many points share gets the mean of the scores that they span.
     at_U, place_K = np.unique(at_K.astype(np.float32), return_inverse=True)
     z_U = np.bincount(place_K, weights=z_K) / np.bincount(place_K)
     gap = knots - len(at_U)
-    # Filled up past the end, where the score stays what it is.
+    # Padding beyond the end, where the score stays constant.
     more = at_U[-1].astype(np.float64) + np.arange(1, gap + 1)
     return np.concatenate([at_U.astype(np.float64), more]), np.pad(z_U, (0, gap), mode="edge")
 
 
 def _mean(z_NM: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the known; 0, which is that of all points, where none is known."""
+    """Mean of the known values; 0, the mean of all points, where no value is known."""
     known_NM = ~np.isnan(z_NM)
     return np.asarray(np.nansum(z_NM, axis=0) / np.maximum(known_NM.sum(axis=0), 1))
 
 
 def _variance(z_NM: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the known, as if two more points of the spread of all had been seen."""
+    """Variance of the known values and of two more points with the spread of all points."""
     known_M = (~np.isnan(z_NM)).sum(axis=0)
     squares_M = np.nansum((z_NM - _mean(z_NM)) ** 2, axis=0)
     return np.asarray((squares_M + 2.0) / (known_M + 2.0))

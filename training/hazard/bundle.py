@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from quakestream.bundles import load_bundle, write_manifest
 from quakestream.domain import BundleSpec, HazardInput, Thresholds
 from quakestream.errors import RequestError
-from training.data.split import FIELD_BLOCK_DEG
+from training.data.splits import FIELD_BLOCK_DEG
 from training.hazard.card import card_of
-from training.hazard.comparison import Say
+from training.hazard.comparison import OnProgress
 from training.hazard.convert import OPSET, check_parity, run, to_onnx
 from training.hazard.families import CANDIDATES, family
-from training.hazard.judging import Predicted, class_aucs, macro_auc, pooled_auc
+from training.hazard.judging import Predictions, class_aucs, macro_auc, pooled_auc
 from training.hazard.nested import (
     OUTER,
-    Tuned,
+    TuningResult,
     choose,
     folds_of,
     gathered,
@@ -28,7 +28,7 @@ from training.hazard.nested import (
     tempered,
 )
 from training.hazard.points import HazardPoints
-from training.judging import Judged, class_report, plain, severe_points
+from training.judging import ScoredRows, class_report, plain, severe_points
 from training.metrics import block_interval, blocks_of
 from training.mlm import ModelFacts, write_record
 from training.onnx_graph import compressed
@@ -42,43 +42,43 @@ SPLIT = "five folds of 0.02° blocks, 0.005° buffer, settings chosen inside the
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Where the points come from, for the manifest and the card."""
+class PointsProvenance:
+    """Origin of the points, for the manifest and the card."""
 
     data: str
     licence: str
     excluded: str = ""
-    """Ground left out, in words; empty for none."""
+    """Description of the ground that is left out; empty if there is none."""
     period: tuple[str, str] | None = None
-    """First and last moment the points speak of, ISO 8601."""
+    """First and last moment of the points, ISO 8601."""
     notes: str = ""
-    """What else to know of the values."""
+    """Notes on the values, for the card."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Fit:
-    """Fitted classifiers, how they were chosen, and what held-out ground says of such a choice."""
+    """Fitted classifiers, their choice, and figures of the whole procedure on held-out ground."""
 
-    tuned: Tuned
+    tuned: TuningResult
     models: tuple[Any, ...]
     metrics: dict[str, Any]
     thresholds: Thresholds
 
 
-def fit(points: HazardPoints, model: str, *, seed: int = 0, say: Say) -> Fit:
-    """Chooses settings on folds of all points, fits all points, and judges the whole procedure.
+def fit(points: HazardPoints, model: str, *, seed: int = 0, on_progress: OnProgress) -> Fit:
+    """Chooses settings on folds of all points, fits all points, and evaluates the procedure.
 
-    Points also come with values taken away, so that a footprint with some layers missing gets
-    what the others are worth.
+    Points are also given with some values removed, so that the model works for footprints with
+    missing layers.
 
     Args:
-        points: what to learn from.
+        points: training points.
         model: a family, families joined by `+`, or `auto` for the best on inner folds.
-        seed: of the dealing of blocks into folds.
-        say: told what was done.
+        seed: seed for dealing blocks to folds.
+        on_progress: takes a line after each step.
 
     Raises:
-        RequestError: if there is no such model, or the points make no folds.
+        RequestError: if there is no such model, or the points cannot be split into folds.
     """
     names = _names(model)
     held: list[NDArray[np.float64]] = []
@@ -89,10 +89,10 @@ def fit(points: HazardPoints, model: str, *, seed: int = 0, say: Say) -> Fit:
         models = tuned.recipe.fit(train.values_NM, train.label_N)
         p_NC = mean_probabilities(models, points.values_NM[fold.held_N])
         held.append(tempered(p_NC, tuned.temperature))
-        say(f"fold {number + 1} of {OUTER}: {tuned.recipe.name}, {tuned.recipe.settings}")
+        on_progress(f"fold {number + 1} of {OUTER}: {tuned.recipe.name}, {tuned.recipe.settings}")
     metrics, thresholds = _metrics(gathered(points, folds, held), points)
     tuned = choose(points, names, masked=True, seed=seed)
-    say(f"all points: {tuned.recipe.name}, {tuned.recipe.settings}")
+    on_progress(f"all points: {tuned.recipe.name}, {tuned.recipe.settings}")
     return Fit(
         tuned=tuned,
         models=tuple(tuned.recipe.fit(points.values_NM, points.label_N)),
@@ -101,8 +101,8 @@ def fit(points: HazardPoints, model: str, *, seed: int = 0, say: Say) -> Fit:
     )
 
 
-def write(fitted: Fit, points: HazardPoints, source: Source, folder: Path) -> BundleSpec:
-    """Writes graph, golden batch, card, record and manifest, and checks what was written.
+def write(fitted: Fit, points: HazardPoints, source: PointsProvenance, folder: Path) -> BundleSpec:
+    """Writes graph, golden batch, card, record and manifest, and checks the bundle.
 
     Raises:
         EngineError: if ONNX Runtime and scikit-learn differ by 1e-5 or more on a probability.
@@ -125,8 +125,8 @@ def write(fitted: Fit, points: HazardPoints, source: Source, folder: Path) -> Bu
     return spec
 
 
-def spec_of(fitted: Fit, points: HazardPoints, source: Source, name: str) -> BundleSpec:
-    """The manifest. The temperature is in the graph: what it gives are probabilities."""
+def spec_of(fitted: Fit, points: HazardPoints, source: PointsProvenance, name: str) -> BundleSpec:
+    """The manifest. The temperature is inside the graph, which outputs probabilities."""
     recipe = fitted.tuned.recipe
     west, south = float(points.lon_N.min()), float(points.lat_N.min())
     east, north = float(points.lon_N.max()), float(points.lat_N.max())
@@ -171,7 +171,7 @@ def spec_of(fitted: Fit, points: HazardPoints, source: Source, name: str) -> Bun
 
 
 def golden_values(spec: BundleSpec, rows: int = 8, seed: int = 0) -> NDArray[np.float32]:
-    """A synthetic batch: values about their means, some missing, in the last row all."""
+    """A synthetic batch: values around their means, some missing, and all of the last row."""
     rng = np.random.default_rng(seed)
     mean_M = np.array([h.mean for h in spec.hazard])
     std_M = np.array([h.std for h in spec.hazard])
@@ -182,12 +182,12 @@ def golden_values(spec: BundleSpec, rows: int = 8, seed: int = 0) -> NDArray[np.
 
 
 def _names(model: str) -> tuple[tuple[str, ...], ...]:
-    """Which means of families take part."""
+    """The candidates: families, or means of families."""
     if model == AUTO:
         return CANDIDATES
     parts = tuple(model.split("+"))
     if len(set(parts)) < len(parts):
-        raise RequestError(f"model {model!r} names a family twice")
+        raise RequestError("a family is named twice", f"--model {model}")
     return (tuple(family(part).name for part in parts),)
 
 
@@ -201,21 +201,21 @@ def _inputs(points: HazardPoints) -> tuple[HazardInput, ...]:
     )
 
 
-def _metrics(predicted: Predicted, points: HazardPoints) -> tuple[dict[str, Any], Thresholds]:
-    """Figures of calibrated probabilities on ground that chose nothing."""
+def _metrics(predicted: Predictions, points: HazardPoints) -> tuple[dict[str, Any], Thresholds]:
+    """Figures of calibrated probabilities on ground that was not used for any choice."""
     block_N = blocks_of(points.lon_N, points.lat_N, side_m=FIELD_BLOCK_DEG)
-    judged = Judged(
+    scored = ScoredRows(
         row_N=np.arange(len(points)),
         p_NC=predicted.p_NC,
         label_N=points.label_N,
         block_N=block_N,
     )
-    of_severe = severe_points(judged, scale_of(points.classes))
+    of_severe = severe_points(scored, scale_of(points.classes))
     auc = block_interval(macro_auc(predicted, points.label_N), block_N, draws=DRAWS)
     thresholds = {n: p["threshold"] for n, p in of_severe["operating_points"].items()}
     metrics = {
         "split": SPLIT,
-        **class_report(judged, draws=DRAWS),
+        **class_report(scored, draws=DRAWS),
         # Means over folds: see `judging.macro_auc`.
         "macro_auc": auc.value,
         "macro_auc_95": (auc.low, auc.high),

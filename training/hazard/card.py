@@ -1,4 +1,4 @@
-"""The card of a hazard bundle: what a person must know before using it."""
+"""The card of a hazard bundle, for people who consider using it."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ TEMPLATE = Path(__file__).parent / "card.md"
 
 
 def card_of(spec: BundleSpec, *, model: str, notes: str = "") -> str:
-    """The card; figures and facts are those of the manifest.
+    """The card, with the figures and facts of the manifest.
 
     Args:
         spec: the manifest.
-        model: what was fitted, as the literature calls it.
-        notes: what else to know of the inputs.
+        model: the literature's name of the model.
+        notes: notes on the inputs.
     """
     metrics, training = spec.metrics, spec.training
     point = metrics["operating_points"]["balanced"]

@@ -1,4 +1,4 @@
-"""`python -m training.hazard fit|table`: a bundle from hazard values, and the comparison."""
+"""`python -m training.hazard fit|table`: fits a hazard bundle, or compares models."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ from shapely.geometry.base import BaseGeometry
 from quakestream.errors import QuakestreamError, RequestError
 from training.data.turkiye import default_data_dir
 from training.data.vectors import FIELD_CLASSES
-from training.hazard.bundle import AUTO, Source, fit, write
+from training.hazard.bundle import AUTO, PointsProvenance, fit, write
 from training.hazard.comparison import Scope, compare
 from training.hazard.families import FAMILIES, SHIPPED
 from training.hazard.points import FIELD, HazardPoints, read_ground, read_points
@@ -24,11 +24,11 @@ from training.hazard.table import markdown
 from training.judging import plain
 
 QUICK = 4
-"""`--quick` takes every fourth point."""
+"""`--quick` uses every fourth point."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; 2 if the request is wrong, 3 if it failed."""
+    """Runs a command. Returns 0 when done, 2 if the request is wrong, 3 if it failed."""
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], str] = options.run
     try:
@@ -45,11 +45,11 @@ def _fit(options: argparse.Namespace) -> str:
     if options.exclude_near:
         ground = read_ground(options.exclude_near)
         whole, points = len(points), points.away_from(ground, options.exclude_km)
-        excluded = _in_words(ground, options.exclude_km, whole - len(points))
+        excluded = _excluded(ground, options.exclude_km, whole - len(points))
     for name, count in points.missing.items():
         _say(f"{name}: missing at {count:,} of {len(points):,} points")
-    fitted = fit(points, options.model, seed=options.seed, say=_say)
-    source: Source = source_of(options.points, excluded)
+    fitted = fit(points, options.model, seed=options.seed, on_progress=_say)
+    source: PointsProvenance = source_of(options.points, excluded)
     spec = write(fitted, points, source, options.out)
     low, high = spec.metrics["macro_auc_95"]
     return (
@@ -85,7 +85,7 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _in_words(ground: BaseGeometry, km: float, count: int) -> str:
+def _excluded(ground: BaseGeometry, km: float, count: int) -> str:
     west, south, east, north = ground.bounds
     return (
         f"{count:,} points within {km:g} km of {west:.4f}–{east:.4f} E, {south:.4f}–{north:.4f} N "
@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     fits.add_argument(
         "--model",
         default="+".join(SHIPPED),
-        help=f"{', '.join(FAMILIES)}, several joined by + for their mean, or {AUTO} for the best "
+        help=f"{', '.join(FAMILIES)}; several joined by + for their mean; or {AUTO} for the best "
         "on inner folds (default: %(default)s)",
     )
     fits.add_argument("--exclude-near", metavar="WKT|FILE", help="leave out points near this")
@@ -121,11 +121,15 @@ def _parser() -> argparse.ArgumentParser:
     fits.set_defaults(run=_fit)
     tables = commands.add_parser(
         "table",
-        help="the random forest and what is to beat it, on the same folds",
+        help="compares models with the random forest of the literature, on the same folds",
         epilog="example: python -m training.hazard table > table.md",
     )
-    tables.add_argument("--quick", action="store_true", help="a quarter of the points, no networks")
-    tables.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    tables.add_argument(
+        "--quick", action="store_true", help="use a quarter of the points and no networks"
+    )
+    tables.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of a table"
+    )
     tables.set_defaults(run=_table)
     for command in (fits, tables):
         _add_points(command)
@@ -140,9 +144,9 @@ def _add_points(command: Any) -> None:
         help="the field points of Kahramanmaraş, or CSV (lon, lat, label) or a vector file with "
         "a column label (default: field)",
     )
-    command.add_argument("--features", default="", metavar="A,B", help="values to take")
+    command.add_argument("--features", default="", metavar="A,B", help="hazard values to use")
     command.add_argument(
-        "--classes", default=",".join(FIELD_CLASSES), metavar="A,B", help="mildest first"
+        "--classes", default=",".join(FIELD_CLASSES), metavar="A,B", help="labels, mildest first"
     )
     command.add_argument("--data", type=Path, metavar="DIR", help="folder of real data")
-    command.add_argument("--seed", type=int, default=0, help="of the folds (default: 0)")
+    command.add_argument("--seed", type=int, default=0, help="seed of the folds (default: 0)")

@@ -1,7 +1,7 @@
-"""The comparison: the forest of Yu et al. 2024 and what was tried to beat it, on the same folds.
+"""Compares models with the random forest of Yu et al. 2024, on the same folds.
 
-Outer folds judge and choose nothing: settings, the choice between models and the temperature
-come from inner folds of each outer fold's training points.
+Outer folds are used for evaluation alone. Settings, the choice between models and the temperature
+come from inner folds of the training points of each outer fold.
 """
 
 import time
@@ -14,7 +14,7 @@ import pyproj
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from training.data.split import FIELD_BLOCK_DEG, Fold, random_split
+from training.data.splits import FIELD_BLOCK_DEG, Fold, random_split
 from training.hazard.encoders import EncoderClassifier, Loss, groups_of
 from training.hazard.families import (
     CANDIDATES,
@@ -24,11 +24,11 @@ from training.hazard.families import (
     forest,
     logistic,
 )
-from training.hazard.judging import DRAWS, Predicted, figures, macro_auc, rounded
+from training.hazard.judging import DRAWS, Predictions, figures, macro_auc, rounded
 from training.hazard.nested import (
     OUTER,
     Recipe,
-    Tuned,
+    TuningResult,
     blend,
     choose,
     folds_of,
@@ -40,23 +40,23 @@ from training.hazard.nested import (
 from training.hazard.points import HazardPoints
 from training.metrics import Statistic, block_interval, blocks_of, difference
 
-Say = Callable[[str], None]
+OnProgress = Callable[[str], None]
 CHOSEN, BUNDLE, FOREST = "chosen on inner folds", "bundle", "forest"
 ENCODERS = ("hazard_mlp", "hazard_resnorm", "hazard_deepmlp")
 LOSSES: tuple[Loss, ...] = ("cross_entropy", "focal")
 CONTEXT_M = 200.0
-"""Two windows of this radius at both ends of the buffer (441 m eastward) share no point."""
+"""Radius of a context window, metres. Windows at both ends of the buffer (441 m) share no point."""
 SERIOUS = 2
-"""From this class on, the paper knows one class alone."""
+"""First of the classes that the paper joins into one."""
 RANDOM_SEEDS = 2
 
 
 @dataclass(slots=True, kw_only=True)
-class Rows:
-    """What was predicted, model by model, with which settings and in how much processor time."""
+class ModelResults:
+    """Predictions by model, with settings and processor time."""
 
     held: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
-    """Probabilities of each fold's held-out points."""
+    """Probabilities of the held-out points of each fold, by model."""
     tempered: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
     settings: dict[str, list[Any]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -70,7 +70,9 @@ class Rows:
             took = time.process_time() - began
             self.seconds[name] = self.seconds.get(name, 0.0) + took
 
-    def add_tuned(self, name: str, p_NC: NDArray[np.float64], tuned: Tuned, began: float) -> None:
+    def add_tuned(
+        self, name: str, p_NC: NDArray[np.float64], tuned: TuningResult, began: float
+    ) -> None:
         about = {
             "model": tuned.recipe.name,
             **tuned.recipe.settings,
@@ -83,41 +85,41 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """How much is compared."""
+    """Extent of the comparison."""
 
     families: Mapping[str, Family] = field(default_factory=lambda: FAMILIES)
     """By the names of `FAMILIES`."""
     encoders: tuple[str, ...] = ENCODERS
-    """Metadata encoders, each with every loss."""
+    """Metadata encoders; each is trained with every loss."""
     context: bool = True
-    """Also fits means of the layers around a point."""
+    """Also fit models with the means of the layers around a point."""
     seed: int = 0
-    """Of the dealing of blocks into folds."""
+    """Seed for dealing blocks to folds."""
     draws: int = DRAWS
-    """Of blocks, for the intervals."""
+    """Bootstrap draws of an interval."""
 
 
-def compare(points: HazardPoints, scope: Scope, say: Say) -> dict[str, Any]:
+def compare(points: HazardPoints, scope: Scope, on_progress: OnProgress) -> dict[str, Any]:
     """All figures of the table, ready for JSON.
 
     Args:
-        points: what is learnt from and judged on.
-        scope: how much of it.
-        say: told what was done, a line at a time.
+        points: points to train and to evaluate on.
+        scope: extent of the comparison.
+        on_progress: takes a line after each step.
     """
-    random_rows = random_figures(points, say)
+    random_rows = random_figures(points, on_progress)
     folds = folds_of(points, OUTER, scope.seed)
-    rows = Rows()
+    rows = ModelResults()
     for number, fold in enumerate(folds):
         train = points.take(fold.train_N)
         held_NM = points.values_NM[fold.held_N]
         _classical(rows, scope, train, held_NM)
         _encoders(rows, scope, train, held_NM)
-        say(f"blocks: fold {number + 1} of {OUTER} done")
-    shifted = _shifted(points, scope, say)
+        on_progress(f"blocks: fold {number + 1} of {OUTER} done")
+    shifted = _shifted(points, scope, on_progress)
     if scope.context:
         _with_context(rows, scope, points, folds)
-        say("blocks: layers around a point done")
+        on_progress("blocks: layers around a point done")
     return {
         "points": len(points),
         "support": np.bincount(points.label_N).tolist(),
@@ -133,32 +135,32 @@ def compare(points: HazardPoints, scope: Scope, say: Say) -> dict[str, Any]:
             }
             for f in folds
         ],
-        "blocks": _judged(rows, points, folds, scope.draws),
-        "shifted_blocks": _judged(shifted.rows, shifted.points, shifted.folds, scope.draws),
+        "blocks": _figures(rows, points, folds, scope.draws),
+        "shifted_blocks": _figures(shifted.rows, shifted.points, shifted.folds, scope.draws),
         "both_minus_forest": _both(rows, folds, shifted, points, scope.draws),
         "settings": {n: s for n, s in rows.settings.items() if any(v is not None for v in s)},
     }
 
 
-def random_figures(points: HazardPoints, say: Say) -> list[dict[str, Any]]:
-    """The papers' kind of split: points dealt at random, neighbours on both sides.
+def random_figures(points: HazardPoints, on_progress: OnProgress) -> list[dict[str, Any]]:
+    """Figures on random splits, as in the papers, which put neighbours on both sides.
 
-    The forest grown by default is what is nearest to the published one. The repository of the
-    paper's data says that its classes were three, heavy damage and worse being one.
+    The forest with default settings is nearest to the published one. The repository of the
+    paper's data says that it had three classes, with heavy damage and worse as one.
     """
     three = replace(
         points,
         label_N=np.minimum(points.label_N, SERIOUS),
         classes=(*points.classes[:SERIOUS], "serious"),
     )
-    asked: tuple[tuple[str, HazardPoints, Callable[[], Any]], ...] = (
+    cases: tuple[tuple[str, HazardPoints, Callable[[], Any]], ...] = (
         ("forest, defaults", points, lambda: forest(1, trees=100)),
         ("forest, defaults", three, lambda: forest(1, trees=100)),
         ("forest, leaves of 50", points, lambda: forest(50, trees=100)),
         ("logistic", points, lambda: logistic(2, 1e-3)),
     )
     rows = []
-    for name, of, model in asked:
+    for name, of, model in cases:
         for share in (0.7, 0.8):
             aucs = [random_auc(model(), of, share, s) for s in range(RANDOM_SEEDS)]
             rows.append(
@@ -171,23 +173,23 @@ def random_figures(points: HazardPoints, say: Say) -> list[dict[str, Any]]:
                     "highest": round(max(aucs), 4),
                 }
             )
-    say("random splits done")
+    on_progress("random splits done")
     return rows
 
 
 def random_auc(model: Any, points: HazardPoints, share: float, seed: int) -> float:
-    """Macro AUC of a model on the points a random split holds out."""
+    """Macro AUC of a model on the held-out points of a random split."""
     fold = random_split(len(points), share, seed)
     model.fit(points.values_NM[fold.train_N], points.label_N[fold.train_N])
     p_NC = mean_probabilities([model], points.values_NM[fold.held_N])
-    predicted: Predicted = gathered(points, [fold], [p_NC])
+    predicted: Predictions = gathered(points, [fold], [p_NC])
     return macro_auc(predicted, points.label_N)(np.ones(len(points)))
 
 
 def context_means(points: HazardPoints, radius_m: float) -> HazardPoints:
-    """The points with the mean of every value over the points around them as further values.
+    """Adds the mean of every value over the points around each point.
 
-    Layers alone, no label and no place; a smoothed layer can be computed wherever the layer is.
+    It uses neither labels nor places, so the smoothed layer exists wherever the layer does.
     """
     epsg = 32600 + int((points.lon_N.mean() + 180) // 6) + 1
     to_metres = pyproj.Transformer.from_crs(4326, epsg, always_xy=True)
@@ -201,12 +203,14 @@ def context_means(points: HazardPoints, radius_m: float) -> HazardPoints:
     )
 
 
-def _classical(rows: Rows, scope: Scope, train: HazardPoints, held_NM: NDArray[np.float32]) -> None:
-    """The forests and what is fitted through scikit-learn, on one outer fold."""
+def _classical(
+    rows: ModelResults, scope: Scope, train: HazardPoints, held_NM: NDArray[np.float32]
+) -> None:
+    """Fits the models of scikit-learn on one outer fold."""
     began = time.process_time()
     default = forest(1, trees=100).fit(train.values_NM, train.label_N)
     rows.add("forest, defaults", mean_probabilities([default], held_NM), None, began)
-    tuned: dict[str, Tuned] = {}
+    tuned: dict[str, TuningResult] = {}
     p: dict[str, NDArray[np.float64]] = {}
     for name in dict.fromkeys((FOREST, *(n for names in CANDIDATES for n in names))):
         began = time.process_time()
@@ -225,35 +229,39 @@ def _classical(rows: Rows, scope: Scope, train: HazardPoints, held_NM: NDArray[n
     shipped = choose(train, (SHIPPED,), families=scope.families, masked=True, seed=scope.seed)
     models = shipped.recipe.fit(train.values_NM, train.label_N)
     rows.add_tuned(BUNDLE, mean_probabilities(models, held_NM), shipped, began)
-    for label, kept in _subsets(train.names).items():
-        some_NM = np.where(np.isin(train.names, kept), held_NM, np.nan)
+    for label, known in _subsets(train.names).items():
+        some_NM = np.where(np.isin(train.names, known), held_NM, np.nan)
         rows.add(f"{BUNDLE}, only {label}", mean_probabilities(models, some_NM))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Lattice:
-    """The comparison on blocks that lie elsewhere."""
+class _ShiftedBlocks:
+    """The comparison on shifted blocks."""
 
     points: HazardPoints
     folds: tuple[Fold, ...]
-    rows: Rows
+    rows: ModelResults
 
 
-def _shifted(points: HazardPoints, scope: Scope, say: Say) -> _Lattice:
-    """The same with blocks half a side further south-west: other folds of the same points."""
+def _shifted(points: HazardPoints, scope: Scope, on_progress: OnProgress) -> _ShiftedBlocks:
+    """The comparison with blocks half a side further south-west: other folds of the same points."""
     half = FIELD_BLOCK_DEG / 2
     moved = replace(points, lon_N=points.lon_N + half, lat_N=points.lat_N + half)
-    folds, rows = folds_of(moved, OUTER, scope.seed), Rows()
+    folds, rows = folds_of(moved, OUTER, scope.seed), ModelResults()
     for number, fold in enumerate(folds):
         _classical(rows, scope, moved.take(fold.train_N), moved.values_NM[fold.held_N])
-        say(f"shifted blocks: fold {number + 1} of {OUTER} done")
-    return _Lattice(points=moved, folds=folds, rows=rows)
+        on_progress(f"shifted blocks: fold {number + 1} of {OUTER} done")
+    return _ShiftedBlocks(points=moved, folds=folds, rows=rows)
 
 
 def _both(
-    rows: Rows, folds: Sequence[Fold], shifted: _Lattice, points: HazardPoints, draws: int
+    rows: ModelResults,
+    folds: Sequence[Fold],
+    shifted: _ShiftedBlocks,
+    points: HazardPoints,
+    draws: int,
 ) -> dict[str, dict[str, float]]:
-    """Macro AUC less the tuned forest's, mean of both lattices of blocks."""
+    """Macro AUC minus that of the tuned forest, mean of both lattices of blocks."""
     block_N = blocks_of(points.lon_N, points.lat_N, side_m=FIELD_BLOCK_DEG)
 
     def mean_auc(name: str) -> Statistic:
@@ -270,13 +278,15 @@ def _both(
 
 
 def _subsets(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """What a run may have: the shaking first, radar later."""
+    """Values that a run may have: shaking arrives first, radar later."""
     radar = tuple(n for n in names if n.startswith(("adi", "dpm", "sar", "vv", "vh")))
     shaking = tuple(n for n in names if n.startswith("pga"))
     return {k: v for k, v in {"shaking": shaking, "radar": radar}.items() if v}
 
 
-def _encoders(rows: Rows, scope: Scope, train: HazardPoints, held_NM: NDArray[np.float32]) -> None:
+def _encoders(
+    rows: ModelResults, scope: Scope, train: HazardPoints, held_NM: NDArray[np.float32]
+) -> None:
     for network in scope.encoders:
         for loss in LOSSES:
             began = time.process_time()
@@ -285,7 +295,9 @@ def _encoders(rows: Rows, scope: Scope, train: HazardPoints, held_NM: NDArray[np
             rows.add(f"{network}, {loss.replace('_', ' ')}", p_NC, None, began)
 
 
-def _with_context(rows: Rows, scope: Scope, points: HazardPoints, folds: Sequence[Fold]) -> None:
+def _with_context(
+    rows: ModelResults, scope: Scope, points: HazardPoints, folds: Sequence[Fold]
+) -> None:
     wide = context_means(points, CONTEXT_M)
     for fold in folds:
         train = wide.take(fold.train_N)
@@ -297,7 +309,7 @@ def _with_context(rows: Rows, scope: Scope, points: HazardPoints, folds: Sequenc
 
 
 def _coarse(one: Family) -> Family:
-    """Every other setting, for what is shown by the way."""
+    """The family with every other setting, for models of less interest."""
     return replace(one, grid={k: v[1::2] or v for k, v in one.grid.items()})
 
 
@@ -307,10 +319,12 @@ def _fitted(
     return mean_probabilities(recipe.fit(train.values_NM, train.label_N), held_NM)
 
 
-def _judged(rows: Rows, points: HazardPoints, folds: Sequence[Fold], draws: int) -> dict[str, Any]:
+def _figures(
+    rows: ModelResults, points: HazardPoints, folds: Sequence[Fold], draws: int
+) -> dict[str, Any]:
     block_N = blocks_of(points.lon_N, points.lat_N, side_m=FIELD_BLOCK_DEG)
     reference = gathered(points, folds, rows.held[FOREST])
-    judged = {}
+    table = {}
     for name, held in rows.held.items():
         predicted = gathered(points, folds, held)
         row = figures(
@@ -321,19 +335,19 @@ def _judged(rows: Rows, points: HazardPoints, folds: Sequence[Fold], draws: int)
             draws=draws,
         )
         if name in rows.tempered:
-            calm = figures(
+            calibrated = figures(
                 gathered(points, folds, rows.tempered[name]), points.label_N, block_N, draws=0
             )
-            row["calibration_error_tempered"] = calm["calibration_error"]
-            row["log_loss_tempered"] = calm["log_loss"]
+            row["calibration_error_tempered"] = calibrated["calibration_error"]
+            row["log_loss_tempered"] = calibrated["log_loss"]
         if name in rows.seconds:
             row["seconds"] = round(rows.seconds[name], 1)
-        judged[name] = row
-    return judged
+        table[name] = row
+    return table
 
 
 def _shared_places(points: HazardPoints) -> int:
-    """Points that lie where another lies: one cell of 30 m with buildings of several classes."""
+    """Number of points that share their place with another: several buildings in a cell of 30 m."""
     _, place_N, count_P = np.unique(
         np.stack([points.lon_N, points.lat_N]), axis=1, return_inverse=True, return_counts=True
     )

@@ -1,7 +1,7 @@
-"""Fitted classifiers to one ONNX graph of hazard values to class probabilities.
+"""Converts fitted classifiers into one ONNX graph from hazard values to class probabilities.
 
-skl2onnx converts what scikit-learn ships, `converters` the rest. Linear models come out as plain
-ONNX operators, so that runtimes without `ai.onnx.ml` run them.
+skl2onnx converts the models of scikit-learn, `converters` the others. Linear models become plain
+ONNX operators, so that runtimes without `ai.onnx.ml` can run them.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,19 @@ from training.hazard.nested import SMALLEST, mean_probabilities, tempered
 OPSET, IR_VERSION = 18, 8
 PARITY = 1e-5
 PLAIN = {"LinearClassifier", "Normalizer", "Scaler"}
-"""Operators of `ai.onnx.ml` that plain ones can stand in for."""
+"""Operators of `ai.onnx.ml` that plain operators can replace."""
 
 
 def to_onnx(models: Sequence[Any], values: int, temperature: float) -> onnx.ModelProto:
-    """A graph `hazard` (N, M) to `logits` (N, C): the mean of the models' probabilities, to the
-    power of 1 / temperature, rows summing to 1.
+    """A graph from `hazard` (N, M) to `logits` (N, C).
+
+    Its output is the mean of the models' probabilities to the power of 1 / temperature, with rows
+    that sum to 1.
 
     Args:
         models: fitted classifiers over the same classes 0..C-1.
-        values: M.
-        temperature: what the probabilities are calibrated by.
+        values: number of values M.
+        temperature: temperature of the calibration.
     """
     register()
     parts = [_part(model, values, f"m{i}_") for i, model in enumerate(models)]
@@ -63,17 +65,17 @@ def to_onnx(models: Sequence[Any], values: int, temperature: float) -> onnx.Mode
     opsets = [helper.make_opsetid("", OPSET)]
     if "ai.onnx.ml" in domains:
         opsets.append(helper.make_opsetid("ai.onnx.ml", ML_OPSET))
-    made = helper.make_model(
+    model = helper.make_model(
         graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="quakestream"
     )
-    onnx.checker.check_model(made)
-    return made
+    onnx.checker.check_model(model)
+    return model
 
 
 def expected(
     models: Sequence[Any], values_NM: NDArray[np.floating], temperature: float
 ) -> NDArray[np.float64]:
-    """What the graph shall give, by scikit-learn."""
+    """The expected output of the graph, by scikit-learn."""
     return tempered(mean_probabilities(models, values_NM), temperature)
 
 
@@ -82,18 +84,20 @@ def check_parity(
 ) -> float:
     """Largest difference of a probability between ONNX Runtime and scikit-learn.
 
-    The rows are also tried without each value, and without any.
+    The rows are also tested without each value, and without any value.
 
     Raises:
         EngineError: if it is 1e-5 or more.
     """
-    tried_NM = np.concatenate([values_NM, *_with_gaps(values_NM)])
-    got_NC = run(graph, tried_NM)
-    worst = float(np.abs(got_NC - expected(models, tried_NM, temperature)).max())
+    tested_NM = np.concatenate([values_NM, *_with_gaps(values_NM)])
+    got_NC = run(graph, tested_NM)
+    worst = float(np.abs(got_NC - expected(models, tested_NM, temperature)).max())
     if not worst < PARITY:
         raise EngineError(
-            f"the exported graph differs from scikit-learn by {worst:.2e} on a probability, "
-            f"expected below {PARITY:g}; use another model"
+            "the exported graph differs from scikit-learn on a probability",
+            expected=f"below {PARITY:g}",
+            got=f"{worst:.2e}",
+            remedy="use another model",
         )
     return worst
 
@@ -121,32 +125,33 @@ def _part(model: Any, values: int, prefix: str) -> onnx.GraphProto:
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType
 
-    made = convert_sklearn(
+    converted = convert_sklearn(
         model,
         initial_types=[("hazard", FloatTensorType([None, values]))],
         options={"zipmap": False},
         target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
         black_op=PLAIN,
     )
-    output = next(o for o in made.graph.output if o.type.tensor_type.elem_type == TensorProto.FLOAT)
+    graph = converted.graph
+    output = next(o for o in graph.output if o.type.tensor_type.elem_type == TensorProto.FLOAT)
     keep = [output]
-    del made.graph.output[:]
-    made.graph.output.extend(keep)
-    _drop_unused(made.graph)
-    renamed = compose.add_prefix(made, prefix, rename_inputs=False)
+    del graph.output[:]
+    graph.output.extend(keep)
+    _drop_unused(graph)
+    renamed = compose.add_prefix(converted, prefix, rename_inputs=False)
     return renamed.graph
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Takes out what no output needs: the branch that names the most probable class."""
+    """Deletes nodes that no output needs: the branch that names the most probable class."""
     needed = {o.name for o in graph.output}
-    kept = []
+    nodes = []
     for node in reversed(graph.node):
         if needed & set(node.output):
-            kept.append(node)
+            nodes.append(node)
             needed |= set(node.input)
     del graph.node[:]
-    graph.node.extend(reversed(kept))
+    graph.node.extend(reversed(nodes))
     initializers = [one for one in graph.initializer if one.name in needed]
     del graph.initializer[:]
     graph.initializer.extend(initializers)

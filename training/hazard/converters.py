@@ -1,7 +1,7 @@
 """Converters that skl2onnx lacks: `HazardTerms`, `LayerBayes`, and boosting.
 
-For `HistGradientBoostingClassifier` skl2onnx 1.20 hands numpy booleans to onnx 1.23, which
-refuses them; here every attribute is a plain Python number.
+For `HistGradientBoostingClassifier`, skl2onnx 1.20 gives numpy booleans to onnx 1.23, which
+refuses them. Here every attribute is a plain Python number.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ ML_OPSET = 3
 
 
 def register() -> None:
-    """Makes them known to skl2onnx; twice is once."""
+    """Registers the converters in skl2onnx; a second call has no effect."""
     from skl2onnx import update_registered_converter
 
     update_registered_converter(
@@ -40,7 +40,7 @@ def register() -> None:
 
 
 class _Nodes:
-    """Adds nodes to a graph that is being made; each method gives the name of a result."""
+    """Adds nodes to a graph under construction; each method returns the name of a result."""
 
     def __init__(self, scope: Any, container: Any) -> None:
         self._scope, self._container = scope, container
@@ -83,7 +83,7 @@ def _terms_nodes(scope: Any, operator: Any, container: Any) -> None:
     clipped = nodes.add("Clip", scaled, nodes.constant(-REACH), nodes.constant(REACH))
     z = nodes.add("Where", absent, nodes.constant(0.0), clipped, version=16)
     known = nodes.add("Concat", z, flag, axis=1)
-    # One column of ones: what a term of fewer factors is filled up with.
+    # One column of ones pads terms of fewer factors.
     pads = nodes.constant([0, 0, 0, 1], TensorProto.INT64)
     columns = nodes.add("Pad", known, pads, one, mode="constant")
     product = ""
@@ -131,7 +131,7 @@ def _classifier_shape(operator: Any) -> None:
 
 def _boosting_nodes(scope: Any, operator: Any, container: Any) -> None:
     """Sums of leaves, then softmax."""
-    # The trees are private to scikit-learn; nothing public holds them.
+    # The trees are private attributes of scikit-learn; there is no public access.
     model: HistGradientBoostingClassifier = operator.raw_operator
     nodes, trees = _Nodes(scope, container), model._predictors
     scores = nodes.add(
@@ -191,6 +191,6 @@ def _node(node: Any) -> dict[str, Any]:
 
 
 def _below(threshold: float) -> float:
-    """The largest float32 not above: a float32 value is at most the one if at most the other."""
+    """The largest float32 not above the threshold, which divides float32 values alike."""
     near = np.float32(threshold)
     return float(near if near <= threshold else np.nextafter(near, np.float32(-np.inf)))

@@ -1,7 +1,7 @@
-"""The metadata encoders of QuakeMetaFormer with a head of their own, as scikit-learn sees models.
+"""The metadata encoders of QuakeMetaFormer with their own head, as scikit-learn classifiers.
 
-A fit is a few seconds, so it stays in this process: folds and tuning then treat a network like
-any other model.
+A fit takes a few seconds and runs in this process, so that folds and tuning can treat a network
+like any other model.
 """
 
 from collections.abc import Sequence
@@ -31,9 +31,9 @@ class EncoderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         network: `hazard_mlp`, `hazard_resnorm` or `hazard_deepmlp`.
         groups: sizes of the value groups, in order.
         loss: `focal` is the paper's: gamma 4, inverse frequencies as weights, here averaged
-            over the batch so that the rate means the same for both losses.
+            over the batch so that the learning rate has the same effect for both losses.
         epochs: passes over the points.
-        seeds: networks started apart, whose probabilities are averaged.
+        seeds: number of networks whose probabilities are averaged.
     """
 
     def __init__(
@@ -100,9 +100,9 @@ class EncoderClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
 
 def groups_of(names: Sequence[str]) -> tuple[int, ...]:
-    """Values that lie side by side and are of one kind: layers, shaking, soil.
+    """Sizes of groups of adjacent values of one kind: layers, shaking, soil.
 
-    For the field points (4, 1), as in the paper.
+    The field points have groups (4, 1), as in the paper.
     """
     kinds = [
         "shaking" if n.startswith(SHAKING) else "soil" if n.startswith("vs30") else "layer"

@@ -1,4 +1,4 @@
-"""The models that are compared, each with the settings it may be tuned over."""
+"""The models that are compared, each with its grid of settings."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,19 +22,19 @@ from training.hazard.terms import HazardTerms
 
 Settings = Mapping[str, Any]
 TREES, TREES_TUNING = 200, 40
-"""Of a forest that is judged, and of one that is only compared with other settings."""
+"""Trees of a forest that is evaluated, and of one that is only compared with other settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """A kind of model and the settings among which inner folds choose."""
+    """A kind of model and its grid of settings, from which inner folds choose."""
 
     name: str
     build: Callable[..., Any]
-    """Keyword settings, `trees` among them where `grows` says so, to an unfitted classifier."""
+    """Makes an unfitted classifier from the settings, and from `trees` if it is a forest."""
     grid: Mapping[str, tuple[Any, ...]]
     grows: bool = False
-    """True if a forest, tuned with fewer trees than it is judged with."""
+    """True for a forest, which is tuned with fewer trees than it is evaluated with."""
 
     def settings(self) -> tuple[Settings, ...]:
         """Every combination of the grid."""
@@ -56,7 +56,7 @@ def logistic(degree: int, c: float) -> Any:
 
 
 def boosting(leaves: int, rounds: int) -> Any:
-    """Gradient boosting of small trees; missing values take a side of their own."""
+    """Gradient boosting of small trees; every split sends missing values to one side."""
     return HistGradientBoostingClassifier(
         learning_rate=0.05,
         max_iter=rounds,
@@ -69,14 +69,14 @@ def boosting(leaves: int, rounds: int) -> Any:
 
 
 def extra_trees(leaf: int, tried: float, trees: int = TREES) -> Any:
-    """Trees whose splits are drawn at random, among a share `tried` of the values."""
+    """Extremely randomised trees; every split considers a share `tried` of the values."""
     return _with_flags(
         ExtraTreesClassifier(trees, min_samples_leaf=leaf, max_features=tried, random_state=0)
     )
 
 
 def forest(leaf: int, tried: float | str = "sqrt", trees: int = TREES) -> Any:
-    """The random forest of Yu et al. 2024; with `leaf` 1 as scikit-learn grows it by default."""
+    """The random forest of Yu et al. 2024; `leaf` 1 is the default of scikit-learn."""
     return _with_flags(
         RandomForestClassifier(trees, min_samples_leaf=leaf, max_features=tried, random_state=0)
     )
@@ -119,9 +119,9 @@ CANDIDATES: tuple[tuple[str, ...], ...] = (
     ("logistic", "extra_trees"),
     ("logistic", "extra_trees", "bayes"),
 )
-"""Families, and means of them, among which inner folds choose what to set against the forest."""
+"""Families, and means of families, from which inner folds choose a rival of the forest."""
 SHIPPED = ("logistic", "bayes")
-"""The small one of them: a few kilobytes, and operators that every runtime has."""
+"""The candidate that ships: a few kilobytes, and operators that every runtime has."""
 
 
 def family(name: str) -> Family:
@@ -131,17 +131,19 @@ def family(name: str) -> Family:
         RequestError: if there is none of that name.
     """
     if name not in FAMILIES:
-        raise RequestError(f"no model {name!r}; known: {', '.join(FAMILIES)}")
+        raise RequestError(
+            "unknown model", "--model", expected=f"one of {', '.join(FAMILIES)}", got=repr(name)
+        )
     return FAMILIES[name]
 
 
 def masked_copies(
     values_NM: NDArray[np.floating], label_N: NDArray[np.int64], *, seed: int = 0
 ) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
-    """The points, and each once more with some of its values taken away.
+    """The points, and a copy of each with some of its values removed.
 
-    Surveyed points have every layer, footprints often do not. The share taken from a point is
-    itself drawn, so that every combination comes up, with one value left or none.
+    Surveyed points have every layer, footprints often do not. The share that is removed is drawn
+    for each point, so that every combination occurs, down to one value or none.
     """
     rng = np.random.default_rng(seed)
     share_N1 = rng.random((len(values_NM), 1))
@@ -150,5 +152,5 @@ def masked_copies(
 
 
 def _with_flags(model: Any) -> Any:
-    """For trees that know no NaN: 0 and a flag. A far-off number would take the random splits."""
+    """Replaces NaN by 0 and a flag, for trees without NaN. Extreme numbers would attract splits."""
     return make_pipeline(HazardTerms(1), model)

@@ -1,4 +1,4 @@
-"""Figures of predictions made fold by fold, with intervals over blocks of ground.
+"""Figures of out-of-fold predictions, with intervals over blocks of ground.
 
 Axis legend: N points, C classes.
 """
@@ -11,29 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.reduce.metrics import Interval
-from training.data.split import Fold
+from training.data.splits import Fold
 from training.metrics import Statistic, block_interval, class_figures, difference, statistic
 
 DRAWS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Predicted:
-    """What was predicted of points whose ground the model had not seen."""
+class Predictions:
+    """Predictions for points on ground that was held out from the model."""
 
     p_NC: NDArray[np.float64]
-    """Class probabilities; NaN for points no fold held out."""
+    """Class probabilities; NaN for points that no fold held out."""
     prior_NC: NDArray[np.float64]
-    """Class shares of the points the model of that fold was fitted on."""
+    """Class shares of the training points of the fold that held a point out."""
     folds: tuple[Fold, ...]
 
 
-def macro_auc(predicted: Predicted, label_N: NDArray[np.int64]) -> Statistic:
+def macro_auc(predicted: Predictions, label_N: NDArray[np.int64]) -> Statistic:
     """Mean over classes of the mean over folds of the one-vs-rest ROC area.
 
-    Points are compared with points of the same fold alone. Over pooled folds a model is
-    punished for knowing the shares of what it was fitted on: where much is held out of a
-    class, little of it is left to learn from, and all its probabilities come out low.
+    Points are compared only with points of the same fold. Pooled folds punish a model for knowing
+    the class shares of its training points: where much of a class is held out, little of it is
+    left for training, and all its probabilities are low.
     """
     figures_C = [_class_auc(predicted, label_N, c) for c in range(predicted.p_NC.shape[1])]
 
@@ -43,21 +43,23 @@ def macro_auc(predicted: Predicted, label_N: NDArray[np.int64]) -> Statistic:
     return figure
 
 
-def class_aucs(predicted: Predicted, label_N: NDArray[np.int64]) -> tuple[float, ...]:
-    """The same for each class; NaN for a class of which no fold holds out enough."""
+def class_aucs(predicted: Predictions, label_N: NDArray[np.int64]) -> tuple[float, ...]:
+    """Mean over folds of the ROC area of each class; NaN if no fold holds out enough of it."""
     ones_N = np.ones(len(label_N))
     classes = range(predicted.p_NC.shape[1])
     return tuple(_class_auc(predicted, label_N, c)(ones_N) for c in classes)
 
 
 def pooled_auc(
-    predicted: Predicted, label_N: NDArray[np.int64], *, over_prior: bool = False
+    predicted: Predictions, label_N: NDArray[np.int64], *, over_prior: bool = False
 ) -> Statistic:
     """Macro one-vs-rest ROC area of all held-out points in one pool.
 
     Args:
-        over_prior: ranks by probability over the share of the class in training, which takes
-            the artefact of pooling away and leaves the order within a fold as it is.
+        predicted: the predictions.
+        label_N: classes of the points.
+        over_prior: rank by probability divided by the share of the class in training, which
+            removes the artefact of pooling and keeps the order within a fold.
     """
     held_N = _held(predicted)
     p_NC = predicted.p_NC[held_N]
@@ -67,18 +69,21 @@ def pooled_auc(
 
 
 def figures(
-    predicted: Predicted,
+    predicted: Predictions,
     label_N: NDArray[np.int64],
     block_N: NDArray[np.int64],
     *,
-    reference: Predicted | None = None,
+    reference: Predictions | None = None,
     draws: int = DRAWS,
 ) -> dict[str, Any]:
     """One row of the comparison.
 
     Args:
-        block_N: block of ground of each point, drawn whole for the intervals.
-        reference: predictions on the same folds, from which the paired difference is taken.
+        predicted: the predictions.
+        label_N: classes of the points.
+        block_N: block of ground of each point; the bootstrap draws whole blocks.
+        reference: predictions on the same folds; the paired difference to them is reported.
+        draws: bootstrap draws of an interval.
     """
     held_N = _held(predicted)
     p_NC, prior_NC, held_label_N = (
@@ -116,12 +121,12 @@ def rounded(interval: Interval) -> dict[str, float]:
     }
 
 
-def _class_auc(predicted: Predicted, label_N: NDArray[np.int64], c: int) -> Statistic:
-    """Mean over the folds that hold out enough points in and beside the class."""
+def _class_auc(predicted: Predictions, label_N: NDArray[np.int64], c: int) -> Statistic:
+    """Mean over the folds that hold out enough points of the class and of others."""
     each: list[tuple[NDArray[np.bool_], Statistic]] = []
     for fold in predicted.folds:
         p_N = predicted.p_NC[fold.held_N, c]
-        # Of two classes, the macro area is the area of either.
+        # With two classes, the macro area is the area of either class.
         two = statistic("macro_auc", np.stack([-p_N, p_N], axis=1), label_N[fold.held_N] == c)
         if not np.isnan(two(np.ones(len(p_N)))):
             each.append((fold.held_N, two))
@@ -132,7 +137,7 @@ def _class_auc(predicted: Predicted, label_N: NDArray[np.int64], c: int) -> Stat
     return figure
 
 
-def _held(predicted: Predicted) -> NDArray[np.bool_]:
+def _held(predicted: Predictions) -> NDArray[np.bool_]:
     return np.asarray(~np.isnan(predicted.p_NC).any(axis=1))
 
 

@@ -1,8 +1,8 @@
-"""Where points come from, as manifest and card say it."""
+"""Provenance of points, for manifest and card."""
 
 from pathlib import Path
 
-from training.hazard.bundle import Source
+from training.hazard.bundle import PointsProvenance
 from training.hazard.points import FIELD
 
 _FIELD_NOTES = """
@@ -14,17 +14,19 @@ does.
 """
 
 
-def source_of(points: str, excluded: str) -> Source:
-    """The field points' provenance, or the name of a file.
+def source_of(points: str, excluded: str) -> PointsProvenance:
+    """Provenance of the field points, or of a file.
 
     Args:
-        points: what `read_points` was given.
-        excluded: ground left out, in words.
+        points: source as in `read_points`.
+        excluded: description of the ground that is left out.
     """
     if points != FIELD:
         name = Path(points).name
-        return Source(data=f"{name}.", licence=f"That of {name} applies.", excluded=excluded)
-    return Source(
+        return PointsProvenance(
+            data=f"{name}.", licence=f"That of {name} applies.", excluded=excluded
+        )
+    return PointsProvenance(
         data="Damage classes of a field survey of Kahramanmaraş after the earthquakes of 6 "
         "February 2023 on a grid of about 30 m, and layers sampled there, by Yu et al. 2024 (npj "
         "Natural Hazards, doi 10.1038/s44304-024-00003-0).",
@@ -32,7 +34,7 @@ def source_of(points: str, excluded: str) -> Source:
         "came without a licence statement; of them the bundle holds means, spreads and quantiles "
         "per layer, and no point.",
         excluded=excluded,
-        # The days of survey and layers are not stated: some time after the earthquake.
+        # The dates of survey and layers are not stated; they are after the earthquake.
         period=("2023-02-06T00:00:00Z", "2023-12-31T23:59:59Z"),
         notes=_FIELD_NOTES,
     )

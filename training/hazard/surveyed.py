@@ -1,7 +1,7 @@
-"""Does shaking alone tell damage from town to town? 430 surveyed buildings of February 2023.
+"""Does shaking alone predict damage from town to town? 430 surveyed buildings of February 2023.
 
-Buildings with ShakeMap values and VS30 at their place (`turkiye-2023-shaking`). Answer: hardly.
-The figures are kept so that nobody ships a fragility fitted to them.
+The buildings have ShakeMap values and VS30 at their place (`turkiye-2023-shaking`). The answer is:
+hardly. The figures stay here so that nobody ships a fragility curve fitted to them.
 """
 
 from pathlib import Path
@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from quakestream.domain.damage_words import USGS_SURVEY
 from quakestream.errors import RequestError
-from training.data.split import block_folds
+from training.data.splits import block_folds
 from training.hazard.families import logistic
 from training.hazard.judging import class_aucs, macro_auc, rounded
 from training.hazard.nested import gathered, mean_probabilities
@@ -26,19 +27,11 @@ LOGARITHMS = {
     "psa10_g": "SA(1.0)_mean",
     "psa30_g": "SA(3.0)_mean",
 }
-"""Columns of the file that hold ln of a measure."""
-CLASSES = ("minor", "moderate", "severe")
-CLASS_OF = {
-    "Minor (few cracks)": 0,
-    "Moderate (extensive cracks in walls)": 1,
-    "moderate damage but repaired": 1,
-    "Severe (structural damage to system)": 2,
-    "Partial collapse (portion collapsed)": 2,
-    "Complete collapse": 2,
-}
+"""Columns of the file that hold the logarithm of a measure."""
+CLASS_OF = USGS_SURVEY.positions()
 BLOCK_DEG, BUFFER_DEG = 0.15, 0.03
-"""Blocks the size of a town: the ShakeMap's own grid is 0.033°."""
-ASKED = {
+"""Blocks of the size of a town; the grid of the ShakeMap is 0.033°."""
+VALUES = {
     "MMI": ("mmi",),
     "PGA": ("pga_g",),
     "MMI and VS30": ("mmi", "vs30_m_s"),
@@ -47,14 +40,18 @@ ASKED = {
 
 
 def read_surveyed(data_dir: Path) -> HazardPoints:
-    """Buildings whose damage was noted, with the values at their place.
+    """Reads buildings with a known damage, and the values at their place.
 
     Raises:
-        RequestError: if the file is not there.
+        RequestError: if the file is missing.
     """
     file = data_dir / FILE
     if not file.is_file():
-        raise RequestError(f"no surveyed buildings at {file}; set QUAKESTREAM_DATA")
+        raise RequestError(
+            "no surveyed buildings",
+            str(file),
+            remedy="set QUAKESTREAM_DATA to the folder of the data",
+        )
     table = pd.read_csv(file)
     table = table[table["damage_condition"].isin(CLASS_OF)]
     values = {
@@ -68,19 +65,19 @@ def read_surveyed(data_dir: Path) -> HazardPoints:
         values_NM=np.stack([np.asarray(v, np.float32) for v in values.values()], axis=1),
         label_N=np.asarray(table["damage_condition"].map(CLASS_OF), np.int64),
         names=tuple(values),
-        classes=CLASSES,
+        classes=USGS_SURVEY.labels,
     )
 
 
 def surveyed_figures(points: HazardPoints) -> list[dict[str, Any]]:
-    """Macro AUC of a plain logistic regression on held-out blocks the size of a town.
+    """Macro AUC of a plain logistic regression on held-out blocks of the size of a town.
 
-    Nothing is chosen: one term per value, one penalty.
+    Nothing is tuned: there is one term per value and one penalty.
     """
     block_N = blocks_of(points.lon_N, points.lat_N, side_m=BLOCK_DEG)
     folds = block_folds(points.lon_N, points.lat_N, BLOCK_DEG, BUFFER_DEG)
     rows = []
-    for name, values in ASKED.items():
+    for name, values in VALUES.items():
         given_NM = points.values_NM[:, [points.names.index(v) for v in values]]
         held = []
         for fold in folds:

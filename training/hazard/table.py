@@ -7,7 +7,7 @@ Row = Mapping[str, Any]
 
 
 def markdown(result: Row) -> str:
-    """A table each of random splits, of blocks of ground, and of surveyed buildings if asked."""
+    """Tables of random splits, of blocks of ground, and of surveyed buildings if there are any."""
     lines = [
         *_random(result["random"]),
         "",

@@ -1,4 +1,4 @@
-"""Hazard values as terms of a linear model: z-scores, what is missing, and products."""
+"""Hazard values as terms of a linear model: z-scores, flags for missing values, and products."""
 
 from itertools import combinations_with_replacement
 from typing import Any
@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
 REACH = 4.0
-"""Z-scores are cut off here: a power of a value never seen in training says nothing."""
+"""Largest z-score, because powers of values beyond the training data mean nothing."""
 
 
 class HazardTerms(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn has no types
-    """(N, M) values, NaN where missing, to (N, T) terms.
+    """Turns (N, M) values, NaN where missing, into (N, T) terms.
 
-    Of M z-scores z (0 where missing) and M flags m (1 where missing) the terms are z, m, all
-    products of z up to `degree`, z_i m_j (how one value counts when another is missing) and
+    With M z-scores z (0 where missing) and M flags m (1 where missing), the terms are z, m, all
+    products of z up to `degree`, z_i m_j (the effect of one value if another is missing) and
     m_i m_j.
 
     Args:
@@ -34,7 +34,7 @@ class HazardTerms(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
         return self
 
     def transform(self, X: NDArray[np.floating]) -> NDArray[np.float32]:
-        # In float32 from the start, as runtimes do: a tree's threshold then parts the same rows.
+        # float32 from the start, as in runtimes, so that a tree's threshold divides the same rows.
         X = np.asarray(X, np.float32)
         absent_NM = np.isnan(X)
         z_NM = np.clip((X - self.mean_) / self.std_, np.float32(-REACH), np.float32(REACH))
@@ -49,13 +49,13 @@ class HazardTerms(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # skl
 
 
 def factors_of(values: int, degree: int) -> NDArray[np.int64]:
-    """Which columns of [z, m, 1] each term multiplies, shape (T, degree); the last column is 1."""
+    """Columns of [z, m, 1] that each term multiplies, shape (T, degree); the last column is 1."""
     z, m, one = range(values), range(values, 2 * values), 2 * values
     terms: list[tuple[int, ...]] = [(k,) for k in range(2 * values)]
     for size in range(2, degree + 1):
         terms += combinations_with_replacement(z, size)
     if degree > 1:
-        # z_i m_i is 0 and m_i m_i is m_i: neither is a term.
+        # z_i m_i is 0 and m_i m_i is m_i, so neither is a term.
         terms += [(i, j) for i in z for j in m if j - values != i]
         terms += [(i, j) for i in m for j in m if i < j]
     return np.array([t + (one,) * (degree - len(t)) for t in terms], np.int64)

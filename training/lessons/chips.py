@@ -1,4 +1,4 @@
-"""Damage grades of buildings from crops of a store, with hazard values or without."""
+"""Damage grades of buildings from crops of a store, with or without hazard values."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,38 +9,37 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quakestream.errors import RequestError
-from training.config import TrainConfig
-from training.crew import Share, whole
+from training.config import ChipsConfig
 from training.data.crop_augment import CropAugmentation, Crops, augment_crops, plain_crops
+from training.data.splits import SplitPart, masks_of_table
 from training.data.store import BuildingChips, ChipStore
-from training.lessons.base import Batch, Figures, Lesson
+from training.lessons.base import Figures, Lesson, TrainingBatch
 from training.lessons.grading import (
+    EpochOrder,
     GradeLoss,
     HazardDropout,
     HazardScale,
-    Order,
-    Stage,
     grade_figures,
     groups_of,
 )
-from training.lessons.parts import parts_of_table
 from training.networks import NetworkInputs, build_network
 from training.seeds import torch_rng
+from training.worker_group import Share, gather
 
 AT_ONCE = 64
-"""Crops judged in one call."""
+"""Crops that are evaluated in one call."""
 
 
 class ChipsLesson:
-    """QuakeImageFormer or QuakeMetaFormer on a store's chips.
+    """QuakeImageFormer or QuakeMetaFormer on the chips of a store.
 
     Raises:
-        RequestError: if the store lacks what the network takes.
+        RequestError: if the store lacks something that the network takes.
     """
 
     streams = True
 
-    def __init__(self, config: TrainConfig, store: ChipStore) -> None:
+    def __init__(self, config: ChipsConfig, store: ChipStore) -> None:
         self._config, self._store = config, store
         self._with_hazard = config.network.startswith("qmf_")
         _check(config, store, self._with_hazard)
@@ -49,11 +48,11 @@ class ChipsLesson:
             jitter_px=config.crops.jitter_px,
             erase_share=config.crops.erase_share,
         )
-        self.parts = parts_of_table(store.table, config.rows)
+        self.masks = masks_of_table(store.table, config.rows)
         label_N = store.table["label"].to_numpy(np.int64)
-        train_N = self.parts.train_N
+        train_N = self.masks.train_N
         self._loss = GradeLoss(config, label_N[train_N], store.meta.classes)
-        self._order = Order(np.flatnonzero(train_N), config)
+        self._order = EpochOrder(np.flatnonzero(train_N), config)
         self._dropout = HazardDropout(config, self.examples)
         names = store.meta.hazard_names if self._with_hazard else ()
         values_NM = store.table[list(names)].to_numpy(np.float32).reshape(len(store), len(names))
@@ -76,7 +75,7 @@ class ChipsLesson:
 
     @property
     def examples(self) -> int:
-        return int(self.parts.train_N.sum())
+        return int(self.masks.train_N.sum())
 
     def facts(self) -> dict[str, Any]:
         meta = self._store.meta
@@ -92,43 +91,43 @@ class ChipsLesson:
     def network(self) -> nn.Module:
         return build_network(self._config.network, dropout=self._config.dropout, inputs=self.inputs)
 
-    def batch(self, number: int, rank: int, world: int) -> Batch:
+    def batch(self, number: int, rank: int, world: int) -> TrainingBatch:
         config = self._config
-        share = Share(total=config.global_batch, rank=rank, world=world)
+        share = Share(total=config.schedule.global_batch, rank=rank, world=world)
         chips = self._store.read(self._order.rows(number, share))
-        made = [
+        crops = [
             augment_crops(
-                _one(chips, i), config.chip_px, self._how, torch_rng(config.seed, number, place)
+                _one(chips, i), config.chip_px, self._how, torch_rng(config.run.seed, number, place)
             )
             for i, place in enumerate(share.places)
         ]
-        image_NBYX = torch.cat([self._image(crop) for crop in made])
+        image_NBYX = torch.cat([self._image(crop) for crop in crops])
         tensors = {"image_NBYX": image_NBYX, "label_N": torch.from_numpy(chips.label_N)}
         if self._with_hazard:
             z_NM = self._scale(chips.hazard_NM)
             tensors["hazard_NM"] = self._dropout(z_NM, number, share)
-        return Batch(tensors=tensors, share=share)
+        return TrainingBatch(tensors=tensors, share=share)
 
-    def loss(self, network: nn.Module, batch: Batch, number: int) -> Tensor:
+    def loss(self, network: nn.Module, batch: TrainingBatch, number: int) -> Tensor:
         inputs = [batch["image_NBYX"], *([batch["hazard_NM"]] if self._with_hazard else [])]
-        logits_NC = whole(network(*inputs).float(), batch.share)
-        return self._loss(logits_NC, whole(batch["label_N"], batch.share))
+        logits_NC = gather(network(*inputs).float(), batch.share)
+        return self._loss(logits_NC, gather(batch["label_N"], batch.share))
 
     def judge(self, network: nn.Module) -> Figures:
         logits_NC, label_N = self.logits(network, "validation")
         return grade_figures(logits_NC, label_N)
 
     def logits(
-        self, network: nn.Module, stage: Stage, *, masked: bool = False
+        self, network: nn.Module, part: SplitPart, *, masked: bool = False
     ) -> tuple[Tensor, NDArray[np.int64]]:
-        """Logits (N, class) and classes of a part's rows, in the table's order.
+        """Logits (N, class) and classes of a part's rows, in the order of the table.
 
         Args:
-            network: in use, not in training.
-            stage: which part.
-            masked: hazard values are hidden, as where none are known.
+            network: in evaluation mode.
+            part: part of the split.
+            masked: hide all hazard values, as where none are known.
         """
-        mask_N = getattr(self.parts, f"{stage}_N")
+        mask_N = self.masks.of(part)
         outputs, labels = [torch.zeros(0, len(self._store.meta.classes))], [np.zeros(0, np.int64)]
         with torch.inference_mode():
             for chips in self._read(np.flatnonzero(mask_N)):
@@ -145,41 +144,48 @@ class ChipsLesson:
             yield self._store.read(row_N[first : first + AT_ONCE])
 
     def _image(self, crops: Crops) -> Tensor:
-        """Pre-event bands before post-event ones, where both go in."""
+        """The network's image; pre-event bands come before post-event bands."""
         if not self._config.crops.pair:
             return crops.post_NBYX
-        assert crops.pre_NBYX is not None  # the store was asked when it was opened
-        return torch.cat([crops.pre_NBYX, crops.post_NBYX], dim=1)
+        return torch.cat([crops.pre, crops.post_NBYX], dim=1)
 
 
-def open_chips(config: TrainConfig) -> ChipsLesson:
-    """The stores a configuration names, as one.
+def open_chips(config: ChipsConfig) -> ChipsLesson:
+    """Opens the stores of a configuration as one.
 
     Raises:
-        RequestError: if one is not there or cannot be read.
+        RequestError: if a store is missing or cannot be read.
     """
     if not config.source:
         raise RequestError(
-            f"{config.recipe}: no training store named; --set source=STORE, made with "
-            "python -m training.dataset"
+            "no training store named",
+            config.recipe,
+            remedy="add --set source=STORE; python -m training.dataset makes a store",
         )
-    return ChipsLesson(config, ChipStore.open(*config.source.split(",")))
+    return ChipsLesson(config, ChipStore.open(*config.source))
 
 
-def _check(config: TrainConfig, store: ChipStore, with_hazard: bool) -> None:
+def _check(config: ChipsConfig, store: ChipStore, with_hazard: bool) -> None:
     meta = store.meta
     if with_hazard and not meta.hazard:
         raise RequestError(
-            f"network {config.network}: the store has no hazard values; take a qif network"
+            "the store has no hazard values",
+            f"network {config.network}",
+            remedy="use a qif network",
         )
     if config.crops.pair and "pre" not in meta.epochs:
         raise RequestError(
-            "crops.pair: the store has no pre-event chips; make one with both epochs"
+            "the store has no pre-event chips",
+            "crops.pair",
+            remedy="make a store of both epochs, or set crops.pair=false",
         )
     if config.chip_px > meta.crop_px:
         raise RequestError(
-            f"chip_px={config.chip_px}: the store's chips have {meta.crop_px} px; take smaller "
-            "crops, or make a store of larger chips"
+            "crop is larger than the store's chips",
+            "chip_px",
+            expected=f"at most {meta.crop_px}",
+            got=str(config.chip_px),
+            remedy="use smaller crops, or make a store of larger chips",
         )
 
 

@@ -1,4 +1,4 @@
-"""Segmentation of pairs: destroyed or intact, learnt where a building's state is known."""
+"""Segmentation of image pairs, trained where a building is known to be destroyed or intact."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,26 +9,26 @@ import torch
 from torch import Tensor, nn
 
 from quakestream.tiling.lattice import Lattice
-from training.config import TrainConfig
-from training.crew import Share, whole
+from training.config import ImagePairsConfig, PairsConfig
 from training.data.augment import Chips, augment
 from training.data.chips import ChipSource, RawChips
 from training.data.pairs import LabelledPair, outlined_by_bounds
-from training.data.split import buildings_on
-from training.lessons.base import Batch, Figures, Lesson
+from training.data.splits import buildings_on
+from training.lessons.base import Figures, Lesson, TrainingBatch
 from training.losses import bce_loss, damage_loss, dice_loss, iou_loss
 from training.metrics import PixelCounts, arrays, figures
 from training.networks import NetworkInputs, build_network
 from training.scoring import BuildingLogits, score_buildings
 from training.seeds import torch_rng
+from training.worker_group import Share, gather
 
 
 class PairsLesson:
-    """Chips around labelled buildings of image pairs."""
+    """Trains on chips around labelled buildings of image pairs."""
 
     streams = False
 
-    def __init__(self, config: TrainConfig, pairs: Sequence[LabelledPair]) -> None:
+    def __init__(self, config: PairsConfig, pairs: Sequence[LabelledPair]) -> None:
         self._config, self._pairs = config, pairs
         self._chips = PairChips(config, pairs)
 
@@ -46,10 +46,10 @@ class PairsLesson:
     def network(self) -> nn.Module:
         return build_network(self._config.network, dropout=self._config.dropout)
 
-    def batch(self, number: int, rank: int, world: int) -> Batch:
-        share = Share(total=self._config.global_batch, rank=rank, world=world)
+    def batch(self, number: int, rank: int, world: int) -> TrainingBatch:
+        share = Share(total=self._config.schedule.global_batch, rank=rank, world=world)
         chips = self._chips.share(number, share)
-        return Batch(
+        return TrainingBatch(
             tensors={
                 "pre_NBYX": chips.pre_NBYX,
                 "post_NBYX": chips.post_NBYX,
@@ -58,10 +58,10 @@ class PairsLesson:
             share=share,
         )
 
-    def loss(self, network: nn.Module, batch: Batch, number: int) -> Tensor:
+    def loss(self, network: nn.Module, batch: TrainingBatch, number: int) -> Tensor:
         part_N1YX = network(batch["pre_NBYX"], batch["post_NBYX"])
-        logits_N1YX = whole(part_N1YX.float(), batch.share)
-        owner_NYX = whole(batch["owner_NYX"], batch.share)
+        logits_N1YX = gather(part_N1YX.float(), batch.share)
+        owner_NYX = gather(batch["owner_NYX"], batch.share)
         return pixel_loss(self._config, logits_N1YX, owner_NYX)
 
     def judge(self, network: nn.Module) -> Figures:
@@ -70,39 +70,39 @@ class PairsLesson:
 
 
 class PairChips:
-    """Augmented chips of the training side, each a function of seed, batch and place in it."""
+    """Augmented training chips, each a function of seed, batch and place in the batch."""
 
-    def __init__(self, config: TrainConfig, pairs: Sequence[LabelledPair]) -> None:
+    def __init__(self, config: ImagePairsConfig, pairs: Sequence[LabelledPair]) -> None:
         self._config = config
         self._source = ChipSource(
             [outlined_by_bounds(pair) for pair in pairs] if config.label_bounds else pairs,
-            config.split,
+            config.ground,
             raw_px=config.raw_px,
             jitter_px=config.chip_px // 3,
-            buffer_m=config.buffer_m,
-            seed=config.seed,
+            buffer_m=config.split.buffer_m,
+            seed=config.run.seed,
         )
         self.counts = self._source.counts()
-        """Destroyed and intact buildings."""
+        """Number of destroyed and of intact buildings."""
         self.buildings = sum(self.counts)
 
     def share(self, number: int, share: Share) -> Chips:
-        """Chips of one worker; which worker makes a chip does not change it."""
+        """Chips of one worker. A chip is the same whichever worker makes it."""
         config = self._config
         raw = self._source.draw(number, share.places, of=share.total)
-        made = [
+        chips = [
             augment(
                 _one(raw, i),
                 config.chip_px,
                 config.augmentation,
-                torch_rng(config.seed, number, place),
+                torch_rng(config.run.seed, number, place),
             )
             for i, place in enumerate(share.places)
         ]
         return Chips(
-            pre_NBYX=torch.cat([chip.pre_NBYX for chip in made]),
-            post_NBYX=torch.cat([chip.post_NBYX for chip in made]),
-            owner_NYX=torch.cat([chip.owner_NYX for chip in made]),
+            pre_NBYX=torch.cat([chip.pre_NBYX for chip in chips]),
+            post_NBYX=torch.cat([chip.post_NBYX for chip in chips]),
+            owner_NYX=torch.cat([chip.owner_NYX for chip in chips]),
         )
 
 
@@ -116,8 +116,8 @@ def _one(raw: RawChips, i: int) -> RawChips:
     )
 
 
-def pixel_loss(config: TrainConfig, logits_N1YX: Tensor, owner_NYX: Tensor) -> Tensor:
-    """The configuration's loss on a whole batch. Unlabelled ground has no say."""
+def pixel_loss(config: PairsConfig, logits_N1YX: Tensor, owner_NYX: Tensor) -> Tensor:
+    """The configuration's loss on a whole batch. Unlabelled ground does not count."""
     if config.objective == "buildings":
         return damage_loss(logits_N1YX, owner_NYX, config.loss)
     maps = (logits_N1YX[:, 0], owner_NYX > 0, owner_NYX != 0)
@@ -137,17 +137,20 @@ def _pixel_figures(scored: Sequence[BuildingLogits]) -> Figures:
 
 
 def held_out_logits(
-    config: TrainConfig, pairs: Sequence[LabelledPair], network: nn.Module
+    config: PairsConfig, pairs: Sequence[LabelledPair], network: nn.Module
 ) -> list[BuildingLogits]:
-    """Held-out buildings of all pairs, scored the way inference does."""
+    """Held-out buildings of all pairs, scored as inference scores them."""
     scored: list[BuildingLogits] = []
-    for given in pairs:
-        pair = outlined_by_bounds(given) if config.judge_bounds else given
+    for original in pairs:
+        pair = outlined_by_bounds(original) if config.windows.judge_bounds else original
         lattice = Lattice(
-            grid=pair.grid, window_px=config.window_px, halo_px=config.halo_px, cell_windows=1
+            grid=pair.grid,
+            window_px=config.windows.window_px,
+            halo_px=config.windows.halo_px,
+            cell_windows=1,
         )
-        held = config.split.held_ground(pair)
-        chosen = buildings_on("held", pair, held, buffer_m=config.buffer_m)
+        held = config.ground.held_ground(pair)
+        chosen = buildings_on("held", pair, held, buffer_m=config.split.buffer_m)
         scored += score_buildings(network, pair, chosen, lattice)
     return scored
 

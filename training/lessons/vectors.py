@@ -9,47 +9,47 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quakestream.errors import RequestError
-from training.config import TrainConfig
-from training.crew import Share, whole
+from training.config import VectorsConfig
+from training.data.splits import SplitMasks, masks_of_points
 from training.data.vectors import FIELD_CLASSES
-from training.hazard.points import read_points
-from training.lessons.base import Batch, Figures, Lesson
+from training.hazard.points import HazardPoints, read_points
+from training.lessons.base import Figures, Lesson, TrainingBatch
 from training.lessons.grading import (
+    EpochOrder,
     GradeLoss,
     HazardDropout,
     HazardScale,
-    Order,
     grade_figures,
     groups_of,
 )
-from training.lessons.parts import Parts, parts_of_points
 from training.networks import NetworkInputs, build_network
+from training.worker_group import Share, gather
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Vectors:
-    """N rows of M hazard values, NaN where missing, and what they are for."""
+    """N rows of M hazard values, NaN where missing, and their split."""
 
     values_NM: NDArray[np.float32]
     label_N: NDArray[np.int64]
     names: tuple[str, ...]
     units: tuple[str, ...]
     classes: tuple[str, ...]
-    parts: Parts
+    masks: SplitMasks
 
 
 class VectorsLesson:
-    """A hazard network on rows of a table."""
+    """Trains a hazard network on rows of a table."""
 
     streams = False
 
-    def __init__(self, config: TrainConfig, vectors: Vectors) -> None:
+    def __init__(self, config: VectorsConfig, vectors: Vectors) -> None:
         self._config, self._vectors = config, vectors
-        train_N = vectors.parts.train_N
+        train_N = vectors.masks.train_N
         self._loss = GradeLoss(config, vectors.label_N[train_N], vectors.classes)
         self._scale = HazardScale.of(vectors.values_NM[train_N], vectors.names)
         self._z_NM = self._scale(vectors.values_NM)
-        self._order = Order(np.flatnonzero(train_N), config)
+        self._order = EpochOrder(np.flatnonzero(train_N), config)
         self._dropout = HazardDropout(config, self.examples)
 
     @property
@@ -64,7 +64,7 @@ class VectorsLesson:
 
     @property
     def examples(self) -> int:
-        return int(self._vectors.parts.train_N.sum())
+        return int(self._vectors.masks.train_N.sum())
 
     def facts(self) -> dict[str, Any]:
         groups = [str(i) for i, size in enumerate(self.inputs.hazard_groups) for _ in range(size)]
@@ -77,10 +77,10 @@ class VectorsLesson:
     def network(self) -> nn.Module:
         return build_network(self._config.network, dropout=self._config.dropout, inputs=self.inputs)
 
-    def batch(self, number: int, rank: int, world: int) -> Batch:
-        share = Share(total=self._config.global_batch, rank=rank, world=world)
+    def batch(self, number: int, rank: int, world: int) -> TrainingBatch:
+        share = Share(total=self._config.schedule.global_batch, rank=rank, world=world)
         rows = self._order.rows(number, share)
-        return Batch(
+        return TrainingBatch(
             tensors={
                 "hazard_NM": self._dropout(self._z_NM[rows], number, share),
                 "label_N": torch.from_numpy(self._vectors.label_N[rows]),
@@ -88,31 +88,25 @@ class VectorsLesson:
             share=share,
         )
 
-    def loss(self, network: nn.Module, batch: Batch, number: int) -> Tensor:
-        logits_NC = whole(network(batch["hazard_NM"]).float(), batch.share)
-        return self._loss(logits_NC, whole(batch["label_N"], batch.share))
+    def loss(self, network: nn.Module, batch: TrainingBatch, number: int) -> Tensor:
+        logits_NC = gather(network(batch["hazard_NM"]).float(), batch.share)
+        return self._loss(logits_NC, gather(batch["label_N"], batch.share))
 
     def judge(self, network: nn.Module) -> Figures:
-        chosen_N = self._vectors.parts.validation_N
+        chosen_N = self._vectors.masks.validation_N
         with torch.inference_mode():
             logits_NC = network(self._z_NM[chosen_N]).float()
         return grade_figures(logits_NC, self._vectors.label_N[chosen_N])
 
 
-def open_vectors(config: TrainConfig) -> VectorsLesson:
-    """Points by the name of their source.
+def open_vectors(config: VectorsConfig) -> VectorsLesson:
+    """Opens the points of a configuration.
 
     Raises:
-        RequestError: if they are not there, or cannot be split as the configuration says.
+        RequestError: if the points are missing, or cannot be split as the configuration says.
     """
-    if not config.source:
-        raise RequestError("vectors: no points named; --set source=field, or a file of points")
-    points = read_points(
-        config.source,
-        features=_names(config.points.features),
-        classes=_names(config.points.classes) or FIELD_CLASSES,
-    )
-    parts = parts_of_points(points.lon_N, points.lat_N, points.label_N, config.rows)
+    points = configured_points(config)
+    masks = masks_of_points(points.lon_N, points.lat_N, points.label_N, config.rows)
     return VectorsLesson(
         config,
         Vectors(
@@ -121,13 +115,26 @@ def open_vectors(config: TrainConfig) -> VectorsLesson:
             names=points.names,
             units=points.units,
             classes=points.classes,
-            parts=parts,
+            masks=masks,
         ),
     )
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def configured_points(config: VectorsConfig) -> HazardPoints:
+    """The points that a configuration names.
+
+    Raises:
+        RequestError: if they are missing or not as the configuration says.
+    """
+    if not config.source:
+        raise RequestError(
+            "no points named", config.recipe, remedy="add --set source=field, or a file of points"
+        )
+    return read_points(
+        config.source,
+        features=config.points.features,
+        classes=config.points.classes or FIELD_CLASSES,
+    )
 
 
 _: type[Lesson] = VectorsLesson

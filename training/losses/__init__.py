@@ -1,9 +1,9 @@
-"""What networks are trained to make small. Whatever is unlabelled has no say in any of them.
+"""Losses. Unlabelled ground does not count in any of them.
 
-With no label at all a loss is zero and so are its gradients. Losses that sum over a batch, or
-divide by what lies in it, differ between one batch and the mean over its halves: `modified_focal`
-"official", Dice, IoU and the balanced `damage_loss` do, the means do not when both halves hold
-as many labels.
+Without any label, a loss and its gradients are zero. Some losses sum over a batch or divide by its
+contents, so the loss of a batch differs from the mean over its halves: `modified_focal` "official",
+Dice, IoU and the balanced `damage_loss`. Losses that are means do not differ if both halves hold
+equally many labels.
 """
 
 from training.losses.buildings import LossWeights, damage_loss

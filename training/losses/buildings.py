@@ -1,4 +1,4 @@
-"""The loss on buildings inside image chips. Unlabelled ground has no say in it."""
+"""The loss on buildings inside image chips. Unlabelled ground does not count."""
 
 from dataclasses import dataclass
 
@@ -8,22 +8,23 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossWeights:
-    """What the loss is made of."""
+    """Weights of the terms of the loss."""
 
     pixel: float = 0.5
-    """Cross-entropy per pixel."""
+    """Weight of the cross-entropy per pixel."""
     building: float = 0.5
-    """Cross-entropy of a building's mean probability: what the verdict is made from."""
+    """Weight of the cross-entropy of a building's mean probability, which decides the verdict."""
     smoothing: float = 0.05
-    """Share of doubt put into every label: some are wrong."""
+    """Label smoothing, because some labels are wrong."""
 
 
 def damage_loss(logits_N1YX: Tensor, owner_NYX: Tensor, weights: LossWeights) -> Tensor:
-    """Balanced over the two states, so that the prior it assumes is one half.
+    """Cross-entropy, balanced over the two states, so that it assumes a prior of one half.
 
     Args:
         logits_N1YX: logits of "destroyed".
-        owner_NYX: building per pixel as in `RawChips`: sign is the state, 0 unknown.
+        owner_NYX: building per pixel as in `RawChips`: the sign is the state, 0 is unknown.
+        weights: weights of the terms.
     """
     known = owner_NYX != 0
     logit_P, owner_P = logits_N1YX[:, 0][known].float(), owner_NYX[known]
@@ -36,7 +37,7 @@ def damage_loss(logits_N1YX: Tensor, owner_NYX: Tensor, weights: LossWeights) ->
 
 
 def _building_logits(logit_P: Tensor, owner_P: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Logit of the mean probability of each building of each chip, and its state."""
+    """Logit of the mean probability of each building in each chip, and its state."""
     chip_P = known.nonzero()[:, 0]
     span = int(owner_P.abs().max()) + 1
     key_P = (chip_P * 2 * span) + owner_P + span

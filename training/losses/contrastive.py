@@ -1,7 +1,7 @@
-"""The contrastive pretext: what is alike lies together, what differs a margin apart.
+"""Contrastive losses of pre-training: similar points lie together, others a margin apart.
 
-Points have length 1 (see `training.networks.Embedding`), so squared distances lie in 0..4.
-Damage is 1 shown, 0 not shown, `UNKNOWN` not known; a pair with an unknown has no say.
+Points have length 1 (see `training.networks.Embedding`), so squared distances lie in 0..4. Damage
+is 1 if it is shown, 0 if not, and `UNKNOWN` if it is not known; pairs with an unknown do not count.
 """
 
 from torch import Tensor
@@ -12,7 +12,7 @@ from training.losses.grades import UNKNOWN
 def siamese_contrast(
     pre_ND: Tensor, post_ND: Tensor, damage_N: Tensor, *, margin: float = 1.0
 ) -> Tensor:
-    """For Siamese encoders: the two dates of a place differ if it was damaged between them."""
+    """The loss of Siamese encoders: two dates of a place differ if it was damaged between them."""
     known_N = damage_N != UNKNOWN
     return contrastive_loss(pre_ND, post_ND, damage_N == 1, known_N, margin=margin)
 
@@ -25,7 +25,7 @@ def pairs_contrast(
     *,
     margin: float = 1.0,
 ) -> Tensor:
-    """For early fusion: two places, both dates each, differ if only one was damaged."""
+    """The loss of early fusion: two places, with both dates each, differ if one was damaged."""
     known_N = (first_damage_N != UNKNOWN) & (second_damage_N != UNKNOWN)
     differ_N = first_damage_N != second_damage_N
     return contrastive_loss(first_ND, second_ND, differ_N, known_N, margin=margin)
@@ -39,7 +39,7 @@ def contrastive_loss(
     *,
     margin: float = 1.0,
 ) -> Tensor:
-    """Mean of d for what is alike and max(0, margin - d)² for what differs, d = |a - b|²."""
+    """Mean of d for similar pairs and max(0, margin - d)² for different pairs, d = |a - b|²."""
     d_N = (first_ND.float() - second_ND.float()).square().sum(dim=1)
     apart_N = (margin - d_N).clamp(min=0).square()
     each_N = apart_N.where(differ_N.bool(), d_N)

@@ -12,8 +12,9 @@ UNKNOWN = -1
 """Label of a building whose grade is not known."""
 
 Reduction = Literal["official", "mean"]
-"""`official`: sum over the batch, divided by the sum of the class weights, as the authors'
-published training does; gradients grow with the batch. `mean`: mean over the labelled samples."""
+"""`official` divides the sum over the batch by the sum of the class weights, as the authors'
+published training does, so gradients grow with the batch. `mean` is the mean over the labelled
+samples."""
 
 
 def modified_focal(
@@ -25,22 +26,24 @@ def modified_focal(
     reduction: Reduction = "official",
     ignore: int = UNKNOWN,
 ) -> Tensor:
-    """Weighted cross-entropy that forgives what is nearly right: w (1 - p)^gamma (-log p).
+    """Weighted cross-entropy that discounts samples that are nearly right.
 
-    With `gamma` 0 it is weighted cross-entropy, which the paper compares with.
+    A sample has the loss w (1 - p)^gamma (-log p). With `gamma` 0 it is weighted cross-entropy,
+    which the paper compares with.
 
     Args:
         logits_NC: one row per building.
-        label_N: class of each, `ignore` where unknown.
-        weights_C: weight of each class; all 1 when not given.
-        gamma: how fast the say of well-judged samples fades; 4 in the paper.
+        label_N: class of each building, `ignore` where unknown.
+        weights_C: weight of each class; None means 1 for all.
+        gamma: how fast the weight of well-classified samples fades; 4 in the paper.
         reduction: how samples become one number.
-        ignore: the label without a say.
+        ignore: the label that does not count.
     """
     known_N = label_N != ignore
     weights_C = logits_NC.new_ones(logits_NC.shape[1]) if weights_C is None else weights_C
     weights_C = weights_C.to(logits_NC.device, torch.float32)
-    # Masked rather than selected: no shape depends on the data, and no label leaves no gradient.
+    # Masking, unlike selecting, keeps shapes independent of the data, and gives gradients of 0
+    # if there is no label.
     class_N = label_N.where(known_N, 0)
     log_p_NC = torch.log_softmax(logits_NC.float(), dim=1)
     log_p_N = log_p_NC.gather(1, class_N[:, None])[:, 0]
@@ -52,9 +55,9 @@ def modified_focal(
 
 
 def balanced_weights(counts: Sequence[int]) -> Tensor:
-    """N / (K n_c): a class weighs 1 when it is as common as the average one.
+    """Weights N / (K n_c), which are 1 for a class of average size.
 
-    The paper's weights of its four-class data set.
+    The paper uses them for its four-class data set.
 
     Raises:
         ConfigError: if a class has no example.
@@ -64,7 +67,7 @@ def balanced_weights(counts: Sequence[int]) -> Tensor:
 
 
 def inverse_frequency_weights(counts: Sequence[int]) -> Tensor:
-    """1 / n_c, scaled to sum 1: the paper's weights of its five-class data set.
+    """Weights 1 / n_c, scaled to sum to 1. The paper uses them for its five-class data set.
 
     Raises:
         ConfigError: if a class has no example.
@@ -77,7 +80,10 @@ def _counts(counts: Sequence[int]) -> Tensor:
     empty = [i for i, count in enumerate(counts) if count <= 0]
     if empty or not counts:
         raise ConfigError(
-            f"class weights: expected examples of every class, got {list(counts)}; "
-            "leave the empty classes out or merge them with a neighbour"
+            "a class has no example",
+            "class weights",
+            expected="examples of every class",
+            got=f"counts {list(counts)}",
+            remedy="leave empty classes out, or merge them with a neighbour",
         )
     return torch.tensor(counts, dtype=torch.float32)

@@ -1,14 +1,14 @@
 """Losses on maps of "changed", one logit per pixel (EPFL study on Kahramanmaraş 2023).
 
-Each is taken over the whole batch at once. `known` is True where the label is to be trusted;
-all of it when not given. Shapes of logits, targets and `known` are alike.
+Each loss is computed over the whole batch at once. `known` is True where the label can be trusted;
+None means everywhere. Logits, targets and `known` have the same shape.
 """
 
 import torch
 from torch import Tensor, nn
 
 POSITIVE_WEIGHT = 16.2578
-"""How much more a changed pixel weighs in the study's cross-entropy."""
+"""Weight of a changed pixel in the study's cross-entropy."""
 
 
 def bce_loss(
@@ -18,7 +18,7 @@ def bce_loss(
     *,
     positive_weight: float = POSITIVE_WEIGHT,
 ) -> Tensor:
-    """Mean cross-entropy over known pixels, changed ones weighing `positive_weight`."""
+    """Mean cross-entropy over known pixels; changed pixels have weight `positive_weight`."""
     each = nn.functional.binary_cross_entropy_with_logits(
         logits.float(),
         changed.float(),
@@ -48,6 +48,6 @@ def iou_loss(
 
 
 def _masked(logits: Tensor, changed: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Probability and target, both 0 where unknown: they add to no sum."""
+    """Probability and target, both 0 where unknown, so that they do not add to any sum."""
     p, y = torch.sigmoid(logits.float()), changed.float()
     return (p, y) if known is None else (p * known, y * known)

@@ -1,7 +1,7 @@
-"""How good a model is, in figures; every one is checked against scikit-learn in the tests.
+"""Figures of models. Tests check every figure against scikit-learn.
 
-`binary` judges pixel models by building, `multiclass` anything with a probability per class,
-`pixels` masks; `intervals` says how sure any of them is. A figure the data cannot give is NaN.
+`binary` evaluates pixel models by building, `multiclass` probabilities per class, and `pixels`
+masks. `intervals` gives the uncertainty of any of them. A figure that the data cannot give is NaN.
 """
 
 from training.metrics.binary import (

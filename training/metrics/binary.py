@@ -1,4 +1,4 @@
-"""Figures of a set of buildings scored destroyed or intact."""
+"""Figures of buildings that are destroyed or intact."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 from training.scoring import BuildingLogits
 
 MIN_PER_STATE = 10
-"""With fewer buildings of either state no AUC is given."""
+"""Smallest number of buildings of either state for which there is an AUC."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """How well probabilities tell destroyed from intact buildings."""
+    """How well probabilities separate destroyed from intact buildings."""
 
     destroyed: int
     intact: int
@@ -23,13 +23,13 @@ class Figures:
     """ROC area; NaN with fewer than 10 buildings of either state."""
     average_precision: float
     log_loss: float
-    """At a prior of one half, whatever the set's own."""
+    """Log-loss at a prior of one half, whatever the share of the set is."""
 
 
 def figures(
     p_N: NDArray[np.float64], destroyed_N: NDArray[np.bool_], *, probabilities: bool = True
 ) -> Figures:
-    """Figures of scores against states; no log-loss where scores are no probabilities."""
+    """Figures of scores against states; without log-loss if scores are not probabilities."""
     destroyed, intact = int(destroyed_N.sum()), int((~destroyed_N).sum())
     enough = min(destroyed, intact) >= MIN_PER_STATE
     nan = float("nan")
@@ -45,7 +45,7 @@ def figures(
 def balanced_log_loss(
     p_N: NDArray[np.float64], destroyed_N: NDArray[np.bool_], *, prior: float = 0.5
 ) -> float:
-    """Log-loss with the states weighted so that `prior` of them is destroyed."""
+    """Log-loss with the states weighted so that a share of `prior` is destroyed."""
     weight_N = prior_weights(destroyed_N, prior)
     return float(log_loss(destroyed_N, np.clip(p_N, 1e-5, 1 - 1e-5), sample_weight=weight_N))
 
@@ -65,7 +65,7 @@ def auc_interval(
     draws: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """95 % bootstrap interval of the AUC; whole blocks are drawn, neighbours being alike."""
+    """95 % bootstrap interval of the AUC over blocks, because neighbouring buildings are alike."""
     rng = np.random.default_rng(seed)
     blocks = np.unique(block_N)
     members = {b: np.flatnonzero(block_N == b) for b in blocks}

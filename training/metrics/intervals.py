@@ -1,7 +1,7 @@
-"""How sure a figure is: resampled blocks of ground, and seeds.
+"""Uncertainty of figures: resampled blocks of ground, and seeds.
 
-Neighbouring buildings share a scene, its haze and the shaking; drawing whole blocks keeps that
-dependence, which drawing buildings one by one would hide.
+Neighbouring buildings share a scene, its haze and the shaking. Drawing whole blocks keeps that
+dependence; drawing single buildings would hide it.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from quakestream.errors import ShapeError
 from quakestream.reduce.metrics import Interval
 
 Statistic = Callable[[NDArray[np.float64]], float]
-"""A figure of a fixed set of items, given how often each of them counts (N,)."""
+"""A figure of a fixed set of items, as a function of the weights of the items (N,)."""
 
 
 def block_interval(
@@ -22,13 +22,15 @@ def block_interval(
 ) -> Interval:
     """A figure with its 95 % percentile bootstrap interval over blocks.
 
-    A block drawn twice counts twice, so that a figure is given weights instead of copies and
-    can sort its scores once. Draws for which it is NaN are left out; with fewer than half of
-    them left, or fewer than two blocks, the interval is NaN.
+    A block that is drawn twice has weight 2. A figure takes weights instead of copies, so that it
+    sorts its scores only once. Draws in which the figure is NaN are left out. The interval is NaN
+    with fewer than half of the draws left, or with fewer than two blocks.
     """
     block = np.asarray(block_N)
     if block.ndim != 1:
-        raise ShapeError(f"blocks: expected one of each item, got shape {block.shape}")
+        raise ShapeError(
+            "wrong shape", "blocks", expected="one block per item", got=str(block.shape)
+        )
     names, place_N = np.unique(block, return_inverse=True)
     value = figure(np.ones(len(block)))
     unknown = Interval(value=value, low=float("nan"), high=float("nan"))
@@ -36,19 +38,19 @@ def block_interval(
         return unknown
     rng = np.random.default_rng(seed)
     times_DB = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
-    drawn_D = np.array([figure(times_B[place_N].astype(np.float64)) for times_B in times_DB])
-    kept = drawn_D[~np.isnan(drawn_D)]
-    if len(kept) < draws / 2:
+    value_D = np.array([figure(times_B[place_N].astype(np.float64)) for times_B in times_DB])
+    known = value_D[~np.isnan(value_D)]
+    if len(known) < draws / 2:
         return unknown
-    low, high = np.percentile(kept, (2.5, 97.5))
+    low, high = np.percentile(known, (2.5, 97.5))
     return Interval(value=value, low=float(low), high=float(high))
 
 
 def difference(first: Statistic, second: Statistic) -> Statistic:
-    """First minus second on the same items: what two models differ by, pair by pair.
+    """First minus second on the same items, the paired difference of two models.
 
-    The interval of a difference is narrower than the two intervals make believe: a block that
-    is hard for one model is hard for the other.
+    The interval of a difference is narrower than the two intervals suggest, because a block that
+    is hard for one model is also hard for the other.
     """
     return lambda weight_N: first(weight_N) - second(weight_N)
 
@@ -66,10 +68,13 @@ def seed_interval(values: Sequence[float]) -> Interval:
 def blocks_of(
     x_m_N: ArrayLike, y_m_N: ArrayLike, *, side_m: float, group_N: ArrayLike | None = None
 ) -> NDArray[np.int64]:
-    """Number of the square block each point lies in; points of two groups share no block.
+    """Number of the square block of each point; points of two groups share no block.
 
     Args:
-        group_N: what parts points beside their place, such as their EPSG code.
+        x_m_N: eastward coordinate.
+        y_m_N: northward coordinate.
+        side_m: side of a block, in the same unit.
+        group_N: group of each point, such as its EPSG code.
     """
     columns = [np.floor(np.asarray(v, np.float64) / side_m) for v in (x_m_N, y_m_N)]
     if group_N is not None:

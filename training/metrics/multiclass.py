@@ -1,7 +1,7 @@
 """Figures of class probabilities against classes, mildest class first.
 
-Axis legend: N items, C classes. Macro figures are means over classes, each class counting the
-same however few items it has.
+Axis legend: N items, C classes. Macro figures are means over classes; every class counts the same,
+however few items it has.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ BINS = 15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassFigures:
-    """What the papers print, and how far off the wrong answers are."""
+    """The figures that papers report, and the distance of wrong answers."""
 
     items: int
     support: tuple[int, ...]
@@ -28,15 +28,15 @@ class ClassFigures:
     macro_precision: float
     macro_recall: float
     macro_f1: float
-    """Means over classes that occur or are declared; 0 for a class never declared."""
+    """Means over classes that occur or are declared; a class that is never declared counts as 0."""
     macro_auc: float
     """Mean one-vs-rest ROC area over the classes that have one."""
     auc: tuple[float, ...]
-    """One-vs-rest ROC area per class; NaN with fewer than 10 items in the class or beside it."""
+    """One-vs-rest ROC area per class; NaN with fewer than 10 items inside or outside the class."""
     confusion: tuple[tuple[int, ...], ...]
     """Counts (truth, declared)."""
     distance: tuple[float, ...]
-    """Share of items declared exactly, one class off, two, ..."""
+    """Share of items that are declared correctly, one class off, two classes off, ..."""
     top_label_error: float
     classwise_error: float
     log_loss: float
@@ -45,7 +45,7 @@ class ClassFigures:
 def class_figures(
     p_NC: NDArray[np.floating], label_N: ArrayLike, *, minimum: int = MIN_PER_STATE
 ) -> ClassFigures:
-    """All figures; an item is declared to be of its most probable class.
+    """All figures; an item is declared to have its most probable class.
 
     Raises:
         ShapeError: if probabilities and labels do not describe the same items.
@@ -74,7 +74,7 @@ def class_figures(
 
 
 def confusion_distance(counts_CC: NDArray[np.floating | np.integer]) -> tuple[float, ...]:
-    """Share of items whose declared class is 0, 1, 2, ... grades from the true one."""
+    """Share of items whose declared class is 0, 1, 2, ... grades off the true class."""
     classes = len(counts_CC)
     apart_CC = np.abs(np.subtract.outer(np.arange(classes), np.arange(classes)))
     total = float(counts_CC.sum())
@@ -91,7 +91,10 @@ def top_label_error(
     """Expected calibration error of the declared class's probability (Guo et al. 2017).
 
     Args:
-        weight_N: how much each item counts; see `prior_weights_of`.
+        p_NC: probabilities.
+        label_N: classes of the items.
+        weight_N: weights of the items, see `prior_weights_of`.
+        bins: number of bins of equal width.
     """
     p_NC, label = _checked(p_NC, label_N)
     weight_N = _ones(label) if weight_N is None else weight_N
@@ -107,8 +110,8 @@ def classwise_error(
 ) -> float:
     """Mean over classes of the calibration error of that class's probability (Kull et al. 2019).
 
-    Unlike the top-label error it also sees the probabilities of classes not declared, which
-    sums over a district are made of.
+    Unlike the top-label error it includes the probabilities of classes that are not declared,
+    which matter for sums over a district.
     """
     p_NC, label = _checked(p_NC, label_N)
     weight_N = _ones(label) if weight_N is None else weight_N
@@ -117,9 +120,9 @@ def classwise_error(
 
 
 def prior_weights_of(label_N: ArrayLike, prior_C: Sequence[float]) -> NDArray[np.float64]:
-    """Weights under which classes have a prior's shares: where calibration to it is judged.
+    """Weights under which classes have the shares of a prior, to evaluate calibration at it.
 
-    Classes without an item leave their share to the others.
+    The share of a class without an item goes to the other classes.
     """
     label = np.asarray(label_N, np.int64)
     count_C = np.bincount(label, minlength=len(prior_C))
@@ -135,12 +138,14 @@ def statistic(name: str, p_NC: NDArray[np.floating], label_N: ArrayLike) -> Stat
     """
     p_NC, label = _checked(p_NC, label_N)
     if name not in STATISTICS:
-        raise ShapeError(f"no figure {name!r}; known: {', '.join(STATISTICS)}")
+        raise ShapeError(
+            "unknown figure", expected=f"one of {', '.join(STATISTICS)}", got=repr(name)
+        )
     return STATISTICS[name](p_NC, label)
 
 
 def _macro_auc(p_NC: NDArray[np.float64], label_N: NDArray[np.int64]) -> Statistic:
-    """Over the classes with enough items in the whole set: the same ones in every draw."""
+    """Mean over the classes with enough items in the whole set, the same classes in every draw."""
     figures = [f for f in _aucs(p_NC, label_N, MIN_PER_STATE) if not np.isnan(f(_ones(label_N)))]
     if not figures:
         return lambda weight_N: float("nan")
@@ -203,8 +208,10 @@ def _confusion(
 def _per_class(
     counts_CC: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Precision, recall and F1; NaN for a class that neither occurs nor is declared, else 0
-    where there is nothing to divide by."""
+    """Precision, recall and F1 of each class.
+
+    They are NaN for a class that neither occurs nor is declared, and 0 where the denominator is 0.
+    """
     hit_C, declared_C = np.diag(counts_CC), counts_CC.sum(axis=0)
     true_C = counts_CC.sum(axis=1)
     seen_C = declared_C + true_C > 0
@@ -241,11 +248,19 @@ def _checked(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     p, label = np.asarray(p_NC, np.float64), np.asarray(label_N, np.int64)
     if p.ndim != 2 or label.shape != p.shape[:1]:
-        raise ShapeError(f"probabilities {p.shape} and labels {label.shape}: expected (N, C), (N,)")
+        raise ShapeError(
+            "probabilities and labels do not fit",
+            expected="(N, C) and (N,)",
+            got=f"{p.shape} and {label.shape}",
+        )
     if np.isnan(p).any():
         raise ShapeError(f"{int(np.isnan(p).any(axis=1).sum())} of {len(p)} items have no score")
     if label.size and not 0 <= label.min() <= label.max() < p.shape[1]:
-        raise ShapeError(f"labels {label.min()} to {label.max()}, expected 0 to {p.shape[1] - 1}")
+        raise ShapeError(
+            "label is not a class",
+            expected=f"0 to {p.shape[1] - 1}",
+            got=f"{label.min()} to {label.max()}",
+        )
     return p, label
 
 

@@ -1,7 +1,7 @@
-"""Figures of masks. The headline is pooled; a mean over batches is kept to compare with.
+"""Figures of masks: pooled over all pixels, and as a mean over batches for comparison.
 
-The study this project compares with prints F1 and IoU that satisfy IoU = F1 / (2 - F1), as only
-figures of pooled counts do, while its code averages the figures of batches. Both are here.
+The EPFL study prints F1 and IoU that satisfy IoU = F1 / (2 - F1), which only figures of pooled
+counts do, while its code averages the figures of batches. Both are here.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ FIGURES = ("accuracy", "precision", "recall", "f1", "iou")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelCounts:
-    """Pixels by what is true and what was declared. Counts add up; figures do not."""
+    """Counts of pixels by truth and declared class. Counts add up; figures do not."""
 
     true_positive: int = 0
     false_positive: int = 0
@@ -38,13 +38,15 @@ class PixelCounts:
         truth: NDArray[np.bool_],
         known: NDArray[np.bool_] | None = None,
     ) -> "PixelCounts":
-        """Counts of masks of any one shape; where `known` is False a pixel has no say.
+        """Counts of masks of one shape; pixels where `known` is False do not count.
 
         Raises:
             ShapeError: if the shapes differ.
         """
         if declared.shape != truth.shape or (known is not None and known.shape != truth.shape):
-            raise ShapeError(f"masks differ: declared {declared.shape}, truth {truth.shape}")
+            raise ShapeError(
+                "masks differ in shape", expected=str(truth.shape), got=str(declared.shape)
+            )
         if known is not None:
             declared, truth = declared[known], truth[known]
         return PixelCounts(
@@ -55,7 +57,7 @@ class PixelCounts:
         )
 
     def figures(self, *, undefined: float = float("nan")) -> dict[str, float]:
-        """Accuracy, precision, recall, F1 and IoU; `undefined` where nothing can be divided by."""
+        """Accuracy, precision, recall, F1 and IoU; `undefined` where the denominator is 0."""
         hit, alarm, miss = self.true_positive, self.false_positive, self.false_negative
         known = hit + alarm + miss + self.true_negative
         parts = (
@@ -70,15 +72,15 @@ class PixelCounts:
 
 
 def pooled(batches: Iterable[PixelCounts]) -> dict[str, float]:
-    """Figures of all pixels together: the headline."""
+    """Figures of all pixels together, which reports print first."""
     return sum(batches, PixelCounts()).figures()
 
 
 def batch_mean(batches: Iterable[PixelCounts]) -> dict[str, float]:
-    """Mean of the batches' own figures, 0 where one cannot be had.
+    """Mean of the figures of batches; an undefined figure counts as 0.
 
-    Depends on how the pixels fall into batches, and a batch without damage counts as a
-    failure: only for comparison with figures that were made like this.
+    It depends on how pixels are divided into batches, and a batch without damage counts as a
+    failure. Use it only to compare with figures that were computed the same way.
     """
     each = [counts.figures(undefined=0.0) for counts in batches]
     if not each:

@@ -1,6 +1,6 @@
-"""Networks by name: what a checkpoint's configuration is turned back into."""
+"""Networks by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from torch import nn
@@ -18,6 +18,7 @@ __all__ = [
     "HazardNet",
     "MetaFormer",
     "NetworkInputs",
+    "build_fc_siam",
     "build_network",
     "network_names",
 ]
@@ -29,14 +30,14 @@ _Builder = Callable[[float, NetworkInputs], nn.Module]
 def build_network(
     name: str, *, dropout: float = 0.0, inputs: NetworkInputs | None = None
 ) -> nn.Module:
-    """The untrained network of that name.
+    """Builds the untrained network of that name.
 
     Args:
-        name: `fc_MODE_WIDTH` compares two dates per pixel, such as `fc_siam_diff_small`;
-            `qif_SIZE` grades one crop, `qmf_SIZE[_ENCODER]` one crop with hazard values,
-            `hazard_ENCODER` hazard values alone.
-        dropout: share dropped in training: activations (`fc`, `hazard`) or, for `qif` and `qmf`,
-            samples that skip the deepest block.
+        name: `fc_MODE_WIDTH` compares two dates per pixel, such as `fc_siam_diff_small`.
+            `qif_SIZE` grades one crop. `qmf_SIZE[_ENCODER]` grades one crop with hazard values.
+            `hazard_ENCODER` grades hazard values alone.
+        dropout: share of activations that are dropped in training (`fc`, `hazard`), or share of
+            samples that skip the deepest block (`qif`, `qmf`).
         inputs: sizes of inputs and outputs; `fc` networks take three bands of any size.
 
     Raises:
@@ -44,21 +45,42 @@ def build_network(
     """
     builders = _builders()
     if name not in builders:
-        raise ConfigError(f"network: no network is called {name!r}; known: {', '.join(builders)}")
+        raise _unknown(name, builders)
     inputs = inputs or NetworkInputs()
     wants_hazard = name.startswith(("qmf_", "hazard_"))
     if wants_hazard and not inputs.hazard_groups:
-        raise ConfigError(f"network {name}: expected hazard groups such as (3, 30, 1), got none")
+        raise ConfigError(
+            "network needs hazard values", name, expected="groups such as (3, 30, 1)", got="none"
+        )
     if not wants_hazard and inputs.hazard_groups:
         raise ConfigError(
-            f"network {name}: takes no hazard values, got groups {inputs.hazard_groups}"
+            "network takes no hazard values", name, got=f"groups {inputs.hazard_groups}"
         )
     return builders[name](dropout, inputs)
 
 
+def build_fc_siam(name: str, *, dropout: float = 0.0) -> FcSiam:
+    """Builds the untrained network `fc_MODE_WIDTH`.
+
+    Raises:
+        ConfigError: if no such network has that name.
+    """
+    known = {f"fc_{key}_{width}": (mode, width) for key, mode in _MODES.items() for width in WIDTHS}
+    if name not in known:
+        raise _unknown(name, known)
+    mode, width = known[name]
+    return FcSiam(mode=mode, widths=WIDTHS[width], dropout=dropout)
+
+
 def network_names() -> tuple[str, ...]:
-    """Every name `build_network` knows."""
+    """Every name that `build_network` knows."""
     return tuple(_builders())
+
+
+def _unknown(name: str, known: Iterable[str]) -> ConfigError:
+    return ConfigError(
+        "unknown network", "network", expected=f"one of {', '.join(known)}", got=repr(name)
+    )
 
 
 def _builders() -> dict[str, _Builder]:

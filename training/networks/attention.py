@@ -14,8 +14,8 @@ from training.networks.mbconv import StochasticDepth
 def relative_index(side: int, extra: int) -> Tensor:
     """Row of the bias table for each pair of tokens, shape (T, T), T = extra + side².
 
-    A pair of patches dy rows and dx columns apart uses row (dy+side-1)(2·side-1) + (dx+side-1).
-    Published quirk, kept because official weights were trained with it: every pair with an
+    Two patches that are dy rows and dx columns apart use row (dy+side-1)(2·side-1) + (dx+side-1).
+    The published code has a quirk, which official weights were trained with: every pair with an
     extra token uses row 0, the row of the most negative offset, and the last row is never used.
     """
     place = torch.arange(side)
@@ -41,7 +41,7 @@ class RelativeAttention(nn.Module):
         self.proj = nn.Linear(width, width)
         self.relative_position_bias_table = nn.Parameter(torch.empty(table_rows(side), heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        # Derived from the sizes: not stored, so that weights move between crop sizes.
+        # The index follows from the sizes. It is not stored, so weights fit other crop sizes.
         self.register_buffer(
             "relative_position_index", relative_index(side, extra), persistent=False
         )
@@ -58,7 +58,7 @@ class RelativeAttention(nn.Module):
         return mixed
 
     def bias_HTT(self, count: int) -> Tensor:
-        """What is added to the scores of each head, shape (heads, T, T)."""
+        """The bias on the scores of each head, shape (heads, T, T)."""
         rows = self.relative_position_bias_table.index_select(
             0, self.relative_position_index.flatten()
         )
@@ -80,7 +80,7 @@ class Mlp(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """Overlapping patches: convolution 3×3 of stride 2, then a norm over channels."""
+    """Overlapping patches: a 3×3 convolution of stride 2, then a norm over channels."""
 
     def __init__(self, c_in: int, width: int) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class PatchEmbedding(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Norm, attention, norm, MLP ×4, both added to what came in."""
+    """Norm and attention, then norm and MLP ×4, each with a residual connection."""
 
     def __init__(
         self, width: int, *, side: int, extra: int, heads: int, drop_path: float = 0.0
@@ -114,7 +114,7 @@ class AttentionBlock(nn.Module):
 
 
 class AttentionStage(nn.ModuleList):
-    """Blocks over one grid of patches; the first one holds the embedding, as officially."""
+    """Blocks over one grid of patches; the first holds the embedding, as in the official code."""
 
     def __init__(
         self, c_in: int, width: int, *, side: int, extra: int, heads: int, drops: Sequence[float]

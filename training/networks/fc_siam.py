@@ -25,7 +25,7 @@ class Widths:
     encoder: tuple[tuple[int, ...], ...]
     """From full resolution downward, without the input bands: (16, 16) is two convolutions."""
     decoder: tuple[tuple[int, ...], ...]
-    """From the bottleneck upward, without what comes in: (64, 16) is two convolutions."""
+    """From the bottleneck upward, without the inputs: (64, 16) is two convolutions."""
 
 
 _LEVELS = ((16, 16), (32, 32), (64, 64, 64), (128, 128, 128), (256, 256, 256))
@@ -41,9 +41,9 @@ WIDTHS = {
 class FcSiam(nn.Module):
     """Change between two images of the same ground, one logit per pixel.
 
-    The decoder starts from the bottleneck of the post-event image; what the pre-event image
-    adds enters through the skips (`diff`: absolute difference, `conc`: both, `ef`: the two
-    dates are one six-band image).
+    The decoder starts from the bottleneck of the post-event image. The pre-event image enters
+    through the skips: `diff` takes the absolute difference, `conc` takes both. In `ef` the two
+    dates are one six-band image.
     """
 
     def __init__(self, *, mode: Mode, widths: Widths, bands: int = 3, dropout: float = 0.0) -> None:
@@ -55,7 +55,7 @@ class FcSiam(nn.Module):
         self.bottom = tops[-1]
         """Channels of the last encoder map."""
         self.encoder_bands = 2 * bands if mode == "ef" else bands
-        """Bands of one image as the encoder takes it: `ef` takes both dates as one."""
+        """Bands of an image that the encoder takes; for `ef`, those of both dates."""
         self.encoder_frozen = False
         starts = [self.encoder_bands, *tops[:-1]]
         self.encoder = nn.ModuleList(
@@ -92,13 +92,13 @@ class FcSiam(nn.Module):
         return self._levels(image_NBYX)[0]
 
     def freeze_encoder(self) -> None:
-        """The encoder keeps its weights and batch statistics from here on."""
+        """Freezes the weights and batch statistics of the encoder."""
         self.encoder.requires_grad_(False)
         self.encoder_frozen = True
         self.encoder.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """As always, but a frozen encoder stays in use."""
+        """Sets the mode; a frozen encoder stays in evaluation mode."""
         super().train(mode)
         if self.encoder_frozen:
             self.encoder.eval()
@@ -108,20 +108,23 @@ class FcSiam(nn.Module):
         height, width = image.shape[-2:]
         if height % self.stride or width % self.stride:
             raise ShapeError(
-                f"network input: sides must be multiples of {self.stride}, got {height}×{width}"
+                "image does not fit the network",
+                "network input",
+                expected=f"sides that are multiples of {self.stride}",
+                got=f"{height}×{width}",
             )
 
     def _encode(self, pre: Tensor, post: Tensor) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
-        """The bottleneck the decoder starts from, and the skips from full resolution down."""
+        """The bottleneck, where the decoder starts, and the skips from full resolution down."""
         if self.mode == "ef":
             bottom, levels = self._levels(stack_dates(pre, post))
             return bottom, [(level,) for level in levels]
-        if self.training:  # one pass: the batch norms see both dates as one population
+        if self.training:  # One pass, so that batch norms see both dates as one population.
             _, levels = self._levels(torch.cat([post, pre], dim=0))
             halves = [level.chunk(2) for level in levels]
             posts, pres = [a for a, _ in halves], [b for _, b in halves]
             bottom = nn.functional.max_pool2d(posts[-1], 2)
-        else:  # two passes give the same numbers without copying every level
+        else:  # Two passes give the same numbers without copying every level.
             bottom, posts = self._levels(post)
             _, pres = self._levels(pre)
         both = zip(posts, pres, strict=True)
@@ -139,9 +142,9 @@ class FcSiam(nn.Module):
 
 
 class Embedding(nn.Module):
-    """A point on the unit sphere per image: what the contrastive pretext compares.
+    """A point on the unit sphere per image, which contrastive pre-training compares.
 
-    It shares the encoder with its network, so training the one trains the other.
+    It shares the encoder with its network, so training one trains the other.
     """
 
     def __init__(self, network: FcSiam, width: int = 128) -> None:
@@ -159,7 +162,7 @@ class Embedding(nn.Module):
         Raises:
             ShapeError: if a side is no multiple of the network's stride.
         """
-        # One pass: the batch norms see both images as one population.
+        # One pass, so that batch norms see both images as one population.
         map_NCYX = self.network.encode(torch.cat([first_NBYX, second_NBYX]))
         point_ND = self.embedding(map_NCYX.mean((2, 3)))
         unit_ND = nn.functional.normalize(point_ND.float(), dim=1)
@@ -167,7 +170,7 @@ class Embedding(nn.Module):
 
 
 def stack_dates(pre_NBYX: Tensor, post_NBYX: Tensor) -> Tensor:
-    """Both dates as the one image that the encoder of `ef` takes, (N, 2·band, y, x)."""
+    """Both dates as one image for the encoder of `ef`, (N, 2·band, y, x)."""
     return torch.cat([pre_NBYX, post_NBYX], dim=1)
 
 

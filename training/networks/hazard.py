@@ -1,4 +1,4 @@
-"""Damage from hazard values alone: metadata encoders with a head of their own."""
+"""Damage from hazard values alone: metadata encoders with their own head."""
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +8,9 @@ from training.networks.metadata import EncoderKind, metadata_encoder, split_grou
 
 
 class HazardNet(nn.Module):
-    """One token per group of values, side by side, then two layers.
+    """Concatenates one token per group of values and applies two layers.
 
-    For footprints without imagery, and to measure what the values say by themselves.
+    It serves footprints without imagery, and shows what the values predict by themselves.
     """
 
     def __init__(

@@ -28,8 +28,8 @@ class StochasticDepth(nn.Module):
 class MBConv(nn.Module):
     """Expand ×4, depthwise 3×3, squeeze and excite, project (EfficientNet's block).
 
-    Submodules bear the names of the official checkpoints. No convolution but those of the
-    squeeze has a bias: a norm follows. Padding is 1 on all sides, also at stride 2.
+    Submodules have the names of the official checkpoints. Only the convolutions of the squeeze
+    have a bias, because a norm follows all others. Padding is 1 on all sides, also at stride 2.
     """
 
     def __init__(self, c_in: int, c_out: int, *, stride: int = 1, drop_path: float = 0.0) -> None:

@@ -1,11 +1,11 @@
 """Encoders that turn a group of hazard values into one token.
 
-The paper also tried two transformer encoders. They are left out on purpose: as published they
-feed one token per sample to layers that take the first axis for the sequence, so attention runs
-across the batch and a building's grade depends on its neighbours in the batch. They scored worst.
+The paper also tried two transformer encoders, which are left out on purpose. As published, they
+feed one token per sample to layers that take the first axis as the sequence. Attention then runs
+across the batch, and a building's grade depends on its neighbours in the batch. They scored worst.
 
-Linear layers keep torch's default start: with the small start of the trunk, the values would
-all but vanish before the closing norm.
+Linear layers keep torch's default initialisation. With the small initialisation of the trunk, the
+values would nearly vanish before the last norm.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def metadata_encoder(
         kind: `mlp` is the paper's best, `resnorm` that of the original MetaFormer.
         values: size of the group.
         width: width of the token.
-        learned_missing: a row of zeros alone becomes a learned token.
+        learned_missing: turn a row of zeros into a learned token.
     """
     encoder = _BUILDERS[kind](values, width)
     return OrMissing(encoder, width) if learned_missing else encoder
@@ -44,16 +44,18 @@ def split_groups(hazard_NM: Tensor, groups: Sequence[int]) -> tuple[Tensor, ...]
     """
     if hazard_NM.ndim != 2 or hazard_NM.shape[1] != sum(groups):
         raise ShapeError(
-            f"network input: hazard must be (N, {sum(groups)}) for groups {tuple(groups)}, "
-            f"got {tuple(hazard_NM.shape)}"
+            "hazard values do not fit the network",
+            "network input",
+            expected=f"(N, {sum(groups)}) for groups {tuple(groups)}",
+            got=str(tuple(hazard_NM.shape)),
         )
     return torch.split(hazard_NM, list(groups), dim=1)
 
 
 class OrMissing(nn.Module):
-    """An encoder whose token gives way to a learned one where nothing is known.
+    """An encoder with a learned token for groups without any value.
 
-    Values arrive z-scored with 0 where missing; a group that is 0 throughout has no value.
+    Values are z-scores, 0 where missing, so a group of zeros has no value.
     """
 
     def __init__(self, encoder: nn.Module, width: int) -> None:
@@ -84,7 +86,7 @@ class _ResidualNorm(nn.Module):
 
 
 def _mlp(values: int, width: int) -> nn.Module:
-    # No activation between the first two layers: so published.
+    # As published, there is no activation between the first two layers.
     return nn.Sequential(
         nn.Linear(values, width),
         nn.Linear(width, width),

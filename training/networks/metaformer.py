@@ -1,9 +1,9 @@
 """QuakeMetaFormer and QuakeImageFormer: MetaFormer (MetaFG) on one crop per building.
 
 Convolutions down to an eighth of the side, attention at a sixteenth and a thirty-second
-(Diao et al. 2022, arXiv:2203.02751). Hazard values enter both attention stages as tokens, one
-per group. QuakeImageFormer is the same network without those tokens.
-Parameters bear the names of the official checkpoints; see `training.networks.official`.
+(Diao et al. 2022, arXiv:2203.02751). Hazard values enter both attention stages as tokens, one per
+group. QuakeImageFormer is the same network without those tokens. Parameters have the names of the
+official checkpoints, see `training.networks.official`.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Variant:
 
 
 VARIANTS = {
-    # Our own, for two CPU cores and for tests: about a million parameters.
+    # A size of this project for two CPU cores and for tests, about a million parameters.
     "tiny": Variant(conv=(16, 24, 48), attention=(96, 192), depths=(2, 2, 3, 1), heads=4),
     "0": Variant(conv=(64, 96, 192), attention=(384, 768), depths=(2, 3, 5, 2)),
     "1": Variant(conv=(64, 96, 192), attention=(384, 768), depths=(2, 6, 14, 2)),
@@ -68,7 +68,10 @@ class MetaFormer(nn.Module):
         super().__init__()
         if inputs.crop_px % STRIDE:
             raise ConfigError(
-                f"crop_px: expected a multiple of {STRIDE} for this network, got {inputs.crop_px}"
+                "crop does not fit the network",
+                "crop_px",
+                expected=f"a multiple of {STRIDE}",
+                got=str(inputs.crop_px),
             )
         self.inputs = inputs
         (c0, c1, c2), (d3, d4) = variant.conv, variant.attention
@@ -101,8 +104,8 @@ class MetaFormer(nn.Module):
 
         Args:
             image_NBYX: normalised crops, both sides `crop_px`.
-            hazard_NM: z-scored hazard values, groups one after the other, 0 where missing; None
-                for a network without hazard groups.
+            hazard_NM: z-scored hazard values, group after group, 0 where missing; None for a
+                network without hazard groups.
 
         Raises:
             ShapeError: if an input is not what the network was built for.
@@ -111,17 +114,17 @@ class MetaFormer(nn.Module):
         return logits
 
     def features(self, image_NBYX: Tensor, hazard_NM: Tensor | None = None) -> Tensor:
-        """What the head judges by, (N, width of stage 4)."""
+        """Features that the head takes, (N, width of stage 4)."""
         self._check(image_NBYX, hazard_NM)
         extra_3, extra_4 = self._extra_tokens(image_NBYX, hazard_NM)
         x = nn.functional.relu(self.bn1(self.stage_0(image_NBYX)))
         x = nn.functional.max_pool2d(x, 3, stride=2, padding=1)
         x = self.stage_2(self.stage_1(x))
         class_3, x = self.stage_3(x, extra_3)
-        class_4, _ = self.stage_4(x, extra_4)  # extra tokens of stage 3 end there: new ones enter
+        class_4, _ = self.stage_4(x, extra_4)  # Extra tokens of stage 3 are replaced by new ones.
         both = torch.cat([self.cl_1_fc(self.norm_1(class_3)), self.norm_2(class_4)], dim=1)
-        joined: Tensor = self.norm(self.aggregate(both).squeeze(1))
-        return joined
+        features: Tensor = self.norm(self.aggregate(both).squeeze(1))
+        return features
 
     def _add_encoders(self, kind: EncoderKind, widths: tuple[int, int]) -> None:
         for group, values in enumerate(self.inputs.hazard_groups, 1):
@@ -147,18 +150,22 @@ class MetaFormer(nn.Module):
         expected = (self.inputs.bands, self.inputs.crop_px, self.inputs.crop_px)
         if tuple(image_NBYX.shape[1:]) != expected:
             raise ShapeError(
-                f"network input: image must be (N, {', '.join(map(str, expected))}), "
-                f"got {tuple(image_NBYX.shape)}"
+                "image does not fit the network",
+                "network input",
+                expected=f"(N, {', '.join(map(str, expected))})",
+                got=str(tuple(image_NBYX.shape)),
             )
         if (hazard_NM is None) != (not self.inputs.hazard_groups):
             raise ShapeError(
-                f"network input: built for hazard groups {self.inputs.hazard_groups}, "
-                f"got {'no hazard values' if hazard_NM is None else tuple(hazard_NM.shape)}"
+                "hazard values do not fit the network",
+                "network input",
+                expected=f"hazard groups {self.inputs.hazard_groups}",
+                got="no hazard values" if hazard_NM is None else str(tuple(hazard_NM.shape)),
             )
 
 
 def _stem(bands: int, width: int) -> nn.Sequential:
-    """To half the side; the norm and activation of the last convolution lie outside."""
+    """The stem, which halves the side. Norm and activation of its last convolution lie outside."""
     narrow = 3 * (width // 4)
     return nn.Sequential(
         nn.Conv2d(bands, narrow, 3, stride=2, padding=1, bias=False),
@@ -179,7 +186,7 @@ def _conv_stage(c_in: int, c_out: int, drops: list[float], *, stride: int) -> nn
 
 
 def _start(module: nn.Module) -> None:
-    """Weights before training; norms start as torch leaves them."""
+    """Initialises weights; norms keep torch's defaults."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -1,8 +1,7 @@
-"""Official MetaFormer weights into a network of ours: by name, by shape, or not at all.
+"""Loads official MetaFormer weights, by name and by shape.
 
-What does not belong (head, metadata encoders, derived indices) is dropped, relative biases are
-resized to the crop's grid, and everything else must fit. A file is never run: pickled code in
-it is refused.
+Head, metadata encoders and derived indices are dropped, relative biases are resized to the grid of
+the crop, and all other weights must fit. A file with pickled code is refused, never run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,43 +15,45 @@ import torch
 from torch import Tensor, nn
 
 from quakestream.errors import RequestError
+from training.foreign_errors import first_line
 from training.networks.metaformer import MetaFormer
 
 Resize = Literal["official", "exact"]
-"""`official` resizes as the published loader does: row 0 apart, the rest as the grid of offsets,
-which is off by one against the index the network reads the table with. `exact` resizes the rows
-that the index reads, corner onto corner: the bias of no offset, and row 0 with all extra tokens,
-keep their values."""
+"""How a bias table is resized. `official` does as the published loader: row 0 stays, and the other
+rows are resized as the grid of offsets, which is off by one against the index of the network.
+`exact` resizes the rows that the index reads, corner onto corner, so that the bias of no offset and
+row 0, the row of all extra tokens, keep their values."""
 
-_WRAPPERS = ("model", "state_dict_ema")  # first found wins, else the file is the weights
+_WRAPPERS = ("model", "state_dict_ema")
+"""Keys that may hold the weights, in order; without them the file itself is the weights."""
 _STEM = "stage_0.0.weight"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportReport:
-    """What became of every weight, by name."""
+    """Names of weights by what was done with them."""
 
     loaded: tuple[str, ...]
     resized: tuple[str, ...]
-    """Of those loaded: fitted to another grid or number of bands."""
+    """Loaded weights that were fitted to another grid or number of bands."""
     dropped: tuple[str, ...]
-    """In the file, left out on purpose."""
+    """Weights of the file that are left out on purpose."""
     missing: tuple[str, ...]
-    """In the network, not in the file: head and metadata encoders, which stay untrained."""
+    """Weights that the file lacks: head and metadata encoders, which stay untrained."""
     unexpected: tuple[str, ...]
-    """In the file, known to nobody; always empty, since such a file is refused."""
+    """Weights that the network lacks; always empty, because such a file is refused."""
 
 
 def load_official(network: MetaFormer, path: Path, *, resize: Resize = "official") -> ImportReport:
-    """Loads official weights; a network that is refused is left as it was.
+    """Loads official weights; after an error the network is unchanged.
 
     Args:
         network: QuakeImageFormer or QuakeMetaFormer of the size of the file.
-        path: a `.pth` with the weights under `model`, `state_dict_ema`, or bare.
-        resize: how relative biases get to another crop size.
+        path: a `.pth` with the weights under `model` or `state_dict_ema`, or at the top.
+        resize: how relative biases are resized to another crop size.
 
     Raises:
-        RequestError: if the file cannot be read without running it, or is of another network.
+        RequestError: if the file holds pickled code, or weights of another network.
     """
     weights, report = fit_official(network, read_official(path), resize=resize, source=str(path))
     network.load_state_dict(weights, strict=False)
@@ -60,7 +61,7 @@ def load_official(network: MetaFormer, path: Path, *, resize: Resize = "official
 
 
 def read_official(path: Path) -> dict[str, Tensor]:
-    """The weights by name, unwrapped.
+    """Reads the weights by name.
 
     Raises:
         RequestError: if the file holds anything but plain values and tensors, or no weights.
@@ -68,17 +69,19 @@ def read_official(path: Path) -> dict[str, Tensor]:
     try:
         raw = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, EOFError, RuntimeError, ValueError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise RequestError(
-            f"{path}: cannot be read as weights alone ({reason}); "
-            "where you trust it, save its 'model' entry by itself"
+            f"cannot be read as weights alone ({first_line(error)})",
+            str(path),
+            remedy="if you trust the file, save its 'model' entry by itself",
         ) from error
     if isinstance(raw, Mapping):
         raw = next((raw[key] for key in _WRAPPERS if key in raw), raw)
     if not _are_weights(raw):
         raise RequestError(
-            f"{path}: expected weights by name, bare or under {' or '.join(_WRAPPERS)}, "
-            f"got {type(raw).__name__}"
+            "no weights",
+            str(path),
+            expected=f"weights by name, at the top or under {' or '.join(_WRAPPERS)}",
+            got=type(raw).__name__,
         )
     return dict(raw)
 
@@ -86,38 +89,40 @@ def read_official(path: Path) -> dict[str, Tensor]:
 def fit_official(
     network: nn.Module, weights: Mapping[str, Tensor], *, resize: Resize, source: str = "weights"
 ) -> tuple[dict[str, Tensor], ImportReport]:
-    """The weights that go into the network, in its shapes, and the report.
+    """The weights in the shapes of the network, and the report.
 
     Raises:
-        RequestError: if any is missing, unknown or of another shape, or not finite.
+        RequestError: if a weight is missing, unknown, of another shape, or not finite.
     """
-    wanted = network.state_dict()
-    kept = {name: value for name, value in weights.items() if not _is_dropped(name)}
+    own = network.state_dict()
+    usable = {name: value for name, value in weights.items() if not _is_dropped(name)}
     fitted = {
-        name: _fitted(name, value, wanted[name], resize)
-        for name, value in kept.items()
-        if name in wanted
+        name: _fitted(name, value, own[name], resize)
+        for name, value in usable.items()
+        if name in own
     }
     report = ImportReport(
         loaded=tuple(fitted),
-        resized=tuple(name for name, value in fitted.items() if value is not kept[name]),
-        dropped=tuple(name for name in weights if name not in kept),
-        missing=tuple(name for name in wanted if name not in kept),
-        unexpected=tuple(name for name in kept if name not in wanted),
+        resized=tuple(name for name, value in fitted.items() if value is not usable[name]),
+        dropped=tuple(name for name in weights if name not in usable),
+        missing=tuple(name for name in own if name not in usable),
+        unexpected=tuple(name for name in usable if name not in own),
     )
-    problems = _problems(report, fitted, wanted)
+    problems = _problems(report, fitted, own)
     if problems:
         raise RequestError(
-            f"{source}: not the weights of this MetaFormer ({len(fitted)} of {len(wanted)} names "
-            f"found): {'; '.join(problems)}; use the file of the same size"
+            f"not the weights of this MetaFormer ({len(fitted)} of {len(own)} names found): "
+            f"{'; '.join(problems)}",
+            source,
+            remedy="use the file of the same size",
         )
     return fitted, report
 
 
 def resize_bias(table: Tensor, rows: int, resize: Resize) -> Tensor:
-    """A bias table of so many rows, shape (rows, heads); itself when it has them already.
+    """Resizes a bias table to `rows`, shape (rows, heads).
 
-    Both numbers of rows must be those of a square grid: (2·side - 1)² + 1.
+    Both numbers of rows must belong to a square grid: (2·side - 1)² + 1.
     """
     if len(table) == rows:
         return table
@@ -129,7 +134,7 @@ def resize_bias(table: Tensor, rows: int, resize: Resize) -> Tensor:
 
 
 def _resize_grid(rows_RH: Tensor, rows: int, *, align_corners: bool) -> Tensor:
-    """Rows read as a square grid, resampled to another square grid."""
+    """Resamples rows, which form a square grid, to another square grid."""
     old, new = isqrt(len(rows_RH)), isqrt(rows)
     grid_1HYX = rows_RH.float().T.reshape(1, -1, old, old)
     grid_1HYX = nn.functional.interpolate(
@@ -152,11 +157,11 @@ def _may_be_missing(name: str) -> bool:
 
 
 def _fitted(name: str, value: Tensor, wanted: Tensor, resize: Resize) -> Tensor:
-    """The weight in the wanted shape where a rule says how, else as it is."""
+    """The weight in the wanted shape if a rule applies, else unchanged."""
     if name.endswith("relative_position_bias_table") and _is_grid(value):
         return resize_bias(value, len(wanted), resize)
     if name == _STEM and value.ndim == 4 and wanted.shape[1] % value.shape[1] == 0:
-        # Several images one upon the other: each gets the filters, their sum keeps its scale.
+        # Each of several stacked images gets the filters; dividing keeps the scale of the sum.
         times = wanted.shape[1] // value.shape[1]
         return value if times == 1 else value.repeat(1, times, 1, 1) / times
     return value

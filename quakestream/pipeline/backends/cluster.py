@@ -16,7 +16,8 @@ CONNECT_S = 4.0
 """Time that a cluster's port has to answer."""
 JOIN_S = 10.0
 """Time that a cluster has to accept this process, once its port answers."""
-DEFAULT_PORT = 6379
+START_ATTEMPTS = 3
+"""A busy machine may miss Ray's own deadlines when it starts."""
 _REMEDY = (
     "check --address or RAY_ADDRESS; leave both out to start Ray on this machine; a cluster with "
     "tokens needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
@@ -58,10 +59,17 @@ def _start(options: dict[str, Any]) -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ layer logs harmless errors
     # No worker starts before it is needed: engines are processes of their own.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-    try:
-        ray.init(**_quiet(), **options)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        raise ClusterError(f"Ray does not start here: {_last_line(error)}") from error
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            ray.init(**_quiet(), **options)
+            return
+        except Exception as error:  # Ray raises Exception itself
+            ray.shutdown()
+            if attempt == START_ATTEMPTS:
+                raise ClusterError(
+                    f"Ray did not start on this machine ({_last_line(error)})",
+                    remedy="run it without Ray, or again when the machine is less busy",
+                ) from error
 
 
 def _join(address: str) -> None:

@@ -18,7 +18,7 @@ from quakestream.storage.object_stores import object_store
 from quakestream.storage.range_file import FIRST_BYTES, RangeFile
 from quakestream.storage.ranges import FetchPolicy, merge_ranges
 from tests.helpers.cog_case import RecordingFetcher
-from tests.helpers.servers import S3Server, moto, radosgw, web_server  # noqa: F401 - fixtures
+from tests.helpers.servers import S3Server, web_server
 from tests.helpers.tiles_case import (
     LOCAL,
 )
@@ -38,7 +38,7 @@ def test_neighbours_are_fetched_together() -> None:
     assert merge_ranges([], [], policy) == []
 
 
-def test_fsspec_reads_what_obstore_does_not(moto: S3Server, tmp_path: Path) -> None:  # noqa: F811
+def test_fsspec_reads_what_obstore_does_not(moto: S3Server, tmp_path: Path) -> None:
     """fsspec reads stores with settings that only s3fs knows, or with credentials in a profile."""
     (tmp_path / "x.bin").write_bytes(bytes(range(200)))
     bucket = moto.make_bucket("profiles")

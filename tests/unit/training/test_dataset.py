@@ -27,23 +27,23 @@ from quakestream.synthetic import TINY, SyntheticEarthquake, make_earthquake
 from quakestream.tiling import crop_windows
 from tests.helpers.xbd_case import write_tile
 from training.data.filters import TileFilter
-from training.data.labels import LabelRequest, scale_of
+from training.data.labels import LabelRequest, parse_scale
 from training.data.run_store import (
-    LocalCrew,
+    LocalShardWorkers,
     RunSource,
     StoreReport,
     StoreRequest,
     store_bundle,
     write_run_store,
 )
-from training.data.split import table_region_folds
+from training.data.splits import table_region_folds
 from training.data.store import ChipStore
 from training.data.synthetic_store import synthetic_store
 from training.dataset import main
 
 SIDE = 64
 SMALL = StoreRequest(crop_px=SIDE)
-GRADED = scale_of(["slight", "heavy", "destroyed"])
+GRADED = parse_scale(["slight", "heavy", "destroyed"])
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_post_alone_needs_no_pre_imagery_and_drops_are_counted_by_reason(
     imagery = yaml.safe_load(town.run_file.read_text())["imagery"]
     imagery.pop("pre")
     run = run_of(town, tmp_path, imagery=imagery)
-    with pytest.raises(RequestError, match="names no pre imagery"):
+    with pytest.raises(RequestError, match="names no pre-event imagery"):
         write_run_store(str(tmp_path / "a"), [source_of(run, town)], SMALL)
     strict = replace(SMALL, epochs=("post",), tile_filter=TileFilter(black=None, snow=None))
     store, report = write_run_store(
@@ -186,12 +186,12 @@ def test_shards_cut_anywhere_make_the_same_store(
     store, _, run = made
     monkeypatch.setattr("training.data.run_store.shard_chips_of", lambda _: 7)
 
-    class Backwards(LocalCrew):
+    class Backwards(LocalShardWorkers):
         def shards(self, job: Any, tasks: Any) -> Any:
             return super().shards(job, reversed(list(tasks)))
 
     other, _ = write_run_store(
-        str(tmp_path / "store"), [source_of(run, town)], SMALL, crew=Backwards()
+        str(tmp_path / "store"), [source_of(run, town)], SMALL, workers=Backwards()
     )
     assert other.meta.shards > 5
     pd.testing.assert_frame_equal(store.table, other.table)
@@ -272,13 +272,16 @@ def test_graded_points_find_their_buildings_by_place(
     ("more", "says"),
     [
         ((), "no example of class possibly_damaged"),
-        (("--classes", "intact=No visible damage", "gone=Destroyed"), r"unknown classes \['Dam"),
+        (
+            ("--classes", "intact=No visible damage", "gone=Destroyed"),
+            r"unknown classes: .*got 'Dam",
+        ),
         (("--label-column", "depth"), "no column 'depth'|none of the scales"),
         (("--classes", "only"), "two classes or more"),
         (("--filter", "cloud=1"), "expected epfl"),
         (("--crop-px", "2"), "expected 8 px or more"),
-        (("--match-m", "-1"), "no negative distance"),
-        (("--all-are", "Destroyed"), "name the classes"),
+        (("--match-m", "-1"), "expected 0 or more, got -1"),
+        (("--all-are", "Destroyed"), "no classes named"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(
@@ -372,7 +375,7 @@ def test_xbd_folders_are_taken_by_the_same_command(
 ) -> None:
     write_tile(tmp_path / "xbd", "quake_00000001")
     assert main(["--xbd", str(tmp_path / "xbd"), "-o", str(tmp_path / "s"), "--crop-px", "16"]) == 0
-    assert "5 chips of 5: no-damage 1, minor-damage 1" in capsys.readouterr().out
+    assert "5 chips of 5 footprints: no-damage 1, minor-damage 1" in capsys.readouterr().out
     assert main(["run.yaml", "--xbd", str(tmp_path), "-o", str(tmp_path / "s")]) == 2
     assert main(["-o", str(tmp_path / "s")]) == 2
 

@@ -90,7 +90,7 @@ def test_a_sample_of_coalitions_adds_up_and_comes_near() -> None:
 def test_too_few_coalitions_are_refused() -> None:
     with pytest.raises(ShapeError, match="at least 20"):
         sampled_coalitions(10, 8, np.random.default_rng(0))
-    with pytest.raises(ShapeError, match="expected 8 coalitions of 3"):
+    with pytest.raises(ShapeError, match="coalitions of 3 players: expected 8"):
         exact_values(np.zeros((4, 1)), 3)
 
 

@@ -18,7 +18,7 @@ from quakestream.synthetic.shaking import GRADES
 from tests.helpers.mlm_case import MLM_RULES
 from training.calibrate import Calibration
 from training.checkpoints import Checkpoint
-from training.config import TrainConfig
+from training.config import PairsConfig
 from training.data.labels import SCALES
 from training.data.vectors import FIELD_CLASSES
 from training.export import write_bundle
@@ -27,6 +27,7 @@ from training.manifests import architecture, bundle_spec
 from training.networks import NetworkInputs, build_network, network_names
 from training.onnx_graph import OPSET, check_parity, export_onnx, run_onnx, wide_numbers
 from training.scales import scale_of
+from training.settings import new_config
 
 METRICS = {
     "destroyed": 20,
@@ -75,8 +76,13 @@ def graph() -> BundleGraph:
 @pytest.fixture(scope="module")
 def bundle_folder(graph: BundleGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles") / "damage-test"
-    config = TrainConfig(
-        recipe="tiny", network="fc_siam_diff_small", window_px=128, halo_px=32, source="synthetic"
+    config = new_config(
+        PairsConfig,
+        recipe="tiny",
+        network="fc_siam_diff_small",
+        window_px=128,
+        halo_px=32,
+        source="synthetic",
     )
     checkpoint = Checkpoint(config=config, weights={}, step=3, figures={})
     calibration = Calibration(temperature=1.5, prior=0.5)
@@ -294,7 +300,7 @@ def test_a_hazard_graph_takes_values_alone(tmp_path: Path) -> None:
 def test_a_hazard_value_without_spread_is_refused() -> None:
     flat = replace(HAZARD[0], std=0.0)
     network = build_network("hazard_mlp", inputs=NetworkInputs(hazard_groups=(1,)))
-    with pytest.raises(ConfigError, match="hazard mmi: expected a std above 0"):
+    with pytest.raises(ConfigError, match="hazard mmi: no spread to divide by"):
         HazardGraph(network, hazard=(flat,))
 
 
@@ -343,7 +349,7 @@ def test_every_shipped_bundle_has_its_record(name: str) -> None:
 
 
 def test_a_manifest_names_no_place_of_this_machine() -> None:
-    config = TrainConfig(
+    config = PairsConfig(
         recipe="x", network="fc_siam_diff_small", init="/home/me/runs/first-1/checkpoint.pt"
     )
     checkpoint = Checkpoint(config=config, weights={}, step=3, figures={})

@@ -56,7 +56,7 @@ def test_an_operator_that_is_not_known_is_named(tmp_path: Path) -> None:
     bundle = load_bundle(str(write_building_bundle(tmp_path / "b")))
     model = onnx.load_from_string(bundle.graph)
     model.graph.node[0].op_type = "Det"
-    with pytest.raises(EngineError, match="no translation of Det into torch"):
+    with pytest.raises(EngineError, match="cannot translate Det into torch"):
         OnnxGraph(model.SerializeToString(), bundle.spec)
 
 

@@ -24,15 +24,17 @@ from training.calibrate import (
     first_severe,
 )
 from training.checkpoints import Checkpoint
-from training.config import CropSettings, Grades, Points, Rows, TrainConfig
-from training.evaluate import Question, class_model, rows_of
+from training.config import ChipsConfig, CropSettings, Grades, Points, VectorsConfig
+from training.data.splits import RowSplit
+from training.evaluate import EvaluationRequest, class_model, rows_of
 from training.evaluate import main as evaluate_command
-from training.explain import Depth, explain_model
+from training.evaluation_set import evaluation_set
+from training.explain import ExplainOptions, explain_model
 from training.explain import main as explain_command
-from training.export import Wishes, export_bundle
+from training.export import ExportOptions, export_bundle
 from training.export import main as export_command
 from training.judging import (
-    Judged,
+    ScoredRows,
     apart,
     calibration_report,
     class_report,
@@ -42,7 +44,6 @@ from training.judging import (
 )
 from training.lessons.chips import ChipsLesson, open_chips
 from training.lessons.vectors import open_vectors
-from training.rows import held_out
 from training.scales import scale_of
 
 CLASSES = ("slight", "heavy", "destroyed")
@@ -55,26 +56,25 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> MadeStore:
 
 
 @pytest.fixture(scope="module")
-def config(store: MadeStore) -> TrainConfig:
-    return TrainConfig(
+def config(store: MadeStore) -> ChipsConfig:
+    return ChipsConfig(
         recipe="tiny",
         network="qmf_tiny",
-        lesson="chips",
-        source=store.uri,
+        source=(store.uri,),
         chip_px=32,
-        rows=Rows(split="blocks", block=200.0, buffer=20.0, folds=3),
+        rows=RowSplit(split="blocks", block=200.0, buffer=20.0, folds=3),
         crops=CropSettings(pair=True),
         grades=Grades(learned_missing=True),
     )
 
 
 @pytest.fixture(scope="module")
-def lesson(config: TrainConfig) -> ChipsLesson:
+def lesson(config: ChipsConfig) -> ChipsLesson:
     return open_chips(config)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(config: TrainConfig, lesson: ChipsLesson) -> Checkpoint:
+def checkpoint(config: ChipsConfig, lesson: ChipsLesson) -> Checkpoint:
     torch.manual_seed(3)
     network = lesson.network()
     for parameter in network.parameters():  # untrained, but not shy: logits that differ
@@ -100,7 +100,7 @@ def checkpoint_file(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="module")
 def bundle(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles") / "grades-noise"
-    export_bundle(checkpoint, folder, Wishes(data="noise", licence="Apache-2.0"))
+    export_bundle(checkpoint, folder, ExportOptions(data="noise", licence="Apache-2.0"))
     return folder
 
 
@@ -109,7 +109,7 @@ def test_what_is_judged_is_what_was_trained(
 ) -> None:
     """Counts and hazard values through the graph, or prepared by the lesson: the same logits."""
     model, config = class_model(str(checkpoint_file))
-    held = held_out(config)
+    held = evaluation_set(config)
     expected, label_N = lesson.logits(checkpoint.network(), "test")
     np.testing.assert_allclose(held.logits(model), expected.numpy(), atol=1e-4)
     np.testing.assert_array_equal(held.labels(), label_N)
@@ -121,19 +121,21 @@ def test_what_is_judged_is_what_was_trained(
     assert np.abs(one - hidden.numpy()).max() > 1e-3
 
 
-def test_no_row_is_trained_on_and_judged(config: TrainConfig) -> None:
-    held = held_out(config)
+def test_no_row_is_trained_on_and_judged(config: ChipsConfig) -> None:
+    held = evaluation_set(config)
     train, test = set(held.rows["train"].tolist()), set(held.rows["test"].tolist())
     assert not train & test
     assert not set(held.rows["validation"].tolist()) & (train | test)
     assert (held.labels() >= 0).all()
 
 
-def test_a_region_is_judged_alone(config: TrainConfig, store: MadeStore) -> None:
-    held = held_out(config, regions=("west",))
+def test_a_region_is_judged_alone(config: ChipsConfig, store: MadeStore) -> None:
+    held = evaluation_set(config, regions=("west",))
     assert set(store.table["region"].to_numpy()[held.rows["test"]]) == {"west"}
-    with pytest.raises(RequestError, match="no region south; known: east, north, west"):
-        held_out(config, regions=("south",))
+    with pytest.raises(
+        RequestError, match="unknown region: expected one of east, north, west, got south"
+    ):
+        evaluation_set(config, regions=("south",))
 
 
 def test_the_bundle_answers_as_the_checkpoint(
@@ -141,11 +143,11 @@ def test_the_bundle_answers_as_the_checkpoint(
 ) -> None:
     shipped, config = class_model(str(bundle))
     trained, _ = class_model(str(checkpoint_file))
-    held = rows_of(config, Question(source=store.uri))
+    held = rows_of(config, EvaluationRequest(source=store.uri))
     offset_C = np.array(shipped.spec.training["offset"])
     expected = held.logits(trained) + offset_C
     np.testing.assert_allclose(held.logits(shipped), expected, atol=1e-3)
-    report = class_report(held.judged(shipped.as_probabilities(held.logits(shipped))))
+    report = class_report(held.scored(shipped.as_probabilities(held.logits(shipped))))
     for name in ("macro_auc", "macro_f1", "accuracy", "top_label_error"):
         assert shipped.spec.metrics[name] == pytest.approx(report[name], abs=2e-3)
 
@@ -153,7 +155,7 @@ def test_the_bundle_answers_as_the_checkpoint(
 def test_the_engine_runs_the_bundle(bundle: Path, store: MadeStore) -> None:
     """The main job's engine on a store's chips: probabilities as they are judged here."""
     model, config = class_model(str(bundle))
-    held = rows_of(config, Question(source=store.uri))
+    held = rows_of(config, EvaluationRequest(source=store.uri))
     arrays = held.inputs(model.spec)
     opened = load_bundle(str(bundle))
     logits_NK = OnnxRuntimeEngine(opened, threads=1).score(Batch.of(arrays, opened.spec))
@@ -165,16 +167,16 @@ def test_the_manifest_names_no_place_of_this_machine(bundle: Path, store: MadeSt
     for file in ("bundle.json", "mlm.json", "card.md"):
         assert store.uri not in (bundle / file).read_text()
     spec = load_bundle(str(bundle)).spec
-    assert spec.training["config"]["source"] == "chips.zarr"
+    assert spec.training["config"]["source"] == ["chips.zarr"]
     assert spec.hazard_groups == (1, 2, 1)
     assert [h.missing for h in spec.hazard] == ["mask"] * 4
     assert spec.prior == pytest.approx((1 / 3,) * 3)
 
 
 def test_hazard_values_are_scaled_by_the_training_rows(
-    bundle: Path, config: TrainConfig, store: MadeStore
+    bundle: Path, config: ChipsConfig, store: MadeStore
 ) -> None:
-    mmi = store.table["mmi"].to_numpy()[held_out(config).rows["train"]]
+    mmi = store.table["mmi"].to_numpy()[evaluation_set(config).rows["train"]]
     told = load_bundle(str(bundle)).spec.hazard[1]
     assert (told.name, told.unit) == ("mmi", "MMI")
     assert told.mean == pytest.approx(np.nanmean(mmi), abs=1e-5)
@@ -211,11 +213,14 @@ def test_evaluate_says_in_a_line_what_is_wrong(
     checkpoint_file: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments, words in (
-        ([str(checkpoint_file), "--mask", "snow"], "mask snow: the model takes dpm, mmi"),
-        ([str(bundle)], "no training store at chips.zarr"),
+        (
+            [str(checkpoint_file), "--mask", "snow"],
+            "--mask: unknown hazard value: expected one of dpm, mmi",
+        ),
+        ([str(bundle)], "chips.zarr: no training store"),
         (["damage-synthetic"], "a segmentation bundle"),
         (["runs/nothing/checkpoint.pt"], "runs/nothing/checkpoint.pt: not a checkpoint"),
-        ([str(checkpoint_file), "--regions", "mars"], "no region mars"),
+        ([str(checkpoint_file), "--regions", "mars"], "unknown region: "),
     ):
         assert evaluate_command(arguments) == 2
         error = capsys.readouterr().err
@@ -243,9 +248,9 @@ def test_a_checkpoint_is_explained_as_its_bundle(
     bundle: Path, checkpoint_file: Path, store: MadeStore
 ) -> None:
     """Torch or ONNX Runtime: what calibration does apart, the same order of importance."""
-    depth = Depth(buildings=5, background=2, deals=1)
-    a = explain_model(str(bundle), Question(source=store.uri), depth)
-    b = explain_model(str(checkpoint_file), Question(), depth)
+    depth = ExplainOptions(buildings=5, background=2, deals=1)
+    a = explain_model(str(bundle), EvaluationRequest(source=store.uri), depth)
+    b = explain_model(str(checkpoint_file), EvaluationRequest(), depth)
     assert a.players == b.players
     assert a.additivity < 1e-6
     assert b.additivity < 1e-6
@@ -269,13 +274,12 @@ def test_a_hazard_network_ships_from_points(tmp_path: Path) -> None:
         lon, lat = 36.9 + 0.2 * rng.random(), 37.5 + 0.2 * rng.random()
         lines.append(f"{lon},{lat},{label_N[i]},{0.1 * label_N[i] + rng.random()},{rng.random()}")
     file.write_text("\n".join(lines) + "\n")
-    config = TrainConfig(
+    config = VectorsConfig(
         recipe="points",
         network="hazard_mlp",
-        lesson="vectors",
         source=str(file),
-        points=Points(features="pga_g,dpm"),
-        rows=Rows(split="blocks", block=0.02, buffer=0.002, folds=4),
+        points=Points(features=("pga_g", "dpm")),
+        rows=RowSplit(split="blocks", block=0.02, buffer=0.002, folds=4),
     )
     lesson = open_vectors(config)
     checkpoint = Checkpoint(
@@ -287,11 +291,11 @@ def test_a_hazard_network_ships_from_points(tmp_path: Path) -> None:
         facts=lesson.facts(),
     )
     folder = tmp_path / "hazard-points"
-    spec = export_bundle(checkpoint, folder, Wishes(data="made up", licence="Apache-2.0"))
+    spec = export_bundle(checkpoint, folder, ExportOptions(data="made up", licence="Apache-2.0"))
     assert (spec.task, spec.epochs, spec.window_px) == ("hazard", (), 0)
     model, _ = class_model(str(folder))
-    held = held_out(config)
-    report = class_report(held.judged(model.as_probabilities(held.logits(model))))
+    held = evaluation_set(config)
+    report = class_report(held.scored(model.as_probabilities(held.logits(model))))
     assert spec.metrics["macro_auc"] == pytest.approx(report["macro_auc"], abs=1e-4)
 
 
@@ -359,7 +363,7 @@ def test_thresholds_are_of_the_cumulative_probability() -> None:
     assert (p_N[~severe_N] >= chosen.high_precision).mean() <= 0.02
     assert (p_N[severe_N] >= chosen.high_recall).mean() >= 0.95
     assert chosen.high_recall <= chosen.balanced <= chosen.high_precision
-    judged = Judged(row_N=np.arange(600), p_NC=p_NC, label_N=label_N, block_N=np.arange(600))
+    judged = ScoredRows(row_N=np.arange(600), p_NC=p_NC, label_N=label_N, block_N=np.arange(600))
     points = severe_points(judged, scale_of(CLASSES), chosen)["operating_points"]
     assert points["high_recall"]["recall"] >= 0.95
     with pytest.raises(RequestError, match="0 severe of"):
@@ -370,7 +374,7 @@ def test_a_report_has_intervals_and_json_has_no_nan() -> None:
     rng = np.random.default_rng(0)
     label_N = np.array([0] * 60 + [1] * 30 + [2] * 5)
     p_NC = rng.dirichlet(np.ones(3), 95)
-    judged = Judged(row_N=np.arange(95), p_NC=p_NC, label_N=label_N, block_N=np.arange(95) // 4)
+    judged = ScoredRows(row_N=np.arange(95), p_NC=p_NC, label_N=label_N, block_N=np.arange(95) // 4)
     told = plain(class_report(judged, draws=50))
     assert told["auc"][2] is None
     assert told["auc"][0] == pytest.approx(roc_auc_score(label_N == 0, p_NC[:, 0]), abs=1e-6)
@@ -397,7 +401,7 @@ def test_verdicts_are_those_of_the_main_job() -> None:
     )
     expected_N = decide(tally, spec).damage_N
     label_N = rng.integers(0, 5, 300)
-    judged = Judged(
+    judged = ScoredRows(
         row_N=np.arange(300),
         p_NC=whole_NC / whole_NC.sum(axis=1, keepdims=True),
         label_N=label_N,
@@ -412,7 +416,7 @@ def test_calibration_is_judged_at_the_prior_it_was_made_for() -> None:
     logit_NC, label_N = drawn(20_000, 5)
     found = calibrate_classes(logit_NC, label_N)
     other_NC, truth_N = drawn(20_000, 6)
-    judged = Judged(
+    judged = ScoredRows(
         row_N=np.arange(20_000),
         p_NC=found.probabilities(other_NC),
         label_N=truth_N,

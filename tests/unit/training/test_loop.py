@@ -21,21 +21,31 @@ from tests.helpers.rubble import (
     town,
 )
 from training.checkpoints import Checkpoint, load_checkpoint, start_from
-from training.config import CropSettings, Grades, Points, Rows, TrainConfig, with_settings
-from training.crew import Crew, Share
+from training.config import (
+    ChipsConfig,
+    CropSettings,
+    Grades,
+    PairsConfig,
+    Points,
+    PretrainConfig,
+    VectorsConfig,
+)
+from training.data.augment import Augmentation
+from training.data.splits import RowSplit, masks_of_points, masks_of_table
 from training.feeds import threaded
-from training.journal import Journal
-from training.keeping import FolderKeeper, LogKeeper
-from training.lessons import Batch, Lesson, open_lesson
+from training.lessons import Lesson, TrainingBatch, open_lesson
 from training.lessons.chips import ChipsLesson
 from training.lessons.grading import HazardDropout
 from training.lessons.pairs import PairsLesson
-from training.lessons.parts import parts_of_points, parts_of_table
-from training.lessons.pretext import PretextLesson
+from training.lessons.pretrain import PretrainLesson
 from training.loop import run
 from training.networks import build_network
+from training.reporting import FolderReporter, LogReporter
+from training.run_log import RunLog
+from training.settings import with_settings, with_values
 from training.train import main as train_command
-from training.trainee import Trainee
+from training.trainer import Trainer
+from training.worker_group import Share, WorkerGroup
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +58,8 @@ def points(tmp_path_factory: pytest.TempPathFactory) -> str:
     return rubble_points(tmp_path_factory.mktemp("points") / "points.csv")
 
 
-def vectors_config(source: str, **changes: Any) -> TrainConfig:
+def vectors_config(source: str, **changes: Any) -> VectorsConfig:
     values: dict[str, Any] = {
-        "recipe": "tiny",
-        "network": "hazard_mlp",
-        "lesson": "vectors",
         "source": source,
         "steps": 12,
         "batch": 16,
@@ -60,32 +67,43 @@ def vectors_config(source: str, **changes: Any) -> TrainConfig:
         "checks": 1,
         "best": "macro_auc",
         "precision": "fp32",
-        "rows": Rows(block=0.02, buffer=0.002),
-        "points": Points(features="pga_g,vs30_m_s"),
+        "rows": RowSplit(block=0.02, buffer=0.002),
+        "points": Points(features=("pga_g", "vs30_m_s")),
         "grades": Grades(gamma=0.0, hazard_dropout="none"),
     }
-    return TrainConfig(**{**values, **changes})
+    tiny = VectorsConfig(recipe="tiny", network="hazard_mlp")
+    return with_values(tiny, **{**values, **changes})
 
 
-def chips_config(source: str, **changes: Any) -> TrainConfig:
+def chips_config(source: str, **changes: Any) -> ChipsConfig:
     values: dict[str, Any] = {
-        "recipe": "tiny",
-        "network": "qmf_tiny",
-        "lesson": "chips",
-        "source": source,
+        "source": (source,),
         "steps": 4,
         "batch": 6,
         "chip_px": 32,
         "checks": 1,
         "best": "accuracy",
-        "rows": Rows(block=1000.0, buffer=100.0),
+        "rows": RowSplit(block=1000.0, buffer=100.0),
     }
-    return TrainConfig(**{**values, **changes})
+    return with_values(ChipsConfig(recipe="tiny", network="qmf_tiny"), **{**values, **changes})
+
+
+def pretrain_config(**changes: Any) -> PretrainConfig:
+    """As `tiny_config`, for pre-training."""
+    values: dict[str, Any] = {
+        "batch": 8,
+        "chip_px": 32,
+        "held_regions": ("b",),
+        "augmentation": Augmentation(max_shift_px=2.0),
+        "ema": 0.9,
+    }
+    tiny = PretrainConfig(recipe="tiny", network="fc_siam_diff_small")
+    return with_values(tiny, **{**values, **changes})
 
 
 def lessons(store: str, points: str) -> Iterator[Lesson]:
     yield open_rubble(tiny_config(steps=4, batch=6))
-    yield PretextLesson(tiny_config(steps=4, batch=6, lesson="pretext"), [rubble_town("a", 1)])
+    yield PretrainLesson(pretrain_config(steps=4, batch=6), [rubble_town("a", 1)])
     yield open_lesson(chips_config(store, crops=CropSettings(pair=True)))
     yield open_lesson(vectors_config(points, batch=6))
 
@@ -129,11 +147,11 @@ def test_an_epoch_shows_every_training_row_once(points: str) -> None:
 class Stops(PairsLesson):
     """Fails at a batch, as a lost machine would."""
 
-    def __init__(self, config: TrainConfig, at: int) -> None:
+    def __init__(self, config: PairsConfig, at: int) -> None:
         super().__init__(config, [rubble_town("a", 1), rubble_town("b", 2)])
         self._at = at
 
-    def loss(self, network: nn.Module, batch: Batch, number: int) -> Tensor:
+    def loss(self, network: nn.Module, batch: TrainingBatch, number: int) -> Tensor:
         if number == self._at:
             raise OSError("the machine is gone")
         return super().loss(network, batch, number)
@@ -144,28 +162,26 @@ def test_a_run_goes_on_from_its_last_state_as_if_nothing_had_happened(
     tmp_path: Path, ema: float
 ) -> None:
     # A fold of blocks: states are judged and chosen on the way.
-    config = tiny_config(steps=14, keep_every=5, held_regions="", block_m=40.0, checks=2, ema=ema)
-    config = replace(config, dropout=0.1)  # random numbers of the network's own
+    config = tiny_config(steps=14, keep_every=5, held_regions=(), block_m=40.0, checks=2, ema=ema)
+    config = with_values(config, dropout=0.1)  # random numbers of the network's own
     pairs = [rubble_town("a", 1), rubble_town("b", 2)]
-    whole = run(config, PairsLesson(config, pairs), journal_keeper(tmp_path / "whole"))
+    whole = run(config, PairsLesson(config, pairs), folder_reporter(tmp_path / "whole"))
     with pytest.raises(OSError, match="gone"):
-        run(config, Stops(config, at=12), journal_keeper(tmp_path / "broken"))
+        run(config, Stops(config, at=12), folder_reporter(tmp_path / "broken"))
     assert (tmp_path / "broken" / "state.pt").exists()
-    rest = run(config, PairsLesson(config, pairs), journal_keeper(tmp_path / "broken"))
-    assert whole is not None
-    assert rest is not None
+    rest = run(config, PairsLesson(config, pairs), folder_reporter(tmp_path / "broken"))
     assert (rest.step, rest.figures) == (whole.step, whole.figures)
     assert all(torch.equal(rest.weights[k], v) for k, v in whole.weights.items())
-    assert told(tmp_path / "broken") == told(tmp_path / "whole")
+    assert figures_of(tmp_path / "broken") == figures_of(tmp_path / "whole")
 
 
 def test_a_run_is_not_gone_on_with_under_other_settings(tmp_path: Path) -> None:
     config = tiny_config(steps=2, keep_every=1)
-    run(config, open_rubble(config), journal_keeper(tmp_path))
-    other = replace(config, lr=0.5)
-    with pytest.raises(RequestError, match=r"started with lr=0\.003, not 0\.5"):
-        run(other, open_rubble(other), journal_keeper(tmp_path))
-    run(replace(config, threads=2), open_rubble(config), journal_keeper(tmp_path))
+    run(config, open_rubble(config), folder_reporter(tmp_path))
+    other = with_values(config, lr=0.5)
+    with pytest.raises(RequestError, match=r"expected optimiser\.lr=0\.003, got .*=0\.5"):
+        run(other, open_rubble(other), folder_reporter(tmp_path))
+    run(with_values(config, threads=2), open_rubble(config), folder_reporter(tmp_path))
 
 
 def test_gradients_of_several_batches_add_up_to_those_of_one(points: str) -> None:
@@ -177,8 +193,7 @@ def test_gradients_of_several_batches_add_up_to_those_of_one(points: str) -> Non
             accumulate=accumulate,
             grades=Grades(gamma=0.0, hazard_dropout="none", balanced=False),
         )
-        checkpoint = run(config, open_lesson(config), LogKeeper(lambda _: None))
-        assert checkpoint is not None
+        checkpoint = run(config, open_lesson(config), LogReporter(lambda _: None))
         trained.append(checkpoint.weights)
     for name, value in trained[0].items():
         torch.testing.assert_close(trained[1][name], value, rtol=1e-3, atol=1e-4)
@@ -186,29 +201,28 @@ def test_gradients_of_several_batches_add_up_to_those_of_one(points: str) -> Non
 
 def test_the_learning_rate_rises_and_falls_as_its_schedule_says() -> None:
     for schedule, ends in (("one_cycle", 1e-5), ("cosine", 0.1), ("constant", 1.0)):
-        config = tiny_config(steps=10, schedule=schedule, warmup=0.2, lr=0.1, batch=2)
+        config = tiny_config(steps=10, shape=schedule, warmup=0.2, lr=0.1, batch=2)
         lesson = open_rubble(config)
-        trainee, rates = Trainee(config, lesson, Crew(), 10), []
+        trainer, rates = Trainer(config, lesson, WorkerGroup(), 10), []
         for step in range(10):
-            rates.append(trainee.lr / 0.1)
-            trainee.update(iter([lesson.batch(step, 0, 1)]), step)
+            rates.append(trainer.lr / 0.1)
+            trainer.update(iter([lesson.batch(step, 0, 1)]), step)
         assert max(rates) == pytest.approx(1.0, abs=0.03)
         assert rates[-1] < rates[2] or schedule == "constant"
-        assert trainee.lr / 0.1 == pytest.approx(ends, abs=0.02)
+        assert trainer.lr / 0.1 == pytest.approx(ends, abs=0.02)
 
 
-def test_a_pretext_hands_its_encoder_on(tmp_path: Path) -> None:
-    config = tiny_config(steps=25, lesson="pretext", lr=1e-3)
+def test_pre_training_hands_its_encoder_on(tmp_path: Path) -> None:
+    config = pretrain_config(steps=25, lr=1e-3)
     pairs = [rubble_town("a", 1), rubble_town("b", 2)]
-    learnt = run(config, PretextLesson(config, pairs), LogKeeper(lambda _: None))
-    assert learnt is not None
+    learnt = run(config, PretrainLesson(config, pairs), LogReporter(lambda _: None))
     assert learnt.figures["auc"] > 0.9
-    with pytest.raises(RequestError, match="pre-trained encoder judges nothing"):
+    with pytest.raises(RequestError, match="pre-trained encoder, which does not score damage"):
         learnt.network()
-    learnt.save(tmp_path / "pretext.pt")
+    learnt.save(tmp_path / "pretrain.pt")
     network = build_network("fc_siam_diff_small")
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    start = tiny_config(steps=1, init=str(tmp_path / "pretext.pt"))
+    start = tiny_config(steps=1, init=str(tmp_path / "pretrain.pt"))
     assert start_from(network, start) == "encoder"
     for name, value in network.state_dict().items():
         if name.startswith("encoder."):
@@ -218,11 +232,10 @@ def test_a_pretext_hands_its_encoder_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("network", ["fc_ef_small", "fc_siam_conc_small"])
-def test_every_architecture_has_a_pretext(network: str) -> None:
-    config = tiny_config(steps=20, network=network, lesson="pretext", lr=1e-3)
+def test_every_architecture_can_be_pre_trained(network: str) -> None:
+    config = pretrain_config(steps=20, network=network, lr=1e-3)
     pairs = [rubble_town("a", 1), rubble_town("b", 2)]
-    learnt = run(config, PretextLesson(config, pairs), LogKeeper(lambda _: None))
-    assert learnt is not None
+    learnt = run(config, PretrainLesson(config, pairs), LogReporter(lambda _: None))
     assert learnt.figures["auc"] > 0.9
 
 
@@ -247,10 +260,9 @@ def test_a_run_starts_from_all_weights_of_its_own_architecture_and_from_no_other
 
 def test_a_frozen_encoder_stays_as_it_is() -> None:
     config = tiny_config(steps=3, freeze_encoder=True, batch=4)
-    torch.manual_seed(config.seed)
+    torch.manual_seed(config.run.seed)
     before = build_network(config.network).state_dict()
-    after = run(config, open_rubble(config), LogKeeper(lambda _: None))
-    assert after is not None
+    after = run(config, open_rubble(config), LogReporter(lambda _: None))
     moved = {k for k, v in after.weights.items() if not torch.equal(v, before[k])}
     assert not [name for name in moved if name.startswith("encoder.")]
     assert {"decoder.2.0.weight", "up.0.weight"} <= moved
@@ -266,8 +278,7 @@ def test_a_checkpoint_with_an_object_in_it_is_not_opened(tmp_path: Path) -> None
 def test_a_run_without_progress_ends_early_and_keeps_its_best(points: str) -> None:
     config = vectors_config(points, steps=400, checks=0, patience=3, lr=3e-2)
     records: list[dict[str, Any]] = []
-    kept = run(config, open_lesson(config), LogKeeper(records.append))
-    assert kept is not None
+    kept = run(config, open_lesson(config), LogReporter(records.append))
     checks = [r for r in records if r["event"] == "check"]
     scores = [r["macro_auc"] for r in checks]
     assert len(scores) < 400 // records[0]["epoch_steps"]
@@ -280,8 +291,7 @@ def test_held_out_regions_end_no_run_and_choose_no_state() -> None:
         tiny_config(steps=4, patience=2)
     records: list[dict[str, Any]] = []
     config = tiny_config(steps=8, checks=4)
-    kept = run(config, open_rubble(config), LogKeeper(records.append))
-    assert kept is not None
+    kept = run(config, open_rubble(config), LogReporter(records.append))
     assert kept.step == 8
     assert [r["step"] for r in records if r["event"] == "check"] == [8]
 
@@ -289,14 +299,14 @@ def test_held_out_regions_end_no_run_and_choose_no_state() -> None:
 def test_a_loss_that_is_no_number_ends_the_run(points: str) -> None:
     config = vectors_config(points, lr=1e30, clip=0.0, steps=40)
     with pytest.raises(QuakestreamError, match="the loss is"):
-        run(config, open_lesson(config), LogKeeper(lambda _: None))
+        run(config, open_lesson(config), LogReporter(lambda _: None))
 
 
 def test_batches_come_in_order_and_bring_what_went_wrong() -> None:
-    def make(number: int) -> Batch:
+    def make(number: int) -> TrainingBatch:
         if number == 6:
             raise RequestError("no such chip")
-        return Batch(tensors={"n": torch.tensor([number])}, share=Share(total=1))
+        return TrainingBatch(tensors={"n": torch.tensor([number])}, share=Share(total=1))
 
     taken: list[int] = []
     with (
@@ -310,7 +320,7 @@ def test_batches_come_in_order_and_bring_what_went_wrong() -> None:
 
 
 def test_hazard_values_are_hidden_at_first_and_shown_at_last() -> None:
-    config = tiny_config(steps=100, batch=50)
+    config = vectors_config("", steps=100, batch=50, grades=Grades())
     dropout = HazardDropout(config, examples=1)
     values_NM = torch.ones(50, 3)
     share = Share(total=50)
@@ -327,8 +337,7 @@ def test_building_networks_learn_from_crops_and_from_hazard_values(store: str) -
     lesson = open_lesson(config)
     assert isinstance(lesson, ChipsLesson)
     records: list[dict[str, Any]] = []
-    kept = run(config, lesson, LogKeeper(records.append))
-    assert kept is not None
+    kept = run(config, lesson, LogReporter(records.append))
     losses = [r["loss"] for r in records if r["event"] == "epoch"]
     assert losses[-1] < 0.8 * losses[0]
     assert kept.inputs.hazard_groups == (2, 1)
@@ -344,26 +353,23 @@ def test_no_row_is_both_trained_on_and_judged(store: str, points: str) -> None:
     assert isinstance(lesson, ChipsLesson)
     table = lesson._store.table
     for rows in (
-        Rows(block=1000.0, buffer=100.0),
-        Rows(split="regions", held="north", block=1000.0, buffer=100.0),
-        Rows(split="sources", held="north,south", block=500.0, buffer=50.0),
-        Rows(split="paper-70-15-15"),
+        RowSplit(block=1000.0, buffer=100.0),
+        RowSplit(split="regions", held=("north",), block=1000.0, buffer=100.0),
+        RowSplit(split="sources", held=("north", "south"), block=500.0, buffer=50.0),
+        RowSplit(split="paper-70-15-15"),
     ):
-        parts = parts_of_table(table, rows)
+        parts = masks_of_table(table, rows)
         masks = np.stack([parts.train_N, parts.validation_N, parts.test_N])
         assert masks.any(axis=1).all(), rows
         assert (masks.sum(axis=0) <= 1).all(), rows
         if rows.held:
-            held_N = table["region"].isin(rows.held.split(",")).to_numpy()
+            held_N = table["region"].isin(rows.held).to_numpy()
             assert (parts.test_N == held_N).all()
-    published = parts_of_table(table, Rows(split="paper-85-15"))
+    published = masks_of_table(table, RowSplit(split="paper-85-15"))
     assert (published.validation_N == published.test_N).all()
-    few = parts_of_table(table, Rows(block=1000.0, buffer=100.0, labels=0.5))
-    assert (
-        0.4
-        < few.train_N.sum() / parts_of_table(table, Rows(block=1000.0, buffer=100.0)).train_N.sum()
-        < 0.6
-    )
+    every = masks_of_table(table, RowSplit(block=1000.0, buffer=100.0))
+    few = masks_of_table(table, RowSplit(block=1000.0, buffer=100.0, labels=0.5))
+    assert 0.4 < few.train_N.sum() / every.train_N.sum() < 0.6
 
 
 def test_rows_that_cannot_be_split_so_are_refused_in_one_line(store: str) -> None:
@@ -371,26 +377,26 @@ def test_rows_that_cannot_be_split_so_are_refused_in_one_line(store: str) -> Non
     assert isinstance(lesson, ChipsLesson)
     table = lesson._store.table
     for rows, says in (
-        (Rows(split="regions", held="nowhere"), "there is no nowhere"),
-        (Rows(split="regions"), "expected regions of middle, north, south"),
-        (Rows(block=1000.0, fold=5), "expected 0 to 4"),
+        (RowSplit(split="regions", held=("nowhere",)), "unknown region.*got nowhere"),
+        (RowSplit(split="regions"), "expected regions of middle, north, south"),
+        (RowSplit(block=1000.0, fold=5), "expected 0 to 4, got 5"),
     ):
         with pytest.raises(RequestError, match=says):
-            parts_of_table(table, rows)
+            masks_of_table(table, rows)
     places_N = np.linspace(0, 1, 50)
-    with pytest.raises(RequestError, match="take blocks"):
-        parts_of_points(places_N, places_N, np.zeros(50, np.int64), Rows(split="regions"))
+    with pytest.raises(RequestError, match="points have no regions"):
+        masks_of_points(places_N, places_N, np.zeros(50, np.int64), RowSplit(split="regions"))
 
 
-def test_a_journal_takes_back_what_was_told_too_much(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
+def test_a_resumed_run_removes_later_records_from_the_log(tmp_path: Path) -> None:
+    run_log = RunLog(tmp_path)
     for step in (0, 5, 10):
-        journal({"event": "epoch" if step else "start", "step": step, "loss": float("nan")})
-    Journal(tmp_path)({"event": "start", "step": 5})
+        run_log({"event": "epoch" if step else "start", "step": step, "loss": float("nan")})
+    RunLog(tmp_path)({"event": "start", "step": 5})
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 5, 5]
     assert json.loads(lines[1])["loss"] is None
-    Journal(tmp_path)({"event": "start", "step": 0})
+    RunLog(tmp_path)({"event": "start", "step": 0})
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
 
@@ -400,7 +406,7 @@ def test_the_command_trains_here_and_says_what_is_wrong_in_one_line(
     here = ["hazard_mlp", "--workers", "0", "--out", str(tmp_path / "run")]
     small = settings(
         source=points, steps=12, batch=16, keep_every=4, checks=1, threads=1
-    ) + settings(**{"points.features": "pga_g,vs30_m_s", "grades.hazard_groups": "1,1"})
+    ) + settings(**{"points.features": "pga_g,vs30_m_s", "grades.hazard_groups": "[1, 1]"})
     assert train_command(here + small) == 0
     checkpoint = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
     assert checkpoint.inputs.hazard_groups == (1, 1)
@@ -410,8 +416,8 @@ def test_the_command_trains_here_and_says_what_is_wrong_in_one_line(
     other = str(tmp_path / "run" / "checkpoint.pt")
     wrong = {
         "--workers x": ["hazard_mlp", "--workers", "x"],
-        "source=STORE": ["qmf_tiny", "--workers", "0", "--out", str(tmp_path / "a")],
-        "no training store at": [
+        "no training store named": ["qmf_tiny", "--workers", "0", "--out", str(tmp_path / "a")],
+        "nowhere: no training store": [
             "qif_tiny",
             "--workers",
             "0",
@@ -453,7 +459,7 @@ def test_an_unfinished_run_is_not_overwritten_but_gone_on_with(
     config = with_settings(
         vectors_config(points), ["recipe=hazard_mlp", *[a for a in arguments[5:] if "=" in a]]
     )
-    assert config.steps == 12
+    assert config.schedule.steps == 12
     assert train_command(arguments) == 0
     finished = load_checkpoint(out / "checkpoint.pt")
     state = torch.zeros(1)
@@ -477,12 +483,12 @@ def settings(**values: Any) -> list[str]:
     return [text for k, v in values.items() for text in ("--set", f"{k}={v}")]
 
 
-def journal_keeper(folder: Path) -> FolderKeeper:
-    return FolderKeeper(folder, Journal(folder))
+def folder_reporter(folder: Path) -> FolderReporter:
+    return FolderReporter(folder, RunLog(folder))
 
 
-def told(folder: Path) -> list[dict[str, Any]]:
-    """The figures of a journal, without its clock and its starts."""
+def figures_of(folder: Path) -> list[dict[str, Any]]:
+    """The figures of a log, without its clock and its starts."""
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     clock = {"s", "images_per_s", "data_wait"}
     return [

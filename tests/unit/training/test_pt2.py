@@ -12,7 +12,8 @@ from quakestream.domain import BundleSpec, HazardInput
 from quakestream.errors import EngineError
 from quakestream.testing.bundles import CLASSES
 from training.checkpoints import Checkpoint
-from training.config import Points, Rows, TrainConfig
+from training.config import Points, VectorsConfig
+from training.data.splits import RowSplit
 from training.export import main as export_command
 from training.graphs import BuildingGraph, BundleGraph, HazardGraph, SegmentationGraph
 from training.lessons.vectors import open_vectors
@@ -71,7 +72,7 @@ def test_another_model_is_told_from_the_bundles(tmp_path: Path) -> None:
     other = graph_of("hazard_mlp")
     with torch.no_grad():
         next(other.network.parameters()).mul_(3.0)
-    with pytest.raises(EngineError, match=r"model\.pt2: differs from model\.onnx .* by \d"):
+    with pytest.raises(EngineError, match=r"model\.pt2: differs from model\.onnx .* got \d"):
         add_pt2(other, folder)
     assert load_bundle(str(folder)).digest == digest
     assert add_pt2(graph, folder) < PARITY
@@ -127,13 +128,12 @@ def points_checkpoint(folder: Path) -> Path:
     table = folder / "points.csv"
     lines = [f"{x},{y},{int(label)},{a},{b}" for x, y, label, a, b in rows]
     table.write_text("\n".join(["lon,lat,label,pga_g,dpm", *lines]) + "\n")
-    config = TrainConfig(
+    config = VectorsConfig(
         recipe="points",
         network="hazard_mlp",
-        lesson="vectors",
         source=str(table),
-        points=Points(features="pga_g,dpm"),
-        rows=Rows(split="blocks", block=0.02, buffer=0.002, folds=4),
+        points=Points(features=("pga_g", "dpm")),
+        rows=RowSplit(split="blocks", block=0.02, buffer=0.002, folds=4),
     )
     lesson = open_vectors(config)
     weights = lesson.network().state_dict()

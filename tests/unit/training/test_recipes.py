@@ -15,11 +15,10 @@ from quakestream.tiling.lattice import Lattice
 from tests.helpers.rubble import GRID, noise_image, rubble_town, tiny_config, town
 from training.calibrate import calibrate, choose_thresholds
 from training.checkpoints import Checkpoint, load_checkpoint
-from training.config import from_json, to_json, with_settings
 from training.data.augment import Augmentation, augment
 from training.data.chips import ChipSource, RawChips, owner_map
 from training.data.pairs import Building, LabelledPair
-from training.data.split import RegionSplit
+from training.data.splits import RegionSplit
 from training.data.turkiye import label_buildings
 from training.evaluate import differences
 from training.export import main as export_command
@@ -29,6 +28,7 @@ from training.metrics import arrays
 from training.networks import NetworkInputs, build_network
 from training.recipes import RECIPES, recipe
 from training.scoring import BuildingLogits, score_buildings
+from training.settings import from_json, to_json, with_settings
 from training.train import main as train_command
 
 PARAMETERS = {
@@ -99,9 +99,9 @@ def test_settings_are_typed_and_reach_into_parts() -> None:
             "augmentation.scale=0.9,1.1",
         ],
     )
-    assert (config.steps, config.lr, config.augmentation.haze) == (7, 0.5, 0.0)
+    assert (config.schedule.steps, config.optimiser.lr, config.augmentation.haze) == (7, 0.5, 0.0)
     assert config.augmentation.scale == (0.9, 1.1)
-    assert config.judge_bounds is False
+    assert config.windows.judge_bounds is False
     assert from_json(to_json(config)) == config
     for wrong in ("stps=7", "steps=many", "judge_bounds=0", "loss=1", "steps"):
         with pytest.raises(ConfigError):

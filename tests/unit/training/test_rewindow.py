@@ -29,7 +29,7 @@ def test_a_narrower_halo_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
         str(tmp_path / "b"),
     ]
     assert main(told) == 2
-    assert "differ by" in capsys.readouterr().err
+    assert "differ from the untiled image" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
 
 

@@ -71,8 +71,8 @@ def test_filters_are_given_as_text() -> None:
         ("black", "expected epfl, or NAME=VALUE"),
         ("cloud=1", "expected epfl, or NAME=VALUE"),
         ("black=much", "expected a number or none"),
-        ("black=5", "black=5: expected 0 to 1"),
-        ("variance=4", "variance=4: expected 0 to 0.25"),
+        ("black=5", "black: out of range: expected 0 to 1, got 5"),
+        ("variance=4", "variance: out of range: expected 0 to 0.25"),
         ("snow_side=left", "expected above or below"),
     ],
 )

@@ -20,8 +20,8 @@ from quakestream.tiling import crop_windows
 from tests.helpers.training_data_case import make_store
 from training.data.filters import TileFilter
 from training.data.pair_store import (
-    Cutting,
     ImagePair,
+    PairStoreOptions,
     cut_pair,
     of_labelled,
     turkiye_store,
@@ -35,7 +35,7 @@ from training.data.turkiye import turkiye_pairs
 
 SIDE = 120
 GRID = Grid(epsg=EPSG, gsd_m=GSD_M)
-CUTTING = Cutting(classes=("intact", "destroyed"), gsd_m=GSD_M, crop_px=32)
+CUTTING = PairStoreOptions(classes=("intact", "destroyed"), gsd_m=GSD_M, crop_px=32)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_post_alone_is_kept_where_that_is_asked_for(
     chips = store.read([0])
     assert chips.pre_NBYX is None
     np.testing.assert_array_equal(chips.statistics_N4B[0, :2], [[0, 0, 0], [1, 1, 1]])
-    with pytest.raises(RequestError, match=r"scene-1 has 0.5 m pixels and epochs .*expected"):
+    with pytest.raises(RequestError, match=r"pair scene-1: .*got 0.5 m pixels and epochs post"):
         cut_pair(pair, CUTTING)
 
 
@@ -151,7 +151,7 @@ def test_no_pair_and_another_pixel_size_are_refused(
 ) -> None:
     with pytest.raises(RequestError, match="no chip to store"):
         write_pair_store(str(tmp_path), [], CUTTING)
-    with pytest.raises(RequestError, match=r"0.5 m pixels.*expected 0.3 m"):
+    with pytest.raises(RequestError, match=r"expected 0.3 m pixels.*got 0.5 m pixels"):
         cut_pair(image_pair(scenes), replace(CUTTING, gsd_m=0.3))
     with pytest.raises(ShapeError):
         replace(image_pair(scenes), id_N=("one",))
@@ -200,7 +200,7 @@ def test_scenes_of_different_ground_make_no_pair(tmp_path: Path) -> None:
     for name, east in (("a", 0.0), ("b", 900.0)):
         place = Affine(GSD_M, 0, WEST_M + east, 0, -GSD_M, NORTH_M)
         write_scene(tmp_path / f"{name}.tif", noise, transform=place)
-    with pytest.raises(SceneError, match="share no ground"):
+    with pytest.raises(SceneError, match="shares no ground"):
         read_pair(str(tmp_path / "a.tif"), str(tmp_path / "b.tif"))
 
 

@@ -1,5 +1,6 @@
 """No ground on both sides of a split: properties, the real scenes, and the field points."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +16,22 @@ from quakestream.errors import RequestError, ShapeError
 from quakestream.raster.statistics import SceneStatistics
 from training.data.chips import ChipSource
 from training.data.pairs import Building, Image, LabelledPair, pixels_inside
-from training.data.split import (
+from training.data.splits import (
     BlockSplit,
     Fold,
     RegionSplit,
+    RowSplit,
     block_folds,
     buildings_on,
-    chosen_sources,
+    chosen_groups,
+    group_folds,
     label_fraction,
-    leave_one_region_out,
+    masks_of_table,
     paper_parts,
     random_split,
     table_block_folds,
     table_region_folds,
+    training_fraction,
 )
 from training.data.turkiye import REGION_OF_SCENE, turkiye_pairs
 from training.data.vectors import read_field_points
@@ -185,11 +189,11 @@ def test_folds_do_not_hang_on_the_order_of_rows_and_come_again(seed: int, count:
 
 def test_block_folds_refuse_what_cannot_be_split() -> None:
     one = np.zeros(9)
-    with pytest.raises(RequestError, match="9 rows lie in 1 blocks"):
+    with pytest.raises(RequestError, match="got 1 of side 1 for 9 rows"):
         block_folds(one, one, 1.0, 0.1, 2)
-    with pytest.raises(RequestError, match="no finite place"):
+    with pytest.raises(RequestError, match="no finite coordinates"):
         block_folds(np.array([0.0, np.nan]), np.zeros(2), 1.0, 0.1, 2)
-    with pytest.raises(RequestError, match="expected a positive side"):
+    with pytest.raises(RequestError, match="expected a positive side, a buffer"):
         block_folds(one, one, 0.0, 0.1, 2)
     with pytest.raises(ShapeError):
         block_folds(one, one[:3], 1.0, 0.1, 2)
@@ -217,13 +221,14 @@ def test_fractions_are_stratified_and_the_small_one_is_inside_the_large_one(
 def test_a_fraction_is_of_the_training_side() -> None:
     label = np.arange(200) % 2
     whole = random_split(200, seed=1)
-    fold = whole.with_labels(label, 0.1, seed=2)
+    train_N = training_fraction(whole.train_N, label, 0.1, seed=2)
+    fold = Fold(train_N=train_N, held_N=whole.held_N)
     for value in (0, 1):
         of_class = (whole.train_N & (label == value)).sum()
         assert (fold.train_N & (label == value)).sum() == -(-of_class // 10)
     assert not (fold.train_N & ~whole.train_N).any()
     assert not (fold.train_N & fold.held_N).any()
-    with pytest.raises(RequestError, match="label fraction 0"):
+    with pytest.raises(RequestError, match="label fraction is out of range"):
         label_fraction(label, 0.0, 1)
 
 
@@ -244,9 +249,9 @@ def test_the_papers_counts_come_out() -> None:
     for train, test in ((81_424, 14_369), (13_277, 2_343)):
         fold = random_split(train + test)
         assert (fold.train_N.sum(), fold.held_N.sum()) == (train, test)
-    with pytest.raises(RequestError, match="no split 'mine'; known: paper-85-15"):
+    with pytest.raises(RequestError, match="unknown split: expected one of paper-85-15"):
         paper_parts("mine", 100)
-    with pytest.raises(RequestError, match="1 rows leave none for train"):
+    with pytest.raises(RequestError, match="none is left for train: got 1 row"):
         random_split(1)
     with pytest.raises(RequestError, match="add up to 1"):
         random_split(100, 1.5)
@@ -255,10 +260,10 @@ def test_the_papers_counts_come_out() -> None:
 @given(region=st.lists(st.sampled_from("abcd"), min_size=2, max_size=40))
 def test_each_region_is_left_out_once_and_is_never_on_both_sides(region: list[str]) -> None:
     if len(set(region)) < 2:
-        with pytest.raises(RequestError, match="takes two or more"):
-            leave_one_region_out(region)
+        with pytest.raises(RequestError, match="expected two or more"):
+            group_folds(region)
         return
-    folds = leave_one_region_out(region)
+    folds = group_folds(region)
     assert list(folds) == sorted(set(region))
     for name, fold in folds.items():
         assert {r for r, held in zip(region, fold.held_N, strict=True) if held} == {name}
@@ -268,16 +273,16 @@ def test_each_region_is_left_out_once_and_is_never_on_both_sides(region: list[st
 
 def test_chosen_sources_leave_the_others_out() -> None:
     source = ["izmir", "hatay", "puebla", "hatay"]
-    fold = chosen_sources(source, train=["hatay"], test=["puebla"])
+    fold = chosen_groups(source, train=["hatay"], test=["puebla"])
     assert fold.train_N.tolist() == [False, True, False, True]
     assert fold.held_N.tolist() == [False, False, True, False]
     for train, test, says in (
-        (["hatay"], ["nowhere"], "no source nowhere; known: hatay, izmir, puebla"),
+        (["hatay"], ["nowhere"], "expected one of hatay, izmir, puebla, got nowhere"),
         (["hatay"], ["hatay", "izmir"], "hatay is on both sides"),
-        ([], ["hatay"], "name sources"),
+        ([], ["hatay"], "name groups"),
     ):
         with pytest.raises(RequestError, match=says):
-            chosen_sources(source, train, test)
+            chosen_groups(source, train, test)
 
 
 def test_a_fold_with_a_row_on_both_sides_cannot_be_made() -> None:
@@ -321,7 +326,7 @@ def test_a_scene_of_two_regions_is_refused() -> None:
     for fold in folds.values():
         assert not set(scenes[fold.train_N]) & set(scenes[fold.held_N])
     table.loc[0, "region"] = "b"
-    with pytest.raises(RequestError, match="scene a of s shows more than one region"):
+    with pytest.raises(RequestError, match="scene a of s: scene shows more than one region"):
         table_region_folds(table)
 
 
@@ -342,3 +347,35 @@ def test_field_points_fall_into_five_even_folds_of_blocks(data_dir: Path) -> Non
     random = random_split(len(field))
     place = np.round(np.stack([field.lon_N, field.lat_N], axis=1), 6)
     assert {*map(tuple, place[random.train_N])} & {*map(tuple, place[random.held_N])}
+
+
+def digest(*masks: np.ndarray) -> str:
+    return hashlib.blake2b(np.packbits(np.concatenate(masks)).tobytes(), digest_size=8).hexdigest()
+
+
+SPLITS = {
+    RowSplit(split="blocks", block=2000.0, buffer=300.0, fold=2): "fbb091c2c6bcbe45",
+    RowSplit(
+        split="blocks", block=5000.0, buffer=64.0, folds=4, labels=0.3, seed=5
+    ): "daa8fe09af24dce5",
+    RowSplit(split="regions", held=("b",), block=2000.0, buffer=300.0): "bbc29e164d0e40af",
+    RowSplit(split="sources", held=("t",), block=2000.0, buffer=300.0, seed=3): "5be67c7125ad458e",
+    RowSplit(split="paper-85-15"): "45e5baa0b564d840",
+    RowSplit(split="paper-70-15-15", labels=0.1, seed=2): "85a902309efb4f01",
+}
+"""Masks of runs that are published: a split must never change."""
+
+
+@pytest.mark.parametrize(("rows", "expected"), SPLITS.items(), ids=lambda v: str(v)[:40])
+def test_splits_are_those_of_earlier_versions_bit_for_bit(rows: RowSplit, expected: str) -> None:
+    rng = np.random.default_rng(11)
+    count = 2000
+    epsg = np.where(rng.random(count) < 0.2, 32636, 32637)
+    table = chips_table(
+        rng.uniform(3e5, 3.4e5, count), rng.uniform(4.1e6, 4.14e6, count), epsg
+    ).assign(
+        label=rng.integers(-1, 4, count),
+        source=np.array(["s", "t", "u"], object)[np.arange(count) % 3],
+    )
+    masks = masks_of_table(table, rows)
+    assert digest(masks.train_N, masks.validation_N, masks.test_N) == expected

@@ -114,7 +114,7 @@ def test_a_store_without_its_manifest_is_half_written(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"half-written.*run the command") as caught:
         ChipStore.open(made.uri)
     assert "\n" not in str(caught.value)
-    with pytest.raises(RequestError, match="no training store at"):
+    with pytest.raises(RequestError, match="nothing: no training store"):
         ChipStore.open(str(tmp_path / "nothing"))
 
 
@@ -137,7 +137,7 @@ def test_a_finished_store_is_not_overwritten_unasked_and_an_unfinished_one_is(
 def test_a_lost_shard_is_damage_not_black_pixels(tmp_path: Path) -> None:
     made = make_store(str(tmp_path))
     (tmp_path / "chips.zarr/post/c/3/0/0/0").unlink()
-    with pytest.raises(RequestError, match=r"damaged: 1 of 5 shards of post are missing"):
+    with pytest.raises(RequestError, match=r"damaged: 1 of 5 shards of post is missing"):
         ChipStore.open(made.uri)
     with pytest.raises(ShapeError, match="missing"):
         StoreWriter(uri=made.uri, meta=made.meta).finish(made.table)
@@ -149,18 +149,18 @@ def test_a_shard_cut_off_while_reading_is_told(tmp_path: Path) -> None:
     shard = tmp_path / "chips.zarr/inside/c/0/0/0"
     shard.write_bytes(shard.read_bytes()[:100])
     store.read([0])
-    with pytest.raises(StorageError, match="inside/c/0/0/0 is cut off"):
+    with pytest.raises(StorageError, match="inside/c/0/0/0: truncated"):
         store.read([1])
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"version": 0}, "version 0"),
-        ({"epochs": ["post", "pre"]}, "no training store's"),
-        ({"chips": "many"}, "no training store's"),
-        ({"hazard": [{"label": "mmi"}]}, "no training store's"),
-        ({"table_sha256": "0"}, "table.parquet is not the one"),
+        ({"version": 0}, "expected 1, got 0"),
+        ({"epochs": ["post", "pre"]}, "not the manifest of a training store"),
+        ({"chips": "many"}, "not the manifest of a training store"),
+        ({"hazard": [{"label": "mmi"}]}, "not the manifest of a training store"),
+        ({"table_sha256": "0"}, "table.parquet has another digest"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused_in_one_line(
@@ -173,7 +173,7 @@ def test_a_manifest_that_does_not_fit_is_refused_in_one_line(
         ChipStore.open(str(tmp_path))
     assert "\n" not in str(caught.value)
     file.write_text("{")
-    with pytest.raises(RequestError, match="no JSON"):
+    with pytest.raises(RequestError, match="not JSON"):
         ChipStore.open(str(tmp_path))
 
 
@@ -186,7 +186,7 @@ def test_stores_that_are_alike_are_read_as_one(tmp_path: Path) -> None:
     expected = [second.arrays["post"][1], first.arrays["post"][3], second.arrays["post"][0]]
     np.testing.assert_array_equal(chips.post_NBYX, expected)
     other = make_store(str(tmp_path / "c"), classes=("intact", "destroyed"))
-    with pytest.raises(RequestError, match="cannot be read as one: classes"):
+    with pytest.raises(RequestError, match="other classes: expected"):
         ChipStore.open(first.uri, other.uri)
     with pytest.raises(RequestError, match="no training store named"):
         ChipStore.open()

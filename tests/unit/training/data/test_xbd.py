@@ -11,7 +11,7 @@ import rasterio
 from quakestream.errors import RequestError, SceneError
 from tests.helpers.xbd_case import EPSG, NORTH, PIXEL, WEST, write_tile
 from training.data.labels import XBD
-from training.data.pair_store import Cutting
+from training.data.pair_store import PairStoreOptions
 from training.data.xbd import (
     find_tiles,
     georeference,
@@ -21,7 +21,7 @@ from training.data.xbd import (
     xbd_store,
 )
 
-CUTTING = Cutting(classes=XBD.labels, gsd_m=0.5, crop_px=24)
+CUTTING = PairStoreOptions(classes=XBD.labels, gsd_m=0.5, crop_px=24)
 
 
 def test_a_folder_becomes_chips_with_four_grades(tmp_path: Path) -> None:
@@ -88,10 +88,10 @@ def take_the_buildings(folder: Path) -> None:
     ("spoil", "says"),
     [
         (lose_the_pre_image, "no pre image"),
-        (cut_the_image, "cannot read"),
-        (spoil_the_label, "no xBD label file"),
-        (move_a_corner, "off a north-up georeference"),
-        (take_the_buildings, "no building, so nothing says where it lies"),
+        (cut_the_image, "cannot be read"),
+        (spoil_the_label, "not an xBD label file"),
+        (move_a_corner, "corners do not fit a north-up georeference"),
+        (take_the_buildings, "no building to locate it by"),
     ],
 )
 def test_a_tile_that_cannot_be_used_is_named_and_the_others_are_kept(
@@ -111,14 +111,14 @@ def test_a_tile_that_cannot_be_used_is_named_and_the_others_are_kept(
 
 
 def test_a_folder_without_usable_tiles_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"holds no \*_post_disaster.json"):
+    with pytest.raises(RequestError, match=r"no \*_post_disaster.json in the folder"):
         find_tiles(tmp_path)
     write_tile(tmp_path / "xbd", "quake_00000002")
     lose_the_pre_image(tmp_path / "xbd")
-    with pytest.raises(RequestError, match=r"none of 1 tiles .* can be used, e\.g\. quake_0"):
+    with pytest.raises(RequestError, match=r"no tile can be used, e\.g\. quake_0"):
         xbd_store(str(tmp_path / "store"), tmp_path / "xbd", CUTTING)
     write_tile(tmp_path / "xbd", "quake_00000002", ("no-damage", "wobbly"))
-    with pytest.raises(RequestError, match=r"unknown classes .'wobbly'"):
+    with pytest.raises(RequestError, match=r"unknown classes: .*got 'wobbly'"):
         xbd_store(str(tmp_path / "store"), tmp_path / "xbd", CUTTING)
 
 

@@ -17,13 +17,13 @@ from shapely.geometry import box
 from sklearn.metrics import roc_auc_score
 
 from quakestream.errors import RequestError
-from training.data.split import Fold
+from training.data.splits import Fold
 from training.hazard.bayes import LayerBayes
 from training.hazard.cli import main
 from training.hazard.comparison import Scope, compare, context_means
 from training.hazard.encoders import EncoderClassifier, groups_of
 from training.hazard.families import FAMILIES, Family, family, logistic, masked_copies
-from training.hazard.judging import Predicted, class_aucs, figures, macro_auc, pooled_auc
+from training.hazard.judging import Predictions, class_aucs, figures, macro_auc, pooled_auc
 from training.hazard.nested import (
     INNER,
     Recipe,
@@ -113,12 +113,12 @@ def test_a_missing_value_is_counted_and_a_place_is_never_a_feature(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dpm": np.nan}, "dpm is NaN at all 800 points"),
-        ({"dpm": np.inf}, "dpm is infinite at 800 points"),
-        ({"dpm": 0.5}, "dpm is 0.5 everywhere"),
+        ({"dpm": np.nan}, "dpm: NaN at all 800 points"),
+        ({"dpm": np.inf}, "dpm: infinite at 800 points"),
+        ({"dpm": 0.5}, "dpm: 0.5 at all points"),
         ({"dpm": "high"}, "column dpm"),
-        ({"label": "intact"}, r"fewer than 10 examples among 800 points: destroyed \(0\)"),
-        ({"label": "ruined"}, "labels ruined, expected intact, destroyed"),
+        ({"label": "intact"}, r"classes destroyed \(0\) among 800 points: expected 10 or more"),
+        ({"label": "ruined"}, "unknown labels: expected intact, destroyed.*got ruined"),
     ],
 )
 def test_points_that_teach_nothing_are_refused(
@@ -271,14 +271,14 @@ def test_a_class_in_one_block_alone_makes_no_folds() -> None:
     points = points_of(classes=("intact", "destroyed"))
     in_one_N = (points.lon_N < 36.92) & (points.lat_N < 37.52)
     label_N = np.where(in_one_N, 1, 0)
-    with pytest.raises(RequestError, match="no example of destroyed to learn from"):
+    with pytest.raises(RequestError, match="no training example of destroyed"):
         folds_of(replace(points, label_N=label_N), 5)
 
 
 # Figures
 
 
-def predicted_of(points: HazardPoints, seed: int = 0) -> Predicted:
+def predicted_of(points: HazardPoints, seed: int = 0) -> Predictions:
     rng = np.random.default_rng(seed)
     classes = len(points.classes)
     score_NC = np.eye(classes)[points.label_N] + rng.normal(size=(len(points), classes))
@@ -432,18 +432,18 @@ def fit_command(source: str, out: Path, *more: str) -> list[str]:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--features", "dpm,mmi"], "has no column mmi"),
+        (["--features", "dpm,mmi"], "no column mmi"),
         ([], "--features"),
-        (["--features", "dpm", "--model", "oracle"], "no model 'oracle'"),
+        (["--features", "dpm", "--model", "oracle"], "got 'oracle'"),
         (["--features", "dpm", "--model", "logistic+logistic"], "twice"),
         (["--features", "dpm", "--exclude-near", "there"], "neither a file nor WKT"),
         (
             ["--features", "dpm", "--exclude-near", "POINT (36.9 37.5)", "--exclude-km", "-1"],
-            "expected 0 km or more, got -1",
+            "expected 0 or more, got -1",
         ),
         (
             ["--features", "dpm", "--exclude-near", box(36.8, 37.4, 37.1, 37.7).wkt],
-            "fewer than 10 examples among 0 points",
+            "among 0 points: expected 10 or more",
         ),
     ],
 )
@@ -472,8 +472,8 @@ def test_a_scale_nobody_knows_and_a_file_that_is_not_there(
     assert main([*arguments, "--features", "dpm"]) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 3
-    assert "no points at" in said[0]
-    assert "no field points at" in said[1]
+    assert "no such file" in said[0]
+    assert ": no field points" in said[1]
     assert "good, bad" in said[2]
 
 

@@ -252,7 +252,7 @@ def test_blocks_are_squares_and_zones_do_not_share_them() -> None:
     ("p_NC", "label_N", "words"),
     [
         (np.ones((3, 2)), [0, 1], "expected"),
-        (np.ones((2, 2)), [0, 2], "labels 0 to 2"),
+        (np.ones((2, 2)), [0, 2], "got 0 to 2"),
         (np.array([[np.nan, 1.0]]), [0], "no score"),
     ],
 )

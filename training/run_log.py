@@ -1,4 +1,4 @@
-"""What a run tells, on disk. Light to import: Ray's controller writes it, and needs no torch."""
+"""The log of a run on disk. Imports no torch, because Ray's controller writes it."""
 
 import json
 from collections.abc import Callable
@@ -11,37 +11,37 @@ Record = dict[str, Any]
 Log = Callable[[Record], None]
 
 
-class Journal:
-    """`log.jsonl`, one JSON object a line, and the same figures for TensorBoard.
+class RunLog:
+    """Writes `log.jsonl`, one JSON object a line, and the same figures for TensorBoard.
 
-    What a run told after the state it goes on from is taken back: the figures of a run that was
-    interrupted read like those of one that was not.
+    A resumed run removes records that are later than the state it resumes from. The log of an
+    interrupted run therefore reads like that of an unbroken one.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._lines = folder / "log.jsonl"
-        self._curves = _Curves(folder / "tensorboard")
+        self._tensorboard = _TensorBoard(folder / "tensorboard")
 
     def __call__(self, record: Record) -> None:
         if record["event"] == "start":
-            self._take_back(record["step"])
+            self._remove_after(record["step"])
         with self._lines.open("a") as file:
             file.write(as_line(record) + "\n")
-        self._curves.add(record)
+        self._tensorboard.add(record)
 
-    def _take_back(self, step: int) -> None:
-        told = self._lines.read_text().splitlines() if self._lines.exists() and step else []
-        kept = [line for line in told if json.loads(line)["step"] <= step]
-        self._lines.write_text("".join(f"{line}\n" for line in kept))
-        self._curves.restart(step)
+    def _remove_after(self, step: int) -> None:
+        lines = self._lines.read_text().splitlines() if self._lines.exists() and step else []
+        valid = [line for line in lines if json.loads(line)["step"] <= step]
+        self._lines.write_text("".join(f"{line}\n" for line in valid))
+        self._tensorboard.restart(step)
 
 
-class _Curves:
-    """Numbers by step in TensorBoard's event files."""
+class _TensorBoard:
+    """Writes numbers by step to TensorBoard's event files."""
 
     def __init__(self, folder: Path) -> None:
-        # Untyped, and slow to import for what it does.
+        # TensorBoard is untyped, and importing all of it is slow.
         protocol = import_module("tensorboard.compat.proto.event_pb2")
         summaries = import_module("tensorboard.compat.proto.summary_pb2")
         files = import_module("tensorboard.summary.writer.event_file_writer")
@@ -50,7 +50,7 @@ class _Curves:
         self._writer = files.EventFileWriter(str(folder))
 
     def restart(self, step: int) -> None:
-        """What was shown for later steps is told anew."""
+        """Discards what is shown for later steps."""
         session = self._session(status=self._session.START)
         self._writer.add_event(self._event(step=step + 1, session_log=session))
 
@@ -69,7 +69,7 @@ class _Curves:
 
 
 def as_line(record: Record) -> str:
-    """One line of JSON, which knows no NaN: what cannot be had is null."""
+    """The record as one line of JSON; figures that are not finite become null."""
     return json.dumps(
         {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in record.items()},
         allow_nan=False,

@@ -1,4 +1,4 @@
-"""Shards of a store cut on Ray: tasks out, reports back, no pixel in the object store."""
+"""Cuts shards of a store on Ray. Tasks and reports travel; pixels stay off the object store."""
 
 import pickle
 from collections.abc import Callable, Iterable, Iterator
@@ -7,34 +7,36 @@ from typing import Any, cast
 import ray
 import ray.data
 
+from quakestream.pipeline.backends.cluster import ray_failure
 from quakestream.pipeline.backends.ray_backend import RayBackend
-from quakestream.pipeline.backends.ray_errors import cause_of
-from quakestream.pipeline.prepare import Job
-from training.data.cutting import CutJob, ShardReport, ShardTask, cut_shard
+from quakestream.pipeline.work.prepare import PrepareStep
+from training.data.cutting import ChipShardTask, CutJob, ShardReport, cut_shard
 
 
-class RayCrew:
-    """A cluster, or this machine when no address is given. Closed by its context manager.
+class RayShardWorkers:
+    """A Ray cluster, or this machine if no address is given. A context manager that closes it.
 
-    A shard is written by the one task that cuts it. Ray may run a task again: it then writes
-    the same bytes under the same name.
+    A shard is written by the task that cuts it. If Ray runs a task again, the task writes the same
+    bytes under the same name.
     """
 
     def __init__(self, address: str | None = None) -> None:
         self._backend = RayBackend(address=address)
 
-    def __enter__(self) -> "RayCrew":
+    def __enter__(self) -> "RayShardWorkers":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._backend.__exit__()
 
-    def each(self, function: Callable[[Job], Any], jobs: list[Job]) -> Iterator[tuple[Job, Any]]:
-        """Runs small jobs as tasks; results in order."""
-        yield from self._backend.each(function, jobs)
+    def each(
+        self, function: Callable[[PrepareStep], Any], steps: list[PrepareStep]
+    ) -> Iterator[tuple[PrepareStep, Any]]:
+        """Runs prepare steps as tasks; results come in order."""
+        yield from self._backend.each(function, steps)
 
-    def shards(self, job: CutJob, tasks: Iterable[ShardTask]) -> Iterator[ShardReport]:
-        """Cuts shards on the cluster's CPUs; reports as they are written.
+    def shards(self, job: CutJob, tasks: Iterable[ChipShardTask]) -> Iterator[ShardReport]:
+        """Cuts shards on the CPUs of the cluster; reports come as shards are written.
 
         Raises:
             StorageError: if a shard cannot be written.
@@ -48,7 +50,7 @@ class RayCrew:
             for row in stream.iter_rows():
                 yield pickle.loads(row["report"])
         except ray.exceptions.RayError as error:
-            raise cause_of(error) from error
+            raise ray_failure(error) from error
 
 
 def _cut(row: dict[str, Any], shared: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The workers of a run and what they have to agree on.
+"""The workers of a run, and what they compute together.
 
-Each takes a part of every batch. Batch statistics and losses are taken over the parts of all, so
-that the number of workers changes how fast a run is and nothing else.
+Each worker takes a part of every batch. Batch statistics and losses are computed over the parts
+of all workers, so that the number of workers changes the speed of a run and nothing else.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """One worker's consecutive part of `total` things."""
+    """One worker's consecutive part of `total` items."""
 
     total: int
     rank: int = 0
@@ -22,55 +22,55 @@ class Share:
 
     @property
     def places(self) -> range:
-        """Which of 0 … total - 1."""
+        """Indices of the part among 0 … total - 1."""
         return range(
             self.total * self.rank // self.world, self.total * (self.rank + 1) // self.world
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crew:
-    """This worker's place among all, and where it computes."""
+class WorkerGroup:
+    """This worker's rank in its group, and its device."""
 
     rank: int = 0
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         return self.rank == 0
 
-    def all_well(self, here: bool) -> bool:
-        """Whether all workers say so."""
+    def all_agree(self, here: bool) -> bool:
+        """True if `here` is true on every worker."""
         if self.world == 1:
             return here
-        said = torch.tensor(int(here), device=self.device)
-        dist.all_reduce(said, dist.ReduceOp.MIN)
-        return bool(said)
+        flag = torch.tensor(int(here), device=self.device)
+        dist.all_reduce(flag, dist.ReduceOp.MIN)
+        return bool(flag)
 
-    def first(self, value: float) -> float:
+    def from_leader(self, value: float) -> float:
         """The leader's value, on every worker."""
         if self.world == 1:
             return value
-        told = torch.tensor(value, dtype=torch.float64, device=self.device)
-        dist.broadcast(told, src=0)
-        return float(told)
+        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.broadcast(shared, src=0)
+        return float(shared)
 
 
-def whole(part_N: Tensor, share: Share) -> Tensor:
-    """The parts of all workers, in order; parts of different size are fine.
+def gather(part_N: Tensor, share: Share) -> Tensor:
+    """Gathers the parts of all workers, in order. Parts may differ in size.
 
-    What every worker then computes from the whole is the same loss L. Gradients flow back to the
-    part each worker put in, summed over the workers; averaged as data-parallel training
-    averages them they are those of L itself.
+    Every worker computes the same loss L from the gathered batch. Gradients flow back to the part
+    that each worker contributed, summed over the workers. Averaged over workers, as data-parallel
+    training does, they are the gradients of L.
     """
     if share.world == 1:
         return part_N
-    gathered: Tensor = _Gathered.apply(part_N, share)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _Gather.apply(part_N, share)  # type: ignore[no-untyped-call]
     return gathered
 
 
-class _Gathered(torch.autograd.Function):
+class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, part_N: Tensor, share: Share) -> Tensor:
         places = share.places
@@ -87,8 +87,13 @@ class _Gathered(torch.autograd.Function):
         return gradient_N[ctx.places], None
 
 
-class _CrewBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm over the parts of all workers; torch's own, SyncBatchNorm, needs a GPU."""
+class _GroupBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm over the parts of all workers. Torch's own, SyncBatchNorm, needs a GPU."""
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
 
     def forward(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)
@@ -98,26 +103,22 @@ class _CrewBatchNorm2d(nn.BatchNorm2d):
         var_C, mean_C = torch.var_mean(x_NCYX, (0, 2, 3), correction=0)
         count = x_NCYX.numel() // x_NCYX.shape[1]
         mean_C, var_C, total = _pooled(mean_C, var_C, count)
-        self._remember(mean_C.detach(), var_C.detach() * total / max(total - 1, 1))
+        self._update_running(mean_C.detach(), var_C.detach() * total / max(total - 1, 1))
         scale_C = torch.rsqrt(var_C + self.eps) * self.weight
         shift_C = self.bias - mean_C * scale_C
         return (x_NCYX * scale_C[:, None, None] + shift_C[:, None, None]).to(input.dtype)
 
-    def _remember(self, mean_C: Tensor, var_C: Tensor) -> None:
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        assert self.momentum is not None
+    def _update_running(self, mean_C: Tensor, var_C: Tensor) -> None:
         self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean_C, self.momentum)
         self.running_var.lerp_(var_C, self.momentum)
 
 
 def _pooled(mean_C: Tensor, var_C: Tensor, count: int) -> tuple[Tensor, Tensor, int]:
-    """Mean and variance over all workers' values, from each one's own (Chan et al. 1979)."""
+    """Mean and variance over the values of all workers, from each worker's (Chan et al. 1979)."""
     row = torch.cat([mean_C, var_C, mean_C.new_tensor([float(count)])])[None]
     world = dist.get_world_size()
-    rows = whole(row, Share(total=world, rank=dist.get_rank(), world=world))
+    rows = gather(row, Share(total=world, rank=dist.get_rank(), world=world))
     means_WC, vars_WC = rows[:, :-1].chunk(2, dim=1)
     counts_W = rows[:, -1:].detach()
     total = counts_W.sum()
@@ -126,16 +127,16 @@ def _pooled(mean_C: Tensor, var_C: Tensor, count: int) -> tuple[Tensor, Tensor, 
     return mean, var, int(total)
 
 
-def synchronised(network: nn.Module) -> nn.Module:
-    """The network with every batch norm taken over all workers' parts; same names, same weights."""
+def with_group_norms(network: nn.Module) -> nn.Module:
+    """Replaces every batch norm by one over all workers; names and weights stay the same."""
     for name, module in list(network.named_modules()):
         if type(module) is nn.BatchNorm2d:
             parent, _, child = name.rpartition(".")
-            setattr(network.get_submodule(parent), child, _crew_norm(module))
+            setattr(network.get_submodule(parent), child, _group_norm(module))
     return network
 
 
-def _crew_norm(norm: nn.BatchNorm2d) -> _CrewBatchNorm2d:
-    new = _CrewBatchNorm2d(norm.num_features, eps=norm.eps, momentum=norm.momentum)
+def _group_norm(norm: nn.BatchNorm2d) -> _GroupBatchNorm2d:
+    new = _GroupBatchNorm2d(norm.num_features, eps=norm.eps, momentum=norm.momentum)
     new.load_state_dict(norm.state_dict())
     return new

@@ -1,4 +1,4 @@
-"""Contrastive pre-training on pairs: what was damaged lies apart, what was not lies together."""
+"""Contrastive pre-training on image pairs: damaged places lie apart, others lie together."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,38 +11,45 @@ from torch import Tensor, nn
 
 from quakestream.domain import Window
 from quakestream.errors import ConfigError
-from training.config import TrainConfig
-from training.crew import Share, whole
+from training.config import PretrainConfig
 from training.data.augment import Chips
 from training.data.pairs import Building, LabelledPair
-from training.data.split import buildings_on
-from training.lessons.base import Batch, Figures, Lesson
+from training.data.splits import buildings_on
+from training.lessons.base import Figures, Lesson, TrainingBatch
 from training.lessons.pairs import PairChips
 from training.losses import UNKNOWN, pairs_contrast, siamese_contrast
 from training.metrics import MIN_PER_STATE
-from training.networks import Embedding, FcSiam, NetworkInputs, build_network
+from training.networks import Embedding, NetworkInputs, build_fc_siam
 from training.networks.fc_siam import stack_dates
 from training.scoring import normalised
 from training.seeds import rng
+from training.worker_group import Share, gather
 
 AT_ONCE = 64
-_OTHERS = 3  # a stream of random numbers
+"""Chips that are evaluated in one call."""
+_OTHERS = 3
+"""A stream of random numbers."""
 
 
-class PretextLesson:
-    """An encoder that tells places where a building was destroyed from places where none was.
+class PretrainLesson:
+    """Trains an encoder to tell places with a destroyed building from places without one.
 
-    Siamese networks compare the two dates of a place. FC-EF sees both dates at once and compares
-    two places, of which in half of the cases one was damaged.
+    Siamese networks compare the two dates of a place. FC-EF takes both dates at once and compares
+    two places; in half of the cases one of them was damaged.
+
+    Raises:
+        ConfigError: if the network does not compare two dates.
     """
 
     streams = False
 
-    def __init__(self, config: TrainConfig, pairs: Sequence[LabelledPair]) -> None:
+    def __init__(self, config: PretrainConfig, pairs: Sequence[LabelledPair]) -> None:
         self._config, self._pairs = config, pairs
         if not config.network.startswith("fc_"):
             raise ConfigError(
-                f"pretext: {config.network} compares no two dates; take an fc network"
+                "pre-training needs a network that compares two dates",
+                f"network {config.network}",
+                remedy="use an fc network",
             )
         self._early = config.network.startswith("fc_ef_")
         self._chips = PairChips(config, pairs)
@@ -59,16 +66,15 @@ class PretextLesson:
         return {"destroyed_intact": list(self._chips.counts)}
 
     def network(self) -> nn.Module:
-        network = build_network(self._config.network, dropout=self._config.dropout)
-        assert isinstance(network, FcSiam)  # by its name
+        network = build_fc_siam(self._config.network, dropout=self._config.dropout)
         for part in (network.up, network.decoder):
             part.requires_grad_(False)
-        return Embedding(network, self._config.pretext.width)
+        return Embedding(network, self._config.width)
 
-    def batch(self, number: int, rank: int, world: int) -> Batch:
-        share = Share(total=self._config.global_batch, rank=rank, world=world)
+    def batch(self, number: int, rank: int, world: int) -> TrainingBatch:
+        share = Share(total=self._config.schedule.global_batch, rank=rank, world=world)
         chips = self._chips.share(number, share)
-        return Batch(
+        return TrainingBatch(
             tensors={
                 "pre_NBYX": chips.pre_NBYX,
                 "post_NBYX": chips.post_NBYX,
@@ -77,20 +83,20 @@ class PretextLesson:
             share=share,
         )
 
-    def loss(self, network: nn.Module, batch: Batch, number: int) -> Tensor:
-        margin, share = self._config.pretext.margin, batch.share
-        damage_N = whole(batch["damage_N"], share)
+    def loss(self, network: nn.Module, batch: TrainingBatch, number: int) -> Tensor:
+        margin, share = self._config.margin, batch.share
+        damage_N = gather(batch["damage_N"], share)
         first_ND, second_ND = self._points(network, batch["pre_NBYX"], batch["post_NBYX"])
         if not self._early:
             return siamese_contrast(
-                whole(first_ND, share), whole(second_ND, share), damage_N, margin=margin
+                gather(first_ND, share), gather(second_ND, share), damage_N, margin=margin
             )
-        point_ND = whole(torch.cat([first_ND, second_ND]), share)
+        point_ND = gather(torch.cat([first_ND, second_ND]), share)
         other = torch.from_numpy(self._others(number, share.total))
         return pairs_contrast(point_ND, point_ND[other], damage_N, damage_N[other], margin=margin)
 
     def judge(self, network: nn.Module) -> Figures:
-        """How well distance tells held-out places apart: ROC area of "differ"."""
+        """ROC area of distance as a score of "differ", over held-out places."""
         firsts, seconds, states = [], [], []
         with torch.inference_mode():
             for pair in self._pairs:
@@ -110,7 +116,7 @@ class PretextLesson:
         return {"auc": float("nan") if few else float(roc_auc_score(differ_N, apart_N.numpy()))}
 
     def _points(self, network: nn.Module, pre: Tensor, post: Tensor) -> tuple[Tensor, Tensor]:
-        """Both dates of each place; for early fusion the first and the second half of places."""
+        """Points of both dates of each place; for FC-EF, of the two halves of the places."""
         if not self._early:
             first_ND, second_ND = network(pre, post)
         else:
@@ -120,16 +126,16 @@ class PretextLesson:
         return first_ND, second_ND
 
     def _others(self, number: int, count: int) -> NDArray[np.int64]:
-        """Whom each place is compared with."""
-        return rng(self._config.seed, _OTHERS, number).permutation(count)
+        """The place that each place is compared with."""
+        return rng(self._config.run.seed, _OTHERS, number).permutation(count)
 
 
 def held_chips(
-    config: TrainConfig, pair: LabelledPair
+    config: PretrainConfig, pair: LabelledPair
 ) -> Iterator[tuple[Tensor, Tensor, NDArray[np.bool_]]]:
-    """Chips around held-out buildings as they are, some at a time: pre, post, destroyed."""
-    held = config.split.held_ground(pair)
-    buildings = buildings_on("held", pair, held, buffer_m=config.buffer_m)
+    """Chips around held-out buildings, without augmentation: pre, post, destroyed."""
+    held = config.ground.held_ground(pair)
+    buildings = buildings_on("held", pair, held, buffer_m=config.split.buffer_m)
     for first in range(0, len(buildings), AT_ONCE):
         some = buildings[first : first + AT_ONCE]
         windows = [_around(building, pair, config.chip_px) for building in some]
@@ -147,10 +153,10 @@ def _around(building: Building, pair: LabelledPair, side: int) -> Window:
 
 
 def _damage(chips: Chips) -> Tensor:
-    """1 where a chip shows a destroyed building, 0 where it shows intact ones alone."""
+    """1 where a chip shows a destroyed building, 0 where it shows only intact ones."""
     owner_NP = chips.owner_NYX.flatten(1)
     destroyed_N, intact_N = (owner_NP > 0).any(dim=1), (owner_NP < 0).any(dim=1)
     return torch.where(destroyed_N, 1, torch.where(intact_N, 0, UNKNOWN))
 
 
-_: type[Lesson] = PretextLesson
+_: type[Lesson] = PretrainLesson
