@@ -160,3 +160,93 @@ def test_workers_import_nothing_that_plans() -> None:
     code = f"import sys, quakestream.pipeline.backends.ray_workers; print({loaded})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+EVERYWHERE = sorted(
+    p
+    for top in ("quakestream", "serving", "training", "benchmarks")
+    for p in (ROOT / top).rglob("*.py")
+)
+
+
+def calls(path: Path) -> Iterator[ast.Call]:
+    yield from (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call))
+
+
+def called(call: ast.Call) -> str:
+    """The dotted name of what is called, such as `ray.init`; empty for other expressions."""
+    try:
+        return ast.unparse(call.func)
+    except ValueError:
+        return ""
+
+
+def test_a_class_name_is_defined_once() -> None:
+    """One word, one thing: a reader who greps for a class finds one."""
+    places: dict[str, list[str]] = {}
+    for path in EVERYWHERE:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert not {name: where for name, where in places.items() if len(where) > 1}
+
+
+def test_no_module_is_imported_by_a_string() -> None:
+    """The tests above read import statements: an import by string would escape them."""
+    by_string = {"import_module", "importlib.import_module", "__import__"}
+    found = [str(p.relative_to(ROOT)) for p in SOURCES for c in calls(p) if called(c) in by_string]
+    assert not found
+
+
+def test_one_file_starts_ray() -> None:
+    starts = {
+        str(path.relative_to(ROOT))
+        for path in EVERYWHERE
+        if path.relative_to(ROOT).parts[0] != "benchmarks"  # which simulate clusters
+        for call in calls(path)
+        if called(call) == "ray.init"
+    }
+    assert starts == {"quakestream/pipeline/backends/cluster.py"}
+
+
+def test_the_layout_of_the_ledger_is_spelt_in_one_file() -> None:
+    spelt = {
+        str(path.relative_to(PACKAGE))
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and node.value.startswith("_ledger/")
+    }
+    assert spelt == {"outputs/layout.py"}
+
+
+READS_TEXT = {"partition", "rpartition", "startswith", "endswith", "find", "index", "replace"}
+
+
+def test_no_code_reads_the_text_of_an_error() -> None:
+    """Errors carry fields. A sentence may change at any time."""
+    found = []
+    for path in EVERYWHERE:
+        for handler in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(handler, ast.ExceptHandler) or handler.name is None:
+                continue
+            text = f"str({handler.name})"
+            for node in ast.walk(handler):
+                reads = isinstance(node, ast.Attribute) and node.attr in READS_TEXT
+                if reads and ast.unparse(node.value) == text:
+                    found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+                if isinstance(node, ast.Compare) and text in map(ast.unparse, node.comparators):
+                    found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not found
+
+
+@pytest.mark.parametrize("path", EVERYWHERE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_modules_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= 500
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno
+            docstring = len((ast.get_docstring(node, clean=False) or "").splitlines())
+            assert lines - docstring <= 60, f"{path.relative_to(ROOT)}: {node.name}"

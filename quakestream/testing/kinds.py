@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from quakestream.engines import Engine, open_engine
+from quakestream.outputs.layout import LEDGER
 from quakestream.pipeline.kinds.base import CellPixels, Kind
 from quakestream.pipeline.work.read import CellReads
 from quakestream.pipeline.work.results import UnitResult
@@ -45,7 +46,7 @@ class KindContract:
     def test_a_kind_is_a_value_that_travels(self) -> None:
         kind: Kind = self.job().kind
         assert pickle.loads(pickle.dumps(kind)) == kind
-        assert kind.commits.startswith("_ledger/")
+        assert kind.commits.startswith(LEDGER)
 
     def test_a_unit_that_can_be_read_is_complete(self) -> None:
         for task in self.tasks()[:2]:

@@ -70,7 +70,10 @@ class TestInterleavedPlace(PlaceContract):
     def place(self, height: int, width: int) -> tuple[Place, list[NDArray[Any]]]:
         counts_YX4 = np.zeros((height, width, 4), np.uint8)
         into = interleaved_target(counts_YX4, np.zeros((height, width), np.bool_))
-        return InterleavedPlace(BLACK, into, Scratch(), counts_YX4), [into.counts_BYX, into.valid_YX]
+        return InterleavedPlace(BLACK, into, Scratch(), counts_YX4), [
+            into.counts_BYX,
+            into.valid_YX,
+        ]
 
 
 class TestSamplePlace(PlaceContract):
