@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,28 +89,34 @@ def _join(address: str) -> None:
             joined.set()
 
     where = f"Ray address {address}"
-    with _without_stderr():
-        threading.Thread(target=join, daemon=True, name="ray-join").start()
-        answered = joined.wait(JOIN_S)
-    if not answered:
+    kept = _hide_stderr()
+    threading.Thread(target=join, daemon=True, name="ray-join").start()
+    if not joined.wait(JOIN_S):
+        # Ray goes on trying and logs to descriptor 2. Python's own messages leave by another.
+        sys.stderr = os.fdopen(kept, "w", buffering=1)
         raise ClusterError(f"no answer within {JOIN_S:g} s", where, remedy=_REMEDY)
+    _show_stderr(kept)
     if failure:
         cause = f"the cluster could not be joined ({_last_line(failure[0])})"
         raise ClusterError(cause, where, remedy=_REMEDY) from failure[0]
 
 
-@contextmanager
-def _without_stderr() -> Iterator[None]:
-    """Hides what Ray's C++ layer prints about a dead address: the error says it in one line."""
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+def _hide_stderr() -> int:
+    """Hides what Ray's C++ layer prints about a dead address: the error says it in one line.
+
+    Returns:
+        A descriptor of what was descriptor 2, for `_show_stderr`.
+    """
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    return kept
+
+
+def _show_stderr(kept: int) -> None:
+    os.dup2(kept, 2)
+    os.close(kept)
 
 
 def _check_port(address: str) -> None:
