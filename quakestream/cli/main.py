@@ -3,7 +3,7 @@
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -17,6 +17,25 @@ from quakestream.cli.failures import (
     report_failure,
     report_interruption,
 )
+
+COMMANDS = {
+    "demo": "demo",
+    "init": "init",
+    "catalog": "catalog",
+    "plan": "plan",
+    "map": "map_command",
+    "tile": "tile",
+    "status": "status",
+    "report": "report",
+    "view": "view",
+    "score": "score",
+    "bundle": "bundle_app",
+    "engine": "engine_app",
+}
+"""Commands, each named like its module in `quakestream.cli`, with the function or app in it.
+
+To add a command, write its module and add a row here. docs/extending.md shows how.
+"""
 
 app = typer.Typer(
     name="quakestream",
@@ -69,37 +88,12 @@ def _run() -> int:
 
 def _register() -> None:
     """Adds every command; its module is imported here, so that `--version` is fast."""
-    from quakestream.cli import (
-        bundle,
-        catalog,
-        demo,
-        engine,
-        init,
-        map,
-        plan,
-        report,
-        score,
-        status,
-        tile,
-        view,
-    )
-
-    commands: dict[str, Callable[..., None]] = {
-        "demo": demo.demo,
-        "init": init.init,
-        "catalog": catalog.catalog,
-        "plan": plan.plan,
-        "map": map.map_command,
-        "tile": tile.tile,
-        "status": status.status,
-        "report": report.report,
-        "view": view.view,
-        "score": score.score,
-    }
-    for name, command in commands.items():
-        app.command(name)(command)
-    app.add_typer(bundle.bundle_app, name="bundle")
-    app.add_typer(engine.engine_app, name="engine")
+    for command, attribute in COMMANDS.items():
+        target = getattr(import_module(f"quakestream.cli.{command}"), attribute)
+        if isinstance(target, typer.Typer):
+            app.add_typer(target, name=command)
+        else:
+            app.command(command)(target)
 
 
 def _terminate(signum: int, frame: object) -> None:

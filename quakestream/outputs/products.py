@@ -1,13 +1,23 @@
 """The content of a finished run, for publishing."""
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import geopandas as gpd
 
 from quakestream.domain import Issue, ScaleClass, View
-from quakestream.outputs.rasters import ScoreRasters
 from quakestream.storage import StorageOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LargeProduct:
+    """A product of many objects, which are made one by one while they are written."""
+
+    identity: str
+    """Digest of the content, known without making it."""
+    objects: Callable[[], Iterator[tuple[str, bytes]]]
+    """Names and contents, one in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -20,8 +30,8 @@ class RunProducts:
     """One row per cell, EPSG:4326, with the columns of `coverage.COVERAGE_TYPES`."""
     outputs: tuple[str, ...] = ()
     """Optional products that the run asks for."""
-    rasters: ScoreRasters | None = None
-    """Probability rasters; None where the run does not ask for them."""
+    large: Mapping[str, LargeProduct] = field(default_factory=dict)
+    """Products that a kind makes, by their names in `outputs`."""
     issues: list[Issue] = field(default_factory=list)
     run: dict[str, Any] = field(default_factory=dict)
     """Content of run.json; its `counts` are checked against the rows (law 3)."""

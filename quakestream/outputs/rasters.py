@@ -1,4 +1,4 @@
-"""Probability rasters as cloud-optimised GeoTIFFs: `scores/*.tif`."""
+"""Rasters of a run as cloud-optimised GeoTIFFs, such as the probabilities in `scores/*.tif`."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
 from quakestream.domain import Grid, Window
-from quakestream.outputs.layout import SCORES
+from quakestream.outputs.products import LargeProduct
 
 STEPS = 250
 """A probability of 1. Counts are probabilities in steps of 0.004; the files say so."""
 NODATA = 255
-"""Count of a pixel without a score."""
+"""Count of a pixel without a value."""
 TILE_PX = 8192
 """Side of the squares, fixed to the grid, that rasters are cut into; 4 km at 0.5 m."""
 BLOCK_PX = 512
@@ -29,40 +29,63 @@ class RasterTile:
     col: int
     """Of the square on the grid."""
     window: Window
-    """Pixels of the grid that the file covers: those of the square that have scores."""
+    """Pixels of the grid that the file covers: those of the square that have values."""
     identity: str
     """Digest of everything its pixels depend on."""
 
-    def name(self, label: str) -> str:
-        """Name of the object for one class: `scores/destroyed-32637-r12-c7.tif`."""
-        return f"{SCORES}{label}-{self.grid.epsg}-r{self.row}-c{self.col}.tif"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RasterBand:
+    """What one file of each tile holds."""
+
+    name: str
+    """Begins the name of the file: `destroyed`."""
+    description: str
+    scale: float = 1.0
+    """Value of a pixel whose count is 1."""
+    overviews: str = "average"
+    """How overviews are made, as GDAL calls it; `nearest` for counts that are codes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RasterProduct:
+    """A product of rasters, as a kind describes it."""
+
+    name: str
+    """The name under `outputs` in a run file."""
+    prefix: str
+    """Where the files lie."""
+    bands: tuple[RasterBand, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ScoreRasters:
+class TiledRasters:
     """The rasters of a run. Pixels are put together tile by tile while they are written."""
 
+    product: RasterProduct
     tiles: Sequence[RasterTile]
-    labels: tuple[str, ...]
     read: Callable[[RasterTile], NDArray[np.uint8]]
-    """Scores of a tile's window in `STEPS` steps, shape (C, Y, X)."""
+    """Counts of a tile's window, shape (B, Y, X); `NODATA` for a pixel without a value."""
 
-    @property
-    def identity(self) -> str:
-        """Digest of all tiles."""
-        text = "".join(tile.identity for tile in self.tiles) + ",".join(self.labels)
-        return hashlib.sha256(text.encode()).hexdigest()
+    def large_product(self) -> LargeProduct:
+        """The rasters as a run publishes them."""
+        names = ",".join(band.name for band in self.product.bands)
+        text = "".join(tile.identity for tile in self.tiles) + names
+        return LargeProduct(
+            identity=hashlib.sha256(text.encode()).hexdigest(), objects=self._objects
+        )
 
-    def objects(self) -> Iterator[tuple[str, bytes]]:
+    def _objects(self) -> Iterator[tuple[str, bytes]]:
         """Names and contents of the files, one tile in memory at a time."""
         for tile in self.tiles:
-            score_CYX = self.read(tile)
-            for label, score_YX in zip(self.labels, score_CYX, strict=True):
-                yield tile.name(label), score_cog(score_YX, tile.grid, tile.window, label)
+            place = f"{tile.grid.epsg}-r{tile.row}-c{tile.col}"
+            for band, count_YX in zip(self.product.bands, self.read(tile), strict=True):
+                name = f"{self.product.prefix}{band.name}-{place}.tif"
+                yield name, band_cog(count_YX, tile.grid, tile.window, band)
 
 
-def score_cog(score_YX: NDArray[np.uint8], grid: Grid, window: Window, label: str) -> bytes:
-    """One band as a COG with overviews, nodata, and the scale from counts to probabilities."""
+def band_cog(count_YX: NDArray[np.uint8], grid: Grid, window: Window, band: RasterBand) -> bytes:
+    """One band as a COG with overviews, nodata, and the scale from counts to values."""
     profile = {
         "driver": "COG",
         "dtype": "uint8",
@@ -74,11 +97,11 @@ def score_cog(score_YX: NDArray[np.uint8], grid: Grid, window: Window, label: st
         "nodata": NODATA,
         "blocksize": BLOCK_PX,
         "compress": "deflate",
-        "overview_resampling": "average",
+        "overview_resampling": band.overviews,
     }
     with MemoryFile() as memory:
         with memory.open(**profile) as raster:
-            raster.write(score_YX, 1)
-            raster.set_band_description(1, f"probability of {label}")
-            raster.scales, raster.offsets = (1.0 / STEPS,), (0.0,)
+            raster.write(count_YX, 1)
+            raster.set_band_description(1, band.description)
+            raster.scales, raster.offsets = (band.scale,), (0.0,)
         return bytes(memory.getbuffer())

@@ -1,7 +1,7 @@
 """The table of products: what is written under a run's output, and by which function.
 
 To add a product, write its file, add a row here, and name it in `config/fields.py` if a run file
-has to ask for it.
+has to ask for it. docs/extending.md shows how.
 """
 
 import hashlib
@@ -14,7 +14,8 @@ import geopandas as gpd
 
 from quakestream.outputs.buildings import buildings_parquet
 from quakestream.outputs.coverage import coverage_parquet
-from quakestream.outputs.products import RunProducts
+from quakestream.outputs.layout import SCORES
+from quakestream.outputs.products import LargeProduct, RunProducts
 from quakestream.outputs.quarantine import quarantine_parquet
 from quakestream.outputs.summary import summary_csv, summary_table
 from quakestream.outputs.viewer import viewer_html
@@ -82,17 +83,19 @@ class OptionalProduct:
     """Where the objects lie."""
 
 
-def _scores(context: PublishContext) -> Iterator[tuple[str, bytes]]:
-    if context.products.rasters is not None:
-        yield from context.products.rasters.objects()
+_NOTHING = LargeProduct(identity=hashlib.sha256(b"").hexdigest(), objects=lambda: iter(()))
 
 
-def _scores_identity(context: PublishContext) -> str:
-    rasters = context.products.rasters
-    return hashlib.sha256(b"").hexdigest() if rasters is None else rasters.identity
+def _made_by_kind(name: str, prefix: str) -> OptionalProduct:
+    """A product whose objects the kind of that name in `kinds/table.py` makes."""
+    return OptionalProduct(
+        objects=lambda context: context.products.large.get(name, _NOTHING).objects(),
+        identity=lambda context: context.products.large.get(name, _NOTHING).identity,
+        prefix=prefix,
+    )
 
 
 OPTIONAL: Mapping[str, OptionalProduct] = {
-    "scores": OptionalProduct(objects=_scores, identity=_scores_identity, prefix="scores/"),
+    "scores": _made_by_kind("scores", SCORES),
 }
 """Products by the name they have under `outputs` in a run file."""

@@ -216,7 +216,7 @@ class _MapRun:
                 buildings=next(p.buildings for p in products if p.buildings is not None),
                 coverage=next(p.coverage for p in products if p.coverage is not None),
                 outputs=run.outputs,
-                rasters=next((p.rasters for p in products if p.rasters is not None), None),
+                large={name: one for p in products for name, one in p.large.items()},
                 issues=list(dict.fromkeys(self.issues)),
                 run=record,
                 classes=plan.bundle.spec.classes,

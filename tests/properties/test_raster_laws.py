@@ -213,5 +213,5 @@ def test_a_plan_counts_ground_that_two_jobs_score_once(tmp_path: Path) -> None:
 def test_a_bundle_that_scores_crops_has_no_rasters(tmp_path: Path) -> None:
     world = crop_world(tmp_path)
     edit(world.run_file, lambda content: content.update(outputs=["scores"]))
-    with pytest.raises(ConfigError, match="outputs: scores need a bundle that scores pixels"):
+    with pytest.raises(ConfigError, match="outputs: scores cannot be made with bundle"):
         make_plan(open_run(world.run_file))

@@ -1,6 +1,6 @@
 """The seam for what is scored: a kind owns its steps from the plan's inputs to its products.
 
-To add a kind, write one file here and a row in `kinds/table.py`.
+To add a kind, write one file here and a row in `kinds/table.py`. docs/extending.md shows how.
 """
 
 from collections.abc import Iterable, Mapping
@@ -64,6 +64,11 @@ class Kind(Protocol):
     @property
     def name(self) -> str:
         """For keys and messages: `windows`, `crops`, `rasters`."""
+        ...
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks of the bundles that it works with."""
         ...
 
     @property

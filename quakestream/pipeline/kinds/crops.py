@@ -41,6 +41,7 @@ class Crops(FootprintKind):
     """The kind of building models. A footprint belongs to the cell that holds its crop's middle."""
 
     name: str = "crops"
+    tasks: tuple[str, ...] = ("building",)
     footprint_s: float = 0.0007
     """Measured by `python -m benchmarks.capacity`."""
 

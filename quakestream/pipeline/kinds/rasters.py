@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from quakestream.domain import BundleSpec, Grid, Quality, View, Window
 from quakestream.engines import Batch, Engine, probabilities
 from quakestream.errors import QuakestreamError
-from quakestream.outputs.layout import RASTER_COMMITS
-from quakestream.outputs.rasters import NODATA, STEPS
+from quakestream.outputs.layout import RASTER_COMMITS, SCORES
+from quakestream.outputs.rasters import NODATA, STEPS, RasterBand, RasterProduct
 from quakestream.pipeline.kinds.base import Kind, MemoryNeeds
 from quakestream.pipeline.kinds.units import LatticeOf, PlanInputs, Unit, grouped_units
 from quakestream.pipeline.kinds.windows import (
@@ -51,6 +51,7 @@ class Rasters:
     key: str = "/rasters-1"
     footprint_s: float = 0.0
     commits: str = RASTER_COMMITS
+    tasks: tuple[str, ...] = ("segmentation",)
 
     def lattice(self, spec: BundleSpec, grid: Grid, cell_windows: int) -> Lattice:
         return window_lattice(spec, grid, cell_windows)
@@ -164,7 +165,12 @@ class Rasters:
     ) -> "KindProducts":
         from quakestream.pipeline.result.rasters import raster_products  # the driver's
 
-        return raster_products(store, commits, keys, context)
+        bands = tuple(
+            RasterBand(name=label, description=f"probability of {label}", scale=1.0 / STEPS)
+            for label in context.plan.bundle.spec.labels
+        )
+        product = RasterProduct(name="scores", prefix=SCORES, bands=bands)
+        return raster_products(store, commits, keys, context, product)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,7 +7,9 @@ from quakestream.pipeline.kinds.crops import Crops
 from quakestream.pipeline.kinds.rasters import Rasters
 from quakestream.pipeline.kinds.windows import Windows
 
-DAMAGE_KINDS: Mapping[str, Kind] = {"segmentation": Windows(), "building": Crops()}
+DAMAGE_KINDS: Mapping[str, Kind] = {
+    task: kind for kind in (Windows(), Crops()) for task in kind.tasks
+}
 """Kinds that give a verdict per footprint, by the task of `models.damage`."""
 PRODUCT_KINDS: Mapping[str, Kind] = {"scores": Rasters()}
 """Kinds that a product of `outputs` asks for; they score with the bundle of `models.damage`."""

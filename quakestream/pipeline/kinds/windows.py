@@ -37,6 +37,7 @@ class Windows(FootprintKind):
     """The kind of pixel models. A footprint belongs to every cell whose windows it touches."""
 
     name: str = "windows"
+    tasks: tuple[str, ...] = ("segmentation",)
     footprint_s: float = 0.00007
     """Measured by `python -m benchmarks.capacity`."""
 

@@ -325,21 +325,22 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
 
 def _jobs(run: RunFile, bundle: Bundle, inputs: PlanInputs) -> Iterator[Job]:
     """The job that judges footprints, and one for each product that asks for a kind."""
-    kinds = [DAMAGE_KINDS[bundle.spec.task]]
-    for product in run.outputs:
-        if product in PRODUCT_KINDS:
-            kinds.append(PRODUCT_KINDS[product])
-            if not bundle.spec.scores_pixels:
-                raise ConfigError(
-                    f"{product} need a bundle that scores pixels",
-                    "outputs",
-                    expected="a bundle of task segmentation in models.damage",
-                    got=f"{bundle.spec.name}, of task {bundle.spec.task}",
-                    remedy=f"leave {product} out, or name another bundle",
-                )
+    spec = bundle.spec
+    kinds = [DAMAGE_KINDS[spec.task]]
+    for product, kind in PRODUCT_KINDS.items():
+        if product not in run.outputs:
+            continue
+        if spec.task not in kind.tasks:
+            raise ConfigError(
+                f"{product} cannot be made with bundle {spec.name}",
+                "outputs",
+                expected=f"a bundle of task {' or '.join(kind.tasks)} in models.damage",
+                got=spec.task,
+                remedy=f"leave {product} out, or name another bundle",
+            )
+        kinds.append(kind)
     for kind in kinds:
-        lattice_of = _lattice_of(run, kind, bundle.spec)
-        units = kind.units(inputs, bundle.spec, lattice_of)
+        units = kind.units(inputs, spec, _lattice_of(run, kind, spec))
         yield Job(kind=kind, bundle=bundle, units=units)
 
 

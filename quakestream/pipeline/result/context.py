@@ -1,12 +1,13 @@
 """What products are made from, and what a kind makes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import geopandas as gpd
 
 from quakestream.domain import Issue
 from quakestream.hazard import HazardTable
-from quakestream.outputs.rasters import ScoreRasters
+from quakestream.outputs.products import LargeProduct
 from quakestream.pipeline.planning.plan import Plan
 from quakestream.pipeline.result.evidence import HazardEvidence
 
@@ -40,5 +41,6 @@ class KindProducts:
 
     buildings: gpd.GeoDataFrame | None = None
     coverage: gpd.GeoDataFrame | None = None
-    rasters: ScoreRasters | None = None
+    large: Mapping[str, LargeProduct] = field(default_factory=dict)
+    """Products that a run file asks for, by their names in `outputs`."""
     issues: tuple[Issue, ...] = ()

@@ -1,4 +1,4 @@
-"""From the commits of score rasters to the tiles that are published."""
+"""From the commits of a raster kind to the tiles that are published."""
 
 import hashlib
 from collections import OrderedDict, defaultdict
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from quakestream.catalog import view_rank
 from quakestream.domain import Grid, Window
-from quakestream.outputs.rasters import NODATA, TILE_PX, RasterTile, ScoreRasters
+from quakestream.outputs.rasters import NODATA, TILE_PX, RasterProduct, RasterTile, TiledRasters
 from quakestream.pipeline.result.context import KindProducts, RunContext
 from quakestream.pipeline.result.reduce import failure_issues
 from quakestream.pipeline.work.ledger import CellRecord, read_commit, read_commits
@@ -19,11 +19,11 @@ from quakestream.pipeline.work.read import around
 from quakestream.storage import Store
 
 COMMITS_KEPT = 4
-"""Commit objects whose scores stay in memory while tiles are put together."""
+"""Commit objects whose values stay in memory while tiles are put together."""
 
 
 class _Place(NamedTuple):
-    """Where the scores of one window lie in the ledger."""
+    """Where the values of one window lie in the ledger."""
 
     view: int
     """Rank of its view: where several show a pixel, the lowest counts."""
@@ -36,10 +36,19 @@ class _Place(NamedTuple):
 
 
 def raster_products(
-    store: Store, commits: Iterable[str], keys: set[str], context: RunContext
+    store: Store,
+    commits: Iterable[str],
+    keys: set[str],
+    context: RunContext,
+    product: RasterProduct,
 ) -> KindProducts:
-    """Finds the windows of each tile. Their pixels are read when the tile is written."""
-    spec = context.plan.bundle.spec
+    """Finds the windows of each tile. Their pixels are read when the tile is written.
+
+    Args:
+        commits: keys of commit objects whose column `scores` holds a window's core, band by band.
+        keys: keys of the job's units.
+    """
+    core_px = context.plan.bundle.spec.core_px
     rank = {v.id: n for n, v in enumerate(sorted(context.plan.views, key=view_rank))}
     tiles: dict[tuple[Grid, int, int], list[_Place]] = defaultdict(list)
     records: list[CellRecord] = []
@@ -51,19 +60,18 @@ def raster_products(
         for place, (cell, row, col) in enumerate(zip(*columns, strict=True)):
             if cell in wanted:
                 record = commit.cells[cell]
-                window = _core(row, col, spec.core_px)
+                window = _core(row, col, core_px)
                 found = _Place(rank[record.view_id], window, name, place, record.key)
                 for square in _squares(window):
                     tiles[grids[record.cell_id], *square].append(found)
-    shape = (len(spec.classes), spec.core_px, spec.core_px)
-    reader = _TileReader(store=store, tiles=tiles, shape=shape)
+    shape = (len(product.bands), core_px, core_px)
+    rasters = TiledRasters(
+        product=product,
+        tiles=[_tile(key, places) for key, places in sorted(tiles.items(), key=_order)],
+        read=_TileReader(store=store, tiles=tiles, shape=shape),
+    )
     return KindProducts(
-        rasters=ScoreRasters(
-            tiles=[_tile(key, places) for key, places in sorted(tiles.items(), key=_order)],
-            labels=spec.labels,
-            read=reader,
-        ),
-        issues=tuple(failure_issues(records)),
+        large={product.name: rasters.large_product()}, issues=tuple(failure_issues(records))
     )
 
 
@@ -99,22 +107,22 @@ class _TileReader:
     store: Store
     tiles: dict[tuple[Grid, int, int], list[_Place]]
     shape: tuple[int, int, int]
-    """Of a window's scores: (C, Y, X)."""
+    """Shape of a window's values: (B, Y, X)."""
     kept: OrderedDict[str, list[bytes]] = field(default_factory=OrderedDict)
 
     def __call__(self, tile: RasterTile) -> NDArray[np.uint8]:
-        score_CYX = np.full((self.shape[0], *tile.window.shape), NODATA, np.uint8)
+        count_BYX = np.full((self.shape[0], *tile.window.shape), NODATA, np.uint8)
         places = self.tiles[tile.grid, tile.row, tile.col]
         for place in sorted(places, key=lambda p: (p.view, p.commit, p.row)):
             part = place.window.shared(tile.window)
             inside, of = part.slices_in(tile.window), part.slices_in(place.window)
-            window_CYX = np.frombuffer(self._scores(place.commit)[place.row], np.uint8)
-            new_CYX = window_CYX.reshape(self.shape)[:, *of]
-            old_CYX = score_CYX[:, *inside]
-            score_CYX[:, *inside] = np.where(old_CYX == NODATA, new_CYX, old_CYX)
-        return score_CYX
+            window_BYX = np.frombuffer(self._windows(place.commit)[place.row], np.uint8)
+            new_BYX = window_BYX.reshape(self.shape)[:, *of]
+            old_BYX = count_BYX[:, *inside]
+            count_BYX[:, *inside] = np.where(old_BYX == NODATA, new_BYX, old_BYX)
+        return count_BYX
 
-    def _scores(self, commit: str) -> list[bytes]:
+    def _windows(self, commit: str) -> list[bytes]:
         if commit not in self.kept:
             while len(self.kept) >= COMMITS_KEPT:
                 self.kept.popitem(last=False)

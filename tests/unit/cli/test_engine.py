@@ -14,6 +14,7 @@ from quakestream.domain import BundleSpec
 from quakestream.engines.bench import CROPS, BenchRequest, Timing, best_rates, owners, time_here
 from quakestream.engines.cache import FOLDER_VARIABLE, EngineCache, engine_folder
 from quakestream.engines.choice import Rate, kept_rates, this_machine
+from quakestream.engines.runtimes import MODEL_RUNTIMES
 from quakestream.engines.tensorrt import SUFFIX, PlanRequest, built_plans, plan_facts, with_batch
 from quakestream.errors import BundleError, ConfigError
 from quakestream.testing import write_building_bundle
@@ -66,7 +67,8 @@ def test_check_tells_another_model(folder: Path) -> None:
 def test_an_unknown_runtime_or_bundle_is_a_wrong_request(folder: Path, command: str) -> None:
     result = CliRunner().invoke(engine_app, [command, str(folder), "--runtime", "openvin"])
     assert isinstance(result.exception, ConfigError)
-    assert "unknown runtime: expected one of onnxruntime, openvino" in str(result.exception)
+    assert result.exception.what == "unknown runtime"
+    assert result.exception.expected == f"one of {', '.join(MODEL_RUNTIMES)}"
     result = CliRunner().invoke(engine_app, [command, "no-such-bundle"])
     assert isinstance(result.exception, BundleError)
 
