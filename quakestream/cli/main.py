@@ -3,7 +3,7 @@
 import signal
 import sys
 import warnings
-from importlib import import_module
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -17,25 +17,6 @@ from quakestream.cli.failures import (
     report_failure,
     report_interruption,
 )
-
-COMMANDS = {
-    "demo": "demo",
-    "init": "init",
-    "catalog": "catalog",
-    "plan": "plan",
-    "map": "map_command",
-    "tile": "tile",
-    "status": "status",
-    "report": "report",
-    "view": "view",
-    "score": "score",
-    "bundle": "bundle_app",
-    "engine": "engine_app",
-}
-"""Commands, each named like its module in `quakestream.cli`, with the function or app in it.
-
-To add a command, write its module and add a row here. docs/extending.md shows how.
-"""
 
 app = typer.Typer(
     name="quakestream",
@@ -86,14 +67,48 @@ def _run() -> int:
     return 0
 
 
+def commands() -> dict[str, Callable[..., None] | typer.Typer]:
+    """The table of commands. A command is a function or an app in a file of its own.
+
+    Modules are imported here, so that `--version` needs none of them.
+    """
+    from quakestream.cli import (
+        bundle,
+        catalog,
+        demo,
+        engine,
+        init,
+        map,
+        plan,
+        report,
+        score,
+        status,
+        tile,
+        view,
+    )
+
+    return {
+        "demo": demo.demo,
+        "init": init.init,
+        "catalog": catalog.catalog,
+        "plan": plan.plan,
+        "map": map.map_command,
+        "tile": tile.tile,
+        "status": status.status,
+        "report": report.report,
+        "view": view.view,
+        "score": score.score,
+        "bundle": bundle.bundle_app,
+        "engine": engine.engine_app,
+    }
+
+
 def _register() -> None:
-    """Adds every command; its module is imported here, so that `--version` is fast."""
-    for command, attribute in COMMANDS.items():
-        target = getattr(import_module(f"quakestream.cli.{command}"), attribute)
-        if isinstance(target, typer.Typer):
-            app.add_typer(target, name=command)
+    for name, command in commands().items():
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
         else:
-            app.command(command)(target)
+            app.command(name)(command)
 
 
 def _terminate(signum: int, frame: object) -> None:

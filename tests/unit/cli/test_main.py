@@ -135,8 +135,8 @@ def test_a_signal_ends_a_command_with_its_code_and_a_line(
 def test_the_table_names_every_command_and_each_has_an_example() -> None:
     folder = Path(main.__file__).parent
     modules = {path.stem for path in folder.glob("*.py")}
-    assert set(main.COMMANDS) == modules - {"__init__", "main", "common", "failures"}
-    for command, attribute in main.COMMANDS.items():
+    assert set(main.commands()) == modules - {"__init__", "main", "common", "failures"}
+    for command, attribute in main.commands().items():
         target = getattr(import_module(f"quakestream.cli.{command}"), attribute)
         commands: list[Callable[..., None]] = [target]
         if isinstance(target, main.typer.Typer):
