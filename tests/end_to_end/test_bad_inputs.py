@@ -484,7 +484,7 @@ def _no_catalogue(content: dict[str, Any], folder: Path) -> list[str]:
 
 def _unknown_runtime(content: dict[str, Any], folder: Path) -> list[str]:
     content["execution"]["runtime"] = "tensorflow"
-    return ["execution.runtime is 'tensorflow'", "onnxruntime"]
+    return ["execution.runtime: tensorflow: no runtime of that name", "onnxruntime"]
 
 
 WRONG_REQUESTS: dict[str, Spoiler] = {

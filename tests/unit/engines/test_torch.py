@@ -135,7 +135,7 @@ def test_rows_score_the_same_in_any_order(rows: Bundle) -> None:
 
 def test_a_batch_without_statistics_is_refused(windows: Bundle) -> None:
     batch = replace(noise(windows.spec, 1), statistics={})
-    with pytest.raises(ValueError, match="lacks pre_mean_NB, pre_std_NB"):
+    with pytest.raises(ValueError, match="inputs are missing: expected pre_mean_NB, pre_std_NB"):
         TorchEngine(windows, threads=1).score(batch)
 
 

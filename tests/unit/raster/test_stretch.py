@@ -216,7 +216,11 @@ def test_keys_follow_from_the_stretch(tmp_path: Path) -> None:
         lambda scene: PrepareScene(scene=scene, options=LOCAL).key,
         lambda scene: (
             PreparePair(
-                view=View(id="v", post=visual, pre=scene), epsg=32637, area=window, options=LOCAL
+                view=View(id="v", post=visual, pre=scene),
+                pre=scene,
+                epsg=32637,
+                area=window,
+                options=LOCAL,
             ).key
         ),
     ):

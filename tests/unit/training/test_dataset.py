@@ -155,7 +155,7 @@ def test_labels_are_the_truth_by_id_and_everything_else_is_counted(
     missing = int(store.table["dpm"].isna().sum())
     assert report.hazard_missing == ({"dpm": missing} if missing else {})
     causes = " ".join(issue.cause for issue in report.issues)
-    assert "stood before, with another outline" in causes  # the town's bad inputs
+    assert "repeats an id with another outline" in causes  # the town's bad inputs
     assert store.table["chip"].is_monotonic_increasing
     assert store.meta.provenance["labels"][0]["how"] == "by building_id"
 

@@ -332,7 +332,7 @@ def test_the_record_belongs_to_the_bundle(building_folder: Path, tmp_path: Path)
     for file in building_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "mlm.json").write_text("{}")
-    with pytest.raises(RequestError, match=r"mlm\.json has sha256"):
+    with pytest.raises(RequestError, match=r"mlm\.json differs from the manifest: expected sha256"):
         load_bundle(str(tmp_path))
 
 
