@@ -320,7 +320,7 @@ def test_a_changed_file_is_refused(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path / "bundle")
     (folder / "model.onnx").write_bytes(b"another network")
     with pytest.raises(
-        DigestError, match=r"model\.onnx differs from the manifest: expected sha256"
+        DigestError, match=r"model\.onnx differs from the manifest"
     ):
         load_bundle(str(folder))
 
