@@ -292,8 +292,8 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
     inputs = PlanInputs(
         zone_N=zone_N,
         polygon_N=polygon_N,
-        footprint_P=assignment.footprint_P,
-        view_P=assignment.view_P,
+        footprint_A=assignment.footprint_A,
+        view_A=assignment.view_A,
         area_of_zone=zones,
         post=tuple(sharp(post.scenes, spec)),
         pre=tuple(sharp(pre.scenes, spec)),

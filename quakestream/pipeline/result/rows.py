@@ -102,12 +102,12 @@ def _reasons(
     failed_N = np.array([f is not None for f in reduced.failure_N], np.bool_)
     reason_N[failed_N] = reduced.failure_N[failed_N]
     assignment = plan.assignment
-    zone_P = plan.zone_N[assignment.footprint_P]
+    zone_A = plan.zone_N[assignment.footprint_A]
     for (view, epsg), failure in sorted(view_failures.items()):
-        reason_N[assignment.footprint_P[(assignment.view_P == view) & (zone_P == epsg)]] = failure
+        reason_N[assignment.footprint_A[(assignment.view_A == view) & (zone_A == epsg)]] = failure
     for view, epsg in {(u.view, u.cell.epsg) for u in plan.damage.units} - view_failures.keys():
         # another view of the same footprint could be used
-        other_F = assignment.footprint_P[(assignment.view_P == view) & (zone_P == epsg)]
+        other_F = assignment.footprint_A[(assignment.view_A == view) & (zone_A == epsg)]
         reason_N[other_F] = np.where(failed_N, reduced.failure_N, verdicts.reason_N)[other_F]
     planned_N = np.array([r is not None for r in assignment.reason_N], np.bool_)
     reason_N[planned_N] = assignment.reason_N[planned_N]
@@ -117,9 +117,9 @@ def _reasons(
 def _view_columns(plan: Plan, reduced: Reduced) -> dict[str, Any]:
     """Scenes of each footprint's best view, its date, and the shift measured there."""
     assignment = plan.assignment
-    footprint_N, first_N = np.unique(assignment.footprint_P, return_index=True)
+    footprint_N, first_N = np.unique(assignment.footprint_A, return_index=True)
     best_N = np.full(len(assignment.reason_N), -1, np.int64)
-    best_N[footprint_N] = assignment.view_P[first_N]
+    best_N[footprint_N] = assignment.view_A[first_N]
     views = plan.assignment.views
     post = np.array([v.post.id for v in views] + [None], object)
     pre = np.array([v.pre.id if v.pre else None for v in views] + [None], object)
