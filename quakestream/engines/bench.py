@@ -64,7 +64,7 @@ class Timing:
     per_s: float
     """Windows, crops or rows a second."""
     mpx_per_s: float | None
-    """Megapixels a second of windows or crops with halos, all epochs as one; None without imagery."""
+    """Megapixels a second with halos, all epochs as one; None without imagery."""
     km2_per_h: float | None
     """Ground of windows' cores at the bundle's GSD; None for crops and rows."""
     latency_p50_ms: float

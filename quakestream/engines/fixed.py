@@ -46,7 +46,7 @@ class Runner(Protocol):
         ...
 
     def buffers(self, slot: int) -> Mapping[str, NDArray[Any]]:
-        """Host buffers of a slot by input. Waits until their last content was copied to the device."""
+        """Host buffers of a slot, by input. Waits until their content has left for the device."""
         ...
 
     def run(self, slot: int) -> None:
@@ -54,7 +54,7 @@ class Runner(Protocol):
         ...
 
     def fetch(self, slot: int) -> None:
-        """Queues the copy of a slot's logits to the host. The slot must be the last one that ran."""
+        """Queues the copy of logits to the host, for the slot that ran last."""
         ...
 
     def take(self, slot: int) -> NDArray[np.float32]:

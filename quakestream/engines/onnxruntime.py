@@ -49,7 +49,7 @@ class OnnxRuntimeEngine:
 
     @property
     def batch(self) -> int:
-        """Crops of a run; 0 for windows and rows of hazard values, whose runs have a fixed length."""
+        """Crops of a run; 0 for windows and rows of hazard values, whose runs are fixed."""
         return self._at_once
 
     @property
@@ -83,7 +83,7 @@ class OnnxRuntimeEngine:
         return np.concatenate([np.empty((0, self._outputs(runs)), np.float32), *runs])
 
     def _rows(self, batch: Batch) -> NDArray[np.float32]:
-        """Scores rows in runs of one shape, since kernels for other shapes differ in the last bits."""
+        """Scores rows in runs of one shape. Kernels for other shapes differ in the last bits."""
         padded = padded_rows(batch)
         return self._crops(padded, ROWS_AT_ONCE)[: len(batch)]
 
@@ -108,7 +108,7 @@ class OnnxRuntimeEngine:
         return logits
 
     def _steady(self, most: int) -> int:
-        """How many crops may run at once here, up to `most`, without changing a bit of their scores."""
+        """How many crops, up to `most`, run at once here without changing a bit of their scores."""
         if most == 1:
             return 1
         batch = noise(self._spec, most)

@@ -48,8 +48,8 @@ class OpenVinoEngine:
         bundle: the bundle to run.
         threads: number of streams, of one thread each; 0 for all cores of this process.
         batch: crops to run at once; 0 for a number that suits a CPU.
-        precision: precision of the arithmetic. The runtime is told, since it would otherwise take
-            bfloat16 wherever the CPU has it.
+        precision: precision of the arithmetic. It is set in any case, since OpenVINO
+            takes bfloat16 by default where the CPU has it.
 
     Raises:
         BundleError: if the runtime cannot load the graph, or there is no int8 graph.
@@ -87,7 +87,7 @@ class OpenVinoEngine:
 
     @property
     def batch(self) -> int:
-        """Crops of a run; 0 for windows and rows of hazard values, whose runs have a fixed length."""
+        """Crops of a run; 0 for windows and rows of hazard values, whose runs are fixed."""
         return self._at_once if self._spec.task == "building" else 0
 
     @property

@@ -19,7 +19,7 @@ class Reduced:
     """Sums per footprint over all cells and views; memory grows with footprints alone."""
 
     tally: Tally
-    """One row per footprint of the run, zeros where nothing was seen."""
+    """One row per footprint of the run, zeros where no pixel was read."""
     shift_m_N: NDArray[np.float32]
     shift_quality_N: NDArray[np.float32]
     failure_N: NDArray[np.object_]
