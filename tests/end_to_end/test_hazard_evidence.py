@@ -297,7 +297,7 @@ def test_rows_it_fails_on_keep_the_image_and_are_told_of(
     assert (rows.loc[~lost & rows["mmi"].notna(), "p_hazard_destroyed"] > 0).all()
     causes = pd.read_parquet(world.folder / "out-cracked/quarantine.parquet")["cause"]
     assert len(causes) == 1
-    assert f"no answer for {int(lost.sum())} footprints" in causes[0]
+    assert f"failed on {int(lost.sum())} footprints" in causes[0]
 
 
 def test_a_bundle_of_another_task_is_refused_in_one_line(world: ShakenWorld) -> None:

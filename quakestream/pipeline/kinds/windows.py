@@ -189,10 +189,10 @@ def read_windows(task: UnitTask, job: JobSpec, reads: CellReads) -> ReadWindows:
     epochs: list[dict[str, WindowPixels] | None] = []
     failures: list[Failure] = []
     for w, (row, col) in enumerate(task.window_W2.tolist()):
-        found = {epoch: windows[w] for epoch, windows in pixels.items()}
-        good = {epoch: p for epoch, p in found.items() if isinstance(p, WindowPixels)}
-        if len(good) < len(found):
-            failures.append(read_failure(task, row, col, found))
+        of_epoch = {epoch: windows[w] for epoch, windows in pixels.items()}
+        good = {epoch: p for epoch, p in of_epoch.items() if isinstance(p, WindowPixels)}
+        if len(good) < len(of_epoch):
+            failures.append(read_failure(task, row, col, of_epoch))
             epochs.append(None)
         else:
             epochs.append(good)
@@ -222,10 +222,10 @@ def _epoch_windows(task: UnitTask, job: JobSpec) -> dict[str, list[Window]]:
     """The windows to read of each epoch; of pre, where it lies under the post image."""
     lattice = job.lattice(task.cell)
     windows = [lattice.window(row, col) for row, col in task.window_W2.tolist()]
-    found = {"post": windows}
+    windows_of_epoch = {"post": windows}
     if task.pre is not None:
-        found["pre"] = [w.moved(s) for w, s in zip(windows, task.shifts, strict=True)]
-    return found
+        windows_of_epoch["pre"] = [w.moved(s) for w, s in zip(windows, task.shifts, strict=True)]
+    return windows_of_epoch
 
 
 @dataclass(slots=True)

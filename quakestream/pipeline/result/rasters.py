@@ -52,9 +52,9 @@ def raster_products(
             if cell in wanted:
                 record = commit.cells[cell]
                 window = _core(row, col, spec.core_px)
-                found = _Place(rank[record.view_id], window, name, place, record.key)
+                entry = _Place(rank[record.view_id], window, name, place, record.key)
                 for square in _squares(window):
-                    tiles[grids[record.cell_id], *square].append(found)
+                    tiles[grids[record.cell_id], *square].append(entry)
     shape = (len(spec.classes), spec.core_px, spec.core_px)
     reader = _TileReader(store=store, tiles=tiles, shape=shape)
     return KindProducts(
