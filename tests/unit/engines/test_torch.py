@@ -239,13 +239,13 @@ class LoggedStreams(CpuStreams):
         self.events = 0
 
     @contextmanager
-    def copying(self) -> Iterator[None]:
+    def copy_queue(self) -> Iterator[None]:
         self.queue = "copying"
         yield
         self.queue = "host"
 
     @contextmanager
-    def working(self) -> Iterator[None]:
+    def work_queue(self) -> Iterator[None]:
         self.queue = "working"
         yield
         self.queue = "host"
@@ -255,7 +255,7 @@ class LoggedStreams(CpuStreams):
         self.events += 1
         return LoggedEvent(self, f"{('sent', 'ran', 'back')[kind]} {slot}")
 
-    def settle(self) -> None:
+    def synchronize(self) -> None:
         self.log.append("host settles")
 
 
