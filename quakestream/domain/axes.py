@@ -19,6 +19,7 @@ AXES = {
     "R": "regions: owners of the pixels of a batch",
     "Q": "qualities of a pixel",
     "P": "pixels in a flat list",
+    "A": "pairs of two things: a footprint and a view, or a region and a footprint",
     "T": "touches: pairs of an item and a window or part",
     "G": "groups of items",
     "E": "edges or corners of a ring",

@@ -1,4 +1,4 @@
-"""Times runtimes on a bundle: throughput, latency and memory, each in a process of its own."""
+"""Measures throughput, latency and memory of runtimes, each in its own process."""
 
 import multiprocessing
 import resource
@@ -22,62 +22,65 @@ from quakestream.engines.runtimes import open_engine, runtime_named
 from quakestream.errors import EngineError
 
 CROPS = 64
-"""Crops of a batch where none is asked for; of windows it is twice the threads."""
+"""Default number of crops in a batch. For windows it is twice the threads."""
 ROWS = 4096
+"""Default number of rows of hazard values in a batch."""
 LEAST_RUNS = 5
 _BUILDING_PX, _EVERY_PX = 16, 32
-"""Side of a building and of the square it stands in: a quarter of the ground is owned."""
+"""Sides of a building and of the square around it. A quarter of the pixels have an owner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchRequest:
-    """What is timed."""
+    """What to measure."""
 
     bundle: str
     """Name, path or URI."""
     runtime: str
     batch: int = 0
-    """Items of the engine's runs, which it is given enough of to keep every thread busy; where
-    it has no choice of them, what it is given at once. 0 for what suits the device."""
+    """Items of every run; 0 for a number that suits the device.
+
+    For runtimes with a fixed length of runs it is the number of items in a batch.
+    """
     threads: int = 0
     seconds: float = 3.0
-    """Least time a figure is taken over."""
+    """Shortest time of a measurement."""
     checked: bool = True
-    """Whether the runtime has to be the same model as the reference first."""
+    """Whether to check first that the runtime is the same model as the reference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """What one runtime does with one size of batch."""
+    """Speed and memory of one runtime with one size of batch."""
 
     runtime: str
     engine: str
     """Runtime, version and device."""
     batch: int
-    """Windows, crops or rows it was given at once."""
+    """Windows, crops or rows of the batch that was scored."""
     run: int
-    """Items of its own runs; 0 where it has no choice of it."""
+    """Items of every run of the engine; 0 if the length of runs is fixed."""
     threads: int
     per_s: float
     """Windows, crops or rows a second."""
     mpx_per_s: float | None
-    """Pixels of windows or crops, halos too, once for all epochs; none without imagery."""
+    """Megapixels a second with halos, all epochs as one; None without imagery."""
     km2_per_h: float | None
-    """Ground of windows' cores at the bundle's GSD; none for crops, whose ground is theirs."""
+    """Ground of windows' cores at the bundle's GSD; None for crops and rows."""
     latency_p50_ms: float
-    """Of what it was given at once."""
+    """Time to score one batch."""
     latency_p95_ms: float
     open_s: float
-    """Loading and compiling."""
+    """Time to load and compile."""
     peak_mb: float
-    """Of a process that does nothing else."""
+    """Peak memory of a process that does nothing else."""
 
 
 def time_apart(request: BenchRequest) -> Timing:
-    """Times in a fresh process, so that memory is the runtime's own.
+    """Measures in a new process, so that memory is that of the runtime alone.
 
     Raises:
-        QuakestreamError: whatever opening or scoring raises there.
+        QuakestreamError: opening or scoring raises it.
         EngineError: if the process dies.
     """
     context = multiprocessing.get_context("spawn")
@@ -87,23 +90,25 @@ def time_apart(request: BenchRequest) -> Timing:
         except (OSError, RuntimeError) as error:
             if isinstance(error, EngineError):
                 raise
-            raise EngineError(f"{request.runtime}: its process died: {error!r}") from error
+            raise EngineError(
+                f"process of the benchmark died ({error!r})", f"runtime {request.runtime}"
+            ) from error
 
 
 def time_here(request: BenchRequest) -> Timing:
-    """Times in this process; memory is its peak so far."""
+    """Measures in this process; memory is its peak so far."""
     bundle = load_bundle(request.bundle)
     began = time.perf_counter()
-    compared = request.checked and runtime_named(request.runtime).is_model
-    opened = open_checked if compared else open_engine
-    engine = opened(bundle, runtime=request.runtime, threads=request.threads, batch=request.batch)
+    is_model = request.checked and runtime_named(request.runtime).is_model
+    open_it = open_checked if is_model else open_engine
+    engine = open_it(bundle, runtime=request.runtime, threads=request.threads, batch=request.batch)
     open_s = time.perf_counter() - began
     spec, threads = bundle.spec, request.threads or usable_cores()
     usual = {"building": CROPS, "hazard": ROWS}.get(spec.task, 2 * threads)
-    given = max(request.batch, usual) if engine.batch else request.batch or usual
-    batch = Batch.of(bundle.golden, spec).repeated(given)
-    lasted_T = durations(engine, spec, batch, request.seconds)
-    per_s = len(batch) * len(lasted_T) / float(lasted_T.sum())
+    items = max(request.batch, usual) if engine.batch else request.batch or usual
+    batch = Batch.of(bundle.golden, spec).repeated(items)
+    times_s = durations(engine, spec, batch, request.seconds)
+    per_s = len(batch) * len(times_s) / float(times_s.sum())
     pixels = bool(spec.epochs)
     windows = spec.scores_pixels
     return Timing(
@@ -115,18 +120,21 @@ def time_here(request: BenchRequest) -> Timing:
         per_s=round(per_s, 2),
         mpx_per_s=round(per_s * spec.window_px**2 / 1e6, 3) if pixels else None,
         km2_per_h=round(per_s * 3600 * (spec.core_px * spec.gsd_m) ** 2 / 1e6) if windows else None,
-        latency_p50_ms=round(1e3 * float(np.quantile(lasted_T, 0.5)), 2),
-        latency_p95_ms=round(1e3 * float(np.quantile(lasted_T, 0.95)), 2),
+        latency_p50_ms=round(1e3 * float(np.quantile(times_s, 0.5)), 2),
+        latency_p95_ms=round(1e3 * float(np.quantile(times_s, 0.95)), 2),
         open_s=round(open_s, 2),
         peak_mb=round(_peak_mb()),
     )
 
 
-def best_rates(timed: Iterable[tuple[BenchRequest, Timing]]) -> dict[str, Rate]:
-    """The best figure of each runtime. Its batch is what the engine ran, not what was asked of
-    it; none where none was asked for."""
+def best_rates(timings: Iterable[tuple[BenchRequest, Timing]]) -> dict[str, Rate]:
+    """The best rate of each runtime.
+
+    Its batch is the one that the engine ran, which may differ from the requested one. It is 0 if
+    none was requested.
+    """
     best: dict[str, Rate] = {}
-    for request, timing in timed:
+    for request, timing in timings:
         known = best.get(timing.runtime)
         if known is None or timing.per_s > known.per_s:
             batch = timing.run if request.batch else 0
@@ -137,24 +145,24 @@ def best_rates(timed: Iterable[tuple[BenchRequest, Timing]]) -> dict[str, Rate]:
 def durations(
     engine: Engine, spec: BundleSpec, batch: Batch, seconds: float
 ) -> NDArray[np.float64]:
-    """Seconds of each scoring of a batch, after one that is not counted, over at least so long.
+    """Seconds of each scoring of a batch, for at least `seconds` in all.
 
-    Windows are scored as a run scores them: pixels summed by owner.
+    The first scoring does not count. Windows are scored as in a run, with pixels summed by owner.
     """
     run: Callable[[], object] = partial(engine.score, batch)
     if spec.scores_pixels:
         run = partial(engine.sums, batch, owners(spec, len(batch)))
     run()
-    lasted: list[float] = []
-    while len(lasted) < LEAST_RUNS or sum(lasted) < seconds:
+    times_s: list[float] = []
+    while len(times_s) < LEAST_RUNS or sum(times_s) < seconds:
         began = time.perf_counter()
         run()
-        lasted.append(time.perf_counter() - began)
-    return np.array(lasted)
+        times_s.append(time.perf_counter() - began)
+    return np.array(times_s)
 
 
 def owners(spec: BundleSpec, windows: int) -> NDArray[np.int32]:
-    """Square buildings in rows over the cores of windows, each with an owner of its own."""
+    """Owners of pixels for square buildings in rows over the cores of windows."""
     core = spec.core_px
     place = np.arange(core)
     inside = place % _EVERY_PX < _BUILDING_PX
@@ -166,8 +174,10 @@ def owners(spec: BundleSpec, windows: int) -> NDArray[np.int32]:
 
 
 def _peak_mb() -> float:
-    """Largest resident set of this process. On Linux not by getrusage, which counts what the
-    parent held when this process was started."""
+    """Largest resident memory of this process, MB.
+
+    On Linux getrusage includes the memory that the parent held when it started this process.
+    """
     status = Path("/proc/self/status")
     if status.exists():
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))

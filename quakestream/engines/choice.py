@@ -1,8 +1,8 @@
-"""Which runtime scores a bundle on this machine, and the proof that it is the same model.
+"""Chooses the runtime that scores a bundle on this machine, and checks that it is the same model.
 
-`auto` is a rule, not a race: a function of the bundle, of what the machine can do and of what is
-installed, so that a run that is resumed scores with what it began with. Who has measured with
-`quakestream engine bench --keep` has the figures decide instead, of the batch too.
+`auto` follows a rule and measures nothing. The choice depends on the bundle, the machine and the
+installed packages, so that a resumed run scores with the runtime it began with. Rates that
+`quakestream engine bench --keep` has measured come before the rule, and decide the batch too.
 """
 
 import json
@@ -23,40 +23,43 @@ from quakestream.errors import BundleError, EngineError, MissingExtraError, NotB
 
 AUTO = "auto"
 ROUNDING = 0.02
-"""Mean difference of logits that half precision may make where `auto` takes it, in standard
-deviations of the logits."""
+"""Largest mean difference of logits at which `auto` takes half precision, in standard deviations of
+the logits."""
 _OFF_GRID = 27.37
-"""Added to a scene's mean counts: a number that neither half precision holds exactly."""
+"""Added to a scene's mean counts. Neither half precision holds this number exactly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
-    """The part of a choice that travels to workers; the keys of finished work depend on it."""
+    """The part of a choice that travels to workers. The keys of finished work depend on it."""
 
     runtime: str
     batch: int = 0
-    """Items of every run; 0 for what suits the device of whoever opens it."""
+    """Items of every run; 0 for a number that suits the device of the worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """What was measured of a runtime: its best batch."""
+    """The measured speed of a runtime with its best batch."""
 
     per_s: float
     """Windows, crops or rows a second."""
     batch: int = 0
-    """As `EngineSpec.batch`."""
+    """Items of every run; 0 for a number that suits the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Choice:
-    """A runtime, open, and held against the reference."""
+    """An open engine that agrees with the reference."""
 
     spec: EngineSpec
     engine: Engine
     notes: tuple[str, ...]
-    """What was chosen and what was passed over, with why: of runtimes nothing if one was named,
-    of batches nothing if each device takes what suits it."""
+    """The runtime that was chosen, the runtimes that were passed over and why, and the batch.
+
+    There is no note on runtimes if the run names one, and none on batches if each device takes the
+    number that suits it.
+    """
 
     @property
     def runtime(self) -> str:
@@ -71,83 +74,88 @@ def choose(
     threads: int = 0,
     machine: Machine | None = None,
 ) -> Choice:
-    """Opens the runtime asked for, or the best one that works here.
+    """Opens the requested runtime, or the best one that works here.
 
     Args:
-        batch: items of every run; 0 for what was measured here, was built, or suits the device.
+        batch: items of every run; 0 for the batch that was measured here, was built, or suits the
+            device.
 
     Raises:
-        EngineError: no runtime of that name; or it is not the same model as the reference.
-        DeviceError: the runtime asked for needs what this machine does not have.
-        NotBuiltError: the runtime asked for was not built for this device.
-        MissingExtraError: the runtime asked for is not installed.
+        EngineError: no runtime has that name, or it is not the same model as the reference.
+        DeviceError: this machine lacks a device that the requested runtime needs.
+        NotBuiltError: the requested runtime has no engine that was built for this device.
+        MissingExtraError: the requested runtime is not installed.
         BundleError: the runtime cannot load the bundle.
     """
     here = machine or this_machine()
     rates = kept_rates(bundle, here)
     if runtime != AUTO:
-        return _opened(
+        return _open_choice(
             bundle, EngineSpec(runtime=runtime, batch=batch), threads, rates.get(runtime)
         )
-    passed: list[str] = []
+    passed_over: list[str] = []
     remedies: list[str] = []
     for name, obstacle in _ranked(bundle, here, rates):
         if obstacle:
-            passed.append(f"{name} ({obstacle})")
+            passed_over.append(f"{name} ({obstacle})")
             continue
         try:
-            found = _opened(bundle, EngineSpec(runtime=name, batch=batch), threads, rates.get(name))
+            spec = EngineSpec(runtime=name, batch=batch)
+            choice = _open_choice(bundle, spec, threads, rates.get(name))
             if RUNTIMES[name].precision in ("bf16", "fp16"):
-                _check_rounding(found.engine, bundle)
+                _check_rounding(choice.engine, bundle)
         except MissingExtraError as error:
             if name == REFERENCE.name:
                 raise
-            passed.append(f"{name} (not installed)")
+            passed_over.append(f"{name} (not installed)")
             remedies.append(error.remedy)
             continue
         except (EngineError, BundleError) as error:
             if name == REFERENCE.name:
                 raise
-            passed.append(f"{name} ({' '.join(str(error).split())})")
+            passed_over.append(f"{name} ({' '.join(str(error).split())})")
             continue
-        over = f"; passed over: {', '.join(passed)}" if passed else ""
-        over += "".join(f"; for more: {remedy}" for remedy in dict.fromkeys(remedies))
-        return replace(found, notes=(f"runtime {name} chosen{over}", *found.notes))
-    raise EngineError(f"{bundle.uri}: no runtime runs it here: {', '.join(passed)}")
+        note = f"runtime {name} chosen"
+        note += f"; passed over: {', '.join(passed_over)}" if passed_over else ""
+        note += "".join(f"; to add one: {remedy}" for remedy in dict.fromkeys(remedies))
+        return replace(choice, notes=(note, *choice.notes))
+    raise EngineError(f"no runtime works here: {', '.join(passed_over)}", bundle.uri)
 
 
-def _opened(bundle: Bundle, asked: EngineSpec, threads: int, measured: Rate | None) -> Choice:
-    """The runtime with the batch asked for, else the one that was the fastest, else its own."""
-    name, size = asked.runtime, asked.batch
-    why = "as asked for"
-    if not size and measured and measured.batch:
-        size, why = measured.batch, f"the fastest measured here, {measured.per_s:g}/s"
+def _open_choice(bundle: Bundle, request: EngineSpec, threads: int, rate: Rate | None) -> Choice:
+    """Opens a runtime with the requested batch, else with the fastest one, else with its own."""
+    name, size = request.runtime, request.batch
+    why = "as requested"
+    if not size and rate and rate.batch:
+        size, why = rate.batch, f"the fastest measured here, {rate.per_s:g}/s"
     try:
         engine = open_checked(bundle, name, threads, size)
     except NotBuiltError:
-        if asked.batch or not size:
+        if request.batch or not size:
             raise
-        size, engine = 0, open_checked(bundle, name, threads)  # what was measured is gone
+        size, engine = 0, open_checked(bundle, name, threads)  # the measured plan is gone
     runs = engine.batch
     if not size and RUNTIMES[name].prebuilt:
         size, why = runs, "of the plan that was built"
     if not size:
         return Choice(spec=EngineSpec(runtime=name), engine=engine, notes=())
     if not runs:
-        note = f"batch {size}, {why}, is not used: {name} leaves no choice of it for this bundle"
+        note = (
+            f"batch {size}, {why}, is not used: {name} has a fixed length of runs for this bundle"
+        )
         return Choice(spec=EngineSpec(runtime=name), engine=engine, notes=(note,))
     note = f"batch {size} for runtime {name}: {why}"
     if runs != size:
-        note += f"; runs of {runs}, else scores would hang on the place in a run"
+        note += f"; runs of {runs}, as scores would depend on the place in a longer run"
     return Choice(spec=EngineSpec(runtime=name, batch=size), engine=engine, notes=(note,))
 
 
 def open_checked(bundle: Bundle, runtime: str, threads: int = 0, batch: int = 0) -> Engine:
-    """An engine that gives the bundle's golden logits, within what its precision may differ by.
+    """Opens an engine and checks it against the bundle's golden batch.
 
     Raises:
-        EngineError: no runtime of that name; it refuses this machine, was not built for it, or
-            is another model.
+        EngineError: no runtime has that name, it refuses this machine, it was not built for it, or
+            it is another model.
         MissingExtraError: the runtime is not installed.
         BundleError: the runtime cannot load the bundle.
     """
@@ -158,8 +166,10 @@ def open_checked(bundle: Bundle, runtime: str, threads: int = 0, batch: int = 0)
 
 
 def _check_rounding(engine: Engine, bundle: Bundle) -> None:
-    """Half precision rounds a scene's statistics too, which moves every pixel the same way and
-    does not average out; those of a golden batch are round numbers and do not show it.
+    """Checks that half precision of a scene's statistics does not move the logits.
+
+    Rounded statistics move every pixel the same way, which does not average out. The statistics of
+    a golden batch are round numbers and do not show it.
 
     Raises:
         EngineError: if the logits move by more than a stated share of their spread.
@@ -171,28 +181,32 @@ def _check_rounding(engine: Engine, bundle: Bundle) -> None:
     spread = float(expected.std())
     if not moved <= ROUNDING * spread:
         raise EngineError(
-            f"{bundle.uri}: rounding moves logits by {moved:.2g} on average, allowed are "
-            f"{ROUNDING:g} of their spread of {spread:.2g}"
+            "rounding moves logits too far",
+            bundle.uri,
+            expected=f"at most {ROUNDING * spread:.2g} on average",
+            got=f"{moved:.2g}",
         )
 
 
 def keep_rates(bundle: Bundle, rates: Mapping[str, Rate], machine: Machine | None = None) -> Path:
-    """Keeps what was measured by runtime, for this machine and this bundle."""
+    """Keeps measured rates by runtime, for this machine and this bundle."""
     path = _rates_path(bundle, machine or this_machine())
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    held = {name: asdict(rate) for name, rate in rates.items()}
-    path.write_text(json.dumps(held, indent=2) + "\n")
+    content = {name: asdict(rate) for name, rate in rates.items()}
+    path.write_text(json.dumps(content, indent=2) + "\n")
     return path
 
 
 def kept_rates(bundle: Bundle, machine: Machine) -> dict[str, Rate]:
-    """What `keep_rates` wrote; nothing where it never did, or what lies there is no rates, as
-    files of earlier versions, which did not say the batch."""
+    """Rates that `keep_rates` wrote.
+
+    Empty if there is no file or it holds no such rates. Files of earlier versions have no batch.
+    """
     try:
-        found: Any = json.loads(_rates_path(bundle, machine).read_text())
+        content: Any = json.loads(_rates_path(bundle, machine).read_text())
         return {
             name: Rate(per_s=float(rate["per_s"]), batch=int(rate["batch"]))
-            for name, rate in found.items()
+            for name, rate in content.items()
             if name in RUNTIMES
         }
     except (OSError, ValueError, AttributeError, TypeError, KeyError):
@@ -200,7 +214,7 @@ def kept_rates(bundle: Bundle, machine: Machine) -> dict[str, Rate]:
 
 
 def _ranked(bundle: Bundle, machine: Machine, rates: Mapping[str, Rate]) -> list[tuple[str, str]]:
-    """Runtimes, best first, with what speaks against one. Measured ones go before all others."""
+    """Runtimes, best first, each with its obstacle. Measured runtimes come first."""
     rule = dict(_rule(bundle, machine))
     measured = sorted((n for n in rates if RUNTIMES[n].is_model), key=lambda n: -rates[n].per_s)
     return [(n, rule.get(n, "")) for n in dict.fromkeys([*measured, *rule])]

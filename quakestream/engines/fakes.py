@@ -1,4 +1,4 @@
-"""Engines without a network, for tests and dry runs. They implement the whole Protocol."""
+"""Engines without a network, for tests and dry runs. They implement the whole `Engine` protocol."""
 
 import json
 import time
@@ -15,7 +15,7 @@ STAND_IN_SERVICE = "stand_in"
 
 
 class _Fake:
-    """Sums come from the logits of `score`; a subclass gives those and a name."""
+    """Base that makes sums from the logits of `score`. A subclass adds `score` and `name`."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._spec = bundle.spec
@@ -55,7 +55,7 @@ class ThresholdEngine(_Fake):
     """Calls a pixel damaged by how much its grey value changed.
 
     This is the baseline every model must beat. It has two classes. Post-only bundles are
-    compared with mid-grey. Of a crop, the middle quarter counts.
+    compared with mid-grey. Only the middle quarter of a crop counts.
 
     Raises:
         BundleError: the bundle takes no imagery.
@@ -90,13 +90,13 @@ class ThresholdEngine(_Fake):
 class StandInEngine(_Fake):
     """Takes a stated time for each window and gives the scores of `ThresholdEngine`.
 
-    With it the stream itself is measured. An engine that sleeps takes no core from the readers,
-    like an engine on a GPU, so that many of them on a small machine show how a large one would
-    scale. The manifest states the time, and whether it is slept or spent in a loop:
+    Benchmarks use it to measure the stream itself. An engine that sleeps takes no core from the
+    readers, like an engine on a GPU, so many of them on a small machine show how a large one would
+    scale. The manifest states the time, and whether the engine sleeps or loops:
     `metrics: {stand_in: {window_s: 0.1, spin: false}}`.
 
     Raises:
-        BundleError: the manifest does not state it.
+        BundleError: the manifest does not state the time.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -116,7 +116,7 @@ class StandInEngine(_Fake):
         return f"stand-in {self._window_s * 1000:g} ms"
 
     def score(self, batch: Batch) -> NDArray[np.float32]:
-        """The scores of `ThresholdEngine`, no sooner than the stated time."""
+        """The scores of `ThresholdEngine`, after the stated time."""
         done = time.perf_counter() + self._window_s * len(batch)
         logits = self._scores.score(batch)
         if self._spin:

@@ -1,11 +1,11 @@
-"""Batches of one fixed size, two at a time: what the runtimes of a device have in common.
+"""Runs of a fixed size, two at a time. The runtimes of a device share this code.
 
-A device is fast when the shapes it sees never change and when it need not wait for the host.
-So every run has the same number of items, the last one padded with copies of its last item;
-while the device works on one batch the host fills the other of two buffers.
+A device is fast when its shapes never change and when it does not wait for the host. Every run
+therefore has the same number of items, and copies of its last item pad the last run. While the
+device works on one run, the host fills the second of two buffers.
 
-Axis legend: N items of a batch, K graph outputs, C classes, Y rows, X columns, R owners,
-P pixels that somebody owns.
+`quakestream.domain.axes` explains the axis letters of array names. Here P counts pixels that have
+an owner.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,16 +21,24 @@ from quakestream.engines.shapes import ROWS_AT_ONCE, crops_at_once, noise
 from quakestream.errors import EngineError, QuakestreamError, ShapeError
 
 SLOTS = 2
+"""Buffers that are used in turn."""
 DEVICE_PIXELS = 2**23
-"""Pixels a device takes at once: 32 windows of 512 px, 56 crops of 384 px. Enough to fill a
-large GPU, and a few GB of its memory for the widest network there is."""
+"""Pixels of one run on a device, such as 32 windows of 512 px or 56 crops of 384 px.
+
+They fill a large GPU, and take a few GB of its memory for the widest supported network.
+"""
 MOST_ON_DEVICE = 128
+"""Largest number of items in one run on a device."""
 
 Item = tuple[tuple[int, ...], type[np.generic]]
+"""Shape and type of one item of a graph input."""
 
 
 class Runner(Protocol):
-    """A graph of one fixed batch size. Work is queued in order; `take` and `sums` wait for it."""
+    """Runs a graph with one fixed batch size.
+
+    Methods queue work in order and return. `take` and `sums` wait for it.
+    """
 
     @property
     def size(self) -> int:
@@ -38,7 +46,7 @@ class Runner(Protocol):
         ...
 
     def buffers(self, slot: int) -> Mapping[str, NDArray[Any]]:
-        """Where the items of a slot are written, once what lay there has left for the device."""
+        """Host buffers of a slot, by input. Waits until their content has left for the device."""
         ...
 
     def run(self, slot: int) -> None:
@@ -46,28 +54,28 @@ class Runner(Protocol):
         ...
 
     def fetch(self, slot: int) -> None:
-        """Queues the way back of the logits of the slot that was run last."""
+        """Queues the copy of logits to the host, for the slot that ran last."""
         ...
 
     def take(self, slot: int) -> NDArray[np.float32]:
-        """Logits of a slot that was fetched; valid until the slot is run again."""
+        """Logits of a slot after `fetch`. They are valid until the slot runs again."""
         ...
 
     def open_sums(self, owners: int) -> None:
-        """Starts sums over that many owners."""
+        """Starts sums over a number of owners."""
         ...
 
     def add(self, slot: int, owner_nYX: NDArray[np.int32]) -> None:
-        """Queues the sums of the slot that was run last; its first n items have owners."""
+        """Queues the sums of the slot that ran last. Its first n items have owners."""
         ...
 
     def sums(self) -> NDArray[np.int64]:
-        """What was added since `open_sums`, shape (R, C)."""
+        """Sums since `open_sums`, shape (R, C)."""
         ...
 
 
 class FixedEngine:
-    """Base of engines whose runs have one length. A subclass sets the three attributes."""
+    """Base of engines whose runs have a fixed length. A subclass sets the three attributes."""
 
     _batches: "FixedBatches"
     _name: str
@@ -127,37 +135,37 @@ class FixedBatches:
         batch.check(self._spec)
         arrays = batch.inputs(0, len(batch))
         if missing := [name for name in self._items if name not in arrays]:
-            raise ShapeError("inputs are missing", self._spec.name, expected=", ".join(missing))
+            raise ShapeError(f"batch lacks {', '.join(missing)}", self._spec.name)
         return arrays
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
-        """Turns what frameworks, drivers and allocators raise into `EngineError`."""
+        """Turns errors of frameworks, drivers and allocators into `EngineError`."""
         try:
             yield
         except QuakestreamError:
             raise
         except RuntimeError as error:
             raise EngineError(
-                f"the runtime failed on a run of {self.size} items: {first_line(error)}",
+                f"the runtime failed on a run of {_items(self.size)} ({first_line(error)})",
                 self._spec.name,
             ) from error
 
     def _logits(self, arrays: Mapping[str, NDArray[Any]], count: int) -> NDArray[np.float32]:
         chunks = self._chunks(np.arange(count))
-        found: list[NDArray[np.float32]] = []
+        parts: list[NDArray[np.float32]] = []
         for number, rows in enumerate(chunks):
             if number >= SLOTS:
-                found.append(self._take(chunks, number - SLOTS))
+                parts.append(self._take(chunks, number - SLOTS))
             self._start(number % SLOTS, arrays, rows)
             self._runner.fetch(number % SLOTS)
-        found += [self._take(chunks, n) for n in range(len(chunks))[-SLOTS:]]
-        return np.concatenate(found) if found else self._nothing()
+        parts += [self._take(chunks, n) for n in range(len(chunks))[-SLOTS:]]
+        return np.concatenate(parts) if parts else self._no_logits()
 
     def _sums(
         self, arrays: Mapping[str, NDArray[Any]], owner_NYX: NDArray[np.int32]
     ) -> NDArray[np.int64]:
-        """Windows whose core nobody owns are not run at all."""
+        """Sums per owner. Windows without an owned pixel do not run."""
         self._runner.open_sums(int(owner_NYX.max(initial=-1)) + 1)
         owned = np.flatnonzero((owner_NYX >= 0).any(axis=(1, 2)))
         for number, rows in enumerate(self._chunks(owned)):
@@ -172,23 +180,23 @@ class FixedBatches:
         self, slot: int, arrays: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]
     ) -> None:
         for name, buffer in self._runner.buffers(slot).items():
-            given = np.asarray(arrays[name], buffer.dtype)
-            # Straight into pinned memory: indexing would make a copy on the way.
-            np.take(given, rows, axis=0, out=buffer[: len(rows)], mode="clip")
+            array = np.asarray(arrays[name], buffer.dtype)
+            # `take` writes into pinned memory, while indexing would make a copy first.
+            np.take(array, rows, axis=0, out=buffer[: len(rows)], mode="clip")
             buffer[len(rows) :] = buffer[len(rows) - 1]
         self._runner.run(slot)
 
     def _take(self, chunks: Sequence[NDArray[np.int64]], number: int) -> NDArray[np.float32]:
         return self._runner.take(number % SLOTS)[: len(chunks[number])].copy()
 
-    def _nothing(self) -> NDArray[np.float32]:
+    def _no_logits(self) -> NDArray[np.float32]:
         side, classes = self._spec.window_px, len(self._spec.classes)
         shape = (0, classes, side, side) if self._spec.scores_pixels else (0, classes)
         return np.empty(shape, np.float32)
 
 
 def graph_inputs(spec: BundleSpec) -> dict[str, Item]:
-    """Shape and type of one item of every graph input, in the order graphs take them."""
+    """Shape and type of one item of every graph input, in the order of the graph."""
     bands, side = len(spec.bands), spec.window_px
     items: dict[str, Item] = dict.fromkeys(spec.epochs, ((bands, side, side), np.uint8))
     if spec.normalisation == "per_scene":
@@ -202,7 +210,7 @@ def graph_inputs(spec: BundleSpec) -> dict[str, Item]:
 def owned_pixels(
     owner_nYX: NDArray[np.int32], spec: BundleSpec, outputs: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where in logits (N, K, Y, X) the first output of each owned pixel lies, and its owner."""
+    """Flat index of each owned pixel's first output in logits (N, K, Y, X), and its owner."""
     window_P, row_P, col_P = np.nonzero(owner_nYX >= 0)
     side, halo = spec.window_px, spec.halo_px
     place_P = (window_P * outputs * side + row_P + halo) * side + col_P + halo
@@ -210,9 +218,9 @@ def owned_pixels(
 
 
 def sizes(spec: BundleSpec, *, device: bool) -> tuple[int, ...]:
-    """Batch sizes worth trying, best first; the last is always 1, or a full run of rows.
+    """Batch sizes to try, best first. The last one is always 1, or a full run of rows.
 
-    On a CPU nothing is won by more than one window at a time, and a little by several crops.
+    On a CPU several windows at a time are no faster than one, and several crops a little faster.
     """
     if spec.task == "hazard":
         return (ROWS_AT_ONCE,)
@@ -225,10 +233,10 @@ def sizes(spec: BundleSpec, *, device: bool) -> tuple[int, ...]:
 
 
 def steady(make: Callable[[int], Runner], candidates: Sequence[int], spec: BundleSpec) -> Runner:
-    """The first runner whose items score the same wherever in a batch they lie, to the bit.
+    """The first runner that scores an item the same, to the bit, in every place of a batch.
 
-    What is beside an item must not show in its score: a run that is resumed, or cut into other
-    cells, has to give the same map. Kernels do not promise it, so it is tried with noise.
+    The score of an item must not depend on its neighbours, since a run that is resumed or cut into
+    other cells has to give the same map. Kernels do not guarantee that, so noise tests it.
     """
     for size in candidates[:-1]:
         runner = make(size)
@@ -253,5 +261,9 @@ def is_steady(batches: FixedBatches, spec: BundleSpec) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what a framework says; some add pages of C++ frames."""
+    """The first line of a framework's error. Some frameworks add pages of C++ frames."""
     return next(iter(str(error).strip().splitlines()), repr(error))
+
+
+def _items(count: int) -> str:
+    return "1 item" if count == 1 else f"{count} items"

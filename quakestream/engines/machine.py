@@ -1,4 +1,4 @@
-"""What of a machine decides which runtime is fast on it."""
+"""The properties of a machine that decide which runtime is fast on it."""
 
 import hashlib
 import json
@@ -15,13 +15,13 @@ class Machine:
     cpu_flags: frozenset[str]
     """Instruction sets as the Linux kernel names them."""
     gpu: bool
-    """True where there is an NVIDIA GPU that this process may use."""
+    """True if there is an NVIDIA GPU that this process may use."""
     cores: int
     """CPU cores that this process may use."""
 
     @property
     def key(self) -> str:
-        """Short digest: rates kept on one machine say nothing about another."""
+        """A short digest. Rates that were measured on one machine do not hold on another."""
         text = json.dumps([sorted(self.cpu_flags), self.gpu, self.cores, platform.machine()])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -36,7 +36,7 @@ def usable_cores() -> int:
 def this_machine() -> Machine:
     """The machine of this process.
 
-    It is read from the system's files: asking a GPU driver would bind this process to a device.
+    It reads the system's files, as a call to a GPU driver would bind this process to a device.
     """
     flags: frozenset[str] = frozenset()
     cpuinfo = Path("/proc/cpuinfo")

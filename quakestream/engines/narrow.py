@@ -1,10 +1,11 @@
-"""Exported graphs in half precision: what `torch.autocast` decides at every call, written once.
+"""Rewrites exported graphs to half precision, as `torch.autocast` would run them.
 
-Convolutions, products and attention run in half precision: there is the arithmetic. Norms,
-exponentials and means run in float32: they would lose too much. The rest runs in what it is
-given. A graph rewritten so behaves alike in every mode, and its weights are narrowed once.
+Convolutions, products and attention run in half precision, since they are most of the arithmetic.
+Norms, exponentials and means run in float32, since they would lose too much. All other operators
+run in the type of their inputs. A rewritten graph behaves alike in every mode, and its weights are
+narrowed once.
 
-Graphs are told apart by the names of their operators, so nothing here imports torch.
+Operators are identified by name, so this module does not import torch.
 """
 
 from collections.abc import Callable
@@ -39,20 +40,20 @@ def narrowed(module: Any, *, to: Callable[..., Any], half: Any, full: Any) -> No
     """Rewrites a `torch.fx.GraphModule` in place.
 
     Args:
-        to: the operator that casts, `aten.to.dtype`.
-        half: type of the arithmetic.
+        to: the cast operator, `aten.to.dtype`.
+        half: type of half precision.
         full: float32.
     """
     casts: dict[tuple[Any, Any], Any] = {}
     for node in list(module.graph.nodes):
         name = str(node.target)
         if name == _ASSERTS:
-            module.graph.erase_node(node)  # holds values to the types they were exported with
+            module.graph.erase_node(node)  # it requires the types of the export
         elif name in NARROW or name in WIDE:
             kind = half if name in NARROW else full
             for source in [n for n in node.all_input_nodes if _is_float(n, module)]:
                 if (source, kind) not in casts:
-                    with module.graph.inserting_before(node):  # the first that wants it
+                    with module.graph.inserting_before(node):  # the first user of the cast
                         casts[source, kind] = module.graph.call_function(to, (source, kind))
                 node.replace_input_with(source, casts[source, kind])
     for (source, kind), cast in casts.items():
@@ -72,6 +73,6 @@ def _is_float(node: Any, module: Any) -> bool:
 
 
 def _narrow_weight(module: Any, name: str, kind: Any) -> None:
-    """A weight that is used in one precision alone is kept in it."""
+    """Stores a weight in the only precision that it is used in."""
     weight = attrgetter(name)(module)
     weight.data = weight.data.to(kind)

@@ -1,9 +1,9 @@
-"""ONNX graphs as TensorRT wants them: strongly typed, in the precision they are to run in.
+"""Rewrites ONNX graphs for TensorRT: strongly typed, in the precision they run in.
 
-TensorRT takes precision from the graph alone. So what a mixed-precision runtime would decide is
-written into it: convolutions and products take half precision, with their weights; what would
-lose too much stays in float32; the rest follows what it is given. Inputs and logits keep their
-types, so that the graph is called as the one it was made of.
+TensorRT takes precision from the graph alone, so the choices of a mixed-precision runtime are
+written into the graph. Convolutions and products take half precision, with their weights.
+Operators that would lose too much stay in float32. The others follow the type of their inputs.
+Inputs and logits keep their types, so that the graph is called like the original.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from quakestream.errors import EngineError, MissingExtraError
 Half = Literal["fp16", "bf16"]
 
 ARITHMETIC = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-"""What is narrowed: here is nearly all of the work."""
+"""Operators that are narrowed. They do nearly all of the work."""
 FOLLOWERS = {
     *("Relu", "LeakyRelu", "Sigmoid", "Tanh", "Erf", "Gelu", "Clip", "Abs", "Neg", "HardSwish"),
     *("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"),
@@ -25,7 +25,7 @@ FOLLOWERS = {
     *("Reshape", "Transpose", "Slice", "Squeeze", "Unsqueeze", "Split", "Flatten", "Expand"),
     *("Identity", "Gather", "Tile", "DepthToSpace", "SpaceToDepth"),
 }
-"""What runs in half precision if all that is computed with is half already, weights aside."""
+"""Operators that run in half precision if all their inputs but weights are half already."""
 _FLOAT, _UINT8, _FLOAT16, _BFLOAT16 = 1, 2, 10, 16
 _KINDS = {"fp16": _FLOAT16, "bf16": _BFLOAT16}
 _LARGEST_HALF = 65504.0
@@ -34,7 +34,7 @@ _BFLOAT16_OPSET = 22
 
 
 def shapes_of_casts(model: Any) -> None:
-    """Shapes of bytes are asked of what they are cast to: TensorRT does nothing else with bytes."""
+    """Takes shapes of bytes from their casts, since TensorRT can only cast bytes."""
     graph = model.graph
     bytes_in = {v.name for v in graph.input if v.type.tensor_type.elem_type == _UINT8}
     casts = {n.input[0]: n.output[0] for n in graph.node if n.op_type == "Cast"}
@@ -43,29 +43,31 @@ def shapes_of_casts(model: Any) -> None:
         if node.op_type == "Shape" and node.input[0] in bytes_in & casts.keys():
             node.input[0] = casts[node.input[0]]
             moved = True
-    if moved:  # nodes stay in an order in which each comes after what it reads
+    if moved:  # each node must come after the nodes that it reads
         nodes = sorted(graph.node, key=lambda n: n.op_type != "Cast" or n.input[0] not in bytes_in)
         del graph.node[:]
         graph.node.extend(nodes)
 
 
 def symmetric(model: Any, numpy_helper: Any) -> None:
-    """Activations in signed bytes about zero, the one kind that TensorRT takes.
+    """Turns activations into signed bytes around zero, the only kind that TensorRT takes.
 
-    Quantisers for CPUs use unsigned bytes with a zero point. A range of theirs goes into the
-    smallest signed range that holds it: nothing is clipped that was not, and at most one bit is
-    lost. What that does to the scores is for the golden batch to say.
+    Quantisers for CPUs use unsigned bytes with a zero point. Their range becomes the smallest
+    signed range that holds it, so no further value is clipped and at most one bit is lost. The
+    golden batch shows the effect on scores.
     """
-    held = {i.name: i for i in model.graph.initializer}
+    constants = {i.name: i for i in model.graph.initializer}
     done: dict[tuple[str, str], tuple[str, str]] = {}
     for node in model.graph.node:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or len(node.input) < 3:
             continue
         key = node.input[1], node.input[2]
-        if held[key[1]].data_type != _UINT8:
+        if constants[key[1]].data_type != _UINT8:
             continue
         if key not in done:
-            scale, zero = (numpy_helper.to_array(held[name]).astype(np.float64) for name in key)
+            scale, zero = (
+                numpy_helper.to_array(constants[name]).astype(np.float64) for name in key
+            )
             wide = np.asarray(scale * np.maximum(zero, 255 - zero) / 127, np.float32)
             done[key] = f"{key[0]}_symmetric", f"{key[1]}_symmetric"
             arrays = (wide, np.zeros(zero.shape, np.int8))
@@ -79,11 +81,11 @@ def symmetric(model: Any, numpy_helper: Any) -> None:
 
 
 def prepared(graph: bytes, precision: str) -> bytes:
-    """A bundle's graph for a strongly typed network of that precision.
+    """A bundle's graph as a strongly typed network of a precision.
 
     Args:
-        precision: `fp32` leaves types as they are, `fp16` and `bf16` narrow them; `int8` is for
-            a graph that is quantised already.
+        precision: `fp32` leaves types as they are, `fp16` and `bf16` narrow them. `int8` needs a
+            graph that is quantised already.
 
     Raises:
         EngineError: if a weight does not fit into fp16, or the graph has sub-graphs.
@@ -94,8 +96,8 @@ def prepared(graph: bytes, precision: str) -> bytes:
         import onnx.version_converter
     except ImportError as error:
         raise MissingExtraError(
-            "preparing a graph needs the package onnx: pip install 'quakestream[tensorrt]' "
-            f"({error})"
+            f"the package onnx is not installed ({error})",
+            remedy="pip install 'quakestream[tensorrt]'",
         ) from error
     model = onnx.load_from_string(graph)
     shapes_of_casts(model)
@@ -103,7 +105,7 @@ def prepared(graph: bytes, precision: str) -> bytes:
         symmetric(model, onnx.numpy_helper)
     if precision == "bf16" and model.opset_import[0].version < _BFLOAT16_OPSET:
         model = onnx.version_converter.convert_version(model, _BFLOAT16_OPSET)
-    del model.graph.value_info[:]  # types of before; quantisers even leave wrong ones
+    del model.graph.value_info[:]  # types before the change; quantisers even leave wrong ones
     if precision in _KINDS:
         _Narrowing(onnx=onnx, model=model, kind=_KINDS[precision]).narrow()
     onnx.checker.check_model(model)
@@ -124,7 +126,7 @@ class _Narrowing:
     model: Any
     kind: int
     float_values: set[str] = field(default_factory=set)
-    """Values of float32 that are computed, not held."""
+    """Names of float32 values that nodes compute; weights are not among them."""
     halves: set[str] = field(default_factory=set)
     casts: dict[tuple[str, int], str] = field(default_factory=dict)
     weights: dict[str, Any] = field(default_factory=dict)
@@ -149,7 +151,11 @@ class _Narrowing:
 
     def _place(self, node: Any) -> None:
         if any(a.type in (5, 10) for a in node.attribute):
-            raise EngineError(f"{node.op_type}: graphs with sub-graphs are not narrowed; use fp32")
+            raise EngineError(
+                "graph with sub-graphs cannot be narrowed",
+                f"operator {node.op_type}",
+                remedy="use fp32",
+            )
         floating = [n for n in node.input if n in self.float_values or self._is_float_weight(n)]
         computed = [n for n in floating if n in self.float_values]
         follows = bool(computed) and all(n in self.halves for n in computed)
@@ -166,7 +172,7 @@ class _Narrowing:
         return name in self.weights and self.weights[name].data_type == _FLOAT
 
     def _as(self, name: str, kind: int) -> str:
-        """The value in that type: itself, a narrowed weight, or a cast that is made once."""
+        """The value in a type: itself, a narrowed weight, or a cast that is added once."""
         is_half = name in self.halves
         if is_half == (kind == self.kind):
             return name
@@ -184,7 +190,13 @@ class _Narrowing:
         values = self.onnx.numpy_helper.to_array(self.weights[name])
         largest = float(np.abs(values).max(initial=0.0))
         if self.kind == _FLOAT16 and not largest <= _LARGEST_HALF:
-            raise EngineError(f"weight {name} reaches {largest:g}, too large for fp16; use bf16")
+            raise EngineError(
+                "weight is too large for fp16",
+                f"weight {name}",
+                expected=f"at most {_LARGEST_HALF:g}",
+                got=f"{largest:g}",
+                remedy="use bf16",
+            )
         half = values.astype(np.float16) if self.kind == _FLOAT16 else bfloat16_bits(values)
         tensor = self.onnx.helper.make_tensor(
             narrow, self.kind, values.shape, half.tobytes(), raw=True
@@ -192,7 +204,7 @@ class _Narrowing:
         self.graph.initializer.append(tensor)
 
     def _give_float(self) -> None:
-        """Outputs of the graph keep their name and float32."""
+        """Keeps the name and the float32 of the graph's outputs."""
         for output in self.graph.output:
             if output.name in self.halves:
                 narrow = f"{output.name}_in_half"

@@ -1,9 +1,9 @@
-"""What TensorRT's ONNX parser takes: operators and the types they compute with.
+"""Operators and types that TensorRT's ONNX parser supports.
 
-Facts from the support matrix that the parser's project publishes, `docs/operators.md` of
-onnx-tensorrt as of TensorRT 10.15 (opsets 9 to 24); NVIDIA's opset guide for 11.x refers to the
-same list and says opsets 9 to 25. Only operators that do arithmetic on ordinary tensors are
-listed; what is not listed counts as not supported.
+Source: the support matrix of the parser's project, `docs/operators.md` of onnx-tensorrt as of
+TensorRT 10.15 (opsets 9 to 24). NVIDIA's opset guide for 11.x refers to the same list and says
+opsets 9 to 25. The table below holds only operators that do arithmetic on ordinary tensors. Any
+other operator counts as not supported.
 """
 
 from collections import Counter
@@ -52,16 +52,16 @@ _GROUPS: tuple[tuple[frozenset[str], str], ...] = (
 SUPPORTED: dict[str, frozenset[str]] = {
     name: types for types, names in _GROUPS for name in names.split()
 }
-"""Operator to the types its inputs and outputs may have."""
+"""Types that inputs and outputs may have, by operator."""
 
-_ANSWERS_IN = {
+_OUTPUT_TYPES = {
     **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"), _BOOL),
     **dict.fromkeys(("IsInf", "IsNaN"), _BOOL),
     **dict.fromkeys(("ArgMax", "ArgMin", "Shape", "Size"), frozenset({"INT64"})),
 }
-"""Types of outputs where they are not those of the inputs."""
-_PLACES = _WHOLE | _BOOL
-"""Types of shapes, axes, indices and conditions, which come beside what is computed with."""
+"""Types of outputs, for operators whose outputs differ from their inputs."""
+_INDEX_TYPES = _WHOLE | _BOOL
+"""Types of shapes, axes, indices and conditions."""
 _ONE_OUTPUT = {"MaxPool", "LayerNormalization", "Dropout", "BatchNormalization"}
 _CONSTANT_INPUTS = {
     **dict.fromkeys(("Squeeze", "Unsqueeze", "ReduceMean", "ReduceSum", "ReduceMax"), (1,)),
@@ -69,11 +69,11 @@ _CONSTANT_INPUTS = {
     "QuantizeLinear": (2,),
     "DequantizeLinear": (2,),
 }
-"""Inputs that must be known when the engine is built."""
+"""Indices of inputs that must be constant, by operator."""
 
 
 def problems(model: bytes) -> tuple[str, ...]:
-    """Why TensorRT would refuse a graph; empty if by its published list it takes it.
+    """Why TensorRT would refuse a graph. Empty if its published list covers the graph.
 
     Raises:
         MissingExtraError: if the package onnx is not installed.
@@ -82,30 +82,30 @@ def problems(model: bytes) -> tuple[str, ...]:
         import onnx
     except ImportError as error:
         raise MissingExtraError(
-            f"looking into a graph needs the package onnx: pip install 'quakestream[tensorrt]' "
-            f"({error})"
+            f"the package onnx is not installed ({error})",
+            remedy="pip install 'quakestream[tensorrt]'",
         ) from error
     loaded = onnx.load_from_string(model)
-    del loaded.graph.value_info[:]  # types are worked out anew: quantisers leave wrong ones
+    del loaded.graph.value_info[:]  # types are inferred again, as quantisers leave wrong ones
     graph = onnx.shape_inference.infer_shapes(loaded, strict_mode=True).graph
     names = onnx.TensorProto.DataType
     types = {i.name: names.Name(i.data_type) for i in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         types[value.name] = names.Name(value.type.tensor_type.elem_type)
-    found = Counter(_opset_problems(loaded))
+    counts = Counter(_opset_problems(loaded))
     for node in graph.node:
-        found.update(_node_problems(node, types, {i.name for i in graph.initializer}))
-    found.update(_byte_problems(graph, types))
-    found.update(_zero_point_problems(graph, onnx.numpy_helper.to_array))
-    return tuple(f"{text} ({times} times)" if times > 1 else text for text, times in found.items())
+        counts.update(_node_problems(node, types, {i.name for i in graph.initializer}))
+    counts.update(_byte_problems(graph, types))
+    counts.update(_zero_point_problems(graph, onnx.numpy_helper.to_array))
+    return tuple(f"{text} ({times} times)" if times > 1 else text for text, times in counts.items())
 
 
 def _opset_problems(model: Any) -> Iterator[str]:
     for opset in model.opset_import:
         if opset.domain not in ("", "ai.onnx"):
-            yield f"operators of the domain {opset.domain}"
+            yield f"operators of domain {opset.domain}"
         elif opset.version not in OPSETS:
-            yield f"opset {opset.version}, it takes {OPSETS.start} to {OPSETS.stop - 1}"
+            yield f"opset {opset.version} instead of {OPSETS.start} to {OPSETS.stop - 1}"
     if model.functions:
         yield "local functions"
 
@@ -118,29 +118,29 @@ def _node_problems(node: Any, types: dict[str, str], known: set[str]) -> Iterato
     allowed = SUPPORTED[operator]
     for place, name in enumerate(node.input):
         kind = types.get(name)
-        if name and kind not in allowed | (_PLACES if place or operator == "Where" else set()):
+        if name and kind not in allowed | (_INDEX_TYPES if place or operator == "Where" else set()):
             yield f"{operator} on {kind}"
     for name in node.output:
-        if name and types.get(name) not in _ANSWERS_IN.get(operator, allowed):
+        if name and types.get(name) not in _OUTPUT_TYPES.get(operator, allowed):
             yield f"{operator} giving {types.get(name)}"
     if operator in _ONE_OUTPUT and sum(1 for name in node.output if name) > 1:
-        yield f"{operator} with more outputs than one"
+        yield f"{operator} with more than one output"
     for place in _CONSTANT_INPUTS.get(operator, ()):
         if len(node.input) > place and node.input[place] and node.input[place] not in known:
             yield f"{operator} whose input {place} is not constant"
 
 
 def _zero_point_problems(graph: Any, to_array: Any) -> Iterator[str]:
-    held = {i.name: i for i in graph.initializer}
+    constants = {i.name: i for i in graph.initializer}
     for node in graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.input) > 2:
-            zero = held.get(node.input[2])
+            zero = constants.get(node.input[2])
             if zero is not None and to_array(zero).any():
                 yield f"{node.op_type} with a zero point other than 0"
 
 
 def _byte_problems(graph: Any, types: dict[str, str]) -> Iterator[str]:
-    """Bytes may come in and go out, and are cast at once; nothing computes with them."""
+    """Bytes may be inputs and outputs that are cast at once. No operator computes with them."""
     inputs = {value.name for value in graph.input}
     outputs = {value.name for value in graph.output}
     for name, kind in types.items():

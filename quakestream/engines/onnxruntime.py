@@ -13,15 +13,15 @@ from quakestream.errors import BundleError, EngineError, QuakestreamError
 
 
 class OnnxRuntimeEngine:
-    """Runs `model.onnx`. What a window, crop or row scores never depends on its batch.
+    """Runs `model.onnx`. The scores of a window, crop or row never depend on its batch.
 
-    Windows run one at a time, rows of hazard values in runs of one fixed length. Crops run
-    several at a time where this machine's kernels score them as they score each alone, to
-    the last bit, which is tried when the engine is opened; else one at a time too.
+    Windows run one at a time, and rows of hazard values in runs of a fixed length. Several crops
+    run together if this machine's kernels score them to the last bit as they score each alone,
+    which is tested when the engine is opened. Otherwise crops run one at a time too.
 
     Args:
-        threads: of one run; 0 leaves the number to the runtime.
-        batch: crops to run at once; 0 for what suits a CPU.
+        threads: CPU threads of one run; 0 leaves the number to the runtime.
+        batch: crops to run at once; 0 for a number that suits a CPU.
 
     Raises:
         BundleError: if the graph cannot be loaded.
@@ -39,7 +39,7 @@ class OnnxRuntimeEngine:
                 bundle.graph, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # the runtime's exceptions have no common base
-            raise BundleError(f"{bundle.uri}: model.onnx does not load: {error}") from error
+            raise BundleError(f"model.onnx does not load ({error})", bundle.uri) from error
         crops = bundle.spec.task == "building"
         self._at_once = self._steady(batch or crops_at_once(bundle.spec)) if crops else 0
 
@@ -49,7 +49,7 @@ class OnnxRuntimeEngine:
 
     @property
     def batch(self) -> int:
-        """Crops of a run; 0 for windows and rows of hazard values, whose runs have one length."""
+        """Crops of a run; 0 for windows and rows of hazard values, whose runs are fixed."""
         return self._at_once
 
     @property
@@ -83,7 +83,7 @@ class OnnxRuntimeEngine:
         return np.concatenate([np.empty((0, self._outputs(runs)), np.float32), *runs])
 
     def _rows(self, batch: Batch) -> NDArray[np.float32]:
-        """Every run has the same shape: kernels differ by it, and with them the last bits."""
+        """Scores rows in runs of one shape. Kernels for other shapes differ in the last bits."""
         padded = padded_rows(batch)
         return self._crops(padded, ROWS_AT_ONCE)[: len(batch)]
 
@@ -94,18 +94,21 @@ class OnnxRuntimeEngine:
         try:
             outputs = self._session.run(["logits"], batch.inputs(start, stop))
         except Exception as error:
-            raise EngineError(f"{self._spec.name}: ONNX Runtime failed: {error}") from error
+            raise EngineError(f"ONNX Runtime failed ({error})", self._spec.name) from error
         logits = cast("NDArray[np.float32]", outputs[0])
         expected = min(stop, len(batch)) - start
         if logits.ndim != axes or len(logits) != expected:
             raise EngineError(
-                f"{self._spec.name}: model.onnx gave logits of shape {logits.shape}, a "
-                f"{self._spec.task} bundle gives {expected} of {axes} axes; export it again"
+                "logits have the wrong shape",
+                self._spec.name,
+                expected=f"{expected} of {axes} axes, for task {self._spec.task}",
+                got=str(logits.shape),
+                remedy="export the bundle again",
             )
         return logits
 
     def _steady(self, most: int) -> int:
-        """How many crops may run at once here without a bit of their scores changing."""
+        """How many crops, up to `most`, run at once here without changing a bit of their scores."""
         if most == 1:
             return 1
         batch = noise(self._spec, most)
@@ -113,7 +116,7 @@ class OnnxRuntimeEngine:
             full = self._crops(batch, most)
             less = self._crops(batch.part(0, most - 1), most)
             alone = {n: self._crops(batch.part(n, n + 1), 1) for n in (0, most // 2, most - 1)}
-        except QuakestreamError:  # a graph for one crop only; or one that will fail by itself
+        except QuakestreamError:  # a graph for one crop, or a graph that fails on any input
             return 1
         same = np.array_equal(less, full[:-1]) and all(
             np.array_equal(one[0], full[n]) for n, one in alone.items()

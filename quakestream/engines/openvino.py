@@ -1,9 +1,9 @@
 """OpenVINO on CPU: float32, bfloat16, and int8 from the bundle's own quantised graph.
 
-A stream of the runtime is one thread with its own copy of the activations. Windows go to streams
-whole, so that what a window scores hangs neither on the number of threads nor on its neighbours,
-no thread waits for another inside a layer, and while one stream sums a window's pixels by owner
-the others compute.
+A stream of the runtime is one thread with its own copy of the activations, and each window is
+scored by one stream. The scores of a window then depend neither on the number of threads nor on
+other windows. No thread waits for another inside a layer, and while one stream sums a window's
+pixels by owner the others compute.
 """
 
 import hashlib
@@ -29,28 +29,31 @@ Precision = Literal["fp32", "bf16", "int8"]
 T = TypeVar("T")
 
 _FIRST_USE = Lock()
-"""The bindings set up their bridge to numpy when an array first comes by. Two threads that do so
-at once wait for each other for ever: one holds the interpreter, the other the bridge. So every
-request is first used here, one after another, before threads get it."""
+"""Held while a request runs for the first time.
+
+The bindings set up their bridge to numpy with the first array. Two threads that do so at once
+deadlock: one holds the interpreter, the other the bridge. Every request therefore runs once under
+this lock before threads receive it.
+"""
 
 
 class OpenVinoEngine:
-    """Runs `model.onnx`, or `model.int8.onnx`. What is scored never depends on its batch.
+    """Runs `model.onnx`, or `model.int8.onnx`. The scores of an item never depend on its batch.
 
-    Windows run one by one, crops and rows of hazard values in runs of one fixed length with the
-    last one padded; crops several at a time where this machine's kernels give a crop the same
-    bits in any place of a run, which is tried when the engine is opened.
+    Windows run one by one. Crops and rows of hazard values run in a fixed number, and the last run
+    is padded. Several crops run together only if this machine's kernels give a crop the same bits
+    in any place of a run, which is tested when the engine is opened.
 
     Args:
-        bundle: what is run.
-        threads: how many streams of one thread; 0 for as many as this process may use.
-        batch: crops to run at once; 0 for what suits a CPU.
-        precision: of the arithmetic. Stated to the runtime, which else takes bfloat16 by itself
-            where the CPU has it.
+        bundle: the bundle to run.
+        threads: number of streams, of one thread each; 0 for all cores of this process.
+        batch: crops to run at once; 0 for a number that suits a CPU.
+        precision: precision of the arithmetic. It is set in any case, since OpenVINO
+            takes bfloat16 by default where the CPU has it.
 
     Raises:
         BundleError: if the runtime cannot load the graph, or there is no int8 graph.
-        DeviceError: if the CPU lacks the precision.
+        DeviceError: if the CPU does not support the precision.
         MissingExtraError: if OpenVINO is not installed.
     """
 
@@ -63,8 +66,9 @@ class OpenVinoEngine:
         self._core = self._openvino.Core()
         if precision == "bf16" and "BF16" not in _capabilities(self._core):
             raise DeviceError(
-                f"{bundle.spec.name}: this CPU has no bfloat16 arithmetic; "
-                "use runtime openvino or openvino-int8"
+                "this CPU has no bfloat16 arithmetic",
+                "runtime openvino-bf16",
+                remedy="use runtime openvino or openvino-int8",
             )
         self._pool = ThreadPoolExecutor(self._streams, thread_name_prefix="openvino")
         graph = _graph(bundle, precision)
@@ -83,7 +87,7 @@ class OpenVinoEngine:
 
     @property
     def batch(self) -> int:
-        """Crops of a run; 0 for windows and rows of hazard values, whose runs have one length."""
+        """Crops of a run; 0 for windows and rows of hazard values, whose runs are fixed."""
         return self._at_once if self._spec.task == "building" else 0
 
     @property
@@ -115,7 +119,11 @@ class OpenVinoEngine:
     def _logits(
         self, batch: Batch, then: Callable[[int, NDArray[np.float32]], Any] | None = None
     ) -> Callable[[int], Any]:
-        """What scores window n on a free stream, and what is made of its logits there."""
+        """A function that scores window n on a free stream.
+
+        Args:
+            then: applied to the logits on that stream; None returns them.
+        """
 
         def one(n: int) -> Any:
             request = self._requests.get()
@@ -128,14 +136,14 @@ class OpenVinoEngine:
         return one
 
     def _padded(self, batch: Batch) -> NDArray[np.float32]:
-        """Logits (N, K) of crops or rows; the last run is filled up with its last crop."""
+        """Logits (N, K) of crops or rows. Copies of its last crop fill up the last run."""
         size = self._at_once
 
         def one(start: int) -> NDArray[np.float32]:
             part = batch.part(start, start + size)
             request = self._requests.get()
             try:
-                return self._run(request, _filled(part, size), axes=2)[: len(part)].copy()
+                return self._run(request, _padded_run(part, size), axes=2)[: len(part)].copy()
             finally:
                 self._requests.put(request)
 
@@ -147,16 +155,19 @@ class OpenVinoEngine:
         return self._pool.map(one, places)
 
     def _run(self, request: Any, part: Batch, axes: int) -> NDArray[np.float32]:
-        """Logits in the stream's own memory: they last until its next run."""
+        """Logits in the memory of the stream. They are valid until its next run."""
         try:
             request.infer(part.inputs(0, len(part)), share_inputs=True, share_outputs=True)
             logits: NDArray[np.float32] = request.get_tensor("logits").data
         except Exception as error:  # the runtime raises RuntimeError, TypeError, ValueError
-            raise EngineError(f"{self._spec.name}: OpenVINO failed: {_line(error)}") from error
+            raise EngineError(f"OpenVINO failed ({_line(error)})", self._spec.name) from error
         if logits.ndim != axes or len(logits) != len(part):
             raise EngineError(
-                f"{self._spec.name}: the graph gave logits of shape {logits.shape}, a "
-                f"{self._spec.task} bundle gives {len(part)} of {axes} axes; export it again"
+                "logits have the wrong shape",
+                self._spec.name,
+                expected=f"{len(part)} of {axes} axes, for task {self._spec.task}",
+                got=str(logits.shape),
+                remedy="export the bundle again",
             )
         return logits
 
@@ -167,7 +178,7 @@ class OpenVinoEngine:
         settings = {
             hint.inference_precision: number,
             hint.performance_mode: hint.PerformanceMode.THROUGHPUT,
-            # Several engines may live on one machine: pinned, they would share the same cores.
+            # Pinned threads of several engines on one machine would share the same cores.
             hint.enable_cpu_pinning: False,
             properties.num_streams: self._streams,
             properties.inference_num_threads: self._streams,
@@ -180,7 +191,7 @@ class OpenVinoEngine:
             model.reshape(shapes)
             compiled = self._core.compile_model(model, "CPU", settings)
         except Exception as error:  # the runtime's exceptions have no common base
-            raise BundleError(f"{uri}: OpenVINO does not load its graph: {_line(error)}") from error
+            raise BundleError(f"OpenVINO cannot load the graph ({_line(error)})", uri) from error
         self._requests: SimpleQueue[Any] = SimpleQueue()
         axes = 4 if self._spec.scores_pixels else 2
         first = noise(self._spec, self._at_once)
@@ -191,21 +202,23 @@ class OpenVinoEngine:
             self._requests.put(request)
 
     def _steady(self) -> bool:
-        """Whether a crop gets the same bits in every place of a run, whatever stands beside it."""
+        """Whether a crop gets the same bits in every place of a run, beside any other crop."""
         crops = noise(self._spec, self._at_once)
         here = self._padded(crops)
         for shift in (1, self._at_once // 2):
             order = np.roll(np.arange(self._at_once), shift)
-            if not np.array_equal(self._padded(_taken(crops, order)), here[order]):
+            if not np.array_equal(self._padded(_select(crops, order)), here[order]):
                 return False
         return np.array_equal(self._padded(crops.part(0, 1)), here[:1])
 
 
 def _library() -> Any:
-    """OpenVINO without its usage statistics: that package makes up an id for this machine, and
-    writes it into the home directory, when it is merely imported."""
+    """OpenVINO without its usage statistics.
+
+    That package invents an id for this machine and writes it to the home directory on import.
+    """
     if "openvino_telemetry" not in sys.modules:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # cannot be imported
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # blocks its import
     try:
         import openvino
         import openvino.properties.hint
@@ -227,23 +240,25 @@ def _graph(bundle: Bundle, precision: Precision) -> bytes:
     graph = bundle.file(INT8_GRAPH)
     if graph is None:
         raise BundleError(
-            f"bundle {bundle.uri} has no {INT8_GRAPH}: make one with `python -m training.quantise`"
-            ", or use runtime openvino"
+            f"bundle has no {INT8_GRAPH}",
+            bundle.uri,
+            remedy="make one with `python -m training.quantise`, or use runtime openvino",
         )
-    made_of = bundle.spec.metrics.get("int8", {}).get("model_sha256")
-    if made_of != hashlib.sha256(bundle.graph).hexdigest():
+    source_digest = bundle.spec.metrics.get("int8", {}).get("model_sha256")
+    if source_digest != hashlib.sha256(bundle.graph).hexdigest():
         raise BundleError(
-            f"bundle {bundle.uri}: {INT8_GRAPH} was not made of the model.onnx beside it; "
-            "make it again with `python -m training.quantise`"
+            f"{INT8_GRAPH} was not made from this bundle's model.onnx",
+            bundle.uri,
+            remedy="make it again with `python -m training.quantise`",
         )
     return graph
 
 
-def _filled(part: Batch, size: int) -> Batch:
-    return part if len(part) == size else _taken(part, np.arange(size).clip(max=len(part) - 1))
+def _padded_run(part: Batch, size: int) -> Batch:
+    return part if len(part) == size else _select(part, np.arange(size).clip(max=len(part) - 1))
 
 
-def _taken(batch: Batch, order_N: NDArray[np.int64]) -> Batch:
+def _select(batch: Batch, order_N: NDArray[np.int64]) -> Batch:
     return Batch(
         images={k: v[order_N] for k, v in batch.images.items()},
         statistics={k: v[order_N] for k, v in batch.statistics.items()},

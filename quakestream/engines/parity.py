@@ -1,7 +1,7 @@
-"""Whether a runtime says what the bundle's reference says, on its golden batch.
+"""Compares a runtime with the bundle's reference on its golden batch.
 
-The reference logits of a golden batch are ONNX Runtime's, written when the bundle was exported.
-Runtimes of lower precision cannot give the same logits; what counts is what they make of them.
+ONNX Runtime gave the reference logits of a golden batch when the bundle was exported. Runtimes of
+lower precision cannot give the same logits, so probabilities are compared.
 """
 
 import numpy as np
@@ -12,17 +12,20 @@ from quakestream.engines.base import Batch, Engine, probabilities
 from quakestream.errors import EngineError
 
 ALLOWED = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.08, "int8": 0.35}
-"""Largest difference of a calibrated probability. Half precisions keep 11 and 8 bits of a
-logit; 8 bits of an activation move single pixels, which is judged in training, over buildings."""
+"""Largest difference of a calibrated probability, by precision.
+
+Half precisions keep 11 or 8 bits of a logit. Activations of 8 bits move single pixels; training
+judges their effect on buildings.
+"""
 ALLOWED_MEAN = {"fp32": 1e-4, "fp16": 1e-3, "bf16": 5e-3, "int8": 0.02}
-"""The same on average over the golden batch."""
+"""Largest mean difference over the golden batch, by precision."""
 
 
 def golden_shift(engine: Engine, bundle: Bundle) -> tuple[float, float]:
     """Largest and mean difference of a class probability from the golden reference.
 
     Raises:
-        EngineError: if the logits have another shape than the reference, or are not finite.
+        EngineError: if the logits do not have the reference's shape, or are not finite.
     """
     logits = engine.score(Batch.of(bundle.golden, bundle.spec))
     reference = bundle.golden["logits"]
@@ -41,7 +44,7 @@ def golden_shift(engine: Engine, bundle: Bundle) -> tuple[float, float]:
 
 
 def check_golden(engine: Engine, bundle: Bundle, precision: str) -> float:
-    """The largest difference of a probability, if it is one this precision may have.
+    """Checks an engine on the golden batch; returns the largest difference of a probability.
 
     Args:
         precision: `fp32`, `fp16`, `bf16` or `int8`.
@@ -63,6 +66,6 @@ def check_golden(engine: Engine, bundle: Bundle, precision: str) -> float:
 
 
 def _flat(logits: NDArray[np.float32], bundle: Bundle) -> NDArray[np.float32]:
-    """Probabilities (C, items or pixels)."""
+    """Class probabilities, shape (C, items or pixels)."""
     outputs_first = np.moveaxis(logits, 1, 0)
     return probabilities(outputs_first.reshape(len(outputs_first), -1), bundle.spec)

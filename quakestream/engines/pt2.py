@@ -1,4 +1,4 @@
-"""What a `model.pt2` may hold: bytes and JSON. Nothing that a reader would unpickle or load."""
+"""Checks that a `model.pt2` holds only bytes and JSON, which no reader unpickles or runs."""
 
 import io
 import json
@@ -17,13 +17,13 @@ _EXAMPLES = re.compile(r"[^/]+/data/sample_inputs/model\.pt")
 
 
 def check_archive(data: bytes, uri: str) -> None:
-    """Refuses an archive whose reader would run something.
+    """Refuses an archive that makes its reader run code.
 
-    torch falls back to full unpickling for weights that are marked so, for custom objects and
-    for example inputs, and loads libraries that lie in an archive; none has a place in a bundle.
+    torch falls back to full unpickling for weights that are marked so, for custom objects and for
+    example inputs, and it loads libraries in an archive. A bundle may hold none of them.
 
     Raises:
-        BundleError: if it is no archive, or holds any of that.
+        BundleError: if it is no archive, or holds any of them.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -31,18 +31,21 @@ def check_archive(data: bytes, uri: str) -> None:
                 known = _HARMLESS.fullmatch(part.filename)
                 if not known and (part.file_size or not _EXAMPLES.fullmatch(part.filename)):
                     raise BundleError(
-                        f"bundle {uri}: {FILE} holds {part.filename}, which torch would unpickle "
-                        "or run; export the bundle with this version of quakestream"
+                        f"{FILE} holds {part.filename}, which torch would unpickle or run",
+                        uri,
+                        remedy="export the bundle with this version of quakestream",
                     )
                 if part.filename.endswith("_config.json"):
                     _check_config(json.loads(archive.read(part)), part.filename, uri)
     except (zipfile.BadZipFile, ValueError, KeyError, AttributeError) as error:
         if isinstance(error, BundleError):
             raise
-        raise BundleError(f"bundle {uri}: {FILE} is no torch.export archive: {error!r}") from error
+        raise BundleError(f"{FILE} is not a torch.export archive ({error!r})", uri) from error
 
 
 def _check_config(config: dict[str, dict[str, dict[str, object]]], part: str, uri: str) -> None:
     for name, payload in config["config"].items():
         if payload.get("use_pickle", True):
-            raise BundleError(f"bundle {uri}: {FILE}, {part}: {name} is a pickle; export it again")
+            raise BundleError(
+                f"{name} is a pickle", f"{uri}, {FILE}, {part}", remedy="export the bundle again"
+            )

@@ -26,8 +26,8 @@ _BF16 = frozenset({"avx512_bf16", "amx_bf16"})
 class Runtime:
     """One way to run a bundle, as a value.
 
-    Names go into the ledger's keys: a name that is given to another runtime makes finished
-    work look like what it is not.
+    Names are part of the ledger's keys. If a name is given to another runtime, finished work is
+    taken for the work of that runtime.
     """
 
     name: str
@@ -40,19 +40,23 @@ class Runtime:
     precision: Precision = "fp32"
     """Precision of the arithmetic."""
     on_gpu: bool = False
-    """True for a runtime that uses a GPU where there is one."""
+    """True for a runtime that uses a GPU if there is one."""
     builder: Callable[..., Path] | None = None
-    """Builds a bundle for this device beforehand; called with a bundle, `batch` and `portable`.
-    None for a runtime that compiles whenever it is opened."""
+    """Builds an engine for this device; called with a bundle, `batch` and `portable`.
+
+    None for a runtime that compiles whenever it is opened.
+    """
     is_model: bool = True
     """False for engines of tests, which do not run the bundle's graph."""
     obstacle: Callable[[Bundle, Machine], str] | None = None
-    """What keeps `auto` from the runtime for a bundle on a machine; empty if nothing does. None
-    for a runtime that `auto` takes only where it was measured."""
+    """Why `auto` passes over the runtime for a bundle on a machine; empty if it does not.
+
+    None for a runtime that `auto` takes only on machines where it was measured.
+    """
 
     @property
     def prebuilt(self) -> bool:
-        """True for a runtime that opens only what was built for this device beforehand."""
+        """True for a runtime that opens only engines that were built for this device."""
         return self.builder is not None
 
     def open(self, bundle: Bundle, *, threads: int = 0, batch: int = 0) -> Engine:
@@ -60,13 +64,13 @@ class Runtime:
 
         Args:
             threads: CPU threads of one engine; 0 leaves the number to the runtime.
-            batch: items of every run, for runtimes that have a choice of it; 0 for what was
-                built, or what suits the device.
+            batch: items of every run, for runtimes that allow a choice; 0 for the batch that was
+                built or that suits the device.
 
         Raises:
             EngineError: the runtime fails to open the bundle.
-            DeviceError: it needs a device this machine does not have.
-            NotBuiltError: it opens only what was built for this device, and nothing was.
+            DeviceError: this machine lacks a device that it needs.
+            NotBuiltError: no engine was built for this device.
             MissingExtraError: its package is not installed.
             BundleError: it cannot load the bundle.
         """
@@ -143,7 +147,7 @@ def _open_stand_in(bundle: Bundle, *, threads: int, batch: int) -> Engine:
 
 
 def int8_gated(spec: BundleSpec) -> bool:
-    """Whether the bundle's int8 graph was held to its allowed loss when it was made."""
+    """Whether the bundle's int8 graph was compared with float32 and lost no more than allowed."""
     figures = spec.metrics.get("int8", {})
     return "drop" in figures and figures["drop"] <= figures.get("allowed_drop", 0.0)
 
@@ -156,7 +160,7 @@ def _int8(bundle: Bundle, machine: Machine) -> str:
     if bundle.file(INT8_GRAPH) is None:
         return f"the bundle has no {INT8_GRAPH}"
     if not int8_gated(bundle.spec):
-        return f"its {INT8_GRAPH} was not held against float32"
+        return f"its {INT8_GRAPH} loses too much or was not compared with float32"
     return ""
 
 
@@ -228,7 +232,7 @@ def _for_tests(name: str, opener: Callable[..., Engine]) -> Runtime:
 REFERENCE = Runtime(
     name="onnxruntime", opener=_open_onnxruntime, package="onnxruntime", obstacle=_none
 )
-"""The runtime that golden batches were scored with; every other one is held against it."""
+"""The runtime that scored the golden batches. Every other runtime is compared with it."""
 
 _ROWS = (
     _tensorrt("tensorrt-int8", "int8", _int8),
@@ -251,16 +255,16 @@ _ROWS = (
     _for_tests("stand-in", _open_stand_in),
 )
 RUNTIMES: Mapping[str, Runtime] = {runtime.name: runtime for runtime in _ROWS}
-"""Runtimes by name; where several have an obstacle function, `auto` prefers the earlier one."""
+"""Runtimes by name. Of those with an obstacle function, `auto` prefers the earlier ones."""
 MODEL_RUNTIMES = tuple(sorted(name for name, runtime in RUNTIMES.items() if runtime.is_model))
-"""Names of the runtimes that run a bundle's graph, in the order of the alphabet."""
+"""Names of the runtimes that run a bundle's graph, in alphabetical order."""
 
 
 def runtime_named(name: str) -> Runtime:
     """The runtime of a name.
 
     Raises:
-        EngineError: there is none.
+        EngineError: no runtime has that name.
     """
     if name not in RUNTIMES:
         raise EngineError(f"no runtime {name!r}", expected=f"one of {', '.join(RUNTIMES)}")
@@ -273,6 +277,6 @@ def open_engine(
     """Opens a bundle on a runtime, in this process; see `Runtime.open`.
 
     Raises:
-        EngineError: no runtime of that name, or it fails to open the bundle.
+        EngineError: no runtime has that name, or it fails to open the bundle.
     """
     return runtime_named(runtime).open(bundle, threads=threads, batch=batch)

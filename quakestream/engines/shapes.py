@@ -1,7 +1,7 @@
-"""Fixed shapes that graphs are run with, and noise to try them on.
+"""Fixed shapes of runs, and noise to test graphs with.
 
-A kernel is chosen by the shape it works on, and with it the last bits of what it gives: what
-one crop or row scores is the same in any batch only if every run has one shape.
+Runtimes choose a kernel by the shape of its input, and kernels differ in the last bits. A crop or
+row therefore scores the same in any batch only if every run has the same shape.
 """
 
 import numpy as np
@@ -12,16 +12,16 @@ from quakestream.errors import ShapeError
 
 MOST_AT_ONCE = 32
 ROWS_AT_ONCE = 1024
-"""Rows of hazard values that one run takes; the last run is padded."""
+"""Rows of hazard values in one run; the last run is padded."""
 
 
 def crops_at_once(spec: BundleSpec) -> int:
-    """Crops that one run takes where it can take several."""
+    """Crops of one run, for graphs that take several."""
     return min(max(PIXELS_AT_ONCE // spec.window_px**2, 1), MOST_AT_ONCE)
 
 
 def padded_rows(batch: Batch) -> Batch:
-    """Fills rows of hazard values up to whole runs with rows that miss every value.
+    """Pads rows of hazard values to whole runs, with rows that lack every value.
 
     Raises:
         ShapeError: the batch holds no hazard values.
@@ -36,7 +36,7 @@ def padded_rows(batch: Batch) -> Batch:
 
 
 def noise(spec: BundleSpec, count: int) -> Batch:
-    """Windows, crops or rows of noise, with hazard values around their means."""
+    """A batch of noise, with hazard values around their means."""
     rng = np.random.default_rng(0)
     shape = (count, len(spec.bands), spec.window_px, spec.window_px)
     statistics = {}

@@ -1,6 +1,6 @@
-"""Queues of work on a device, as the runtimes of a device see them.
+"""Protocols of a device's work queues, for the runtimes that use one.
 
-Tensors are those of whatever implements this; nothing here imports a framework.
+An implementation brings its own tensor type, so this module imports no framework.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 Call = Callable[[Mapping[str, Any]], Any]
-"""Inputs by name on the device to logits of float32 there."""
+"""Maps inputs on the device, by name, to float32 logits on the device."""
 
 
 class QueueEvent(Protocol):
@@ -17,40 +17,44 @@ class QueueEvent(Protocol):
     def record(self) -> None: ...
 
     def wait(self) -> None:
-        """Holds the queue that is asked inside of, not the host."""
+        """Makes the current queue wait for this point. The host does not wait."""
         ...
 
     def synchronize(self) -> None:
-        """Holds the host; returns at once if it was never recorded."""
+        """Makes the host wait for this point. Returns at once if it was never recorded."""
         ...
 
 
 class Streams(Protocol):
-    """Two queues of work on a device: copies to it, and all else."""
+    """Two work queues of a device: one for copies to it, one for all other work."""
 
     @property
     def device(self) -> Any: ...
 
-    def copying(self) -> AbstractContextManager[Any]:
-        """What is queued inside goes to the copying queue."""
+    def copy_queue(self) -> AbstractContextManager[Any]:
+        """Makes the queue of copies the current queue inside the block."""
         ...
 
-    def working(self) -> AbstractContextManager[Any]: ...
+    def work_queue(self) -> AbstractContextManager[Any]:
+        """Makes the queue of other work the current queue inside the block."""
+        ...
 
-    def event(self) -> QueueEvent: ...
+    def event(self) -> QueueEvent:
+        """A new event, not recorded yet."""
+        ...
 
     def handle(self) -> int:
-        """Of the working queue, for libraries that queue by themselves."""
+        """Native handle of the work queue, for libraries that queue work themselves."""
         ...
 
-    def settle(self) -> None:
-        """Holds the host until all queues of the device are empty."""
+    def synchronize(self) -> None:
+        """Makes the host wait until all queues of the device are empty."""
         ...
 
-    def floats(self, shape: tuple[int, ...]) -> Any:
-        """Room for float32 on the device."""
+    def empty(self, shape: tuple[int, ...]) -> Any:
+        """An uninitialised float32 tensor on the device."""
         ...
 
-    def captured(self, call: Call, inputs: Mapping[str, Any]) -> Call:
-        """The call with its launches recorded once; its output is overwritten by the next."""
+    def capture(self, call: Call, inputs: Mapping[str, Any]) -> Call:
+        """A call that replays the recorded launches of `call`. Each call overwrites its output."""
         ...

@@ -1,12 +1,12 @@
-"""TensorRT 11 (10.12 and later), through plans built beforehand on the GPU they run on.
+"""TensorRT 11 (10.12 and later), with plans that are built beforehand on the GPU they run on.
 
-Not run yet: there was no machine with TensorRT's builder. What is tested is everything around
-the few native calls (`Native`), with ONNX Runtime in their place, and every one of those calls
-against the real bindings. `deploy/prove_tensorrt.sh` proves the rest where TensorRT is installed.
+It has not run on a GPU yet, as no machine had TensorRT's builder. Tests cover everything around the
+few native calls (`Native`), with ONNX Runtime in their place, and check each of those calls against
+the real bindings. `deploy/prove_tensorrt.sh` tests the rest on a machine with TensorRT.
 
-A plan belongs to one bundle, TensorRT version, GPU, driver, precision and batch size. Workers
-that share a folder of plans score alike to the bit; two builds of one graph may choose other
-kernels and differ in the last bits.
+A plan belongs to one bundle, TensorRT version, GPU, driver, precision and batch size. Workers that
+share a folder of plans score alike to the bit. Two builds of one graph may choose different kernels
+and differ in the last bits.
 """
 
 import os
@@ -31,16 +31,19 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 OLDEST = (10, 12)
 BUILD_VARIABLE = "QUAKESTREAM_BUILD_ENGINES"
-"""Set to 1, a run builds the plan it lacks; else it refuses and says how to build it."""
+"""If it is 1, a run builds a missing plan. Otherwise the run stops and says how to build it."""
 KIND, SUFFIX = "tensorrt", ".plan"
-"""How plans are told from what else is cache."""
+"""Kind and file suffix of plans in the cache."""
 _RECIPE = "1"
-"""Of what is done to a graph before it is built: another recipe, another plan."""
+"""Version of the changes to a graph before a build. A new version makes new plans."""
+_NO_GPU = "this machine has no CUDA device, and runtime tensorrt needs one"
+_OTHER_RUNTIMES = "use openvino, torch or onnxruntime"
+_REBUILD = "build it again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRequest:
-    """What a plan is built for.
+    """The precision and shapes that a plan is built for.
 
     Raises:
         EngineError: if the batch is negative.
@@ -48,19 +51,24 @@ class PlanRequest:
 
     precision: Precision = "fp16"
     batch: int = 0
-    """Items of a run; 0 for what suits a GPU."""
+    """Items of every run; 0 for a number that suits a GPU."""
     portable: bool = False
-    """Opens on any GPU since Ampere, any driver, and later versions of the same major: for mixed
-    fleets. Slower, and its plans hold code that runs on the host."""
+    """True for a plan that opens on any GPU since Ampere, for mixed fleets.
+
+    It opens with any driver and with later versions of the same major version. It is slower, and it
+    holds code that runs on the host.
+    """
 
     def __post_init__(self) -> None:
         if self.batch < 0:
-            raise EngineError(f"tensorrt: a batch of {self.batch} items; expected 0 or more")
+            raise EngineError(
+                "batch is negative", "tensorrt plan", expected="0 or more", got=str(self.batch)
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """A GPU as far as a plan depends on it."""
+    """The properties of a GPU that a plan depends on."""
 
     name: str
     capability: str
@@ -69,26 +77,26 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BuildOrder:
-    """What is to be built."""
+    """The inputs of a build."""
 
     graph: bytes
-    """ONNX, typed as it is to run."""
+    """ONNX graph in the types that it runs in."""
     shapes: Shapes
-    """Of every input, with the batch."""
+    """Shape of each input, with the batch."""
     portable: bool
     timing: bytes
-    """What earlier builds on this GPU learned; empty at first."""
+    """Timing cache of earlier builds on this GPU; empty for the first build."""
 
 
 class Program(Protocol):
     """A plan opened on a GPU."""
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of an output."""
+        """Shape of an output."""
         ...
 
     def bind(self, name: str, address: int) -> None:
-        """Says where on the device an input or output lies."""
+        """Sets the device address of an input or output."""
         ...
 
     def enqueue(self, stream: int) -> None:
@@ -97,17 +105,17 @@ class Program(Protocol):
 
 
 class Native(Protocol):
-    """All that is asked of TensorRT and the driver."""
+    """The calls to TensorRT and the driver."""
 
     @property
     def version(self) -> str: ...
 
     def gpu(self) -> Gpu | None:
-        """The GPU of this process; None without one. Asked before anything else."""
+        """The GPU of this process; None if there is none. It is called before any other method."""
         ...
 
     def build(self, order: BuildOrder) -> tuple[bytes, bytes]:
-        """A plan, and what was learned of kernels' times.
+        """A plan, and the timing cache of kernels.
 
         Raises:
             EngineError: if the graph is refused or the build fails.
@@ -115,26 +123,30 @@ class Native(Protocol):
         ...
 
     def load(self, plan: bytes, shapes: Shapes, *, portable: bool) -> Program:
-        """Raises EngineError if the plan does not fit this GPU, driver and version."""
+        """Opens a plan.
+
+        Raises:
+            EngineError: if the plan does not fit this GPU, driver and version.
+        """
         ...
 
 
 class TensorRtEngine(FixedEngine):
-    """Runs a plan with fixed shapes, double-buffered, from a captured CUDA graph.
+    """Runs a plan with fixed shapes and double buffers, from a captured CUDA graph.
 
-    Opening compares it with the bundle's golden batch, scored by ONNX Runtime, and refuses a
-    plan that is not the same model or whose scores hang on the place in a batch.
+    Opening compares it with the bundle's golden batch, which ONNX Runtime has scored. It refuses a
+    plan that is not the same model, or whose scores depend on the place in a batch.
 
     Args:
-        threads: not used: the work is the GPU's.
-        request: which of the bundle's plans.
-        folder: where plans are cache.
-        native: TensorRT, or what stands in for it in tests.
-        may_build: builds a plan that is missing, which takes minutes.
+        threads: not used, since the GPU does the work.
+        request: the bundle's plan to open.
+        folder: folder of plans; None for the folder of this machine.
+        native: TensorRT, or its replacement in tests.
+        may_build: whether to build a missing plan, which takes minutes.
 
     Raises:
         DeviceError: if there is no CUDA device.
-        NotBuiltError: if there is no plan, or it is not the one that was written.
+        NotBuiltError: if there is no plan, or it does not match its record.
         EngineError: if the plan is not the same model.
         MissingExtraError: if TensorRT is not installed.
     """
@@ -160,11 +172,11 @@ class TensorRtEngine(FixedEngine):
         if plan is None and (may_build or os.environ.get(BUILD_VARIABLE) == "1"):
             plan = build(bundle, folder, request=request, native=native).read_bytes()
         if plan is None:
-            raise NotBuiltError(_missing(bundle, request, native, gpu, cache))
+            raise _not_built(bundle, request, native, gpu, cache)
         program = native.load(plan, input_shapes(bundle, request), portable=request.portable)
         streams = streams_here() if isinstance(native, TensorRtNative) else CpuStreams()
         example = empty_inputs(bundle.spec, request.batch, streams.device)
-        call = streams.captured(_call(program, streams), example)
+        call = streams.capture(_call(program, streams), example)
         runner = DeviceRunner(call, bundle.spec, request.batch, streams, host_sums=False)
         self._batches = FixedBatches(runner, bundle.spec)
         self._on_gpu = True
@@ -188,32 +200,32 @@ def open_built(
     folder: Path | None = None,
     native: Native | None = None,
 ) -> TensorRtEngine:
-    """Opens the plan that was built here for a bundle, in that precision.
+    """Opens the plan that was built on this machine for a bundle and precision.
 
     Args:
-        threads: not used: the work is the GPU's.
-        batch: items of a run; 0 for the largest that was built. Of two plans of one batch the
-            one for this very GPU is opened, not the portable one.
+        threads: not used, since the GPU does the work.
+        batch: items of every run; 0 for the largest batch that was built. If a plan for this GPU
+            and a portable plan have the same batch, the plan for this GPU is opened.
 
     Raises:
         DeviceError: if there is no CUDA device.
-        NotBuiltError: if there is no such plan; says which there are.
+        NotBuiltError: if there is no such plan; it names the plans that exist.
         EngineError: as `TensorRtEngine`.
         MissingExtraError: if TensorRT is not installed.
     """
     native = native or tensorrt_native()
     cache = EngineCache(folder=folder or engine_folder(), suffix=SUFFIX)
-    there = built_plans(bundle, cache, native.version, _gpu_of(native, bundle))
-    fit = [w for w in there if w.precision == precision and batch in (0, w.batch)]
-    asked = PlanRequest(precision=precision, batch=batch)
-    request = max(fit, key=lambda w: (w.batch, not w.portable), default=asked)
+    plans = built_plans(bundle, cache, native.version, _gpu_of(native, bundle))
+    fit = [p for p in plans if p.precision == precision and batch in (0, p.batch)]
+    default = PlanRequest(precision=precision, batch=batch)
+    request = max(fit, key=lambda p: (p.batch, not p.portable), default=default)
     return TensorRtEngine(bundle, request=request, folder=folder, native=native)
 
 
 def built_plans(bundle: Bundle, cache: EngineCache, version: str, gpu: Gpu) -> list[PlanRequest]:
-    """What was built for a bundle that opens on this GPU with this TensorRT."""
-    found = []
-    for facts in cache.made(KIND):
+    """Plans of a bundle in the cache that open on this GPU with this TensorRT."""
+    plans = []
+    for facts in cache.built(KIND):
         batch, precision = facts.get("batch", ""), facts.get("precision")
         if not batch.isdigit():
             continue
@@ -222,8 +234,8 @@ def built_plans(bundle: Bundle, cache: EngineCache, version: str, gpu: Gpu) -> l
                 precision=cast("Precision", precision), batch=int(batch), portable=portable
             )
             if plan_facts(bundle, request, version, gpu) == facts:
-                found.append(request)
-    return found
+                plans.append(request)
+    return plans
 
 
 def build(
@@ -233,69 +245,72 @@ def build(
     request: PlanRequest | None = None,
     native: Native | None = None,
 ) -> Path:
-    """Builds the plan of a bundle for this GPU, takes minutes, and keeps it.
+    """Builds the plan of a bundle for this GPU and keeps it. A build takes minutes.
 
     Returns:
-        Where it lies; `TensorRtEngine` finds it there by what it was built for.
+        The path of the plan. `TensorRtEngine` finds it there by its request.
 
     Raises:
         DeviceError: if there is no CUDA device.
-        EngineError: a graph TensorRT does not take, or a build that fails.
-        MissingExtraError: TensorRT or the package onnx is not installed.
+        EngineError: if TensorRT does not support the graph, or the build fails.
+        MissingExtraError: if TensorRT or the package onnx is not installed.
     """
     native = native or tensorrt_native()
     gpu = _gpu_of(native, bundle)
     request = with_batch(request or PlanRequest(), bundle)
     graph = graph_for(bundle, request.precision)
     folder = cache_dir or engine_folder()
-    learned = EngineCache(folder=folder, suffix=".timing")
+    timings = EngineCache(folder=folder, suffix=".timing")
     timing_facts = {"kind": "timing", "tensorrt": native.version, **_gpu_facts(gpu)}
     order = BuildOrder(
         graph=graph,
         shapes=input_shapes(bundle, request),
         portable=request.portable,
-        timing=learned.get(timing_facts) or b"",
+        timing=timings.get(timing_facts) or b"",
     )
     plan, timing = native.build(order)
     if timing:
-        learned.keep(timing_facts, timing)
+        timings.keep(timing_facts, timing)
     facts = plan_facts(bundle, request, native.version, gpu)
     return EngineCache(folder=folder, suffix=SUFFIX).keep(facts, plan)
 
 
 def graph_for(bundle: Bundle, precision: Precision) -> bytes:
-    """The bundle's graph in the types it is to run in.
+    """The bundle's graph in the types that it runs in.
 
     Raises:
-        EngineError: if the bundle has none for int8, or TensorRT does not take it.
+        EngineError: if the bundle has no graph for int8, or TensorRT does not support the graph.
     """
     source = bundle.file("model.int8.onnx") if precision == "int8" else bundle.graph
     if source is None:
         raise EngineError(
-            f"bundle {bundle.uri} has no model.int8.onnx: quantise it in training, or use fp16"
+            "bundle has no model.int8.onnx",
+            bundle.uri,
+            remedy="make one with `python -m training.quantise`, or use fp16",
         )
     graph = prepared(source, precision)
-    if found := problems(graph):
+    if causes := problems(graph):
         raise EngineError(
-            f"bundle {bundle.uri}: TensorRT does not take its graph: {'; '.join(found[:5])}; "
-            "use runtime torch or onnxruntime"
+            f"TensorRT does not support the graph ({'; '.join(causes[:5])})",
+            bundle.uri,
+            remedy="use runtime torch or onnxruntime",
         )
     return graph
 
 
 def with_batch(request: PlanRequest, bundle: Bundle) -> PlanRequest:
-    """The request with the batch it stands for."""
+    """The request with a definite batch."""
     return request if request.batch else replace(request, batch=sizes(bundle.spec, device=True)[0])
 
 
 def input_shapes(bundle: Bundle, request: PlanRequest) -> dict[str, tuple[int, ...]]:
-    """Of every graph input, with the batch."""
+    """Shape of each graph input, with the batch."""
     return {n: (request.batch, *shape) for n, (shape, _) in graph_inputs(bundle.spec).items()}
 
 
 def plan_facts(bundle: Bundle, request: PlanRequest, version: str, gpu: Gpu) -> dict[str, str]:
-    """What a plan depends on: with anything else it is another plan."""
-    where = {"gpu": "Ampere or later"} if request.portable else _gpu_facts(gpu)
+    """The facts that a plan depends on. If one differs, it is another plan."""
+    device = {"gpu": "Ampere or later"} if request.portable else _gpu_facts(gpu)
     return {
         "kind": KIND,
         "bundle": bundle.digest,
@@ -304,12 +319,12 @@ def plan_facts(bundle: Bundle, request: PlanRequest, version: str, gpu: Gpu) -> 
         "precision": request.precision,
         "batch": str(request.batch),
         "recipe": _RECIPE,
-        **where,
+        **device,
     }
 
 
 class TensorRtNative:
-    """TensorRT itself. Never made without a GPU: its libraries end the process then."""
+    """TensorRT itself. Create it only on a GPU: elsewhere its libraries end the process."""
 
     def __init__(self, trt: Any, gpu: Gpu) -> None:
         self._trt, self._gpu = trt, gpu
@@ -330,14 +345,14 @@ class TensorRtNative:
         parser = trt.OnnxParser(network, self._logger)
         if not parser.parse(order.graph):
             errors = [parser.get_error(n) for n in range(parser.num_errors)]
-            raise EngineError(f"TensorRT refuses the graph: {'; '.join(e.desc() for e in errors)}")
+            raise EngineError(f"TensorRT refuses the graph ({'; '.join(e.desc() for e in errors)})")
         profile = builder.create_optimization_profile()
         for name, shape in order.shapes.items():
             profile.set_shape(name, shape, shape, shape)
         config = builder.create_builder_config()
         if config.add_optimization_profile(profile) < 0:
             raise EngineError(f"TensorRT refuses the shapes {dict(order.shapes)}")
-        config.clear_flag(trt.BuilderFlag.TF32)  # float32 means float32
+        config.clear_flag(trt.BuilderFlag.TF32)  # no TF32 in float32 arithmetic
         config.set_flag(trt.BuilderFlag.DISTRIBUTIVE_INDEPENDENCE)
         if order.portable:
             config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
@@ -346,7 +361,7 @@ class TensorRtNative:
         config.set_timing_cache(cache, False)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise EngineError("TensorRT could not build the graph; its log says why")
+            raise EngineError("TensorRT cannot build the graph", remedy="see its log for the cause")
         return bytes(plan), bytes(cache.serialize())
 
     def load(self, plan: bytes, shapes: Shapes, *, portable: bool) -> Program:
@@ -357,24 +372,32 @@ class TensorRtNative:
         engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise EngineError(
-                f"TensorRT {self.version} does not open this plan on {self._gpu.name}, driver "
-                f"{self._gpu.driver}; build it again here"
+                f"TensorRT {self.version} cannot open this plan on {self._gpu.name}, driver "
+                f"{self._gpu.driver}",
+                remedy="build it again on this machine",
             )
         context = engine.create_execution_context()
         names = [engine.get_tensor_name(n) for n in range(engine.num_io_tensors)]
         inputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
         if sorted(inputs) != sorted(shapes):
-            raise EngineError(f"the plan takes {sorted(inputs)}, expected {sorted(shapes)}")
+            raise EngineError(
+                "the plan has the wrong inputs",
+                expected=", ".join(sorted(shapes)),
+                got=", ".join(sorted(inputs)),
+                remedy=_REBUILD,
+            )
         if engine.get_tensor_dtype("logits") != trt.DataType.FLOAT:
-            raise EngineError("the plan's logits are not float32; build it again")
+            raise EngineError("the plan's logits are not float32", remedy=_REBUILD)
         for name, shape in shapes.items():
             if not context.set_input_shape(name, shape):
-                raise EngineError(f"the plan does not take {name} of shape {shape}; build it again")
+                raise EngineError(
+                    f"the plan does not take {name} of shape {shape}", remedy=_REBUILD
+                )
         return _Loaded(runtime, engine, context)
 
 
 class _Loaded:
-    """A plan on the GPU; one execution context, one shape."""
+    """A plan on the GPU with one execution context and fixed shapes."""
 
     def __init__(self, runtime: Any, engine: Any, context: Any) -> None:
         self._owners = runtime, engine  # must outlive the context
@@ -387,16 +410,16 @@ class _Loaded:
     def bind(self, name: str, address: int) -> None:
         context = self._context
         if not context.set_tensor_address(name, address):
-            raise EngineError(f"TensorRT refuses an address for {name}")
+            raise EngineError(f"TensorRT refuses the address of {name}")
 
     def enqueue(self, stream: int) -> None:
         context = self._context
         if not context.execute_async_v3(stream):
-            raise EngineError("TensorRT could not queue a run; its log says why")
+            raise EngineError("TensorRT cannot queue a run", remedy="see its log for the cause")
 
 
 def tensorrt_native() -> Native:
-    """TensorRT as it is installed here.
+    """The TensorRT of this machine.
 
     Raises:
         DeviceError: if there is no CUDA device.
@@ -406,31 +429,32 @@ def tensorrt_native() -> Native:
         from quakestream.engines.torch import cuda_facts
     except ImportError as error:
         raise MissingExtraError(
-            f"runtime tensorrt keeps its buffers in torch, which is not installed: {error}"
+            f"torch is not installed, and runtime tensorrt keeps its buffers in it ({error})",
+            remedy="pip install 'quakestream[tensorrt]'",
         ) from error
     facts = cuda_facts()
     if facts is None:
-        raise DeviceError(
-            "runtime tensorrt needs a CUDA device and there is none here; use openvino, torch or "
-            "onnxruntime"
-        )
+        raise DeviceError(_NO_GPU, remedy=_OTHER_RUNTIMES)
     try:
         import tensorrt  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         raise MissingExtraError(
-            f"runtime tensorrt is not installed: pip install 'quakestream[tensorrt]' ({error})"
+            f"runtime tensorrt is not installed ({error})",
+            remedy="pip install 'quakestream[tensorrt]'",
         ) from error
     if tuple(int(n) for n in tensorrt.__version__.split(".")[:2]) < OLDEST:
         raise MissingExtraError(
-            f"TensorRT {tensorrt.__version__} is too old, expected 10.12 or later: "
-            "pip install 'quakestream[tensorrt]'"
+            "TensorRT is too old",
+            expected="10.12 or later",
+            got=str(tensorrt.__version__),
+            remedy="pip install 'quakestream[tensorrt]'",
         )
     return TensorRtNative(tensorrt, Gpu(**facts))
 
 
 def _call(program: Program, streams: Streams) -> Call:
-    """The plan as a call from inputs to logits on the device."""
-    logits = streams.floats(program.shape("logits"))
+    """The plan as a call that maps inputs to logits on the device."""
+    logits = streams.empty(program.shape("logits"))
 
     def call(inputs: Mapping[str, Any]) -> Any:
         for name, tensor in inputs.items():
@@ -445,10 +469,7 @@ def _call(program: Program, streams: Streams) -> Call:
 def _gpu_of(native: Native, bundle: Bundle) -> Gpu:
     gpu = native.gpu()
     if gpu is None:
-        raise DeviceError(
-            f"bundle {bundle.uri}: runtime tensorrt needs a CUDA device and there is none here; "
-            "use openvino, torch or onnxruntime"
-        )
+        raise DeviceError(_NO_GPU, bundle.uri, remedy=_OTHER_RUNTIMES)
     return gpu
 
 
@@ -456,17 +477,22 @@ def _gpu_facts(gpu: Gpu) -> dict[str, str]:
     return {"gpu": gpu.name, "capability": gpu.capability, "driver": gpu.driver}
 
 
-def _missing(
+def _not_built(
     bundle: Bundle, request: PlanRequest, native: Native, gpu: Gpu, cache: EngineCache
-) -> str:
-    there = built_plans(bundle, cache, native.version, gpu)
-    others = ", ".join(f"{w.precision} batch {w.batch}" for w in there) or "none"
-    return (
-        f"bundle {bundle.uri}: no plan for {gpu.name} (compute {gpu.capability}, driver "
-        f"{gpu.driver}), TensorRT {native.version}, {request.precision}, batch {request.batch} in "
-        f"{cache.folder} (there: {others}); build it once with `quakestream engine build "
-        f"{bundle.uri} --runtime tensorrt --precision {request.precision} --batch {request.batch}"
-        f"{' --portable' if request.portable else ''}`"
+) -> NotBuiltError:
+    plans = built_plans(bundle, cache, native.version, gpu)
+    names = ", ".join(f"{plan.precision} batch {plan.batch}" for plan in plans) or "none"
+    command = (
+        f"quakestream engine build {bundle.uri} --runtime tensorrt --precision {request.precision} "
+        f"--batch {request.batch}{' --portable' if request.portable else ''}"
+    )
+    return NotBuiltError(
+        f"no plan for {gpu.name} (compute {gpu.capability}, driver {gpu.driver}) with TensorRT "
+        f"{native.version} in {cache.folder}",
+        bundle.uri,
+        expected=f"{request.precision} batch {request.batch}",
+        got=names,
+        remedy=f"build it once with `{command}`",
     )
 
 

@@ -1,10 +1,10 @@
 """torch: eager, compiled, compiled ahead of time, or captured in CUDA graphs.
 
-On a CPU everything here is exercised by tests. The parts that need a GPU (streams, pinned
-buffers, graph capture) are written against the same API and have not run on one yet; see README.
+Tests run everything that works on a CPU. The parts that need a GPU (streams, pinned buffers, graph
+capture) use the same API and have not run on a GPU yet; see README.
 
-Axis legend: N items of a batch, K graph outputs, C classes, Y rows, X columns, R owners,
-P pixels that somebody owns.
+`quakestream.domain.axes` explains the axis letters of array names. Here P counts pixels that have
+an owner.
 """
 
 import io
@@ -49,23 +49,23 @@ Inputs = Mapping[str, Tensor]
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 DRIVER_FILE = Path("/sys/module/nvidia/version")
 _WARM_RUNS = 3
-"""Runs before a graph is captured: libraries allocate and choose kernels in the first ones."""
+"""Runs before a graph is captured. Libraries allocate and choose kernels in the first runs."""
 
 
 class TorchEngine(FixedEngine):
     """Runs `model.pt2` on a GPU if there is one, else on the CPU.
 
-    What a window, crop or row scores never depends on its batch: all runs have one size, and at
-    opening it is tried whether an item scores the same in every place, to the bit; if not,
-    items run one by one.
+    The scores of a window, crop or row never depend on its batch. All runs have one size, and
+    opening the engine tests whether an item scores the same, to the bit, in every place. If it does
+    not, items run one by one.
 
     Args:
-        threads: of this process, for all of torch; 0 leaves them as they are.
-        precision: `bf16` and `fp16` compute convolutions, products and attention in it.
-        mode: `compile` through Inductor; `aoti` the same ahead of time, kept on this machine;
-            `graphs` compiled and captured in a CUDA graph.
-        batch: items a run takes; 0 for what suits the device.
-        folder: where `aoti` keeps what it compiled.
+        threads: CPU threads of torch in this process; 0 leaves the number as it is.
+        precision: `bf16` and `fp16` run convolutions, products and attention in half precision.
+        mode: `compile` compiles with Inductor, `aoti` does so ahead of time and keeps the result
+            on this machine, and `graphs` captures the compiled program in a CUDA graph.
+        batch: items of every run; 0 for a number that suits the device.
+        folder: folder in which `aoti` keeps compiled programs.
 
     Raises:
         BundleError: if the bundle has no `model.pt2`, or it does not load.
@@ -86,8 +86,9 @@ class TorchEngine(FixedEngine):
         streams = streams_here()
         if mode == "graphs" and streams.device.type != "cuda":
             raise DeviceError(
-                f"bundle {bundle.uri}: runtime torch-graphs needs a CUDA device, there is none "
-                "here; use torch-compile, openvino or onnxruntime"
+                "this machine has no CUDA device, and runtime torch-graphs needs one",
+                bundle.uri,
+                remedy="use torch-compile, openvino or onnxruntime",
             )
         if threads:
             torch.set_num_threads(threads)
@@ -100,15 +101,15 @@ class TorchEngine(FixedEngine):
             cache=EngineCache(folder=folder or engine_folder(), suffix=".pt2"),
             facts=facts,
         )
-        suits = sizes(bundle.spec, device=streams.device.type == "cuda")
-        wanted = {0: suits, 1: (1,)}.get(batch, (batch, 1))
+        own_sizes = sizes(bundle.spec, device=streams.device.type == "cuda")
+        candidates = {0: own_sizes, 1: (1,)}.get(batch, (batch, 1))
         try:
-            runner = steady(compiler.runner, wanted, bundle.spec)
+            runner = steady(compiler.runner, candidates, bundle.spec)
         except EngineError:
             raise
-        except RuntimeError as error:  # of torch and its compilers
+        except RuntimeError as error:  # torch and its compilers raise it
             raise EngineError(
-                f"torch {mode} {precision} fails on {facts['device']}: {first_line(error)}",
+                f"torch {mode} {precision} failed on {facts['device']} ({first_line(error)})",
                 bundle.uri,
             ) from error
         self._batches = FixedBatches(runner, bundle.spec)
@@ -117,7 +118,7 @@ class TorchEngine(FixedEngine):
 
 
 def _placed(bundle: Bundle, precision: Precision, streams: Streams) -> torch.fx.GraphModule:
-    """The bundle's module in its precision and layout, where it will run."""
+    """The bundle's module on its device, in its precision and layout."""
     module = load_program(bundle)
     if precision in _HALF:
         kinds = {"half": _HALF[precision], "full": torch.float32}
@@ -131,39 +132,46 @@ def _placed(bundle: Bundle, precision: Precision, streams: Streams) -> torch.fx.
 def load_program(bundle: Bundle) -> torch.fx.GraphModule:
     """The module of a bundle's `model.pt2`.
 
-    The bundle has checked the file's digest. Beyond that a file with anything in it that torch
-    would unpickle or load as a library is refused: weights never travel as pickles.
+    The bundle has checked the file's digest. In addition, a file is refused if it holds anything
+    that torch would unpickle or load as a library.
 
     Raises:
-        BundleError: if there is none, it holds a pickle, or torch cannot read it.
+        BundleError: if there is no such file, it holds a pickle, or torch cannot read it.
     """
     data = bundle.file(FILE)
     if data is None:
         raise BundleError(
-            f"bundle {bundle.uri} has no {FILE}: export it with `python -m training.export "
-            "CKPT -o BUNDLE --pt2`, make one of its model.onnx with `python -m training.from_onnx "
-            "BUNDLE`, or use runtime onnxruntime"
+            f"bundle has no {FILE}",
+            bundle.uri,
+            remedy="export it with `python -m training.export CKPT -o BUNDLE --pt2`, make one from "
+            "its model.onnx with `python -m training.from_onnx BUNDLE`, or use runtime onnxruntime",
         )
     check_archive(data, bundle.uri)
     try:
         program = torch.export.load(io.BytesIO(data))
         module: torch.fx.GraphModule = program.module()
-    except Exception as error:  # its readers raise what they meet
+    except Exception as error:  # its readers raise all kinds of errors
         raise BundleError(
-            f"bundle {bundle.uri}: torch {torch.__version__} cannot load {FILE}: {error!r}; "
-            "export the bundle again"
+            f"torch {torch.__version__} cannot load {FILE} ({error!r})",
+            bundle.uri,
+            remedy="export the bundle again",
         ) from error
     expected, got = len(graph_inputs(bundle.spec)), len(program.graph_signature.user_inputs)
     if expected != got:
-        raise BundleError(f"bundle {bundle.uri}: {FILE} takes {got} inputs, expected {expected}")
+        raise BundleError(
+            f"{FILE} has the wrong number of inputs",
+            bundle.uri,
+            expected=str(expected),
+            got=str(got),
+        )
     return module.requires_grad_(False)
 
 
 def shares(values_KP: Tensor, spec: BundleSpec) -> Tensor:
     """Class probabilities of logits as whole numbers (p × 65535, rounded), int64 (P, C).
 
-    In float64, so that devices whose exponentials differ in the last bit of a float32 round the
-    same; at most one unit from what `owner_sums` makes of the same logits in float32.
+    Float64 makes devices round alike whose exponentials differ in the last bit of a float32. The
+    result is at most one unit from that of `owner_sums`, which uses float32.
     """
     logits_KP = values_KP.double()
     if spec.outputs == "probabilities":
@@ -178,41 +186,43 @@ def shares(values_KP: Tensor, spec: BundleSpec) -> Tensor:
 
 
 class CpuStreams:
-    """No queues: everything is done when it is asked for."""
+    """The CPU. It has no queues and does all work at once."""
 
     device = torch.device("cpu")
 
-    def copying(self) -> AbstractContextManager[Any]:
+    def copy_queue(self) -> AbstractContextManager[Any]:
         return nullcontext()
 
-    def working(self) -> AbstractContextManager[Any]:
+    def work_queue(self) -> AbstractContextManager[Any]:
         return nullcontext()
 
     def event(self) -> QueueEvent:
-        return _Now()
+        return _CpuEvent()
 
     def handle(self) -> int:
         return 0
 
-    def settle(self) -> None: ...
+    def synchronize(self) -> None: ...
 
-    def floats(self, shape: tuple[int, ...]) -> Tensor:
+    def empty(self, shape: tuple[int, ...]) -> Tensor:
         return torch.empty(shape)
 
-    def captured(self, call: Call, inputs: Inputs) -> Call:
-        held = {name: tensor.clone() for name, tensor in inputs.items()}
-        output: Tensor = call(held).clone()
+    def capture(self, call: Call, inputs: Inputs) -> Call:
+        buffers = {name: tensor.clone() for name, tensor in inputs.items()}
+        output: Tensor = call(buffers).clone()
 
-        def replay(given: Inputs) -> Tensor:
-            for name, tensor in held.items():
-                tensor.copy_(given[name])
-            output.copy_(call(held))
+        def replay(new_inputs: Inputs) -> Tensor:
+            for name, tensor in buffers.items():
+                tensor.copy_(new_inputs[name])
+            output.copy_(call(buffers))
             return output
 
         return replay
 
 
-class _Now:
+class _CpuEvent:
+    """An event that is over at once."""
+
     def record(self) -> None: ...
 
     def wait(self) -> None: ...
@@ -221,19 +231,19 @@ class _Now:
 
 
 class CudaStreams:
-    """Queues of the current CUDA device. Not run in the project's tests: they have no GPU."""
+    """Work queues of the current CUDA device. Tests without a GPU do not run this class."""
 
     def __init__(self) -> None:
         self.device = torch.device("cuda", torch.cuda.current_device())
-        # float32 means float32, and the same kernels in every process of a run
+        # no TF32 in float32 arithmetic, and the same kernels in every process of a run
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
         self._copy, self._work = torch.cuda.Stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
-    def copying(self) -> AbstractContextManager[Any]:
+    def copy_queue(self) -> AbstractContextManager[Any]:
         return torch.cuda.stream(self._copy)
 
-    def working(self) -> AbstractContextManager[Any]:
+    def work_queue(self) -> AbstractContextManager[Any]:
         return torch.cuda.stream(self._work)
 
     def event(self) -> QueueEvent:
@@ -242,26 +252,26 @@ class CudaStreams:
     def handle(self) -> int:
         return int(self._work.cuda_stream)
 
-    def settle(self) -> None:
+    def synchronize(self) -> None:
         torch.cuda.synchronize()
 
-    def floats(self, shape: tuple[int, ...]) -> Tensor:
+    def empty(self, shape: tuple[int, ...]) -> Tensor:
         return torch.empty(shape, device=self.device)
 
-    def captured(self, call: Call, inputs: Inputs) -> Call:
-        held = {name: tensor.clone() for name, tensor in inputs.items()}
+    def capture(self, call: Call, inputs: Inputs) -> Call:
+        buffers = {name: tensor.clone() for name, tensor in inputs.items()}
         torch.cuda.synchronize()
-        with self.working(), torch.inference_mode():
+        with self.work_queue(), torch.inference_mode():
             for _ in range(_WARM_RUNS):
-                call(held)
+                call(buffers)
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.inference_mode(), torch.cuda.graph(graph, stream=self._work):
-            output: Tensor = call(held)
+            output: Tensor = call(buffers)
 
-        def replay(given: Inputs) -> Tensor:
-            for name, tensor in held.items():
-                tensor.copy_(given[name], non_blocking=True)
+        def replay(new_inputs: Inputs) -> Tensor:
+            for name, tensor in buffers.items():
+                tensor.copy_(new_inputs[name], non_blocking=True)
             graph.replay()
             return output
 
@@ -269,32 +279,32 @@ class CudaStreams:
 
 
 def streams_here() -> Streams:
-    """Queues of the GPU of this process, else of the CPU."""
+    """Queues of this process's GPU, or of the CPU if there is none."""
     return CudaStreams() if torch.cuda.is_available() else CpuStreams()
 
 
-@dataclass(slots=True)
-class _Lane:
-    """What one of the two slots owns."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Slot:
+    """Buffers and events of one slot."""
 
     host: dict[str, Tensor]
-    there: dict[str, Tensor]
-    sent: QueueEvent
-    """The inputs have left the host."""
-    ran: QueueEvent
-    """The graph has read them."""
-    back: QueueEvent
-    """The logits are on the host."""
-    logits: Tensor | None = None
-    out: Tensor | None = None
+    """Inputs on the host."""
+    device: dict[str, Tensor]
+    """Inputs on the device."""
+    copy_done: QueueEvent
+    """After the inputs were copied to the device."""
+    run_done: QueueEvent
+    """After the graph has read the inputs."""
+    fetch_done: QueueEvent
+    """After the logits were copied to the host."""
 
 
 class DeviceRunner:
-    """Runs a call on a device: pinned double buffers, copies and work on queues of their own.
+    """Runs a call on a device, with pinned double buffers and separate queues for copies and work.
 
     Args:
-        host_sums: sums are made on the host, exactly as `owner_sums` makes them; else on the
-            device, and only they come back.
+        host_sums: True to sum on the host with `owner_sums`; False to sum on the device, so that
+            only sums are copied to the host.
     """
 
     def __init__(
@@ -302,61 +312,62 @@ class DeviceRunner:
     ) -> None:
         self._call, self._spec, self._size = call, spec, size
         self._streams, self._host_sums = streams, host_sums
-        self._lanes = [self._lane() for _ in range(SLOTS)]
+        self._slots = [self._new_slot() for _ in range(SLOTS)]
+        self._logits: dict[int, Tensor] = {}
+        """Logits on the device, by slot."""
+        self._host_logits: dict[int, Tensor] = {}
+        """Logits on the host, by slot."""
         self._total = torch.zeros(0)
-        streams.settle()  # what was allocated and filled on the default stream
+        streams.synchronize()  # buffers were allocated and filled on the default stream
 
     @property
     def size(self) -> int:
         return self._size
 
     def buffers(self, slot: int) -> Mapping[str, NDArray[Any]]:
-        lane = self._lanes[slot]
-        lane.sent.synchronize()
-        return {name: tensor.numpy() for name, tensor in lane.host.items()}
+        buffers = self._slots[slot]
+        buffers.copy_done.synchronize()
+        return {name: tensor.numpy() for name, tensor in buffers.host.items()}
 
     @torch.inference_mode()
     def run(self, slot: int) -> None:
-        lane = self._lanes[slot]
-        with self._streams.copying():
-            lane.ran.wait()  # until then the graph may still read what lies there
-            for name, tensor in lane.host.items():
-                lane.there[name].copy_(tensor, non_blocking=True)
-            lane.sent.record()
-        with self._streams.working():
-            lane.sent.wait()
-            lane.logits = self._call(lane.there)
-            lane.ran.record()
+        buffers = self._slots[slot]
+        with self._streams.copy_queue():
+            buffers.run_done.wait()  # until then the graph may still read the old inputs
+            for name, tensor in buffers.host.items():
+                buffers.device[name].copy_(tensor, non_blocking=True)
+            buffers.copy_done.record()
+        with self._streams.work_queue():
+            buffers.copy_done.wait()
+            self._logits[slot] = self._call(buffers.device)
+            buffers.run_done.record()
 
     @torch.inference_mode()
     def fetch(self, slot: int) -> None:
-        lane = self._lanes[slot]
-        logits = lane.logits
-        assert logits is not None, "a slot is run before it is fetched"
-        if lane.out is None:
+        logits = self._logits[slot]
+        if slot not in self._host_logits:
             pinned = self._streams.device.type == "cuda"
-            lane.out = torch.empty(logits.shape, dtype=torch.float32, pin_memory=pinned)
-        with self._streams.working():
-            lane.out.copy_(logits, non_blocking=True)
-            lane.back.record()
+            self._host_logits[slot] = torch.empty(
+                logits.shape, dtype=torch.float32, pin_memory=pinned
+            )
+        with self._streams.work_queue():
+            self._host_logits[slot].copy_(logits, non_blocking=True)
+            self._slots[slot].fetch_done.record()
 
     def take(self, slot: int) -> NDArray[np.float32]:
-        lane = self._lanes[slot]
-        lane.back.synchronize()
-        assert lane.out is not None
-        return lane.out.numpy()
+        self._slots[slot].fetch_done.synchronize()
+        return self._host_logits[slot].numpy()
 
     @torch.inference_mode()
     def open_sums(self, owners: int) -> None:
         shape = (owners, len(self._spec.classes))
-        where = torch.device("cpu") if self._host_sums else self._streams.device
-        with self._streams.working():
-            self._total = torch.zeros(shape, dtype=torch.int64, device=where)
+        device = torch.device("cpu") if self._host_sums else self._streams.device
+        with self._streams.work_queue():
+            self._total = torch.zeros(shape, dtype=torch.int64, device=device)
 
     @torch.inference_mode()
     def add(self, slot: int, owner_nYX: NDArray[np.int32]) -> None:
-        logits = self._lanes[slot].logits
-        assert logits is not None, "a slot is run before it is added"
+        logits = self._logits[slot]
         if self._host_sums:
             logits_nKYX = logits[: len(owner_nYX)].float().numpy()
             sums = owner_sums(logits_nKYX, owner_nYX, len(self._total), self._spec)
@@ -364,35 +375,39 @@ class DeviceRunner:
             return
         outputs = logits.shape[1]
         place_P, owner_P = owned_pixels(owner_nYX, self._spec, outputs)
-        with self._streams.working():
-            place, owner = self._sent(place_P), self._sent(owner_P)
+        with self._streams.work_queue():
+            place, owner = self._to_device(place_P), self._to_device(owner_P)
             flat, step = logits.reshape(-1), self._spec.window_px**2
             values_KP = torch.stack([flat[place + k * step] for k in range(outputs)])
             self._total.index_add_(0, owner, shares(values_KP, self._spec))
 
     def sums(self) -> NDArray[np.int64]:
-        with self._streams.working():
+        with self._streams.work_queue():
             total: NDArray[np.int64] = self._total.cpu().numpy()
         return total
 
-    def _sent(self, array: NDArray[np.int64]) -> Tensor:
+    def _to_device(self, array: NDArray[np.int64]) -> Tensor:
         tensor = torch.from_numpy(array)
         if self._streams.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self._streams.device, non_blocking=True)
 
-    def _lane(self) -> _Lane:
-        device = self._streams.device
-        host = empty_inputs(self._spec, self._size, torch.device("cpu"), device.type == "cuda")
-        there = empty_inputs(self._spec, self._size, device)
-        events = [self._streams.event() for _ in range(3)]
-        return _Lane(host=host, there=there, sent=events[0], ran=events[1], back=events[2])
+    def _new_slot(self) -> _Slot:
+        device, new_event = self._streams.device, self._streams.event
+        pinned = device.type == "cuda"
+        return _Slot(
+            host=empty_inputs(self._spec, self._size, torch.device("cpu"), pinned),
+            device=empty_inputs(self._spec, self._size, device),
+            copy_done=new_event(),
+            run_done=new_event(),
+            fetch_done=new_event(),
+        )
 
 
 def empty_inputs(
     spec: BundleSpec, size: int, device: torch.device, pinned: bool = False
 ) -> dict[str, Tensor]:
-    """Inputs of a run by name, in the order graphs take them, filled with ones."""
+    """Inputs of a run by name, in the order of the graph, filled with ones."""
     return {
         name: torch.ones((size, *shape), dtype=_dtype(kind), device=device, pin_memory=pinned)
         for name, (shape, kind) in graph_inputs(spec).items()
@@ -401,7 +416,7 @@ def empty_inputs(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Compiler:
-    """Makes runners of a module, for any batch size."""
+    """Makes runners of a module for any batch size."""
 
     module: torch.fx.GraphModule
     spec: BundleSpec
@@ -413,9 +428,9 @@ class _Compiler:
     def runner(self, size: int) -> Runner:
         on_cpu = self.streams.device.type == "cpu"
         example = empty_inputs(self.spec, size, self.streams.device)
-        call = partial(_called, self._function(example))
+        call = partial(_float_logits, self._function(example))
         if self.mode == "graphs":
-            call = self.streams.captured(call, example)  # type: ignore[assignment]
+            call = self.streams.capture(call, example)  # type: ignore[assignment]
         return DeviceRunner(call, self.spec, size, self.streams, host_sums=on_cpu)
 
     def _function(self, example: Inputs) -> Callable[..., Any]:
@@ -430,30 +445,30 @@ class _Compiler:
         return compiled
 
     def _ahead_of_time(self, example: Inputs) -> Callable[..., Any]:
-        """The library for this batch size: the one kept on this machine, or a new one."""
+        """The library for this batch size, from the cache of this machine or newly compiled."""
         from torch._inductor import aoti_compile_and_package, aoti_load_package
 
         facts = {**self.facts, "batch": str(len(next(iter(example.values()))))}
         if (path := self.cache.find(facts)) is None:
             with torch.inference_mode():
-                shaped = tuple(_laid_out(tensor) for tensor in example.values())
-                program = torch.export.export(self.module, shaped)
+                inputs = tuple(_channels_last(tensor) for tensor in example.values())
+                program = torch.export.export(self.module, inputs)
             with TemporaryDirectory() as folder:
-                made = Path(folder, "library.pt2")
-                aoti_compile_and_package(program, package_path=str(made))
-                path = self.cache.keep(facts, made.read_bytes())
+                package = Path(folder, "library.pt2")
+                aoti_compile_and_package(program, package_path=str(package))
+                path = self.cache.keep(facts, package.read_bytes())
         library: Callable[..., Any] = aoti_load_package(str(path))
         return library
 
 
-def _called(function: Callable[..., Any], inputs: Inputs) -> Tensor:
-    """Logits of float32; images laid out channel by channel, as kernels like them."""
-    found = function(*(_laid_out(tensor) for tensor in inputs.values()))
-    logits: Tensor = found if isinstance(found, Tensor) else found[0]
+def _float_logits(function: Callable[..., Any], inputs: Inputs) -> Tensor:
+    """Float32 logits. Images are passed with channels last, which suits kernels."""
+    outputs = function(*(_channels_last(tensor) for tensor in inputs.values()))
+    logits: Tensor = outputs if isinstance(outputs, Tensor) else outputs[0]
     return logits.float().contiguous()
 
 
-def _laid_out(tensor: Tensor) -> Tensor:
+def _channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
@@ -462,22 +477,22 @@ def _dtype(kind: type[np.generic]) -> torch.dtype:
 
 
 def _facts(bundle: Bundle, precision: str, streams: Streams) -> dict[str, str]:
-    """What a compiled engine depends on, and nothing else."""
+    """The facts that a compiled engine depends on, and nothing else."""
     return {
         "kind": "aoti",
         "bundle": bundle.digest,
         "torch": torch.__version__,
         "precision": precision,
-        "threads": str(torch.get_num_threads()),  # Inductor writes them into its loops
+        "threads": str(torch.get_num_threads()),  # Inductor compiles the number into its loops
         **device_facts(streams.device),
     }
 
 
 def device_facts(device: torch.device) -> dict[str, str]:
-    """A device as far as compiled code depends on it."""
+    """The properties of a device that compiled code depends on."""
     if device.type == "cuda":
-        found = torch.cuda.get_device_properties(device)
-        return {"device": found.name, "capability": f"{found.major}.{found.minor}"}
+        gpu = torch.cuda.get_device_properties(device)
+        return {"device": gpu.name, "capability": f"{gpu.major}.{gpu.minor}"}
     return {"device": "cpu", "capability": torch.backends.cpu.get_cpu_capability()}
 
 
@@ -485,9 +500,9 @@ def cuda_facts() -> dict[str, str] | None:
     """Name, compute capability and driver of this process's GPU; None without one."""
     if not torch.cuda.is_available():
         return None
-    found = device_facts(torch.device("cuda"))
+    facts = device_facts(torch.device("cuda"))
     driver = DRIVER_FILE.read_text().strip() if DRIVER_FILE.exists() else "unknown"
-    return {"name": found["device"], "capability": found["capability"], "driver": driver}
+    return {"name": facts["device"], "capability": facts["capability"], "driver": driver}
 
 
 _: type[Engine] = TorchEngine

@@ -29,40 +29,40 @@ Status = Literal["written", "kept", "refused", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileSettings:
-    """How a store is made."""
+    """Settings of `tile_run`."""
 
     virtual: bool = False
-    """References into the scenes' own blocks instead of written tiles."""
+    """Write references to the scenes' own blocks instead of tiles."""
     or_stored: bool = False
     """Write tiles for scenes that cannot be virtual."""
     fresh: bool = False
-    """Make again what is there already."""
+    """Write scenes again that the store has already."""
     scheduler: Scheduler = "threads"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneTiles:
-    """What became of one scene."""
+    """The tiles of one scene, or why there are none."""
 
     scene: str
     status: Status
     kind: Kind | None
     grids: tuple[str, ...]
     exact: bool
-    """True if `map` reads from the store what it would read from the scene, to the last bit."""
+    """True if `map` reads the same from the store as from the scene, to the last bit."""
     seconds: float
     reason: str = ""
-    """Why it was refused, failed, or is stored although virtual was asked for."""
+    """Why it was refused or failed, or why it is stored although virtual was requested."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileReport:
-    """What a store was made of."""
+    """The scenes of a store."""
 
     store: str
     scenes: tuple[SceneTiles, ...]
     issues: tuple[Issue, ...]
-    """What is wrong with the inputs, and scenes that are not in the store."""
+    """Problems of the inputs, and scenes that are not in the store."""
 
 
 def tile_run(
@@ -71,7 +71,7 @@ def tile_run(
     settings: TileSettings | None = None,
     observers: Iterable[Observer] = (),
 ) -> TileReport:
-    """Makes a run's tile store, or completes it: scenes it has in this version are kept.
+    """Writes a run's tile store, or completes it. Scenes that it has in this version are kept.
 
     Raises:
         RequestError: the request is wrong; nothing was written.
@@ -87,24 +87,24 @@ def tile_run(
     events(StageStarted(name="tile"))
     done, issues = [], list(plan.problems)
     for scene, grids in scenes_with_grids(plan):
-        made = maker.make(scene, grids)
-        done.append(made)
-        if made.status in ("refused", "failed"):
-            issues.append(Issue(subject=scene.id, kind="scene", cause=made.reason))
-            events(InputQuarantined(subject=scene.id, kind="scene", cause=made.reason))
+        tiles = maker.make(scene, grids)
+        done.append(tiles)
+        if tiles.status in ("refused", "failed"):
+            issues.append(Issue(subject=scene.id, kind="scene", cause=tiles.reason))
+            events(InputQuarantined(subject=scene.id, kind="scene", cause=tiles.reason))
         else:
-            events(SceneTiled(subject=scene.id, cached=made.status == "kept"))
+            events(SceneTiled(subject=scene.id, cached=tiles.status == "kept"))
     return TileReport(store=store.uri, scenes=tuple(done), issues=tuple(issues))
 
 
 def without_store(run: RunFile) -> RunFile:
-    """The run as it is planned while its store may not be there yet."""
+    """The run without its tile store, which may not exist yet."""
     imagery = run.imagery.model_copy(update={"store": None})
     return run.model_copy(update={"imagery": imagery})
 
 
 def scenes_with_grids(plan: Plan) -> list[tuple[Scene, tuple[Grid, ...]]]:
-    """The scenes a plan reads, each with all grids it is read on."""
+    """The scenes that a plan reads, each with all grids that it is read on."""
     scenes: dict[str, Scene] = {}
     grids: dict[str, list[Grid]] = {}
     for scene, grid in used_scenes(plan.units, plan.views):
@@ -115,7 +115,7 @@ def scenes_with_grids(plan: Plan) -> list[tuple[Scene, tuple[Grid, ...]]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Maker:
-    """Makes scene after scene; a bad one is said to be bad, and the next is made."""
+    """Writes scenes one by one. A scene that cannot be written is reported as refused or failed."""
 
     plan: Plan
     store: Store
@@ -123,8 +123,8 @@ class _Maker:
 
     def make(self, scene: Scene, grids: tuple[Grid, ...]) -> SceneTiles:
         began = time.perf_counter()
-        if kept := self._kept(scene, grids):
-            return _of(kept, "kept", began)
+        if entry := self._existing(scene, grids):
+            return _of(entry, "kept", began)
         drop_entry(self.store, scene.id)
         reason = ""
         if self.settings.virtual:
@@ -133,26 +133,28 @@ class _Maker:
             except InputError as error:
                 reason = str(error)
                 if not self.settings.or_stored:
-                    return _failed(scene, "refused", f"{reason}; --or-stored writes it", began)
+                    return _failed(
+                        scene, "refused", f"{reason}; add --or-stored to write its tiles", began
+                    )
         try:
             return _of(self._stored(scene, grids), "written", began, reason)
         except InputError as error:
             return _failed(scene, "failed", str(error), began)
 
-    def _kept(self, scene: Scene, grids: tuple[Grid, ...]) -> TileEntry | None:
+    def _existing(self, scene: Scene, grids: tuple[Grid, ...]) -> TileEntry | None:
         entry = None if self.settings.fresh else read_entry(self.store, scene.id)
         if entry is None or entry.refusal(scene) is not None:
             return None
-        asked = "virtual" if self.settings.virtual else "stored"
-        fits = entry.kind == asked or self.settings.or_stored
+        kind = "virtual" if self.settings.virtual else "stored"
+        fits = entry.kind == kind or self.settings.or_stored
         return entry if fits and all(entry.on(g) for g in grids) else None
 
     def _virtual(self, scene: Scene, grids: tuple[Grid, ...]) -> TileEntry:
-        made = make_references(scene, grids, self.store.options)
-        key = f"{made.entry.group}/{REFERENCES}"
-        self.store.put(key, json.dumps(made.content, separators=(",", ":")).encode())
-        write_entry(self.store, made.entry)
-        return made.entry
+        references = make_references(scene, grids, self.store.options)
+        key = f"{references.entry.group}/{REFERENCES}"
+        self.store.put(key, json.dumps(references.content, separators=(",", ":")).encode())
+        write_entry(self.store, references.entry)
+        return references.entry
 
     def _stored(self, scene: Scene, grids: tuple[Grid, ...]) -> TileEntry:
         entry = write_stored(

@@ -29,20 +29,19 @@ def burn(
     burnt_YX = np.full(window.shape, -1, np.int32)
     polygon_E, from_E2, to_E2 = _edges(polygons_N, grid)
     steep_E = from_E2[:, 1] != to_E2[:, 1]
-    key_P = _crossings(polygon_E[steep_E], from_E2[steep_E], to_E2[steep_E], window)
-    if not len(key_P):
+    keys = _crossings(polygon_E[steep_E], from_E2[steep_E], to_E2[steep_E], window)
+    if not len(keys):
         return burnt_YX
     # by outline, then by row; in a row the columns where borders cross it come in pairs
-    key_P.sort()
-    width = window.width + 1
-    start_S, end_S = key_P[0::2], key_P[1::2]
-    length_S = end_S - start_S
-    line_S, col_S = np.divmod(start_S, width)
-    polygon_S, row_S = np.divmod(line_S, window.height)
-    before_S = np.cumsum(length_S) - length_S
-    pixel_Q = np.repeat(row_S * window.width + col_S - before_S, length_S)
-    pixel_Q += np.arange(len(pixel_Q))
-    burnt_YX.reshape(-1)[pixel_Q] = np.repeat(value_N[polygon_S], length_S)
+    keys.sort()
+    starts, ends = keys[0::2], keys[1::2]
+    lengths = ends - starts
+    lines, cols = np.divmod(starts, window.width + 1)
+    polygons, rows = np.divmod(lines, window.height)
+    before = np.cumsum(lengths) - lengths
+    pixel_P = np.repeat(rows * window.width + cols - before, lengths)
+    pixel_P += np.arange(len(pixel_P))
+    burnt_YX.reshape(-1)[pixel_P] = np.repeat(value_N[polygons], lengths)
     return burnt_YX
 
 
@@ -50,15 +49,15 @@ def _edges(
     polygons_N: NDArray[np.object_], grid: Grid
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Every border segment: its polygon, and its start and end (col, row) in grid pixels."""
-    parts, polygon_P = shapely.get_parts(polygons_N, return_index=True)
-    rings, part_R = shapely.get_rings(parts, return_index=True)
-    metres_V2, ring_V = shapely.get_coordinates(rings, return_index=True)
-    place_V2 = metres_V2 * (1.0, -1.0)
-    place_V2[:, 1] += NORTHING_TOP_M
-    place_V2 /= grid.gsd_m
-    same_E = ring_V[1:] == ring_V[:-1]
-    polygon_V = polygon_P[part_R][ring_V] if len(ring_V) else ring_V
-    return polygon_V[:-1][same_E], place_V2[:-1][same_E], place_V2[1:][same_E]
+    parts, polygon_of_part = shapely.get_parts(polygons_N, return_index=True)
+    rings, part_of_ring = shapely.get_rings(parts, return_index=True)
+    metres_E2, ring_E = shapely.get_coordinates(rings, return_index=True)
+    corner_E2 = metres_E2 * (1.0, -1.0)
+    corner_E2[:, 1] += NORTHING_TOP_M
+    corner_E2 /= grid.gsd_m
+    same_ring = ring_E[1:] == ring_E[:-1]
+    polygon_E = polygon_of_part[part_of_ring][ring_E] if len(ring_E) else ring_E
+    return polygon_E[:-1][same_ring], corner_E2[:-1][same_ring], corner_E2[1:][same_ring]
 
 
 def _crossings(
@@ -79,12 +78,12 @@ def _crossings(
         np.clip(np.ceil(y_E - 0.5) - window.row, 0, window.height).astype(np.int64)
         for y_E in (upper_E2[:, 1], lower_E2[:, 1])
     )
-    rows_E = last_E - first_E
-    edge_P = np.repeat(np.arange(len(rows_E)), rows_E)
-    row_P = np.arange(len(edge_P)) - np.repeat(np.cumsum(rows_E) - rows_E - first_E, rows_E)
+    count_E = last_E - first_E
+    edges = np.repeat(np.arange(len(count_E)), count_E)
+    rows = np.arange(len(edges)) - np.repeat(np.cumsum(count_E) - count_E - first_E, count_E)
     slope_E = (lower_E2[:, 0] - upper_E2[:, 0]) / (lower_E2[:, 1] - upper_E2[:, 1])
-    down_P = row_P + (window.row + 0.5) - upper_E2[edge_P, 1]
-    x_P = upper_E2[edge_P, 0] + down_P * slope_E[edge_P]
-    col_P = np.clip(np.floor(x_P + 0.5) - window.col, 0, window.width).astype(np.int64)
-    line_P = polygon_E[edge_P] * window.height + row_P
-    return np.asarray(line_P * (window.width + 1) + col_P, np.int64)
+    down = rows + (window.row + 0.5) - upper_E2[edges, 1]
+    x = upper_E2[edges, 0] + down * slope_E[edges]
+    cols = np.clip(np.floor(x + 0.5) - window.col, 0, window.width).astype(np.int64)
+    lines = polygon_E[edges] * window.height + rows
+    return np.asarray(lines * (window.width + 1) + cols, np.int64)

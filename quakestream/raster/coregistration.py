@@ -267,13 +267,13 @@ def _correlation(
     pre_YX: NDArray[np.complex64], post_YX: NDArray[np.complex64]
 ) -> NDArray[np.float32]:
     """Phase correlation for shifts within REACH_M. A peak at d means: pre(x + d) shows post(x)."""
-    pre_F = scipy.fft.fft2(pre_YX * _taper_YX())
-    post_F = scipy.fft.fft2(post_YX * _taper_YX())
-    cross_F = pre_F * np.conj(post_F)
-    size_F = np.sqrt(cross_F.real**2 + cross_F.imag**2)
-    size_F += np.float32(1e-3) * size_F.mean() + np.float32(1e-12)
-    cross_F *= np.reciprocal(size_F)  # dividing complex by real numbers takes eight times as long
-    full_YX = scipy.fft.ifft2(cross_F, overwrite_x=True).real
+    pre_spectrum = scipy.fft.fft2(pre_YX * _taper_YX())
+    post_spectrum = scipy.fft.fft2(post_YX * _taper_YX())
+    cross = pre_spectrum * np.conj(post_spectrum)
+    size = np.sqrt(cross.real**2 + cross.imag**2)
+    size += np.float32(1e-3) * size.mean() + np.float32(1e-12)
+    cross *= np.reciprocal(size)  # dividing complex by real numbers takes eight times as long
+    full_YX = scipy.fft.ifft2(cross, overwrite_x=True).real
     near = np.arange(-REACH, REACH + 1) % NODE_PX
     return _standard(full_YX[np.ix_(near, near)])
 

@@ -74,8 +74,8 @@ def _large(mask_YX: NDArray[np.bool_], min_blocks: float) -> NDArray[np.bool_]:
     label_YX, count = ndi.label(mask_YX, structure=np.ones((3, 3)))
     if count == 0:
         return mask_YX
-    size_L = np.bincount(label_YX.ravel())
-    keep_L = size_L >= min_blocks
-    keep_L[0] = False
-    large_YX: NDArray[np.bool_] = keep_L[label_YX]
+    sizes = np.bincount(label_YX.ravel())
+    keep = sizes >= min_blocks
+    keep[0] = False
+    large_YX: NDArray[np.bool_] = keep[label_YX]
     return large_YX

@@ -21,9 +21,9 @@ class Owners:
 
     region_YX: NDArray[np.int32]
     """Region of each pixel, shape (y, x); -1 where there is no footprint."""
-    region_M: NDArray[np.int64]
+    region_A: NDArray[np.int64]
     """Region of each membership."""
-    building_M: NDArray[np.int64]
+    building_A: NDArray[np.int64]
     """Building of each membership."""
     regions: int
 
@@ -56,8 +56,8 @@ def find_owners(
     flat = np.array([n for m in members for n in m], np.int64)
     return Owners(
         region_YX=region_YX,
-        region_M=np.repeat(np.arange(len(members)), sizes),
-        building_M=building_N[flat] if len(flat) else flat,
+        region_A=np.repeat(np.arange(len(members)), sizes),
+        building_A=building_N[flat] if len(flat) else flat,
         regions=len(members),
     )
 

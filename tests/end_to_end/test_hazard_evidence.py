@@ -239,7 +239,7 @@ def test_values_the_run_does_not_give_are_named_once_and_count_as_missing(
     bundle = write_hazard_bundle(world.folder / "more", more, prior=world.prior)
     result = map_file(world.run("more", models={"hazard": str(bundle)}))
     named = [n for n in result.run["notes"] if "models.hazard more" in n]
-    assert named == ["models.hazard more takes ndbi, dpm, which the run does not give"]
+    assert named == ["models.hazard more: the run gives no ndbi, dpm"]
     assert result.run["hazard_bundle"]["footprints_missing"]["ndbi"] == len(fused)
     assert result.issues == ()
     rows = rows_of(result)
@@ -254,7 +254,7 @@ def test_a_bundle_without_any_of_its_values_changes_nothing(
     radar = Logistic(intercept=2.0, slopes={"dpm": (0.0, 9.0)})
     bundle = write_hazard_bundle(world.folder / "radar", radar)
     result = map_file(world.run("radar", models={"hazard": str(bundle)}))
-    assert ["gives none of the 1 values" in n for n in result.run["notes"]].count(True) == 1
+    assert ["gives none of its hazard values" in n for n in result.run["notes"]].count(True) == 1
     rows = rows_of(result)
     assert set(rows["evidence"].dropna()) == {"image"}
     assert rows[HAZARD_COLUMNS].isna().all(axis=None)
@@ -297,12 +297,12 @@ def test_rows_it_fails_on_keep_the_image_and_are_told_of(
     assert (rows.loc[~lost & rows["mmi"].notna(), "p_hazard_destroyed"] > 0).all()
     causes = pd.read_parquet(world.folder / "out-cracked/quarantine.parquet")["cause"]
     assert len(causes) == 1
-    assert f"no answer for {int(lost.sum())} footprints" in causes[0]
+    assert f"failed on {int(lost.sum())} footprints" in causes[0]
 
 
 def test_a_bundle_of_another_task_is_refused_in_one_line(world: ShakenWorld) -> None:
     wrong = world.run("wrong", models={"hazard": str(world.folder / "difference")})
-    with pytest.raises(ConfigError, match="is for segmentation, expected a bundle of task hazard"):
+    with pytest.raises(ConfigError, match="wrong task: expected hazard, got segmentation"):
         make_plan(open_run(wrong))
     done = quakestream("map", wrong)
     assert done.code == 2

@@ -72,7 +72,7 @@ def test_verdicts_are_those_of_eight_bits(
 
 
 def test_the_run_says_what_its_counts_were_brought_to_eight_bits_by(made: Map) -> None:
-    assert any("2 scene(s), post, pre, of 16 bits" in note for note in made.run["notes"])
+    assert any("2 scenes (post, pre) of 16 bits" in note for note in made.run["notes"])
     for scene in made.run["inputs"]["scenes"]:
         assert scene["stretch"]["shown"] == [32, 232]
         assert len(scene["stretch"]["low"]) == 3

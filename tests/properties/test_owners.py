@@ -47,7 +47,7 @@ def test_each_footprint_owns_exactly_its_pixels(polygons: list[Polygon]) -> None
         alone = rasterize(
             [(polygon, 1)], out_shape=WINDOW.shape, transform=GRID.window_transform(WINDOW)
         )
-        regions = owners.region_M[owners.building_M == building[n]]
+        regions = owners.region_A[owners.building_A == building[n]]
         assert_same_pixels(np.isin(owners.region_YX, regions), alone == 1, polygon)
     pixels = np.bincount(owners.region_YX[owners.region_YX >= 0], minlength=owners.regions)
     assert pixels.sum() == (owners.region_YX >= 0).sum()
@@ -107,7 +107,7 @@ def test_identical_outlines_share_their_pixels() -> None:
     outline = box(west + 2, south + 2, west + 12, south + 12)
     owners = find_owners(np.array([outline] * 3, object), np.arange(3), GRID, WINDOW)
     for n in range(3):
-        regions = owners.region_M[owners.building_M == n]
+        regions = owners.region_A[owners.building_A == n]
         assert np.isin(owners.region_YX, regions).sum() == 400
 
 

@@ -39,7 +39,7 @@ class RayBackend:
     name = "ray"
 
     def __init__(self, *, address: str | None = None, engines: int = 0) -> None:
-        self._asked = engines
+        self._engines = engines
         self._shape: WorkerShape | None = None
         self._workers: list[Any] = []
         self._pool: WorkerPool | None = None
@@ -112,7 +112,7 @@ class RayBackend:
 
     def _start(self, *, on_gpu: bool, readers: int) -> WorkerShape:
         """Starts workers, unless workers of that shape run already."""
-        shape = _shape(self._asked, on_gpu=on_gpu, readers=readers)
+        shape = _shape(self._engines, on_gpu=on_gpu, readers=readers)
         if shape != self._shape:
             self._end_workers()
             self._shape, self._workers = shape, start_workers(shape)
@@ -134,16 +134,16 @@ class RayBackend:
         return sum(have.get("CPU", 0.0) for have in node_resources()) - held
 
 
-def _shape(asked: int, *, on_gpu: bool, readers: int) -> WorkerShape:
+def _shape(engines: int, *, on_gpu: bool, readers: int) -> WorkerShape:
     """Workers for the cluster as it is.
 
     Args:
-        asked: number of workers; 0 for one per GPU, or one per machine where none is used.
+        engines: number of workers; 0 for one per GPU, or one per machine where none is used.
         readers: threads that read beside one engine.
     """
     resources = node_resources()
     devices = [have.get("GPU" if on_gpu else "CPU", 0.0) for have in resources]
-    workers = asked or max(1, int(sum(devices) if on_gpu else np.count_nonzero(devices)))
+    workers = engines or max(1, int(sum(devices) if on_gpu else np.count_nonzero(devices)))
     cpus = [have.get("CPU", 0.0) for have in resources]
     cores = float(min(sum(cpus) / workers, max(cpus, default=1.0)))
     most_readers = max(readers, int(cores)) if on_gpu else readers

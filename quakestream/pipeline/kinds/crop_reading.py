@@ -145,7 +145,7 @@ def _groups(task: UnitTask, side_px: int) -> Iterator[tuple[list[int], dict[str,
         windows = {"post": post}
         if task.pre is not None:
             windows["pre"] = [
-                w.moved(task.shift_S[f]) for f, w in zip(group.tolist(), post, strict=True)
+                w.moved(task.shifts[f]) for f, w in zip(group.tolist(), post, strict=True)
             ]
         yield group.tolist(), windows
 
@@ -274,7 +274,7 @@ class _CropCollector:
         sums = self.sums
         sums.pixels_FQ[footprint] = pixels_Q
         sums.change_F[footprint] = change_P[quality_P == Quality.VALID].sum()
-        sums.shift_F[footprint] = self.task.shift_S[footprint]
+        sums.shift_F[footprint] = self.task.shifts[footprint]
         sums.shift_pixels_F[footprint] = pixels_Q.sum()
         return bool(pixels_Q[Quality.VALID])
 

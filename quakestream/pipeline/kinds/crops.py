@@ -52,13 +52,13 @@ class Crops(FootprintKind):
         self, inputs: PlanInputs, spec: BundleSpec, lattice_of: LatticeOf
     ) -> tuple[Unit, ...]:
         units: list[Unit] = []
-        for epsg, footprint_P, view_P in inputs.pairs_by_zone():
+        for epsg, footprint_A, view_A in inputs.pairs_by_zone():
             lattice = lattice_of(epsg)
-            bounds_P4 = shapely.bounds(inputs.polygon_N[footprint_P])
-            corner_P2 = crop_corners(bounds_P4, lattice.grid, spec.window_px)
-            sizes = _CropSizes(corner_P2=corner_P2, side_px=spec.window_px)
-            middles = _middles(corner_P2, spec.window_px, lattice)
-            units.extend(grouped_units(view_P, footprint_P, middles, lattice, sizes))
+            bounds_A4 = shapely.bounds(inputs.polygon_N[footprint_A])
+            corner_A2 = crop_corners(bounds_A4, lattice.grid, spec.window_px)
+            sizes = _CropSizes(corner_A2=corner_A2, side_px=spec.window_px)
+            middles = _middles(corner_A2, spec.window_px, lattice)
+            units.extend(grouped_units(view_A, footprint_A, middles, lattice, sizes))
         return tuple(units)
 
     def shift_windows(
@@ -121,20 +121,20 @@ class Crops(FootprintKind):
 class _CropSizes:
     """What a unit of crops costs: its crops, and the pixels of the windows they are read in."""
 
-    corner_P2: NDArray[np.int64]
+    corner_A2: NDArray[np.int64]
     side_px: int
 
     def __call__(self, window_W2: NDArray[np.int64], pair_T: NDArray[np.int64]) -> tuple[int, int]:
-        corner_N2, side = self.corner_P2[pair_T], self.side_px
+        corner_N2, side = self.corner_A2[pair_T], self.side_px
         windows = [around(corner_N2[group], side) for group in crop_groups(corner_N2, side)]
         return len(pair_T), sum(window.height * window.width for window in windows)
 
 
-def _middles(corner_P2: NDArray[np.int64], side_px: int, lattice: Lattice) -> WindowTouches:
+def _middles(corner_A2: NDArray[np.int64], side_px: int, lattice: Lattice) -> WindowTouches:
     """The one window of the lattice that holds the middle pixel of each crop."""
-    middle_P2 = (corner_P2 + side_px // 2) // lattice.core_px
+    middle_A2 = (corner_A2 + side_px // 2) // lattice.core_px
     return WindowTouches(
-        item_T=np.arange(len(corner_P2)), row_T=middle_P2[:, 0], col_T=middle_P2[:, 1]
+        item_T=np.arange(len(corner_A2)), row_T=middle_A2[:, 0], col_T=middle_A2[:, 1]
     )
 
 

@@ -75,21 +75,21 @@ class FootprintKind:
     def rows(self, results: list[FootprintResult]) -> pa.Table:
         """Rows to commit, a row per unit and footprint, of all units at once."""
         sizes = [len(r.task.building_F) for r in results]
-        gsd_R = np.repeat([r.task.cell.gsd_m for r in results], sizes)
-        pixels_RQ = np.concatenate([r.sums.pixels_FQ for r in results])
-        sum_RC = np.concatenate([r.sum_FC for r in results])
-        shift_R = [shift for r in results for shift in r.sums.shift_F]
+        gsd_N = np.repeat([r.task.cell.gsd_m for r in results], sizes)
+        pixels_NQ = np.concatenate([r.sums.pixels_FQ for r in results])
+        sum_NC = np.concatenate([r.sum_FC for r in results])
+        shift_N = [shift for r in results for shift in r.sums.shift_F]
         columns: dict[str, Any] = {
             "cell": np.repeat(np.arange(len(results), dtype=np.int32), sizes),
             "building_id": pa.array([b for r in results for b in r.task.building_F], pa.string()),
         }
-        columns |= {f"pixels_{q.name.lower()}": pixels_RQ[:, q] for q in Quality}
-        columns |= {f"sum_{c}": sum_RC[:, c] for c in range(sum_RC.shape[1])}
-        metres = [s.metres(gsd) for s, gsd in zip(shift_R, gsd_R.tolist(), strict=True)]
+        columns |= {f"pixels_{q.name.lower()}": pixels_NQ[:, q] for q in Quality}
+        columns |= {f"sum_{c}": sum_NC[:, c] for c in range(sum_NC.shape[1])}
+        metres = [s.metres(gsd) for s, gsd in zip(shift_N, gsd_N.tolist(), strict=True)]
         columns |= {
             "change": np.concatenate([r.sums.change_F for r in results]),
             "shift_m": np.array(metres, np.float32),
-            "shift_quality": np.array([s.quality for s in shift_R], np.float32),
+            "shift_quality": np.array([s.quality for s in shift_N], np.float32),
             "shift_pixels": np.concatenate([r.sums.shift_pixels_F for r in results]),
             "failure": pa.array([f for r in results for f in r.failure_F], pa.string()),
         }

@@ -71,11 +71,11 @@ class Rasters:
             window_N2 = lattice.windows_over(inputs.area_of_zone[epsg])
             outline_N = _outlines(window_N2, lattice)
             views = views_of_ground(outline_N, inputs.post, inputs.pre, needs_pre=spec.needs_pre)
-            view_P, window_P2 = _pairs(views, window_N2, inputs)
+            view_A, window_A2 = _pairs(views, window_N2, inputs)
             touches = WindowTouches(
-                item_T=np.arange(len(view_P)), row_T=window_P2[:, 0], col_T=window_P2[:, 1]
+                item_T=np.arange(len(view_A)), row_T=window_A2[:, 0], col_T=window_A2[:, 1]
             )
-            for unit in grouped_units(view_P, np.zeros_like(view_P), touches, lattice, sizes):
+            for unit in grouped_units(view_A, np.zeros_like(view_A), touches, lattice, sizes):
                 units.append(_without_footprints(unit))
         return tuple(units)
 
@@ -137,13 +137,13 @@ class Rasters:
     def rows(self, results: "list[RasterResult]") -> pa.Table:
         """A row per window: its place, and its scores class by class as bytes."""
         sizes = [len(r.window_N2) for r in results]
-        window_R2 = np.concatenate([r.window_N2 for r in results])
+        window_N2 = np.concatenate([r.window_N2 for r in results])
         scores = [window.tobytes() for r in results for window in r.score_NCYX]
         return pa.table(
             {
                 "cell": np.repeat(np.arange(len(results), dtype=np.int32), sizes),
-                "row": window_R2[:, 0],
-                "col": window_R2[:, 1],
+                "row": window_N2[:, 0],
+                "col": window_N2[:, 1],
                 "scores": pa.array(scores, pa.large_binary()),
             }
         )
@@ -224,11 +224,11 @@ def _pairs(
     inputs: PlanInputs,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of view and window: indices into the plan's views, and lattice (row, col)."""
-    view_P = [np.full(len(item), inputs.views.index(view)) for view, item in views]
-    window_P2 = [window_N2[item] for _, item in views]
+    view_A = [np.full(len(item), inputs.views.index(view)) for view, item in views]
+    window_A2 = [window_N2[item] for _, item in views]
     if not views:
         return np.empty(0, np.int64), np.empty((0, 2), np.int64)
-    return np.concatenate(view_P), np.concatenate(window_P2)
+    return np.concatenate(view_A), np.concatenate(window_A2)
 
 
 def _without_footprints(unit: Unit) -> Unit:

@@ -52,8 +52,8 @@ class PlanInputs:
     """EPSG code of the UTM zone that owns each footprint."""
     polygon_N: NDArray[np.object_]
     """Footprint outlines in their zone's CRS; None where the geometry is invalid."""
-    footprint_P: NDArray[np.int64]
-    view_P: NDArray[np.int64]
+    footprint_A: NDArray[np.int64]
+    view_A: NDArray[np.int64]
     """Pairs of footprint and view, in order of footprint, best view first."""
     area_of_zone: dict[int, BaseGeometry]
     """The AOI in each zone's CRS, by EPSG code."""
@@ -64,10 +64,10 @@ class PlanInputs:
 
     def pairs_by_zone(self) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
         """EPSG code, footprints and views of the pairs of each zone."""
-        zone_P = self.zone_N[self.footprint_P]
-        for epsg in np.unique(zone_P):
-            here = zone_P == epsg
-            yield int(epsg), self.footprint_P[here], self.view_P[here]
+        zone_A = self.zone_N[self.footprint_A]
+        for epsg in np.unique(zone_A):
+            here = zone_A == epsg
+            yield int(epsg), self.footprint_A[here], self.view_A[here]
 
 
 class ViewTable:
@@ -94,8 +94,8 @@ Sizes = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[int, int]]
 
 
 def grouped_units(
-    view_P: NDArray[np.int64],
-    footprint_P: NDArray[np.int64],
+    view_A: NDArray[np.int64],
+    footprint_A: NDArray[np.int64],
     touches: WindowTouches,
     lattice: Lattice,
     sizes: Sizes,
@@ -105,62 +105,62 @@ def grouped_units(
     Everything is sorted once; the arrays of a unit are parts of the sorted arrays.
 
     Args:
-        view_P: view of each pair.
-        footprint_P: footprint of each pair.
+        view_A: view of each pair.
+        footprint_A: footprint of each pair.
         touches: windows that each pair needs; `item_T` indexes pairs.
         sizes: what a unit costs.
     """
     side = lattice.cell_windows
     cell_T3 = np.stack(
-        [view_P[touches.item_T], touches.row_T // side, touches.col_T // side], axis=1
+        [view_A[touches.item_T], touches.row_T // side, touches.col_T // side], axis=1
     )
     group_T, cell_G3 = _numbered(cell_T3)
-    window_X2, window_G = _distinct(group_T, touches.row_T, touches.col_T)
-    footprint_X1, footprint_G = _distinct(group_T, footprint_P[touches.item_T])
+    windows, first_window = _distinct(group_T, touches.row_T, touches.col_T)
+    footprints, first_footprint = _distinct(group_T, footprint_A[touches.item_T])
     pair_T = touches.item_T[np.argsort(group_T, kind="stable")]
-    pair_G = _ends(np.sort(group_T), len(cell_G3))
+    first_pair = _starts(np.sort(group_T), len(cell_G3))
     for n, (view, row, col) in enumerate(cell_G3.tolist()):
-        window_W2 = window_X2[window_G[n] : window_G[n + 1]]
-        scored, read_px = sizes(window_W2, pair_T[pair_G[n] : pair_G[n + 1]])
+        window_W2 = windows[first_window[n] : first_window[n + 1]]
+        scored, read_px = sizes(window_W2, pair_T[first_pair[n] : first_pair[n + 1]])
         yield Unit(
             cell=lattice.cell(row, col),
             view=view,
             window_W2=window_W2,
-            footprint_F=footprint_X1[footprint_G[n] : footprint_G[n + 1], 0],
+            footprint_F=footprints[first_footprint[n] : first_footprint[n + 1], 0],
             scored=scored,
             read_px=read_px,
         )
 
 
-def _numbered(rows_TK: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _numbered(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The number of each row among the distinct rows, and the distinct rows in order."""
-    order = np.lexsort(rows_TK.T[::-1])
-    sorted_TK = rows_TK[order]
-    first_T = _first(sorted_TK)
+    order = np.lexsort(rows.T[::-1])
+    ordered = rows[order]
+    first_T = _first(ordered)
     number_T = np.empty(len(order), np.int64)
     number_T[order] = np.cumsum(first_T) - 1
-    return number_T, sorted_TK[first_T]
+    return number_T, ordered[first_T]
 
 
 def _distinct(
     group_T: NDArray[np.int64], *values_T: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], list[int]]:
     """The distinct values of each group, in order, and where each group begins among them."""
-    rows_TK = np.stack([group_T, *values_T], axis=1)
-    sorted_TK = rows_TK[np.lexsort(rows_TK.T[::-1])]
-    distinct_XK = sorted_TK[_first(sorted_TK)]
-    ends = _ends(distinct_XK[:, 0], int(group_T.max(initial=-1)) + 1)
-    return distinct_XK[:, 1:].copy(), ends
+    rows = np.stack([group_T, *values_T], axis=1)
+    ordered = rows[np.lexsort(rows.T[::-1])]
+    distinct = ordered[_first(ordered)]
+    starts = _starts(distinct[:, 0], int(group_T.max(initial=-1)) + 1)
+    return distinct[:, 1:].copy(), starts
 
 
-def _first(sorted_TK: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _first(ordered: NDArray[np.int64]) -> NDArray[np.bool_]:
     """True where a row differs from the one before."""
-    first_T = np.ones(len(sorted_TK), np.bool_)
-    first_T[1:] = np.any(sorted_TK[1:] != sorted_TK[:-1], axis=1)
+    first_T = np.ones(len(ordered), np.bool_)
+    first_T[1:] = np.any(ordered[1:] != ordered[:-1], axis=1)
     return first_T
 
 
-def _ends(sorted_X: NDArray[np.int64], groups: int) -> list[int]:
-    """Where each group begins, and where the last ends."""
-    ends: list[int] = np.searchsorted(sorted_X, np.arange(groups + 1)).tolist()
-    return ends
+def _starts(ordered: NDArray[np.int64], groups: int) -> list[int]:
+    """Where each group begins, and where the last one ends."""
+    starts: list[int] = np.searchsorted(ordered, np.arange(groups + 1)).tolist()
+    return starts

@@ -51,10 +51,10 @@ class Windows(FootprintKind):
             return len(window_W2), len(window_W2) * spec.window_px**2
 
         units: list[Unit] = []
-        for epsg, footprint_P, view_P in inputs.pairs_by_zone():
+        for epsg, footprint_A, view_A in inputs.pairs_by_zone():
             lattice = lattice_of(epsg)
-            touches = lattice.touches(shapely.bounds(inputs.polygon_N[footprint_P]))
-            units.extend(grouped_units(view_P, footprint_P, touches, lattice, sizes))
+            touches = lattice.touches(shapely.bounds(inputs.polygon_N[footprint_A]))
+            units.extend(grouped_units(view_A, footprint_A, touches, lattice, sizes))
         return tuple(units)
 
     def shift_windows(
@@ -82,7 +82,7 @@ class Windows(FootprintKind):
             own = find_owners(task.polygon_F[touching_T], touching_T, task.cell.grid, core)
             cut = {e: p.core(spec.halo_px, lattice.core_px) for e, p in epochs.items()}
             quality_YX = worst_quality(p.quality_YX for p in cut.values())
-            owners.append(sums.add(own, quality_YX, cut, task.shift_S[w]))
+            owners.append(sums.add(own, quality_YX, cut, task.shifts[w]))
         return CellWindows(
             task=task,
             batch=windows.batch(task, spec.window_px),
@@ -190,10 +190,10 @@ def read_windows(task: UnitTask, job: JobSpec, reads: CellReads) -> ReadWindows:
     epochs: list[dict[str, WindowPixels] | None] = []
     failures: list[Failure] = []
     for w, (row, col) in enumerate(task.window_W2.tolist()):
-        found = {epoch: windows[w] for epoch, windows in pixels.items()}
-        good = {epoch: p for epoch, p in found.items() if isinstance(p, WindowPixels)}
-        if len(good) < len(found):
-            failures.append(read_failure(task, row, col, found))
+        of_epoch = {epoch: windows[w] for epoch, windows in pixels.items()}
+        good = {epoch: p for epoch, p in of_epoch.items() if isinstance(p, WindowPixels)}
+        if len(good) < len(of_epoch):
+            failures.append(read_failure(task, row, col, of_epoch))
             epochs.append(None)
         else:
             epochs.append(good)
@@ -223,10 +223,10 @@ def _epoch_windows(task: UnitTask, job: JobSpec) -> dict[str, list[Window]]:
     """The windows to read of each epoch; of pre, where it lies under the post image."""
     lattice = job.lattice(task.cell)
     windows = [lattice.window(row, col) for row, col in task.window_W2.tolist()]
-    found = {"post": windows}
+    windows_of_epoch = {"post": windows}
     if task.pre is not None:
-        found["pre"] = [w.moved(s) for w, s in zip(windows, task.shift_S, strict=True)]
-    return found
+        windows_of_epoch["pre"] = [w.moved(s) for w, s in zip(windows, task.shifts, strict=True)]
+    return windows_of_epoch
 
 
 @dataclass(slots=True)
@@ -234,8 +234,8 @@ class WindowSums(FootprintSums):
     """The sums of a unit's footprints while its windows are added."""
 
     regions: int = 0
-    region_P: list[NDArray[np.int64]] = field(default_factory=list)
-    footprint_P: list[NDArray[np.int64]] = field(default_factory=list)
+    region_A: list[NDArray[np.int64]] = field(default_factory=list)
+    footprint_A: list[NDArray[np.int64]] = field(default_factory=list)
     """Memberships per window: a region, and a footprint that it counts for."""
 
     def add(
@@ -258,12 +258,12 @@ class WindowSums(FootprintSums):
             valid_P, region_P = owned_P[good_P], region_P[good_P]
         change_P = change(cores, valid_P)
         change_R = np.bincount(region_P, weights=change_P, minlength=count).astype(np.int64)
-        np.add.at(self.pixels_FQ, owners.building_M, pixels_RQ[owners.region_M])
-        np.add.at(self.change_F, owners.building_M, change_R[owners.region_M])
+        np.add.at(self.pixels_FQ, owners.building_A, pixels_RQ[owners.region_A])
+        np.add.at(self.change_F, owners.building_A, change_R[owners.region_A])
         self.quality_Q += quality_counts(quality_YX)
         self._keep_shift(owners, pixels_RQ.sum(axis=1), shift)
-        self.region_P.append(owners.region_M + self.regions)
-        self.footprint_P.append(owners.building_M)
+        self.region_A.append(owners.region_A + self.regions)
+        self.footprint_A.append(owners.building_A)
         owner_YX = np.full(owners.region_YX.shape, -1, np.int32)
         owner_YX.reshape(-1)[valid_P] = region_P + self.regions
         self.regions += count
@@ -271,7 +271,7 @@ class WindowSums(FootprintSums):
 
     def _keep_shift(self, owners: Owners, pixels_R: NDArray[np.int64], shift: Shift) -> None:
         here_F = np.zeros(len(self.shift_F), np.int64)
-        np.add.at(here_F, owners.building_M, pixels_R[owners.region_M])
+        np.add.at(here_F, owners.building_A, pixels_R[owners.region_A])
         for footprint in np.flatnonzero(here_F > self.shift_pixels_F):
             self.shift_F[footprint] = shift
             self.shift_pixels_F[footprint] = here_F[footprint]
@@ -279,9 +279,9 @@ class WindowSums(FootprintSums):
     def per_footprint(self, sum_RC: NDArray[np.int64]) -> NDArray[np.int64]:
         """Class sums per footprint from sums per region."""
         sum_FC = np.zeros((len(self.change_F), sum_RC.shape[1]), np.int64)
-        for region_M, footprint_M in zip(self.region_P, self.footprint_P, strict=True):
-            known = region_M < len(sum_RC)  # trailing regions without a valid pixel have no sum
-            np.add.at(sum_FC, footprint_M[known], sum_RC[region_M[known]])
+        for region_A, footprint_A in zip(self.region_A, self.footprint_A, strict=True):
+            known = region_A < len(sum_RC)  # trailing regions without a valid pixel have no sum
+            np.add.at(sum_FC, footprint_A[known], sum_RC[region_A[known]])
         return sum_FC
 
 

@@ -20,8 +20,8 @@ class Assignment:
     """Footprints and the views they are judged from."""
 
     views: tuple[View, ...]
-    footprint_P: NDArray[np.int64]
-    view_P: NDArray[np.int64]
+    footprint_A: NDArray[np.int64]
+    view_A: NDArray[np.int64]
     """Pairs of footprint and view, in order of footprint, best view first."""
     reason_N: NDArray[np.object_]
     """Why a footprint has no view, None where it has one."""
@@ -40,26 +40,26 @@ class Assignment:
             assigned = np.flatnonzero((np.asarray(part.view_of_N) >= 0) & ~invalid_N)
             for footprint in assigned.tolist():
                 pairs[footprint, place[part.views[int(part.view_of_N[footprint])].id]] = None
-        footprint_P = np.array([f for f, _ in pairs], np.int64)
-        view_P = np.array([v for _, v in pairs], np.int64)
-        order = np.argsort(footprint_P, kind="stable")
+        footprint_A = np.array([f for f, _ in pairs], np.int64)
+        view_A = np.array([v for _, v in pairs], np.int64)
+        order = np.argsort(footprint_A, kind="stable")
         for part in parts:  # keep the reason of the view that came nearest to showing it
             missing = np.array([r is not None for r in part.reason_of_N], np.bool_)
             keep = missing & (reason_N != "no_pre")
             reason_N[keep] = part.reason_of_N[keep]
-        reason_N[footprint_P] = None
+        reason_N[footprint_A] = None
         reason_N[invalid_N] = "invalid_geometry"
         return cls(
             views=tuple(views.values()),
-            footprint_P=footprint_P[order],
-            view_P=view_P[order],
+            footprint_A=footprint_A[order],
+            view_A=view_A[order],
             reason_N=reason_N,
         )
 
     @property
     def views_N(self) -> NDArray[np.int64]:
         """Number of views of each footprint."""
-        return np.bincount(self.footprint_P, minlength=len(self.reason_N))
+        return np.bincount(self.footprint_A, minlength=len(self.reason_N))
 
 
 def sharp(scenes: Sequence[Scene], spec: BundleSpec) -> list[Scene]:

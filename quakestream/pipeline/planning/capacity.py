@@ -1,7 +1,7 @@
-"""How long a run takes on which machines, and what limits it, from rates that were measured.
+"""Predicts the time, the limit and the cost of a run on a fleet, from measured rates.
 
-A stage that has devices of its own runs beside the others: the slowest of them gives the pace.
-Stages that share the same cores add up: where the engine is a CPU, reading and scoring do.
+Stages on separate devices run at the same time, and the slowest one sets the pace. Stages that
+share cores add up: reading and scoring do if the engine runs on the CPU.
 """
 
 import math
@@ -10,56 +10,59 @@ from dataclasses import dataclass, replace
 from quakestream.tiling import Lattice
 
 READ_MPX_PER_S = 75.0
-"""What a core reads and makes ready for an engine, but for footprints: JPEG scenes.
-Assumed until a rate is measured; `python -m benchmarks.capacity` measures it."""
+"""Megapixels of JPEG scenes that a core reads and prepares a second, without footprints.
+
+It is assumed until a rate is measured; `python -m benchmarks.capacity` measures it.
+"""
 CELL_S = 0.002
-"""What a cell costs its worker besides its pixels: sums, its share of a commit."""
+"""Worker time per cell besides pixels: sums, and a share of a commit."""
 DRIVER_S = 0.0002
-"""What a cell costs the driver: its key, its task, its report."""
+"""Driver time per cell: its key, its task, its report."""
 GROUP_S = 0.005
-"""What a commit group costs the driver on Ray (`python -m benchmarks.cluster`)."""
+"""Driver time per commit group on Ray, measured by `python -m benchmarks.cluster`."""
 RAY_STARTUP_S = 8.0
-"""Ray on a machine without it, and an engine."""
+"""Time to start Ray and an engine on a machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """Measured speed of the stages. One core, one engine."""
+    """Measured speed of the stages, for one core and one engine."""
 
     read_mpx_per_s: float = READ_MPX_PER_S
-    """Millions of pixels, all bands, read by a core and made ready for an engine."""
+    """Megapixels, all bands, that a core reads and prepares for an engine in a second."""
     score_s: float
-    """An engine's time for one window, or crop."""
+    """Engine time per window or crop."""
     score_cores: float
-    """Cores an engine keeps busy meanwhile; 0 for one on a GPU."""
+    """CPU cores that an engine keeps busy; 0 for an engine on a GPU."""
     footprint_s: float
-    """What a core spends on each footprint of a cell, besides pixels."""
+    """Core time per footprint of a cell, besides pixels."""
     cell_s: float = CELL_S
+    """Core time per cell, besides pixels and footprints."""
     driver_s: float = DRIVER_S
-    """The driver's time for a cell: it has one core, whatever the fleet."""
+    """Driver time per cell. The driver has one core in any fleet."""
     group_s: float = 0.0
-    """The driver's time for a batch."""
+    """Driver time per commit group."""
     startup_s: float = 0.0
 
     def on_ray(self) -> "Rates":
-        """The same stages on Ray, started by this run."""
+        """Rates of the same stages on Ray, if this run starts it."""
         return replace(self, group_s=GROUP_S, startup_s=self.startup_s + RAY_STARTUP_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What there is to do."""
+    """The amount of work in a run."""
 
     cells: int
     groups: int
     """Commit groups."""
     windows: int
-    """Windows, or crops."""
+    """Windows or crops."""
     mpx: float
-    """To read, millions of pixels, all epochs."""
+    """Megapixels to read, all epochs."""
     km2: float
     footprints: int = 0
-    """Once for each cell they reach into."""
+    """Footprints, counted once for each cell that they touch."""
 
     @property
     def group_windows(self) -> float:
@@ -72,34 +75,34 @@ class Fleet:
 
     nodes: int = 1
     cores: float = 1.0
-    """Of one node."""
+    """CPU cores per node."""
     engines: int = 1
-    """On one node."""
+    """Engines per node."""
     price_per_hour: float | None = None
-    """Of one node."""
+    """Price per node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """What a fleet makes of a load."""
+    """The predicted run of a load on a fleet."""
 
     load: Load
     fleet: Fleet
     read_s: float
-    """Reading, if nothing else went on."""
+    """Time to read if nothing else runs."""
     score_s: float
-    """Scoring: its share of the cores where it takes any, else the engines' own time."""
+    """Time to score: on the share of cores that engines take, or that of engines on GPUs."""
     engine_s: float
-    """The engines' own time, the last batches counted whole: they cannot be faster, however
-    many cores are idle."""
+    """Engine time, with whole commit groups. Idle cores do not make it shorter."""
     driver_s: float
+    """Time of the driver."""
     shared: bool
-    """True where reading and scoring share the cores."""
+    """True if reading and scoring share the cores."""
     startup_s: float
 
     @property
     def stream_s(self) -> float:
-        """The stream, from its first cell to its last."""
+        """Time from the first cell to the last one."""
         stages = self.read_s + self.score_s if self.shared else max(self.read_s, self.score_s)
         return max(stages, self.engine_s, self.driver_s)
 
@@ -109,7 +112,7 @@ class Capacity:
 
     @property
     def limited_by(self) -> str:
-        """`reading`, `scoring` or `driver`: what to have more of."""
+        """The stage that limits the run: `reading`, `scoring` or `driver`."""
         stages = {"reading": self.read_s, "scoring": self.score_s}
         slowest = max(stages, key=lambda name: stages[name])
         together = sum(stages.values()) if self.shared else stages[slowest]
@@ -128,7 +131,7 @@ class Capacity:
 
 
 def predict(load: Load, rates: Rates, fleet: Fleet) -> Capacity:
-    """The model. Reading and scoring spread over all nodes; the driver is one."""
+    """Predicts a run. Reading and scoring spread over all nodes; there is one driver."""
     cores, engines = fleet.nodes * fleet.cores, fleet.nodes * fleet.engines
     read_core_s = (
         load.mpx / rates.read_mpx_per_s
@@ -150,7 +153,7 @@ def predict(load: Load, rates: Rates, fleet: Fleet) -> Capacity:
 
 
 def nodes_for(load: Load, rates: Rates, node: Fleet, hours: float) -> int | None:
-    """The smallest number of such nodes that does it in time; None where none does."""
+    """The smallest number of nodes that finishes in time; None if no number does."""
     most = max(load.groups, 1)
     if predict(load, rates, replace(node, nodes=most)).seconds > hours * 3600:
         return None
@@ -165,7 +168,7 @@ def nodes_for(load: Load, rates: Rates, node: Fleet, hours: float) -> int | None
 
 
 def readers_wanted(load: Load, rates: Rates) -> int:
-    """Reading cores that keep one engine busy, if it had its own device."""
+    """Reading cores that keep one engine busy, if it has a device of its own."""
     alone = Fleet(nodes=1, cores=1.0, engines=1)
     capacity = predict(load, replace(rates, score_cores=0.0), alone)
     if not capacity.score_s:
@@ -176,7 +179,7 @@ def readers_wanted(load: Load, rates: Rates) -> int:
 def load_of_area(
     km2: float, *, lattice: Lattice, epochs: int, group_cells: int, footprints_per_km2: float = 0.0
 ) -> Load:
-    """An area of which every window is read and scored."""
+    """The load of an area if every window is read and scored."""
     windows = math.ceil(km2 / lattice.km2(1))
     cells = math.ceil(windows / lattice.cell_windows**2)
     return Load(

@@ -71,10 +71,10 @@ def open_picked(bundle: Bundle, settings: "Profile") -> tuple[EngineFacts, Engin
 
 def _choice(bundle: Bundle, settings: "Profile") -> Choice:
     """The engine, held against the bundle's golden batch."""
-    asked = f"execution.runtime: {settings.runtime}"
+    where = f"execution.runtime: {settings.runtime}"
     if settings.runtime not in (AUTO, *RUNTIMES):
         raise ConfigError(
-            "no runtime of that name", asked, expected=f"{AUTO} or one of {', '.join(RUNTIMES)}"
+            "no runtime of that name", where, expected=f"{AUTO} or one of {', '.join(RUNTIMES)}"
         )
     try:
         return choose(
@@ -82,10 +82,10 @@ def _choice(bundle: Bundle, settings: "Profile") -> Choice:
         )
     except DeviceError as error:
         remedy = f"{error.remedy}, or name {AUTO}, which takes a runtime that works here"
-        raise ConfigError(error.what, asked, error.expected, error.got, remedy) from error
+        raise ConfigError(error.what, where, error.expected, error.got, remedy) from error
     except NotBuiltError as error:
         remedy = f"{error.remedy}, or name {AUTO}"
-        raise ConfigError(error.what, asked, error.expected, error.got, remedy) from error
+        raise ConfigError(error.what, where, error.expected, error.got, remedy) from error
     except (EngineError, ShapeError) as error:
         raise BundleError(
             f"the bundle does not run on its own golden batch ({error})",

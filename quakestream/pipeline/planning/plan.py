@@ -277,14 +277,14 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
     options, spec = run.storage_options, bundle.spec
     aoi = read_aoi(run.aoi, options)
     footprints = read_footprints(run.footprints.path, run.footprints.id, aoi, options)
-    found = search(_imagery(run, spec), aoi, options)
-    if not found.post and not found.issues:
+    imagery = search(_imagery(run, spec), aoi, options)
+    if not imagery.post and not imagery.issues:
         raise AoiError(
             f"no post-event scene of {run.imagery.catalog} lies in the AOI ({_bounds(aoi)})",
             run.aoi,
             remedy="check the AOI, imagery.post.datetime and the filters",
         )
-    post, pre = probe_scenes(found.post, options), probe_scenes(found.pre, options)
+    post, pre = probe_scenes(imagery.post, options), probe_scenes(imagery.pre, options)
     zone_N, polygon_N = _projected(footprints)
     all_views = run.profile_settings.views == "all"
     assignment = assign(footprints, post, pre, spec, all_views=all_views)
@@ -292,8 +292,8 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
     inputs = PlanInputs(
         zone_N=zone_N,
         polygon_N=polygon_N,
-        footprint_P=assignment.footprint_P,
-        view_P=assignment.view_P,
+        footprint_A=assignment.footprint_A,
+        view_A=assignment.view_A,
         area_of_zone=zones,
         post=tuple(sharp(post.scenes, spec)),
         pre=tuple(sharp(pre.scenes, spec)),
@@ -316,9 +316,9 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
         views=views,
         area_cells=_area_cells(zones, _lattice_of(run, jobs[0].kind, spec)),
         problems=_worst_first(
-            [*found.issues, *post.issues, *pre.issues, *footprints.issues, *tiles.issues]
+            [*imagery.issues, *post.issues, *pre.issues, *footprints.issues, *tiles.issues]
         ),
-        notes=(*found.notes, *tiles.notes, *stretch_notes(scene for scene, _ in used)),
+        notes=(*imagery.notes, *tiles.notes, *stretch_notes(scene for scene, _ in used)),
         tiles=tiles,
     )
 

@@ -182,7 +182,7 @@ class TaskMaker:
             post=_worker_scene(view.post, self.prepared),
             pre=None if view.pre is None else _worker_scene(view.pre, self.prepared),
             window_W2=unit.window_W2,
-            shift_S=_shifts(self.prepared.shifts.get((view.id, unit.cell.epsg)), unit, windows),
+            shifts=_shifts(self.prepared.shifts.get((view.id, unit.cell.epsg)), unit, windows),
             building_F=tuple(footprints.ids),
             polygon_F=footprints.polygon_F,
             hazard_FM=footprints.hazard_FM,

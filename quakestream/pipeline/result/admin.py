@@ -4,6 +4,7 @@ import geopandas as gpd
 
 from quakestream.config import RunFile
 from quakestream.domain import Issue
+from quakestream.errors import RequestError
 from quakestream.storage import local_copy
 
 
@@ -19,9 +20,11 @@ def read_admin(run: RunFile, issues: list[Issue]) -> tuple[gpd.GeoDataFrame | No
             frame = gpd.read_file(path)
         if run.summary.id not in frame.columns:
             columns = ", ".join(c for c in frame.columns if c != "geometry")
-            raise ValueError(f"no column {run.summary.id!r}, there are {columns}")
+            raise RequestError(
+                f"no column {run.summary.id!r}", "summary.id", expected=f"one of {columns}"
+            )
         return frame.to_crs(4326), run.summary.id
     except (OSError, ValueError, RuntimeError) as error:
-        cause = f"cannot use it as administrative units, 500 m squares instead: {error}"
+        cause = f"cannot be used as administrative units, 500 m squares are used instead: {error}"
         issues.append(Issue(subject=run.summary.admin, kind="admin", cause=cause))
         return None, ""

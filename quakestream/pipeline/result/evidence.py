@@ -1,7 +1,7 @@
-"""Evidence of hazard values: what a bundle of task `hazard` says of every footprint.
+"""Evidence of hazard values: the probabilities that a bundle of task `hazard` gives each footprint.
 
-Applied when sums become verdicts, long after the commits: a run that is done again with
-another hazard bundle, or with a later ShakeMap, scores no pixel again (laws 4 and 10).
+Evidence is added when sums become verdicts, after the commits. A run with another hazard bundle or
+a later ShakeMap therefore scores no pixel again (laws 4 and 10).
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,11 @@ from quakestream.fusion import HAZARD_FLOOR, Evidence, ScaleMap, combine, prior_
 from quakestream.hazard import inputs_not_given, model_inputs
 
 HAZARD_RUNTIME = "onnxruntime"
-"""A few numbers per building need no accelerator, and trees run on no other runtime."""
+"""Runtime of hazard bundles. Few numbers need no GPU, and no other runtime runs trees."""
 ROWS = 1024
-"""Footprints scored at once: a stated bound, and what exported networks take at most."""
+"""Footprints that are scored at once. Exported networks take no more."""
 SUM_TOLERANCE = 1e-3
+"""Largest deviation from 1 of the sum of probabilities."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,36 +33,35 @@ class HazardModel:
 
     bundle: Bundle
     scale: ScaleMap
-    """From its classes to those of the damage bundle."""
+    """Maps its classes to those of the damage bundle."""
     not_given: tuple[str, ...]
-    """Values it takes that the run has no file for."""
+    """Hazard values that the bundle takes and the run does not give."""
     fuses: bool
-    """False where the damage bundle took hazard values in itself: they count once."""
+    """False if the damage bundle itself takes hazard values, so that they count once."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What whoever asked for the run should know of it."""
-        name, takes = self.bundle.spec.name, len(self.bundle.spec.hazard)
-        said = []
-        if len(self.not_given) == takes:
-            said.append(f"models.hazard {name}: the run gives none of the {takes} values it takes")
+        """Notes on the bundle for `run.json`."""
+        name = self.bundle.spec.name
+        notes = []
+        if len(self.not_given) == len(self.bundle.spec.hazard):
+            notes.append(f"models.hazard {name}: the run gives none of its hazard values")
         elif self.not_given:
-            missing = ", ".join(self.not_given)
-            said.append(f"models.hazard {name} takes {missing}, which the run does not give")
+            notes.append(f"models.hazard {name}: the run gives no {', '.join(self.not_given)}")
         if not self.fuses:
-            said.append(
+            notes.append(
                 f"models.hazard {name}: the damage bundle takes hazard values itself, so "
                 "p_hazard_* are given and not added to its verdicts"
             )
-        return tuple(said)
+        return tuple(notes)
 
 
 def hazard_model(run: RunFile, damage: BundleSpec) -> HazardModel | None:
     """Loads and checks `models.hazard`; None where the run names none.
 
     Raises:
-        RequestError: if it is no bundle of task hazard, its graph does not load, a value is
-            wanted in an unknown unit, or its classes cannot be brought to the damage scale.
+        RequestError: if the bundle has another task, its graph does not load, it takes a value in
+            an unknown unit, or its classes cannot be mapped to the damage scale.
         MissingExtraError: if its runtime is not installed.
     """
     if run.models.hazard is None:
@@ -70,8 +70,11 @@ def hazard_model(run: RunFile, damage: BundleSpec) -> HazardModel | None:
     spec = bundle.spec
     if spec.task != "hazard":
         raise ConfigError(
-            f"models.hazard: bundle {spec.name} is for {spec.task}, expected a bundle of task "
-            "hazard; name one that takes hazard values alone, or leave models.hazard out"
+            f"bundle {spec.name} has the wrong task",
+            "models.hazard",
+            expected="hazard",
+            got=spec.task,
+            remedy="name a bundle that takes hazard values alone, or leave models.hazard out",
         )
     open_engine(bundle, runtime=HAZARD_RUNTIME, threads=1)
     return HazardModel(
@@ -84,13 +87,14 @@ def hazard_model(run: RunFile, damage: BundleSpec) -> HazardModel | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HazardEvidence:
-    """What hazard values alone say of N footprints, on the damage bundle's scale."""
+    """Probabilities of N footprints from hazard values alone, on the damage bundle's scale."""
 
     p_NC: NDArray[np.float32]
-    """Probabilities under the hazard bundle's own class shares; NaN where it says nothing."""
+    """Probabilities under the hazard bundle's own class shares; NaN where there are none."""
     prior_C: NDArray[np.float64]
-    """Those class shares."""
+    """The hazard bundle's class shares."""
     fuses: bool
+    """True if verdicts take this evidence."""
     engine: str
     missing: dict[str, int]
     """Footprints without a value, by the bundle's inputs."""
@@ -98,15 +102,15 @@ class HazardEvidence:
 
     @property
     def there_N(self) -> NDArray[np.bool_]:
-        """True where the bundle said something."""
+        """True where the bundle gave probabilities."""
         return np.asarray(np.isfinite(self.p_NC).all(axis=1))
 
     def revised(
         self, image_NC: NDArray[np.float64], image_prior_C: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """The image's probabilities with this evidence added; as they were where there is none.
+        """The image's probabilities with this evidence added, unchanged where there is none.
 
-        The image bundle's class shares stay those of the result: its thresholds assume them.
+        The result keeps the image bundle's class shares, since its thresholds assume them.
         """
         if not self.fuses:
             return image_NC
@@ -127,11 +131,12 @@ class HazardEvidence:
 
 
 def hazard_evidence(model: HazardModel, values: pd.DataFrame) -> HazardEvidence:
-    """Runs the bundle over the rows of a hazard table; a row without any of its values is left
-    out, and so is one it fails on.
+    """Runs the bundle over the rows of a hazard table.
+
+    Rows without any of its values get no probabilities, and neither do rows that it fails on.
 
     Args:
-        values: a column per hazard value, NaN where missing, a row per footprint.
+        values: one column per hazard value and one row per footprint; NaN where a value is missing.
     """
     spec = model.bundle.spec
     engine = open_engine(model.bundle, runtime=HAZARD_RUNTIME, threads=1)
@@ -159,7 +164,7 @@ def hazard_evidence(model: HazardModel, values: pd.DataFrame) -> HazardEvidence:
 def _scored(
     engine: Engine, inputs_NM: NDArray[np.float32], spec: BundleSpec, causes: list[str]
 ) -> NDArray[np.float32]:
-    """Probabilities, NaN where there are none; a cause is added for every row without."""
+    """Probabilities, NaN where there are none. Adds a cause for each row without probabilities."""
     nothing_NH = np.full((len(inputs_NM), len(spec.classes)), np.nan, np.float32)
     try:
         logits_NK = engine.score(Batch(hazard_NM=inputs_NM))
@@ -169,7 +174,7 @@ def _scored(
         return nothing_NH
     total_N1 = p_NH.sum(axis=1, keepdims=True)
     bad_N1 = ~(np.abs(total_N1 - 1.0) <= SUM_TOLERANCE) | (p_NH < 0).any(axis=1, keepdims=True)
-    causes += ["its outputs are no probabilities (NaN, below 0, or not 1 in sum)"] * int(
+    causes += ["outputs are not probabilities (NaN, below 0, or a sum other than 1)"] * int(
         bad_N1.sum()
     )
     return np.where(bad_N1, nothing_NH, p_NH / np.where(bad_N1, 1.0, total_N1))
@@ -179,7 +184,11 @@ def _issues(bundle: Bundle, causes: list[str]) -> tuple[Issue, ...]:
     if not causes:
         return ()
     cause = (
-        f"hazard bundle {bundle.spec.name} gave no answer for {len(causes)} footprints, whose "
-        f"verdicts rest on the image alone: {causes[0]}"
+        f"hazard bundle {bundle.spec.name} failed on {_footprints(len(causes))}, so verdicts use "
+        f"the image alone there: {causes[0]}"
     )
     return (Issue(subject=bundle.uri, kind="hazard", cause=cause),)
+
+
+def _footprints(count: int) -> str:
+    return "1 footprint" if count == 1 else f"{count:,} footprints"

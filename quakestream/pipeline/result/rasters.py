@@ -61,9 +61,9 @@ def raster_products(
             if cell in wanted:
                 record = commit.cells[cell]
                 window = _core(row, col, core_px)
-                found = _Place(rank[record.view_id], window, name, place, record.key)
+                entry = _Place(rank[record.view_id], window, name, place, record.key)
                 for square in _squares(window):
-                    tiles[grids[record.cell_id], *square].append(found)
+                    tiles[grids[record.cell_id], *square].append(entry)
     shape = (len(product.bands), core_px, core_px)
     rasters = TiledRasters(
         product=product,

@@ -1,4 +1,4 @@
-"""run.json: what was asked, what was used, what came out, and how fast."""
+"""The content of run.json: the request, the inputs, the counts and the rates of a run."""
 
 import platform
 import resource
@@ -31,11 +31,11 @@ PACKAGES = dict.fromkeys(
 
 @dataclass(slots=True)
 class WorkDone:
-    """Counts and times of this run, and what an earlier run had done."""
+    """Counts and times of this run, and the cells of earlier runs."""
 
     scored: int = 0
     resumed: int = 0
-    """Cells an earlier run had committed."""
+    """Cells that an earlier run committed."""
     failed_windows: int = 0
     windows: int = 0
     km2: float = 0.0
@@ -58,12 +58,12 @@ class WorkDone:
 
 
 def run_id(plan: Plan) -> str:
-    """The event and what decides the map: the same request gives the same id."""
+    """The event and a digest of the request. The same request gives the same id."""
     return f"{plan.run.event.id}-{plan.run.digest()[:8]}"
 
 
 def run_record(plan: Plan, work: WorkDone, hazard: FootprintHazard, backend: str) -> dict[str, Any]:
-    """The content of run.json, but for what publishing adds."""
+    """The content of run.json without the fields that publishing adds."""
     return {
         "run_id": run_id(plan),
         "run_digest": plan.run.digest(),
@@ -104,7 +104,7 @@ def _bundle(bundle: Bundle, engine: str) -> dict[str, Any]:
 
 
 def _other_jobs(jobs: tuple[Job, ...]) -> dict[str, Any]:
-    """`jobs` of run.json: what was scored beside footprints; nothing in most runs."""
+    """`jobs` of run.json: the jobs beside the one that judges footprints. Most runs have none."""
     if not jobs:
         return {}
     return {
@@ -118,7 +118,7 @@ def _other_jobs(jobs: tuple[Job, ...]) -> dict[str, Any]:
 def _hazard_bundle(
     model: HazardModel | None, evidence: HazardEvidence | None
 ) -> dict[str, dict[str, Any]]:
-    """`hazard_bundle` of run.json; nothing where the run names none."""
+    """`hazard_bundle` of run.json; empty if the run names none."""
     if model is None or evidence is None:
         return {}
     spec = model.bundle.spec
@@ -138,9 +138,9 @@ def _hazard_bundle(
 def peak_rss_mb() -> float:
     """Largest resident memory of this process so far, MB."""
     status = Path("/proc/self/status")
-    if status.exists():  # what getrusage tells on Linux starts with what the parent held
-        told = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return float(told["VmHWM"].split()[0]) / 1024
+    if status.exists():  # on Linux, getrusage includes the memory that the parent held
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return float(fields["VmHWM"].split()[0]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak / 1024
 
@@ -191,7 +191,7 @@ def _inputs(plan: Plan) -> dict[str, Any]:
 
 
 def _scene(scene: Scene) -> dict[str, Any]:
-    """A scene; with `stretch` where its counts had 16 bits."""
+    """A scene, with its `stretch` if its counts had 16 bits."""
     stretched = {} if scene.stretch is None else {"stretch": scene.stretch.attributes()}
     return {
         "id": scene.id,
@@ -210,10 +210,10 @@ def _etag(plan: Plan, uri: str) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -19,7 +19,7 @@ class Reduced:
     """Sums per footprint over all cells and views; memory grows with footprints alone."""
 
     tally: Tally
-    """One row per footprint of the run, zeros where nothing was seen."""
+    """One row per footprint of the run, zeros where no pixel was read."""
     shift_m_N: NDArray[np.float32]
     shift_quality_N: NDArray[np.float32]
     failure_N: NDArray[np.object_]
@@ -75,42 +75,42 @@ class _Sums:
 
     def add(self, rows: Rows) -> None:
         """Adds the rows of one unit, which has at most one row per footprint."""
-        place_R = rows["place"]
+        place_F = rows["place"]
         for q in Quality:
-            self.pixels_NQ[place_R, q] += rows[f"pixels_{q.name.lower()}"]
+            self.pixels_NQ[place_F, q] += rows[f"pixels_{q.name.lower()}"]
         for c in range(self.sum_NC.shape[1]):
-            self.sum_NC[place_R, c] += rows[f"sum_{c}"]
-        self.change_N[place_R] += rows["change"]
-        self._keep_shift(place_R, *(rows[f"shift_{n}"] for n in ("pixels", "m", "quality")))
-        failure_R = rows["failure"]
-        failed_R = np.array([f is not None for f in failure_R], np.bool_)
-        self.failure_N[place_R[failed_R]] = failure_R[failed_R]
+            self.sum_NC[place_F, c] += rows[f"sum_{c}"]
+        self.change_N[place_F] += rows["change"]
+        self._keep_shift(place_F, *(rows[f"shift_{n}"] for n in ("pixels", "m", "quality")))
+        failure_F = rows["failure"]
+        failed_F = np.array([f is not None for f in failure_F], np.bool_)
+        self.failure_N[place_F[failed_F]] = failure_F[failed_F]
 
     def _keep_shift(
         self,
-        place_R: NDArray[np.intp],
-        pixels_R: NDArray[np.int64],
-        shift_m_R: NDArray[np.int64],
-        quality_R: NDArray[np.int64],
+        place_F: NDArray[np.intp],
+        pixels_F: NDArray[np.int64],
+        shift_m_F: NDArray[np.int64],
+        quality_F: NDArray[np.int64],
     ) -> None:
         """Keeps the shift of the window that holds most of a footprint.
 
         Ties go to the larger shift, then to the better measured one, so that the order of
         commits does not matter.
         """
-        better_R = np.zeros(len(place_R), np.bool_)
-        tied_R = np.ones(len(place_R), np.bool_)
-        for new_R, kept_N in (
-            (pixels_R, self.shift_pixels_N),
-            (shift_m_R, self.shift_m_N),
-            (quality_R, self.shift_quality_N),
+        better_F = np.zeros(len(place_F), np.bool_)
+        tied_F = np.ones(len(place_F), np.bool_)
+        for new_F, kept_N in (
+            (pixels_F, self.shift_pixels_N),
+            (shift_m_F, self.shift_m_N),
+            (quality_F, self.shift_quality_N),
         ):
-            better_R |= tied_R & (new_R > kept_N[place_R])
-            tied_R &= new_R == kept_N[place_R]
-        at_R = place_R[better_R]
-        self.shift_pixels_N[at_R] = pixels_R[better_R]
-        self.shift_m_N[at_R] = shift_m_R[better_R]
-        self.shift_quality_N[at_R] = quality_R[better_R]
+            better_F |= tied_F & (new_F > kept_N[place_F])
+            tied_F &= new_F == kept_N[place_F]
+        at_F = place_F[better_F]
+        self.shift_pixels_N[at_F] = pixels_F[better_F]
+        self.shift_m_N[at_F] = shift_m_F[better_F]
+        self.shift_quality_N[at_F] = quality_F[better_F]
 
     def result(self) -> Reduced:
         tally = Tally(

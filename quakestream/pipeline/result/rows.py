@@ -54,7 +54,7 @@ def building_rows(context: RunContext, reduced: Reduced) -> gpd.GeoDataFrame:
 
 
 def _verdicts(plan: Plan, reduced: Reduced, evidence: HazardEvidence | None) -> Verdicts:
-    """Verdicts on the image's probabilities, with the evidence of hazard values added."""
+    """Verdicts from the image's probabilities and the evidence of hazard values."""
     spec, views_N = plan.bundle.spec, plan.assignment.views_N
     if evidence is None:
         return decide(reduced.tally, spec, views_N)
@@ -65,7 +65,7 @@ def _verdicts(plan: Plan, reduced: Reduced, evidence: HazardEvidence | None) -> 
 def evidence_column(
     assessed_N: NDArray[np.bool_], hazard: FootprintHazard, spec: BundleSpec
 ) -> NDArray[np.object_]:
-    """What each row's probabilities rest on.
+    """The evidence behind each row's probabilities.
 
     `image+hazard`: a verdict to which log-odds of hazard values were added; or, where the
     damage bundle takes hazard values itself, one for which it had at least one of them (no
@@ -76,13 +76,13 @@ def evidence_column(
     known_N = np.zeros(len(assessed_N), np.bool_)
     if hazard.evidence is not None:
         known_N = hazard.evidence.there_N
-    helped_N = known_N
+    with_hazard_N = known_N
     if spec.hazard:
-        taken = [one.name for one in spec.hazard if one.name in values.columns]
-        helped_N = values[taken].notna().any(axis=1).to_numpy()
+        names = [one.name for one in spec.hazard if one.name in values.columns]
+        with_hazard_N = values[names].notna().any(axis=1).to_numpy()
     column_N = np.full(len(assessed_N), None, object)
     column_N[assessed_N] = "image"
-    column_N[assessed_N & helped_N] = "image+hazard"
+    column_N[assessed_N & with_hazard_N] = "image+hazard"
     column_N[~assessed_N & known_N] = "hazard"
     return column_N
 
@@ -102,12 +102,12 @@ def _reasons(
     failed_N = np.array([f is not None for f in reduced.failure_N], np.bool_)
     reason_N[failed_N] = reduced.failure_N[failed_N]
     assignment = plan.assignment
-    zone_P = plan.zone_N[assignment.footprint_P]
+    zone_A = plan.zone_N[assignment.footprint_A]
     for (view, epsg), failure in sorted(view_failures.items()):
-        reason_N[assignment.footprint_P[(assignment.view_P == view) & (zone_P == epsg)]] = failure
+        reason_N[assignment.footprint_A[(assignment.view_A == view) & (zone_A == epsg)]] = failure
     for view, epsg in {(u.view, u.cell.epsg) for u in plan.damage.units} - view_failures.keys():
         # another view of the same footprint could be used
-        other_F = assignment.footprint_P[(assignment.view_P == view) & (zone_P == epsg)]
+        other_F = assignment.footprint_A[(assignment.view_A == view) & (zone_A == epsg)]
         reason_N[other_F] = np.where(failed_N, reduced.failure_N, verdicts.reason_N)[other_F]
     planned_N = np.array([r is not None for r in assignment.reason_N], np.bool_)
     reason_N[planned_N] = assignment.reason_N[planned_N]
@@ -117,21 +117,21 @@ def _reasons(
 def _view_columns(plan: Plan, reduced: Reduced) -> dict[str, Any]:
     """Scenes of each footprint's best view, its date, and the shift measured there."""
     assignment = plan.assignment
-    footprint_N, first_N = np.unique(assignment.footprint_P, return_index=True)
+    footprint_N, first_N = np.unique(assignment.footprint_A, return_index=True)
     best_N = np.full(len(assignment.reason_N), -1, np.int64)
-    best_N[footprint_N] = assignment.view_P[first_N]
+    best_N[footprint_N] = assignment.view_A[first_N]
     views = plan.assignment.views
     post = np.array([v.post.id for v in views] + [None], object)
     pre = np.array([v.pre.id if v.pre else None for v in views] + [None], object)
     acquired = pd.to_datetime(pd.Series([*(v.post.datetime for v in views), None]), utc=True)
-    seen_N = (best_N >= 0) & (reduced.tally.pixels_NQ.sum(axis=1) > 0)
+    measured_N = (best_N >= 0) & (reduced.tally.pixels_NQ.sum(axis=1) > 0)
     return {
         "scene_post": post[best_N],
         "scene_pre": pre[best_N],
         "acquired_post": acquired.to_numpy()[best_N],
         "views": assignment.views_N.astype(np.int16),
-        "shift_m": np.where(seen_N, reduced.shift_m_N, np.nan),
-        "shift_quality": np.where(seen_N, reduced.shift_quality_N, np.nan),
+        "shift_m": np.where(measured_N, reduced.shift_m_N, np.nan),
+        "shift_quality": np.where(measured_N, reduced.shift_quality_N, np.nan),
     }
 
 
@@ -163,10 +163,10 @@ def coverage_rows(
     rows = [
         {
             "cell_id": cell.id,
-            **_cell_state(of_cell[cell.id], unit_reason[cell.id], cell.id in scenes, bool(seen)),
+            **_cell_state(of_cell[cell.id], unit_reason[cell.id], cell.id in scenes, bool(shown)),
             "scenes": sorted(scenes[cell.id]),
         }
-        for cell, seen in zip(cells, imaged_N, strict=True)
+        for cell, shown in zip(cells, imaged_N, strict=True)
     ]
     return gpd.GeoDataFrame(pd.DataFrame(rows), geometry=outline_N, crs=4326)
 

@@ -135,8 +135,8 @@ def prepare(
     known = set(store.list(PREPARED))
     todo: list[PrepareStep] = []
     for step in steps:
-        if step.key in known and (found := _load(store, step)) is not None:
-            _keep(prepared, step, found)
+        if step.key in known and (result := _load(store, step)) is not None:
+            _keep(prepared, step, result)
         else:
             todo.append(step)
     for step, result in each(run_step, todo):

@@ -101,16 +101,16 @@ def change(epochs: Mapping[str, WindowPixels], where_P: NDArray[np.int64]) -> ND
 def _coarse(scene: WorkerScene, grid: Grid, window: Window) -> NDArray[np.uint8]:
     """Cloud and snow of a window, looked up on a sub-lattice fixed to the grid."""
     step = QUALITY_STEP_PX
-    row_R = np.arange(window.row // step, (window.row_end - 1) // step + 1)
-    col_C = np.arange(window.col // step, (window.col_end - 1) // step + 1)
-    col_RC, row_RC = np.meshgrid((col_C + 0.5) * step, (row_R + 0.5) * step)
-    x_RC = grid.transform.c + col_RC * grid.gsd_m
-    y_RC = grid.transform.f - row_RC * grid.gsd_m
+    row_Y = np.arange(window.row // step, (window.row_end - 1) // step + 1)
+    col_X = np.arange(window.col // step, (window.col_end - 1) // step + 1)
+    col_YX, row_YX = np.meshgrid((col_X + 0.5) * step, (row_Y + 0.5) * step)
+    x_YX = grid.transform.c + col_YX * grid.gsd_m
+    y_YX = grid.transform.f - row_YX * grid.gsd_m
     if scene.scene.crs_wkt:
         crs = pyproj.CRS.from_user_input(scene.scene.crs_wkt)
         if crs != pyproj.CRS.from_epsg(grid.epsg):
             project = pyproj.Transformer.from_crs(grid.epsg, crs, always_xy=True)
-            x_RC, y_RC = project.transform(x_RC, y_RC)
-    fine_YX = scene.quality.at(x_RC, y_RC).repeat(step, axis=0).repeat(step, axis=1)
-    top, left = window.row - row_R[0] * step, window.col - col_C[0] * step
+            x_YX, y_YX = project.transform(x_YX, y_YX)
+    fine_YX = scene.quality.at(x_YX, y_YX).repeat(step, axis=0).repeat(step, axis=1)
+    top, left = window.row - row_Y[0] * step, window.col - col_X[0] * step
     return fine_YX[top : top + window.height, left : left + window.width]

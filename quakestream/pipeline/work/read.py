@@ -40,8 +40,8 @@ class CellReads:
         new = [w for w in dict.fromkeys(windows) if (href, w) not in self._known]
         for window, pixels in zip(new, self._read(scene, grid, new), strict=True):
             self._known[href, window] = pixels
-        found = [self._known[href, window] for window in windows]
-        return found, sum(w.height * w.width for w in new)
+        result = [self._known[href, window] for window in windows]
+        return result, sum(w.height * w.width for w in new)
 
     def _read(
         self, scene: WorkerScene, grid: Grid, windows: list[Window]

@@ -42,13 +42,13 @@ class UnitResult:
     @property
     def windows(self) -> int:
         """Windows, or crops."""
-        return len(self.task.shift_S)
+        return len(self.task.shifts)
 
     @property
     def shift_m(self) -> float:
         """Median shift of the unit's windows or crops, metres."""
         gsd_m = self.task.cell.gsd_m
-        return float(np.median([s.metres(gsd_m) for s in self.task.shift_S]))
+        return float(np.median([s.metres(gsd_m) for s in self.task.shifts]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Scenes that a worker has open, and what becomes of reads that fail."""
+"""Keeps a worker's scenes open, and retries reads that fail."""
 
 import threading
 import time
@@ -20,11 +20,14 @@ OpenSource = Callable[[Scene, Grid], RasterSource]
 ATTEMPTS = 2
 SLOW_S = 1.0
 STALL_S = 15
-"""A scene whose failed reads, those of over a second, took this long in all is not asked
-again by this worker: its server stalls, and would hold the run for hours."""
+"""Seconds of slow failed reads after which a worker stops reading a scene.
+
+Only failed reads of over `SLOW_S` count. A server that stalls would otherwise hold the run for
+hours.
+"""
 OPEN_SCENES = 8
 READERS_SHARE_MB = HELD_BYTES / 1e6
-"""What the readers of one process hold together, at most, beside the cells they read."""
+"""Most memory that the readers of one process share, beside the cells that they read."""
 NAMED = 5
 """Scenes that one note names."""
 
@@ -51,7 +54,7 @@ class OpenScenes:
         return self._source(scene, grid).seamless
 
     def read(self, scene: Scene, grid: Grid, window: Window) -> Pixels:
-        """A window; the same error at once where the scene's server has stalled before.
+        """Reads a window. If the scene's server stalled before, it raises that error at once.
 
         Raises:
             SceneError: if the scene cannot be opened.
@@ -70,15 +73,15 @@ class OpenScenes:
             raise
 
     def prefetch(self, scene: Scene, grid: Grid, *windows: Window) -> None:
-        """Asks for windows' bytes and returns at once; nothing where the scene is not open."""
-        found = self._sources.get((scene.href, grid))
-        if found is not None and scene.href not in self._stalled:
-            source = found[0]
+        """Requests the bytes of windows and returns at once, if the scene is open."""
+        entry = self._sources.get((scene.href, grid))
+        if entry is not None and scene.href not in self._stalled:
+            source = entry[0]
             if isinstance(source, ReadsAhead):
                 source.prefetch(*windows)
 
     def attempt(self, scene: Scene, grid: Grid, window: Window) -> Pixels | Exception:
-        """A window, tried again on a fresh connection; the last error as a value."""
+        """Reads a window, a second time on a new connection. Returns the last error as a value."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self.read(scene, grid, window)
@@ -99,18 +102,21 @@ class OpenScenes:
         return self._sources[key][0]
 
     def _forget(self, scene: Scene, grid: Grid) -> None:
-        if found := self._sources.pop((scene.href, grid), None):
-            found[1].close()
+        if entry := self._sources.pop((scene.href, grid), None):
+            entry[1].close()
 
 
 _openers: "WeakValueDictionary[tuple[str, str], CogOpener]" = WeakValueDictionary()
-"""By run; each lives for as long as a reader of this process uses it."""
+"""Openers by run. Each lives as long as a reader of this process uses it."""
 _openers_lock = threading.Lock()
 
 
 def opener(spec: WorkerSpec) -> OpenSource:
-    """What opens scenes: the hot path, or GDAL where that does not cover one; before both the
-    tile store where a run has one. One for all readers of a process."""
+    """The opener of scenes, which all readers of a process share.
+
+    Scenes are read from the run's tile store if it has one, else through the fast COG reader, else
+    through GDAL.
+    """
     scenes = _opener(spec.options, spec.ledger_uri)
     if spec.tile_store is None:
         return scenes
@@ -120,23 +126,23 @@ def opener(spec: WorkerSpec) -> OpenSource:
 def _opener(options: StorageOptions, ledger_uri: str) -> CogOpener:
     key = ledger_uri, repr(options)
     with _openers_lock:
-        found = _openers.get(key)
-        if found is None:
+        cog_opener = _openers.get(key)
+        if cog_opener is None:
             store = open_store(f"{ledger_uri}/{INDICES}", options)
-            found = _openers[key] = CogOpener(options, layouts=LayoutCache(store))
-        return found
+            cog_opener = _openers[key] = CogOpener(options, layouts=LayoutCache(store))
+        return cog_opener
 
 
 def stretch_notes(scenes: Iterable[Scene]) -> list[str]:
-    """Which scenes hold counts of 16 bits; run.json says what each was brought to 8 by."""
+    """Notes on scenes with counts of 16 bits. run.json holds the stretch to 8 bits of each."""
     wide = sorted({scene.id for scene in scenes if scene.stretch is not None})
     if not wide:
         return []
-    return [f"{_listed(wide)} of 16 bits, read in 8: each by its own stretch (inputs.scenes)"]
+    return [f"{_scenes(wide)} of 16 bits, stretched to 8 bits scene by scene (inputs.scenes)"]
 
 
 def reading_notes(store: Store) -> list[str]:
-    """Which scenes of a run were read through GDAL, and why; for run.json.
+    """Notes on scenes that were read through GDAL, and why, for run.json.
 
     Args:
         store: the run's output.
@@ -145,9 +151,11 @@ def reading_notes(store: Store) -> list[str]:
     by_reason: dict[str, list[str]] = defaultdict(list)
     for scene, reason in sorted(reasons.items()):
         by_reason[reason].append(scene)
-    return [f"{_listed(scenes)} read through GDAL: {why}" for why, scenes in by_reason.items()]
+    return [f"{_scenes(scenes)} read through GDAL: {why}" for why, scenes in by_reason.items()]
 
 
-def _listed(scenes: list[str]) -> str:
+def _scenes(scenes: list[str]) -> str:
+    """The number of scenes and the first of their ids, such as `2 scenes (a, b)`."""
     more = f" and {len(scenes) - NAMED} more" if len(scenes) > NAMED else ""
-    return f"{len(scenes)} scene(s), {', '.join(scenes[:NAMED])}{more},"
+    noun = "scene" if len(scenes) == 1 else "scenes"
+    return f"{len(scenes)} {noun} ({', '.join(scenes[:NAMED])}{more})"

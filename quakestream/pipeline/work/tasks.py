@@ -54,7 +54,7 @@ class UnitTask:
     pre: WorkerScene | None
     window_W2: NDArray[np.int64]
     """Lattice (row, col) of the windows."""
-    shift_S: tuple[Shift, ...]
+    shifts: tuple[Shift, ...]
     """Pre-to-post shift of each window; where crops are scored, of each footprint's crop."""
     building_F: tuple[str, ...]
     polygon_F: NDArray[np.object_]

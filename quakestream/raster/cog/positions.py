@@ -108,15 +108,15 @@ class Positions:
 
         Another datum shift would move the scene.
         """
-        share_P2 = _PROBES / SQUARE_PX
-        x_P, y_P = _apply(
+        shares = _PROBES / SQUARE_PX
+        x, y = _apply(
             _coefficients(transform),
-            self._shape[1] * share_P2[:, 1],
-            self._shape[0] * share_P2[:, 0],
+            self._shape[1] * shares[:, 1],
+            self._shape[0] * shares[:, 0],
         )
-        ours = np.stack(project.transform(x_P, y_P, direction="INVERSE"))
+        ours = np.stack(project.transform(x, y, direction="INVERSE"))
         crs = rasterio.CRS.from_wkt(crs_wkt), rasterio.CRS.from_epsg(self._grid.epsg)
-        theirs = np.stack(rasterio.warp.transform(*crs, list(x_P), list(y_P))[:2])
+        theirs = np.stack(rasterio.warp.transform(*crs, list(x), list(y))[:2])
         apart_px = float(np.abs(ours - theirs).max()) / self._grid.gsd_m
         if not apart_px <= AFFINE_BOUND_PX:
             raise SceneError(f"PROJ and GDAL project the image {apart_px:.3g} px apart")
@@ -143,8 +143,8 @@ class Positions:
         fits = {s: cached[s] for s in squares if s in cached}
         missing = [s for s in squares if s not in fits]
         if missing:
-            probe_KP2 = np.array(missing, np.float64)[:, None] + _PROBES
-            scene_pixels = self.scene_pixels(probe_KP2[..., 1], probe_KP2[..., 0])
+            probes = np.array(missing, np.float64)[:, None] + _PROBES
+            scene_pixels = self.scene_pixels(probes[..., 1], probes[..., 0])
             new = dict(zip(missing, _fit_squares(*scene_pixels), strict=True))
             fits |= new
             # the dictionary is replaced and never changed, as other threads read it
@@ -253,18 +253,18 @@ def _squares_of(window: Window) -> Iterator[tuple[tuple[int, int], Window]]:
             yield (top, left), Window(row=row, col=col, height=height, width=width)
 
 
-def _fit_squares(col_KP: Array, row_KP: Array) -> list[_SquareFit]:
+def _fit_squares(cols: Array, rows: Array) -> list[_SquareFit]:
     """Fits an affine to each square's probes."""
     fits = []
-    for col_P, row_P in zip(col_KP, row_KP, strict=True):
-        if not (np.isfinite(col_P).all() and np.isfinite(row_P).all()):
+    for col, row in zip(cols, rows, strict=True):
+        if not (np.isfinite(col).all() and np.isfinite(row).all()):
             fits.append(_SquareFit(affine=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0), error_px=math.inf))
             continue
-        across_3, down_3 = _FIT @ col_P, _FIT @ row_P
-        off_P = np.hypot(_TERMS @ across_3 - col_P, _TERMS @ down_3 - row_P)
+        across_3, down_3 = _FIT @ col, _FIT @ row
+        off = np.hypot(_TERMS @ across_3 - col, _TERMS @ down_3 - row)
         (a, b, c), (d, e, f) = across_3.tolist(), down_3.tolist()
         affine = (a, b, c, d, e, f)
-        error_px = float(off_P.max()) / (_ratio(affine) or math.nan)
+        error_px = float(off.max()) / (_ratio(affine) or math.nan)
         fits.append(_SquareFit(affine=affine, error_px=error_px))
     return fits
 

@@ -51,7 +51,10 @@ def test_eight_bits_are_taken_where_the_cpu_has_them_and_they_were_held_to_their
     assert not int8_gated(lossy.spec)
     chosen = choose(lossy, machine=VNNI)
     assert chosen.runtime == "openvino"
-    assert "openvino-int8 (its model.int8.onnx was not held against float32)" in chosen.notes[0]
+    assert (
+        "openvino-int8 (its model.int8.onnx loses too much or was not compared with float32)"
+        in chosen.notes[0]
+    )
 
 
 def test_what_was_passed_over_is_said_with_why(bundle: Bundle) -> None:
@@ -153,14 +156,15 @@ def test_a_batch_asked_for_wins(crops: Bundle, runtime: str) -> None:
     chosen = choose(crops, runtime=runtime, batch=2, machine=PLAIN)
     assert chosen.spec == EngineSpec(runtime="onnxruntime", batch=2)
     assert chosen.engine.batch == 2
-    assert chosen.notes[-1] == "batch 2 for runtime onnxruntime: as asked for"
+    assert chosen.notes[-1] == "batch 2 for runtime onnxruntime: as requested"
 
 
 def test_a_batch_that_means_nothing_is_said_and_does_not_travel() -> None:
     chosen = choose(load_bundle("damage-synthetic"), runtime="onnxruntime", batch=8, machine=PLAIN)
     assert chosen.spec == EngineSpec(runtime="onnxruntime")
     assert chosen.notes == (
-        "batch 8, as asked for, is not used: onnxruntime leaves no choice of it for this bundle",
+        "batch 8, as requested, is not used: onnxruntime has a fixed length of runs for this "
+        "bundle",
     )
 
 
@@ -171,8 +175,8 @@ def test_a_batch_whose_places_differ_is_not_run(monkeypatch: pytest.MonkeyPatch)
     chosen = choose(bundle, runtime="onnxruntime", batch=4, machine=PLAIN)
     assert chosen.spec.batch == 4
     assert chosen.notes == (
-        "batch 4 for runtime onnxruntime: as asked for; runs of 1, else scores would hang on the "
-        "place in a run",
+        "batch 4 for runtime onnxruntime: as requested; runs of 1, as scores would depend on the "
+        "place in a longer run",
     )
 
 
@@ -185,7 +189,7 @@ def test_of_runtimes_for_gpus_what_was_built_goes_first(bundle: Bundle) -> None:
     assert max(places) < passed.index("torch-graphs-bf16 (")
     ungated = replace(bundle, spec=replace(bundle.spec, metrics={}))
     assert (
-        "tensorrt-int8 (its model.int8.onnx was not held" in choose(ungated, machine=gpu).notes[0]
+        "tensorrt-int8 (its model.int8.onnx loses too much" in choose(ungated, machine=gpu).notes[0]
     )
 
 

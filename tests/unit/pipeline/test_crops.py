@@ -197,7 +197,7 @@ def test_crops_an_engine_fails_on_are_model_errors(tmp_path: Path, engine: type[
 def test_a_plan_counts_crops_and_states_what_they_need(tmp_path: Path) -> None:
     world = crop_world(tmp_path, window_px=128)
     plan = make_plan(open_run(world.run_file))
-    assert plan.windows == len(plan.assignment.footprint_P) > 100
+    assert plan.windows == len(plan.assignment.footprint_A) > 100
     squares = {(u.cell.epsg, *window) for u in plan.units for window in u.window_W2.tolist()}
     assert plan.km2 == pytest.approx(len(squares) * 0.256**2)
     crops_mpx = plan.windows * 128**2 * 2 / 1e6

@@ -127,7 +127,7 @@ def test_answers_that_are_no_probabilities_are_left_out(tmp_path: Path, damage: 
     found = evidence_of(bundle, damage, values)
     assert found.there_N.tolist() == [True, False, False]
     assert [i.subject for i in found.issues] == [str(bundle)]
-    assert "no answer for 2 footprints" in found.issues[0].cause
+    assert "failed on 2 footprints" in found.issues[0].cause
 
 
 def test_a_graph_that_takes_other_values_than_its_manifest_leaves_the_map_to_the_image(

@@ -38,8 +38,8 @@ def test_units_are_the_cells_footprints_touch(
     inputs = PlanInputs(
         zone_N=zone_N,
         polygon_N=polygon_N,
-        footprint_P=np.arange(count),
-        view_P=view_N,
+        footprint_A=np.arange(count),
+        view_A=view_N,
         area_of_zone={},
         post=(),
         pre=(),

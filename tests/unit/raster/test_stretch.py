@@ -233,7 +233,7 @@ def test_scenes_of_sixteen_bits_are_told(tmp_path: Path) -> None:
     visual = scene_of(write_tiff(tmp_path / "visual.tif"))
     assert stretch_notes([visual]) == []
     (note,) = stretch_notes([wide, visual, wide])
-    assert "1 scene(s), wide, of 16 bits" in note
+    assert "1 scene (wide) of 16 bits" in note
 
 
 def test_stored_tiles_hold_what_is_read(tmp_path: Path) -> None:
