@@ -31,8 +31,8 @@ class StreamsContract:
 
     def test_room_on_the_device_has_its_shape(self) -> None:
         streams = self.streams()
-        room = streams.floats((3, 5))
-        streams.settle()
+        room = streams.empty((3, 5))
+        streams.synchronize()
         assert self.on_host(room).shape == (3, 5)
         assert self.on_host(room).dtype == np.float32
 
@@ -40,32 +40,32 @@ class StreamsContract:
         streams = self.streams()
         event: QueueEvent = streams.event()
         event.synchronize()
-        with streams.copying():
+        with streams.copy_queue():
             event.wait()
-        streams.settle()
+        streams.synchronize()
 
     def test_one_queue_waits_for_what_the_other_has_done(self) -> None:
         streams = self.streams()
-        source, room = self.on_device(np.arange(6, dtype=np.float32)), streams.floats((6,))
+        source, room = self.on_device(np.arange(6, dtype=np.float32)), streams.empty((6,))
         event = streams.event()
-        with streams.copying():
+        with streams.copy_queue():
             room[:] = source
             event.record()
-        with streams.working():
+        with streams.work_queue():
             event.wait()
             doubled = room * 2
-        streams.settle()
+        streams.synchronize()
         event.synchronize()
         assert np.array_equal(self.on_host(doubled), np.arange(6, dtype=np.float32) * 2)
 
     def test_a_captured_call_scores_new_inputs(self) -> None:
         streams = self.streams()
         first, second = (np.full((2, 3), value, np.float32) for value in (1.0, 5.0))
-        call = streams.captured(lambda inputs: inputs["x"] * 3, {"x": self.on_device(first)})
+        call = streams.capture(lambda inputs: inputs["x"] * 3, {"x": self.on_device(first)})
         for values in (second, first):
-            with streams.working():
+            with streams.work_queue():
                 output = call({"x": self.on_device(values)})
-            streams.settle()
+            streams.synchronize()
             assert np.array_equal(self.on_host(output), values * 3)
 
     def test_the_working_queue_has_a_number(self) -> None:

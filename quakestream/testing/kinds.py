@@ -58,7 +58,7 @@ class KindContract:
             assert not pixels.failures
             assert result.complete
             assert pixels.mpx > 0
-            assert len(task.shift_S) == result.windows > 0
+            assert len(task.shifts) == result.windows > 0
 
     def test_a_unit_gives_the_same_rows_again(self) -> None:
         kind, task = self.job().kind, self.tasks()[0]

@@ -40,7 +40,7 @@ class ShardCrops:
             row_F=self.row_F[some],
             task=replace(
                 task,
-                shift_S=task.shift_S[some],
+                shifts=task.shifts[some],
                 building_F=task.building_F[some],
                 polygon_F=task.polygon_F[some],
                 hazard_FM=task.hazard_FM[some],

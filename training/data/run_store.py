@@ -327,7 +327,7 @@ def _rows(
         "x_m": grid.transform.c + middle_F2[:, 1] * grid.gsd_m,
         "y_m": grid.transform.f - middle_F2[:, 0] * grid.gsd_m,
         "weight": 1.0,
-        "shift_m": [shift.metres(grid.gsd_m) for shift in task.shift_S],
+        "shift_m": [shift.metres(grid.gsd_m) for shift in task.shifts],
     }
     for epoch, scene in (("pre", task.pre), ("post", task.post)):
         columns |= _statistics(epoch, scene)

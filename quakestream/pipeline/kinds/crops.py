@@ -37,7 +37,7 @@ LATTICE_PX = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crops(FootprintKind):
+class CropKind(FootprintKind):
     """The kind of building models. A footprint belongs to the cell that holds its crop's middle."""
 
     name: str = "crops"
@@ -177,4 +177,4 @@ class _CropScores:
         )
 
 
-_: type[Kind] = Crops
+_: type[Kind] = CropKind

@@ -14,20 +14,19 @@ import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 
-from quakestream.domain import BundleSpec, Grid, Quality, View, Window
+from quakestream.domain import BundleSpec, Quality, View
 from quakestream.engines import Batch, Engine, probabilities
 from quakestream.errors import QuakestreamError
 from quakestream.outputs.layout import RASTER_COMMITS, SCORES
 from quakestream.outputs.rasters import NODATA, STEPS, RasterBand, RasterProduct
 from quakestream.pipeline.kinds.base import Kind, MemoryNeeds
 from quakestream.pipeline.kinds.units import LatticeOf, PlanInputs, Unit, grouped_units
-from quakestream.pipeline.kinds.windows import (
+from quakestream.pipeline.kinds.window_reading import (
+    PixelKind,
     model_failures,
     read_windows,
-    window_cores,
-    window_lattice,
     window_memory,
-    window_requests,
+    window_sizes,
 )
 from quakestream.pipeline.work.quality import quality_counts, worst_quality
 from quakestream.pipeline.work.read import CellReads
@@ -44,7 +43,7 @@ WINDOWS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rasters:
+class RasterKind(PixelKind):
     """The kind behind `outputs: [scores]`. It has no footprints."""
 
     name: str = "rasters"
@@ -53,19 +52,14 @@ class Rasters:
     commits: str = RASTER_COMMITS
     tasks: tuple[str, ...] = ("segmentation",)
 
-    def lattice(self, spec: BundleSpec, grid: Grid, cell_windows: int) -> Lattice:
-        return window_lattice(spec, grid, cell_windows)
-
     def units(
         self, inputs: PlanInputs, spec: BundleSpec, lattice_of: LatticeOf
     ) -> tuple[Unit, ...]:
         """Units over every window of the AOI that a view shows."""
         from quakestream.catalog import views_of_ground  # planning alone needs the catalogue
 
-        def sizes(window_W2: NDArray[np.int64], _: NDArray[np.int64]) -> tuple[int, int]:
-            return len(window_W2), len(window_W2) * spec.window_px**2
-
         units: list[Unit] = []
+        sizes = window_sizes(spec)
         for epsg in sorted(inputs.area_of_zone):
             lattice = lattice_of(epsg)
             window_N2 = lattice.windows_over(inputs.area_of_zone[epsg])
@@ -75,17 +69,9 @@ class Rasters:
             touches = WindowTouches(
                 item_T=np.arange(len(view_A)), row_T=window_A2[:, 0], col_T=window_A2[:, 1]
             )
-            for unit in grouped_units(view_A, np.zeros_like(view_A), touches, lattice, sizes):
-                units.append(_without_footprints(unit))
+            grouped = grouped_units(view_A, np.zeros_like(view_A), touches, lattice, sizes)
+            units.extend(_without_footprints(unit) for unit in grouped)
         return tuple(units)
-
-    def shift_windows(
-        self, unit: Unit, polygon_F: NDArray[np.object_], job: JobSpec
-    ) -> list[Window]:
-        return window_cores(unit, job)
-
-    def requests(self, task: UnitTask, job: JobSpec) -> list[tuple[str, Window]]:
-        return window_requests(task, job)
 
     def read(self, task: UnitTask, job: JobSpec, reads: CellReads) -> "CellGround":
         began = time.perf_counter()
@@ -242,4 +228,4 @@ def _without_footprints(unit: Unit) -> Unit:
     )
 
 
-_: type[Kind] = Rasters
+_: type[Kind] = RasterKind

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 from quakestream.pipeline.kinds.base import Kind
-from quakestream.pipeline.kinds.crops import Crops
-from quakestream.pipeline.kinds.rasters import Rasters
-from quakestream.pipeline.kinds.windows import Windows
+from quakestream.pipeline.kinds.crops import CropKind
+from quakestream.pipeline.kinds.rasters import RasterKind
+from quakestream.pipeline.kinds.windows import WindowKind
 
 DAMAGE_KINDS: Mapping[str, Kind] = {
-    task: kind for kind in (Windows(), Crops()) for task in kind.tasks
+    task: kind for kind in (WindowKind(), CropKind()) for task in kind.tasks
 }
 """Kinds that give a verdict per footprint, by the task of `models.damage`."""
-PRODUCT_KINDS: Mapping[str, Kind] = {"scores": Rasters()}
+PRODUCT_KINDS: Mapping[str, Kind] = {"scores": RasterKind()}
 """Kinds that a product of `outputs` asks for; they score with the bundle of `models.damage`."""

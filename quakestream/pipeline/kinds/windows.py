@@ -8,10 +8,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from quakestream.domain import BundleSpec, Grid, Quality, Shift, Window
+from quakestream.domain import BundleSpec, Quality, Shift
 from quakestream.engines import Batch, Engine
 from quakestream.errors import QuakestreamError
-from quakestream.pipeline.kinds.base import Kind, MemoryNeeds, read_failure, statistics_of
+from quakestream.pipeline.kinds.base import Kind, MemoryNeeds
 from quakestream.pipeline.kinds.footprints import (
     FootprintKind,
     FootprintResult,
@@ -19,13 +19,20 @@ from quakestream.pipeline.kinds.footprints import (
     failures_of,
 )
 from quakestream.pipeline.kinds.units import LatticeOf, PlanInputs, Unit, grouped_units
+from quakestream.pipeline.kinds.window_reading import (
+    PixelKind,
+    model_failures,
+    read_windows,
+    window_memory,
+    window_sizes,
+)
 from quakestream.pipeline.work.quality import (
     WindowPixels,
     change,
     quality_counts,
     worst_quality,
 )
-from quakestream.pipeline.work.read import CellReads, around, groups_of
+from quakestream.pipeline.work.read import CellReads
 from quakestream.pipeline.work.results import Failure
 from quakestream.pipeline.work.tasks import JobSpec, UnitTask
 from quakestream.raster.owners import Owners, find_owners
@@ -33,7 +40,7 @@ from quakestream.tiling import Lattice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Windows(FootprintKind):
+class WindowKind(PixelKind, FootprintKind):
     """The kind of pixel models. A footprint belongs to every cell whose windows it touches."""
 
     name: str = "windows"
@@ -41,29 +48,15 @@ class Windows(FootprintKind):
     footprint_s: float = 0.00007
     """Measured by `python -m benchmarks.capacity`."""
 
-    def lattice(self, spec: BundleSpec, grid: Grid, cell_windows: int) -> Lattice:
-        return window_lattice(spec, grid, cell_windows)
-
     def units(
         self, inputs: PlanInputs, spec: BundleSpec, lattice_of: LatticeOf
     ) -> tuple[Unit, ...]:
-        def sizes(window_W2: NDArray[np.int64], _: NDArray[np.int64]) -> tuple[int, int]:
-            return len(window_W2), len(window_W2) * spec.window_px**2
-
         units: list[Unit] = []
         for epsg, footprint_A, view_A in inputs.pairs_by_zone():
             lattice = lattice_of(epsg)
             touches = lattice.touches(shapely.bounds(inputs.polygon_N[footprint_A]))
-            units.extend(grouped_units(view_A, footprint_A, touches, lattice, sizes))
+            units.extend(grouped_units(view_A, footprint_A, touches, lattice, window_sizes(spec)))
         return tuple(units)
-
-    def shift_windows(
-        self, unit: Unit, polygon_F: NDArray[np.object_], job: JobSpec
-    ) -> list[Window]:
-        return window_cores(unit, job)
-
-    def requests(self, task: UnitTask, job: JobSpec) -> list[tuple[str, Window]]:
-        return window_requests(task, job)
 
     def read(self, task: UnitTask, job: JobSpec, reads: CellReads) -> "CellWindows":
         began = time.perf_counter()
@@ -135,98 +128,6 @@ class CellWindows:
     failures: tuple[Failure, ...]
     mpx: float
     seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ReadWindows:
-    """The windows of a unit as they were read."""
-
-    epochs: tuple[dict[str, WindowPixels] | None, ...]
-    """Pixels by epoch for each window; None for a window that failed."""
-    failures: tuple[Failure, ...]
-    mpx: float
-    """Pixels read now, millions: a window that another job has read costs nothing."""
-
-    def batch(self, task: UnitTask, window_px: int) -> Batch:
-        """The windows that could be read, as an engine takes them."""
-        good = [epochs for epochs in self.epochs if epochs is not None]
-        nothing = np.empty((0, 3, window_px, window_px), np.uint8)
-        images = {
-            epoch: np.stack([g[epoch].counts_BYX for g in good]) if good else nothing
-            for epoch in task.scenes
-        }
-        return Batch(images=images, statistics=statistics_of(task, len(good)))
-
-
-def window_lattice(spec: BundleSpec, grid: Grid, cell_windows: int) -> Lattice:
-    """The lattice of a bundle that scores the pixels of windows."""
-    return Lattice(
-        grid=grid, window_px=spec.window_px, halo_px=spec.halo_px, cell_windows=cell_windows
-    )
-
-
-def window_cores(unit: Unit, job: JobSpec) -> list[Window]:
-    """Cores of a unit's windows."""
-    lattice = job.lattice(unit.cell)
-    return [lattice.core(row, col) for row, col in unit.window_W2.tolist()]
-
-
-def window_requests(task: UnitTask, job: JobSpec) -> list[tuple[str, Window]]:
-    """The windows that are read at once of seamless scenes, with the epoch of each."""
-    return [
-        (epoch, around(windows[n] for n in group))
-        for epoch, windows in _epoch_windows(task, job).items()
-        for group in groups_of(windows)
-    ]
-
-
-def read_windows(task: UnitTask, job: JobSpec, reads: CellReads) -> ReadWindows:
-    """Reads the windows of each epoch."""
-    pixels: dict[str, list[WindowPixels | Exception]] = {}
-    size = 0
-    for epoch, windows in _epoch_windows(task, job).items():
-        pixels[epoch], count = reads.windows(task.scenes[epoch], task.cell.grid, windows)
-        size += count
-    epochs: list[dict[str, WindowPixels] | None] = []
-    failures: list[Failure] = []
-    for w, (row, col) in enumerate(task.window_W2.tolist()):
-        of_epoch = {epoch: windows[w] for epoch, windows in pixels.items()}
-        good = {epoch: p for epoch, p in of_epoch.items() if isinstance(p, WindowPixels)}
-        if len(good) < len(of_epoch):
-            failures.append(read_failure(task, row, col, of_epoch))
-            epochs.append(None)
-        else:
-            epochs.append(good)
-    return ReadWindows(epochs=tuple(epochs), failures=tuple(failures), mpx=size / 1e6)
-
-
-def model_failures(task: UnitTask, cause: str) -> tuple[Failure, ...]:
-    """A failure for each window of a unit that an engine failed on."""
-    return tuple(
-        Failure(row=row, col=col, kind="model_error", cause=cause, subject=task.cell.id)
-        for row, col in task.window_W2.tolist()
-    )
-
-
-def window_memory(spec: BundleSpec, cell_windows: int) -> MemoryNeeds:
-    """Memory of cells of windows: as they are read, and stacked for the engine."""
-    bytes_per_px = len(spec.bands) * len(spec.epochs) + 8
-    return MemoryNeeds(
-        cell_bytes=cell_windows**2 * spec.window_px**2 * bytes_per_px,
-        copies=2,
-        stacked_bytes=0,
-        engine_px=spec.window_px**2,
-    )
-
-
-def _epoch_windows(task: UnitTask, job: JobSpec) -> dict[str, list[Window]]:
-    """The windows to read of each epoch; of pre, where it lies under the post image."""
-    lattice = job.lattice(task.cell)
-    windows = [lattice.window(row, col) for row, col in task.window_W2.tolist()]
-    windows_of_epoch = {"post": windows}
-    if task.pre is not None:
-        windows_of_epoch["pre"] = [w.moved(s) for w, s in zip(windows, task.shifts, strict=True)]
-    return windows_of_epoch
 
 
 @dataclass(slots=True)
@@ -301,4 +202,4 @@ def _no_owners(lattice: Lattice) -> NDArray[np.int32]:
     return np.empty((0, lattice.core_px, lattice.core_px), np.int32)
 
 
-_: type[Kind] = Windows
+_: type[Kind] = WindowKind

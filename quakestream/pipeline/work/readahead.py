@@ -67,7 +67,7 @@ class ThreadReaders:
 
 
 @dataclass(slots=True, eq=False)
-class _Request:
+class _CellRequest:
     """A cell that a consumer will take."""
 
     cell: CellTask
@@ -90,7 +90,7 @@ class ReadAhead:
         self._reader, self._free, self._idle = reader, self.held, readers
         self._prefetched = PREFETCHED_CELLS * readers
         self._pool = ThreadPoolExecutor(readers, "reader")
-        self._waiting: deque[_Request] = deque()
+        self._waiting: deque[_CellRequest] = deque()
         self._lock, self._closed = threading.Lock(), False
 
     def cells(self, cells: Iterable[CellTask]) -> "Generator[tuple[CellPixels, ...]]":
@@ -99,7 +99,7 @@ class ReadAhead:
         Raises:
             CancelledError: this was closed meanwhile.
         """
-        requests = [_Request(cell, Future()) for cell in cells]
+        requests = [_CellRequest(cell, Future()) for cell in cells]
         futures = deque(request.future for request in requests)
         with self._lock:
             self._waiting.extend(requests)
@@ -143,7 +143,7 @@ class ReadAhead:
                 self._free, self._idle = self._free - 1, self._idle - 1
                 self._pool.submit(self._read, request)
 
-    def _read(self, request: _Request) -> None:
+    def _read(self, request: _CellRequest) -> None:
         try:
             if cells := self._cells_to_prefetch():
                 self._reader.prefetch(*cells)
