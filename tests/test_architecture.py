@@ -33,7 +33,7 @@ ONLY_IN = {
         f"pipeline/backends/{name}.py"
         for name in ("cluster", "ray_backend", "ray_pool", "ray_workers", "dask_ray")
     },
-    "torch": {"engines/torch.py"},
+    "torch": {"engines/torch.py", "engines/torch_streams.py"},
     "tensorrt": {"engines/tensorrt.py"},
     "onnxruntime": {"engines/onnxruntime.py"},
     "openvino": {"engines/openvino.py"},

@@ -4,9 +4,8 @@ It has not run on a GPU yet, as no machine had TensorRT's builder. Tests cover e
 few native calls (`Native`), with ONNX Runtime in their place, and check each of those calls against
 the real bindings. `deploy/prove_tensorrt.sh` tests the rest on a machine with TensorRT.
 
-A plan belongs to one bundle, TensorRT version, GPU, driver, precision and batch size. Workers that
-share a folder of plans score alike to the bit. Two builds of one graph may choose different kernels
-and differ in the last bits.
+A plan belongs to one bundle, TensorRT version, GPU, driver, precision and batch size. Two builds of
+one graph may differ in the last bits, so workers share a folder of plans.
 """
 
 import os
@@ -161,7 +160,8 @@ class TensorRtEngine(FixedEngine):
         native: Native | None = None,
         may_build: bool = False,
     ) -> None:
-        from quakestream.engines.torch import CpuStreams, DeviceRunner, empty_inputs, streams_here
+        from quakestream.engines.torch import DeviceRunner, empty_inputs
+        from quakestream.engines.torch_streams import CpuStreams, streams_here
 
         native = native or tensorrt_native()
         gpu = _gpu_of(native, bundle)
@@ -426,7 +426,7 @@ def tensorrt_native() -> Native:
         MissingExtraError: if TensorRT is not installed, or older than 10.12.
     """
     try:
-        from quakestream.engines.torch import cuda_facts
+        from quakestream.engines.torch_streams import cuda_facts
     except ImportError as error:
         raise MissingExtraError(
             f"torch is not installed, and runtime tensorrt keeps its buffers in it ({error})",

@@ -9,7 +9,6 @@ an owner.
 
 import io
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +38,7 @@ from quakestream.engines.fixed import (
 from quakestream.engines.narrow import narrowed
 from quakestream.engines.pt2 import FILE, check_archive
 from quakestream.engines.streams import Call, QueueEvent, Streams
+from quakestream.engines.torch_streams import device_facts, streams_here
 from quakestream.errors import BundleError, DeviceError, EngineError
 from quakestream.reduce.tally import PROBABILITY_ONE
 
@@ -47,9 +47,6 @@ Mode = Literal["eager", "compile", "graphs", "aoti"]
 Inputs = Mapping[str, Tensor]
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
-DRIVER_FILE = Path("/sys/module/nvidia/version")
-_WARM_RUNS = 3
-"""Runs before a graph is captured. Libraries allocate and choose kernels in the first runs."""
 
 
 class TorchEngine(FixedEngine):
@@ -183,104 +180,6 @@ def shares(values_KP: Tensor, spec: BundleSpec) -> Tensor:
     if len(p_KP) == 1 and len(spec.classes) == 2:
         p_KP = torch.cat([1.0 - p_KP, p_KP])
     return torch.round(p_KP * PROBABILITY_ONE).to(torch.int64).T
-
-
-class CpuStreams:
-    """The CPU. It has no queues and does all work at once."""
-
-    device = torch.device("cpu")
-
-    def copy_queue(self) -> AbstractContextManager[Any]:
-        return nullcontext()
-
-    def work_queue(self) -> AbstractContextManager[Any]:
-        return nullcontext()
-
-    def event(self) -> QueueEvent:
-        return _CpuEvent()
-
-    def handle(self) -> int:
-        return 0
-
-    def synchronize(self) -> None: ...
-
-    def empty(self, shape: tuple[int, ...]) -> Tensor:
-        return torch.empty(shape)
-
-    def capture(self, call: Call, inputs: Inputs) -> Call:
-        buffers = {name: tensor.clone() for name, tensor in inputs.items()}
-        output: Tensor = call(buffers).clone()
-
-        def replay(new_inputs: Inputs) -> Tensor:
-            for name, tensor in buffers.items():
-                tensor.copy_(new_inputs[name])
-            output.copy_(call(buffers))
-            return output
-
-        return replay
-
-
-class _CpuEvent:
-    """An event that is over at once."""
-
-    def record(self) -> None: ...
-
-    def wait(self) -> None: ...
-
-    def synchronize(self) -> None: ...
-
-
-class CudaStreams:
-    """Work queues of the current CUDA device. Tests without a GPU do not run this class."""
-
-    def __init__(self) -> None:
-        self.device = torch.device("cuda", torch.cuda.current_device())
-        # no TF32 in float32 arithmetic, and the same kernels in every process of a run
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
-        self._copy, self._work = torch.cuda.Stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-
-    def copy_queue(self) -> AbstractContextManager[Any]:
-        return torch.cuda.stream(self._copy)
-
-    def work_queue(self) -> AbstractContextManager[Any]:
-        return torch.cuda.stream(self._work)
-
-    def event(self) -> QueueEvent:
-        return torch.cuda.Event()  # type: ignore[no-untyped-call]
-
-    def handle(self) -> int:
-        return int(self._work.cuda_stream)
-
-    def synchronize(self) -> None:
-        torch.cuda.synchronize()
-
-    def empty(self, shape: tuple[int, ...]) -> Tensor:
-        return torch.empty(shape, device=self.device)
-
-    def capture(self, call: Call, inputs: Inputs) -> Call:
-        buffers = {name: tensor.clone() for name, tensor in inputs.items()}
-        torch.cuda.synchronize()
-        with self.work_queue(), torch.inference_mode():
-            for _ in range(_WARM_RUNS):
-                call(buffers)
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.inference_mode(), torch.cuda.graph(graph, stream=self._work):
-            output: Tensor = call(buffers)
-
-        def replay(new_inputs: Inputs) -> Tensor:
-            for name, tensor in buffers.items():
-                tensor.copy_(new_inputs[name], non_blocking=True)
-            graph.replay()
-            return output
-
-        return replay
-
-
-def streams_here() -> Streams:
-    """Queues of this process's GPU, or of the CPU if there is none."""
-    return CudaStreams() if torch.cuda.is_available() else CpuStreams()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -486,23 +385,6 @@ def _facts(bundle: Bundle, precision: str, streams: Streams) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),  # Inductor compiles the number into its loops
         **device_facts(streams.device),
     }
-
-
-def device_facts(device: torch.device) -> dict[str, str]:
-    """The properties of a device that compiled code depends on."""
-    if device.type == "cuda":
-        gpu = torch.cuda.get_device_properties(device)
-        return {"device": gpu.name, "capability": f"{gpu.major}.{gpu.minor}"}
-    return {"device": "cpu", "capability": torch.backends.cpu.get_cpu_capability()}
-
-
-def cuda_facts() -> dict[str, str] | None:
-    """Name, compute capability and driver of this process's GPU; None without one."""
-    if not torch.cuda.is_available():
-        return None
-    facts = device_facts(torch.device("cuda"))
-    driver = DRIVER_FILE.read_text().strip() if DRIVER_FILE.exists() else "unknown"
-    return {"name": facts["device"], "capability": facts["capability"], "driver": driver}
 
 
 _: type[Engine] = TorchEngine

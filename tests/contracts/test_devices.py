@@ -13,7 +13,8 @@ from quakestream.domain import BundleSpec
 from quakestream.engines.fixed import Runner
 from quakestream.engines.streams import Streams
 from quakestream.engines.tensorrt import BuildOrder, Native, PlanRequest, graph_for, input_shapes
-from quakestream.engines.torch import CpuStreams, CudaStreams, DeviceRunner, Inputs
+from quakestream.engines.torch import DeviceRunner, Inputs
+from quakestream.engines.torch_streams import CpuStreams, CudaStreams
 from quakestream.testing import (
     NativeContract,
     RunnerContract,

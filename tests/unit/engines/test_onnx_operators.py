@@ -111,7 +111,7 @@ FLOAT, UINT8, DOUBLE, INT64 = 1, 2, 11, 7
         (small("Det", ("x", FLOAT, [2, 2]), gives=FLOAT), "operator Det is not supported"),
         (small("Sigmoid", ("x", DOUBLE, [2]), gives=DOUBLE), "Sigmoid on DOUBLE"),
         (small("Shape", ("x", UINT8, [2, 2]), gives=INT64), "Shape on UINT8"),
-        (small("Relu", ("x", FLOAT, [2]), gives=FLOAT, opset=26), "opset 26, it takes 9 to 25"),
+        (small("Relu", ("x", FLOAT, [2]), gives=FLOAT, opset=26), "opset 26 instead of 9 to 25"),
         (
             small("Unsqueeze", ("x", FLOAT, [2]), ("axes", INT64, [1]), gives=FLOAT),
             "Unsqueeze whose input 1 is not constant",

@@ -18,7 +18,8 @@ from quakestream.engines import Batch, Engine, open_engine, owner_sums, probabil
 from quakestream.engines.fixed import FixedBatches, owned_pixels, steady
 from quakestream.engines.parity import check_golden, golden_shift
 from quakestream.engines.shapes import noise
-from quakestream.engines.torch import CpuStreams, DeviceRunner, Inputs, TorchEngine, shares
+from quakestream.engines.torch import DeviceRunner, Inputs, TorchEngine, shares
+from quakestream.engines.torch_streams import CpuStreams
 from quakestream.errors import BundleError, DeviceError, EngineError
 from quakestream.testing import CropEngineContract, EngineContract, write_building_bundle
 from quakestream.testing.bundles import CLASSES
@@ -135,7 +136,7 @@ def test_rows_score_the_same_in_any_order(rows: Bundle) -> None:
 
 def test_a_batch_without_statistics_is_refused(windows: Bundle) -> None:
     batch = replace(noise(windows.spec, 1), statistics={})
-    with pytest.raises(ValueError, match="inputs are missing: expected pre_mean_NB, pre_std_NB"):
+    with pytest.raises(ValueError, match="batch lacks pre_mean_NB, pre_std_NB"):
         TorchEngine(windows, threads=1).score(batch)
 
 
