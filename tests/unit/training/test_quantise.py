@@ -156,7 +156,7 @@ def test_a_graph_that_ranks_alike_and_judges_otherwise_does_not_ship(
 
 def test_eight_bits_of_another_graph_are_refused(bundle: Bundle) -> None:
     other = replace(bundle, files={**bundle.files, "model.onnx": bundle.graph + b"\0"})
-    with pytest.raises(BundleError, match=r"was not made of the model\.onnx beside it"):
+    with pytest.raises(BundleError, match=r"was not made from this bundle's model\.onnx"):
         open_engine(other, runtime="openvino-int8")
     without = {name: data for name, data in bundle.files.items() if name != INT8_GRAPH}
     with pytest.raises(BundleError, match=r"training\.quantise"):
