@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.domain import BundleSpec
-from quakestream.errors import ShapeError
+from quakestream.errors import EngineError, ShapeError
 from quakestream.reduce.tally import PROBABILITY_ONE
 
 PIXELS_AT_ONCE = 2**17
@@ -195,6 +195,22 @@ def probabilities(logits_KN: NDArray[np.float32], spec: BundleSpec) -> NDArray[n
             got=str(len(p_KN)),
         )
     return p_KN.astype(np.float32, copy=False)
+
+
+def check_logits(logits: NDArray[Any], count: int, axes: int, spec: BundleSpec) -> None:
+    """Checks the shape of what a graph gave for `count` windows, crops or rows.
+
+    Raises:
+        EngineError: if the number of axes or of items is wrong.
+    """
+    if logits.ndim != axes or len(logits) != count:
+        raise EngineError(
+            "logits have the wrong shape",
+            spec.name,
+            expected=f"{count} of {axes} axes, for task {spec.task}",
+            got=str(logits.shape),
+            remedy="export the bundle again",
+        )
 
 
 def owner_sums(

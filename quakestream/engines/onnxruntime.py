@@ -7,7 +7,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from quakestream.bundles import Bundle
-from quakestream.engines.base import Batch, Engine, owner_sums
+from quakestream.engines.base import Batch, Engine, check_logits, owner_sums
 from quakestream.engines.shapes import ROWS_AT_ONCE, crops_at_once, noise, padded_rows
 from quakestream.errors import BundleError, EngineError, QuakestreamError
 
@@ -96,15 +96,7 @@ class OnnxRuntimeEngine:
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed ({error})", self._spec.name) from error
         logits = cast("NDArray[np.float32]", outputs[0])
-        expected = min(stop, len(batch)) - start
-        if logits.ndim != axes or len(logits) != expected:
-            raise EngineError(
-                "logits have the wrong shape",
-                self._spec.name,
-                expected=f"{expected} of {axes} axes, for task {self._spec.task}",
-                got=str(logits.shape),
-                remedy="export the bundle again",
-            )
+        check_logits(logits, min(stop, len(batch)) - start, axes, self._spec)
         return logits
 
     def _steady(self, most: int) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.bundles import Bundle
-from quakestream.engines.base import Batch, Engine, owner_sums
+from quakestream.engines.base import Batch, Engine, check_logits, owner_sums
 from quakestream.engines.machine import usable_cores
 from quakestream.engines.runtimes import INT8_GRAPH
 from quakestream.engines.shapes import ROWS_AT_ONCE, crops_at_once, noise, padded_rows
@@ -161,14 +161,7 @@ class OpenVinoEngine:
             logits: NDArray[np.float32] = request.get_tensor("logits").data
         except Exception as error:  # the runtime raises RuntimeError, TypeError, ValueError
             raise EngineError(f"OpenVINO failed ({_line(error)})", self._spec.name) from error
-        if logits.ndim != axes or len(logits) != len(part):
-            raise EngineError(
-                "logits have the wrong shape",
-                self._spec.name,
-                expected=f"{len(part)} of {axes} axes, for task {self._spec.task}",
-                got=str(logits.shape),
-                remedy="export the bundle again",
-            )
+        check_logits(logits, len(part), axes, self._spec)
         return logits
 
     def _open(self, uri: str, graph: bytes) -> None:
