@@ -80,6 +80,18 @@ def test_another_batch_size_finds_the_cells_of_an_earlier_run(tmp_path: Path) ->
     same(first.buildings, again.buildings)
 
 
+def test_other_footprints_in_a_used_folder_give_the_map_of_an_empty_one(tmp_path: Path) -> None:
+    """Commits of the earlier run hold footprints that the later run lacks."""
+    world = make_world(tmp_path, seed=4, execution={"cell_windows": 2, "group_cells": 2})
+    edit(world.run_file, lambda content: content.update(outputs=["scores"]))
+    map_file(world.run_file)
+    footprints = gpd.read_file(tmp_path / "footprints.geojson")
+    footprints.iloc[3::2].to_file(tmp_path / "footprints.geojson")
+    again = map_file(world.run_file)
+    assert len(again.buildings) == len(footprints.iloc[3::2])
+    same(map_file(world.run_file, tmp_path / "empty").buildings, again.buildings)
+
+
 def test_a_changed_scene_is_read_again(tmp_path: Path) -> None:
     world = make_world(tmp_path, seed=8)
     first = map_file(world.run_file)

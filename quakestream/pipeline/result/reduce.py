@@ -55,7 +55,8 @@ def _columns(commit: Commit, place_of: dict[str, int]) -> tuple[Rows, list[int]]
     table = commit.rows.drop_columns(["building_id"])
     ids = commit.rows.column("building_id").to_pylist()
     rows: Rows = {n: table.column(n).to_numpy() for n in table.column_names}
-    rows["place"] = np.array([place_of[name] for name in ids], np.int64)
+    # units of an earlier run in the folder may hold footprints that this run lacks; none is chosen
+    rows["place"] = np.array([place_of.get(name, -1) for name in ids], np.int64)
     order = np.argsort(rows["cell"], kind="stable")
     rows = {name: values[order] for name, values in rows.items()}
     ends: list[int] = np.searchsorted(rows["cell"], np.arange(len(commit.cells) + 1)).tolist()
