@@ -112,8 +112,10 @@ def test_a_signal_ends_a_command_with_its_code_and_a_line(
     signum: signal.Signals, code: int, word: str
 ) -> None:
     script = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
         "from quakestream.cli import main\n"
+        # a shell's background jobs ignore SIGINT, and so do the processes they start
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def wait() -> None:\n"
         "    print('ready', flush=True)\n"
         "    time.sleep(60)\n"
