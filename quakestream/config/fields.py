@@ -118,6 +118,13 @@ def aoi_bbox(aoi: str) -> tuple[float, float, float, float]:
         )
     if not (-180 <= west <= 180 and -180 <= east <= 180 and west != east):
         raise ConfigError("not a box", expected="different longitudes of -180 to 180", got=aoi)
+    if 0 < west - east < 180:  # read as a box across 180°, it is wider than half of the Earth
+        raise ConfigError(
+            "west is east of east",
+            expected="west,south,east,north in degrees",
+            got=aoi,
+            remedy="swap the first and the third number",
+        )
     return west, south, east, north
 
 

@@ -116,6 +116,7 @@ def test_a_catalogue_may_be_a_list_of_files() -> None:
         ("dpm: dpm.tif|pre_post_difference: d.tif", 14, ("hazard.layers", "column of the product")),
         ("dpm: dpm.tif|a b: dpm.tif", 14, ("hazard.layers", "'a b'")),
         ("aoi.geojson|170,10,171,95", 2, ("aoi", "south < north")),
+        ("aoi.geojson|36.928,37.577,36.924,37.58", 2, ("aoi", "swap the first and the third")),
         ("asset:   visual|catalog: twice.json", 5, ("catalog", "stands twice", "line 4")),
         ("vs30: vs30.tif|12: vs30.tif", 13, ("hazard.12", "quotes")),
     ],
