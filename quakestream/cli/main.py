@@ -45,7 +45,10 @@ def root(
 
 
 def main() -> None:
-    """Runs a command. Exit codes: 0 done, 1 needs attention, 2 wrong request, 3 failed."""
+    """Runs a command.
+
+    Exit codes: 0 done, 1 needs attention, 2 wrong request, 3 failed, 130 or 143 interrupted.
+    """
     # Scenes without a georeference are quarantined; GDAL's warning would say it twice.
     warnings.simplefilter("ignore", NotGeoreferencedWarning)
     signal.signal(signal.SIGTERM, _terminate)
