@@ -1,0 +1,35 @@
+"""How much of one input is read, and how long it may take: one place for all kinds of input.
+
+A catalogue, a footprint file or a scene comes from strangers. It may never end, come at one
+byte a second, or unpack to a thousand times its size. Each reader takes its bound from here,
+so that memory and time of a run can be read off one page.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyLimits:
+    """Bounds on one object that is read from its first byte to its last."""
+
+    most_bytes: int
+    """Largest size, also once it is unpacked."""
+    total_s: float
+    """Seconds from the request to the last byte."""
+    least_bytes_per_s: float = 1_000.0
+    """Slowest rate, on average over `window_s`. The first byte counts as well."""
+    window_s: float = 30.0
+    """Seconds over which the rate is measured."""
+
+
+DOCUMENT = BodyLimits(most_bytes=256 << 20, total_s=300.0)
+"""A catalogue document, a page of a service, a ShakeMap, a table of times: held in memory."""
+VECTORS = BodyLimits(most_bytes=16 << 30, total_s=3600.0)
+"""A vector file (AOI, footprints, districts, truth) that is copied to this machine's disk."""
+
+CATALOGUE_DOCUMENTS = 100_000
+"""Documents and pages of one catalogue."""
+CATALOGUE_BYTES = 2 << 30
+"""Bytes of all documents of one catalogue together."""
+CATALOGUE_ITEMS = 1_000_000
+"""Items of one catalogue or service."""
