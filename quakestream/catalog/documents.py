@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
+from quakestream.catalog.credits import with_terms
 from quakestream.catalog.items import Document, RawItem
 from quakestream.catalog.opengeos import is_opengeos, opengeos_item
 from quakestream.domain import Issue
@@ -28,6 +29,17 @@ class Harvest:
 
     items: list[RawItem] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
+    collections: dict[str, Document] = field(default_factory=dict)
+    """Collections by id: licences and providers stand there, not in their items."""
+
+    def with_terms(self) -> "Harvest":
+        """Gives each item the licence and the providers of its collection."""
+        for position, item in enumerate(self.items):
+            collection = self.collections.get(str(item.document.get("collection")))
+            if collection is not None:
+                document = with_terms(item.document, collection)
+                self.items[position] = replace(item, document=document)
+        return self
 
     def issue(self, subject: str, cause: object, retryable: bool = False) -> None:
         self.issues.append(
@@ -93,7 +105,7 @@ def collect(documents: Iterable[Document], uri: str, options: StorageOptions) ->
                     continue
                 for document in result:
                     queue.extend(_take(document, place, harvest))
-    return harvest
+    return harvest.with_terms()
 
 
 def _reader(options: StorageOptions) -> Any:
@@ -112,6 +124,8 @@ def _take(document: Document, uri: str, harvest: Harvest) -> list[str]:
         harvest.issue(uri, document["broken"])
         return []
     kind = document.get("type")
+    if kind == "Collection":
+        harvest.collections[str(document.get("id"))] = document
     if kind == "Feature":
         harvest.items.append(_item(document, uri, alone=True))
         return []

@@ -19,6 +19,7 @@ from pyproj.exceptions import CRSError
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
+from quakestream.catalog.credits import credit_of
 from quakestream.catalog.extents import polygons_of, raster_outline
 from quakestream.catalog.times import AcquisitionTime, acquired_from_properties, middle
 from quakestream.domain import Scene
@@ -109,6 +110,7 @@ def parse_item(raw: RawItem, asset: str, outline: BaseGeometry) -> ParsedItem:
     notes = [note for note in (raw.note, acquired.note) if note]
     if not georeference.crs_wkt or georeference.transform is None or georeference.shape is None:
         notes.append("projection fields are incomplete; the file's header is used")
+    credit, licence = credit_of(raw.document, _asset(raw, asset))
     scene = Scene(
         id=str(raw.document["id"]),
         href=href,
@@ -120,6 +122,8 @@ def parse_item(raw: RawItem, asset: str, outline: BaseGeometry) -> ParsedItem:
         transform=georeference.transform,
         shape=georeference.shape,
         gsd_m=gsd or _pixel_m(georeference),
+        credit=credit,
+        licence=licence,
     )
     return ParsedItem(scene=scene, acquired=acquired, notes=notes)
 

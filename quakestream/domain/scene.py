@@ -98,6 +98,10 @@ class Scene:
     """The store's version of the file: etag, or size and mtime."""
     stretch: Stretch | None = None
     """Stretch of a probed scene of 16 bits; None for 8 bits."""
+    credit: str = ""
+    """Whom the image is credited to; empty where its item says nothing."""
+    licence: str = ""
+    """Licence of the image, as its item or collection states it."""
 
     @property
     def version(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from quakestream.outputs.figures import SEVERE, Headline, headline, percent
 from quakestream.outputs.readback import current_run, current_table
 from quakestream.outputs.viewer import (
     REASON_TITLES,
@@ -62,17 +63,24 @@ def report_html(store: Store, scores: Mapping[str, Any] | None = None) -> bytes:
 
 
 def _lead(run: Mapping[str, Any]) -> str:
-    counts = run["counts"]
-    severe = sum(_count(run, c["label"]) for c in run["damage_scale"] if c["xbd"] in _SEVERE)
-    names = " or ".join(c["label"] for c in run["damage_scale"] if c["xbd"] in _SEVERE)
-    share = counts["assessed"] / counts["footprints"] if counts["footprints"] else 0
+    counts, first = run["counts"], headline(run)
     time = str(run.get("event", {}).get("time", "")).replace("T", " ")
     struck = f"Earthquake of {_safe(time)}. " if time else ""
     return (
-        f"<p>{struck}{counts['assessed']:,} of {counts['footprints']:,} buildings ({share:.1%}) "
-        f"were assessed; the model classifies <b>{severe:,}</b> as {_safe(names)}. "
+        f"<p>{struck}{first.assessed:,} of {first.total:,} buildings "
+        f"({percent(first.assessed, first.total)}) were assessed. "
         f"{counts['not_assessed']:,} were not assessed: {_safe(_unassessed(counts))}.</p>"
+        f"{_headline(first)}"
         f"{f'<p>{_safe(evidence)}</p>' if (evidence := evidence_sentence(run)) else ''}"
+    )
+
+
+def _headline(first: Headline) -> str:
+    """The largest figure, its share of the assessed, and what the model card says of it."""
+    caveat = "".join(f"<p>{_safe(sentence)}</p>" for sentence in first.caveat)
+    return (
+        f"<div class='headline'><p><b>{first.severe:,}</b> {_safe(first.names)}, by the model: "
+        f"{_safe(first.sentence)}.</p>{caveat}</div>"
     )
 
 
@@ -84,19 +92,20 @@ def _unassessed(counts: Mapping[str, Any]) -> str:
     return f"no image shows them, and {known} have a probability of damage from hazard values only"
 
 
-_SEVERE = ("major", "destroyed")
-
-
 def _count(run: Mapping[str, Any], label: str) -> int:
     return int(run["counts"].get("damage", {}).get(label, 0))
 
 
 def _verdicts(run: Mapping[str, Any]) -> str:
-    total = run["counts"]["footprints"] or 1
-    rows = [(c["label"], _count(run, c["label"])) for c in reversed(run["damage_scale"])]
-    rows.append(("not assessed", run["counts"]["not_assessed"]))
-    cells = [(name, f"{n:,}", f"{n / total:.1%}", _bar(n / total)) for name, n in rows]
-    return _table(("verdict", "buildings", "share", ""), cells, numbers=(1, 2), raw=(3,))
+    counts = run["counts"]
+    total, assessed = counts["footprints"], counts["assessed"]
+    rows = [(c["label"], _count(run, c["label"]), assessed) for c in reversed(run["damage_scale"])]
+    cells = [(a, f"{n:,}", percent(n, of), _bar(n / of if of else 0)) for a, n, of in rows]
+    unseen = counts["not_assessed"]
+    share = f"{percent(unseen, total)} of all" if total else "–"
+    cells.append(("not assessed", f"{unseen:,}", share, _bar(unseen / total if total else 0)))
+    heads = ("verdict", "buildings", "share of the assessed", "")
+    return _table(heads, cells, numbers=(1, 2), raw=(3,))
 
 
 def _reasons(counts: Mapping[str, Any]) -> str:
@@ -111,7 +120,7 @@ def _reasons(counts: Mapping[str, Any]) -> str:
 def _units(summary: pd.DataFrame, run: Mapping[str, Any]) -> str:
     """Table of the units with most severe damage."""
     labels = [c["label"] for c in run["damage_scale"]]
-    severe = [c["label"] for c in run["damage_scale"] if c["xbd"] in _SEVERE]
+    severe = [c["label"] for c in run["damage_scale"] if c["xbd"] in SEVERE]
     order = summary[severe].sum(axis=1).sort_values(ascending=False, kind="stable").index
     top = summary.loc[order].head(UNITS_AT_MOST)
     names = ("unit", "buildings", "share_assessed", *labels, "not_assessed")

@@ -1,4 +1,4 @@
-"""summary.csv: counts per damage class and admin unit, or 500 m square."""
+"""summary.csv: counts and shares per damage class and admin unit, or 500 m square."""
 
 import geopandas as gpd
 import numpy as np
@@ -20,7 +20,10 @@ def summary_table(
     admin: gpd.GeoDataFrame | None = None,
     admin_id: str = "",
 ) -> pd.DataFrame:
-    """One row per unit, sorted by id: counts of every class and reason, and the share assessed.
+    """One row per unit, sorted by id: counts of every class and reason, and shares.
+
+    `share_assessed` is of all buildings of the unit; `share_of_assessed_LABEL` of those that were
+    assessed, and empty where none was.
 
     A building belongs to the unit that holds its representative point, and to the first of
     overlapping units in id order. Buildings that were not assessed have counts of their own and
@@ -40,6 +43,10 @@ def summary_table(
     out["share_assessed"] = (out["assessed"] / out["buildings"]).round(4)
     for label in labels:
         out[label] = (frame["label"] == label).groupby(frame["unit"]).sum()
+    for label in labels:
+        out[f"share_of_assessed_{label}"] = (
+            out[label] / out["assessed"].where(out["assessed"] > 0)
+        ).round(4)
     out["not_assessed"] = out["buildings"] - out["assessed"]
     for reason in REASONS:
         out[f"not_assessed_{reason}"] = (frame["reason"] == reason).groupby(frame["unit"]).sum()

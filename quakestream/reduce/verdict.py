@@ -36,9 +36,9 @@ class Verdicts:
     p_NC: NDArray[np.float32]
     """Class probabilities, NaN where not assessed."""
     confidence_N: NDArray[np.float32]
-    """Probability of the declared class."""
+    """Probability of the declared class, 0 to 1."""
     uncertainty_N: NDArray[np.float32]
-    """Entropy of the class probabilities over its maximum, 0 to 1."""
+    """Probability that the building is of another class: 1 - confidence."""
     valid_fraction_N: NDArray[np.float32]
     difference_N: NDArray[np.float32]
     """Mean |post - pre| per valid pixel and band, sensor counts."""
@@ -77,12 +77,13 @@ def decide(
     reaches_NC[:, 0] = True  # the mildest class where no worse one is reached
     classes = p_NC.shape[1]
     damage_N = classes - 1 - reaches_NC[:, ::-1].argmax(axis=1)
+    confidence_N = p_NC[np.arange(len(p_NC)), damage_N]
     return Verdicts(
         reason_N=reason_N,
         damage_N=np.where(assessed_N, damage_N, -1).astype(np.int8),
         p_NC=np.where(assessed_N[:, None], p_NC, np.nan).astype(np.float32),
-        confidence_N=_masked(p_NC[np.arange(len(p_NC)), damage_N], assessed_N),
-        uncertainty_N=_masked(_entropy(p_NC), assessed_N),
+        confidence_N=_masked(confidence_N, assessed_N),
+        uncertainty_N=_masked(1.0 - confidence_N, assessed_N),
         valid_fraction_N=fraction_N.astype(np.float32),
         difference_N=_masked(
             tally.change_N / np.maximum(valid_N * len(spec.bands), 1), valid_N > 0
@@ -100,13 +101,6 @@ def _reasons(
         reason_N[unseen_N & (worst_N == quality)] = reason
     reason_N[pixels_N < MIN_PIXELS] = "too_small"
     return reason_N
-
-
-def _entropy(p_NC: NDArray[np.float64]) -> NDArray[np.float64]:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms_NC = np.where(p_NC > 0, -p_NC * np.log(p_NC), 0.0)
-    total_N: NDArray[np.float64] = terms_NC.sum(axis=1) / np.log(max(p_NC.shape[1], 2))
-    return total_N
 
 
 def _masked(values_N: NDArray[np.float64], keep_N: NDArray[np.bool_]) -> NDArray[np.float32]:

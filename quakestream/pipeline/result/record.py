@@ -100,6 +100,7 @@ def _bundle(bundle: Bundle, engine: str) -> dict[str, Any]:
             "high_recall": spec.thresholds.high_recall,
         },
         "metrics": spec.metrics,
+        "card": (bundle.file("card.md") or b"").decode("utf-8", "replace"),
     }
 
 
@@ -191,14 +192,17 @@ def _inputs(plan: Plan) -> dict[str, Any]:
 
 
 def _scene(scene: Scene) -> dict[str, Any]:
-    """A scene, with its `stretch` if its counts had 16 bits."""
-    stretched = {} if scene.stretch is None else {"stretch": scene.stretch.attributes()}
+    """A scene, with its `stretch` if its counts had 16 bits, and what its item says of rights."""
+    more: dict[str, Any] = {} if scene.gsd_m is None else {"gsd_m": round(scene.gsd_m, 3)}
+    more |= {k: v for k in ("credit", "licence") if (v := getattr(scene, k))}
+    if scene.stretch is not None:
+        more["stretch"] = scene.stretch.attributes()
     return {
         "id": scene.id,
         "href": scene.href,
         "etag": scene.etag,
         "datetime": scene.datetime.isoformat(),
-        **stretched,
+        **more,
     }
 
 
