@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from quakestream.bundles import Bundle, load_bundle, write_manifest
-from quakestream.bundles.manifest import MANIFEST
+from quakestream.bundles.files import MANIFEST
 from quakestream.domain import BundleSpec
 from quakestream.engines import Batch, Engine, open_engine
 from quakestream.engines.runtimes import INT8_GRAPH

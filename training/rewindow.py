@@ -19,7 +19,7 @@ import onnx
 from numpy.typing import NDArray
 
 from quakestream.bundles import Bundle, load_bundle, write_manifest
-from quakestream.bundles.manifest import MANIFEST
+from quakestream.bundles.files import MANIFEST
 from quakestream.domain import BundleSpec
 from quakestream.errors import EngineError, QuakestreamError, RequestError
 from training.foreign_errors import first_line

@@ -1,5 +1,6 @@
 """Bundles: models in the form they are shipped. Inference knows nothing else of a model."""
 
-from quakestream.bundles.manifest import Bundle, load_bundle, shipped_names, write_manifest
+from quakestream.bundles.files import shipped_names
+from quakestream.bundles.manifest import Bundle, load_bundle, write_manifest
 
 __all__ = ["Bundle", "load_bundle", "shipped_names", "write_manifest"]

@@ -14,16 +14,14 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from quakestream.bundles.files import MANIFEST, listed_in, read_files
 from quakestream.domain import BundleSpec, HazardInput, ScaleClass, Thresholds
 from quakestream.domain.bundle import Task
 from quakestream.errors import BundleError, DigestError, Problem
-from quakestream.storage import StorageOptions, open_store
+from quakestream.storage import StorageOptions
 
-SHIPPED = Path(__file__).parent / "shipped"
-MANIFEST = "bundle.json"
-
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
-"""Errors of `zipfile` on damaged, foreign or encrypted archives."""
+_WRONG = (TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""Errors of a manifest whose values have other types than those of a manifest."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,14 +39,22 @@ class Bundle:
         """A synthetic input batch by input name, and the reference `logits`.
 
         Raises:
-            BundleError: if the bundle has no golden batch.
+            BundleError: if the bundle has no golden batch, or one that cannot be read.
         """
         if "golden.npz" not in self.files:
             raise BundleError(
                 "no golden batch", f"bundle {self.uri}", remedy="export the bundle again"
             )
-        with np.load(BytesIO(self.files["golden.npz"]), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        try:
+            with np.load(BytesIO(self.files["golden.npz"]), allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except (*_WRONG, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise BundleError(
+                "golden.npz cannot be read",
+                f"bundle {self.uri}",
+                got=str(error),
+                remedy="export the bundle again",
+            ) from error
 
     @property
     def graph(self) -> bytes:
@@ -63,11 +69,6 @@ class Bundle:
         return self.files.get(name)
 
 
-def shipped_names() -> tuple[str, ...]:
-    """Names of the bundles that come with the package."""
-    return tuple(sorted(p.name for p in SHIPPED.iterdir() if (p / MANIFEST).is_file()))
-
-
 def load_bundle(name_or_uri: str, options: StorageOptions | None = None) -> Bundle:
     """Loads and verifies a bundle: a shipped name, or a folder or `.zip` by path or URI.
 
@@ -75,22 +76,19 @@ def load_bundle(name_or_uri: str, options: StorageOptions | None = None) -> Bund
         BundleError: if there is no bundle, or its manifest contradicts itself.
         DigestError: if a file differs from its digest in the manifest.
     """
-    files, uri = _read_files(name_or_uri, options or StorageOptions())
-    if MANIFEST not in files:
-        raise BundleError("not a bundle", uri, MANIFEST, ", ".join(files) or "no file")
+    files, uri = read_files(name_or_uri, options or StorageOptions())
+    _verify(uri, files, listed_in(files[MANIFEST], uri))
     try:
-        raw = json.loads(files[MANIFEST])
-        spec = _spec(raw)
-        listed = dict(raw["sha256"])
+        spec = _spec(json.loads(files[MANIFEST]))
+        _check(uri, spec)
+    except BundleError:
+        raise
     except KeyError as error:
         raise BundleError(f"key {error} is missing", f"{uri}/{MANIFEST}") from error
-    except (TypeError, ValueError) as error:
+    except _WRONG as error:
         raise BundleError("not a bundle manifest", f"{uri}/{MANIFEST}", got=str(error)) from error
-    _verify(uri, files, listed)
-    _check(uri, spec)
     digest = hashlib.sha256(files[MANIFEST]).hexdigest()
-    vouched = {name: data for name, data in files.items() if name in listed or name == MANIFEST}
-    return Bundle(uri=uri, spec=spec, digest=digest, files=vouched)
+    return Bundle(uri=uri, spec=spec, digest=digest, files=files)
 
 
 def write_manifest(folder: Path, spec: BundleSpec) -> Path:
@@ -100,53 +98,6 @@ def write_manifest(folder: Path, spec: BundleSpec) -> Path:
     path = folder / MANIFEST
     path.write_text(json.dumps({**asdict(spec), "sha256": digests}, indent=2) + "\n")
     return path
-
-
-def _read_files(name_or_uri: str, options: StorageOptions) -> tuple[dict[str, bytes], str]:
-    if name_or_uri in shipped_names():
-        return _folder(SHIPPED / name_or_uri), f"shipped:{name_or_uri}"
-    path = Path(name_or_uri)
-    if path.is_dir() and (path / MANIFEST).is_file():
-        return _folder(path), str(path)
-    if path.is_file():
-        return _unzip(path.read_bytes(), str(path)), str(path)
-    if "://" in name_or_uri:
-        return _remote(name_or_uri, options), name_or_uri
-    shipped = ", ".join(shipped_names()) or "none"
-    raise BundleError(
-        "no bundle of this name",
-        name_or_uri,
-        expected=f"a shipped name ({shipped}), or a folder or .zip with {MANIFEST}",
-    )
-
-
-def _folder(path: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in sorted(path.iterdir()) if p.is_file()}
-
-
-def _unzip(data: bytes, uri: str) -> dict[str, bytes]:
-    try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            names = [n for n in archive.namelist() if not n.endswith("/")]
-            return {Path(n).name: archive.read(n) for n in names}
-    except _ZIP_ERRORS as error:
-        raise BundleError(
-            "not a .zip, or a damaged one", uri, got=str(error), remedy="get the bundle again"
-        ) from error
-
-
-def _remote(uri: str, options: StorageOptions) -> dict[str, bytes]:
-    prefix, _, name = uri.rstrip("/").rpartition("/")
-    try:
-        if name.endswith(".zip"):
-            return _unzip(open_store(prefix, options).get(name), uri)
-        store = open_store(uri, options)
-        listed = json.loads(store.get(MANIFEST))["sha256"]
-        return {key: store.get(key) for key in (MANIFEST, *listed)}
-    except BundleError:
-        raise
-    except (OSError, KeyError, ValueError) as error:
-        raise BundleError("no bundle of this name", uri, got=str(error)) from error
 
 
 def _verify(uri: str, files: Mapping[str, bytes], listed: Mapping[str, str]) -> None:

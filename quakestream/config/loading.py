@@ -1,5 +1,6 @@
 """Loads and validates a run file. No file that it names is read."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from quakestream.config.profiles import PROFILES
 from quakestream.config.sections import RunFile
 from quakestream.errors import ConfigError, Problem, StorageError
 from quakestream.storage import MissingObjectError, read_bytes
+from quakestream.storage.limits import RUN_FILE_BYTES, RUN_FILE_DEPTH, RUN_FILE_NODES
 
 
 def open_run(path: str | Path) -> RunFile:
@@ -55,7 +57,7 @@ def run_schema() -> dict[str, Any]:
 
 def _text(source: str) -> str:
     try:
-        data = read_bytes(source) if is_uri(source) else Path(source).expanduser().read_bytes()
+        data = read_bytes(source) if is_uri(source) else _file(Path(source).expanduser())
     except (FileNotFoundError, MissingObjectError):
         raise ConfigError(
             "no run file", source, remedy=f"`quakestream init {source}` writes one"
@@ -66,16 +68,27 @@ def _text(source: str) -> str:
         raise ConfigError(
             "cannot read the run file", source, got=error.strerror or str(error)
         ) from error
+    if len(data) > RUN_FILE_BYTES:
+        expected = f"YAML of at most {RUN_FILE_BYTES:,} bytes"
+        raise ConfigError("not a run file", source, expected, "a larger file")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError("not text", source, "YAML in UTF-8", "other bytes") from None
 
 
+def _file(path: Path) -> bytes:
+    """The first bytes of a file: one more than a run file may have, if there are as many."""
+    with path.open("rb") as file:
+        return file.read(RUN_FILE_BYTES + 1)
+
+
 def _parsed(text: str, source: str) -> RunText:
     loader = yaml.SafeLoader(text)
     try:
+        _check_depth(text, source)
         node = loader.get_single_node()
+        _check_aliases(node, source)
         keys = _Keys(source)
         if node is not None:
             keys.add(node, ())
@@ -102,6 +115,54 @@ def _parsed(text: str, source: str) -> RunText:
             remedy="`quakestream init` writes an example",
         )
     return RunText(source=source, content=content, lines=keys.lines)
+
+
+def _check_depth(text: str, source: str) -> None:
+    """Raises ConfigError where sections lie too deep for the recursion of YAML's composer."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > RUN_FILE_DEPTH:
+            where = f"{source}, line {event.start_mark.line + 1}" if event.start_mark else source
+            raise ConfigError("sections inside each other", where, f"at most {RUN_FILE_DEPTH}")
+
+
+def _check_aliases(root: yaml.Node | None, source: str) -> None:
+    """Raises ConfigError where an alias stands for its own section, or all for too many values.
+
+    A kilobyte of aliases of aliases stands for millions of values.
+    """
+    total_of: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def total(node: yaml.Node) -> int:
+        key, where = id(node), f"{source}, line {node.start_mark.line + 1}"
+        if key in open_nodes:
+            raise ConfigError("a section holds itself", where, remedy="remove the alias (*name)")
+        if key not in total_of:
+            open_nodes.add(key)
+            total_of[key] = 1 + sum(map(total, _children(node)))
+            open_nodes.remove(key)
+        if total_of[key] > RUN_FILE_NODES:
+            raise ConfigError(
+                "aliases stand for too many values",
+                where,
+                expected=f"at most {RUN_FILE_NODES:,}",
+                remedy="write the values out, or fewer of them",
+            )
+        return total_of[key]
+
+    if root is not None:
+        total(root)
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        for pair in node.value:
+            yield from pair
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
 
 
 class _Keys:

@@ -33,3 +33,13 @@ CATALOGUE_BYTES = 2 << 30
 """Bytes of all documents of one catalogue together."""
 CATALOGUE_ITEMS = 1_000_000
 """Items of one catalogue or service."""
+
+RUN_FILE_BYTES = 4 << 20
+RUN_FILE_DEPTH = 64
+"""Sections, lists and mappings inside each other in a run file."""
+RUN_FILE_NODES = 100_000
+"""Values of a run file, where an alias counts as all it stands for."""
+
+BUNDLE_BYTES = 8 << 30
+"""All files of a bundle that its manifest lists, unpacked. Others are not read."""
+BUNDLE_MANIFEST_BYTES = 16 << 20

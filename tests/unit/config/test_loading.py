@@ -185,6 +185,39 @@ def test_what_is_no_run_file_says_where(text: str, words: tuple[str, ...]) -> No
         assert word in str(caught.value)
 
 
+BOMB = "storage:\n  s3:\n    a0: &a0 {x: 1}\n" + "".join(
+    f"    a{n}: &a{n} {{p: *a{n - 1}, q: *a{n - 1}, r: *a{n - 1}}}\n" for n in range(1, 30)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("aoi: " + "[" * 20_000, "sections inside each other"),
+        ("aoi: " + "[" * 20_000 + "]" * 20_000, "sections inside each other"),
+        ("{a: " * 20_000, "sections inside each other"),
+        ("".join(f"{' ' * n}a:\n" for n in range(200)), "sections inside each other"),
+        ("storage: &a\n  s3: *a\n", "line 1: a section holds itself"),
+        ("storage: {s3: &a [1, {x: *a}]}", "a section holds itself"),
+        ("&a [*a]", "a section holds itself"),
+        ("? &a [*a]\n: 1", "a section holds itself"),
+        (BOMB, "aliases stand for too many values"),
+        (BOMB.replace("storage", "hazard"), "aliases stand for too many values"),
+        ("a: " + "x" * (5 << 20), "a larger file"),
+    ],
+)
+def test_a_run_file_that_would_never_end_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        open_run(tmp_path / "run.yaml")
+
+
+def test_aliases_that_stand_for_few_values_are_yaml_like_any_other() -> None:
+    text = SMALL.replace("{datetime: 2023-02-07}", "&when {datetime: 2023-02-07}")
+    text += "storage: {s3: &one {anon: true}, gs: *one}\n"
+    assert parse_run(text, "run.yaml").storage == {"s3": {"anon": True}, "gs": {"anon": True}}
+
+
 def test_a_missing_or_unreadable_run_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml: no run file; `quakestream init"):
         open_run(tmp_path / "none.yaml")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from quakestream.bundles import load_bundle, shipped_names
-from quakestream.bundles.manifest import SHIPPED
+from quakestream.bundles.files import SHIPPED
 from quakestream.engines.parity import check_golden
 from quakestream.engines.torch import TorchEngine
 from quakestream.errors import EngineError
