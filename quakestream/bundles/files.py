@@ -36,7 +36,7 @@ _ZIP_ERRORS = (
 """Errors of `zipfile` on damaged, foreign or encrypted archives."""
 
 
-class BundleFiles(Protocol):
+class _BundleFiles(Protocol):
     """Where a bundle's files lie side by side."""
 
     uri: str
@@ -94,7 +94,7 @@ def listed_in(manifest: bytes, uri: str) -> dict[str, str]:
     return listed
 
 
-def _bounded(place: BundleFiles, name: str, most_bytes: int) -> bytes:
+def _bounded(place: _BundleFiles, name: str, most_bytes: int) -> bytes:
     size = place.size(name) or 0
     if size > most_bytes:
         raise BundleError(
@@ -107,7 +107,7 @@ def _bounded(place: BundleFiles, name: str, most_bytes: int) -> bytes:
 
 
 @contextmanager
-def _located(name_or_uri: str, options: StorageOptions) -> Iterator[BundleFiles]:
+def _located(name_or_uri: str, options: StorageOptions) -> Iterator[_BundleFiles]:
     path = Path(name_or_uri)
     if name_or_uri in shipped_names():
         yield _Folder(SHIPPED / name_or_uri, f"shipped:{name_or_uri}")
