@@ -81,7 +81,7 @@ def bucket(folder: Path) -> Iterator[Served]:
     script = data_dir().parent / "tools" / "radosgw.sh"
     if shutil.which("radosgw") is None or not script.is_file():
         raise UnavailableError("radosgw, or the script that starts it, is not here")
-    if _answers(RADOSGW_PORT):
+    if answers(RADOSGW_PORT):
         raise UnavailableError(f"port {RADOSGW_PORT} is taken")
     place = Path(tempfile.mkdtemp(prefix="qs-rgw-"))
     before = {name: os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
@@ -93,7 +93,7 @@ def bucket(folder: Path) -> Iterator[Served]:
             )
             if made.returncode == 0:
                 break
-            _end(place / f"c{attempt}" / "run")
+            end_processes(place / f"c{attempt}" / "run")
         else:
             raise UnavailableError(f"radosgw did not start (exit code {made.returncode})")
         _wait(RADOSGW_PORT, "radosgw")
@@ -111,24 +111,25 @@ def bucket(folder: Path) -> Iterator[Served]:
             if value is not None:
                 os.environ[name] = value
         for folder_of_pids in place.glob("c*/run"):
-            _end(folder_of_pids)
+            end_processes(folder_of_pids)
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """True if something listens on a port of loopback."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _wait(port: int, name: str, seconds: float = 30.0) -> None:
     until = time.monotonic() + seconds
-    while not _answers(port):
+    while not answers(port):
         if time.monotonic() > until:
             raise UnavailableError(f"{name} does not answer on port {port}")
         time.sleep(0.1)
 
 
-def _end(folder: Path) -> None:
+def end_processes(folder: Path) -> None:
     """Ends the processes whose pid files lie in a folder, the gateway first."""
     pids = [int(p.read_text()) for p in sorted(folder.glob("*.pid"), reverse=True)]
     for pid in pids:

@@ -129,7 +129,7 @@ def _spec(raw: Mapping[str, Any]) -> BundleSpec:
         values[name] = tuple(raw.get(name, ()))
     sides = {"window_px": raw.get("window_px", raw.get("crop_px")), "halo_px": raw["halo_px"]}
     values |= {name: int(side) for name, side in sides.items()}
-    values["gsd_m"] = float(raw["gsd_m"])
+    values |= {name: float(raw[name]) for name in ("gsd_m", "context_m")}
     return BundleSpec(**values)
 
 

@@ -59,14 +59,15 @@ class BundleSpec:
     name: str
     version: str
     task: Task
-    epochs: tuple[str, ...]
-    bands: tuple[str, ...]
-    gsd_m: float
-    window_px: int
+    epochs: tuple[str, ...] = ()
+    """Images that the graph takes; these fields of images stay empty or 0 for `hazard`."""
+    bands: tuple[str, ...] = ()
+    gsd_m: float = 0.0
+    window_px: int = 0
     """Side of the square that the graph takes: a window, or a crop for `building`."""
-    halo_px: int
+    halo_px: int = 0
     """Margin of the window whose scores are dropped."""
-    context_m: float
+    context_m: float = 0.0
     """Ground shown by a crop around a footprint (`building`), else 0."""
     dtype: str
     normalisation: Normalisation

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from quakestream.errors import EngineError, MissingExtraError
+from quakestream.engines.onnx_support import import_onnx
+from quakestream.errors import EngineError
 
 Half = Literal["fp16", "bf16"]
 
@@ -91,14 +92,7 @@ def prepared(graph: bytes, precision: str) -> bytes:
         EngineError: if a weight does not fit into fp16, or the graph has sub-graphs.
         MissingExtraError: if the package onnx is not installed.
     """
-    try:
-        import onnx
-        import onnx.version_converter
-    except ImportError as error:
-        raise MissingExtraError(
-            f"the package onnx is not installed ({error})",
-            remedy="pip install 'quakestream[tensorrt]'",
-        ) from error
+    onnx = import_onnx()
     model = onnx.load_from_string(graph)
     shapes_of_casts(model)
     if precision == "int8":

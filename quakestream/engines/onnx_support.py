@@ -72,19 +72,30 @@ _CONSTANT_INPUTS = {
 """Indices of inputs that must be constant, by operator."""
 
 
+def import_onnx() -> Any:
+    """The package onnx, with the modules that are used here.
+
+    Raises:
+        MissingExtraError: if it is not installed.
+    """
+    try:
+        import onnx
+        import onnx.version_converter
+    except ImportError as error:
+        raise MissingExtraError(
+            f"the package onnx is not installed ({error})",
+            remedy="pip install 'quakestream[tensorrt]'",
+        ) from error
+    return onnx
+
+
 def problems(model: bytes) -> tuple[str, ...]:
     """Why TensorRT would refuse a graph. Empty if its published list covers the graph.
 
     Raises:
         MissingExtraError: if the package onnx is not installed.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingExtraError(
-            f"the package onnx is not installed ({error})",
-            remedy="pip install 'quakestream[tensorrt]'",
-        ) from error
+    onnx = import_onnx()
     loaded = onnx.load_from_string(model)
     del loaded.graph.value_info[:]  # types are inferred again, as quantisers leave wrong ones
     graph = onnx.shape_inference.infer_shapes(loaded, strict_mode=True).graph

@@ -1,9 +1,7 @@
 """Real servers on loopback: S3 (moto for small objects, Ceph radosgw), and HTTP with faults."""
 
 import http.server
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from benchmarks.stores import answers, end_processes
 from quakestream.storage import StorageOptions
 from quakestream.storage.filesystems import filesystem
 
@@ -97,7 +96,7 @@ def radosgw_server(script: Path) -> Iterator[S3Server]:
         pytest.skip("no radosgw on PATH; apt-get install radosgw ceph-mon ceph-osd ceph-common")
     if not script.is_file():
         pytest.skip(f"no script {script} to start radosgw with")
-    if _answers(RADOSGW_PORT):
+    if answers(RADOSGW_PORT):
         pytest.skip(f"port {RADOSGW_PORT} is taken by another server")
     folder = Path(tempfile.mkdtemp(prefix="qs-rgw-"))  # short: its sockets lie below
     server = S3Server(
@@ -112,12 +111,12 @@ def radosgw_server(script: Path) -> Iterator[S3Server]:
             timeout=180,
             check=False,
         )
-        if started.returncode != 0 or not _answers(RADOSGW_PORT):
+        if started.returncode != 0 or not answers(RADOSGW_PORT):
             pytest.skip(f"radosgw did not start (exit code {started.returncode})")
         with _in_environment(server.env):
             yield server
     finally:
-        _end(folder / "ceph" / "run")
+        end_processes(folder / "ceph" / "run")
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -129,7 +128,7 @@ def _free_port() -> int:
 
 def _wait_for(port: int) -> None:
     until = time.monotonic() + 60
-    while not _answers(port):
+    while not answers(port):
         assert time.monotonic() < until, f"no server on port {port}"
         time.sleep(0.05)
 
@@ -140,25 +139,6 @@ def _in_environment(values: dict[str, str]) -> Iterator[None]:
         for name, value in values.items():
             patch.setenv(name, value)
         yield
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _end(folder: Path) -> None:
-    """Ends the processes whose pid files lie in a folder, the gateway first."""
-    pids = [int(p.read_text()) for p in sorted(folder.glob("*.pid"), reverse=True)]
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-    until = time.monotonic() + 10
-    for pid in pids:
-        while time.monotonic() < until and Path(f"/proc/{pid}").exists():
-            time.sleep(0.1)
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):

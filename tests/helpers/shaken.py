@@ -260,12 +260,6 @@ def write_hazard_bundle(
         name=folder.name,
         version="1",
         task="hazard",
-        epochs=(),
-        bands=(),
-        gsd_m=0.0,
-        window_px=0,
-        halo_px=0,
-        context_m=0.0,
         dtype="float32",
         normalisation="fixed",
         hazard=tuple(
