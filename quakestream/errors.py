@@ -17,7 +17,8 @@
     │   ├── DeviceError                    this machine lacks a device that it needs
     │   └── NotBuiltError                  no trusted engine was built for this device
     ├── StorageError (OSError)             bytes cannot be read or written: exit code 3
-    │   └── storage.MissingObjectError (FileNotFoundError)   the object does not exist
+    │   ├── storage.MissingObjectError (FileNotFoundError)   the object does not exist
+    │   └── LedgerError                    objects of the ledger are damaged: they are made again
     ├── ClusterError (ConnectionError)     no Ray cluster, or it lost the job: exit code 3
     ├── AccountingError (RuntimeError)     rows out ≠ footprints in: a bug, never hidden
     └── MissingExtraError (ImportError)    an optional dependency is not installed
@@ -192,6 +193,13 @@ class NotBuiltError(EngineError):
 
 class StorageError(QuakestreamError, OSError):
     """Bytes cannot be read or written (exit code 3)."""
+
+
+class LedgerError(StorageError):
+    """Commits that a run needs are not what they claim to be."""
+
+    keys: frozenset[str] = frozenset()
+    """Their names under the run's output."""
 
 
 class ClusterError(QuakestreamError, ConnectionError):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from quakestream.catalog import scene_extent
 from quakestream.config import RunFile
 from quakestream.domain import Issue
-from quakestream.errors import ConfigError
+from quakestream.errors import ConfigError, LedgerError
 from quakestream.events import (
     Events,
     GroupCommitted,
@@ -54,6 +54,8 @@ from quakestream.pipeline.work.results import GroupReport
 from quakestream.pipeline.work.scenes import reading_notes
 from quakestream.pipeline.work.tasks import GroupTask
 from quakestream.storage import Store, open_store
+
+MADE_AGAIN = "damaged, and made again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -127,10 +129,7 @@ class _MapRun:
         failures = _view_failures(plan, prepared)
 
         tasks = TaskMaker(plan=plan, prepared=prepared, spec=spec, hazard_NM=hazard_NM)
-        self._map(tasks, pending, failures)
-
-        self.events(StageStarted(name="reduce"))
-        products = self._reduce(groups, pending.commits, failures)
+        products = self._map_and_reduce(tasks, pending, groups, failures)
 
         self.events(StageStarted(name="publish"))
         return self._publish(products)
@@ -163,8 +162,37 @@ class _MapRun:
         )
         prepared = prepare(steps, self.store, self.backend.each)
         self._add_issues(prepared.issues)
+        self.work.notes += [f"{MADE_AGAIN}: {key}" for key in prepared.damaged]
         self.work.prepare_s = time.perf_counter() - began
         return prepared
+
+    def _map_and_reduce(
+        self,
+        tasks: TaskMaker,
+        pending: Pending,
+        groups: list[KeyedGroup],
+        failures: ViewFailures,
+    ) -> list[KindProducts]:
+        """Does what is left and reduces it. Units of damaged commits are done again.
+
+        Raises:
+            LedgerError: if what was written now is damaged, too.
+        """
+        damaged: frozenset[str] = frozenset()
+        written: frozenset[str] = frozenset()
+        while True:
+            self._map(tasks, pending, failures)
+            written |= damaged & set().union(*pending.commits)
+            self.events(StageStarted(name="reduce"))
+            try:
+                return self._reduce(groups, pending.commits, failures)
+            except LedgerError as error:
+                if error.keys & written or error.keys <= damaged:
+                    raise
+                self.work.notes += [f"{MADE_AGAIN}: {key}" for key in sorted(error.keys - damaged)]
+                damaged |= error.keys
+            pending = pending_work(self.store, self.plan, groups, damaged - written)
+            self.work.resumed = min(self.work.resumed, len(self.plan.units) - pending.units)
 
     def _map(self, tasks: TaskMaker, pending: Pending, failures: ViewFailures) -> None:
         """Reads, scores and commits what is left; adds the new commits to `pending`."""
@@ -176,7 +204,7 @@ class _MapRun:
                 pending.commits[job].add(key)
             self.work.add(report)
             self.events(_committed(report))
-        self.work.map_s = time.perf_counter() - began
+        self.work.map_s += time.perf_counter() - began
 
     def _reduce(
         self, groups: list[KeyedGroup], commits: list[set[str]], failures: ViewFailures

@@ -1,6 +1,6 @@
 """What a plan's units become on their way to workers: keys, tasks, and what is left to do."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,9 +122,15 @@ class Pending:
         return sum(len(cell) for group in self.groups for cell in group)
 
 
-def pending_work(store: Store, plan: Plan, groups: Iterable[KeyedGroup]) -> Pending:
-    """Compares groups with the ledger."""
-    commits = [ledger.committed(store, job.kind.commits) for job in plan.jobs]
+def pending_work(
+    store: Store, plan: Plan, groups: Iterable[KeyedGroup], damaged: Collection[str] = ()
+) -> Pending:
+    """Compares groups with the ledger.
+
+    Args:
+        damaged: commit objects that do not count.
+    """
+    commits = [ledger.committed(store, job.kind.commits) - set(damaged) for job in plan.jobs]
     expected: list[dict[str, list[KeyedUnit]]] = [{} for _ in plan.jobs]
     kept = list(groups)
     for group in kept:

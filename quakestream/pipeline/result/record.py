@@ -45,6 +45,8 @@ class WorkDone:
     prepare_s: float = 0.0
     map_s: float = 0.0
     commits: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What happened to the ledger."""
 
     def add(self, report: GroupReport) -> None:
         self.scored += report.units
@@ -75,7 +77,7 @@ def run_record(plan: Plan, work: WorkDone, hazard: FootprintHazard, backend: str
         **_hazard_bundle(plan.hazard_model, hazard.evidence),
         "inputs": _inputs(plan),
         "hazard": hazard.table.versions,
-        "notes": list(plan.notes),
+        "notes": [*plan.notes, *work.notes],
         "counts": _counts(plan, work),
         "rates": _rates(work),
         "memory": {

@@ -4,6 +4,9 @@ An object whose units are all complete is named by the digest of their keys, so 
 folder says what is done. Where a window failed, what is known of its unit is kept under
 `partial-...`: the map of this run says why those buildings have no answer, and the next run tries
 the unit again.
+
+A commit carries a seal. One that was cut, changed, or copied under another's name is not believed:
+its units are done again.
 """
 
 import hashlib
@@ -16,9 +19,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from quakestream.errors import LedgerError
 from quakestream.pipeline.work.results import Failure, UnitResult
 from quakestream.pipeline.work.tasks import group_name
-from quakestream.storage import Store
+from quakestream.storage import MissingObjectError, Store
+from quakestream.storage.seals import sealed, unsealed
 
 PARTIAL = "partial-"
 """Begins the name of an object with an incomplete unit."""
@@ -71,7 +76,7 @@ def commit(store: Store, prefix: str, results: list[UnitResult], rows: pa.Table)
     sink = BytesIO()
     pq.write_table(rows.replace_schema_metadata({_META: meta}), sink, compression="zstd")
     key = f"{prefix}{name}.parquet"
-    store.put(key, sink.getvalue())
+    store.put(key, sealed(key, sink.getvalue()))
     return key
 
 
@@ -86,14 +91,41 @@ def complete_key(prefix: str, keys: list[str]) -> str:
 
 
 def read_commit(store: Store, key: str, columns: list[str] | None = None) -> Commit:
-    """Reads an object back, or only some of its columns."""
-    rows = pq.read_table(BytesIO(store.get(key)), columns=columns)
+    """Reads an object back, or only some of its columns.
+
+    Raises:
+        LedgerError: if it is damaged.
+    """
+    content = _content(store, key)
+    if content is None:
+        raise damaged({key})
+    rows = pq.read_table(BytesIO(content), columns=columns)
     return Commit(cells=_records(rows.schema.metadata), rows=rows)
 
 
 def read_records(store: Store, key: str) -> tuple[CellRecord, ...]:
-    """Reads only what a commit says of its units."""
-    return _records(pq.read_schema(BytesIO(store.get(key))).metadata)
+    """Reads only what a commit says of its units; nothing of one that is damaged."""
+    content = _content(store, key)
+    return () if content is None else _records(pq.read_schema(BytesIO(content)).metadata)
+
+
+def damaged(keys: Iterable[str]) -> LedgerError:
+    """The error for commits that are not what they claim to be."""
+    names = sorted(keys)
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    error = LedgerError(
+        "not what this run wrote there", f"{names[0]}{more}", remedy="run the same command again"
+    )
+    error.keys = frozenset(names)
+    return error
+
+
+def _content(store: Store, key: str) -> bytes | None:
+    """A commit without its seal; None if it is damaged, gone, or of an older version."""
+    try:
+        return unsealed(key, store.get(key))
+    except MissingObjectError:
+        return None
 
 
 def read_commits(
@@ -109,13 +141,21 @@ def read_commits(
 
     Yields:
         An object's key, its content, and which of its units were chosen.
+
+    Raises:
+        LedgerError: after the last one, if objects are damaged and wanted units are missing.
     """
     taken: set[str] = set()
+    lost: set[str] = set()
     ordered = sorted(keys, key=lambda k: (_partial(k), k))
     partial = [k for k in ordered if _partial(k)]
     for names, incomplete in ((ordered, False), (partial, True)):
         for name in names:
-            content = read_commit(store, name, columns)
+            try:
+                content = read_commit(store, name, columns)
+            except LedgerError:
+                lost.add(name)
+                continue
             chosen = [
                 n
                 for n, record in enumerate(content.cells)
@@ -125,6 +165,8 @@ def read_commits(
             ]
             taken |= {content.cells[n].key for n in chosen}
             yield name, content, chosen
+    if lost and wanted - taken:
+        raise damaged(lost)
 
 
 def _partial(key: str) -> bool:

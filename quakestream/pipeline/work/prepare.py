@@ -21,6 +21,7 @@ from quakestream.raster.masks import CoarseQuality
 from quakestream.raster.prepare import PreparedScene, prepare_scene
 from quakestream.raster.statistics import SceneStatistics
 from quakestream.storage import StorageOptions, Store
+from quakestream.storage.seals import sealed, unsealed
 from quakestream.tiling import project
 
 PREPARE_VERSION = 4
@@ -77,6 +78,8 @@ class Prepared:
     scenes: dict[tuple[str, str], PreparedScene] = field(default_factory=dict)
     shifts: dict[tuple[str, int], PairShifts] = field(default_factory=dict)
     issues: list[Issue] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    """Objects of the ledger that could not be believed and were made again."""
 
     def view_failure(self, view: View, epsg: int) -> str | None:
         """Why a view cannot be used in a zone: `read_error`, `misaligned` or None."""
@@ -135,14 +138,17 @@ def prepare(
     known = set(store.list(PREPARED))
     todo: list[PrepareStep] = []
     for step in steps:
-        if step.key in known and (result := _load(store, step)) is not None:
+        result = _load(store, step) if step.key in known else None
+        if result is not None:
             _keep(prepared, step, result)
-        else:
-            todo.append(step)
+            continue
+        todo.append(step)
+        if step.key in known:
+            prepared.damaged.append(step.key)
     for step, result in each(run_step, todo):
         _keep(prepared, step, result)
         if not isinstance(result, Issue):
-            store.put(step.key, _dump(result))
+            store.put(step.key, sealed(step.key, _dump(result)))
     return prepared
 
 
@@ -193,7 +199,10 @@ def _dump(result: PreparedScene | PairShifts) -> bytes:
 def _load(store: Store, step: PrepareStep) -> PreparedScene | PairShifts | None:
     """The result an earlier run left; None where it cannot be read, so that it is made again."""
     try:
-        with np.load(BytesIO(store.get(step.key)), allow_pickle=False) as arrays:
+        content = unsealed(step.key, store.get(step.key))
+        if content is None:
+            return None
+        with np.load(BytesIO(content), allow_pickle=False) as arrays:
             return _scene_of(arrays) if isinstance(step, PrepareScene) else _shifts_of(arrays)
     except (StorageError, ValueError, KeyError, OSError):
         return None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from quakestream.pipeline.kinds.base import Kind
     from quakestream.pipeline.kinds.units import Unit
 
-CELL_VERSION = 3
+CELL_VERSION = 4
 """Raised whenever the same input would give another tally: old commits are then not reused."""
 
 

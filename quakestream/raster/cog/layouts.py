@@ -11,6 +11,7 @@ from quakestream.domain import Scene
 from quakestream.errors import Problem, ShapeError, StorageError
 from quakestream.raster.cog.layout import LAYOUT_VERSION, CogLayout, NotCoveredError
 from quakestream.storage import StorageOptions, Store, fingerprint
+from quakestream.storage.seals import sealed, unsealed
 
 MAX_LAYOUTS = 64
 """Indices kept in memory. One takes 16 bytes a block: 0.6 MB for 100,000 × 100,000 pixels."""
@@ -70,7 +71,11 @@ class LayoutCache:
         if self._store is None:
             return None
         try:
-            layout = CogLayout.from_parquet(self._store.get(object_name(*key)))
+            name = object_name(*key)
+            content = unsealed(name, self._store.get(name))
+            if content is None:
+                return None
+            layout = CogLayout.from_parquet(content)
         except (StorageError, ShapeError):  # missing, of another version, or unreadable
             return None
         return layout if layout.key == key else None
@@ -85,7 +90,8 @@ class LayoutCache:
             return error.problem
         if self._store is not None:
             with suppress(StorageError):  # it only costs time: the next worker makes it again
-                self._store.put(object_name(*key), layout.to_parquet())
+                name = object_name(*key)
+                self._store.put(name, sealed(name, layout.to_parquet()))
         return layout
 
 
