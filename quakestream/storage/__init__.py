@@ -4,7 +4,7 @@ from quakestream.storage.copies import local_copy
 from quakestream.storage.filesystems import MissingObjectError, StorageOptions
 from quakestream.storage.gdal import gdal_env, gdal_path
 from quakestream.storage.store import Store, fingerprint, open_store, read_bytes
-from quakestream.storage.uris import is_remote, protocol_of, relative_href, resolve_href
+from quakestream.storage.uris import is_remote, is_web, protocol_of, relative_href, resolve_href
 
 __all__ = [
     "MissingObjectError",
@@ -14,6 +14,7 @@ __all__ = [
     "gdal_env",
     "gdal_path",
     "is_remote",
+    "is_web",
     "local_copy",
     "open_store",
     "protocol_of",

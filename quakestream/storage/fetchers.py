@@ -17,7 +17,8 @@ from quakestream.storage.filesystems import (
 )
 from quakestream.storage.object_stores import object_store
 from quakestream.storage.ranges import INLINE, Buffer, Fetcher, FetchPolicy
-from quakestream.storage.uris import is_remote, local_path, protocol_of
+from quakestream.storage.regular import regular_file
+from quakestream.storage.uris import is_remote, is_web, protocol_of
 
 MESSAGE_CHARS = 300
 """Longest part of an obstore message that is shown."""
@@ -31,7 +32,7 @@ class LocalFetcher:
     def __init__(self, href: str) -> None:
         self._href = href
         with storage_errors("open", href):
-            self._file = os.open(local_path(href), os.O_RDONLY | os.O_CLOEXEC)
+            self._file = os.open(regular_file(href), os.O_RDONLY | os.O_CLOEXEC)
 
     def fetch(self, start: int, length: int) -> Buffer:
         # not mmap: a file that shrinks meanwhile would end the process, not the read
@@ -58,7 +59,7 @@ class LocalFetcher:
 
 
 class ObstoreFetcher:
-    """An object of a store that obstore knows: s3, gs, az, http(s)."""
+    """An object of a store that obstore knows: s3, gs, az."""
 
     policy: FetchPolicy = FetchPolicy()
 
@@ -81,6 +82,32 @@ class ObstoreFetcher:
 
     def close(self) -> None:
         """Does nothing: obstore owns the connections."""
+
+
+class WebFetcher:
+    """An object of a web server."""
+
+    policy: FetchPolicy = FetchPolicy()
+
+    def __init__(self, href: str, options: StorageOptions) -> None:
+        self._href, self._options = href, options
+
+    def fetch(self, start: int, length: int) -> Buffer:
+        from quakestream.storage import web  # HTTP is not every command's
+
+        return web.web_range(self._href, start, length, self._options) if length else b""
+
+    def size(self) -> int:
+        """Bytes of the whole object."""
+        from quakestream.storage import web  # HTTP is not every command's
+
+        size = web.web_info(self._href, self._options)["size"]
+        if size is None:
+            raise StorageError("server does not say how large the object is", self._href)
+        return int(size)
+
+    def close(self) -> None:
+        """Does nothing: the process owns the connections."""
 
 
 class FsspecFetcher:
@@ -111,6 +138,7 @@ class FsspecFetcher:
 
 _local: type[Fetcher] = LocalFetcher
 _obstore: type[Fetcher] = ObstoreFetcher
+_web: type[Fetcher] = WebFetcher
 _fsspec: type[Fetcher] = FsspecFetcher
 
 
@@ -123,6 +151,8 @@ def open_fetcher(href: str, options: StorageOptions) -> Fetcher:
     """
     if protocol_of(href) == "file":
         return LocalFetcher(href)
+    if is_web(href):
+        return WebFetcher(href, options)
     if is_remote(href):
         located = object_store(href, options)
         if located is not None:

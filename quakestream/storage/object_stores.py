@@ -29,9 +29,8 @@ _CREDENTIALS = (
 def object_store(href: str, options: StorageOptions) -> tuple[Any, str] | None:
     """The obstore store of a URI and the object's path in it.
 
-    None where fsspec must read the object: obstore is not installed or does not know all
-    settings, credentials lie in a profile that obstore does not read, or the URL is signed or
-    escaped and must reach the server as it was written.
+    None where another must read the object: obstore is not installed or does not know all
+    settings, credentials lie in a profile that obstore does not read, or the key is escaped.
     """
     try:
         import obstore  # noqa: F401
@@ -39,18 +38,16 @@ def object_store(href: str, options: StorageOptions) -> tuple[Any, str] | None:
         return None
     settings = options.of(href)
     protocol = protocol_of(href)
-    parts, timeouts = urlsplit(href), _timeouts()
+    parts, waits = urlsplit(href), timeouts()
     if parts.query or parts.fragment or "%" in href or " " in href:
         return None
     path = parts.path.lstrip("/")
-    if protocol in ("http", "https") and not settings:
-        return _web(f"{parts.scheme}://{parts.netloc}", timeouts), path
     if protocol == "s3" and settings.keys() <= _S3_SETTINGS and _s3_credentials(settings):
-        return _s3(parts.netloc, _frozen(settings), _environment("AWS_"), timeouts), path
+        return _s3(parts.netloc, _frozen(settings), _environment("AWS_"), waits), path
     if protocol == "gs" and (not settings or settings == {"token": "anon"}):
-        return _gs(parts.netloc, bool(settings), _environment("GOOGLE_"), timeouts), path
+        return _gs(parts.netloc, bool(settings), _environment("GOOGLE_"), waits), path
     if protocol == "az" and settings.keys() <= {"account_name", "anon"} and "@" not in href:
-        return _az(parts.netloc, _frozen(settings), _environment("AZURE_"), timeouts), path
+        return _az(parts.netloc, _frozen(settings), _environment("AZURE_"), waits), path
     return None
 
 
@@ -72,7 +69,7 @@ def _environment(prefix: str) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith(prefix)))
 
 
-def _timeouts() -> tuple[float, float]:
+def timeouts() -> tuple[float, float]:
     """Seconds to wait for a connection, and for an answer."""
     names = ("GDAL_HTTP_CONNECTTIMEOUT", "GDAL_HTTP_LOW_SPEED_TIME")
     connect_s, read_s = (
@@ -82,8 +79,8 @@ def _timeouts() -> tuple[float, float]:
     return connect_s, read_s
 
 
-def _clients(timeouts: tuple[float, float], *, allow_http: bool = False) -> dict[str, Any]:
-    connect_s, read_s = timeouts
+def _clients(waits: tuple[float, float], *, allow_http: bool = False) -> dict[str, Any]:
+    connect_s, read_s = waits
     retry_s = timedelta(seconds=min(RETRIES_S, 3 * read_s))
     return {
         "client_options": {
@@ -98,18 +95,11 @@ def _clients(timeouts: tuple[float, float], *, allow_http: bool = False) -> dict
 
 # Stores keep connections open, so all scenes of a bucket share one store.
 @lru_cache(maxsize=32)
-def _web(url: str, timeouts: tuple[float, float]) -> Any:
-    from obstore.store import HTTPStore
-
-    return HTTPStore.from_url(url, **_clients(timeouts, allow_http=True))
-
-
-@lru_cache(maxsize=32)
 def _s3(
     bucket: str,
     settings: tuple[tuple[str, Any], ...],
     environment: tuple[tuple[str, str], ...],
-    timeouts: tuple[float, float],
+    waits: tuple[float, float],
 ) -> Any:
     from obstore.store import S3Store
 
@@ -128,7 +118,7 @@ def _s3(
     if values.get("anon"):
         config["skip_signature"] = True
     plain = str(endpoint or variables.get("AWS_ENDPOINT_URL", "")).startswith("http://")
-    return S3Store(bucket, config=config, **_clients(timeouts, allow_http=plain))
+    return S3Store(bucket, config=config, **_clients(waits, allow_http=plain))
 
 
 @lru_cache(maxsize=32)
@@ -136,12 +126,12 @@ def _gs(
     bucket: str,
     anon: bool,
     environment: tuple[tuple[str, str], ...],
-    timeouts: tuple[float, float],
+    waits: tuple[float, float],
 ) -> Any:
     from obstore.store import GCSStore
 
     config: Any = {"skip_signature": True} if anon else {}
-    return GCSStore(bucket, config=config, **_clients(timeouts))
+    return GCSStore(bucket, config=config, **_clients(waits))
 
 
 @lru_cache(maxsize=32)
@@ -149,7 +139,7 @@ def _az(
     container: str,
     settings: tuple[tuple[str, Any], ...],
     environment: tuple[tuple[str, str], ...],
-    timeouts: tuple[float, float],
+    waits: tuple[float, float],
 ) -> Any:
     from obstore.store import AzureStore
 
@@ -159,4 +149,4 @@ def _az(
         config["account_name"] = values["account_name"]
     if values.get("anon"):
         config["skip_signature"] = True
-    return AzureStore(container, config=config, **_clients(timeouts))
+    return AzureStore(container, config=config, **_clients(waits))

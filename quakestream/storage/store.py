@@ -6,8 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quakestream.errors import StorageError
-from quakestream.storage.filesystems import StorageOptions, filesystem, storage_errors
-from quakestream.storage.uris import local_path, protocol_of
+from quakestream.storage.filesystems import (
+    MissingObjectError,
+    StorageOptions,
+    filesystem,
+    storage_errors,
+)
+from quakestream.storage.limits import DOCUMENT, BodyLimits, check_size
+from quakestream.storage.regular import regular_file
+from quakestream.storage.uris import is_web, local_path, protocol_of
 
 _TEMP_PREFIX = ".quakestream-part-"
 
@@ -77,6 +84,8 @@ class Store:
         with storage_errors("look up", uri):
             if protocol_of(uri) == "file":
                 return Path(local_path(uri)).is_file()
+            if is_web(uri):
+                return _answers(uri, self.options)
             fs, path = filesystem(uri, self.options)
             try:
                 return bool(fs.info(path)["type"] == "file")
@@ -114,18 +123,34 @@ def open_store(uri: str, options: StorageOptions | None = None) -> Store:
     return Store(uri=root, options=chosen)
 
 
-def read_bytes(uri: str, options: StorageOptions | None = None) -> bytes:
+def read_bytes(
+    uri: str, options: StorageOptions | None = None, limits: BodyLimits | None = None
+) -> bytes:
     """All bytes of one object.
+
+    Args:
+        limits: bounds on an object that others have written; None: those of any object over
+            HTTP, and none elsewhere, for objects of our own.
 
     Raises:
         MissingObjectError: if there is none (also a FileNotFoundError).
-        StorageError: if it cannot be read.
+        StorageError: if it cannot be read, or breaks a limit.
     """
+    chosen = options or StorageOptions()
     with storage_errors("read", uri):
+        if is_web(uri):
+            from quakestream.storage import web  # HTTP is not every command's
+
+            return web.web_get(web.WebRequest(url=uri), chosen, limits or DOCUMENT).data
         if protocol_of(uri) == "file":
-            return Path(local_path(uri)).read_bytes()
-        fs, path = filesystem(uri, options or StorageOptions())
-        return bytes(fs.cat_file(path))
+            path = Path(regular_file(uri))
+            if limits is not None:
+                check_size(path.stat().st_size, uri, limits)
+            return path.read_bytes()
+        fs, key = filesystem(uri, chosen)
+        if limits is not None:
+            check_size(fs.info(key)["size"], uri, limits)
+        return bytes(fs.cat_file(key))
 
 
 def fingerprint(uri: str, options: StorageOptions | None = None) -> str:
@@ -137,15 +162,30 @@ def fingerprint(uri: str, options: StorageOptions | None = None) -> str:
     """
     with storage_errors("look up", uri):
         if protocol_of(uri) == "file":
-            stat = os.stat(local_path(uri))
+            stat = os.stat(regular_file(uri))
             return f"{stat.st_size}-{stat.st_mtime_ns}"
-        fs, path = filesystem(uri, options or StorageOptions())
-        info = fs.info(path)
+        if is_web(uri):
+            from quakestream.storage import web  # HTTP is not every command's
+
+            info = web.web_info(uri, options or StorageOptions())
+        else:
+            fs, path = filesystem(uri, options or StorageOptions())
+            info = fs.info(path)
     for name in ("ETag", "etag", "e_tag", "Content-MD5", "md5Hash", "content_md5"):
         if info.get(name):
             return str(info[name]).removeprefix("W/").strip('"')
     changed = [info.get(name) for name in ("LastModified", "Last-Modified", "mtime", "created")]
     return "-".join(str(part) for part in (info.get("size"), *changed) if part is not None)
+
+
+def _answers(uri: str, options: StorageOptions) -> bool:
+    try:
+        from quakestream.storage import web  # HTTP is not every command's
+
+        web.web_info(uri, options)
+    except MissingObjectError:
+        return False
+    return True
 
 
 def _writable(uri: str) -> str:

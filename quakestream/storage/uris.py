@@ -3,11 +3,13 @@
 import os
 import posixpath
 import re
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 _ALIASES = {"": "file", "local": "file", "gcs": "gs", "abfs": "az", "abfss": "az", "s3a": "s3"}
 _WEB = ("http", "https")
+_KEPT = "%!$&'()*+,/:;=@~-._"
+_STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 def protocol_of(uri: str) -> str:
@@ -20,6 +22,11 @@ def protocol_of(uri: str) -> str:
 def is_remote(uri: str) -> bool:
     """True unless the object is a file of this machine or in its memory."""
     return protocol_of(uri) not in ("file", "memory")
+
+
+def is_web(uri: str) -> bool:
+    """True for http and https."""
+    return protocol_of(uri) in _WEB
 
 
 def local_path(uri: str) -> str:
@@ -48,7 +55,9 @@ def resolve_href(base: str, href: str) -> str:
         return f"{parts.scheme}:{href}"
     path, question, query = href.partition("?")
     folder = "/" if path.startswith("/") else posixpath.dirname(parts.path) or "/"
-    joined = posixpath.normpath(posixpath.join(folder, path.lstrip("/")))
+    joined = posixpath.normpath(posixpath.join(folder, path.lstrip("/"))) if path else parts.path
+    if path.endswith("/"):
+        joined = f"{joined.rstrip('/')}/"
     kept_query = query if question and parts.scheme in _WEB else ""
     return urlunsplit((parts.scheme, parts.netloc, joined, kept_query, ""))
 
@@ -64,3 +73,20 @@ def relative_href(base: str, uri: str) -> str:
     else:
         return uri
     return relative if relative.startswith("../") else f"./{relative}"
+
+
+def encoded_url(url: str) -> str:
+    """An http(s) URL with what no URL may hold percent-encoded; what is encoded stays.
+
+    Browsers do the same (WHATWG URL). A signature in the query reaches the server unchanged. The
+    fragment, which no server sees, is left out.
+    """
+    parts = urlsplit(url)
+    host = parts.netloc
+    if not host.isascii():
+        login, at, name = host.rpartition("@")
+        host = f"{quote(login, safe=_KEPT)}{at}{name.encode('idna').decode()}"
+    path = _STRAY_PERCENT.sub("%25", parts.path)
+    query = _STRAY_PERCENT.sub("%25", parts.query)
+    encoded = quote(path, safe=_KEPT), quote(query, safe=_KEPT + "?")
+    return urlunsplit((parts.scheme, host, *encoded, ""))

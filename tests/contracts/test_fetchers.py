@@ -10,6 +10,7 @@ from quakestream.storage.fetchers import (
     FsspecFetcher,
     LocalFetcher,
     ObstoreFetcher,
+    WebFetcher,
     open_fetcher,
 )
 from quakestream.storage.ranges import Fetcher
@@ -69,7 +70,7 @@ class TestHttp(FetcherContract):
 
     def fetcher(self) -> Fetcher:
         fetcher = open_fetcher(f"{self.url}/object.bin", StorageOptions())
-        assert isinstance(fetcher, ObstoreFetcher)
+        assert isinstance(fetcher, WebFetcher)
         return fetcher
 
     def missing(self) -> Fetcher:
