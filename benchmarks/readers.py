@@ -21,7 +21,7 @@ from quakestream.raster.cog.decode import decode
 from quakestream.raster.cog.layout import CogLayout
 from quakestream.raster.cog.scratch import offset_empty
 from quakestream.raster.cog.source import CogSource
-from quakestream.raster.source import gdal_session
+from quakestream.raster.datasets import gdal_session
 from quakestream.storage import gdal_path, protocol_of
 
 AHEAD = 4

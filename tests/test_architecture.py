@@ -250,3 +250,19 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
             lines = (node.end_lineno or node.lineno) - node.lineno
             docstring = len((ast.get_docstring(node, clean=False) or "").splitlines())
             assert lines - docstring <= 60, f"{path.relative_to(ROOT)}: {node.name}"
+
+
+OPENS_RASTERS = {"rasterio.open", "rasterio.DatasetReader", "WarpedVRT.from_dataset", "gdal.Open"}
+WRITES_OWN = {"synthetic", "testing"}
+"""Folders that read and write rasters of our own making alone."""
+
+
+def test_one_file_opens_rasters_of_others() -> None:
+    """GDAL opens whatever a file's content says, so one place says which formats are allowed."""
+    opens = {
+        str(path.relative_to(PACKAGE))
+        for path in SOURCES
+        for call in calls(path)
+        if called(call) in OPENS_RASTERS and folder_of(path) not in WRITES_OWN
+    }
+    assert opens == {"raster/datasets.py"}

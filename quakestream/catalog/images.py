@@ -16,7 +16,7 @@ from quakestream.catalog.extents import raster_outline
 from quakestream.catalog.items import RawItem
 from quakestream.catalog.times import AcquisitionTime, acquired_from_name, acquired_from_tiff
 from quakestream.errors import CatalogItemError, InputError
-from quakestream.raster.source import open_dataset
+from quakestream.raster.datasets import open_dataset
 from quakestream.storage import StorageOptions, protocol_of
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".jpg", ".jpeg", ".png", ".img", ".ntf")

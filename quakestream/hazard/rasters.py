@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
-from quakestream.errors import HazardError, QuakestreamError
+from quakestream.errors import HazardError, QuakestreamError, SceneError
 from quakestream.hazard.interpolation import Floats, bilinear, positions_on_axis
-from quakestream.storage import StorageOptions, gdal_env, gdal_path, local_copy, protocol_of
+from quakestream.raster.datasets import GRID_DRIVERS, open_dataset
+from quakestream.raster.messages import reason_of
+from quakestream.storage import StorageOptions, local_copy, protocol_of
 
 _TILE_PX = 1024
 """Side of the tiles in which points are read, so that memory does not grow with the raster."""
@@ -62,11 +63,16 @@ def sample_raster(
 @contextmanager
 def _opened(uri: str, options: StorageOptions) -> Iterator[Any]:
     with ExitStack() as stack:
-        stack.enter_context(rasterio.Env(**gdal_env(options)))
         # GDAL does not see fsspec's memory file system.
         in_memory = protocol_of(uri) == "memory"
-        name = str(stack.enter_context(local_copy(uri, options))) if in_memory else gdal_path(uri)
-        yield stack.enter_context(rasterio.open(name))
+        name = str(stack.enter_context(local_copy(uri, options))) if in_memory else uri
+        try:
+            dataset = stack.enter_context(open_dataset(name, options, drivers=GRID_DRIVERS))
+        except SceneError as error:
+            raise HazardError(
+                "cannot be read as a raster", uri, got=reason_of(error), remedy="check the file"
+            ) from error
+        yield dataset
 
 
 def _check_band(raster: Any, uri: str) -> None:

@@ -18,9 +18,10 @@ from rasterio.warp import calculate_default_transform
 
 from quakestream.domain import Epoch, Scene, View
 from quakestream.errors import SceneError
+from quakestream.raster.datasets import open_dataset
 from quakestream.raster.source import visible_bands
 from quakestream.raster.stretch import in_eight_bits, tables_for
-from quakestream.storage import StorageOptions, gdal_env, gdal_path
+from quakestream.storage import StorageOptions
 
 MAX_SIDE_PX = 2048
 QUALITY = 80
@@ -66,23 +67,22 @@ def scene_previews(views: Iterable[View], budget_bytes: int, storage: StorageOpt
     shown: list[Preview] = []
     left_out: list[tuple[str, str]] = []
     remaining = budget_bytes
-    with rasterio.Env(**gdal_env(storage)):
-        for done, (epoch, scene) in enumerate(scenes):
-            share = remaining // (len(scenes) - done)
-            side = min(MAX_SIDE_PX, int((share / BYTES_PER_PIXEL) ** 0.5))
-            if side < SMALLEST_SIDE_PX:
-                left_out.append((scene.id, "no room within the viewer's size"))
-                continue
-            try:
-                preview = _preview(epoch, scene, side, share)
-            except READ_ERRORS as error:
-                left_out.append((scene.id, str(error) or type(error).__name__))
-                continue
-            if preview is None:
-                left_out.append((scene.id, "no room within the viewer's size"))
-                continue
-            remaining -= len(preview.webp)
-            shown.append(preview)
+    for done, (epoch, scene) in enumerate(scenes):
+        share = remaining // (len(scenes) - done)
+        side = min(MAX_SIDE_PX, int((share / BYTES_PER_PIXEL) ** 0.5))
+        if side < SMALLEST_SIDE_PX:
+            left_out.append((scene.id, "no room within the viewer's size"))
+            continue
+        try:
+            preview = _preview(epoch, scene, side, share, storage)
+        except READ_ERRORS as error:
+            left_out.append((scene.id, str(error) or type(error).__name__))
+            continue
+        if preview is None:
+            left_out.append((scene.id, "no room within the viewer's size"))
+            continue
+        remaining -= len(preview.webp)
+        shown.append(preview)
     return Previews(shown=tuple(shown), left_out=tuple(left_out))
 
 
@@ -97,10 +97,12 @@ def _scenes_of(views: Iterable[View]) -> list[tuple[Epoch, Scene]]:
     return [(epoch, scene) for (epoch, _), scene in order]
 
 
-def _preview(epoch: Epoch, scene: Scene, side: int, share: int) -> Preview | None:
+def _preview(
+    epoch: Epoch, scene: Scene, side: int, share: int, storage: StorageOptions
+) -> Preview | None:
     """A picture of at most `side` pixels and `share` bytes; None if it would be too small."""
     while side >= SMALLEST_SIDE_PX:
-        pixels_YXB, bounds, reduction = _read_mercator(scene, side)
+        pixels_YXB, bounds, reduction = _read_mercator(scene, side, storage)
         webp = _webp(pixels_YXB)
         if len(webp) <= share:
             return Preview(
@@ -118,7 +120,7 @@ def _preview(epoch: Epoch, scene: Scene, side: int, share: int) -> Preview | Non
 
 
 def _read_mercator(
-    scene: Scene, side: int
+    scene: Scene, side: int, storage: StorageOptions
 ) -> tuple[NDArray[np.uint8], tuple[float, float, float, float], float]:
     """The scene as RGBA (y, x, band) in EPSG:3857, its corners in degrees, and its reduction.
 
@@ -126,10 +128,9 @@ def _read_mercator(
     reads the overview next finer than the picture. GDAL would average the full resolution
     otherwise, which takes longer than scoring a large scene.
     """
-    path = gdal_path(scene.href)
-    level, by = _level(path, side)
+    level, by = _level(scene.href, side, storage)
     with ExitStack() as stack:
-        source = stack.enter_context(rasterio.open(path, **level))
+        source = stack.enter_context(open_dataset(scene.href, storage, overview=level))
         if source.crs is None:
             raise SceneError("image has no CRS")
         transform, width, height = calculate_default_transform(
@@ -160,15 +161,15 @@ def _read_mercator(
     return rgba_YXB, (lat_s, lon_w, lat_n, lon_e), by / scale
 
 
-def _level(path: str, side: int) -> tuple[dict[str, int], int]:
-    """Open options of the coarsest overview that is finer than the picture, and its factor."""
-    with rasterio.open(path) as source:
+def _level(href: str, side: int, storage: StorageOptions) -> tuple[int | None, int]:
+    """The coarsest overview that is finer than the picture, if any, and its factor."""
+    with open_dataset(href, storage) as source:
         reduction = max(source.width, source.height) / side
         fitting = [(n, by) for n, by in enumerate(source.overviews(1)) if by <= reduction]
     if not fitting:
-        return {}, 1
+        return None, 1
     level, by = fitting[-1]
-    return {"overview_level": level}, by
+    return level, by
 
 
 def _webp(rgba_YXB: NDArray[np.uint8]) -> bytes:

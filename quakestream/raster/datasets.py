@@ -51,10 +51,7 @@ HEAD_BYTES = 64
 _NAME = "scene"
 """What GDAL calls a file that it reads through us."""
 _SIDECARS = (".ovr", ".msk", ".OVR", ".MSK")
-_MOSTHEAD_BYTES = 64
-_NAME = "scene"
-"""What GDAL calls a file that it reads through us."""
-_SIDECARS = 3
+_MOST_SIDECARS = 3
 """Depth of overviews of masks of overviews."""
 
 
@@ -65,29 +62,41 @@ def gdal_session(options: StorageOptions) -> Any:
 
 @contextmanager
 def open_dataset(
-    href: str, options: StorageOptions, *, drivers: tuple[str, ...] = SCENE_DRIVERS, **given: Any
+    href: str,
+    options: StorageOptions,
+    *,
+    drivers: tuple[str, ...] = SCENE_DRIVERS,
+    overview: int | None = None,
 ) -> Iterator[Any]:
     """A rasterio dataset, wherever it lies, for use in one thread.
 
     Args:
         drivers: GDAL's names of the formats that are allowed.
-        given: open options of GDAL.
+        overview: opens this overview instead of the full resolution.
 
     Raises:
         SceneError: if it cannot be opened, has another format, or names other files.
     """
-    with gdal_session(options), dataset_of(href, options, drivers=drivers, **given) as dataset:
+    with (
+        gdal_session(options),
+        dataset_of(href, options, drivers=drivers, overview=overview) as dataset,
+    ):
         yield dataset
 
 
 def dataset_of(
-    href: str, options: StorageOptions, *, drivers: tuple[str, ...] = SCENE_DRIVERS, **given: Any
+    href: str,
+    options: StorageOptions,
+    *,
+    drivers: tuple[str, ...] = SCENE_DRIVERS,
+    overview: int | None = None,
 ) -> Any:
     """A rasterio dataset as `open_dataset` gives it, within a `gdal_session`; to be closed.
 
     Raises:
         SceneError: if it cannot be opened, has another format, or names other files.
     """
+    given: dict[str, Any] = {} if overview is None else {"overview_level": overview}
     try:
         if is_web(href):
             dataset = _from_web(href, options, drivers, given)

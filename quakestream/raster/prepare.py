@@ -13,9 +13,10 @@ from rasterio.windows import Window as DatasetWindow
 
 from quakestream.domain import Scene
 from quakestream.errors import ReadError
+from quakestream.raster.datasets import open_dataset
 from quakestream.raster.masks import BLOCK_M, CoarseQuality, block_quality
 from quakestream.raster.messages import root_cause
-from quakestream.raster.source import open_dataset, visible_bands
+from quakestream.raster.source import visible_bands
 from quakestream.raster.statistics import STATISTICS_GSD_M, RunningStatistics, SceneStatistics
 from quakestream.raster.stretch import Tables, in_eight_bits, tables_for
 from quakestream.storage import StorageOptions

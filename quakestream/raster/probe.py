@@ -13,8 +13,9 @@ from rasterio.errors import RasterioError
 
 from quakestream.domain import Scene, Stretch
 from quakestream.errors import SceneError
+from quakestream.raster.datasets import open_dataset
 from quakestream.raster.messages import root_cause
-from quakestream.raster.source import open_dataset, visible_bands
+from quakestream.raster.source import visible_bands
 from quakestream.raster.stretch import measured_stretch
 from quakestream.storage import StorageOptions, fingerprint
 

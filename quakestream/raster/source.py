@@ -1,7 +1,5 @@
 """Reads the pixels of one scene on one grid: the protocol of readers, and the reference reader."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -16,9 +14,10 @@ from rasterio.windows import Window as DatasetWindow
 
 from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import ReadError, SceneError
+from quakestream.raster.datasets import dataset_of, gdal_session
 from quakestream.raster.messages import counted, root_cause
 from quakestream.raster.stretch import in_eight_bits, tables_for
-from quakestream.storage import StorageOptions, gdal_env, gdal_path
+from quakestream.storage import StorageOptions
 
 AVERAGE_ABOVE = 1.5
 """A scene at least this many times finer than the grid is averaged. Others are interpolated."""
@@ -67,29 +66,6 @@ class ReadsAhead(Protocol):
         ...
 
 
-def gdal_session(options: StorageOptions) -> Any:
-    """GDAL configured by the run file, for this thread while it opens or reads."""
-    return rasterio.Env(session=rasterio.session.DummySession(), **gdal_env(options))
-
-
-@contextmanager
-def open_dataset(href: str, options: StorageOptions) -> Iterator[Any]:
-    """A rasterio dataset, wherever it lies, for use in one thread.
-
-    Raises:
-        SceneError: if it cannot be opened.
-    """
-    with gdal_session(options), _open(href) as dataset:
-        yield dataset
-
-
-def _open(href: str) -> Any:
-    try:
-        return rasterio.open(gdal_path(href), sharing=False)
-    except (RasterioError, OSError) as error:
-        raise SceneError(f"cannot open: {root_cause(error)}", href) from error
-
-
 class RasterioSource:
     """Reads through GDAL. It is the reference reader, and it reads every scene.
 
@@ -105,7 +81,7 @@ class RasterioSource:
 
     def __enter__(self) -> Self:
         with gdal_session(self._options):
-            self._dataset = _open(self._scene.href)
+            self._dataset = dataset_of(self._scene.href, self._options)
             self._same_crs = self._dataset.crs == rasterio.CRS.from_epsg(self._grid.epsg)
             self._bands = visible_bands(self._dataset)
             self._tables_BV = tables_for(self._dataset, self._bands, self._scene.stretch)

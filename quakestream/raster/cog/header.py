@@ -23,8 +23,9 @@ from quakestream.raster.cog.blocks import BlockReader
 from quakestream.raster.cog.codec_table import CODEC_OF_NUMBER, LERC_INNER, TRAITS, Codec
 from quakestream.raster.cog.layout import Coding, CogLayout, Colour, Level, NotCoveredError
 from quakestream.raster.cog.workers import Team
+from quakestream.raster.datasets import open_dataset
 from quakestream.raster.messages import counted, reason_of
-from quakestream.raster.source import open_dataset, visible_bands
+from quakestream.raster.source import visible_bands
 from quakestream.storage import StorageOptions, fingerprint
 from quakestream.storage.fetchers import open_fetcher
 from quakestream.storage.range_file import RangeFile

@@ -15,7 +15,7 @@ from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.tiles.placement import extent_on
 from quakestream.storage import StorageOptions, object_stores, open_store
-from quakestream.storage.fetchers import LocalFetcher, ObstoreFetcher, open_fetcher
+from quakestream.storage.fetchers import LocalFetcher, ObstoreFetcher, WebFetcher, open_fetcher
 from quakestream.storage.filesystems import MissingObjectError
 from quakestream.storage.object_stores import object_store
 from tests.helpers.cog_case import RecordingFetcher, hot
@@ -77,7 +77,7 @@ def test_a_scan_fetches_little_more_than_it_needs(tmp_path: Path) -> None:
     with web_server(tmp_path) as server:
         url = f"{server.url}/scene.tif"
         recording = RecordingFetcher(open_fetcher(url, LOCAL))
-        assert isinstance(open_fetcher(url, LOCAL), ObstoreFetcher)
+        assert isinstance(open_fetcher(url, LOCAL), WebFetcher)
         with (
             Team(cache_bytes=64 << 20) as team,
             over(scene, url, team=team, opens=lambda *_: recording) as source,
