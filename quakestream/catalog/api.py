@@ -1,26 +1,82 @@
 """Searches STAC APIs with pystac-client and returns raw items."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlencode
 
 import pystac_client
+from pystac_client.stac_api_io import StacApiIO
 
 from quakestream.catalog.documents import Harvest, item_base
+from quakestream.catalog.hrefs import HrefRule
 from quakestream.catalog.items import Document, RawItem
-from quakestream.storage import protocol_of, resolve_href
+from quakestream.catalog.parsing import parse_json, unpacked
+from quakestream.errors import StorageError
+from quakestream.raster.messages import reason_of
+from quakestream.storage import StorageOptions, is_web
 from quakestream.storage.filesystems import storage_errors
+from quakestream.storage.limits import CATALOGUE_BYTES, CATALOGUE_ITEMS, DOCUMENT, SEARCH_PAGES
 
 PAGE_ITEMS = 200
-_TIMEOUT_S = 60
+Bounds = tuple[float, float, float, float]
 
 
-def api_root(document: Document, uri: str) -> tuple[str, list[str]] | None:
-    """The landing page and the collections to search; None for a document of no STAC API."""
-    if protocol_of(uri) not in ("http", "https"):
+class _Requests(StacApiIO):
+    """pystac-client's requests, made by our own client: bounded, and held to the rule of hrefs."""
+
+    def __init__(self, rule: HrefRule) -> None:
+        super().__init__()
+        self._rule = rule
+        self._bytes = 0
+
+    def request(
+        self,
+        href: str,
+        method: str | None = None,
+        headers: dict[str, str] | None = None,
+        parameters: dict[str, Any] | None = None,
+    ) -> str:
+        from quakestream.storage.web import WebRequest, web_get
+
+        url = self._rule.place(self._rule.root, href)
+        sent = {str(name): str(value) for name, value in (headers or {}).items()}
+        if (method or "GET").upper() == "POST":
+            sent["Content-Type"] = "application/json"
+            body = json.dumps(parameters or {}).encode()
+            request = WebRequest(url=url, method="POST", body=body, headers=sent)
+        else:
+            query = urlencode(parameters or {}, doseq=True)
+            mark = "&" if "?" in url else "?"
+            request = WebRequest(url=f"{url}{mark}{query}" if query else url, headers=sent)
+        try:
+            data = unpacked(web_get(request, self._rule.options, DOCUMENT).data, url)
+        except StorageError as error:
+            remedy = "try again later, or save its items to a file and name that"
+            raise StorageError("cannot search", url, got=reason_of(error), remedy=remedy) from error
+        self._bytes += len(data)
+        if self._bytes > CATALOGUE_BYTES:
+            raise StorageError("service sends too much", url, f"at most {CATALOGUE_BYTES:,} bytes")
+        return data.decode("utf-8-sig")
+
+    def json_loads(self, txt: str, *_: Any, **__: Any) -> dict[str, Any]:
+        value: dict[str, Any] = parse_json(txt)
+        return value
+
+
+def api_root(document: Document, uri: str, options: StorageOptions) -> tuple[str, list[str]] | None:
+    """The landing page and the collections to search; None for a document of no STAC API.
+
+    Raises:
+        CatalogItemError: if the document names a landing page that it may not name.
+    """
+    if not is_web(uri):
         return None
     if document.get("type") == "Collection":
         root = _link(document, "root")
         if root and _link(document, "items"):
-            return resolve_href(uri, root), [str(document.get("id"))]
+            rule = HrefRule(root=uri, options=options)
+            return rule.place(uri, root), [str(document.get("id"))]
         return None
     return (uri, []) if document.get("conformsTo") or _link(document, "search") else None
 
@@ -28,40 +84,88 @@ def api_root(document: Document, uri: str) -> tuple[str, list[str]] | None:
 def search_api(
     root: str,
     collections: list[str],
-    bounds: tuple[float, float, float, float],
+    bounds: Bounds | list[Bounds],
     intervals: list[str],
+    rule: HrefRule | None = None,
 ) -> Harvest:
-    """All items in a box (degrees) and in any of the intervals.
+    """All items in a box or several (degrees) and in any of the intervals.
 
     Items stay raw JSON and never become pystac items: one asset without href makes
     pystac-client fail a whole page.
 
+    Args:
+        root: the landing page.
+        collections: what is searched; all where there is none.
+        bounds: west, south, east, north.
+        rule: the rule for the hrefs of the service.
+
     Raises:
         StorageError: if the service fails.
     """
-    harvest = Harvest()
+    rule = rule or HrefRule(root=root)
+    boxes = bounds if isinstance(bounds, list) else [bounds]
+    harvest = Harvest(rule=rule)
     added: set[tuple[str, str]] = set()
     with storage_errors("search", root):
-        client = pystac_client.Client.open(root, timeout=_TIMEOUT_S)
+        client = pystac_client.Client.open(root, stac_io=_Requests(rule))
         if not client.conforms_to("ITEM_SEARCH"):
             client.add_conforms_to("ITEM_SEARCH")
-        for interval in intervals:
-            pages = client.search(
-                bbox=bounds,
-                datetime=interval,
-                collections=collections or None,
-                limit=PAGE_ITEMS,
-                max_items=None,
-            )
-            for document in pages.items_as_dicts():
-                if not isinstance(document, Mapping):
-                    harvest.issue(root, "item from the service is not a JSON object")
-                    continue
-                name = (str(document.get("collection")), str(document.get("id")))
-                if name not in added or not document.get("id"):
-                    added.add(name)
-                    harvest.items.append(RawItem(document=document, base=item_base(document, root)))
+        for box in boxes:
+            for interval in intervals:
+                pages = client.search(
+                    bbox=box,
+                    datetime=interval,
+                    collections=collections or None,
+                    limit=PAGE_ITEMS,
+                    max_items=None,
+                ).pages_as_dicts()
+                _take_pages(pages, root, harvest, added)
     return harvest
+
+
+def _take_pages(
+    pages: Iterator[dict[str, Any]], url: str, harvest: Harvest, added: set[tuple[str, str]]
+) -> None:
+    """Adds the items of one search, until a page brings none that the search has not brought.
+
+    Services with a broken `next` link send a page again and again.
+    """
+    seen: set[tuple[str, str]] = set()
+    for number, page in enumerate(pages, start=1):
+        names = {_name(one) for one in page.get("features", []) if isinstance(one, Mapping)}
+        if number > 1 and names <= seen:
+            harvest.notes.append(
+                f"service {url}: page {number} of a search brings no new item; "
+                f"the search ends there, with {len(seen):,}"
+            )
+            return
+        seen |= names
+        _take_page(page, url, harvest, added)
+        if number >= SEARCH_PAGES or len(harvest.items) > CATALOGUE_ITEMS:
+            harvest.issue(
+                url,
+                f"service has more than is read: {SEARCH_PAGES:,} pages or {CATALOGUE_ITEMS:,} "
+                "items; narrow the AOI or the dates",
+            )
+            return
+
+
+def _take_page(
+    page: Mapping[str, Any], url: str, harvest: Harvest, added: set[tuple[str, str]]
+) -> None:
+    for document in page.get("features", []):
+        if not isinstance(document, Mapping):
+            harvest.issue(url, "item from the service is not a JSON object")
+            continue
+        name = _name(document)
+        if name not in added or not document.get("id"):
+            added.add(name)
+            base = item_base(document, url)
+            harvest.items.append(RawItem(document=document, base=base, rule=harvest.rule))
+
+
+def _name(document: Document) -> tuple[str, str]:
+    return str(document.get("collection")), str(document.get("id"))
 
 
 def _link(document: Document, rel: str) -> str | None:

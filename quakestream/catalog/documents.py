@@ -1,7 +1,6 @@
 """Reads items from static catalogues, item collections, NDJSON and stac-geoparquet."""
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,11 +10,25 @@ import pyarrow.parquet as pq
 import shapely
 
 from quakestream.catalog.credits import with_terms
+from quakestream.catalog.hrefs import HrefRule
 from quakestream.catalog.items import Document, RawItem
 from quakestream.catalog.opengeos import is_opengeos, opengeos_item
+from quakestream.catalog.parsing import parse_json, unpacked
 from quakestream.domain import Issue
-from quakestream.errors import CatalogItemError, ConfigError, StorageError
-from quakestream.storage import MissingObjectError, StorageOptions, read_bytes, resolve_href
+from quakestream.errors import (
+    CatalogItemError,
+    ConfigError,
+    MissingExtraError,
+    QuakestreamError,
+    StorageError,
+)
+from quakestream.storage import MissingObjectError, StorageOptions, read_bytes
+from quakestream.storage.limits import (
+    CATALOGUE_BYTES,
+    CATALOGUE_DOCUMENTS,
+    CATALOGUE_ITEMS,
+    DOCUMENT,
+)
 
 NOT_STAC = "not a STAC document"
 _FOLLOWED = ("child", "item", "items", "next")
@@ -31,6 +44,24 @@ class Harvest:
     issues: list[Issue] = field(default_factory=list)
     collections: dict[str, Document] = field(default_factory=dict)
     """Collections by id: licences and providers stand there, not in their items."""
+    notes: list[str] = field(default_factory=list)
+    """What was noticed of the catalogue as a whole."""
+    rule: HrefRule = field(default_factory=lambda: HrefRule(root=""))
+    bytes_read: int = 0
+
+    def within_limits(self, places: list[str], documents: int, uri: str) -> list[str]:
+        """The places that are still read; a note says why others are not."""
+        most = max(CATALOGUE_DOCUMENTS - documents, 0)
+        if self.bytes_read > CATALOGUE_BYTES or len(self.items) > CATALOGUE_ITEMS:
+            most = 0
+        if len(places) > most:
+            self.issue(
+                uri,
+                f"catalogue is too large: {len(places) - most:,} of its documents are not read "
+                f"(limits: {CATALOGUE_DOCUMENTS:,} documents, {CATALOGUE_BYTES:,} bytes, "
+                f"{CATALOGUE_ITEMS:,} items)",
+            )
+        return places[:most]
 
     def with_terms(self) -> "Harvest":
         """Gives each item the licence and the providers of its collection."""
@@ -57,7 +88,7 @@ def read_root(uri: str, options: StorageOptions) -> list[Document]:
         StorageError: if the store fails for another reason.
     """
     try:
-        return parse_documents(read_bytes(uri, options), uri)
+        return parse_documents(read_bytes(uri, options, DOCUMENT), uri)
     except (MissingObjectError, CatalogItemError) as error:
         problem = error.problem
         raise ConfigError.of(
@@ -71,6 +102,7 @@ def parse_documents(data: bytes, uri: str) -> list[Document]:
     Raises:
         CatalogItemError: if it is not JSON, NDJSON or stac-geoparquet.
     """
+    data = unpacked(data, uri)
     if data[:4] == b"PAR1":
         return _from_parquet(data, uri)
     try:
@@ -78,18 +110,21 @@ def parse_documents(data: bytes, uri: str) -> list[Document]:
     except UnicodeDecodeError as error:
         raise CatalogItemError(NOT_STAC, uri, "JSON in UTF-8", "other bytes") from error
     try:
-        whole = json.loads(text)
+        whole = parse_json(text)
     except ValueError as error:
         return _from_lines(text, uri, error)
     return [whole] if isinstance(whole, dict) else _objects(whole, uri)
 
 
-def collect(documents: Iterable[Document], uri: str, options: StorageOptions) -> Harvest:
+def collect(
+    documents: Iterable[Document], uri: str, options: StorageOptions, rule: HrefRule | None = None
+) -> Harvest:
     """All items below the given documents; each document is read once, breadth first.
 
-    A document below the root that cannot be read becomes an issue under its URI.
+    A document below the root that cannot be read becomes an issue under its URI, and so do the
+    links beyond the largest number of documents, bytes or items of a catalogue.
     """
-    harvest = Harvest()
+    harvest = Harvest(rule=rule or HrefRule(root=uri, options=options))
     visited = {uri}
     queue: list[str] = []
     for document in documents:
@@ -97,22 +132,26 @@ def collect(documents: Iterable[Document], uri: str, options: StorageOptions) ->
     with ThreadPoolExecutor(_READERS) as pool:
         while queue:
             level = [place for place in dict.fromkeys(queue) if place not in visited]
+            level = harvest.within_limits(level, len(visited), uri)
             visited.update(level)
             queue = []
             for place, result in zip(level, pool.map(_reader(options), level), strict=True):
-                if isinstance(result, Exception):
+                if isinstance(result, QuakestreamError):
                     harvest.issue(place, result, not isinstance(result, FileNotFoundError))
                     continue
-                for document in result:
+                documents, size = result
+                harvest.bytes_read += size
+                for document in documents:
                     queue.extend(_take(document, place, harvest))
     return harvest.with_terms()
 
 
-def _reader(options: StorageOptions) -> Any:
-    def read(uri: str) -> list[Document] | Exception:
+def _reader(options: StorageOptions) -> Callable[[str], tuple[list[Document], int] | Any]:
+    def read(uri: str) -> tuple[list[Document], int] | QuakestreamError:
         try:
-            return parse_documents(read_bytes(uri, options), uri)
-        except (StorageError, CatalogItemError) as error:
+            data = read_bytes(uri, options, DOCUMENT)
+            return parse_documents(data, uri), len(data)
+        except (StorageError, CatalogItemError, MissingExtraError) as error:
             return error
 
     return read
@@ -127,19 +166,25 @@ def _take(document: Document, uri: str, harvest: Harvest) -> list[str]:
     if kind == "Collection":
         harvest.collections[str(document.get("id"))] = document
     if kind == "Feature":
-        harvest.items.append(_item(document, uri, alone=True))
+        harvest.items.append(_item(document, uri, harvest.rule, alone=True))
         return []
     features = document.get("features")
     if kind == "FeatureCollection" or isinstance(features, list):
         for position, feature in enumerate(features if isinstance(features, list) else []):
             if isinstance(feature, Mapping):
-                harvest.items.append(_item(feature, uri, alone=False))
+                harvest.items.append(_item(feature, uri, harvest.rule, alone=False))
             else:
                 harvest.issue(uri, f"feature {position} is not a JSON object")
     elif kind not in ("Catalog", "Collection") and "stac_version" not in document:
         harvest.issue(uri, f"{NOT_STAC}: got type {kind!r}")
         return []
-    return [resolve_href(uri, href) for href in _links(document, uri, harvest)]
+    places = []
+    for href in _links(document, uri, harvest):
+        try:
+            places.append(harvest.rule.place(uri, href))
+        except CatalogItemError as error:
+            harvest.issue(uri, error)
+    return places
 
 
 def _links(document: Document, uri: str, harvest: Harvest) -> list[str]:
@@ -156,10 +201,10 @@ def _links(document: Document, uri: str, harvest: Harvest) -> list[str]:
     return hrefs
 
 
-def _item(feature: Document, uri: str, *, alone: bool) -> RawItem:
+def _item(feature: Document, uri: str, rule: HrefRule, *, alone: bool) -> RawItem:
     if is_opengeos(feature):
-        return opengeos_item(feature, uri)
-    return RawItem(document=feature, base=uri if alone else item_base(feature, uri))
+        return replace(opengeos_item(feature, uri), rule=rule)
+    return RawItem(document=feature, base=uri if alone else item_base(feature, uri), rule=rule)
 
 
 def item_base(feature: Document, uri: str) -> str:
@@ -193,7 +238,7 @@ def _from_lines(text: str, uri: str, cause: Exception) -> list[Document]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = parse_json(line)
             ok = isinstance(value, dict)
             documents.append(value if ok else {"broken": f"line {number} is not a JSON object"})
             good += ok

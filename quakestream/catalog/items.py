@@ -7,6 +7,7 @@ Items are read as plain dicts: pystac refuses whole documents for one missing hr
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -21,10 +22,11 @@ from shapely.geometry.base import BaseGeometry
 
 from quakestream.catalog.credits import credit_of
 from quakestream.catalog.extents import polygons_of, raster_outline
+from quakestream.catalog.hrefs import HrefRule
 from quakestream.catalog.times import AcquisitionTime, acquired_from_properties, middle
 from quakestream.domain import Scene
 from quakestream.errors import CatalogItemError
-from quakestream.storage import resolve_href
+from quakestream.storage import is_web, resolve_href
 
 Document = Mapping[str, Any]
 
@@ -35,6 +37,8 @@ class RawItem:
 
     document: Document
     base: str
+    rule: HrefRule | None = None
+    """The rule for hrefs of its catalogue; None for an image that the run file names."""
     note: str = ""
     """An oddity found while the item was made, for items of bare images."""
 
@@ -42,6 +46,16 @@ class RawItem:
     def name(self) -> str:
         """The item's id, else its base."""
         return str(self.document.get("id") or self.base)
+
+    def place(self, href: str) -> str:
+        """The place that one of its hrefs means.
+
+        Raises:
+            CatalogItemError: if the catalogue may not name it.
+        """
+        if self.rule is None:
+            return resolve_href(self.base, href)
+        return self.rule.place(self.base, href)
 
     @property
     def properties(self) -> Document:
@@ -114,6 +128,7 @@ def parse_item(raw: RawItem, asset: str, outline: BaseGeometry) -> ParsedItem:
     scene = Scene(
         id=str(raw.document["id"]),
         href=href,
+        alternates=_alternates(raw, asset, href),
         datetime=middle(acquired),
         outline=outline,
         cloud_cover=cloud,
@@ -157,7 +172,24 @@ def _href(raw: RawItem, name: str) -> str:
         usable = [key for key in sorted(assets) if _asset(raw, key).get("href")]
         others = ", ".join(usable) or "none"
         raise CatalogItemError(f"asset {name!r} has no href", got=f"assets with an href: {others}")
-    return resolve_href(raw.base, href.strip())
+    return raw.place(href.strip())
+
+
+def _alternates(raw: RawItem, name: str, href: str) -> tuple[str, ...]:
+    """Other places of an asset's file (the alternate-assets extension), the web's first.
+
+    Those that the catalogue may not name are left out.
+    """
+    named = _asset(raw, name).get("alternate")
+    places = []
+    for other in named.values() if isinstance(named, Mapping) else []:
+        value = other.get("href") if isinstance(other, Mapping) else None
+        if not isinstance(value, str) or not value.strip():
+            continue
+        with suppress(CatalogItemError):
+            places.append(raw.place(value.strip()))
+    places.sort(key=lambda place: not is_web(place))
+    return tuple(place for place in dict.fromkeys(places) if place != href)
 
 
 def _shape(value: Any) -> BaseGeometry | None:
@@ -243,7 +275,7 @@ def _number(value: Any) -> float | None:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 

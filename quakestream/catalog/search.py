@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import shapely
+from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
-from quakestream.catalog.api import api_root, search_api
+from quakestream.catalog.api import Bounds, api_root, search_api
 from quakestream.catalog.documents import Harvest, collect, read_root
+from quakestream.catalog.hrefs import HrefRule
 from quakestream.catalog.images import image_item, is_image
 from quakestream.catalog.items import ParsedItem, RawItem, acquired_of, item_outline, parse_item
 from quakestream.catalog.times import AcquisitionTime
@@ -19,6 +21,8 @@ from quakestream.errors import CatalogItemError
 from quakestream.storage import StorageOptions
 
 _HEADERS = 8
+HALF_TURN = 180.0
+"""Degrees; an area that is wider lies on both sides of 180°."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -139,7 +143,10 @@ def search(
         post=_in_order(sorter.scenes["post"]),
         pre=_in_order(sorter.scenes["pre"]),
         issues=[*harvest.issues, *sorter.issues],
-        notes=[_note(phrase, ids) for phrase, ids in sorted(sorter.oddities.items())],
+        notes=[
+            *harvest.notes,
+            *(_note(phrase, ids) for phrase, ids in sorted(sorter.oddities.items())),
+        ],
     )
 
 
@@ -151,6 +158,7 @@ def _harvest(imagery: ImagerySection, aoi: BaseGeometry, options: StorageOptions
             part = _from_catalogue(place, imagery, aoi, options)
             harvest.items.extend(part.items)
             harvest.issues.extend(part.issues)
+            harvest.notes.extend(part.notes)
     return harvest
 
 
@@ -176,12 +184,25 @@ def _from_catalogue(
     place: str, imagery: ImagerySection, aoi: BaseGeometry, options: StorageOptions
 ) -> Harvest:
     documents = read_root(place, options)
-    root = api_root(documents[0], place) if len(documents) == 1 else None
+    root = api_root(documents[0], place, options) if len(documents) == 1 else None
     if root is None:
         return collect(documents, place, options)
-    west, south, east, north = aoi.bounds
     filters = [f for f in (imagery.post, imagery.pre) if f is not None]
-    return search_api(*root, (west, south, east, north), [_interval(f) for f in filters])
+    rule = HrefRule(root=place, options=options)
+    return search_api(*root, _search_bounds(aoi), [_interval(f) for f in filters], rule)
+
+
+def _search_bounds(aoi: BaseGeometry) -> list[Bounds]:
+    """Boxes around an area: one, or one on each side of 180°.
+
+    Services differ in how they read a box with west > east; two plain ones are read alike.
+    """
+    whole = aoi.bounds
+    if whole[2] - whole[0] <= HALF_TURN:
+        return [whole]
+    sides = (box(-180, -90, 0, 90), box(0, -90, 180, 90))
+    parts = [shapely.intersection(aoi, side) for side in sides]
+    return [part.bounds for part in parts if not part.is_empty]
 
 
 def _interval(limits: EpochFilter) -> str:

@@ -12,8 +12,9 @@ import typer
 from quakestream.cli.common import EXIT_ATTENTION, counted
 from quakestream.config import is_uri, parse_interval, run_schema
 from quakestream.config.template import RunDraft, run_template
-from quakestream.errors import ConfigError, RequestError, StorageError
-from quakestream.storage import read_bytes, resolve_href
+from quakestream.errors import CatalogItemError, ConfigError, RequestError, StorageError
+from quakestream.storage import read_bytes
+from quakestream.storage.limits import DOCUMENT
 
 _MAX_DOCUMENTS = 200
 """STAC documents that are read; a draft needs no more."""
@@ -174,11 +175,13 @@ def _from_stac(catalog: str, file: Path, event: str | None, time: str | None) ->
 
 def _documents(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The documents of a static catalogue, breadth first; bad ones below the root are skipped."""
-    queue, queued = [uri], {uri}
+    from quakestream.catalog.hrefs import HrefRule  # and what catalogues need
+
+    queue, queued, rule = [uri], {uri}, HrefRule(root=uri)
     while queue and len(queued) <= _MAX_DOCUMENTS:
         here = queue.pop(0)
         try:
-            document = _parsed(read_bytes(here))
+            document = _parsed(read_bytes(here, limits=DOCUMENT))
         except (StorageError, ValueError) as error:
             if here == uri:
                 raise RequestError(
@@ -192,7 +195,10 @@ def _documents(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield here, document
         for link in document.get("links") or []:
             if link.get("rel") in ("child", "item", "items", "data") and link.get("href"):
-                target = resolve_href(here, str(link["href"]))
+                try:
+                    target = rule.place(here, str(link["href"]))
+                except CatalogItemError:
+                    continue
                 if target not in queued:
                     queued.add(target)
                     queue.append(target)

@@ -85,6 +85,8 @@ class Scene:
     """Acquisition time, timezone-aware, UTC."""
     outline: BaseGeometry
     """Outline of the item, EPSG:4326."""
+    alternates: tuple[str, ...] = ()
+    """Other places of the same file, tried in order where `href` cannot be opened."""
     cloud_cover: float | None = None
     """Cloud cover, percent; None where the item has none."""
     off_nadir_deg: float | None = None

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from quakestream.storage.bounds import check_size
 from quakestream.storage.filesystems import (
     MissingObjectError,
     StorageOptions,
     filesystem,
     storage_errors,
 )
-from quakestream.storage.limits import VECTORS, check_size
+from quakestream.storage.limits import VECTORS
 from quakestream.storage.regular import regular_file
 from quakestream.storage.uris import is_web, local_path, protocol_of
 

@@ -5,11 +5,7 @@ byte a second, or unpack to a thousand times its size. Each reader takes its bou
 so that memory and time of a run can be read off one page.
 """
 
-import time
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-
-from quakestream.errors import StorageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +31,15 @@ RANGE = BodyLimits(most_bytes=64 << 20, total_s=60.0, least_bytes_per_s=100.0, w
 WHOLE_SCENE = BodyLimits(most_bytes=2 << 30, total_s=1800.0)
 """A scene that is copied whole, since its server knows no byte ranges."""
 
+JSON_DEPTH = 64
+"""Lists and objects inside each other in a catalogue document; deeper values are left out."""
+
 CATALOGUE_DOCUMENTS = 100_000
 """Documents and pages of one catalogue."""
 CATALOGUE_BYTES = 2 << 30
 """Bytes of all documents of one catalogue together."""
+SEARCH_PAGES = 10_000
+"""Pages of one search of a service."""
 CATALOGUE_ITEMS = 1_000_000
 """Items of one catalogue or service."""
 
@@ -51,56 +52,3 @@ RUN_FILE_NODES = 100_000
 BUNDLE_BYTES = 8 << 30
 """All files of a bundle that its manifest lists, unpacked. Others are not read."""
 BUNDLE_MANIFEST_BYTES = 16 << 20
-
-def bounded(chunks: Iterable[bytes], where: str, limits: BodyLimits) -> Iterator[bytes]:
-    """The chunks of a body as they come, until one breaks a limit.
-
-    Raises:
-        StorageError: if the body is too large, too slow, or takes too long.
-    """
-    start = window_start = time.monotonic()
-    size = window_size = 0
-    for chunk in chunks:
-        size += len(chunk)
-        if size > limits.most_bytes:
-            raise too_large(where, limits)
-        yield chunk
-        now = time.monotonic()
-        if now - start > limits.total_s:
-            raise StorageError(
-                "cannot read: takes too long",
-                where,
-                expected=f"the end within {limits.total_s:g} s",
-                got=f"{size:,} bytes so far",
-            )
-        if now - window_start < limits.window_s:
-            continue
-        rate = (size - window_size) / (now - window_start)
-        if rate < limits.least_bytes_per_s:
-            raise StorageError(
-                "cannot read: the server is too slow",
-                where,
-                expected=f"at least {limits.least_bytes_per_s:,.0f} bytes per second",
-                got=f"{rate:,.0f}",
-            )
-        window_start, window_size = now, size
-
-
-def check_size(size: int | None, where: str, limits: BodyLimits) -> None:
-    """Refuses a body by its stated size, before a byte of it is read.
-
-    Raises:
-        StorageError: if it is too large.
-    """
-    if size is not None and size > limits.most_bytes:
-        raise too_large(where, limits, size)
-
-
-def too_large(where: str, limits: BodyLimits, size: int | None = None) -> StorageError:
-    """The error for a body beyond its limit."""
-    return StorageError(
-        "cannot read: too large",
-        where,
-        expected=f"at most {limits.most_bytes:,} bytes",
-        got="more" if size is None else f"{size:,} bytes",
-    )

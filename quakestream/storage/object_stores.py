@@ -51,13 +51,23 @@ def object_store(href: str, options: StorageOptions) -> tuple[Any, str] | None:
     return None
 
 
+def has_s3_credentials(options: StorageOptions) -> bool:
+    """True if this process has been given a way into s3: a key, a role, a profile, or `anon`."""
+    settings = options.of("s3://")
+    known = settings.get("anon") or any(os.environ.get(name) for name in _CREDENTIALS)
+    return bool(known) or _has_profile()
+
+
+def _has_profile() -> bool:
+    profile = os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
+    return bool(os.environ.get("AWS_PROFILE")) or Path(profile).expanduser().is_file()
+
+
 def _s3_credentials(settings: Mapping[str, Any]) -> bool:
     """True if obstore finds the credentials that s3fs and GDAL would find."""
     if settings.get("anon") or any(os.environ.get(name) for name in _CREDENTIALS):
         return True
-    profile = os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
-    has_profile = os.environ.get("AWS_PROFILE") or Path(profile).expanduser().is_file()
-    return not has_profile  # without a profile, obstore asks for the instance's role
+    return not _has_profile()  # without a profile, obstore asks for the instance's role
 
 
 def _frozen(settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

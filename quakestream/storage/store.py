@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quakestream.errors import StorageError
+from quakestream.storage.bounds import check_size
 from quakestream.storage.filesystems import (
     MissingObjectError,
     StorageOptions,
     filesystem,
     storage_errors,
 )
-from quakestream.storage.limits import DOCUMENT, BodyLimits, check_size
+from quakestream.storage.limits import DOCUMENT, BodyLimits
 from quakestream.storage.regular import regular_file
 from quakestream.storage.uris import is_web, local_path, protocol_of
 

@@ -20,9 +20,10 @@ import urllib3
 from urllib3.util import Timeout, make_headers
 
 from quakestream.errors import StorageError
+from quakestream.storage.bounds import bounded, check_size
 from quakestream.storage.filesystems import MissingObjectError, StorageOptions
 from quakestream.storage.hosts import host_kind, may_name
-from quakestream.storage.limits import RANGE, BodyLimits, bounded, check_size
+from quakestream.storage.limits import RANGE, BodyLimits
 from quakestream.storage.object_stores import RETRIES, timeouts
 from quakestream.storage.uris import encoded_url, is_web, protocol_of
 
