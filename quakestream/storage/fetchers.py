@@ -5,7 +5,7 @@ Credentials come from the environment, as everywhere in `quakestream.storage`.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from quakestream.errors import MissingExtraError, StorageError
@@ -56,6 +56,10 @@ class LocalFetcher:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+    def __del__(self) -> None:
+        with suppress(AttributeError, OSError):  # opening may have failed
+            self.close()
 
 
 class ObstoreFetcher:

@@ -22,6 +22,10 @@ class MissingObjectError(StorageError, FileNotFoundError):
     """There is no object of that name."""
 
 
+class NoRangesError(StorageError):
+    """A web server that sends whole objects and no ranges of them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageOptions:
     """The run file's `storage:` mapping: a value that holds nothing open and no secret."""

@@ -21,7 +21,7 @@ from urllib3.util import Timeout, make_headers
 
 from quakestream.errors import StorageError
 from quakestream.storage.bounds import bounded, check_size
-from quakestream.storage.filesystems import MissingObjectError, StorageOptions
+from quakestream.storage.filesystems import MissingObjectError, NoRangesError, StorageOptions
 from quakestream.storage.hosts import host_kind, may_name
 from quakestream.storage.limits import RANGE, BodyLimits
 from quakestream.storage.object_stores import RETRIES, timeouts
@@ -43,10 +43,6 @@ class WebRefusal(Exception):  # noqa: N818 - a cause, which no one raises alone
     def __init__(self, status: int) -> None:
         super().__init__(f"{status} {http.client.responses.get(status, '')}".strip())
         self.status = status
-
-
-class NoRangesError(StorageError):
-    """The server sends whole objects and no ranges of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from quakestream.raster.messages import counted, reason_of
 from quakestream.raster.source import visible_bands
 from quakestream.storage import StorageOptions, fingerprint
 from quakestream.storage.fetchers import open_fetcher
+from quakestream.storage.filesystems import NoRangesError
 from quakestream.storage.range_file import RangeFile
 from quakestream.storage.ranges import Fetcher
 
@@ -79,6 +80,8 @@ def make_layout(href: str, options: StorageOptions, etag: str = "") -> CogLayout
 
 def _is_refusal(error: StorageError) -> bool:
     """True if a store refuses a request and would refuse it again."""
+    if isinstance(error, NoRangesError):
+        return True
     cause = error.__cause__
     status = getattr(cause, "status", 0)
     known = isinstance(cause, PermissionError | NotImplementedError) or status in (401, 403, 405)
