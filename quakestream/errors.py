@@ -18,7 +18,8 @@
     │   └── NotBuiltError                  no trusted engine was built for this device
     ├── StorageError (OSError)             bytes cannot be read or written: exit code 3
     │   ├── storage.MissingObjectError (FileNotFoundError)   the object does not exist
-    │   └── LedgerError                    objects of the ledger are damaged: they are made again
+    │   ├── LedgerError                    objects of the ledger are damaged: they are made again
+    │   └── InUseError                     another run writes to the output
     ├── ClusterError (ConnectionError)     no Ray cluster, or it lost the job: exit code 3
     ├── AccountingError (RuntimeError)     rows out ≠ footprints in: a bug, never hidden
     └── MissingExtraError (ImportError)    an optional dependency is not installed
@@ -200,6 +201,10 @@ class LedgerError(StorageError):
 
     keys: frozenset[str] = frozenset()
     """Their names under the run's output."""
+
+
+class InUseError(StorageError):
+    """Another run writes to the output (exit code 3)."""
 
 
 class ClusterError(QuakestreamError, ConnectionError):

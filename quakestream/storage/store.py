@@ -1,6 +1,8 @@
 """Objects under a prefix: get, put atomically, list, delete."""
 
+import errno
 import os
+import threading
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,8 @@ from quakestream.storage.regular import regular_file
 from quakestream.storage.uris import is_web, local_path, protocol_of
 
 _TEMP_PREFIX = ".quakestream-part-"
+_creating = threading.Lock()
+"""fsspec's file system in memory looks first and writes then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,32 @@ class Store:
                 if protocol_of(uri) == "memory":
                     fs.makedirs(fs._parent(path), exist_ok=True)
                 fs.pipe_file(path, data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Writes an object whole, unless there is one of that name; True if it was written.
+
+        Where a store cannot decide between two writers, the last one wins: read it back.
+
+        Raises:
+            StorageError: if it cannot be written.
+        """
+        uri = self.uri_of(key)
+        with storage_errors("write", uri):
+            if protocol_of(uri) == "file":
+                return _put_file(Path(local_path(uri)), data, replace=False)
+            fs, path = filesystem(_writable(uri), self.options)
+            if protocol_of(uri) == "memory":
+                fs.makedirs(fs._parent(path), exist_ok=True)
+            try:
+                with _creating:
+                    fs.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                return False
+            except Exception as error:
+                if not _cannot_create(error) or self.exists(key):
+                    raise
+                fs.pipe_file(path, data)
+            return True
 
     def list(self, prefix: str = "") -> list[str]:
         """Sorted keys that start with `prefix`, at any depth; empty where nothing exists yet.
@@ -195,7 +225,13 @@ def _writable(uri: str) -> str:
     return uri
 
 
-def _put_file(path: Path, data: bytes) -> None:
+def _cannot_create(error: Exception) -> bool:
+    """True if a store knows no condition for a put."""
+    return isinstance(error, TypeError | NotImplementedError) or "NotImplemented" in str(error)
+
+
+def _put_file(path: Path, data: bytes, *, replace: bool = True) -> bool:
+    """Writes a file; False where there is one and it is not to be replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The same folder keeps the rename atomic; "x" keeps two writers from sharing the file.
     part = path.with_name(f"{_TEMP_PREFIX}{uuid.uuid4().hex}")
@@ -204,10 +240,29 @@ def _put_file(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
+        if replace:
+            os.replace(part, path)
+            return True
+        return _linked(part, path)
+    finally:
         part.unlink(missing_ok=True)
-        raise
+
+
+def _linked(part: Path, path: Path) -> bool:
+    """Gives a file its name unless that is taken."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            raise
+        try:  # a file system without links
+            with open(path, "xb") as file:
+                file.write(part.read_bytes())
+        except FileExistsError:
+            return False
+    return True
 
 
 def _list_files(root: Path, folder: str) -> list[str]:
