@@ -13,6 +13,10 @@ class PlanReady:
     """Cells that an earlier run committed and this run skips."""
     km2: float
     footprints: int
+    groups: int = 0
+    """Commit groups of the whole run."""
+    groups_done: int = 0
+    """Commit groups that an earlier run committed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +70,22 @@ class StageStarted:
     name: str
 
 
-Event = PlanReady | SceneTiled | GroupCommitted | InputQuarantined | MapPublished | StageStarted
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputNotice:
+    """Something that the user of an output should know, such as that it was taken over."""
+
+    text: str
+
+
+Event = (
+    PlanReady
+    | SceneTiled
+    | GroupCommitted
+    | InputQuarantined
+    | MapPublished
+    | StageStarted
+    | OutputNotice
+)
 Observer = Callable[[Event], None]
 
 

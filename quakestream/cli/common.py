@@ -16,6 +16,7 @@ from quakestream.events import (
     InputQuarantined,
     MapPublished,
     Observer,
+    OutputNotice,
     PlanReady,
     StageStarted,
 )
@@ -105,6 +106,8 @@ class _Plain:
         self._state.add(event)
         if isinstance(event, StageStarted) and (self._verbose or event.name == "map"):
             stderr.print(f"{event.name}: {self._state.line() if self._state.cells else ''}".strip())
+        elif isinstance(event, OutputNotice):
+            stderr.print(event.text)
         elif isinstance(event, InputQuarantined) and self._verbose:
             stderr.print(f"quarantined {event.kind} {event.subject}: {event.cause}")
         elif isinstance(event, MapPublished):
@@ -143,6 +146,8 @@ class _Bar:
             self._progress.update(self._task, description=event.name)
         if isinstance(event, InputQuarantined) and self._verbose:
             self._progress.console.print(f"quarantined {event.kind} {event.subject}: {event.cause}")
+        if isinstance(event, OutputNotice):
+            self._progress.console.print(event.text)
         if self._state.cells:
             self._progress.update(
                 self._task,

@@ -2,18 +2,22 @@
 
 import json
 from dataclasses import asdict
+from datetime import datetime
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from quakestream.outputs.lease import clock
 from quakestream.outputs.progress import Status, read_status
 from quakestream.storage import open_store
 
 _MEANING = {
     "running": "running",
-    "stopped": "stopped before the end: run the same command again, it resumes",
+    "interrupted": "interrupted{when}: run the same command again, it resumes",
+    "failed": "ended with an error{when}: run the same command again, it resumes",
+    "stopped": "stopped{when}: run the same command again, it resumes",
     "publishing": "all cells done, writing the map",
     "finished": "finished",
 }
@@ -38,14 +42,18 @@ def status(
 
 
 def _rows(progress: Status) -> list[tuple[str, str]]:
-    rows = [("state", _MEANING[progress.state]), ("run", progress.run_id)]
+    when = f" (last sign of life {_moment(progress.last_sign)})" if progress.last_sign else ""
+    rows = [("state", _MEANING[progress.state].format(when=when)), ("run", progress.run_id)]
+    if progress.holder and progress.state in ("running", "publishing"):
+        rows.append(("by", progress.holder))
+    if progress.groups_total:
+        rows.append(("committed", f"{progress.groups_done:,} of {progress.groups_total:,} groups"))
     if progress.cells_total:
         share = progress.cells_done / progress.cells_total
         rows += [
             ("cells", f"{progress.cells_done:,} of {progress.cells_total:,} ({share:.0%})"),
             ("area", f"{progress.km2_done:,.1f} of {progress.km2_total:,.1f} km²"),
             ("buildings", f"{progress.buildings_done:,} scored"),
-            ("commits", f"{progress.commits:,}"),
             ("failed cells", f"{progress.failed:,}"),
         ]
     if progress.km2_per_h:
@@ -60,6 +68,10 @@ def _rows(progress: Status) -> list[tuple[str, str]]:
         rows += [(f"    {r}", f"{n:,}") for r, n in progress.counts.get("reasons", {}).items()]
         rows.append(("quarantined inputs", f"{progress.counts.get('quarantined', 0):,}"))
     return rows
+
+
+def _moment(time: str) -> str:
+    return clock(datetime.fromisoformat(time))
 
 
 def _clock(seconds: float) -> str:

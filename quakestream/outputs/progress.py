@@ -2,17 +2,15 @@
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from quakestream.errors import RequestError
 from quakestream.outputs.layout import COMMITS, PROGRESS
+from quakestream.outputs.lease import SILENT_AFTER, LeaseRecord, newest_lease
 from quakestream.storage import MissingObjectError, Store
 
-SILENT_AFTER = timedelta(seconds=60)
-"""A run that wrote no progress for this long has stopped; it writes every few seconds."""
-
-State = Literal["running", "stopped", "publishing", "finished"]
+State = Literal["running", "publishing", "interrupted", "failed", "stopped", "finished"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +18,16 @@ class Status:
     """Progress of a run."""
 
     state: State
-    """`stopped`: work is left, and nothing was written for a minute."""
+    """`interrupted` and `failed` are what a run said when it ended; `stopped`: it said nothing,
+    and its process is gone or silent for a minute."""
+    holder: str
+    """Process and machine of the run, and since when; empty where nothing says so."""
+    last_sign: str
+    """Time of its last sign of life, ISO 8601; empty where there was none."""
     run_id: str
+    groups_done: int
+    """Commit groups that are stored, of this run and of those before it."""
+    groups_total: int
     cells_done: int
     cells_total: int
     km2_done: float
@@ -44,40 +50,91 @@ def read_status(store: Store, now: datetime | None = None) -> Status:
     Raises:
         RequestError: if there is no run.
     """
-    progress = _json_at(store, PROGRESS)
-    run = _json_at(store, "run.json")
+    progress, run = _json_at(store, PROGRESS), _json_at(store, "run.json")
     commits = len(store.list(COMMITS))
-    if not progress and not run and not commits:
-        raise RequestError("holds no run", store.uri, f"run.json or {PROGRESS}")
-    done, total = int(progress.get("cells_done", 0)), int(progress.get("cells_total", 0))
+    lease = newest_lease(store)[1]
+    if not progress and not run and not commits and lease is None:
+        raise RequestError(
+            "holds no run",
+            store.uri,
+            f"run.json or {PROGRESS}",
+            remedy="give the `out` of `quakestream map`",
+        )
+    numbers = {name: _number(progress, name) for name in _NUMBERS}
+    work = _with_later_commits(numbers, commits)
+    now = now or datetime.now(UTC)
+    updated = _time(progress.get("updated"))
+    sign = max(filter(None, (updated, lease.sign if lease else None)), default=None)
+    complete = work["cells_done"] >= work["cells_total"]
+    if lease is not None:
+        state = _state_of(lease, complete, bool(run), now)
+    else:
+        state = _state(progress, run, complete, now)
     elapsed = _seconds(progress.get("started"), progress.get("updated"))
-    km2_done, km2_total = float(progress.get("km2_done", 0)), float(progress.get("km2_total", 0))
-    km2_here = km2_done - float(progress.get("km2_resumed", 0))
+    km2_here = numbers["km2_done"] - numbers["km2_resumed"]
     rate = km2_here / elapsed if elapsed > 0 and km2_here > 0 else None
-    state = _state(progress, run, now or datetime.now(UTC))
+    left_km2 = work["km2_total"] - work["km2_done"]
+    counts = run.get("counts")
     return Status(
         state=state,
+        holder=str(lease or ""),
+        last_sign=sign.isoformat(timespec="seconds") if sign else "",
         run_id=str(progress.get("run_id", run.get("run_id", ""))),
-        cells_done=done,
-        cells_total=total,
-        km2_done=km2_done,
-        km2_total=km2_total,
-        buildings_done=int(progress.get("buildings_done", 0)),
-        failed=int(progress.get("failed", 0)),
+        groups_done=int(work["groups_done"]),
+        groups_total=int(work["groups_total"]),
+        cells_done=int(work["cells_done"]),
+        cells_total=int(work["cells_total"]),
+        km2_done=work["km2_done"],
+        km2_total=work["km2_total"],
+        buildings_done=int(numbers["buildings_done"]),
+        failed=int(numbers["failed"]),
         commits=commits,
         elapsed_s=elapsed,
         km2_per_h=rate * 3600 if rate else None,
-        remaining_s=(km2_total - km2_done) / rate if rate and state == "running" else None,
-        counts=dict(run.get("counts", {})),
+        remaining_s=left_km2 / rate if rate and state == "running" else None,
+        counts=dict(counts) if isinstance(counts, dict) else {},
         snapshot=str(run.get("snapshot", "")),
     )
 
 
-def _state(progress: dict[str, Any], run: dict[str, Any], now: datetime) -> State:
+_NUMBERS = (
+    *("cells_done", "cells_total", "km2_done", "km2_total", "km2_resumed", "buildings_done"),
+    *("failed", "groups_done", "groups_total", "commits"),
+)
+
+
+def _with_later_commits(numbers: dict[str, float], commits: int) -> dict[str, float]:
+    """Adds the groups that were committed after the progress was last written.
+
+    Their cells and km² are those of an average group: a killed run could not say them.
+    """
+    left = max(numbers["groups_total"] - numbers["groups_done"], 0.0)
+    later = min(max(commits - numbers["commits"], 0), left)
+    if not later:
+        return numbers
+    share = later / left
+    work = {**numbers, "groups_done": numbers["groups_done"] + later}
+    for name in ("cells", "km2"):
+        rest = numbers[f"{name}_total"] - numbers[f"{name}_done"]
+        work[f"{name}_done"] += rest * share
+    return work
+
+
+def _state_of(lease: LeaseRecord, complete: bool, published: bool, now: datetime) -> State:
+    if lease.ended == "finished":
+        return "finished" if published else "stopped"
+    if lease.ended:
+        return lease.ended
+    if lease.dead(now):
+        return "stopped"
+    return "publishing" if complete else "running"
+
+
+def _state(progress: dict[str, Any], run: dict[str, Any], complete: bool, now: datetime) -> State:
+    """The state of a run of a version without leases."""
     if not progress:
         return "finished" if run else "stopped"
     published, updated = _time(run.get("published")), _time(progress.get("updated"))
-    complete = progress.get("cells_done", 0) >= progress.get("cells_total", 0)
     if published and complete and (not updated or published >= updated - SILENT_AFTER):
         return "finished"
     if updated and now - updated > SILENT_AFTER:
@@ -85,10 +142,15 @@ def _state(progress: dict[str, Any], run: dict[str, Any], now: datetime) -> Stat
     return "publishing" if complete else "running"
 
 
+def _number(progress: dict[str, Any], name: str) -> float:
+    value = progress.get(name, 0)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
 def _json_at(store: Store, key: str) -> dict[str, Any]:
     try:
         value = json.loads(store.get(key))
-    except (MissingObjectError, ValueError):
+    except (MissingObjectError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -96,7 +158,10 @@ def _json_at(store: Store, key: str) -> dict[str, Any]:
 def _time(text: Any) -> datetime | None:
     if not text:
         return None
-    time = datetime.fromisoformat(str(text))
+    try:
+        time = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 

@@ -3,14 +3,16 @@
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from quakestream.errors import StorageError
 from quakestream.outputs.buildings import check_accounting, count, ordered_buildings
 from quakestream.outputs.layout import RUN_JSON, SNAPSHOTS
 from quakestream.outputs.products import RunProducts
@@ -19,12 +21,15 @@ from quakestream.outputs.table import OPTIONAL, PAGES, TABLES, PublishContext
 from quakestream.storage import Store
 
 
-def publish(store: Store, products: RunProducts) -> str:
+def publish(store: Store, products: RunProducts, check: Callable[[], None] = lambda: None) -> str:
     """Writes every product and returns the id of the snapshot.
 
     Object stores have no rename, so the snapshot is the atomic unit. `run.json` at its fixed
     name is written last and names a snapshot that is whole. The id is the time and a digest of
     the tables and of the optional products. The same map, published again, keeps its snapshot.
+
+    Args:
+        check: raises if this run may not write fixed names any more.
 
     Raises:
         AccountingError: if rows out are not footprints in; nothing is written.
@@ -56,6 +61,7 @@ def publish(store: Store, products: RunProducts) -> str:
     run["products"] = writer.inventory
     objects[RUN_JSON] = run_json(run)
     store.put(writer.prefix + RUN_JSON, objects[RUN_JSON])
+    check()
     writer.copy_to_fixed_names(objects)
     return snapshot
 
@@ -130,7 +136,12 @@ def _snapshot_id(store: Store, digests: Mapping[str, bytes], now: datetime) -> s
 
 
 def _first_seen(store: Store) -> dict[tuple[str, str, str], datetime]:
-    """`first_seen` times of the published map, so that they stay the first ones."""
-    if not store.exists("quarantine.parquet"):
+    """`first_seen` times of the published map, so that they stay the first ones.
+
+    A table that cannot be read says nothing.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(store.get("quarantine.parquet")))
+        return first_seen_in(table)
+    except (StorageError, pa.ArrowException, OSError, ValueError, KeyError, AttributeError):
         return {}
-    return first_seen_in(pq.read_table(io.BytesIO(store.get("quarantine.parquet"))))

@@ -20,12 +20,14 @@ from quakestream.events import (
     InputQuarantined,
     MapPublished,
     Observer,
+    OutputNotice,
     PlanReady,
     StageStarted,
 )
 from quakestream.hazard import model_inputs, sample_hazard
 from quakestream.outputs.buildings import SHAKING_COLUMNS
-from quakestream.outputs.layout import LEDGER
+from quakestream.outputs.layout import LEASE, LEDGER
+from quakestream.outputs.lease import Lease, held_lease
 from quakestream.outputs.products import RunProducts
 from quakestream.outputs.publish import publish
 from quakestream.outputs.readback import current_buildings, current_run
@@ -86,7 +88,7 @@ def map_run(
 
     Raises:
         RequestError: the request is wrong; nothing was started.
-        StorageError: `out` cannot be written; finished work stays.
+        StorageError: `out` cannot be written, or another run writes there; finished work stays.
     """
     target = out or run.out
     if target is None:
@@ -95,10 +97,13 @@ def map_run(
     events(StageStarted(name="plan"))
     plan = make_plan(run, backend.pick)
     store = open_store(target, run.storage_options)
-    if fresh:
-        for key in store.list(LEDGER):
-            store.delete(key)
-    return _MapRun(plan=plan, store=store, events=events, backend=backend).finish()
+    with held_lease(store, lambda text: events(OutputNotice(text=text))) as lease:
+        if fresh:
+            for key in store.list(LEDGER):
+                if not key.startswith(LEASE):
+                    store.delete(key)
+        run_now = _MapRun(plan=plan, store=store, events=events, backend=backend, lease=lease)
+        return run_now.finish()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,6 +114,7 @@ class _MapRun:
     store: Store
     events: Events
     backend: Backend
+    lease: Lease
     work: WorkDone = field(default_factory=WorkDone)
     issues: list[Issue] = field(default_factory=list)
     sampled: FootprintHazard | None = None
@@ -120,7 +126,7 @@ class _MapRun:
         hazard_NM = self._model_inputs()
         groups = keyed_groups(plan, hazard_NM)
         pending = pending_work(store, plan, groups)
-        self._announce(pending)
+        self._announce(pending, len(groups))
 
         spec = worker_spec(plan, store.uri)
         if pending.groups:
@@ -134,16 +140,19 @@ class _MapRun:
         self.events(StageStarted(name="publish"))
         return self._publish(products)
 
-    def _announce(self, pending: Pending) -> None:
+    def _announce(self, pending: Pending, groups: int) -> None:
         plan = self.plan
         self.work.resumed = len(plan.units) - pending.units
-        self.events.observers.append(ProgressFile(store=self.store, plan=plan))
+        progress = ProgressFile(store=self.store, plan=plan, commits=len(pending.commits[0]))
+        self.events.observers.append(progress)
         self.events(
             PlanReady(
                 cells=len(plan.units),
                 cells_done=self.work.resumed,
                 km2=plan.km2,
                 footprints=len(plan.footprints.table),
+                groups=groups,
+                groups_done=groups - len(pending.groups),
             )
         )
 
@@ -254,6 +263,7 @@ class _MapRun:
                 views=list(plan.assignment.views),
                 storage=run.storage_options,
             ),
+            self.lease.check,
         )
         self.events(MapPublished(out=self.store.uri, snapshot=snapshot))
         return Result(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from quakestream.events import Event, GroupCommitted, PlanReady
-from quakestream.outputs.layout import PROGRESS
+from quakestream.outputs.layout import COMMITS, PROGRESS
 from quakestream.pipeline.planning.plan import Plan
 from quakestream.pipeline.result.record import run_id
 from quakestream.storage import Store
@@ -20,6 +20,10 @@ class ProgressFile:
 
     store: Store
     plan: Plan
+    commits: int
+    """Commit objects of footprints that are stored."""
+    groups: int = 0
+    groups_done: int = 0
     cells_done: int = 0
     km2_done: float = 0.0
     km2_resumed: float = 0.0
@@ -35,10 +39,13 @@ class ProgressFile:
     def __call__(self, event: Event) -> None:
         if isinstance(event, PlanReady):
             self.cells_done = event.cells_done
+            self.groups, self.groups_done = event.groups, event.groups_done
             self.km2_resumed = event.km2 * event.cells_done / max(event.cells, 1)
             self.km2_done = self.km2_resumed
         elif isinstance(event, GroupCommitted):
             self.cells_done += event.cells
+            self.groups_done += 1
+            self.commits += event.name.count(COMMITS)
             self.km2_done += event.km2
             self.buildings_done += event.buildings
             self.failed += event.cells_failed
@@ -61,5 +68,8 @@ class ProgressFile:
             "buildings_done": self.buildings_done,
             "km2_resumed": round(self.km2_resumed, 4),
             "failed": self.failed,
+            "groups_total": self.groups,
+            "groups_done": self.groups_done,
+            "commits": self.commits,
         }
         self.store.put(PROGRESS, json.dumps(state).encode())
