@@ -1,15 +1,17 @@
 """`quakestream view`: the finished map in a browser."""
 
+import json
 import webbrowser
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Annotated
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import typer
 
 from quakestream.errors import RequestError
-from quakestream.outputs.readback import current_run
+from quakestream.outputs.live import LiveMap
+from quakestream.outputs.pictures import READ_ERRORS
 from quakestream.storage import MissingObjectError, Store, open_store
 
 _TYPES = {
@@ -17,7 +19,11 @@ _TYPES = {
     "json": "application/json",
     "csv": "text/csv; charset=utf-8",
     "parquet": "application/vnd.apache.parquet",
+    "gzip": "application/gzip",
+    "webp": "image/webp",
 }
+LARGEST_DEG = 0.02
+"""Largest building that a window is cut for, about 2 km."""
 
 
 def view(
@@ -28,6 +34,8 @@ def view(
     ] = False,
 ) -> None:
     """Serve a finished map on this machine, to this machine only.
+
+    The page shows every building, and windows of the scenes at full resolution.
 
     Example: quakestream view s3://bucket/runs/kahramanmaras
     """
@@ -49,9 +57,7 @@ def map_server(store: Store, port: int = 0) -> ThreadingHTTPServer:
     Raises:
         RequestError: if there is no finished map, or the port is taken.
     """
-    run = current_run(store)
-    names = {product["name"] for product in run["products"]} | {"run.json"}
-    handler = partial(_Handler, store, f"snapshots/{run['snapshot']}/", frozenset(names))
+    handler = partial(_Handler, store, LiveMap(store))
     try:
         return ThreadingHTTPServer(("127.0.0.1", port), handler)
     except OSError as error:
@@ -61,35 +67,94 @@ def map_server(store: Store, port: int = 0) -> ThreadingHTTPServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Serves the products of the snapshot by name, and nothing else."""
+    """Serves the page, its parts under `live/`, and the products of the snapshot by name."""
 
-    def __init__(self, store: Store, prefix: str, names: frozenset[str], *args: object) -> None:
-        self.store, self.prefix, self.names = store, prefix, names
+    def __init__(self, store: Store, live: LiveMap, *args: object) -> None:
+        self.store, self.live = store, live
         super().__init__(*args)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
-        name = unquote(urlsplit(self.path).path).lstrip("/") or "index.html"
+        address = urlsplit(self.path)
+        # Split before unquoting: an id of a scene may hold slashes.
+        parts = [unquote(part) for part in address.path.lstrip("/").split("/")]
         if self.headers.get("Host", "").split(":")[0] not in ("127.0.0.1", "localhost"):
             self.send_error(403, "this server answers to 127.0.0.1 only")
-        elif name not in self.names:
-            self.send_error(404, "no such product")
+        elif parts == [""]:
+            self._send(self.live.page(), "html")
+        elif parts == ["favicon.ico"]:
+            self.send_response(204)
+            self.end_headers()
+        elif parts == ["report.html"]:
+            self._send(self.live.report(), "html")
+        elif parts[0] == "live":
+            self._send_part(parts[1:], parse_qs(address.query))
         else:
-            self._send(name)
+            self._send_product("/".join(parts))
 
-    def _send(self, name: str) -> None:
+    def _send_part(self, parts: list[str], query: dict[str, list[str]]) -> None:
+        """A part of the map. What cannot be understood is not there."""
         try:
-            data = self.store.get(self.prefix + name)
+            data, kind = _part(self.live, parts, query)
+        except READ_ERRORS:
+            self.send_error(502, "the scene cannot be read from this machine")
+            return
+        if data is None:
+            self.send_error(404, "no such part of the map")
+        else:
+            self._send(data, kind)
+
+    def _send_product(self, name: str) -> None:
+        run = self.live.run
+        names = {product["name"] for product in run["products"]} | {"run.json"}
+        if name not in names:
+            self.send_error(404, "no such product")
+            return
+        try:
+            data = self.store.get(f"snapshots/{run['snapshot']}/{name}")
         except MissingObjectError:
             self.send_error(404, "no such product in the snapshot")
             return
+        self._send(data, name.rpartition(".")[2])
+
+    def _send(self, data: bytes, kind: str) -> None:
         self.send_response(200)
-        self.send_header(
-            "Content-Type", _TYPES.get(name.rpartition(".")[2], "application/octet-stream")
-        )
+        self.send_header("Content-Type", _TYPES.get(kind, "application/octet-stream"))
         self.send_header("Content-Length", str(len(data)))
         self.send_header("X-Content-Type-Options", "nosniff")
+        # Addresses of pictures name the snapshot; all else may belong to another map tomorrow.
+        cache = "private, max-age=86400" if kind == "webp" else "no-store"
+        self.send_header("Cache-Control", cache)
         self.end_headers()
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Logs nothing: the page is one request."""
+        """Logs nothing: the page says what it could not show."""
+
+
+def _part(live: LiveMap, parts: list[str], query: dict[str, list[str]]) -> tuple[bytes | None, str]:
+    """The bytes and the kind of a part of the map; None for what is not there."""
+    match parts:
+        case ["core"]:
+            return live.core, "gzip"
+        case ["details", group] if group.isdecimal():
+            return live.details(int(group)), "gzip"
+        case ["find"]:
+            found = live.find(query.get("q", [""])[0]) if query.get("q") else []
+            return json.dumps(found).encode(), "json"
+        case ["scenes", scene, "window"]:
+            bounds = _bounds(query.get("bounds", [""])[0])
+            return (live.window(scene, bounds) if bounds else None), "webp"
+        case ["scenes", scene, z, x, y] if z.isdecimal() and x.isdecimal() and y.isdecimal():
+            return live.tile(scene, int(z), int(x), int(y)), "webp"
+    return None, ""
+
+
+def _bounds(text: str) -> tuple[float, float, float, float] | None:
+    """(west, south, east, north), degrees; None if they are not those of a building."""
+    try:
+        west, south, east, north = (float(v) for v in text.split(","))
+    except ValueError:
+        return None
+    placed = -180 <= west <= east <= 180 and -85 <= south <= north <= 85
+    small = east - west <= LARGEST_DEG and north - south <= LARGEST_DEG
+    return (west, south, east, north) if placed and small else None

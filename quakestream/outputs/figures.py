@@ -111,10 +111,12 @@ def _balanced_point(metrics: Any) -> tuple[float, float] | None:
 
 
 def card_use(card: str) -> list[str]:
-    """The card's paragraph `**Use.**` in its own words; empty for a card without one."""
+    """What the card's paragraph `**Use.**` warns of, in its own words; empty without warnings."""
     paragraph = next((p for p in card.split("\n\n") if p.lstrip().startswith("**Use.**")), "")
     text = " ".join(paragraph.replace("**Use.**", "").replace("**", "").replace("`", "").split())
-    return [f"Use, says the model card: {text}"] if text else []
+    sentences = [s.strip() for s in text.replace(". ", ".\n").split("\n")]
+    warnings = [s for s in sentences if s.startswith(("Not ", "Never", "Do not", "Expect "))]
+    return [f"The model card: “{' '.join(warnings[:3])}”"] if warnings else []
 
 
 MARGINS = (0.5, 1.5)

@@ -1,40 +1,46 @@
-"""Small pictures of the scenes for the viewer, to check verdicts by eye."""
+"""Pictures in index.html, to check verdicts by eye: scenes, and buildings at full resolution."""
 
-import io
-from collections.abc import Iterable
-from contextlib import ExitStack
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
 
+import geopandas as gpd
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from PIL import Image
-from pyproj import Transformer
-from rasterio.enums import ColorInterp, Resampling
-from rasterio.transform import array_bounds, from_bounds
-from rasterio.vrt import WarpedVRT
-from rasterio.warp import calculate_default_transform
 
 from quakestream.domain import Epoch, Scene, View
-from quakestream.errors import SceneError
-from quakestream.raster.datasets import open_dataset
-from quakestream.raster.source import visible_bands
-from quakestream.raster.stretch import in_eight_bits, tables_for
+from quakestream.outputs.pictures import (
+    READ_ERRORS,
+    WORLD_M,
+    Frame,
+    PictureSource,
+    open_pictures,
+    webp,
+)
 from quakestream.storage import StorageOptions
 
 MAX_SIDE_PX = 2048
-QUALITY = 80
 SMALLEST_SIDE_PX = 192
 """Smallest useful picture; a scene without room for it is left out with a note."""
 BYTES_PER_PIXEL = 0.35
 """Upper estimate for WebP of 0.5 m city imagery at this quality, measured."""
-READ_ERRORS = (rasterio.errors.RasterioError, OSError, ValueError)
+REDUCED = 1.3
+"""Pictures that are reduced by more get chips of single buildings beside them."""
+SCENES_SHARE = 0.55
+"""Part of the bytes that scenes get; the rest is for chips of buildings."""
+CHIPS_WORST, CHIPS_RANDOM = 250, 100
+"""Buildings with chips: those with the highest scores, and a random sample."""
+CHIP_PX, CHIP_M = 320, 50.0
+"""Largest side of a chip in pixels, and its smallest side on the ground."""
+_PART, _READERS = 64, 8
+NO_ROOM = "no room within the viewer's size"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """One scene as a WebP picture in Web Mercator, transparent where it has no data."""
+    """One scene, or one building of it, as a WebP picture, transparent where it has no data."""
 
     scene: str
     epoch: Epoch
@@ -46,7 +52,11 @@ class Preview:
     height: int
     reduction: float
     """Scene pixels per picture pixel, along one side; 1 is full resolution."""
+    ground_m: float
+    """Side of a picture pixel on the ground, metres."""
     webp: bytes
+    row: int = -1
+    """The row whose building a chip shows; -1 for a picture of a scene."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +65,7 @@ class Previews:
 
     shown: tuple[Preview, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
+    chips: tuple[Preview, ...] = ()
 
 
 def scene_previews(views: Iterable[View], budget_bytes: int, storage: StorageOptions) -> Previews:
@@ -71,19 +82,138 @@ def scene_previews(views: Iterable[View], budget_bytes: int, storage: StorageOpt
         share = remaining // (len(scenes) - done)
         side = min(MAX_SIDE_PX, int((share / BYTES_PER_PIXEL) ** 0.5))
         if side < SMALLEST_SIDE_PX:
-            left_out.append((scene.id, "no room within the viewer's size"))
+            left_out.append((scene.id, NO_ROOM))
             continue
         try:
-            preview = _preview(epoch, scene, side, share, storage)
+            with open_pictures(scene, storage) as source:
+                preview = _preview(source, epoch, side, share)
         except READ_ERRORS as error:
             left_out.append((scene.id, str(error) or type(error).__name__))
             continue
         if preview is None:
-            left_out.append((scene.id, "no room within the viewer's size"))
+            left_out.append((scene.id, NO_ROOM))
             continue
         remaining -= len(preview.webp)
         shown.append(preview)
     return Previews(shown=tuple(shown), left_out=tuple(left_out))
+
+
+def page_pictures(
+    views: Sequence[View],
+    rows: gpd.GeoDataFrame,
+    score_N: NDArray[np.float64],
+    budget_bytes: int,
+    storage: StorageOptions,
+) -> Previews:
+    """Pictures of the scenes and, where those are reduced, chips at full resolution.
+
+    Args:
+        rows: the buildings.
+        score_N: their scores for severe damage, NaN where not assessed: the highest are the
+            first to get chips.
+    """
+    small = scene_previews(views, int(budget_bytes * SCENES_SHARE), storage)
+    if not any(p.reduction > REDUCED for p in small.shown) and not small.left_out:
+        return small
+    sharp = {(p.epoch, p.scene) for p in small.shown if p.reduction <= REDUCED}
+    left = budget_bytes - sum(len(p.webp) for p in small.shown)
+    chips = _chips(views, rows, _worth_a_chip(score_N), sharp, storage)
+    return Previews(shown=small.shown, left_out=small.left_out, chips=tuple(_within(left, chips)))
+
+
+def _worth_a_chip(score_N: NDArray[np.float64]) -> list[int]:
+    """Rows with the highest scores, then a random sample of the other assessed ones."""
+    assessed = np.flatnonzero(np.isfinite(score_N))
+    order = assessed[np.argsort(-score_N[assessed], kind="stable")]
+    worst, rest = order[:CHIPS_WORST], order[CHIPS_WORST:]
+    sample = np.random.default_rng(0).permutation(rest)[:CHIPS_RANDOM]
+    return [*worst.tolist(), *sample.tolist()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ChipTask:
+    rank: int
+    row: int
+    epoch: Epoch
+    scene: Scene
+    bounds: tuple[float, float, float, float]
+    """(west, south, east, north) of the building, degrees."""
+
+
+def _chips(
+    views: Sequence[View],
+    rows: gpd.GeoDataFrame,
+    chosen: list[int],
+    sharp: set[tuple[Epoch, str]],
+    storage: StorageOptions,
+) -> list[Preview]:
+    """Chips of the chosen rows, in their order; scenes that are shown sharply need none."""
+    scenes = {(epoch, scene.id): scene for epoch, scene in _scenes_of(views)}
+    bounds = rows.geometry.bounds.to_numpy()
+    tasks = []
+    epochs: tuple[tuple[Epoch, str], ...] = (("pre", "scene_pre"), ("post", "scene_post"))
+    for epoch, column in epochs:
+        names = rows[column].to_numpy(dtype=object)
+        for rank, row in enumerate(chosen):
+            key = (epoch, names[row])
+            if key in scenes and key not in sharp and np.isfinite(bounds[row]).all():
+                box = tuple(bounds[row].tolist())
+                tasks.append(
+                    _ChipTask(rank=rank, row=row, epoch=epoch, scene=scenes[key], bounds=box)
+                )
+    tasks.sort(key=lambda t: (t.epoch, t.scene.id, t.row))  # rows lie along a curve: near blocks
+    groups = [list(g) for _, g in groupby(tasks, key=lambda t: (t.epoch, t.scene.id))]
+    parts = [g[n : n + _PART] for g in groups for n in range(0, len(g), _PART)]
+    with ThreadPoolExecutor(_READERS) as pool:
+        done = [c for part in pool.map(lambda p: _read_part(p, storage), parts) for c in part]
+    return [chip for _, chip in sorted(done, key=lambda pair: (pair[0], pair[1].epoch))]
+
+
+def _read_part(tasks: list[_ChipTask], storage: StorageOptions) -> list[tuple[int, Preview]]:
+    """Chips of one scene with their ranks; those that cannot be read are missing."""
+    out = []
+    try:
+        with open_pictures(tasks[0].scene, storage) as source:
+            for task in tasks:
+                frame = chip_frame(task.bounds, source.native)
+                data = webp(source.read(frame))
+                out.append((task.rank, _picture(source, task.epoch, frame, data, task.row)))
+    except READ_ERRORS:
+        return out
+    return out
+
+
+def chip_frame(
+    bounds: tuple[float, float, float, float], native: float, most_px: int = CHIP_PX
+) -> Frame:
+    """A square around a building with its own size of ground around it, at least 50 m in all.
+
+    Args:
+        bounds: (west, south, east, north), degrees.
+        native: side of the scene's pixels, EPSG:3857 metres.
+    """
+    west, south, east, north = bounds
+    (x0, y0), (x1, y1) = _mercator(west, south), _mercator(east, north)
+    metre = math.cosh((y0 + y1) / 2 / 6378137.0)
+    half = max(2 * (x1 - x0), 2 * (y1 - y0), CHIP_M * metre) / 2
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    side = max(1, min(most_px, round(2 * half / native)))
+    return Frame(
+        west=x - half, south=y - half, east=x + half, north=y + half, width=side, height=side
+    )
+
+
+def _mercator(lon: float, lat: float) -> tuple[float, float]:
+    return lon / 360 * WORLD_M, 6378137.0 * math.asinh(math.tan(math.radians(lat)))
+
+
+def _within(budget_bytes: int, chips: list[Preview]) -> Iterator[Preview]:
+    """The first chips that fit."""
+    for chip in chips:
+        budget_bytes -= len(chip.webp)
+        if budget_bytes < 0:
+            return
+        yield chip
 
 
 def _scenes_of(views: Iterable[View]) -> list[tuple[Epoch, Scene]]:
@@ -97,86 +227,29 @@ def _scenes_of(views: Iterable[View]) -> list[tuple[Epoch, Scene]]:
     return [(epoch, scene) for (epoch, _), scene in order]
 
 
-def _preview(
-    epoch: Epoch, scene: Scene, side: int, share: int, storage: StorageOptions
-) -> Preview | None:
+def _preview(source: PictureSource, epoch: Epoch, side: int, share: int) -> Preview | None:
     """A picture of at most `side` pixels and `share` bytes; None if it would be too small."""
     while side >= SMALLEST_SIDE_PX:
-        pixels_YXB, bounds, reduction = _read_mercator(scene, side, storage)
-        webp = _webp(pixels_YXB)
-        if len(webp) <= share:
-            return Preview(
-                scene=scene.id,
-                epoch=epoch,
-                acquired=scene.datetime.isoformat(timespec="seconds"),
-                bounds=bounds,
-                width=pixels_YXB.shape[1],
-                height=pixels_YXB.shape[0],
-                reduction=reduction,
-                webp=webp,
-            )
-        side = int(side * 0.9 * (share / len(webp)) ** 0.5)
+        frame = source.frame(side)
+        data = webp(source.read(frame))
+        if len(data) <= share:
+            return _picture(source, epoch, frame, data)
+        side = int(side * 0.9 * (share / len(data)) ** 0.5)
     return None
 
 
-def _read_mercator(
-    scene: Scene, side: int, storage: StorageOptions
-) -> tuple[NDArray[np.uint8], tuple[float, float, float, float], float]:
-    """The scene as RGBA (y, x, band) in EPSG:3857, its corners in degrees, and its reduction.
-
-    The longer side has at most `side` pixels; corners are (south, west, north, east). The warp
-    reads the overview next finer than the picture. GDAL would average the full resolution
-    otherwise, which takes longer than scoring a large scene.
-    """
-    level, by = _level(scene.href, side, storage)
-    with ExitStack() as stack:
-        source = stack.enter_context(open_dataset(scene.href, storage, overview=level))
-        if source.crs is None:
-            raise SceneError("image has no CRS")
-        transform, width, height = calculate_default_transform(
-            source.crs, "EPSG:3857", source.width, source.height, *source.bounds
-        )
-        scale = min(1.0, side / max(width, height))
-        size: dict[str, Any] = {
-            "width": max(1, round(width * scale)),
-            "height": max(1, round(height * scale)),
-        }
-        west, south, east, north = array_bounds(height, width, transform)
-        vrt = stack.enter_context(
-            WarpedVRT(
-                source,
-                crs="EPSG:3857",
-                transform=from_bounds(west, south, east, north, size["width"], size["height"]),
-                resampling=Resampling.average if scale < 0.5 else Resampling.bilinear,
-                add_alpha=source.nodata is None and ColorInterp.alpha not in source.colorinterp,
-                **size,
-            )
-        )
-        bands = visible_bands(source)
-        values_BYX = in_eight_bits(vrt.read(bands), tables_for(source, bands, scene.stretch))
-        alpha = vrt.dataset_mask()
-    to_degrees = Transformer.from_crs(3857, 4326, always_xy=True)
-    (lon_w, lon_e), (lat_s, lat_n) = to_degrees.transform((west, east), (south, north))
-    rgba_YXB = np.dstack([*values_BYX, alpha.astype(np.uint8)])
-    return rgba_YXB, (lat_s, lon_w, lat_n, lon_e), by / scale
-
-
-def _level(href: str, side: int, storage: StorageOptions) -> tuple[int | None, int]:
-    """The coarsest overview that is finer than the picture, if any, and its factor."""
-    with open_dataset(href, storage) as source:
-        reduction = max(source.width, source.height) / side
-        fitting = [(n, by) for n, by in enumerate(source.overviews(1)) if by <= reduction]
-    if not fitting:
-        return None, 1
-    level, by = fitting[-1]
-    return level, by
-
-
-def _webp(rgba_YXB: NDArray[np.uint8]) -> bytes:
-    """WebP bytes of a picture. Opaque pictures drop their alpha, which saves a tenth."""
-    image = Image.fromarray(rgba_YXB)
-    if (rgba_YXB[..., 3] == 255).all():
-        image = image.convert("RGB")
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=QUALITY, method=4)
-    return buffer.getvalue()
+def _picture(
+    source: PictureSource, epoch: Epoch, frame: Frame, data: bytes, row: int = -1
+) -> Preview:
+    return Preview(
+        scene=source.scene.id,
+        epoch=epoch,
+        acquired=source.scene.datetime.isoformat(timespec="seconds"),
+        bounds=frame.corners,
+        width=frame.width,
+        height=frame.height,
+        reduction=source.reduction(frame),
+        ground_m=frame.ground_m,
+        webp=data,
+        row=row,
+    )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import geopandas as gpd
+from shapely.geometry.base import BaseGeometry
 
 from quakestream.domain import Issue, ScaleClass, View
 from quakestream.storage import StorageOptions
@@ -39,6 +40,8 @@ class RunProducts:
     """Damage scale of the bundle, mildest first."""
     layers: tuple[str, ...] = ()
     """Names of the hazard-layer columns of `buildings`, without ShakeMap and VS30."""
+    aoi: BaseGeometry | None = None
+    """The area of interest, EPSG:4326."""
     admin: gpd.GeoDataFrame | None = None
     """Administrative units for summary.csv; None: 500 m squares."""
     admin_id: str = ""

@@ -10,14 +10,12 @@ from typing import Any
 import pandas as pd
 
 from quakestream.outputs.figures import SEVERE, Headline, headline, percent
+from quakestream.outputs.pages import content_security_policy, fill, static
 from quakestream.outputs.readback import current_run, current_table
-from quakestream.outputs.viewer import (
+from quakestream.outputs.viewer_content import (
     REASON_TITLES,
-    content_security_policy,
     evidence_sentence,
-    fill,
     flat_metrics,
-    static,
 )
 from quakestream.storage import Store
 

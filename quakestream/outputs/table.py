@@ -12,6 +12,7 @@ from typing import Any
 
 import geopandas as gpd
 
+from quakestream.outputs.areas import areas_parquet
 from quakestream.outputs.buildings import buildings_parquet
 from quakestream.outputs.coverage import coverage_parquet
 from quakestream.outputs.layout import SCORES
@@ -54,11 +55,16 @@ def _summary(context: PublishContext) -> bytes:
     )
 
 
+def _areas(context: PublishContext) -> bytes:
+    return areas_parquet(context.products)
+
+
 TABLES: Mapping[str, Callable[[PublishContext], bytes]] = {
     "buildings.parquet": _buildings,
     "coverage.parquet": _coverage,
     "quarantine.parquet": _quarantine,
     "summary.csv": _summary,
+    "areas.parquet": _areas,
 }
 """Products that every map has. Their content identifies a snapshot."""
 

@@ -1,54 +1,49 @@
 """index.html: map, pictures and uncertainty in one file that opens from disk.
 
-Browsers refuse to fetch from file://, so the file holds everything: Leaflet, the verdicts (gzip,
-base64) and previews of the scenes. The page uses no network, and its content security policy
-forbids it.
+Browsers refuse to fetch from file://, so the file holds everything: Leaflet, a few numbers of every
+building, outlines and details of as many as fit, and pictures. The page uses no network, and its
+content security policy forbids it. `quakestream view` serves the same page over a server
+(outputs/live.py), which has details and pictures of all buildings.
 """
 
 import base64
 import gzip
-import hashlib
 import html
 import json
 import re
-from collections.abc import Mapping
-from importlib import resources
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
+from numpy.typing import NDArray
 
-from quakestream.domain import REASONS
-from quakestream.outputs.previews import Previews, scene_previews
+from quakestream.outputs.figures import SEVERE
+from quakestream.outputs.pages import cards_html, content_security_policy, fill, static
+from quakestream.outputs.previews import REDUCED, Preview, Previews, page_pictures
 from quakestream.outputs.products import RunProducts
-from quakestream.outputs.quarantine import merged_issues
-from quakestream.outputs.viewer_rows import building_columns, rings
+from quakestream.outputs.viewer_content import MapContent, about, content_of
+from quakestream.outputs.viewer_rows import (
+    CoreColumns,
+    core_blob,
+    core_columns,
+    detail_columns,
+)
 
 PAGE_LIMIT_BYTES = 20_000_000
 PICTURES_AT_MOST_BYTES = 9_000_000
 """Before base64, which makes 12 MB of it. Verdicts have priority over pictures."""
-SHELL_BYTES = 300_000
-"""Size of Leaflet, script, style and markup, rounded up."""
+PICTURES_AT_LEAST_BYTES = 2_500_000
+"""Kept for pictures where outlines and details of a large map would take everything."""
+SHELL_BYTES = 400_000
+"""Size of Leaflet, script, style, markup and notes, rounded up."""
 SIMPLIFY_DEG = 5e-6
 """About 0.5 m. Outlines are simplified only if the page would be too large."""
-CELLS_AT_MOST = 20_000
-ISSUES_AT_MOST = 500
-
-REASON_TITLES = {
-    "no_imagery": "no post-event image covers it",
-    "no_pre": "no pre-event image covers it",
-    "misaligned": "pre and post image do not match",
-    "nodata": "image has no data there",
-    "cloud": "cloud",
-    "snow": "snow",
-    "saturated": "saturated pixels",
-    "too_small": "too small for the image",
-    "outside_model_scale": "outside the model's scale",
-    "invalid_geometry": "invalid outline",
-    "read_error": "image could not be read",
-    "model_error": "model failed",
-    "abstained": "model abstained",
-}
+GROUP_ROWS = 5000
+"""Rows of a group of details."""
+SAMPLE_ROWS = 2000
+SCRIPTS = ("viewer_data.js", "viewer_map.js", "viewer_pictures.js", "viewer_find.js", "viewer.js")
 
 
 def viewer_html(
@@ -59,175 +54,169 @@ def viewer_html(
 ) -> bytes:
     """The page for `rows` (ordered buildings) and `run` (the content of run.json).
 
-    Where the page would exceed `limit_bytes`, outlines are simplified first, then intact
-    buildings are left out, then pictures shrink. The page states each of these.
+    Every building is on the page with its verdict and its place. Where the page would exceed
+    `limit_bytes`, outlines are simplified first; then the most severe verdicts and a random
+    sample of the others keep their outlines and details; then pictures shrink. The page states
+    each of these.
     """
+    content = content_of(products, run)
+    core = core_columns(rows, content.labels)
     notes: list[str] = []
-    room = limit_bytes - SHELL_BYTES
-    verdicts = _packed_verdicts(products, rows, room, notes)
-    left = (room - len(verdicts)) * 3 // 4
-    previews = scene_previews(products.views, min(PICTURES_AT_MOST_BYTES, left), products.storage)
-    about = _about(products, rows, run, previews, notes)
-    title = f"{_event_name(run)}: building damage"
-    return _page(title, {"about": _packed(about), "verdicts": verdicts}, previews)
+    packed = _base64(core_blob(core))
+    small = json.dumps(about(content, []), default=str, ensure_ascii=False)
+    room = limit_bytes - SHELL_BYTES - len(packed) - len(packed_text(small))
+    for_pictures = PICTURES_AT_LEAST_BYTES if products.views else 0
+    details = _Details(content=content, rows=rows, score_N=severe_score(core, content))
+    groups = details.packed(max(room - for_pictures, room // 2), notes)
+    left = (room - sum(map(len, groups))) * 3 // 4
+    previews = page_pictures(
+        products.views,
+        rows,
+        details.score_N,
+        max(min(PICTURES_AT_MOST_BYTES, left), 0),
+        products.storage,
+    )
+    notes += _picture_notes(previews)
+    text = json.dumps(about(content, notes), separators=(",", ":"), ensure_ascii=False, default=str)
+    return page(
+        content,
+        {"about": packed_text(text), "core": packed},
+        groups,
+        [_picture(p) for p in (*previews.shown, *previews.chips)],
+    )
 
 
-def _packed_verdicts(
-    products: RunProducts, rows: gpd.GeoDataFrame, room: int, notes: list[str]
-) -> str:
-    """Verdict columns within `room` bytes; `notes` gets what was simplified or left out."""
-    packed = _packed(building_columns(rows, products.labels, products.layers))
-    if len(packed) <= room:
-        return packed
-    rows = rows.set_geometry(rows.geometry.simplify(SIMPLIFY_DEG))
-    notes.append("Outlines are simplified by up to 0.5 m.")
-    remaining = rows
-    packed = _packed(building_columns(remaining, products.labels, products.layers))
-    intact = np.flatnonzero((rows["damage"] == 0).fillna(False).to_numpy(dtype=bool))
-    spread = np.random.default_rng(0).permutation(intact)
-    dropped = 0
-    while len(packed) > room and dropped < len(spread):
-        excess = 1.1 * (len(packed) - room) / len(packed) * len(remaining)
-        dropped = min(len(spread), dropped + max(1, int(excess)))
-        remaining = rows.drop(index=rows.index[spread[:dropped]])
-        packed = _packed(building_columns(remaining, products.labels, products.layers))
-    if dropped:
-        label = products.labels[0]
-        notes.append(
-            f"{dropped:,} of {len(spread):,} buildings with the verdict “{label}”, chosen at "
-            "random, are not on this page; buildings.parquet holds all of them."
+def severe_score(core: CoreColumns, content: MapContent) -> NDArray[np.float64]:
+    """Probability of severe damage of each building, NaN where not assessed."""
+    first = next((k for k, c in enumerate(content.classes) if c.xbd in SEVERE), None)
+    if first is None:
+        return np.where(core.damage_N >= 0, 0.0, np.nan)
+    score_N: NDArray[np.float64] = core.cumulative_NC[:, first]
+    return score_N
+
+
+@dataclass(slots=True, kw_only=True)
+class _Details:
+    """Outlines and details of as many buildings as fit, the most severe first."""
+
+    content: MapContent
+    rows: gpd.GeoDataFrame
+    score_N: NDArray[np.float64]
+    order: NDArray[np.int64] = field(init=False)
+    """Rows by importance: severe verdicts by score, then the others in random order."""
+
+    def __post_init__(self) -> None:
+        worst = [k for k, c in enumerate(self.content.classes) if c.xbd in SEVERE]
+        severe_N = self.rows["damage"].isin(worst).to_numpy(dtype=bool, na_value=False)
+        severe = np.flatnonzero(severe_N)
+        severe = severe[np.argsort(-self.score_N[severe], kind="stable")]
+        others = np.random.default_rng(0).permutation(np.flatnonzero(~severe_N))
+        self.order = np.concatenate([severe, others])
+
+    def packed(self, room: int, notes: list[str]) -> list[str]:
+        """Groups of details within `room` bytes; `notes` gets what was left out."""
+        total = len(self.order)
+        if self._estimate(total) <= 1.1 * room:
+            groups = self._groups(total)
+            if sum(map(len, groups)) <= room:
+                return groups
+        self.rows = self.rows.set_geometry(self.rows.geometry.simplify(SIMPLIFY_DEG))
+        number = min(total, int(total * room / max(self._estimate(total), 1)))
+        groups = self._groups(number)
+        while number and (size := sum(map(len, groups))) > room:
+            number = int(number * 0.97 * min(room / size, 1))
+            groups = self._groups(number)
+        notes.append("Outlines are simplified by up to 0.5 m.")
+        if number < total:
+            notes.append(self._left_out(number))
+        return groups
+
+    def _estimate(self, number: int) -> float:
+        """Bytes of the details of so many rows, from a sample of them."""
+        some = min(number, SAMPLE_ROWS)
+        return sum(map(len, self._groups(some))) * number / max(some, 1)
+
+    def _groups(self, number: int) -> list[str]:
+        chosen = np.sort(self.order[:number])
+        return [
+            packed_text(self._columns(chosen[n : n + GROUP_ROWS]))
+            for n in range(0, number, GROUP_ROWS)
+        ]
+
+    def _columns(self, chosen: NDArray[np.int64]) -> str:
+        content = self.content
+        columns = detail_columns(
+            self.rows.iloc[chosen],
+            content.labels,
+            content.layers,
+            content.threshold,
+            chosen.tolist(),
         )
-    return packed
+        return json.dumps(columns, separators=(",", ":"), ensure_ascii=False)
 
-
-def _about(
-    products: RunProducts,
-    rows: gpd.GeoDataFrame,
-    run: Mapping[str, Any],
-    previews: Previews,
-    notes: list[str],
-) -> dict[str, Any]:
-    """Everything on the page except the buildings and the pictures."""
-    counts = rows["damage"].value_counts()
-    reasons = rows["reason"].value_counts()
-    issues = merged_issues(products.issues)
-    notes = [*run.get("notes", []), *notes]
-    notes += [f"Scene {s} has no picture: {why}." for s, why in previews.left_out]
-    if (coarsest := max((p.reduction for p in previews.shown), default=1.0)) > 1.5:
-        notes.append(
-            f"Pictures are reduced, up to {coarsest:.1f} pixels to one; the model read all pixels."
+    def _left_out(self, number: int) -> str:
+        total = len(self.order)
+        return (
+            f"Of {total:,} buildings, {total - number:,} are points without outline, id and "
+            f"details on this page: {number:,} have them, the highest scores first and then a "
+            "random sample. All counts are of all buildings. `quakestream view` shows everything."
         )
-    if len(issues) > ISSUES_AT_MOST:
-        notes.append(f"quarantine.parquet lists {len(issues) - ISSUES_AT_MOST:,} more inputs.")
+
+
+def _picture_notes(previews: Previews) -> list[str]:
+    notes = [f"Scene {s} has no picture: {why}." for s, why in previews.left_out]
+    coarsest = max((p.ground_m for p in previews.shown if p.reduction > REDUCED), default=0.0)
+    if coarsest:
+        number = len({p.row for p in previews.chips})
+        sharp = f"{number:,} buildings have chips at full resolution; " if number else ""
+        notes.append(
+            f"Pictures are reduced, the coarsest to {coarsest:.1f} m a pixel; the model read all "
+            f"pixels. {sharp}`quakestream view` shows all of them."
+        )
+    return notes
+
+
+def _picture(preview: Preview) -> dict[str, Any]:
     return {
-        "event": run.get("event", {}),
-        "run": {k: run[k] for k in ("run_id", "snapshot", "published") if k in run},
-        "models": [_model_card(run[key]) for key in ("bundle", "hazard_bundle") if key in run],
-        "evidence": evidence_sentence(run),
-        "total": len(rows),
-        "classes": [
-            {"label": c.label, "xbd": c.xbd, "count": int(counts.get(c.index, 0))}
-            for c in products.classes
-        ],
-        "reasons": [
-            {"reason": r, "title": REASON_TITLES[r], "count": int(reasons[r])}
-            for r in sorted(REASONS, key=lambda r: -reasons.get(r, 0))
-            if r in reasons.index
-        ],
-        "cells": _cells(products.coverage, notes),
-        "issues": [
-            {"kind": i.kind, "subject": i.subject, "cause": i.cause, "retryable": i.retryable}
-            for i in issues[:ISSUES_AT_MOST]
-        ],
-        "notes": notes,
-        "scenes": _scene_dates(products),
+        "scene": preview.scene,
+        "epoch": preview.epoch,
+        "acquired": preview.acquired,
+        "bounds": preview.bounds,
+        "ground": round(preview.ground_m, 3),
+        "reduced": preview.reduction > REDUCED,
+        "row": preview.row,
+        "src": "data:image/webp;base64," + base64.b64encode(preview.webp).decode(),
     }
 
 
-def _cells(coverage: gpd.GeoDataFrame, notes: list[str]) -> dict[str, Any]:
-    if len(coverage) > CELLS_AT_MOST:
-        notes.append(
-            f"This page does not show the {len(coverage):,} cells; coverage.parquet holds them."
-        )
-        coverage = coverage.iloc[:0]
-    return {
-        "shape": rings(coverage.geometry),
-        "status": coverage["status"].astype(str).tolist(),
-        "reason": [r if isinstance(r, str) else None for r in coverage["reason"]],
-    }
+def page(
+    content: MapContent,
+    data: Mapping[str, str],
+    groups: Sequence[str],
+    pictures: Sequence[Mapping[str, Any]],
+    *,
+    served: bool = False,
+) -> bytes:
+    """The page as HTML.
 
-
-def _scene_dates(products: RunProducts) -> dict[str, str]:
-    scenes = [s for v in products.views for s in (v.post, v.pre) if s is not None]
-    return {s.id: s.datetime.strftime("%Y-%m-%d %H:%M UTC") for s in scenes}
-
-
-def _model_card(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Name, version, digest and flat metrics of a bundle in run.json."""
-    card = {k: str(model[k]) for k in ("name", "version", "digest") if k in model}
-    return card | {"metrics": flat_metrics(model.get("metrics", {}))}
-
-
-def flat_metrics(metrics: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested figures as (path, text) pairs, numbers to three decimals."""
-    if isinstance(metrics, Mapping):
-        return [p for k, v in metrics.items() for p in flat_metrics(v, f"{prefix}{k} · ")]
-    if isinstance(metrics, (list, tuple)):
-        text = " – ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in metrics)
-    else:
-        text = f"{metrics:.3f}" if isinstance(metrics, float) else str(metrics)
-    return [(prefix.removesuffix(" · "), text)]
-
-
-def evidence_sentence(run: Mapping[str, Any]) -> str:
-    """The evidence behind the verdicts in one sentence; empty for imagery alone."""
-    counts = run.get("counts", {}).get("evidence", {})
-    both, image, alone = (int(counts.get(e, 0)) for e in ("image+hazard", "image", "hazard"))
-    if not both + alone and "hazard_bundle" not in run:
-        return ""
-    bundle = run.get("hazard_bundle", {})
-    by = f" ({bundle['name']} {bundle['version']})" if "name" in bundle else ""
-    text = f"{both:,} verdicts use imagery and hazard values{by}, {image:,} use imagery alone."
-    if "name" in bundle and not bundle.get("added_to_verdicts", True):
-        text = (
-            f"{both:,} verdicts use imagery and hazard values, {image:,} use imagery alone; "
-            f"probabilities of {bundle['name']} {bundle['version']} are shown separately."
-        )
-    if alone:
-        text += f" {alone:,} not assessed have a probability from hazard values alone."
-    return text
-
-
-def _event_name(run: Mapping[str, Any]) -> str:
-    return str(run.get("event", {}).get("id", "earthquake"))
-
-
-def _packed(value: Any) -> str:
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
-    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
-
-
-def _page(title: str, data: Mapping[str, str], previews: Previews) -> bytes:
-    pictures = [
-        {
-            "scene": p.scene,
-            "epoch": p.epoch,
-            "acquired": p.acquired,
-            "bounds": p.bounds,
-            "src": "data:image/webp;base64," + base64.b64encode(p.webp).decode(),
-        }
-        for p in previews.shown
-    ]
+    Args:
+        data: `about` and `core`, packed; empty texts where a server has them.
+        groups: packed details.
+        served: the page asks its own server for what it does not hold.
+    """
     scripts = [
         re.sub(r"\n//# sourceMappingURL=.*", "", static("leaflet.js")),
-        "\n".join(static(n) for n in ("viewer_data.js", "viewer_map.js", "viewer.js")),
+        "\n".join(static(n) for n in SCRIPTS),
     ]
     leaflet_css = re.sub(r"url\([^)]*\)", "none", static("leaflet.css"))
     parts = {
-        "csp": content_security_policy(scripts),
-        "title": html.escape(title),
+        "csp": content_security_policy(scripts, served=served),
+        "title": html.escape(content.title),
+        "served": "yes" if served else "no",
         "style": "\n".join([leaflet_css, static("base.css"), static("viewer.css")]),
+        "cards": cards_html(content.cards()),
         "pictures": json.dumps(pictures, separators=(",", ":")).replace("<", "\\u003c"),
+        "groups": "".join(f'<script type="text/plain" class="rows">{g}</script>' for g in groups),
         "leaflet": scripts[0],
         "viewer": scripts[1],
         **data,
@@ -235,21 +224,10 @@ def _page(title: str, data: Mapping[str, str], previews: Previews) -> bytes:
     return fill(static("viewer.html"), parts).encode()
 
 
-def content_security_policy(scripts: list[str]) -> str:
-    """A policy that runs only these scripts and fetches nothing."""
-    digests = (base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts)
-    allowed = " ".join(f"'sha256-{d}'" for d in digests) or "'none'"
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
+def packed_text(text: str) -> str:
+    """Text as gzip in base64."""
+    return _base64(gzip.compress(text.encode(), 9, mtime=0))
 
 
-def static(name: str) -> str:
-    """A file of `outputs/static`."""
-    return (resources.files("quakestream.outputs") / "static" / name).read_text("utf-8")
-
-
-def fill(template: str, parts: Mapping[str, str]) -> str:
-    """The template with `{{name}}` replaced in one pass: values are never read as a template."""
-    return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m.group(1)], template)
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,7 +1,15 @@
-"""Verdicts as compact columns for the viewer: integers and dictionaries of texts."""
+"""Verdicts as compact columns for the viewer.
 
+All buildings have a few numbers each (`core_blob`): enough to count, to filter, to draw points and
+to add up areas. What one building's card shows, and its outline, comes in groups of rows
+(`detail_columns`), which a page may hold for some buildings only.
+"""
+
+import gzip
+import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import geopandas as gpd
@@ -12,9 +20,16 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from quakestream.outputs.buildings import SHAKING_COLUMNS
+from quakestream.outputs.figures import decisions
 
 DEGREES_TO_INT = 1_000_000
 """Coordinates are whole 1e-6 degrees, about 0.1 m, which is finer than any outline."""
+CENTRE_TO_INT = 100_000
+"""Centres of buildings are whole 1e-5 degrees, about 1 m."""
+NOWHERE = (0, 91 * CENTRE_TO_INT)
+"""Centre (lon, lat) of a building without a position."""
+PER_MILLE = 1000
+UNKNOWN = 65_535
 
 HAZARD_TITLES = {
     "mmi": "Intensity (MMI)",
@@ -26,19 +41,91 @@ HAZARD_TITLES = {
     "vs30_m_s": "VS30, m/s",
 }
 _TEXT = ("reason", "evidence", "scene_post", "scene_pre", "model", "engine")
-_SCALED = {"valid_fraction": 2, "confidence": 2, "uncertainty": 3, "shift_m": 1, "shift_quality": 2}
+_SCALED = {"valid_fraction": 2, "shift_m": 1, "shift_quality": 2}
 
 
-def building_columns(
-    rows: gpd.GeoDataFrame, labels: Sequence[str], layers: Sequence[str]
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CoreColumns:
+    """What the viewer knows of every building."""
+
+    lon_N: NDArray[np.float64]
+    lat_N: NDArray[np.float64]
+    """Centres, degrees; NaN without a position."""
+    damage_N: NDArray[np.int64]
+    """Class of the published verdict, -1 where not assessed."""
+    reason_N: NDArray[np.object_]
+    p_NC: NDArray[np.float64]
+    """Class probabilities, mildest first, NaN where not assessed."""
+
+    @property
+    def cumulative_NC(self) -> NDArray[np.float64]:
+        """Probability of each class or worse."""
+        return self.p_NC[:, ::-1].cumsum(axis=1)[:, ::-1]
+
+
+def core_columns(rows: gpd.GeoDataFrame, labels: Sequence[str]) -> CoreColumns:
+    """The core of rows in memory."""
+    bounds = rows.geometry.bounds
+    return CoreColumns(
+        lon_N=((bounds["minx"] + bounds["maxx"]) / 2).to_numpy(),
+        lat_N=((bounds["miny"] + bounds["maxy"]) / 2).to_numpy(),
+        damage_N=np.array(_integers(rows["damage"], missing=-1), np.int64),
+        reason_N=_as_text(rows["reason"]).to_numpy(),
+        p_NC=_probabilities(rows, labels),
+    )
+
+
+def core_blob(core: CoreColumns) -> bytes:
+    """All columns as one gzip file: a JSON header, its length (4 bytes) before it, then arrays.
+
+    Arrays are little-endian and stored byte plane by byte plane, which packs well. Centres are
+    differences to the row before.
+    """
+    lost_N = ~(np.isfinite(core.lon_N) & np.isfinite(core.lat_N))
+    arrays: list[tuple[str, NDArray[Any]]] = []
+    for name, values, nowhere in (("lon", core.lon_N, NOWHERE[0]), ("lat", core.lat_N, NOWHERE[1])):
+        whole = np.rint(np.where(lost_N, 0.0, values) * CENTRE_TO_INT).astype(np.int64)
+        whole[lost_N] = nowhere
+        arrays.append((name, np.diff(whole, prepend=0).astype("<i4")))
+    codes, words = pd.factorize(pd.Series(core.reason_N, dtype=object), sort=True)
+    arrays += [("damage", core.damage_N.astype("i1")), ("reason", codes.astype("i1"))]
+    for k, score_N in enumerate(core.cumulative_NC.T[1:], start=1):
+        mille = np.rint(np.clip(score_N, 0, 1) * PER_MILLE)
+        arrays.append((f"score{k}", np.nan_to_num(mille, nan=UNKNOWN).astype("<u2")))
+    header = {
+        "n": len(core.damage_N),
+        "reasons": [str(w) for w in words],
+        "arrays": [[name, a.dtype.kind, a.dtype.itemsize] for name, a in arrays],
+    }
+    text = json.dumps(header).encode()
+    planes = [
+        np.ascontiguousarray(a).view(np.uint8).reshape(-1, a.dtype.itemsize).T for _, a in arrays
+    ]
+    body = b"".join(np.ascontiguousarray(p).tobytes() for p in planes)
+    return gzip.compress(len(text).to_bytes(4, "little") + text + body, 6, mtime=0)
+
+
+def detail_columns(
+    rows: gpd.GeoDataFrame,
+    labels: Sequence[str],
+    layers: Sequence[str],
+    threshold: float,
+    positions: Sequence[int],
 ) -> dict[str, Any]:
-    """All columns for the viewer, in the order of the rows."""
+    """All columns of some rows.
+
+    Args:
+        threshold: the balanced threshold, by which verdicts were declared.
+        positions: the place of each row among all rows.
+    """
     hazards = {name: HAZARD_TITLES.get(name, name) for name in (*SHAKING_COLUMNS, *layers)}
     hazards |= {f"p_hazard_{a}": f"{a}, from hazard values alone" for a in labels}
+    damage = np.array(_integers(rows["damage"], missing=-1), np.int64)
     return {
+        "row": np.diff(np.asarray(positions, np.int64), prepend=0).tolist(),
         "id": rows["building_id"].astype(str).tolist(),
-        "damage": _integers(rows["damage"], missing=-1),
         "p": [_fixed(rows[f"p_{label}"], 3) for label in labels],
+        "decided": _decided(_probabilities(rows, labels), damage, threshold),
         "text": {name: _dictionary(_as_text(rows[name])) for name in _TEXT},
         "acquired": _dictionary(_as_dates(rows["acquired_post"])),
         "missing": _dictionary(rows["hazard_missing"].map(_joined)),
@@ -49,6 +136,21 @@ def building_columns(
             if name in rows.columns and rows[name].notna().any()
         ],
         "shape": rings(rows.geometry),
+    }
+
+
+def _decided(
+    p_NC: NDArray[np.float64], damage_N: NDArray[np.int64], threshold: float
+) -> dict[str, Any]:
+    """The score that decided each verdict, per mille; its class; how clearly."""
+    seen_N = damage_N >= 0
+    told = decisions(np.where(seen_N[:, None], p_NC, 0.0), damage_N.clip(0), threshold)
+    score = pd.Series(np.where(seen_N, told.score_N, np.nan))
+    clarity = pd.Series(told.clarity_N).where(seen_N, None)
+    return {
+        "score": _fixed(score, 3),
+        "class": np.where(seen_N, told.class_N, -1).tolist(),
+        "clarity": _dictionary(clarity),
     }
 
 
@@ -79,6 +181,13 @@ def _rings_of(shape: BaseGeometry) -> list[NDArray[np.float64]]:
         shape = shape.representative_point().buffer(2e-5, quad_segs=1)
     polygons = shapely.get_parts(shape)
     return [shapely.get_coordinates(ring) for ring in shapely.get_rings(polygons)]
+
+
+def _probabilities(rows: pd.DataFrame, labels: Sequence[str]) -> NDArray[np.float64]:
+    p_NC: NDArray[np.float64] = rows[[f"p_{a}" for a in labels]].to_numpy(
+        np.float64, na_value=np.nan
+    )
+    return p_NC
 
 
 def _integers(column: pd.Series, missing: int) -> list[int]:

@@ -258,6 +258,7 @@ class _MapRun:
                 run=record,
                 classes=plan.bundle.spec.classes,
                 layers=tuple(n for n in run.hazard.layers if n not in SHAKING_COLUMNS),
+                aoi=plan.aoi,
                 admin=admin,
                 admin_id=admin_id,
                 views=list(plan.assignment.views),

@@ -245,6 +245,15 @@ def _counts(page: Browser, selector: str, key: str) -> dict[str, int]:
     )
 
 
+def _wait(page: Browser, script: str) -> None:
+    """Until the script gives something that is true."""
+    for _ in range(100):
+        if page.evaluate(f"Boolean({script})"):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"never true: {script}")
+
+
 def _visible(page: Browser) -> int:
     return page.evaluate("page.visible.reduce((a, b) => a + b, 0)")
 
@@ -272,7 +281,7 @@ def test_nothing_leaves_the_page_and_nothing_complains(page: Browser):
 
 
 def test_hostile_text_is_shown_not_run(page: Browser):
-    index = page.evaluate("page.data.id.findIndex((id) => id.includes('onerror'))")
+    index = page.evaluate("page.data.groups.get(0).id.findIndex((id) => id.includes('onerror'))")
     page.evaluate(f"page.select({index}, true)")
     assert page.evaluate("document.querySelector('#card .id').textContent") == HOSTILE
     assert page.evaluate("document.querySelector('#issues').textContent").count("onerror") == 1
@@ -319,13 +328,53 @@ def test_filters_change_the_drawing_and_come_back(page: Browser):
     page.evaluate("page.showOnly(2)")
     assert _visible(page) == counts["destroyed"]
     page.evaluate("page.showOnly(2)")
+
+
+def test_next_walks_what_is_shown_also_the_unseen_alone(page: Browser):
+    page.evaluate("page.showOnly(-1)")
+    seen = [page.evaluate("page.step(1); page.selected") for _ in range(3)]
+    assert len(set(seen)) == 3
+    assert all(page.evaluate(f"page.data.damage[{i}]") == -1 for i in seen)
+    assert "Filter: the map shows 8 of 60" in page.evaluate(
+        "document.getElementById('filtered').innerText"
+    )
+    page.evaluate("document.getElementById('filter-off').click()")
+    assert _visible(page) == 60
+
+
+def test_the_slider_changes_verdicts_counts_and_says_what_if(page: Browser, out: Path):
+    published = _counts(page, "#legend .count", "class")
     page.evaluate(
-        "e = document.getElementById('least-input'); e.value = 60;"
+        "e = document.getElementById('score-input'); e.value = 70;"
         "e.dispatchEvent(new Event('input'))"
     )
-    expected = page.evaluate("page.data.severe.filter((p) => p >= 0.6).length")
-    assert expected > 0
-    assert _visible(page) == expected + counts["not_assessed"]
+    store = open_store(str(out))
+    rows = current_buildings(store, current_run(store))
+    destroyed = rows["p_destroyed"].round(3) >= 0.7
+    damaged = ~destroyed & ((rows["p_damaged"] + rows["p_destroyed"]).round(3) >= 0.7)
+    now = _counts(page, "#legend .count", "class")
+    assert (now["destroyed"], now["damaged"]) == (destroyed.sum(), damaged.sum())
+    assert now["destroyed"] < published["destroyed"]
+    headline = page.evaluate("document.getElementById('headline').innerText")
+    assert headline.startswith(f"{destroyed.sum() + damaged.sum()} ")
+    assert "8 of 60 not seen" in headline
+    assert "published verdicts" in page.evaluate("document.getElementById('what-if').innerText")
+    page.evaluate("document.getElementById('score-back').click()")
+    assert _counts(page, "#legend .count", "class") == published
+    assert page.evaluate("document.getElementById('what-if').hidden")
+
+
+def test_far_away_shares_are_drawn_and_near_buildings(page: Browser):
+    assert not page.evaluate("page.layer.far()")
+    page.evaluate("page.map.setZoom(14, {animate: false}); 0")
+    assert page.evaluate("page.layer.far()")
+    cells = page.evaluate(
+        "(({seen, unseen, severe}) => [seen, unseen, severe].map((v) => v.reduce((a, b) => a + b)))"
+        "(page.layer.hexagons.at(14, page))"
+    )
+    counts = _counts(page, "#legend .count", "class")
+    assert cells == [52, 8, counts["damaged"] + counts["destroyed"]]
+    assert not page.evaluate("document.getElementById('hexes-key').hidden")
 
 
 def test_verdicts_are_drawn_in_their_colours(page: Browser):
@@ -339,9 +388,10 @@ def test_verdicts_are_drawn_in_their_colours(page: Browser):
 
 
 def test_clicking_a_building_tells_all_of_it(page: Browser, out: Path):
-    index = page.evaluate("page.worst[0]")
+    index = page.evaluate("page.walk()[0]")
     at = page.evaluate(
-        f"(() => {{ const c = page.centre({index}); const p = page.map.latLngToContainerPoint(c);"
+        f"(() => {{ const c = page.positionOf({index}).split(',').map(Number);"
+        "const p = page.map.latLngToContainerPoint(c);"
         "const r = document.getElementById('map').getBoundingClientRect();"
         "return [p.x + r.x, p.y + r.y]; })()"
     )
@@ -353,23 +403,58 @@ def test_clicking_a_building_tells_all_of_it(page: Browser, out: Path):
     card = page.evaluate("document.getElementById('card').innerText")
     store = open_store(str(out))
     rows = current_buildings(store, current_run(store)).set_index("building_id")
-    row = rows.loc[page.evaluate(f"page.data.id[{index}]")]
-    for label in ("intact", "damaged", "destroyed"):
-        assert f"{100 * row[f'p_{label}']:.1f}" in card
+    row = rows.loc[page.evaluate("page.selectedId")]
+    assert f"{100 * row['p_destroyed'].round(3):.1f}" in card
+    assert f"{100 * (row['p_damaged'] + row['p_destroyed']).round(3):.1f}" in card
+    assert "Confidence" not in card
     for text in ("post-1, 2023-02-07 08:11 UTC", "pre-1, 2021-04-03 08:20 UTC", "8.25", "psa30_g"):
         assert text in card
     assert page.evaluate("document.querySelectorAll('#card canvas').length") == 2
-    assert page.evaluate("location.hash").startswith("#b=")
+    assert "reduced" not in card
+    assert "0.5 m a pixel" in card
 
 
 def test_search_and_links_find_a_building(page: Browser, out: Path):
     page.evaluate("document.getElementById('query').focus()")
     page.call("Input.insertText", text="b17")
+    _wait(page, "document.querySelectorAll('#found li').length")
     assert page.evaluate("document.querySelectorAll('#found li').length") == 1
     page.call("Input.dispatchKeyEvent", type="keyDown", key="Enter", code="Enter", text="\r")
+    _wait(page, "document.querySelector('#card .id')")
     assert page.evaluate("document.querySelector('#card .id').textContent") == "b17"
-    page.open((out / "index.html").as_uri() + "#b=b23")
+    page.evaluate("page.showOnly(2); page.setThreshold(0.7); page.swipe.setMode('post')")
+    link = page.evaluate("page.link()")
+    zoom = page.evaluate("page.map.getZoom()")
+    page.open(link)
+    assert page.evaluate("document.querySelector('#card .id').textContent") == "b17"
+    assert page.evaluate("[...page.shown]") == [2]
+    assert page.evaluate("[page.threshold, page.swipe.mode, page.map.getZoom()]") == [
+        0.7,
+        "post",
+        zoom,
+    ]
+    page.open((out / "index.html").as_uri() + "#b=b23&at=x/y&show=evil&only=9&score=7")
     assert page.evaluate("document.querySelector('#card .id').textContent") == "b23"
+
+
+def test_coordinates_are_understood_as_people_write_them(page: Browser):
+    for text, place in {
+        "37.58, 36.93": [37.58, 36.93],
+        "37,58 36,93": [37.58, 36.93],
+        "36.93E 37.58N": [37.58, 36.93],
+        "-12.5 -77": [-12.5, -77],
+        "12.5S, 77W": [-12.5, -77],
+        "37°34'48\"N 36°55'48\"E": [37.58, 36.93],
+        "b17": None,
+        "37.58": None,
+        "12 500 7": None,
+        "99, 200": None,
+    }.items():
+        got = page.evaluate(
+            f"(p => p && [p.lat, p.lon].map((v) => Number(v.toFixed(6))))"
+            f"(parsePosition({json.dumps(text)}))"
+        )
+        assert got == place, text
 
 
 def test_a_phone_sees_the_map_and_the_panel_without_sideways_scrolling(page: Browser):
@@ -381,13 +466,19 @@ def test_a_phone_sees_the_map_and_the_panel_without_sideways_scrolling(page: Bro
         mobile=True,
     )
     try:
-        page.evaluate("page.select(page.worst[0], true)")
+        page.evaluate("page.select(page.walk()[0], true)")
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         boxes = page.evaluate(
             "['map', 'panel', 'modes'].map((id) => document.getElementById(id)"
             ".getBoundingClientRect().toJSON())"
         )
         assert all(b["left"] >= 0 and b["right"] <= 390 for b in boxes)
+        small = page.evaluate(
+            "[...document.querySelectorAll('button, #query, a.button')].filter((e) => "
+            "e.offsetParent && e.getBoundingClientRect().height < 43)"
+            ".map((e) => e.id || e.textContent)"
+        )
+        assert small == []
         assert boxes[0]["height"] > 240
         assert boxes[1]["height"] > 240
     finally:

@@ -1,4 +1,4 @@
-// Draws verdicts on one canvas, and the divider between before and after.
+// Draws on one canvas: shares by hexagon when far, buildings when near, areas and cells.
 
 const COLOUR_OF = { no: "--c-no", minor: "--c-minor", major: "--c-major", destroyed: "--c-destroyed" };
 const cssColour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -12,6 +12,58 @@ function classColours(classes, name = (variable) => `var(${variable})`) {
     const k = (seen[c.xbd] = (seen[c.xbd] ?? -1) + 1);
     return k ? `color-mix(in oklab, ${base} ${100 - 25 * k}%, black)` : base;
   });
+}
+
+// Shares of the assessed, light to dark: told apart without red and green, and in grey.
+const SHARE_STEPS = [
+  { from: 0, text: "none", colour: "#cfe2f0", ink: "#16202a" },
+  { from: 0.0001, text: "under 10 %", colour: "#fdeab0", ink: "#16202a" },
+  { from: 0.1, text: "10–25 %", colour: "#f7bd68", ink: "#16202a" },
+  { from: 0.25, text: "25–50 %", colour: "#e2703a", ink: "#16202a" },
+  { from: 0.5, text: "50 % or more", colour: "#8f1130", ink: "#ffffff" },
+];
+const stepOf = (share) => SHARE_STEPS.findLast((s) => share >= s.from);
+
+const HEX_PX = 21;
+const NEAR_M = 2.4; // metres a pixel: buildings are about 5 px from here on
+const LABEL_FROM = 5;
+
+// Sums of shown buildings by hexagon, for whole zoom levels.
+class Hexagons {
+  constructor() { this.forget(); }
+  forget() { this.levels = new Map(); }
+  at(level, state) {
+    if (!this.levels.has(level)) this.levels.set(level, this.sum(level, state));
+    return this.levels.get(level);
+  }
+  sum(level, { data, visible }) {
+    const radius = HEX_PX / (256 * 2 ** level);
+    const index = new Map();
+    const x = [], y = [], seen = [], severe = [], unseen = [];
+    const from = data.severeFrom < 0 ? Infinity : data.severeFrom;
+    for (let i = 0; i < data.n; i++) {
+      if (!visible[i] || !data.placed(i)) continue;
+      const fq = ((Math.sqrt(3) / 3) * data.x[i] - data.y[i] / 3) / radius;
+      const fr = ((2 / 3) * data.y[i]) / radius;
+      let q = Math.round(fq), r = Math.round(fr);
+      const s = Math.round(-fq - fr);
+      const dq = Math.abs(q - fq), dr = Math.abs(r - fr), ds = Math.abs(s + fq + fr);
+      if (dq > dr && dq > ds) q = -r - s;
+      else if (dr > ds) r = -q - s;
+      const key = (q + 1048576) * 2097152 + r + 1048576;
+      let k = index.get(key);
+      if (k === undefined) {
+        k = x.length;
+        index.set(key, k);
+        x.push(radius * Math.sqrt(3) * (q + r / 2));
+        y.push(radius * 1.5 * r);
+        seen.push(0); severe.push(0); unseen.push(0);
+      }
+      if (data.damage[i] < 0) unseen[k]++;
+      else { seen[k]++; if (data.damage[i] >= from) severe[k]++; }
+    }
+    return { radius, x, y, seen, severe, unseen };
+  }
 }
 
 function hatchPattern(context, colour) {
@@ -31,9 +83,10 @@ function hatchPattern(context, colour) {
 
 const VerdictLayer = L.Renderer.extend({
   initialize(state) {
-    L.Renderer.prototype.initialize.call(this, { padding: 0.4, pane: "verdicts" });
+    L.Renderer.prototype.initialize.call(this, { padding: 0.2, pane: "verdicts" });
     this._layers = {};
     this.state = state;
+    this.hexagons = new Hexagons();
   },
   _initContainer() {
     this._container = document.createElement("canvas");
@@ -59,6 +112,16 @@ const VerdictLayer = L.Renderer.extend({
   },
   redraw() {
     if (this._map) this._update();
+  },
+  // Draws once in the next frame, however often it is asked.
+  soon() {
+    if (this._waiting) return;
+    this._waiting = requestAnimationFrame(() => { this._waiting = 0; this.redraw(); });
+  },
+  // True where buildings are too small to be told apart: hexagons are drawn.
+  far() {
+    const y = worldY(this._map.getCenter().lat);
+    return metresPerWorld(y) / (256 * 2 ** this._map.getZoom()) > NEAR_M;
   },
   // Converts world fractions to the layer points of the canvas.
   _frame() {
@@ -90,58 +153,155 @@ const VerdictLayer = L.Renderer.extend({
     this.inkNone = cssColour("--c-none");
     this._hatch = hatchPattern(pen, this.inkNone);
     if (state.showCells) this._drawCells(f);
-    for (const i of state.drawOrder) {
-      if (state.visible[i]) this._drawOne(i, f);
-    }
+    const far = this.far();
+    if (far) this._drawHexagons(f);
+    else this._drawBuildings(f);
+    if (state.showAreas) this._drawAreas(f);
     if (state.selected >= 0) this._drawSelected(state.selected, f);
+    state.onDrawn(far);
+  },
+  _drawHexagons(f) {
+    const level = Math.round(this._map.getZoom());
+    const cells = this.hexagons.at(level, this.state);
+    const size = cells.radius * f.scale;
+    const pen = this._context;
+    pen.font = `600 ${Math.round(size * 0.55)}px system-ui, sans-serif`;
+    pen.textAlign = "center";
+    pen.textBaseline = "middle";
+    for (let k = 0; k < cells.x.length; k++) {
+      if (cells.x[k] < f.w - cells.radius || cells.x[k] > f.e + cells.radius || cells.y[k] < f.n - cells.radius || cells.y[k] > f.s + cells.radius) continue;
+      this._drawHexagon(cells, k, cells.x[k] * f.scale - f.ox, cells.y[k] * f.scale - f.oy, size);
+    }
+  },
+  _drawHexagon(cells, k, px, py, size) {
+    const pen = this._context;
+    const seen = cells.seen[k], unseen = cells.unseen[k];
+    // Few buildings make a smaller hexagon: a share of three is not a share of three hundred.
+    const r = size * (seen + unseen < LABEL_FROM ? 0.55 : 0.94);
+    pen.beginPath();
+    for (let c = 0; c < 6; c++) {
+      const angle = Math.PI / 6 + (c * Math.PI) / 3;
+      pen[c ? "lineTo" : "moveTo"](px + r * Math.cos(angle), py + r * Math.sin(angle));
+    }
+    pen.closePath();
+    const step = stepOf(seen ? cells.severe[k] / seen : 0);
+    if (seen) { pen.globalAlpha = 0.88; pen.fillStyle = step.colour; pen.fill(); pen.globalAlpha = 1; }
+    if (unseen > seen) { pen.fillStyle = this._hatch; pen.fill(); }
+    pen.lineWidth = 1;
+    pen.strokeStyle = seen ? "#0006" : this.inkNone;
+    pen.stroke();
+    if (seen >= LABEL_FROM && size > 15) {
+      pen.fillStyle = step.ink;
+      pen.fillText(String(Math.round((100 * cells.severe[k]) / seen)), px, py + 0.5);
+    }
+  },
+  hexagonAt(latlng) {
+    const cells = this.hexagons.at(Math.round(this._map.getZoom()), this.state);
+    const x = worldX(latlng.lng), y = worldY(latlng.lat);
+    let best = -1, least = cells.radius * cells.radius;
+    for (let k = 0; k < cells.x.length; k++) {
+      const d = (cells.x[k] - x) ** 2 + (cells.y[k] - y) ** 2;
+      if (d < least) { least = d; best = k; }
+    }
+    return best < 0 ? null : { seen: cells.seen[best], severe: cells.severe[best], unseen: cells.unseen[best] };
+  },
+  // Not assessed first, the worst last: nothing mild covers what is worse.
+  _drawBuildings(f) {
+    const { data, visible, source } = this.state;
+    const layers = [...this.state.about.classes, null].map(() => []);
+    const missing = [];
+    const pad = 100 / metresPerWorld((f.n + f.s) / 2);
+    data.within(f.w - pad, f.n - pad, f.e + pad, f.s + pad, (i) => {
+      if (!visible[i]) return;
+      layers[data.damage[i] + 1].push(i);
+      if (data.groupOf[i] < 0) missing.push(i);
+    });
+    source.request(data, missing, () => this.soon());
+    for (const rows of layers) for (const i of rows) this._drawOne(i, f);
   },
   _drawOne(i, f) {
-    const { shapes, damage } = this.state.data;
-    const { box } = shapes;
-    const b = 4 * i;
-    if (box[b] > f.e || box[b + 2] < f.w || box[b + 1] > f.s || box[b + 3] < f.n) return;
+    const { data } = this.state;
     const pen = this._context;
-    const known = damage[i] >= 0;
-    const colour = known ? this.inks[damage[i]] : this.inkNone;
-    const wide = (box[b + 2] - box[b]) * f.scale, high = (box[b + 3] - box[b + 1]) * f.scale;
-    if (Math.max(wide, high) < 5) {
-      // At small scales a building is a dot, so that damaged ones stay visible.
-      const side = damage[i] > 0 ? 4 : 2.5;
-      pen.globalAlpha = known ? 1 : 0.7;
-      pen.fillStyle = colour;
-      pen.fillRect(box[b] * f.scale - f.ox + (wide - side) / 2, box[b + 1] * f.scale - f.oy + (high - side) / 2, side, side);
-      pen.globalAlpha = 1;
-      return;
-    }
-    this._trace(shapes, i, f);
-    if (!this.state.outlines || !known) {
-      pen.globalAlpha = known ? (damage[i] > 0 ? 0.3 : 0.07) : 0.9;
+    const damage = data.damage[i], known = damage >= 0;
+    const colour = known ? this.inks[damage] : this.inkNone;
+    const details = data.details(i);
+    if (!details) { this._drawPoint(i, f, colour, damage); return; }
+    this._trace(details[0].shapes, details[1], f);
+    if (this.state.filled || !known) {
+      pen.globalAlpha = known ? (damage > 0 ? 0.4 : 0.12) : 0.9;
       pen.fillStyle = known ? colour : this._hatch;
       pen.fill("evenodd");
       pen.globalAlpha = 1;
     }
-    pen.lineWidth = damage[i] > 0 ? 2.6 : 1.6;
-    pen.strokeStyle = "#0008";
+    pen.lineWidth = damage > 0 ? 3.6 : 2.2;
+    pen.strokeStyle = "#000a";
     pen.stroke();
-    pen.lineWidth = damage[i] > 0 ? 1.8 : 1.1;
+    pen.lineWidth = damage > 0 ? 2.2 : 1.1;
     pen.strokeStyle = colour;
     pen.stroke();
   },
-  _drawSelected(i, f) {
+  _drawPoint(i, f, colour, damage) {
     const pen = this._context;
-    this._trace(this.state.data.shapes, i, f);
+    const px = this.state.data.x[i] * f.scale - f.ox, py = this.state.data.y[i] * f.scale - f.oy;
+    pen.beginPath();
+    pen.arc(px, py, damage > 0 ? 4 : 3, 0, 2 * Math.PI);
+    pen.fillStyle = damage < 0 ? "#fff0" : colour;
+    pen.fill();
+    pen.lineWidth = 1;
+    pen.strokeStyle = damage < 0 ? colour : "#0008";
+    pen.stroke();
+  },
+  _drawSelected(i, f) {
+    const { data } = this.state;
+    const pen = this._context;
+    const details = data.details(i);
+    if (details && !this.far()) this._trace(details[0].shapes, details[1], f);
+    else if (data.placed(i)) {
+      pen.beginPath();
+      pen.arc(data.x[i] * f.scale - f.ox, data.y[i] * f.scale - f.oy, 9, 0, 2 * Math.PI);
+    } else return;
     for (const [width, colour] of [[7, "#000c"], [4, "#fff"]]) {
       pen.lineWidth = width;
       pen.strokeStyle = colour;
       pen.stroke();
     }
   },
+  _drawAreas(f) {
+    const pen = this._context;
+    const { kind, name, shapes } = this.state.areas;
+    for (let i = 0; i < shapes.n; i++) {
+      const aoi = kind[i] === "aoi";
+      this._trace(shapes, i, f);
+      pen.setLineDash(aoi ? [9, 5] : []);
+      for (const [width, colour] of [[aoi ? 4 : 3, "#fffb"], [aoi ? 2 : 1.2, aoi ? "#10202e" : "#3a2a5c"]]) {
+        pen.lineWidth = width;
+        pen.strokeStyle = colour;
+        pen.stroke();
+      }
+      pen.setLineDash([]);
+      if (!aoi) this._drawName(shapes, i, name[i], f);
+    }
+  },
+  _drawName(shapes, i, name, f) {
+    const [w, n, e, s] = shapes.box.subarray(4 * i, 4 * i + 4);
+    const pen = this._context;
+    pen.font = "600 13px system-ui, sans-serif";
+    if ((e - w) * f.scale < pen.measureText(name).width + 12) return;
+    const px = ((w + e) / 2) * f.scale - f.ox, py = ((n + s) / 2) * f.scale - f.oy;
+    pen.textAlign = "center";
+    pen.textBaseline = "middle";
+    pen.lineWidth = 4;
+    pen.strokeStyle = "#fffd";
+    pen.strokeText(name, px, py);
+    pen.fillStyle = "#3a2a5c";
+    pen.fillText(name, px, py);
+  },
   _drawCells(f) {
     const pen = this._context;
-    const { shapes, status } = this.state.cells;
+    const { shapes, status, reason } = this.state.cells;
     for (let i = 0; i < shapes.n; i++) {
       this._trace(shapes, i, f);
-      if (this.state.cells.reason[i]) {
+      if (reason[i]) {
         pen.globalAlpha = 0.35;
         pen.fillStyle = this._hatch;
         pen.fill("evenodd");
@@ -155,126 +315,3 @@ const VerdictLayer = L.Renderer.extend({
     }
   },
 });
-
-// Draws a building in one picture, with its own size of ground around it, at least 50 m in all.
-function drawChip(canvas, picture, shapes, i) {
-  const pen = canvas.getContext("2d");
-  const [w, n, e, s] = shapes.box.subarray(4 * i, 4 * i + 4);
-  const y = (n + s) / 2;
-  const metre = Math.cosh((0.5 - y) * 2 * Math.PI) / 40075016.7;
-  const side = Math.max(2 * (e - w), 2 * (s - n), 50 * metre);
-  const x0 = (w + e) / 2 - side / 2, y0 = y - side / 2;
-  const [pw, pn, pe, ps] = picture.box;
-  const scale = canvas.width / side;
-  pen.imageSmoothingQuality = "high";
-  pen.drawImage(picture.element, (pw - x0) * scale, (pn - y0) * scale, (pe - pw) * scale, (ps - pn) * scale);
-  pen.beginPath();
-  for (let r = shapes.first[i]; r < shapes.first[i + 1]; r++) {
-    for (let v = shapes.start[r]; v < shapes.start[r + 1]; v++) {
-      pen[v === shapes.start[r] ? "moveTo" : "lineTo"]((shapes.x[v] - x0) * scale, (shapes.y[v] - y0) * scale);
-    }
-    pen.closePath();
-  }
-  for (const [width, colour] of [[4, "#0009"], [2, "#fff"]]) {
-    pen.lineWidth = width;
-    pen.strokeStyle = colour;
-    pen.stroke();
-  }
-}
-
-// Pictures are in two panes. The upper one (before) is clipped at the divider.
-class Swipe {
-  constructor(map, pictures) {
-    this.map = map;
-    this.share = 0.5;
-    this.divider = document.getElementById("divider");
-    for (const [epoch, z] of [["post", 210], ["pre", 220]]) {
-      map.createPane(epoch).style.zIndex = z;
-      for (const p of pictures.filter((one) => one.epoch === epoch)) {
-        const [south, west, north, east] = p.bounds;
-        p.box = [worldX(west), worldY(north), worldX(east), worldY(south)];
-        p.element = L.imageOverlay(p.src, [[south, west], [north, east]], { pane: epoch, alt: "" }).addTo(map).getElement();
-      }
-    }
-    this.pictures = pictures;
-    this.epochs = new Set(pictures.map((p) => p.epoch));
-    this.dates = {};
-    for (const epoch of this.epochs) {
-      const days = [...new Set(pictures.filter((p) => p.epoch === epoch).map((p) => p.acquired.slice(0, 10)))].sort();
-      this.dates[epoch] = days.length > 2 ? `${days[0]} … ${days.at(-1)}` : days.join(", ");
-    }
-    this.modes = { swipe: "Swipe", pre: "Before", post: "After", none: "Plain" };
-    this.listen();
-    this.setMode(this.epochs.size === 2 ? "swipe" : this.epochs.size ? [...this.epochs][0] : "none");
-  }
-  listen() {
-    this.map.on("move zoomend resize viewreset", () => this.apply());
-    const drag = (event) => {
-      const stage = this.divider.parentElement.getBoundingClientRect();
-      this.moveTo((event.clientX - stage.left) / stage.width);
-    };
-    this.divider.addEventListener("pointerdown", (event) => {
-      this.divider.setPointerCapture(event.pointerId);
-      this.divider.addEventListener("pointermove", drag);
-    });
-    this.divider.addEventListener("pointerup", () => this.divider.removeEventListener("pointermove", drag));
-    this.divider.addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: -0.02, ArrowRight: 0.02, PageUp: 0.1, PageDown: -0.1 }[event.key];
-      const end = { Home: 0, End: 1 }[event.key];
-      if (step === undefined && end === undefined) return;
-      event.preventDefault();
-      this.moveTo(end ?? this.share + step);
-    });
-    const group = document.getElementById("modes");
-    for (const [mode, title] of Object.entries(this.modes)) {
-      if (!this.epochs.has(mode) && !(mode === "swipe" && this.epochs.size === 2) && mode !== "none") continue;
-      const button = element("button", { type: "button", text: title });
-      button.dataset.mode = mode;
-      button.addEventListener("click", () => this.setMode(mode));
-      group.append(button);
-    }
-    group.hidden = this.epochs.size === 0;
-  }
-  setMode(mode) {
-    this.mode = mode;
-    for (const button of document.querySelectorAll("#modes button")) button.setAttribute("aria-pressed", button.dataset.mode === mode);
-    this.map.getPane("post").style.display = mode === "post" || mode === "swipe" ? "" : "none";
-    this.map.getPane("pre").style.display = mode === "pre" || mode === "swipe" ? "" : "none";
-    this.divider.hidden = mode !== "swipe";
-    for (const [id, epoch, title] of [["before", "pre", "before"], ["after", "post", "after"]]) {
-      const badge = document.getElementById(id);
-      badge.hidden = !(mode === "swipe" || mode === epoch);
-      badge.textContent = `${title} · ${this.dates[epoch] ?? ""}`;
-    }
-    this.apply();
-  }
-  // The picture of the building's own view, else the newest picture that shows it.
-  pictureOf(epoch, scene, shapes, i) {
-    const [w, n, e, s] = shapes.box.subarray(4 * i, 4 * i + 4);
-    const x = (w + e) / 2, y = (n + s) / 2;
-    const over = this.pictures.filter((p) => p.epoch === epoch && x > p.box[0] && x < p.box[2] && y > p.box[1] && y < p.box[3]);
-    return over.find((p) => p.scene === scene) ?? over.at(-1);
-  }
-  moveTo(share) {
-    this.share = Math.min(1, Math.max(0, share));
-    this.apply();
-  }
-  apply() {
-    const size = this.map.getSize();
-    const at = Math.round(size.x * this.share);
-    this.divider.style.left = `${at}px`;
-    this.divider.setAttribute("aria-valuenow", Math.round(100 * this.share));
-    const place = (id, style) => Object.assign(document.getElementById(id).style, style);
-    const swiping = this.mode === "swipe";
-    place("before", swiping ? { left: "", right: `${size.x - at + 24}px` } : { left: "50%", right: "" });
-    place("after", swiping ? { left: `${at + 24}px` } : { left: "50%" });
-    const pane = this.map.getPane("pre");
-    if (!swiping) {
-      pane.style.clipPath = "";
-      return;
-    }
-    const a = this.map.containerPointToLayerPoint([0, 0]);
-    const b = this.map.containerPointToLayerPoint([at, size.y]);
-    pane.style.clipPath = `polygon(${a.x}px ${a.y}px, ${b.x}px ${a.y}px, ${b.x}px ${b.y}px, ${a.x}px ${b.y}px)`;
-  }
-}

@@ -119,8 +119,12 @@ def test_view_serves_the_snapshot_and_nothing_else(finished: Store):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         base = f"http://127.0.0.1:{server.server_port}"
         with urllib.request.urlopen(base) as page:
-            assert page.read() == finished.get("index.html")
+            assert b'data-served="yes"' in page.read()
             assert page.headers["Content-Type"].startswith("text/html")
+        with urllib.request.urlopen(f"{base}/index.html") as page:
+            assert page.read() == finished.get("index.html")
+        with urllib.request.urlopen(f"{base}/report.html") as page:
+            assert b"assessed" in page.read()
         with urllib.request.urlopen(f"{base}/run.json") as run:
             assert json.load(run)["counts"]["footprints"] == 12
         for path in ("/_ledger/secret.json", "/../out/run.json", "/%2e%2e/x", "/snapshots/"):

@@ -1,0 +1,28 @@
+"""areas.parquet: outlines of the AOI and of the districts that summary.csv counts by."""
+
+import geopandas as gpd
+import pyarrow as pa
+
+from quakestream.outputs.geoparquet import geoparquet_bytes
+from quakestream.outputs.products import RunProducts
+
+AREA_TYPES: dict[str, pa.DataType] = {"kind": pa.string(), "name": pa.string()}
+AOI, DISTRICT = "aoi", "district"
+"""Values of `kind`."""
+
+
+def areas_frame(products: RunProducts) -> gpd.GeoDataFrame:
+    """The AOI, then the districts in the order of their file, EPSG:4326."""
+    aoi = [] if products.aoi is None else [products.aoi]
+    kinds, names, shapes = [AOI] * len(aoi), [""] * len(aoi), list(aoi)
+    if products.admin is not None:
+        admin = products.admin.to_crs(4326)
+        kinds += [DISTRICT] * len(admin)
+        names += admin[products.admin_id].astype(str).tolist()
+        shapes += admin.geometry.tolist()
+    return gpd.GeoDataFrame({"kind": kinds, "name": names}, geometry=shapes, crs=4326)
+
+
+def areas_parquet(products: RunProducts) -> bytes:
+    """The areas as GeoParquet 1.1."""
+    return geoparquet_bytes(areas_frame(products), AREA_TYPES)

@@ -1,0 +1,242 @@
+"""What the page says besides buildings and pictures: counts, caveats, areas, credits, notes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import geopandas as gpd
+import pandas as pd
+
+from quakestream.domain import REASONS, ScaleClass, Scene
+from quakestream.outputs.areas import DISTRICT, areas_frame
+from quakestream.outputs.figures import headline
+from quakestream.outputs.products import RunProducts
+from quakestream.outputs.quarantine import merged_issues
+from quakestream.outputs.viewer_rows import rings
+
+CELLS_AT_MOST = 20_000
+ISSUES_AT_MOST = 500
+DISTRICTS_AT_MOST = 2000
+AREA_SIMPLIFY_DEG = 2e-5
+"""About 2 m: areas are drawn as thin lines."""
+
+REASON_TITLES = {
+    "no_imagery": "no post-event image covers it",
+    "no_pre": "no pre-event image covers it",
+    "misaligned": "pre and post image do not match",
+    "nodata": "image has no data there",
+    "cloud": "cloud",
+    "snow": "snow",
+    "saturated": "saturated pixels",
+    "too_small": "too small for the image",
+    "outside_model_scale": "outside the model's scale",
+    "invalid_geometry": "invalid outline",
+    "read_error": "image could not be read",
+    "model_error": "model failed",
+    "abstained": "model abstained",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MapContent:
+    """A finished map without its buildings."""
+
+    run: Mapping[str, Any]
+    """run.json, with `counts` and `damage_scale`."""
+    classes: tuple[ScaleClass, ...]
+    layers: tuple[str, ...]
+    coverage: gpd.GeoDataFrame
+    areas: gpd.GeoDataFrame
+    issues: Sequence[Mapping[str, Any]]
+    """Records with `kind, subject, cause, retryable`."""
+    scenes: Sequence[Mapping[str, Any]]
+    """Records of the scenes as in run.json."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(c.label for c in self.classes)
+
+    @property
+    def threshold(self) -> float:
+        """The threshold by which verdicts were declared."""
+        thresholds = (self.run.get("bundle") or {}).get("thresholds") or {}
+        return float(thresholds.get("balanced", 0.5))
+
+    @property
+    def title(self) -> str:
+        return f"{(self.run.get('event') or {}).get('id', 'earthquake')}: building damage"
+
+    def cards(self) -> list[tuple[str, str]]:
+        """Name and text of the model cards."""
+        models = [self.run.get(key) or {} for key in ("bundle", "hazard_bundle")]
+        return [(str(m.get("name", "model")), str(m["card"])) for m in models if m.get("card")]
+
+
+def content_of(products: RunProducts, run: Mapping[str, Any]) -> MapContent:
+    """The content of a run that is being published; `run` is the content of run.json."""
+    scenes = {s.id: s for v in products.views for s in (v.post, v.pre) if s is not None}
+    return MapContent(
+        run=run,
+        classes=products.classes,
+        layers=products.layers,
+        coverage=products.coverage,
+        areas=areas_frame(products),
+        issues=[asdict(issue) for issue in merged_issues(products.issues)],
+        scenes=[_scene_record(s) for s in scenes.values()],
+    )
+
+
+def _scene_record(scene: Scene) -> dict[str, Any]:
+    return {
+        "id": scene.id,
+        "datetime": scene.datetime.isoformat(),
+        "gsd_m": scene.gsd_m,
+        "credit": scene.credit,
+        "licence": scene.licence,
+    }
+
+
+def about(content: MapContent, notes: Sequence[str]) -> dict[str, Any]:
+    """Everything on the page except buildings and pictures, as JSON.
+
+    Args:
+        notes: what the page itself leaves out or reduces.
+    """
+    run, counts = content.run, content.run["counts"]
+    said = list(notes)
+    cells, areas = _cells(content.coverage, said), _areas(content.areas, said)
+    more = len(content.issues) - ISSUES_AT_MOST
+    operators = [str(n) for n in run.get("notes", [])]
+    if more > 0:
+        operators.append(f"quarantine.parquet lists {more:,} more inputs.")
+    first = headline(run)
+    damage = counts.get("damage", {})
+    return {
+        "event": run.get("event", {}),
+        "run": {k: run[k] for k in ("run_id", "snapshot", "published") if k in run},
+        "models": [_model(run[key]) for key in ("bundle", "hazard_bundle") if run.get(key)],
+        "evidence": evidence_sentence(run),
+        "headline": {"names": first.names, "caveat": list(first.caveat)},
+        "total": first.total,
+        "threshold": content.threshold,
+        "thresholds": (run.get("bundle") or {}).get("thresholds") or {},
+        "classes": [
+            {"label": c.label, "xbd": c.xbd, "count": int(damage.get(c.label, 0))}
+            for c in content.classes
+        ],
+        "reasons": _reasons(counts.get("reasons", {})),
+        "cells": cells,
+        "areas": areas,
+        "issues": [
+            {k: issue[k] for k in ("kind", "subject", "cause")}
+            | {"retryable": bool(issue["retryable"])}
+            for issue in content.issues[:ISSUES_AT_MOST]
+        ],
+        "notes": said,
+        "operators": operators,
+        "scenes": _scenes(content.scenes),
+        "credits": image_credits(content.scenes),
+    }
+
+
+def _reasons(counts: Mapping[str, int]) -> list[dict[str, Any]]:
+    return [
+        {"reason": r, "title": REASON_TITLES[r], "count": int(counts[r])}
+        for r in sorted(REASONS, key=lambda r: -counts.get(r, 0))
+        if counts.get(r)
+    ]
+
+
+def _cells(coverage: gpd.GeoDataFrame, notes: list[str]) -> dict[str, Any]:
+    if len(coverage) > CELLS_AT_MOST:
+        notes.append(
+            f"This page does not show the {len(coverage):,} cells; coverage.parquet holds them."
+        )
+        coverage = coverage.iloc[:0]
+    return {
+        "shape": rings(coverage.geometry),
+        "status": coverage["status"].astype(str).tolist(),
+        "reason": [r if isinstance(r, str) else None for r in coverage["reason"]],
+    }
+
+
+def _areas(areas: gpd.GeoDataFrame, notes: list[str]) -> dict[str, Any]:
+    if (districts := int((areas["kind"] == DISTRICT).sum())) > DISTRICTS_AT_MOST:
+        notes.append(f"This page does not draw the {districts:,} districts.")
+        areas = areas[areas["kind"] != DISTRICT]
+    simple = areas.geometry.simplify(AREA_SIMPLIFY_DEG)
+    return {
+        "kind": areas["kind"].tolist(),
+        "name": areas["name"].tolist(),
+        "shape": rings(simple),
+    }
+
+
+def _scenes(scenes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Time, GSD, credit and licence by scene id."""
+    return {
+        str(s["id"]): {
+            "time": pd.Timestamp(s["datetime"]).strftime("%Y-%m-%d %H:%M UTC"),
+            "gsd": s.get("gsd_m"),
+            "credit": " · ".join(filter(None, (s.get("credit"), s.get("licence")))),
+        }
+        for s in scenes
+    }
+
+
+def image_credits(scenes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line per credit and licence of the images, the most frequent first."""
+    counts: dict[tuple[str, str], int] = {}
+    for s in scenes:
+        key = (str(s.get("credit") or ""), str(s.get("licence") or ""))
+        counts[key] = counts.get(key, 0) + 1
+    lines = []
+    for (credit, licence), number in sorted(counts.items(), key=lambda item: -item[1]):
+        images = "1 image" if number == 1 else f"{number:,} images"
+        if not credit and not licence:
+            lines.append(f"{images}: the catalogue states no credit and no licence.")
+            continue
+        text = f"{images}: {credit or 'no credit stated'}, licence {licence or 'not stated'}"
+        lines.append(f"{text}{_not_commercial(licence)}.")
+    return lines
+
+
+def _not_commercial(licence: str) -> str:
+    words = licence.upper().replace("-", " ").replace("/", " ").split()
+    return " (no commercial use: this holds for this map's pictures too)" if "NC" in words else ""
+
+
+def _model(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Name, version, digest and flat metrics of a bundle in run.json."""
+    card = {k: str(model[k]) for k in ("name", "version", "digest", "engine") if k in model}
+    return card | {"metrics": flat_metrics(model.get("metrics", {}))}
+
+
+def flat_metrics(metrics: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested figures as (path, text) pairs, numbers to three decimals."""
+    if isinstance(metrics, Mapping):
+        return [p for k, v in metrics.items() for p in flat_metrics(v, f"{prefix}{k} · ")]
+    if isinstance(metrics, (list, tuple)):
+        text = " – ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in metrics)
+    else:
+        text = f"{metrics:.3f}" if isinstance(metrics, float) else str(metrics)
+    return [(prefix.removesuffix(" · "), text)]
+
+
+def evidence_sentence(run: Mapping[str, Any]) -> str:
+    """The evidence behind the verdicts in one sentence; empty for imagery alone."""
+    counts = run.get("counts", {}).get("evidence", {})
+    both, image, alone = (int(counts.get(e, 0)) for e in ("image+hazard", "image", "hazard"))
+    if not both + alone and "hazard_bundle" not in run:
+        return ""
+    bundle = run.get("hazard_bundle", {})
+    by = f" ({bundle['name']} {bundle['version']})" if "name" in bundle else ""
+    text = f"{both:,} verdicts use imagery and hazard values{by}, {image:,} use imagery alone."
+    if "name" in bundle and not bundle.get("added_to_verdicts", True):
+        text = (
+            f"{both:,} verdicts use imagery and hazard values, {image:,} use imagery alone; "
+            f"probabilities of {bundle['name']} {bundle['version']} are shown separately."
+        )
+    if alone:
+        text += f" {alone:,} not assessed have a probability from hazard values alone."
+    return text
