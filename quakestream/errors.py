@@ -10,6 +10,7 @@
     ├── InputError (ValueError)            one input is bad: it is quarantined
     │   ├── SceneError                     a scene's header, CRS, bands or georeference
     │   │   └── ReadError (OSError)        blocks of a scene cannot be read
+    │   │       └── TileReadError          of a tile of an acquisition; `where` is the tile's id
     │   ├── CatalogItemError               one STAC item
     │   └── HazardError                    a ShakeMap, VS30 or proxy layer
     ├── ShapeError (ValueError)            arrays contradict each other
@@ -164,6 +165,10 @@ class SceneError(InputError):
 
 class ReadError(SceneError, OSError):
     """Blocks of a scene cannot be read."""
+
+
+class TileReadError(ReadError):
+    """A tile of an acquisition cannot be opened or read there. `where` is the tile's id."""
 
 
 class CatalogItemError(InputError):

@@ -1,5 +1,6 @@
 """STAC search, static catalogues, vendor quirks, footprints, pairing and coverage."""
 
+from quakestream.catalog.acquisitions import acquisitions, of_tiles
 from quakestream.catalog.aoi import read_aoi
 from quakestream.catalog.extents import extent_issues, scene_extent
 from quakestream.catalog.footprints import Footprints, read_footprints
@@ -13,9 +14,11 @@ __all__ = [
     "SearchResult",
     "Views",
     "WrittenCatalogue",
+    "acquisitions",
     "assign_views",
     "coverage_reasons",
     "extent_issues",
+    "of_tiles",
     "read_aoi",
     "read_footprints",
     "read_times",

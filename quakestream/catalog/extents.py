@@ -11,6 +11,9 @@ from shapely.geometry.base import BaseGeometry
 from quakestream.domain import Issue, Scene
 
 _EDGE_POINTS = 20
+_SEAM_DEG = 4e-6
+"""Width of the cracks between tiles that are closed, about 0.4 m: edges that two tiles share are
+not the same in degrees, and catalogues round them."""
 
 
 def polygons_of(geometry: BaseGeometry) -> BaseGeometry:
@@ -30,14 +33,25 @@ def scene_extent(scene: Scene) -> BaseGeometry:
 
     The raster's edges are densified, since straight lines of a UTM zone bend in degrees.
     Where the two do not meet, the raster counts (`extent_issues` reports it). Before the
-    header is known, the outline counts alone.
+    header is known, the outline counts alone. The outline of an acquisition is made of its tiles
+    (`tiles_extent`).
     """
+    if scene.tiles:
+        return scene.outline
     outline = polygons_of(shapely.make_valid(scene.outline))
     raster = _raster_outline(scene)
     if raster is None:
         return outline
     both = polygons_of(shapely.intersection(outline, raster))
     return raster if both.is_empty else both
+
+
+def tiles_extent(tiles: Sequence[Scene]) -> BaseGeometry:
+    """Ground shown by tiles, with narrow cracks between them closed and the outer edge as it is."""
+    extents = [scene_extent(tile) for tile in tiles]
+    wide = shapely.union_all(shapely.buffer(extents, _SEAM_DEG / 2, join_style="mitre"))
+    # mitred outwards, so that corners stay; not inwards, where mitres cut across notches
+    return polygons_of(shapely.buffer(wide, -_SEAM_DEG / 2, join_style="round"))
 
 
 def extent_issues(scenes: Sequence[Scene]) -> list[Issue]:

@@ -20,6 +20,7 @@ from pyproj.exceptions import CRSError
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
+from quakestream.catalog.acquisitions import acquisition_fields
 from quakestream.catalog.credits import credit_of
 from quakestream.catalog.extents import polygons_of, raster_outline
 from quakestream.catalog.hrefs import HrefRule
@@ -125,6 +126,7 @@ def parse_item(raw: RawItem, asset: str, outline: BaseGeometry) -> ParsedItem:
     if not georeference.crs_wkt or georeference.transform is None or georeference.shape is None:
         notes.append("projection fields are incomplete; the file's header is used")
     credit, licence = credit_of(raw.document, _asset(raw, asset))
+    platform, acquisition = acquisition_fields(raw.properties)
     scene = Scene(
         id=str(raw.document["id"]),
         href=href,
@@ -139,6 +141,9 @@ def parse_item(raw: RawItem, asset: str, outline: BaseGeometry) -> ParsedItem:
         gsd_m=gsd or _pixel_m(georeference),
         credit=credit,
         licence=licence,
+        span_s=(acquired.end - acquired.start).total_seconds(),
+        platform=platform,
+        acquisition=acquisition,
     )
     return ParsedItem(scene=scene, acquired=acquired, notes=notes)
 

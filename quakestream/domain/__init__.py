@@ -4,6 +4,7 @@ from quakestream.domain.bundle import BundleSpec, HazardInput, ScaleClass, Thres
 from quakestream.domain.footprint import REASONS, Quality, Reason
 from quakestream.domain.grid import Grid, Shift, Window, utm_epsg
 from quakestream.domain.scene import Epoch, Issue, Scene, Stretch, View
+from quakestream.domain.sheets import acquisition_of, one_lattice, sheets_of
 
 __all__ = [
     "REASONS",
@@ -21,5 +22,8 @@ __all__ = [
     "Thresholds",
     "View",
     "Window",
+    "acquisition_of",
+    "one_lattice",
+    "sheets_of",
     "utm_epsg",
 ]

@@ -73,7 +73,9 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scene:
-    """One STAC item with the asset to read. A value: nothing is open.
+    """One STAC item with the asset to read, or the tiles of one acquisition that are read as one.
+
+    A value: nothing is open.
 
     The georeference is that of the file's header. Where an item disagrees with its file, the
     file wins and an issue reports it.
@@ -104,6 +106,22 @@ class Scene:
     """Whom the image is credited to; empty where its item says nothing."""
     licence: str = ""
     """Licence of the image, as its item or collection states it."""
+    platform: str = ""
+    """Satellite, lower case; empty where its item says nothing."""
+    acquisition: str = ""
+    """The vendor's id of the acquisition that the scene is a tile of; empty where unknown."""
+    span_s: float = 0.0
+    """Length of the time span that `datetime` is the middle of; 0 where it is exact."""
+    tiles: tuple["Scene", ...] = ()
+    """The tiles of an acquisition, in order of id; empty where one file shows all of it.
+
+    Where tiles overlap, the first one that sees the ground counts.
+    """
+
+    @property
+    def parts(self) -> tuple["Scene", ...]:
+        """The files to read: the tiles, or the scene itself."""
+        return self.tiles or (self,)
 
     @property
     def version(self) -> tuple[str, ...]:
@@ -120,3 +138,12 @@ class View:
     """`POST__PRE` item ids, or `POST`."""
     post: Scene
     pre: Scene | None = None
+
+    @property
+    def scenes(self) -> tuple[Scene, ...]:
+        return (self.post,) if self.pre is None else (self.post, self.pre)
+
+    @property
+    def files(self) -> tuple[Scene, ...]:
+        """The scenes, tile by tile."""
+        return tuple(part for scene in self.scenes for part in scene.parts)

@@ -220,9 +220,8 @@ def _scenes_of(views: Iterable[View]) -> list[tuple[Epoch, Scene]]:
     """Distinct scenes, oldest first, so that the newest is on top."""
     scenes: dict[tuple[Epoch, str], Scene] = {}
     for view in views:
-        scenes["post", view.post.id] = view.post
-        if view.pre is not None:
-            scenes["pre", view.pre.id] = view.pre
+        scenes |= {("post", part.id): part for part in view.post.parts}
+        scenes |= {("pre", part.id): part for part in (view.pre.parts if view.pre else ())}
     order = sorted(scenes.items(), key=lambda item: (item[1].datetime, item[0]))
     return [(epoch, scene) for (epoch, _), scene in order]
 

@@ -74,7 +74,7 @@ class MapContent:
 
 def content_of(products: RunProducts, run: Mapping[str, Any]) -> MapContent:
     """The content of a run that is being published; `run` is the content of run.json."""
-    scenes = {s.id: s for v in products.views for s in (v.post, v.pre) if s is not None}
+    scenes = {s.id: s for v in products.views for s in v.files}
     return MapContent(
         run=run,
         classes=products.classes,

@@ -23,7 +23,8 @@ import scipy.ndimage as ndi
 from numpy.typing import NDArray
 
 from quakestream.domain import Grid, Scene, Shift, Window
-from quakestream.raster.source import Pixels, RasterioSource
+from quakestream.raster.pasting import open_reference
+from quakestream.raster.source import Pixels, RasterSource
 from quakestream.storage import StorageOptions
 
 T = TypeVar("T")
@@ -165,8 +166,8 @@ def _surfaces(
         for band in range(left // STRIP_NODES, right // STRIP_NODES + 1)
     ]
     with (
-        RasterioSource(post, grid, options) as post_source,
-        RasterioSource(pre, grid, options) as pre_source,
+        open_reference(post, grid, options) as post_source,
+        open_reference(pre, grid, options) as pre_source,
         ThreadPoolExecutor(THREADS) as pool,
     ):
         pair = _Pair(sources=(post_source, pre_source), lock=Lock())
@@ -188,7 +189,7 @@ Edges = tuple[NDArray[np.complex64], NDArray[np.complex64]]
 class _Pair:
     """Two open scenes. One thread at a time reads from them."""
 
-    sources: tuple[RasterioSource, RasterioSource]
+    sources: tuple[RasterSource, RasterSource]
     lock: Lock
 
     def band(self, row: int, cols: range) -> Edges:

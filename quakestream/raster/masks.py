@@ -41,6 +41,19 @@ class CoarseQuality:
         out_P[inside_P] = self.block_YX[row_P[inside_P], col_P[inside_P]]
         return out_P
 
+    def around(self, bounds: tuple[float, float, float, float]) -> "CoarseQuality":
+        """The blocks in and next to bounds (west, south, east, north) in the scene's CRS."""
+        if self.clear:  # the same everywhere
+            return CoarseQuality(block_YX=self.block_YX[:0, :0], transform=self.transform)
+        west, south, east, north = bounds
+        col_2, row_2 = ~self.transform @ (np.array([west, east]), np.array([north, south]))
+        top, left = (max(int(np.floor(v.min())) - 1, 0) for v in (row_2, col_2))
+        bottom, right = (max(int(np.ceil(v.max())) + 1, 0) for v in (row_2, col_2))
+        return CoarseQuality(
+            block_YX=self.block_YX[top:bottom, left:right].copy(),
+            transform=self.transform @ Affine.translation(left, top),
+        )
+
     @property
     def clear(self) -> bool:
         return not self.block_YX.any()

@@ -13,10 +13,9 @@ from rasterio.windows import Window as DatasetWindow
 
 from quakestream.domain import Scene
 from quakestream.errors import ReadError
-from quakestream.raster.datasets import open_dataset
 from quakestream.raster.masks import BLOCK_M, CoarseQuality, block_quality
 from quakestream.raster.messages import root_cause
-from quakestream.raster.source import visible_bands
+from quakestream.raster.source import open_scene, visible_bands
 from quakestream.raster.statistics import STATISTICS_GSD_M, RunningStatistics, SceneStatistics
 from quakestream.raster.stretch import Tables, in_eight_bits, tables_for
 from quakestream.storage import StorageOptions
@@ -32,6 +31,8 @@ class PreparedScene:
 
     statistics: SceneStatistics
     quality: CoarseQuality
+    pixels: int = 1
+    """Valid pixels of about 4 m behind the statistics."""
 
 
 def prepare_scene(scene: Scene, options: StorageOptions) -> PreparedScene:
@@ -41,7 +42,7 @@ def prepare_scene(scene: Scene, options: StorageOptions) -> PreparedScene:
         SceneError: if the scene cannot be opened.
         ReadError: if a part of it cannot be read.
     """
-    with open_dataset(scene.href, options) as dataset:
+    with open_scene(scene, options) as dataset:
         try:
             bands = visible_bands(dataset)
             tables_BV = tables_for(dataset, bands, scene.stretch)
@@ -66,6 +67,7 @@ def _prepare(
     side = factor * PER_BLOCK
     return PreparedScene(
         statistics=running.result(),
+        pixels=running.count,
         quality=CoarseQuality(
             block_YX=block_quality(mean_BYX, deviation_YX, (side * gsd_m) ** 2),
             transform=dataset.transform @ Affine.scale(side),

@@ -11,11 +11,11 @@ import pyproj
 from pyproj.exceptions import ProjError
 from rasterio.errors import RasterioError
 
-from quakestream.domain import Scene, Stretch
+from quakestream.domain import Scene, Stretch, sheets_of
 from quakestream.errors import SceneError
 from quakestream.raster.datasets import open_dataset
 from quakestream.raster.messages import root_cause
-from quakestream.raster.source import visible_bands
+from quakestream.raster.source import open_scene, visible_bands
 from quakestream.raster.stretch import measured_stretch
 from quakestream.storage import StorageOptions, fingerprint
 
@@ -49,6 +49,19 @@ def probe(scene: Scene, options: StorageOptions) -> Scene:
             )
         except RasterioError as error:
             raise SceneError(f"cannot read header: {error}", scene.href) from error
+
+
+def common_stretch(scene: Scene, options: StorageOptions) -> Stretch | None:
+    """The stretch of an acquisition of 16 bits, measured over its largest sheet.
+
+    Where that cannot be read, the stretch of its first tile.
+    """
+    sheet = max(sheets_of(scene), key=lambda one: len(one.parts))
+    try:
+        with open_scene(sheet, options) as dataset:
+            return _stretch(dataset, scene.id, sheet.gsd_m or 1.0)
+    except SceneError:
+        return sheet.parts[0].stretch
 
 
 def _check(dataset: Any, href: str) -> None:

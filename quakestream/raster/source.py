@@ -1,5 +1,7 @@
 """Reads the pixels of one scene on one grid: the protocol of readers, and the reference reader."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -16,6 +18,7 @@ from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import ReadError, SceneError
 from quakestream.raster.datasets import dataset_of, gdal_session
 from quakestream.raster.messages import counted, root_cause
+from quakestream.raster.mosaic import MosaicDataset
 from quakestream.raster.stretch import in_eight_bits, tables_for
 from quakestream.storage import StorageOptions
 
@@ -66,6 +69,23 @@ class ReadsAhead(Protocol):
         ...
 
 
+@contextmanager
+def open_scene(scene: Scene, options: StorageOptions) -> Iterator[Any]:
+    """A scene's file as a rasterio dataset, or the tiles of a sheet as one that looks alike.
+
+    Raises:
+        SceneError: if it cannot be opened.
+    """
+    with gdal_session(options), _open_scene(scene, options) as dataset:
+        yield dataset
+
+
+def _open_scene(scene: Scene, options: StorageOptions) -> Any:
+    if scene.tiles:
+        return MosaicDataset(scene, lambda tile: dataset_of(tile.href, options), visible_bands)
+    return dataset_of(scene.href, options)
+
+
 class RasterioSource:
     """Reads through GDAL. It is the reference reader, and it reads every scene.
 
@@ -81,7 +101,7 @@ class RasterioSource:
 
     def __enter__(self) -> Self:
         with gdal_session(self._options):
-            self._dataset = dataset_of(self._scene.href, self._options)
+            self._dataset = _open_scene(self._scene, self._options)
             self._same_crs = self._dataset.crs == rasterio.CRS.from_epsg(self._grid.epsg)
             self._bands = visible_bands(self._dataset)
             self._tables_BV = tables_for(self._dataset, self._bands, self._scene.stretch)
@@ -165,21 +185,32 @@ class RasterioSource:
     def _warp(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         gsd_m = self._scene.gsd_m or self._grid.gsd_m
         average = self._grid.gsd_m / gsd_m >= AVERAGE_ABOVE
-        with WarpedVRT(
-            self._dataset,
-            crs=rasterio.CRS.from_epsg(self._grid.epsg),
-            transform=self._grid.window_transform(window),
-            width=window.width,
-            height=window.height,
-            resampling=Resampling.average if average else Resampling.bilinear,
-            tolerance=WARP_TOLERANCE_PX,
-            add_alpha=self._needs_alpha,
-        ) as vrt:
+        crs = rasterio.CRS.from_epsg(self._grid.epsg)
+        with (
+            _under(self._dataset, self._grid.bounds(window), crs) as dataset,
+            WarpedVRT(
+                dataset,
+                crs=crs,
+                transform=self._grid.window_transform(window),
+                width=window.width,
+                height=window.height,
+                resampling=Resampling.average if average else Resampling.bilinear,
+                tolerance=WARP_TOLERANCE_PX,
+                add_alpha=self._needs_alpha,
+            ) as vrt,
+        ):
             counts_BYX = in_eight_bits(vrt.read(self._bands), self._tables_BV)
             return counts_BYX, vrt.dataset_mask() > 0
 
 
 _: type[RasterSource] = RasterioSource
+
+
+def _under(dataset: Any, bounds: tuple[float, float, float, float], crs: Any) -> Any:
+    """What GDAL warps: the dataset, or the part of a mosaic under bounds."""
+    if isinstance(dataset, MosaicDataset):
+        return dataset.around(bounds, crs)
+    return nullcontext(dataset)
 
 
 def visible_bands(dataset: Any) -> list[int]:

@@ -1,5 +1,6 @@
 """Scene statistics for `per_scene` normalisation, computed alike in training and inference."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -49,6 +50,19 @@ class RunningStatistics:
             mean_B=tuple(float(v) for v in mean_B),
             std_B=tuple(float(v) for v in np.sqrt(variance_B)),
         )
+
+
+def joint_statistics(parts: Sequence[tuple[SceneStatistics, int]]) -> SceneStatistics:
+    """Statistics over parts, each with its number of pixels: ground on two parts counts twice."""
+    if len(parts) == 1:
+        return parts[0][0]
+    weight_P = np.array([max(pixels, 0) for _, pixels in parts], np.float64)
+    weight_P /= max(weight_P.sum(), 1.0)
+    mean_PB = np.array([statistics.mean_B for statistics, _ in parts])
+    square_PB = np.array([statistics.std_B for statistics, _ in parts]) ** 2 + mean_PB**2
+    mean_B = weight_P @ mean_PB
+    std_B = np.sqrt(np.maximum(weight_P @ square_PB - mean_B**2, 1.0))
+    return SceneStatistics(mean_B=tuple(mean_B.tolist()), std_B=tuple(std_B.tolist()))
 
 
 def statistics_of(pixels_BYX: NDArray[np.uint8], valid_YX: NDArray[np.bool_]) -> SceneStatistics:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from quakestream.domain import BundleSpec, Grid, Window
 from quakestream.engines import Engine
+from quakestream.errors import TileReadError
 from quakestream.pipeline.kinds.units import LatticeOf, PlanInputs, Unit
 from quakestream.pipeline.work.read import CellReads
 from quakestream.pipeline.work.results import Failure, UnitResult
@@ -137,8 +138,9 @@ class Kind(Protocol):
 def read_failure(task: UnitTask, row: int, col: int, epochs: Mapping[str, object]) -> Failure:
     """The failure of a window or crop of which an epoch is an exception."""
     epoch, error = next((e, s) for e, s in epochs.items() if isinstance(s, Exception))
-    scene = task.scenes[epoch].scene
-    return Failure(row=row, col=col, kind="read_error", cause=str(error), subject=scene.id)
+    tile = error.where if isinstance(error, TileReadError) else ""
+    subject = tile or task.scenes[epoch].scene.id
+    return Failure(row=row, col=col, kind="read_error", cause=str(error), subject=subject)
 
 
 def statistics_of(task: UnitTask, items: int) -> dict[str, NDArray[np.float32]]:

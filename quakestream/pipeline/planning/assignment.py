@@ -88,11 +88,12 @@ def assign(
     assignment = Assignment.of(parts, np.asarray(footprints.invalid))
     reason_N = assignment.reason_N.copy()
     open_N = (assignment.views_N == 0) & ~np.asarray(footprints.invalid)
-    for reason, more_post, more_pre in (
-        ("read_error", [*post.scenes, *post.unusable], [*pre.scenes, *pre.unusable]),
-        ("outside_model_scale", post.scenes, pre.scenes),
+    coarse = len(post.scenes) + len(pre.scenes) > len(sharp_post) + len(sharp_pre)
+    for reason, there_is_more, more_post, more_pre in (
+        ("read_error", post.unusable or pre.unusable, post.listed(), pre.listed()),
+        ("outside_model_scale", coarse, post.scenes, pre.scenes),
     ):
-        if len(more_post) + len(more_pre) > len(sharp_post) + len(sharp_pre):
+        if there_is_more:
             there = assign_views(footprints, more_post, more_pre, spec.needs_pre)
             reason_N[open_N & (np.asarray(there.view_of_N) >= 0)] = reason
     return replace(assignment, reason_N=reason_N)

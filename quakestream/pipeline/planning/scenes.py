@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from quakestream.catalog import extent_issues
+from quakestream.catalog import acquisitions, extent_issues, of_tiles
 from quakestream.domain import Grid, Issue, Scene, View
 from quakestream.errors import InputError, MissingExtraError, QuakestreamError, StorageError
 from quakestream.pipeline.kinds.units import Unit
-from quakestream.raster.probe import probe
+from quakestream.raster.probe import common_stretch, probe
 from quakestream.storage import StorageOptions, protocol_of
 from quakestream.storage.object_stores import has_s3_credentials
 
@@ -21,10 +21,16 @@ class EpochScenes:
     """Scenes of one epoch."""
 
     scenes: list[Scene]
-    """Scenes with what their headers say."""
+    """Scenes with what their headers say; tiles of one acquisition are one scene."""
     unusable: list[Scene]
     """Scenes whose headers cannot be used, as the catalogue describes them."""
     issues: list[Issue]
+
+    def listed(self) -> list[Scene]:
+        """Everything the catalogue lists, with tiles that cannot be used in their acquisitions."""
+        if not self.unusable:
+            return self.scenes
+        return acquisitions([*(part for s in self.scenes for part in s.parts), *self.unusable])
 
 
 def probe_scenes(scenes: Sequence[Scene], options: StorageOptions) -> EpochScenes:
@@ -45,7 +51,7 @@ def probe_scenes(scenes: Sequence[Scene], options: StorageOptions) -> EpochScene
         done = list(pool.map(one, scenes))
     good = [s for s in done if isinstance(s, Scene)]
     return EpochScenes(
-        scenes=good,
+        scenes=[with_one_stretch(scene, options) for scene in acquisitions(good)],
         unusable=[s for s, d in zip(scenes, done, strict=True) if isinstance(d, Issue)],
         issues=[*(d for d in done if isinstance(d, Issue)), *extent_issues(good)],
     )
@@ -62,11 +68,18 @@ def _in_order(scene: Scene, options: StorageOptions) -> list[str]:
     return sorted(places, key=lambda place: protocol_of(place) == "s3")
 
 
+def with_one_stretch(scene: Scene, options: StorageOptions) -> Scene:
+    """An acquisition whose tiles of 16 bits are brought to 8 bits alike."""
+    if not scene.tiles or scene.stretch is None:
+        return scene
+    stretch = common_stretch(scene, options)
+    return of_tiles([replace(tile, stretch=stretch) for tile in scene.tiles])
+
+
 def used_scenes(units: Iterable[Unit], views: Sequence[View]) -> list[tuple[Scene, Grid]]:
-    """Every scene that units read, with each grid it is read on, once."""
+    """Every file that units read, with each grid it is read on, once."""
     used: dict[tuple[str, Grid], Scene] = {}
-    for unit in units:
-        for scene in (views[unit.view].post, views[unit.view].pre):
-            if scene is not None:
-                used.setdefault((scene.id, unit.cell.grid), scene)
+    for view, grid in dict.fromkeys((unit.view, unit.cell.grid) for unit in units):
+        for scene in views[view].files:
+            used.setdefault((scene.id, grid), scene)
     return [(scene, grid) for (_, grid), scene in used.items()]

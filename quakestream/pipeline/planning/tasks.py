@@ -1,7 +1,7 @@
 """What a plan's units become on their way to workers: keys, tasks, and what is left to do."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from quakestream.pipeline.kinds.units import Unit
 from quakestream.pipeline.planning.plan import Job, Plan, cell_km2
 from quakestream.pipeline.work import ledger
 from quakestream.pipeline.work.prepare import Prepared
+from quakestream.pipeline.work.read import around
 from quakestream.pipeline.work.tasks import (
     CellTask,
     GroupTask,
@@ -23,6 +24,7 @@ from quakestream.pipeline.work.tasks import (
     unit_key,
 )
 from quakestream.raster.coregistration import PairShifts
+from quakestream.raster.statistics import joint_statistics
 from quakestream.storage import Store
 
 
@@ -36,6 +38,8 @@ class KeyedUnit:
     key: str
 
 
+MARGIN_PX = 8
+"""Pixels around the windows of a unit within which tiles count as needed."""
 KeyedCell = tuple[KeyedUnit, ...]
 KeyedGroup = tuple[KeyedCell, ...]
 """A commit group."""
@@ -180,7 +184,7 @@ class TaskMaker:
         view, of_job = self.plan.views[unit.view], self.spec.jobs[job]
         footprints = footprints_of(self.plan, unit, self.hazard_NM)
         windows = of_job.kind.shift_windows(unit, footprints.polygon_F, of_job)
-        return UnitTask(
+        task = UnitTask(
             key=key,
             job=job,
             cell=unit.cell,
@@ -193,11 +197,32 @@ class TaskMaker:
             polygon_F=footprints.polygon_F,
             hazard_FM=footprints.hazard_FM,
         )
+        return _trimmed(task, of_job)
+
+
+def _trimmed(task: UnitTask, job: JobSpec) -> UnitTask:
+    """The task with what it needs of its scenes: tiles and clouds around its windows."""
+    if all(not scene.scene.tiles and scene.clear for scene in task.scenes.values()):
+        return task
+    windows: dict[str, list[Window]] = {epoch: [] for epoch in task.scenes}
+    for epoch, window in job.kind.requests(task, job):
+        windows[epoch].append(window)
+
+    def near(epoch: str, scene: WorkerScene) -> WorkerScene:
+        here = windows[epoch]
+        return scene.around(task.cell.grid, around(here).grown(MARGIN_PX)) if here else scene
+
+    pre = None if task.pre is None else near("pre", task.pre)
+    return replace(task, post=near("post", task.post), pre=pre)
 
 
 def _worker_scene(scene: Scene, prepared: Prepared) -> WorkerScene:
-    known = prepared.scenes[scene.href, scene.etag]
-    return WorkerScene(scene=scene, statistics=known.statistics, quality=known.quality)
+    sheets = prepared.sheets(scene)
+    return WorkerScene(
+        scene=scene,
+        statistics=joint_statistics([(known.statistics, known.pixels) for _, known in sheets]),
+        qualities=tuple((sheet.crs_wkt, known.quality) for sheet, known in sheets),
+    )
 
 
 def _shifts(shifts: PairShifts | None, unit: Unit, windows: list[Window]) -> tuple[Shift, ...]:

@@ -179,8 +179,7 @@ def _rates(work: WorkDone) -> dict[str, float]:
 
 
 def _scenes(plan: Plan) -> dict[str, Scene]:
-    scenes = [s for v in plan.views for s in (v.post, v.pre) if s is not None]
-    return {s.id: s for s in scenes}
+    return {s.id: s for v in plan.views for s in v.files}
 
 
 def _inputs(plan: Plan) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Rows of the products, from the plan and the sums."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import geopandas as gpd
@@ -10,15 +11,20 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from quakestream.domain import BundleSpec, Quality
+from quakestream.catalog import scene_extent
+from quakestream.domain import BundleSpec, Quality, Scene
 from quakestream.fusion import prior_of
 from quakestream.pipeline.planning.plan import Plan
 from quakestream.pipeline.result.context import FootprintHazard, RunContext, ViewFailures
 from quakestream.pipeline.result.evidence import HazardEvidence
 from quakestream.pipeline.result.reduce import Reduced
 from quakestream.pipeline.work.ledger import CellRecord
+from quakestream.raster.pasting import parts_in
 from quakestream.reduce import Verdicts, decide
 from quakestream.tiling import Cell, unproject
+
+TILES_JOINT = ";"
+"""Between the names of tiles in `scene_post` and `scene_pre`."""
 
 
 def building_rows(context: RunContext, reduced: Reduced) -> gpd.GeoDataFrame:
@@ -121,18 +127,48 @@ def _view_columns(plan: Plan, reduced: Reduced) -> dict[str, Any]:
     best_N = np.full(len(assignment.reason_N), -1, np.int64)
     best_N[footprint_N] = assignment.view_A[first_N]
     views = plan.assignment.views
-    post = np.array([v.post.id for v in views] + [None], object)
-    pre = np.array([v.pre.id if v.pre else None for v in views] + [None], object)
+    post = [v.post for v in views]
+    pre = [v.pre for v in views]
     acquired = pd.to_datetime(pd.Series([*(v.post.datetime for v in views), None]), utc=True)
     measured_N = (best_N >= 0) & (reduced.tally.pixels_NQ.sum(axis=1) > 0)
     return {
-        "scene_post": post[best_N],
-        "scene_pre": pre[best_N],
+        "scene_post": _names(post, best_N, plan),
+        "scene_pre": _names(pre, best_N, plan),
         "acquired_post": acquired.to_numpy()[best_N],
         "views": assignment.views_N.astype(np.int16),
         "shift_m": np.where(measured_N, reduced.shift_m_N, np.nan),
         "shift_quality": np.where(measured_N, reduced.shift_quality_N, np.nan),
     }
+
+
+def _names(
+    scenes: Sequence[Scene | None], best_N: NDArray[np.int64], plan: Plan
+) -> NDArray[np.object_]:
+    """The scene of each footprint; of an acquisition, the tiles that show the footprint.
+
+    Args:
+        scenes: a scene of each view.
+        best_N: view of each footprint, -1 for none.
+    """
+    names = np.array([None if s is None else s.id for s in scenes] + [None], object)
+    name_N = names[best_N]
+    outline_N = np.asarray(plan.footprints.table.geometry.values, object)
+    view_A: dict[str, list[int]] = defaultdict(list)
+    tiled = {s.id: s for s in scenes if s is not None and s.tiles}
+    for view, scene in enumerate(scenes):
+        if scene is not None and scene.tiles:
+            view_A[scene.id].append(view)
+    for scene_id, of_views in view_A.items():
+        tiles = tiled[scene_id].tiles
+        here = np.flatnonzero(np.isin(best_N, of_views))
+        tree = shapely.STRtree([scene_extent(tile) for tile in tiles])
+        place_A, tile_A = tree.query(outline_N[here], predicate="intersects")
+        shown: dict[int, list[int]] = defaultdict(list)
+        for place, tile in zip(place_A.tolist(), tile_A.tolist(), strict=True):
+            shown[place].append(tile)
+        for place, some in shown.items():
+            name_N[here[place]] = TILES_JOINT.join(tiles[n].id for n in sorted(some))
+    return name_N
 
 
 def coverage_rows(
@@ -153,7 +189,10 @@ def coverage_rows(
     scenes: dict[str, set[str]] = defaultdict(set)
     for unit in plan.damage.units:
         view = plan.views[unit.view]
-        scenes[unit.cell.id] |= {s.id for s in (view.post, view.pre) if s is not None}
+        grid, core = unit.cell.grid, unit.cell.core
+        scenes[unit.cell.id] |= {
+            part.id for scene in view.scenes for part in parts_in(scene, grid, core)
+        }
         if failure := view_failures.get((unit.view, unit.cell.epsg)):
             unit_reason[unit.cell.id].add(failure)
     cells = list(dict.fromkeys([*plan.area_cells, *(unit.cell for unit in plan.damage.units)]))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from affine import Affine
 
-from quakestream.domain import Grid, Issue, Scene, Shift, View, Window
+from quakestream.domain import Grid, Issue, Scene, Shift, View, Window, sheets_of
 from quakestream.errors import QuakestreamError, StorageError
 from quakestream.outputs.layout import PREPARED
 from quakestream.raster.coregistration import BOUND_M, NODE_GSD_M, PairShifts, find_shifts
@@ -24,7 +24,7 @@ from quakestream.storage import StorageOptions, Store
 from quakestream.storage.seals import sealed, unsealed
 from quakestream.tiling import project
 
-PREPARE_VERSION = 4
+PREPARE_VERSION = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,10 +81,14 @@ class Prepared:
     damaged: list[str] = field(default_factory=list)
     """Objects of the ledger that could not be believed and were made again."""
 
+    def sheets(self, scene: Scene) -> list[tuple[Scene, PreparedScene]]:
+        """The sheets of a scene, most have one, with what was found of each."""
+        return [(sheet, self.scenes[sheet.href, sheet.etag]) for sheet in sheets_of(scene)]
+
     def view_failure(self, view: View, epsg: int) -> str | None:
         """Why a view cannot be used in a zone: `read_error`, `misaligned` or None."""
-        scenes = [s for s in (view.post, view.pre) if s is not None]
-        if any((s.href, s.etag) not in self.scenes for s in scenes):
+        sheets = [sheet for scene in view.scenes for sheet in sheets_of(scene)]
+        if any((s.href, s.etag) not in self.scenes for s in sheets):
             return "read_error"
         if view.pre is not None:
             shifts = self.shifts.get((view.id, epsg))
@@ -101,10 +105,9 @@ def steps_for(
     """The steps for views in their zones: one per scene and one per (pair, zone)."""
     steps: dict[str, PrepareStep] = {}
     for view, epsg in views:
-        for scene in (view.post, view.pre):
-            if scene is not None:
-                step = PrepareScene(scene=scene, options=options)
-                steps.setdefault(step.key, step)
+        for sheet in (sheet for scene in view.scenes for sheet in sheets_of(scene)):
+            step = PrepareScene(scene=sheet, options=options)
+            steps.setdefault(step.key, step)
         if view.pre is not None:
             shared = extent_of(view.post).intersection(extent_of(view.pre))
             bounds = project(np.array([shared], object), epsg)[0].bounds
@@ -183,6 +186,7 @@ def _dump(result: PreparedScene | PairShifts) -> bytes:
             std=result.statistics.std_B,
             blocks=result.quality.block_YX,
             transform=tuple(result.quality.transform)[:6],
+            pixels=result.pixels,
         )
     else:
         np.savez_compressed(
@@ -216,6 +220,7 @@ def _scene_of(arrays: Any) -> PreparedScene:
         quality=CoarseQuality(
             block_YX=arrays["blocks"], transform=Affine(*arrays["transform"].tolist())
         ),
+        pixels=int(arrays["pixels"]),
     )
 
 

@@ -51,7 +51,7 @@ def with_quality(pixels: Pixels, scene: WorkerScene, grid: Grid, window: Window)
     saturated_YX = saturated(pixels.counts_BYX)
     if saturated_YX.any():
         quality_YX[saturated_YX] = Quality.SATURATED
-    if not scene.quality.clear:
+    if not scene.clear:
         hidden_YX = _coarse(scene, grid, window)
         quality_YX = np.where(hidden_YX > 0, hidden_YX, quality_YX)
     counts_BYX = pixels.counts_BYX
@@ -106,11 +106,24 @@ def _coarse(scene: WorkerScene, grid: Grid, window: Window) -> NDArray[np.uint8]
     col_YX, row_YX = np.meshgrid((col_X + 0.5) * step, (row_Y + 0.5) * step)
     x_YX = grid.transform.c + col_YX * grid.gsd_m
     y_YX = grid.transform.f - row_YX * grid.gsd_m
-    if scene.scene.crs_wkt:
-        crs = pyproj.CRS.from_user_input(scene.scene.crs_wkt)
-        if crs != pyproj.CRS.from_epsg(grid.epsg):
-            project = pyproj.Transformer.from_crs(grid.epsg, crs, always_xy=True)
-            x_YX, y_YX = project.transform(x_YX, y_YX)
-    fine_YX = scene.quality.at(x_YX, y_YX).repeat(step, axis=0).repeat(step, axis=1)
+    hidden_YX = np.zeros(x_YX.shape, np.uint8)
+    for crs_wkt, quality in scene.qualities:
+        new_YX = quality.at(*_projected(x_YX, y_YX, grid, crs_wkt))
+        hidden_YX = np.where(hidden_YX > 0, hidden_YX, new_YX)
+    fine_YX = hidden_YX.repeat(step, axis=0).repeat(step, axis=1)
     top, left = window.row - row_Y[0] * step, window.col - col_X[0] * step
     return fine_YX[top : top + window.height, left : left + window.width]
+
+
+def _projected(
+    x_YX: NDArray[np.float64], y_YX: NDArray[np.float64], grid: Grid, crs_wkt: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Positions of a grid in another CRS."""
+    if not crs_wkt:
+        return x_YX, y_YX
+    crs = pyproj.CRS.from_user_input(crs_wkt)
+    if crs == pyproj.CRS.from_epsg(grid.epsg):
+        return x_YX, y_YX
+    project = pyproj.Transformer.from_crs(grid.epsg, crs, always_xy=True)
+    moved_x_YX, moved_y_YX = project.transform(x_YX, y_YX)
+    return moved_x_YX, moved_y_YX

@@ -5,18 +5,22 @@ import time
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 from weakref import WeakValueDictionary
 
 from quakestream.domain import Grid, Scene, Window
-from quakestream.errors import SceneError
+from quakestream.errors import SceneError, TileReadError
 from quakestream.outputs.layout import INDICES
 from quakestream.pipeline.work.tasks import WorkerSpec
 from quakestream.raster.cog import HELD_BYTES, CogOpener, LayoutCache, refusals
+from quakestream.raster.pasting import paste
 from quakestream.raster.source import Pixels, RasterSource, ReadsAhead
 from quakestream.raster.tiles import tile_source_factory
+from quakestream.raster.tiles.placement import extent_on
 from quakestream.storage import StorageOptions, Store, open_store
 
 OpenSource = Callable[[Scene, Grid], RasterSource]
+_ReadWindow = Callable[[Scene, Grid, Window], Pixels]
 ATTEMPTS = 2
 SLOW_S = 1.0
 STALL_S = 15
@@ -25,7 +29,8 @@ STALL_S = 15
 Only failed reads of over `SLOW_S` count. A server that stalls would otherwise hold the run for
 hours.
 """
-OPEN_SCENES = 8
+OPEN_SCENES = 24
+"""A cell may touch the corners of four tiles in each epoch, and two zones."""
 READERS_SHARE_MB = HELD_BYTES / 1e6
 """Most memory that the readers of one process share, beside the cells that they read."""
 NAMED = 5
@@ -51,7 +56,15 @@ class OpenScenes:
         Raises:
             SceneError: if the scene cannot be opened.
         """
-        return self._source(scene, grid).seamless
+        if not scene.tiles:
+            return self._source(scene, grid).seamless
+        seamless = True
+        for tile in scene.tiles:
+            try:
+                seamless &= self._source(tile, grid).seamless
+            except (SceneError, OSError):  # the windows that need the tile fail when they are read
+                continue
+        return seamless
 
     def read(self, scene: Scene, grid: Grid, window: Window) -> Pixels:
         """Reads a window. If the scene's server stalled before, it raises that error at once.
@@ -59,7 +72,24 @@ class OpenScenes:
         Raises:
             SceneError: if the scene cannot be opened.
             ReadError: if it cannot be read there.
+            TileReadError: if a tile that reaches into the window cannot be opened or read there.
         """
+        if scene.tiles:
+            return self._paste(scene, grid, window, self._read)
+        return self._read(scene, grid, window)
+
+    def _paste(self, scene: Scene, grid: Grid, window: Window, read: _ReadWindow) -> Pixels:
+        """A window out of the tiles of an acquisition."""
+
+        def read_tile(tile: Scene, inside: Window) -> Pixels:
+            try:
+                return read(tile, grid, inside)
+            except (SceneError, OSError) as error:
+                raise TileReadError(str(error), tile.id) from error
+
+        return paste(window, ((extent_on(t, grid), partial(read_tile, t)) for t in scene.tiles))
+
+    def _read(self, scene: Scene, grid: Grid, window: Window) -> Pixels:
         if scene.href in self._stalled:
             raise self._stalled[scene.href]
         began = time.monotonic()
@@ -74,22 +104,34 @@ class OpenScenes:
 
     def prefetch(self, scene: Scene, grid: Grid, *windows: Window) -> None:
         """Requests the bytes of windows and returns at once, if the scene is open."""
-        entry = self._sources.get((scene.href, grid))
-        if entry is not None and scene.href not in self._stalled:
-            source = entry[0]
-            if isinstance(source, ReadsAhead):
-                source.prefetch(*windows)
+        for part in scene.parts:
+            entry = self._sources.get((part.href, grid))
+            if entry is None or part.href in self._stalled:
+                continue
+            source, wanted = entry[0], windows
+            if scene.tiles:
+                shared = (w.shared(extent_on(part, grid)) for w in windows)
+                wanted = tuple(w for w in shared if w.height > 0 and w.width > 0)
+            if wanted and isinstance(source, ReadsAhead):
+                source.prefetch(*wanted)
 
     def attempt(self, scene: Scene, grid: Grid, window: Window) -> Pixels | Exception:
         """Reads a window, a second time on a new connection. Returns the last error as a value."""
-        for attempt in range(1, ATTEMPTS + 1):
+        try:
+            if scene.tiles:
+                return self._paste(scene, grid, window, self._attempt)
+            return self._attempt(scene, grid, window)
+        except (SceneError, OSError) as error:
+            return error
+
+    def _attempt(self, scene: Scene, grid: Grid, window: Window) -> Pixels:
+        for _ in range(1, ATTEMPTS):
             try:
-                return self.read(scene, grid, window)
-            except (SceneError, OSError) as error:
-                failure = error
-                if attempt < ATTEMPTS and scene.href not in self._stalled:
+                return self._read(scene, grid, window)
+            except (SceneError, OSError):
+                if scene.href not in self._stalled:
                     self._forget(scene, grid)
-        return failure
+        return self._read(scene, grid, window)
 
     def _source(self, scene: Scene, grid: Grid) -> RasterSource:
         key = (scene.href, grid)

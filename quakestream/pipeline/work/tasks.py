@@ -7,7 +7,7 @@ their pixels are read once.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +15,10 @@ import shapely
 from numpy.typing import NDArray
 
 from quakestream.bundles import Bundle
-from quakestream.domain import Scene, Shift, View
+from quakestream.domain import Grid, Scene, Shift, View, Window
 from quakestream.engines import EngineSpec
 from quakestream.raster.masks import CoarseQuality
+from quakestream.raster.pasting import moved_bounds, parts_in
 from quakestream.raster.statistics import SceneStatistics
 from quakestream.raster.tiles import TileSurvey
 from quakestream.storage import StorageOptions
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from quakestream.pipeline.kinds.base import Kind
     from quakestream.pipeline.kinds.units import Unit
 
-CELL_VERSION = 4
+QUALITY_MARGIN_PX = 64
+"""Clouds are looked up on a lattice of a few pixels, so a little around a window."""
+CELL_VERSION = 5
 """Raised whenever the same input would give another tally: old commits are then not reused."""
 
 
@@ -36,8 +39,28 @@ class WorkerScene:
     """A scene as a worker needs it."""
 
     scene: Scene
+    """Of an acquisition, the tiles that the unit may read."""
     statistics: SceneStatistics
-    quality: CoarseQuality
+    qualities: tuple[tuple[str, CoarseQuality], ...]
+    """Clouds and snow around the unit, with the CRS (WKT) they are given in. A scene has one
+    entry, an acquisition one for each of its sheets."""
+
+    @property
+    def clear(self) -> bool:
+        return all(quality.clear for _, quality in self.qualities)
+
+    def around(self, grid: Grid, window: Window) -> "WorkerScene":
+        """What matters to a window: tiles and clouds of a long strip stay with the driver."""
+        scene = self.scene
+        if scene.tiles:
+            tiles = parts_in(scene, grid, window) or scene.tiles[:1]
+            scene = replace(scene, tiles=tiles)
+        bounds = grid.bounds(window.grown(QUALITY_MARGIN_PX))
+        near = tuple(
+            (crs_wkt, quality.around(moved_bounds(bounds, grid.epsg, crs_wkt)))
+            for crs_wkt, quality in self.qualities
+        )
+        return WorkerScene(scene=scene, statistics=self.statistics, qualities=near)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -155,7 +178,7 @@ def unit_key(
         model: identity of kind, bundle, runtime and batch.
     """
     views = [s for s in (view.post, view.pre) if s is not None]
-    tokens = [tiles.token(s, unit.cell.grid) for s in views]
+    tokens = [_token(s, unit.cell.grid, tiles) for s in views]
     scenes = [(*s.version, *filter(None, [t])) for s, t in zip(views, tokens, strict=True)]
     content = [
         CELL_VERSION,
@@ -168,6 +191,10 @@ def unit_key(
         model,
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def _token(scene: Scene, grid: Grid, tiles: TileSurvey) -> str:
+    return " ".join(filter(None, (tiles.token(part, grid) for part in scene.parts)))
 
 
 def group_name(keys: list[str]) -> str:

@@ -1,6 +1,8 @@
 """The place of a scene on a grid."""
 
 import math
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import rasterio
@@ -58,7 +60,20 @@ def extent_on(scene: Scene, grid: Grid) -> Window:
     Raises:
         SceneError: if its outline cannot be projected to the grid.
     """
-    raster = raster_of(scene)
+    raster_of(scene)
+    assert scene.transform is not None
+    assert scene.shape is not None
+    try:
+        return _extent_on(scene.crs_wkt, tuple(scene.transform)[:6], scene.shape, grid)
+    except SceneError as error:
+        raise SceneError.of(replace(error.problem, where=scene.href)) from error
+
+
+@lru_cache(maxsize=16_384)
+def _extent_on(
+    crs_wkt: str, transform: tuple[float, ...], shape: tuple[int, int], grid: Grid
+) -> Window:
+    raster = Raster(Affine(*transform), *shape, rasterio.CRS.from_wkt(crs_wkt))
     if has_whole_pixels(raster, grid):
         return own_window(raster, grid)
     bounds = rasterio.transform.array_bounds(raster.height, raster.width, raster.transform)
@@ -66,9 +81,9 @@ def extent_on(scene: Scene, grid: Grid) -> Window:
     try:
         moved = transform_bounds(raster.crs, crs, *bounds, densify_pts=101)
     except rasterio.errors.RasterioError as error:
-        raise SceneError(f"cannot warp to EPSG:{grid.epsg}: {error}", scene.href) from error
+        raise SceneError(f"cannot warp to EPSG:{grid.epsg}: {error}") from error
     if not all(math.isfinite(v) for v in moved):
-        raise SceneError(f"bounds do not project to EPSG:{grid.epsg}", scene.href, got=str(bounds))
+        raise SceneError(f"bounds do not project to EPSG:{grid.epsg}", got=str(bounds))
     return grid.window(*moved).grown(WARP_MARGIN_PX)
 
 

@@ -1,0 +1,118 @@
+"""Puts windows together from several rasters: the first one that sees a pixel gives it."""
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from functools import lru_cache
+from typing import Self
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.warp import transform_bounds
+
+from quakestream.domain import Grid, Scene, Window, sheets_of
+from quakestream.raster.source import Pixels, RasterioSource, RasterSource
+from quakestream.raster.tiles.placement import extent_on
+from quakestream.storage import StorageOptions
+
+Part = tuple[Window, Callable[[Window], Pixels]]
+"""The window of the grid that a raster may reach, and its reader."""
+
+
+def paste(window: Window, parts: Iterable[Part]) -> Pixels:
+    """A window out of parts, in order of rank.
+
+    A part is not read where those before it show all of its ground.
+    """
+    counts_BYX = np.zeros((3, *window.shape), np.uint8)
+    valid_YX = np.zeros(window.shape, np.bool_)
+    for extent, read in parts:
+        inside = window.shared(extent)
+        if inside.height <= 0 or inside.width <= 0:
+            continue
+        at = inside.slices_in(window)
+        if valid_YX[at].all():
+            continue
+        new = read(inside)
+        fill_YX = new.valid_YX & ~valid_YX[at]
+        np.copyto(counts_BYX[:, *at], new.counts_BYX, where=fill_YX)
+        valid_YX[at] |= new.valid_YX
+    return Pixels(counts_BYX=counts_BYX, valid_YX=valid_YX)
+
+
+def parts_in(scene: Scene, grid: Grid, window: Window) -> tuple[Scene, ...]:
+    """The files of a scene that may show a part of a window, in order."""
+    if not scene.tiles:
+        return (scene,)
+    top_T, left_T, bottom_T, right_T = _edges(scene, grid).T
+    inside_T = (top_T < window.row_end) & (bottom_T > window.row)
+    inside_T &= (left_T < window.col_end) & (right_T > window.col)
+    return tuple(scene.tiles[n] for n in np.flatnonzero(inside_T).tolist())
+
+
+@lru_cache(maxsize=256)  # scenes are compared by identity
+def _edges(scene: Scene, grid: Grid) -> NDArray[np.int64]:
+    """First and last rows and columns of tiles on a grid: (top, left, bottom, right)."""
+    windows = [extent_on(tile, grid) for tile in scene.tiles]
+    return np.array([(w.row, w.col, w.row_end, w.col_end) for w in windows], np.int64)
+
+
+def moved_bounds(
+    bounds: tuple[float, float, float, float], epsg: int, crs_wkt: str
+) -> tuple[float, float, float, float]:
+    """Bounds (west, south, east, north) in another CRS; an empty one is that of the bounds."""
+    crs = rasterio.CRS.from_wkt(crs_wkt) if crs_wkt else rasterio.CRS.from_epsg(epsg)
+    west, south, east, north = transform_bounds(
+        rasterio.CRS.from_epsg(epsg), crs, *bounds, densify_pts=21
+    )
+    return west, south, east, north
+
+
+class SheetsSource:
+    """Reads the sheets of one acquisition through GDAL, such as those of two UTM zones."""
+
+    def __init__(self, scene: Scene, grid: Grid, options: StorageOptions) -> None:
+        self._parts = [
+            (RasterioSource(sheet, grid, options), _extent(sheet, grid))
+            for sheet in sheets_of(scene)
+        ]
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for source, _ in self._parts:
+                stack.enter_context(source)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def seamless(self) -> bool:
+        return all(source.seamless for source, _ in self._parts)
+
+    def read(self, window: Window) -> Pixels:
+        """Counts and validity on the grid.
+
+        Raises:
+            ReadError: if a tile cannot be read.
+        """
+        return paste(window, ((extent, source.read) for source, extent in self._parts))
+
+
+def open_reference(scene: Scene, grid: Grid, options: StorageOptions) -> RasterSource:
+    """A scene or an acquisition, read through GDAL."""
+    if len(sheets_of(scene)) == 1:
+        return RasterioSource(scene, grid, options)
+    return SheetsSource(scene, grid, options)
+
+
+def _extent(sheet: Scene, grid: Grid) -> Window:
+    first, *others = (extent_on(tile, grid) for tile in sheet.parts)
+    for window in others:
+        first = first.union(window)
+    return first
+
+
+_: type[RasterSource] = SheetsSource
