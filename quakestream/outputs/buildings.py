@@ -13,6 +13,9 @@ from quakestream.domain import REASONS
 from quakestream.errors import AccountingError, ShapeError
 from quakestream.outputs.geoparquet import geoparquet_bytes, hilbert_sorted
 
+TILES_JOINT = ";"
+"""Between the ids of the tiles that show a building, in `scene_post` and `scene_pre`. The tile
+that shows most of it comes first."""
 STATUSES = ("assessed", "not_assessed")
 EVIDENCE = ("image", "image+hazard", "hazard")
 SHAKING_COLUMNS = ("mmi", "pga_g", "pgv_cm_s", "psa03_g", "psa10_g", "psa30_g", "vs30_m_s")

@@ -26,7 +26,7 @@ from shapely.geometry import Polygon
 
 from quakestream.domain import Scene, Stretch
 from quakestream.outputs.areas import AREA_TYPES
-from quakestream.outputs.buildings import arrow_types
+from quakestream.outputs.buildings import TILES_JOINT, arrow_types
 from quakestream.outputs.pictures import Frame, PictureSource, picture_source, tile_frame, webp
 from quakestream.outputs.previews import chip_frame
 from quakestream.outputs.readback import current_object, current_run, current_table, scale_of
@@ -211,7 +211,9 @@ class LiveMap:
         frames = []
         box = self._columns(["scene_pre", "scene_post", "bbox"]).flatten().to_pandas()
         for epoch in ("pre", "post"):
-            by_scene = box.groupby(f"scene_{epoch}", sort=False)
+            name = f"scene_{epoch}"
+            apart = box.assign(**{name: box[name].str.split(TILES_JOINT)}).explode(name)
+            by_scene = apart.groupby(name, sort=False)
             ends = by_scene.agg(
                 {"bbox.xmin": "min", "bbox.ymin": "min", "bbox.xmax": "max", "bbox.ymax": "max"}
             )

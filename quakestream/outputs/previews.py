@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.domain import Epoch, Scene, View
+from quakestream.outputs.buildings import TILES_JOINT
 from quakestream.outputs.pictures import (
     READ_ERRORS,
     WORLD_M,
@@ -155,7 +156,7 @@ def _chips(
     for epoch, column in epochs:
         names = rows[column].to_numpy(dtype=object)
         for rank, row in enumerate(chosen):
-            key = (epoch, names[row])
+            key = (epoch, str(names[row]).split(TILES_JOINT)[0])
             if key in scenes and key not in sharp and np.isfinite(bounds[row]).all():
                 box = tuple(bounds[row].tolist())
                 tasks.append(

@@ -161,12 +161,8 @@ class MosaicDataset:
         right = min(int(cols[1]) + 1 + MARGIN_PX, self.width)
         top, left = min(top, self.height - 1), min(left, self.width - 1)
         height, width = max(bottom - top, 1), max(right - left, 1)
-        window = Window(row=top, col=left, height=height, width=width)
-        with MemoryFile() as file, rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
-            with file.open(driver="GTiff", **self._profile(window, 1)) as dataset:
-                self._fill_in(dataset, *self._compose(window, 1))
-            with file.open() as dataset:  # a warp takes nothing that is open for writing
-                yield dataset
+        with self._memory(Window(row=top, col=left, height=height, width=width), 1) as memory:
+            yield memory
 
     def _asked(
         self, window: DatasetWindow | None, out_shape: tuple[int, ...] | None
@@ -209,9 +205,14 @@ class MosaicDataset:
     @contextmanager
     def _memory(self, window: Window, level: int) -> Iterator[Any]:
         """A window as a dataset in memory, at a level."""
-        with rasterio.open("mosaic", "w+", driver="MEM", **self._profile(window, level)) as memory:
-            self._fill_in(memory, *self._compose(window, level))
-            yield memory
+        counts_BYX, valid_YX = self._compose(window, level)
+        with MemoryFile() as file, rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+            with file.open(driver="GTiff", **self._profile(window, level)) as dataset:
+                dataset.write(counts_BYX)
+                if not self._plain and self._fill is None:
+                    dataset.write_mask(valid_YX)
+            with file.open() as dataset:  # a warp takes nothing that is open for writing
+                yield dataset
 
     def _profile(self, window: Window, level: int) -> dict[str, Any]:
         place = self.transform @ Affine.translation(window.col, window.row)
@@ -224,11 +225,6 @@ class MosaicDataset:
             "transform": place @ Affine.scale(level),
             "nodata": None if self._plain else self._fill,
         }
-
-    def _fill_in(self, dataset: Any, counts_BYX: NDArray[Any], valid_YX: NDArray[np.bool_]) -> None:
-        dataset.write(counts_BYX)
-        if not self._plain and self._fill is None:
-            dataset.write_mask(valid_YX)
 
     def _compose(self, window: Window, level: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         shape = window.height // level, window.width // level

@@ -504,7 +504,7 @@ class Page {
     const square = chipSquare(box);
     const chips = [];
     for (const [epoch, name, column] of [["pre", "Before", "scene_pre"], ["post", "After", "scene_post"]]) {
-      const scene = word(group.text[column], j);
+      const scene = tilesOf(word(group.text[column], j))[0];
       const chip = this.swipe.chipOf(i, epoch, scene, box, this.about.scenes[scene]?.gsd);
       if (!chip) continue;
       const canvas = element("canvas", { width: 480, height: 480 });
@@ -518,7 +518,7 @@ class Page {
       chips.push(element("figure", {}, canvas, caption));
     }
     if (!chips.length) return [element("p", { className: "quiet", text: "This page has no picture of this building." })];
-    const credit = [...new Set(["scene_pre", "scene_post"].map((c) => this.about.scenes[word(group.text[c], j)]?.credit).filter(Boolean))].join("; ");
+    const credit = [...new Set(["scene_pre", "scene_post"].flatMap((c) => tilesOf(word(group.text[c], j))).map((scene) => this.about.scenes[scene]?.credit).filter(Boolean))].join("; ");
     return [element("div", { className: "chips" }, ...chips), element("p", { className: "quiet small", text: credit ? `Images: ${credit}` : "" })];
   }
 
@@ -530,12 +530,15 @@ class Page {
   }
 
   imagesOf(group, j) {
-    const dated = (scene) => (scene && this.about.scenes[scene] ? `${scene}, ${this.about.scenes[scene].time}` : scene);
+    const dated = (names) => {
+      const time = this.about.scenes[tilesOf(names)[0]]?.time;
+      return time ? `${tilesOf(names).join(" and ")}, ${time}` : names;
+    };
     const post = word(group.text.scene_post, j);
     const valid = fixed(group.number.valid_fraction, j);
     return [
       ["After", dated(post)],
-      ["Acquired", this.about.scenes[post] ? null : word(group.acquired, j)],
+      ["Acquired", this.about.scenes[tilesOf(post)[0]] ? null : word(group.acquired, j)],
       ["Before", dated(word(group.text.scene_pre, j))],
       ["Seen", valid === null ? null : `${Math.round(100 * valid)} % of the outline`],
     ];

@@ -61,6 +61,8 @@ function contains(shapes, i, px, py) {
 }
 
 const fixed = (column, i) => (column.values[i] < 0 ? null : column.values[i] / 10 ** column.digits);
+// The tiles of one acquisition that show a building; the one that shows most of it comes first.
+const tilesOf = (scene) => (scene ? scene.split(";") : []);
 const word = (column, i) => (column.codes[i] < 0 ? null : column.words[column.codes[i]]);
 
 // The blob of outputs/viewer_rows.py `core_blob`: typed arrays from byte planes.

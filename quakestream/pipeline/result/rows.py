@@ -14,6 +14,7 @@ from shapely.geometry.base import BaseGeometry
 from quakestream.catalog import scene_extent
 from quakestream.domain import BundleSpec, Quality, Scene
 from quakestream.fusion import prior_of
+from quakestream.outputs.buildings import TILES_JOINT
 from quakestream.pipeline.planning.plan import Plan
 from quakestream.pipeline.result.context import FootprintHazard, RunContext, ViewFailures
 from quakestream.pipeline.result.evidence import HazardEvidence
@@ -22,9 +23,6 @@ from quakestream.pipeline.work.ledger import CellRecord
 from quakestream.raster.pasting import parts_in
 from quakestream.reduce import Verdicts, decide
 from quakestream.tiling import Cell, unproject
-
-TILES_JOINT = ";"
-"""Between the names of tiles in `scene_post` and `scene_pre`."""
 
 
 def building_rows(context: RunContext, reduced: Reduced) -> gpd.GeoDataFrame:
@@ -163,11 +161,13 @@ def _names(
         here = np.flatnonzero(np.isin(best_N, of_views))
         tree = shapely.STRtree([scene_extent(tile) for tile in tiles])
         place_A, tile_A = tree.query(outline_N[here], predicate="intersects")
-        shown: dict[int, list[int]] = defaultdict(list)
-        for place, tile in zip(place_A.tolist(), tile_A.tolist(), strict=True):
-            shown[place].append(tile)
-        for place, some in shown.items():
-            name_N[here[place]] = TILES_JOINT.join(tiles[n].id for n in sorted(some))
+        shared_A = shapely.intersection(outline_N[here[place_A]], tree.geometries[tile_A])
+        area_A = np.round(shapely.area(shared_A), 15)
+        shown: dict[int, list[str]] = defaultdict(list)
+        for n in np.lexsort((tile_A, -area_A)).tolist():
+            shown[int(place_A[n])].append(tiles[int(tile_A[n])].id)
+        for place, ids in shown.items():
+            name_N[here[place]] = TILES_JOINT.join(ids)
     return name_N
 
 
