@@ -10,7 +10,6 @@ Heavy modules are imported when they are used.
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from quakestream.errors import QuakestreamError
@@ -25,10 +24,23 @@ if TYPE_CHECKING:
 
 __all__ = ["QuakestreamError", "__version__", "map", "open_run", "plan"]
 
-try:
-    __version__ = version("quakestream")
-except PackageNotFoundError:  # a checkout that was never installed
-    __version__ = "0+unknown"
+__version__: str
+"""The installed version, or `0+unknown` in a checkout that was never installed."""
+
+
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("quakestream")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def open_run(path: str) -> RunFile:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from rich.text import Text
 
-from quakestream import __version__
 from quakestream.cli.common import EXIT_FAILED, EXIT_REQUEST, stderr
 from quakestream.errors import (
     AccountingError,
@@ -98,6 +97,8 @@ def _where_details_are(error: Exception) -> str:
 
 def _write_details(error: Exception) -> Path:
     """The traceback as a file in the temporary folder."""
+    from quakestream import __version__
+
     handle, name = tempfile.mkstemp(prefix="quakestream-", suffix=".log")
     with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(f"quakestream {__version__}, Python {platform.python_version()}, ")

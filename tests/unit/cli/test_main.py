@@ -1,14 +1,14 @@
 """How commands end: one line a problem, an exit code, and a file where nobody foresaw it."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import typer
 
 from quakestream.cli import main
 from quakestream.cli.failures import BUGS, exit_code, report_failure, report_interruption
@@ -137,10 +137,61 @@ def test_a_signal_ends_a_command_with_its_code_and_a_line(
 def test_the_table_names_every_command_and_each_has_an_example() -> None:
     folder = Path(main.__file__).parent
     modules = {path.stem for path in folder.glob("*.py")}
-    assert set(main.commands()) == modules - {"__init__", "main", "common", "failures"}
-    for target in main.commands().values():
-        commands: list[Callable[..., None] | typer.Typer] = [target]
+    assert set(main.COMMANDS) == modules - {"__init__", "main", "common", "failures"}
+    for row in main.COMMANDS.values():
+        target = row.load()
         if isinstance(target, main.typer.Typer):
+            assert target.info.help == row.help
             commands = [c.callback for c in target.registered_commands if c.callback]
+        else:
+            assert (target.__doc__ or "").splitlines()[0] == row.help
+            commands = [target]
         for function in commands:
             assert "Example: quakestream " in (function.__doc__ or ""), function
+
+
+HEAVY = {
+    *("boto3", "botocore", "rasterio", "geopandas", "pandas", "pyarrow", "pyproj", "shapely"),
+    *("numpy", "scipy", "cv2", "torch", "onnxruntime", "openvino", "xarray", "dask", "ray"),
+    *("pystac_client", "aiohttp"),
+}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["no-such-command"],
+        ["status", "--help"],
+        ["init", "--schema"],
+    ],
+    ids="-".join,
+)
+def test_a_command_imports_no_more_than_it_needs(arguments: list[str]) -> None:
+    script = (
+        "import json, sys\n"
+        "from quakestream.cli import main\n"
+        "try:\n"
+        "    main.main()\n"
+        "finally:\n"
+        "    print(json.dumps(sorted(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+    modules = set(json.loads(done.stderr.splitlines()[-1]))
+    assert not modules & HEAVY
+    assert "quakestream.cli.main" in modules
+
+
+def test_help_lists_every_command_with_its_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "quakestream.cli.main", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    for name, row in main.COMMANDS.items():
+        assert any(name in line and row.help in line for line in done.stdout.splitlines()), name
