@@ -15,14 +15,30 @@ from typing import TYPE_CHECKING
 from quakestream.errors import QuakestreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from os import PathLike
+    from typing import Any
 
     from quakestream.config import RunFile
     from quakestream.events import Observer
+    from quakestream.outputs.progress import Status
+    from quakestream.outputs.scores import Score
     from quakestream.pipeline.planning.plan import Plan
     from quakestream.pipeline.run import Result
+    from quakestream.storage import Store
 
-__all__ = ["QuakestreamError", "__version__", "map", "open_run", "plan"]
+    Storage = Mapping[str, Mapping[str, Any]]
+
+__all__ = [
+    "QuakestreamError",
+    "__version__",
+    "map",
+    "open_run",
+    "plan",
+    "report",
+    "score",
+    "status",
+]
 
 __version__: str
 """The installed version, or `0+unknown` in a checkout that was never installed."""
@@ -43,15 +59,19 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def open_run(path: str) -> RunFile:
+def open_run(run: str | PathLike[str] | Mapping[str, Any]) -> RunFile:
     """Reads and validates a run file. No file that it names is opened.
+
+    Args:
+        run: path or URI of the file, or its content as a dictionary, whose paths are relative to
+            the current folder.
 
     Raises:
         ConfigError: with every problem of the file.
     """
     from quakestream.config import open_run as read_run
 
-    return read_run(path)
+    return read_run(run)
 
 
 def plan(run: RunFile) -> Plan:
@@ -93,3 +113,70 @@ def map(
 
     with open_backend(run, backend, address) as opened:
         return map_run(run, backend=opened, out=out, fresh=fresh, observers=observers)
+
+
+def score(
+    out: str | PathLike[str],
+    truth: str | PathLike[str],
+    *,
+    label_column: str | None = None,
+    positive_file: str | None = None,
+    distance_m: float = 5.0,
+    storage: Storage | None = None,
+) -> Score:
+    """Compares the verdicts of a finished map with reference points, polygons or ids.
+
+    Args:
+        out: path or URI of the map.
+        truth: path or URI of the reference.
+        label_column: column of the reference that holds the damage; found if None.
+        positive_file: polygons of severe damage; `truth` then gives harmless buildings only.
+        distance_m: largest distance of a point to its footprint.
+        storage: endpoints, as under `storage:` of a run file.
+
+    Raises:
+        RequestError: if there is no finished map, or the reference cannot be used.
+    """
+    from quakestream.outputs.scores import ScoreOptions, score_stored
+    from quakestream.outputs.truth import TruthRequest
+
+    request = TruthRequest(uri=_text(truth), column=label_column)
+    options = ScoreOptions(distance_m=distance_m)
+    return score_stored(_store(out, storage), request, options, positive_file)
+
+
+def status(out: str | PathLike[str], *, storage: Storage | None = None) -> Status:
+    """Progress of a running run, or counts of a finished one, read from its output alone.
+
+    Raises:
+        RequestError: if there is no run.
+    """
+    from quakestream.outputs.progress import read_status
+
+    return read_status(_store(out, storage))
+
+
+def report(out: str | PathLike[str], *, storage: Storage | None = None) -> str:
+    """Writes report.html next to a finished map, and returns its path or URI.
+
+    Raises:
+        RequestError: if there is no finished map.
+        StorageError: if `out` cannot be written.
+    """
+    from quakestream.outputs.report import report_html
+
+    store = _store(out, storage)
+    store.put("report.html", report_html(store))
+    return store.uri_of("report.html")
+
+
+def _store(out: str | PathLike[str], storage: Storage | None) -> Store:
+    from quakestream.storage import StorageOptions, open_store
+
+    return open_store(_text(out), StorageOptions(protocols=storage or {}))
+
+
+def _text(place: str | PathLike[str]) -> str:
+    from os import fspath
+
+    return fspath(place)

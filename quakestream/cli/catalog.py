@@ -2,21 +2,22 @@
 
 import json
 import os
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from quakestream.catalog import read_times, write_catalogue
 from quakestream.catalog.images import is_image
-from quakestream.cli.common import EXIT_ATTENTION, counted
+from quakestream.cli.common import EXIT_ATTENTION, S3Anon, S3Endpoint, counted, s3_options
 from quakestream.config import is_uri
 from quakestream.errors import RequestError
-from quakestream.storage import StorageOptions
+from quakestream.storage import StorageOptions, open_store
 
 
 def catalog(
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="GeoTIFFs: paths, URIs or folders.")
+        list[str],
+        typer.Argument(metavar="IMAGE...", help="GeoTIFFs: paths, URIs or folders (a URI/)."),
     ],
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the catalogue.")],
     times: Annotated[
@@ -25,10 +26,8 @@ def catalog(
             "--times", help="CSV with the columns file,datetime: acquisition times of images."
         ),
     ] = None,
-    endpoint_url: Annotated[
-        str | None, typer.Option("--s3-endpoint", help="S3 endpoint; left out: Amazon's.")
-    ] = None,
-    anon: Annotated[bool, typer.Option("--s3-anon", help="Read S3 without credentials.")] = False,
+    endpoint_url: S3Endpoint = None,
+    anon: S3Anon = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing on stderr.")] = False,
 ) -> None:
@@ -38,10 +37,9 @@ def catalog(
 
     Example: quakestream catalog images/*.tif -o stac/
     """
-    s3: dict[str, Any] = {"endpoint_url": endpoint_url} if endpoint_url else {}
-    options = StorageOptions(protocols={"s3": s3 | ({"anon": True} if anon else {})})
+    options = s3_options(endpoint_url, anon) or StorageOptions()
     known = None if times is None else read_times(times, options)
-    written = write_catalogue(_expanded(images), out, known, options)
+    written = write_catalogue(_expanded(images, options), out, known, options)
     if as_json:
         summary = {
             "catalog": written.path,
@@ -63,18 +61,26 @@ def catalog(
         raise typer.Exit(EXIT_ATTENTION)
 
 
-def _expanded(images: list[str]) -> list[str]:
+def _expanded(images: list[str], options: StorageOptions) -> list[str]:
     """The images, with the content of folders in place of the folders.
+
+    A path is a folder if it is one; a URI is one if it ends with a slash. All that lies in the
+    folder of a store counts, at any depth, since its folders are only parts of names.
 
     Raises:
         RequestError: if a folder holds no image.
     """
     files = []
     for image in images:
-        if is_uri(image) or not os.path.isdir(image):
+        if is_uri(image) and image.endswith("/"):
+            store = open_store(image, options)
+            inside = [store.uri_of(name) for name in store.list() if is_image(name)]
+        elif not is_uri(image) and os.path.isdir(image):
+            names = sorted(os.listdir(image))
+            inside = [os.path.join(image, name) for name in names if is_image(name)]
+        else:
             files.append(image)
             continue
-        inside = sorted(os.path.join(image, name) for name in os.listdir(image) if is_image(name))
         if not inside:
             raise RequestError("folder holds no image", image, "GeoTIFFs")
         files.extend(inside)

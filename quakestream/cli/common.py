@@ -5,8 +5,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -21,6 +22,14 @@ from quakestream.events import (
     StageStarted,
 )
 
+if TYPE_CHECKING:
+    from quakestream.storage import StorageOptions
+
+S3Endpoint = Annotated[
+    str | None, typer.Option("--s3-endpoint", help="S3 endpoint; left out: Amazon's.")
+]
+S3Anon = Annotated[bool, typer.Option("--s3-anon", help="Read S3 without credentials.")]
+
 EXIT_ATTENTION = 1
 EXIT_REQUEST = 2
 EXIT_FAILED = 3
@@ -31,6 +40,16 @@ PLAIN_EVERY_S = 10.0
 # Texts hold names that strangers chose: no markup or emoji code in them is interpreted.
 stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 stdout = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+def s3_options(endpoint: str | None, anon: bool) -> "StorageOptions | None":
+    """What `--s3-endpoint` and `--s3-anon` say; None where neither is given."""
+    if not endpoint and not anon:
+        return None
+    from quakestream.storage import StorageOptions
+
+    s3: dict[str, Any] = {"endpoint_url": endpoint} if endpoint else {}
+    return StorageOptions(protocols={"s3": s3 | ({"anon": True} if anon else {})})
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

@@ -9,10 +9,8 @@ import typer
 from quakestream.cli.common import counted, print_json, progress_observer, stdout
 from quakestream.cli.map import Json, Quiet
 from quakestream.config import open_run
-from quakestream.outputs.readback import scale_of
-from quakestream.outputs.scores import Score, ScoreOptions
-from quakestream.outputs.scores import score as score_map
-from quakestream.outputs.truth import TruthRequest, read_truth
+from quakestream.outputs.scores import Score, score_stored
+from quakestream.outputs.truth import TruthRequest
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.run import Result, map_run
 from quakestream.synthetic import make_earthquake
@@ -52,13 +50,7 @@ def demo(
 
 def score_result(result: Result, truth: Path) -> Score:
     """Scores the map against the known truth."""
-    classes = scale_of(result.run)
-    return score_map(
-        result.buildings,
-        classes,
-        read_truth(TruthRequest(uri=str(truth)), classes),
-        ScoreOptions(),
-    )
+    return score_stored(result.store, TruthRequest(uri=str(truth)))
 
 
 def _show(result: Result, score: Score, seconds: float) -> None:

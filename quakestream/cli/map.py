@@ -4,7 +4,16 @@ from typing import Annotated, Any
 
 import typer
 
-from quakestream.cli.common import EXIT_ATTENTION, counted, print_json, progress_observer, stdout
+from quakestream.cli.common import (
+    EXIT_ATTENTION,
+    S3Anon,
+    S3Endpoint,
+    counted,
+    print_json,
+    progress_observer,
+    s3_options,
+    stdout,
+)
 from quakestream.config import open_run
 from quakestream.pipeline.backends import open_backend
 from quakestream.pipeline.run import Result, map_run
@@ -25,6 +34,8 @@ def map_command(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Discard what earlier runs committed.")
     ] = False,
+    endpoint_url: S3Endpoint = None,
+    anon: S3Anon = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -33,7 +44,7 @@ def map_command(
 
     Example: quakestream map run.yaml --out s3://bucket/runs/kahramanmaras --backend ray
     """
-    run = open_run(run_file)
+    run = open_run(run_file, s3_options(endpoint_url, anon))
     with (
         open_backend(run, backend, address) as opened,
         progress_observer(quiet=quiet, verbose=verbose) as observers,

@@ -6,7 +6,15 @@ from typing import Annotated, Any
 import psutil
 import typer
 
-from quakestream.cli.common import EXIT_ATTENTION, counted, print_json, stdout
+from quakestream.cli.common import (
+    EXIT_ATTENTION,
+    S3Anon,
+    S3Endpoint,
+    counted,
+    print_json,
+    s3_options,
+    stdout,
+)
 from quakestream.cli.map import Json, RunArgument
 from quakestream.config import open_run
 from quakestream.pipeline.planning.capacity import Capacity
@@ -18,13 +26,15 @@ def plan(
     price_per_hour: Annotated[
         float | None, typer.Option("--price", help="Price of this machine per hour.")
     ] = None,
+    endpoint_url: S3Endpoint = None,
+    anon: S3Anon = False,
     as_json: Json = False,
 ) -> None:
     """Check a run and show its cells, km², bytes, memory, time and cost, and what is missing.
 
     Example: quakestream plan run.yaml --price 0.40
     """
-    planned = make_plan(open_run(run_file))
+    planned = make_plan(open_run(run_file, s3_options(endpoint_url, anon)))
     statement = plan_statement(planned, price_per_hour)
     if as_json:
         print_json(statement)

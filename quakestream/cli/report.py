@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from quakestream.cli.common import S3Anon, S3Endpoint, s3_options
 from quakestream.errors import RequestError
 from quakestream.outputs.report import report_html
 from quakestream.storage import open_store
@@ -16,12 +17,14 @@ def report(
     scores: Annotated[
         Path | None, typer.Option(help="Output of `quakestream score --json`.")
     ] = None,
+    endpoint_url: S3Endpoint = None,
+    anon: S3Anon = False,
 ) -> None:
     """Write report.html next to the map: counts, uncertainty and inputs, on printable pages.
 
     Example: quakestream report out/ --scores scores.json
     """
-    store = open_store(out)
+    store = open_store(out, s3_options(endpoint_url, anon))
     store.put("report.html", report_html(store, _read_scores(scores) if scores else None))
     typer.echo(store.uri_of("report.html"))
 

@@ -8,12 +8,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from quakestream.cli.common import counted
+from quakestream.cli.common import S3Anon, S3Endpoint, counted, s3_options
 from quakestream.errors import RequestError
-from quakestream.outputs.readback import current_buildings, current_run, scale_of
-from quakestream.outputs.scores import Score, ScoreOptions
-from quakestream.outputs.scores import score as score_map
-from quakestream.outputs.truth import TruthRequest, read_truth, read_vectors
+from quakestream.outputs.readback import current_run
+from quakestream.outputs.scores import Score, ScoreOptions, score_stored
+from quakestream.outputs.truth import TruthRequest
 from quakestream.reduce.metrics import Interval
 from quakestream.storage import open_store
 
@@ -40,6 +39,8 @@ def score(
         float, typer.Option(help="Side of the resampled squares, metres; 0: single buildings.")
     ] = 200.0,
     seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
+    endpoint_url: S3Endpoint = None,
+    anon: S3Anon = False,
     as_json: Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")] = False,
 ) -> None:
     """Score a map against reference damage.
@@ -58,21 +59,14 @@ def score(
             got=f"no {missing}",
             remedy=f"give the values of {missing} too",
         )
-    store = open_store(out)
-    run = current_run(store)
-    classes = scale_of(run)
+    store = open_store(out, s3_options(endpoint_url, anon))
     request = TruthRequest(
         uri=truth, column=label_column, positive=_words(positive), negative=_words(negative)
     )
-    result = score_map(
-        current_buildings(store, run),
-        classes,
-        read_truth(request, classes),
-        ScoreOptions(distance_m=distance, resamples=bootstrap, block_m=block, seed=seed),
-        read_vectors(positive_file) if positive_file else None,
-    )
+    options = ScoreOptions(distance_m=distance, resamples=bootstrap, block_m=block, seed=seed)
+    result = score_stored(store, request, options, positive_file)
     if as_json:
-        head = {"out": out, "truth": truth, "snapshot": run["snapshot"]}
+        head = {"out": out, "truth": truth, "snapshot": current_run(store)["snapshot"]}
         typer.echo(json.dumps(head | result.to_json(), indent=2))
     else:
         _show(result, Console(markup=False, emoji=False, highlight=False))

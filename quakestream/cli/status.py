@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from quakestream.cli.common import S3Anon, S3Endpoint, s3_options
 from quakestream.outputs.lease import clock
 from quakestream.outputs.progress import Status, read_status
 from quakestream.storage import open_store
@@ -25,13 +26,15 @@ _MEANING = {
 
 def status(
     out: Annotated[str, typer.Argument(help="The run's output: a folder or URI.")],
+    endpoint_url: S3Endpoint = None,
+    anon: S3Anon = False,
     as_json: Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")] = False,
 ) -> None:
     """Show counts and rates of a running or finished run.
 
     Example: quakestream status s3://bucket/runs/kahramanmaras
     """
-    progress = read_status(open_store(out))
+    progress = read_status(open_store(out, s3_options(endpoint_url, anon)))
     if as_json:
         typer.echo(json.dumps(asdict(progress), indent=2))
         return

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quakestream.cli.common import EXIT_ATTENTION, print_json, progress_observer, stdout
+from quakestream.cli.common import (
+    EXIT_ATTENTION,
+    S3Anon,
+    S3Endpoint,
+    print_json,
+    progress_observer,
+    s3_options,
+    stdout,
+)
 from quakestream.cli.map import Json, Quiet, RunArgument, Verbose
 from quakestream.config import open_run
 from quakestream.errors import ConfigError, MissingExtraError
@@ -32,6 +40,8 @@ def tile(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Make tiles again that exist already.")
     ] = False,
+    endpoint_url: S3Endpoint = None,
+    anon: S3Anon = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -44,7 +54,7 @@ def tile(
     """
     from quakestream.pipeline.tile import TileSettings, report_json, tile_run
 
-    run = open_run(run_file)
+    run = open_run(run_file, s3_options(endpoint_url, anon))
     target = store or run.imagery.store
     if target is None:
         raise ConfigError(

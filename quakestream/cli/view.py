@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import typer
 
+from quakestream.cli.common import S3Anon, S3Endpoint, s3_options
 from quakestream.errors import RequestError
 from quakestream.outputs.live import LiveMap
 from quakestream.outputs.pictures import READ_ERRORS
@@ -32,6 +33,8 @@ def view(
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Serve only, open no browser.")
     ] = False,
+    endpoint_url: S3Endpoint = None,
+    anon: S3Anon = False,
 ) -> None:
     """Serve a finished map on this machine, to this machine only.
 
@@ -39,7 +42,7 @@ def view(
 
     Example: quakestream view s3://bucket/runs/kahramanmaras
     """
-    with map_server(open_store(out), port) as server:
+    with map_server(open_store(out, s3_options(endpoint_url, anon)), port) as server:
         address = f"http://127.0.0.1:{server.server_port}/"
         typer.echo(address)
         typer.echo("Press Ctrl-C to stop.", err=True)

@@ -1,7 +1,9 @@
 """Loads and validates a run file. No file that it names is read."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from os import PathLike, fspath
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -12,20 +14,35 @@ from quakestream.config.problems import Loc, RunText, describe
 from quakestream.config.profiles import PROFILES
 from quakestream.config.sections import RunFile
 from quakestream.errors import ConfigError, Problem, StorageError
-from quakestream.storage import MissingObjectError, read_bytes
+from quakestream.storage import MissingObjectError, StorageOptions, read_bytes
 from quakestream.storage.limits import RUN_FILE_BYTES, RUN_FILE_DEPTH, RUN_FILE_NODES
 
+IN_MEMORY = "run file"
+"""Where a problem of a run file lies that comes from no file."""
 
-def open_run(path: str | Path) -> RunFile:
-    """Reads and checks a run file, at a path or a URI.
 
-    Relative paths in it are relative to its own folder. Planning checks the files it names.
+def open_run(
+    run: str | PathLike[str] | Mapping[str, Any], storage: StorageOptions | None = None
+) -> RunFile:
+    """Reads and checks a run file.
+
+    Relative paths in it are relative to its own folder, those of a mapping to the current one.
+    Planning checks the files it names.
+
+    Args:
+        run: path or URI of the file, or its content.
+        storage: settings that take the place of those under `storage:`; the file itself is read
+            with them.
 
     Raises:
         ConfigError: with every problem of the file.
     """
-    source = str(path)
-    return parse_run(_text(source), source)
+    if isinstance(run, Mapping):
+        content = _with_storage(_plain(run), storage)
+        return _validated(RunText(source="", content=content, lines={}))
+    source = fspath(run)
+    parsed = _parsed(_text(source, storage), source)
+    return _validated(replace(parsed, content=_with_storage(parsed.content, storage)))
 
 
 def parse_run(text: str, source: str) -> RunFile:
@@ -34,17 +51,50 @@ def parse_run(text: str, source: str) -> RunFile:
     Raises:
         ConfigError: with every problem of the text.
     """
-    parsed = _parsed(text, source)
+    return _validated(_parsed(text, source))
+
+
+def _validated(parsed: RunText) -> RunFile:
+    folder = folder_of(parsed.source or IN_MEMORY)
     try:
-        run = RunFile.model_validate(parsed.content, context={"folder": folder_of(source)})
+        run = RunFile.model_validate(parsed.content, context={"folder": folder})
     except ValidationError as error:
-        raise ConfigError.of_all(describe(error, parsed, RunFile)) from None
+        raise ConfigError.of_all(
+            describe(error, replace(parsed, source=parsed.source or IN_MEMORY), RunFile)
+        ) from None
     if "views" not in run.imagery.model_fields_set:
         views = PROFILES[run.profile].views
         imagery = run.imagery.model_copy(update={"views": views})
         run = run.model_copy(update={"imagery": imagery})
-    run._source = source
+    run._source = parsed.source
     return run
+
+
+def _with_storage(content: Any, storage: StorageOptions | None) -> Any:
+    """The content with settings of its stores replaced, key by key."""
+    if storage is None or not isinstance(content, dict):
+        return content
+    before = content.get("storage")
+    merged = dict(before) if isinstance(before, dict) else {}
+    for protocol, settings in storage.protocols.items():
+        old = merged.get(protocol)
+        merged[protocol] = {**(old if isinstance(old, dict) else {}), **settings}
+    return {**content, "storage": merged}
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """A value as YAML would give it: dictionaries, lists, and paths as text.
+
+    Raises:
+        ConfigError: if sections lie too deep, or hold themselves.
+    """
+    if depth > RUN_FILE_DEPTH:
+        raise ConfigError("sections inside each other", IN_MEMORY, f"at most {RUN_FILE_DEPTH}")
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner, depth + 1) for inner in value]
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def run_schema() -> dict[str, Any]:
@@ -55,9 +105,9 @@ def run_schema() -> dict[str, Any]:
     }
 
 
-def _text(source: str) -> str:
+def _text(source: str, storage: StorageOptions | None) -> str:
     try:
-        data = read_bytes(source) if is_uri(source) else _file(Path(source).expanduser())
+        data = read_bytes(source, storage) if is_uri(source) else _file(Path(source).expanduser())
     except (FileNotFoundError, MissingObjectError):
         raise ConfigError(
             "no run file", source, remedy=f"`quakestream init {source}` writes one"

@@ -302,6 +302,9 @@ class RunFile(Section):
             )
         return self
 
+    def __repr__(self) -> str:
+        return f"<run {self.event.id} of {self.source or 'a mapping'}, {self.digest()[:8]}>"
+
     @property
     def source(self) -> str:
         """Path or URI of the run file; empty where the run comes from no file."""

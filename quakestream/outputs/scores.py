@@ -14,9 +14,12 @@ from quakestream.domain import ScaleClass
 from quakestream.domain.damage_words import SEVERITY
 from quakestream.errors import RequestError
 from quakestream.outputs.matching import MatchResult, match, overlapping, utm_of
-from quakestream.outputs.truth import Truth
+from quakestream.outputs.notebook import facts_html
+from quakestream.outputs.readback import current_buildings, current_run, scale_of
+from quakestream.outputs.truth import Truth, TruthRequest, read_truth, read_vectors
 from quakestream.reduce import metrics
 from quakestream.reduce.metrics import ClassScore, Interval
+from quakestream.storage import Store
 
 F64 = NDArray[np.float64]
 
@@ -59,7 +62,7 @@ class Baseline:
     """AUC of the model minus AUC of the difference, on the same resamples."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Score:
     """The result of `quakestream score`."""
 
@@ -89,10 +92,56 @@ class Score:
     confusion: tuple[tuple[int, ...], ...]
     """Counts (reference, verdict) over footprints whose reference is a class of the bundle."""
 
+    def __repr__(self) -> str:
+        return (
+            f"<score of {self.coverage.footprints_compared:,} buildings: ROC-AUC "
+            f"{_interval(self.auc)}, F1 {_interval(self.f1)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return facts_html(
+            f"{self.positive} against {self.negative}",
+            [
+                ("buildings compared", self.coverage.footprints_compared),
+                ("severe in the reference", self.n_positive),
+                ("not assessed", self.coverage.footprints_not_assessed),
+                ("ROC-AUC", _interval(self.auc)),
+                ("F1", _interval(self.f1)),
+                ("precision", f"{self.severe.precision:.3f}"),
+                ("recall", f"{self.severe.recall:.3f}"),
+            ],
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The result as plain values; figures that the data cannot give are null."""
         plain: dict[str, Any] = _without_nan(asdict(self))
         return plain
+
+
+def score_stored(
+    store: Store,
+    request: TruthRequest,
+    options: ScoreOptions | None = None,
+    positive_file: str | None = None,
+) -> Score:
+    """Compares the finished map in a store with reference files, read with its settings.
+
+    Args:
+        request: the reference.
+        positive_file: polygons of severe damage; `request` then gives harmless buildings only.
+
+    Raises:
+        RequestError: if there is no finished map, or a reference is unusable.
+    """
+    run = current_run(store)
+    classes = scale_of(run)
+    return score(
+        current_buildings(store, run),
+        classes,
+        read_truth(request, classes, store.options),
+        options,
+        read_vectors(positive_file, store.options) if positive_file else None,
+    )
 
 
 def score(
@@ -294,3 +343,7 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_without_nan(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _interval(value: Interval) -> str:
+    return f"{value.value:.3f} ({value.low:.3f} to {value.high:.3f})"

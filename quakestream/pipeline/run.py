@@ -28,6 +28,7 @@ from quakestream.hazard import model_inputs, sample_hazard
 from quakestream.outputs.buildings import SHAKING_COLUMNS
 from quakestream.outputs.layout import LEASE, LEDGER
 from quakestream.outputs.lease import Lease, held_lease
+from quakestream.outputs.notebook import facts_html
 from quakestream.outputs.products import RunProducts
 from quakestream.outputs.publish import publish
 from quakestream.outputs.readback import current_buildings, current_run
@@ -60,7 +61,7 @@ from quakestream.storage import Store, open_store
 MADE_AGAIN = "damaged, and made again"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Result:
     """A finished map."""
 
@@ -74,6 +75,23 @@ class Result:
     def buildings(self) -> gpd.GeoDataFrame:
         """buildings.parquet, read back from the snapshot."""
         return current_buildings(self.store, self.run)
+
+    def __repr__(self) -> str:
+        counts = self.run["counts"]
+        return (
+            f"<map {self.run['run_id']}: {counts['assessed']:,} of {counts['footprints']:,} "
+            f"footprints assessed, at {self.out}>"
+        )
+
+    def _repr_html_(self) -> str:
+        counts = self.run["counts"]
+        facts: list[tuple[str, object]] = [
+            ("footprints", counts["footprints"]),
+            *counts["damage"].items(),
+            *((f"not assessed: {reason}", n) for reason, n in counts["reasons"].items()),
+            ("inputs that need attention", len(self.issues)),
+        ]
+        return facts_html(f"Map of {self.run['event']['id']}", facts)
 
 
 def map_run(

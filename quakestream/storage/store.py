@@ -9,6 +9,7 @@ from pathlib import Path
 
 from quakestream.errors import StorageError
 from quakestream.storage.bounds import check_size
+from quakestream.storage.content_types import type_arguments
 from quakestream.storage.filesystems import (
     MissingObjectError,
     StorageOptions,
@@ -49,7 +50,8 @@ class Store:
         """Writes an object whole or not at all, and replaces one of that name.
 
         A local file is written under a temporary name in the same folder, synced and renamed.
-        An object store gets one PUT (multipart beyond 100 MB, which is atomic too).
+        An object store gets one PUT (multipart beyond 100 MB, which is atomic too), and the
+        content type that the key's ending says.
 
         Raises:
             StorageError: if it cannot be written (disk full, permission, read-only store).
@@ -62,7 +64,7 @@ class Store:
                 fs, path = filesystem(_writable(uri), self.options)
                 if protocol_of(uri) == "memory":
                     fs.makedirs(fs._parent(path), exist_ok=True)
-                fs.pipe_file(path, data)
+                fs.pipe_file(path, data, **type_arguments(protocol_of(uri), key))
 
     def create(self, key: str, data: bytes) -> bool:
         """Writes an object whole, unless there is one of that name; True if it was written.

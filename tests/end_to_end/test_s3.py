@@ -127,6 +127,37 @@ def test_a_bucket_gives_what_files_give(
     counts = read_map(content["out"], moto.options).run["counts"]
     assert (counts["cells_scored"], counts["cells_resumed"]) == (0, counts["cells"])
     assert not list(tmp_path.glob("**/_ledger")), "something was written to this machine"
+    endpoint = ["--s3-endpoint", moto.endpoint]
+    told = quakestream("status", content["out"], *endpoint, "--json", env=moto.env)
+    assert json.loads(told.stdout)["counts"]["footprints"] == counts["footprints"]
+    written = quakestream("report", content["out"], *endpoint, env=moto.env)
+    assert written.stdout.strip() == f"{content['out']}/report.html"
+    scored = quakestream(
+        *("score", content["out"], "--truth", town.truth, "--json", *endpoint), env=moto.env
+    )
+    assert json.loads(scored.stdout)["coverage"]["items"] > 0, scored.stderr
+    fs, root = filesystem(content["out"], moto.options)
+    page = fs.info(f"{root}/index.html")
+    assert page["ContentType"] == "text/html; charset=utf-8"
+
+
+def test_a_folder_of_a_bucket_becomes_a_catalogue(
+    town: SyntheticEarthquake, moto: S3Server, tmp_path: Path
+) -> None:
+    bucket = moto.make_bucket("bare")
+    moto.upload(town.out, f"{bucket}/event")
+    arguments = ("-o", tmp_path / "stac", "--s3-endpoint", moto.endpoint, "--json")
+    done = quakestream("catalog", f"{bucket}/event/imagery/", *arguments, env=moto.env)
+    made = json.loads(done.stdout)
+    assert (len(made["items"]), made["issues"]) == (2, []), done.stderr
+    empty = quakestream(
+        *("catalog", f"{bucket}/none/", "-o", tmp_path / "no", "--s3-endpoint", moto.endpoint),
+        env=moto.env,
+    )
+    assert (empty.code, empty.error) == (
+        2,
+        f"error: {bucket}/none/: folder holds no image: expected GeoTIFFs",
+    )
 
 
 def test_missing_credentials_are_told_in_one_line(

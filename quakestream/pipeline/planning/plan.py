@@ -17,6 +17,7 @@ from quakestream.engines import EngineSpec
 from quakestream.engines.machine import usable_cores
 from quakestream.errors import AoiError, ConfigError
 from quakestream.hazard import inputs_not_given
+from quakestream.outputs.notebook import facts_html
 from quakestream.pipeline.kinds.base import Kind
 from quakestream.pipeline.kinds.table import DAMAGE_KINDS, PRODUCT_KINDS
 from quakestream.pipeline.kinds.units import (
@@ -61,7 +62,7 @@ CellUnits = tuple[tuple[int, Unit], ...]
 """Units on the same (cell, view), each with the index of its job."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Plan:
     """What a run will do. It holds footprints and units, and no pixels."""
 
@@ -89,6 +90,23 @@ class Plan:
     notes: tuple[str, ...]
     tiles: TileSurvey
     """What the tile store holds of the scenes in use."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<plan {self.run.event.id}: {len(self.footprints.table):,} footprints, "
+            f"{len(self.units):,} cells, {self.km2:.2f} km², {len(self.problems)} problems>"
+        )
+
+    def _repr_html_(self) -> str:
+        facts: list[tuple[str, object]] = [
+            ("footprints", len(self.footprints.table)),
+            ("cells", len(self.units)),
+            ("km²", f"{self.km2:,.2f}"),
+            ("expected time", f"{self.seconds:,.0f} s"),
+            ("peak memory", f"{self.memory().peak_mb:,.0f} MB"),
+            *((problem.subject, problem.cause) for problem in self.problems),
+        ]
+        return facts_html(f"Plan of {self.run.event.id}", facts)
 
     @property
     def damage(self) -> Job:
