@@ -4,8 +4,6 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -73,73 +71,89 @@ def _run() -> int:
     return 0
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A row of the table of commands."""
-
-    target: str
-    """`module:name` of a function, or of an app with commands of its own."""
-    help: str
-    """First line of its docstring, for the list of commands."""
-
-    def load(self) -> Callable[..., None] | typer.Typer:
-        """The function or app; its module, and what that needs, is imported now."""
-        module, _, name = self.target.partition(":")
-        target: Callable[..., None] | typer.Typer = getattr(import_module(module), name)
-        return target
-
-
-_CLI = "quakestream.cli"
-COMMANDS = {
-    "demo": Command(
-        f"{_CLI}.demo:demo",
-        "Make a synthetic earthquake, map it, and score the map against the known truth.",
-    ),
-    "init": Command(f"{_CLI}.init:init", "Write a commented run file."),
-    "catalog": Command(
-        f"{_CLI}.catalog:catalog",
-        "Write a static STAC catalogue of images, and print the path of its catalog.json.",
-    ),
-    "plan": Command(
-        f"{_CLI}.plan:plan",
-        "Check a run and show its cells, km², bytes, memory, time and cost, and what is missing.",
-    ),
-    "map": Command(
-        f"{_CLI}.map:map_command",
-        "Make the map: one verdict per building. Run it again and it resumes.",
-    ),
-    "tile": Command(
-        f"{_CLI}.tile:tile",
-        "Make a Zarr tile store of the scenes of a run. Run it again and it resumes.",
-    ),
-    "status": Command(
-        f"{_CLI}.status:status", "Show counts and rates of a running or finished run."
-    ),
-    "report": Command(
-        f"{_CLI}.report:report",
-        "Write report.html next to the map: counts, uncertainty and inputs, on printable pages.",
-    ),
-    "view": Command(
-        f"{_CLI}.view:view", "Serve a finished map on this machine, to this machine only."
-    ),
-    "score": Command(f"{_CLI}.score:score", "Score a map against reference damage."),
-    "bundle": Command(f"{_CLI}.bundle:bundle_app", "List, show and verify models."),
-    "engine": Command(
-        f"{_CLI}.engine:engine_app", "Compare, time and build the runtimes of a bundle."
-    ),
+HELP = {
+    "demo": "Make a synthetic earthquake, map it, and score the map against the known truth.",
+    "init": "Write a commented run file.",
+    "catalog": "Write a static STAC catalogue of images, and print the path of its catalog.json.",
+    "plan": "Check a run: its cells, km², bytes, memory, time and cost, and what is missing.",
+    "map": "Make the map: one verdict per building. Run it again and it resumes.",
+    "tile": "Make a Zarr tile store of the scenes of a run. Run it again and it resumes.",
+    "status": "Show counts and rates of a running or finished run.",
+    "report": "Write report.html next to the map: counts, uncertainty and inputs, to print.",
+    "view": "Serve a finished map on this machine, to this machine only.",
+    "score": "Score a map against reference damage.",
+    "bundle": "List, show and verify models.",
+    "engine": "Compare, time and build the runtimes of a bundle.",
 }
-"""The table of commands, in the order of `--help`."""
+"""The table of commands, in the order of `--help`, each with the first line of its docstring."""
+
+
+def load(name: str) -> Callable[..., None] | typer.Typer | None:
+    """The function of a command, or an app with commands of its own; None for another name.
+
+    Its module, and what that needs, is imported now, so that no command pays for another.
+    """
+    match name:
+        case "demo":
+            from quakestream.cli.demo import demo
+
+            return demo
+        case "init":
+            from quakestream.cli.init import init
+
+            return init
+        case "catalog":
+            from quakestream.cli.catalog import catalog
+
+            return catalog
+        case "plan":
+            from quakestream.cli.plan import plan
+
+            return plan
+        case "map":
+            from quakestream.cli.map import map_command
+
+            return map_command
+        case "tile":
+            from quakestream.cli.tile import tile
+
+            return tile
+        case "status":
+            from quakestream.cli.status import status
+
+            return status
+        case "report":
+            from quakestream.cli.report import report
+
+            return report
+        case "view":
+            from quakestream.cli.view import view
+
+            return view
+        case "score":
+            from quakestream.cli.score import score
+
+            return score
+        case "bundle":
+            from quakestream.cli.bundle import bundle_app
+
+            return bundle_app
+        case "engine":
+            from quakestream.cli.engine import engine_app
+
+            return engine_app
+    return None
 
 
 def _register() -> None:
     """Adds all commands to the app, and imports only the one that will run."""
     named = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    for name, row in COMMANDS.items():
-        command = row.load() if name == named else _not_run
-        if isinstance(command, typer.Typer):
+    command = load(named)
+    for name, line in HELP.items():
+        if name != named or command is None:
+            app.command(name, help=line)(_not_run)
+        elif isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
-        elif command is _not_run:
-            app.command(name, help=row.help)(command)
         else:
             app.command(name)(command)
 

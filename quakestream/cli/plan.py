@@ -30,7 +30,7 @@ def plan(
     anon: S3Anon = False,
     as_json: Json = False,
 ) -> None:
-    """Check a run and show its cells, km², bytes, memory, time and cost, and what is missing.
+    """Check a run: its cells, km², bytes, memory, time and cost, and what is missing.
 
     Example: quakestream plan run.yaml --price 0.40
     """

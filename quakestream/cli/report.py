@@ -20,7 +20,7 @@ def report(
     endpoint_url: S3Endpoint = None,
     anon: S3Anon = False,
 ) -> None:
-    """Write report.html next to the map: counts, uncertainty and inputs, on printable pages.
+    """Write report.html next to the map: counts, uncertainty and inputs, to print.
 
     Example: quakestream report out/ --scores scores.json
     """
