@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import shapely
 from shapely import GEOSException
-from shapely.geometry import MultiPolygon, box
 from shapely.geometry.base import BaseGeometry
 
 from quakestream.catalog.extents import polygons_of
@@ -13,6 +12,7 @@ from quakestream.catalog.vectors import read_vector
 from quakestream.config import aoi_bbox, aoi_kind
 from quakestream.errors import AoiError, ConfigError
 from quakestream.storage import StorageOptions
+from quakestream.tiling.antimeridian import box_of_degrees, cut_one_at_180
 
 
 def read_aoi(aoi: str, options: StorageOptions | None = None) -> BaseGeometry:
@@ -41,9 +41,7 @@ def _from_bbox(text: str) -> BaseGeometry:
         west, south, east, north = aoi_bbox(text)
     except ConfigError as error:
         raise AoiError.of(replace(error.problem, where="aoi")) from error
-    if west < east:
-        return box(west, south, east, north)
-    return MultiPolygon([box(west, south, 180.0, north), box(-180.0, south, east, north)])
+    return box_of_degrees(west, south, east, north)
 
 
 def _from_wkt(text: str) -> BaseGeometry:
@@ -64,7 +62,7 @@ def _from_wkt(text: str) -> BaseGeometry:
 
 def _area(geometries: list[BaseGeometry], source: str) -> BaseGeometry:
     usable = [g for g in geometries if g is not None and not g.is_empty and _is_finite(g)]
-    union = shapely.union_all([polygons_of(shapely.make_valid(g)) for g in usable])
+    union = shapely.union_all([polygons_of(shapely.make_valid(cut_one_at_180(g))) for g in usable])
     if union.is_empty or union.area == 0:
         kinds = ", ".join(sorted({g.geom_type for g in geometries if g is not None})) or "nothing"
         raise AoiError("holds no area", source, "polygons", kinds)

@@ -9,6 +9,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from quakestream.domain import Issue, Scene
+from quakestream.tiling.antimeridian import cut_one_at_180
 
 _EDGE_POINTS = 20
 _SEAM_DEG = 4e-6
@@ -76,14 +77,20 @@ def _raster_outline(scene: Scene) -> BaseGeometry | None:
 def raster_outline(
     crs_wkt: str, transform: tuple[float, ...], height: int, width: int
 ) -> BaseGeometry:
-    """Outline of a raster in EPSG:4326, with densified edges."""
+    """Outline of a raster in EPSG:4326, with densified edges, cut at 180°.
+
+    It is empty where the raster reaches beyond what its CRS can express.
+    """
     a, b, c, d, e, f = transform
     step = np.linspace(0.0, 1.0, _EDGE_POINTS, endpoint=False)
     zero, one = np.zeros_like(step), np.ones_like(step)
     col = np.concatenate([step, one, 1 - step, zero]) * width
     row = np.concatenate([zero, step, one, 1 - step]) * height
     lon, lat = _to_degrees(crs_wkt).transform(a * col + b * row + c, d * col + e * row + f)
-    return shapely.make_valid(shapely.Polygon(np.column_stack([lon, lat])))
+    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+        return shapely.Polygon()
+    outline = shapely.Polygon(np.column_stack([lon, lat]))
+    return polygons_of(shapely.make_valid(cut_one_at_180(outline)))
 
 
 @lru_cache(maxsize=64)

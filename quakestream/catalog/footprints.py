@@ -18,6 +18,7 @@ from quakestream.catalog.vectors import read_vector
 from quakestream.domain import Issue
 from quakestream.errors import AccountingError, FootprintError
 from quakestream.storage import StorageOptions
+from quakestream.tiling.antimeridian import cut_at_180
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,6 +93,7 @@ def footprints_in(
     Raises:
         FootprintError: if none lies in the AOI.
     """
+    geometry_N = cut_at_180(geometry_N)
     id_N, unnamed_N = _names(raw_id_N)
     id_N, first_N, repeated_N = _distinct(id_N, geometry_N)
     cause_N = _causes(geometry_N)

@@ -18,6 +18,7 @@ from quakestream.catalog.times import AcquisitionTime, acquired_from_name, acqui
 from quakestream.errors import CatalogItemError, InputError
 from quakestream.raster.datasets import open_dataset
 from quakestream.storage import StorageOptions, protocol_of
+from quakestream.tiling.antimeridian import bounds_of
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".jpg", ".jpeg", ".png", ".img", ".ntf")
 _PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
@@ -83,7 +84,7 @@ def _item(dataset: Any, uri: str, asset: str | None, time: AcquisitionTime | Non
         "stac_extensions": [_PROJECTION, _EO],
         "id": name.rpartition(".")[0] or name,
         "geometry": _rounded(shapely.geometry.mapping(outline)),
-        "bbox": [round(v, 7) for v in outline.bounds],
+        "bbox": [round(v, 7) for v in bounds_of(outline)],
         "properties": properties,
         "links": [],
         "assets": {
@@ -121,7 +122,7 @@ def _outline(dataset: Any) -> Any:
     except pyproj.exceptions.ProjError as error:
         raise CatalogItemError("CRS is not on Earth", got=str(dataset.crs)) from error
     west, south, east, north = outline.bounds if not outline.is_empty else [np.nan] * 4
-    if not (west >= -181 and east <= 181 and south >= -90 and north <= 90):
+    if not (west >= -180 and east <= 180 and south >= -90 and north <= 90):
         raise CatalogItemError("image lies outside the Earth", got=f"CRS {dataset.crs}")
     return outline
 

@@ -17,7 +17,7 @@ import pyproj
 import shapely
 from affine import Affine
 from pyproj.exceptions import CRSError
-from shapely.geometry import box, shape
+from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from quakestream.catalog.acquisitions import acquisition_fields
@@ -28,6 +28,7 @@ from quakestream.catalog.times import AcquisitionTime, acquired_from_properties,
 from quakestream.domain import Scene
 from quakestream.errors import CatalogItemError
 from quakestream.storage import is_web, resolve_href
+from quakestream.tiling.antimeridian import box_of_degrees, cut_one_at_180
 
 Document = Mapping[str, Any]
 
@@ -99,7 +100,7 @@ def item_outline(raw: RawItem, asset: str) -> tuple[BaseGeometry | None, str]:
     numbers = _numbers(raw.document.get("bbox"), (4, 6))
     if numbers is not None:
         half = len(numbers) // 2
-        bbox = box(numbers[0], numbers[1], numbers[half], numbers[half + 1])
+        bbox = box_of_degrees(numbers[0], numbers[1], numbers[half], numbers[half + 1])
         return bbox, f"{note}; the bbox is used"
     rectangle = _rectangle(_georeference(raw, asset))
     if rectangle is not None:
@@ -202,7 +203,7 @@ def _shape(value: Any) -> BaseGeometry | None:
         geometry = shapely.force_2d(shape(value))
         if geometry.is_empty or not np.isfinite(shapely.get_coordinates(geometry)).all():
             return None
-        outline = polygons_of(shapely.make_valid(geometry))
+        outline = polygons_of(shapely.make_valid(cut_one_at_180(geometry)))
     except (shapely.GEOSException, ValueError, TypeError, KeyError, AttributeError, IndexError):
         return None
     return None if outline.is_empty else outline

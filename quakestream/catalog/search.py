@@ -19,10 +19,9 @@ from quakestream.config import EpochFilter, ImagerySection
 from quakestream.domain import Epoch, Issue, Scene
 from quakestream.errors import CatalogItemError
 from quakestream.storage import StorageOptions
+from quakestream.tiling.antimeridian import HALF_TURN
 
 _HEADERS = 8
-HALF_TURN = 180.0
-"""Degrees; an area that is wider lies on both sides of 180°."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -106,7 +106,8 @@ def aoi_kind(aoi: str) -> Literal["bbox", "wkt", "place"]:
 
 
 def aoi_bbox(aoi: str) -> tuple[float, float, float, float]:
-    """West, south, east, north of an `aoi` of kind `bbox`, degrees; west > east crosses 180°.
+    """West, south, east, north of an `aoi` of kind `bbox`, degrees; west > east crosses 180°,
+    and so do longitudes beyond 180.
 
     Raises:
         ConfigError: if the numbers are not a box on the Earth.
@@ -116,7 +117,8 @@ def aoi_bbox(aoi: str) -> tuple[float, float, float, float]:
         raise ConfigError(
             "not a box", expected="west,south,east,north in degrees with south < north", got=aoi
         )
-    if not (-180 <= west <= 180 and -180 <= east <= 180 and west != east):
+    beyond = -360 <= west < east <= 360 and east - west <= 360
+    if not (beyond or (-180 <= east <= west <= 180 and west != east)):
         raise ConfigError("not a box", expected="different longitudes of -180 to 180", got=aoi)
     if 0 < west - east < 180:  # read as a box across 180°, it is wider than half of the Earth
         raise ConfigError(

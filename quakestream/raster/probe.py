@@ -102,9 +102,10 @@ def _gsd_m(dataset: Any, href: str) -> float:
     try:
         to_wgs84 = pyproj.Transformer.from_crs(dataset.crs.to_wkt(), 4326, always_xy=True)
         west, south, east, north = bounds = to_wgs84.transform_bounds(*dataset.bounds)
-        if not all(math.isfinite(v) for v in bounds) or east <= west or north <= south:
+        # west > east crosses 180°
+        if not all(math.isfinite(v) for v in bounds) or east == west or north <= south:
             raise SceneError("image lies nowhere on Earth", href, got=f"CRS {dataset.crs}")
-        if not (west >= -180.5 and east <= 180.5 and south >= -90 and north <= 90):
+        if not (west >= -360.5 and east <= 360.5 and south >= -90 and north <= 90):
             raise SceneError("image lies nowhere on Earth", href, got=f"bounds {bounds}")
         return _pixel_m(dataset, to_wgs84)
     except ProjError as error:

@@ -88,6 +88,10 @@ class ChunkCache:
             return b""
         try:
             return self._range(start, length)
+        except StorageError:
+            pass  # it may be the rest of a chunk that cannot be read
+        try:
+            return bytes(self._fetcher.fetch(start, length))
         except StorageError as error:
             self.error = error
             return b""

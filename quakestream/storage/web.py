@@ -45,6 +45,10 @@ class WebRefusal(Exception):  # noqa: N818 - a cause, which no one raises alone
         self.status = status
 
 
+class ShortBody(urllib3.exceptions.HTTPError):
+    """A body that ended before its stated length: the object is cut, or the connection was."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebRequest:
     """A request, as it is sent again after a redirect or a failure."""
@@ -158,7 +162,8 @@ def _retried(
         except (urllib3.exceptions.HTTPError, WebRefusal, http.client.HTTPException) as error:
             passing = not isinstance(error, WebRefusal) or error.status in _PASSING
             pause_s = _PAUSE_S * 2**attempt
-            if attempt == RETRIES or not passing or time.monotonic() + pause_s > last_start:
+            tries = 1 if isinstance(error, ShortBody) else RETRIES
+            if attempt >= tries or not passing or time.monotonic() + pause_s > last_start:
                 _raise(error, request.url)
             time.sleep(pause_s)
     raise AssertionError("unreachable")
@@ -304,6 +309,6 @@ def _body(response: Any, url: str, limits: BodyLimits) -> Iterator[bytes]:
             left = None if left is None else left - len(chunk)
             yield chunk
         if left:
-            raise urllib3.exceptions.ProtocolError(f"{left:,} bytes are missing")
+            raise ShortBody(f"{left:,} bytes are missing")
 
     yield from bounded(pieces(), url, limits)

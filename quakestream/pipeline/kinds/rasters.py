@@ -34,6 +34,7 @@ from quakestream.pipeline.work.results import Failure, UnitResult
 from quakestream.pipeline.work.tasks import JobSpec, UnitTask
 from quakestream.storage import Store
 from quakestream.tiling import Lattice, WindowTouches, unproject
+from quakestream.tiling.antimeridian import cut_at_180
 
 if TYPE_CHECKING:
     from quakestream.pipeline.result.context import KindProducts, RunContext
@@ -201,7 +202,7 @@ def _outlines(window_N2: NDArray[np.int64], lattice: Lattice) -> NDArray[np.obje
     side_m, top_m = lattice.core_px * lattice.grid.gsd_m, lattice.grid.transform.f
     north_N, west_N = top_m - window_N2[:, 0] * side_m, window_N2[:, 1] * side_m
     boxes = shapely.box(west_N, north_N - side_m, west_N + side_m, north_N)
-    return unproject(np.asarray(boxes, object), lattice.grid.epsg)
+    return cut_at_180(unproject(np.asarray(boxes, object), lattice.grid.epsg))
 
 
 def _pairs(

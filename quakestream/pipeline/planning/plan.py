@@ -43,6 +43,7 @@ from quakestream.pipeline.result.evidence import HazardModel, hazard_model
 from quakestream.pipeline.work.scenes import stretch_notes
 from quakestream.raster.tiles import TileSurvey, survey_tiles
 from quakestream.tiling import Cell, Lattice, project, split_by_zone, zones_of
+from quakestream.tiling.antimeridian import HALF_TURN
 
 NO_ENGINE = EngineFacts(spec=EngineSpec(runtime=""), name="", on_gpu=False, seconds_per_window=0.0)
 """For plans that nothing scores: training cuts its chips from one."""
@@ -430,8 +431,18 @@ def _projected(footprints: Footprints) -> tuple[NDArray[np.int64], NDArray[np.ob
     polygon_N = np.full(len(geometry_N), None, object)
     for epsg in np.unique(zone_N[usable_N]):
         here = usable_N & (zone_N == epsg)
-        polygon_N[here] = project(geometry_N[here], int(epsg))
+        polygon_N[here] = _one_piece(project(geometry_N[here], int(epsg)), geometry_N[here])
     return zone_N, polygon_N
+
+
+def _one_piece(
+    projected_N: NDArray[np.object_], geometry_N: NDArray[np.object_]
+) -> NDArray[np.object_]:
+    """Projected outlines, those that are cut at 180° in one piece again."""
+    bounds_N4 = shapely.bounds(geometry_N)
+    for n in np.flatnonzero(bounds_N4[:, 2] - bounds_N4[:, 0] > HALF_TURN).tolist():
+        projected_N[n] = shapely.union_all(shapely.get_parts(projected_N[n]), grid_size=1e-6)
+    return projected_N
 
 
 def _lattice_of(run: RunFile, kind: Kind, spec: BundleSpec) -> LatticeOf:

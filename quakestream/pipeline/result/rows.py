@@ -23,6 +23,7 @@ from quakestream.pipeline.work.ledger import CellRecord
 from quakestream.raster.pasting import parts_in
 from quakestream.reduce import Verdicts, decide
 from quakestream.tiling import Cell, unproject
+from quakestream.tiling.antimeridian import cut_at_180
 
 
 def building_rows(context: RunContext, reduced: Reduced) -> gpd.GeoDataFrame:
@@ -239,4 +240,4 @@ def _outlines(cells: list[Cell]) -> NDArray[np.object_]:
         here = np.flatnonzero(epsg_N == epsg)
         bounds = np.array([cells[i].grid.bounds(cells[i].core) for i in here])
         outline_N[here] = unproject(shapely.box(*bounds.T), int(epsg))
-    return outline_N
+    return cut_at_180(outline_N)
