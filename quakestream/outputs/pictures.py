@@ -4,18 +4,17 @@ import io
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from PIL import Image
-from pyproj import Transformer
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.transform import array_bounds, from_bounds
 from rasterio.vrt import WarpedVRT
-from rasterio.warp import calculate_default_transform
+from rasterio.warp import calculate_default_transform, transform_bounds
 
 from quakestream.domain import Scene
 from quakestream.errors import SceneError
@@ -23,11 +22,17 @@ from quakestream.raster.datasets import dataset_of, gdal_session
 from quakestream.raster.source import visible_bands
 from quakestream.raster.stretch import in_eight_bits, tables_for
 from quakestream.storage import StorageOptions
+from quakestream.tiling.antimeridian import HALF_TURN, TURN
 
 QUALITY = 80
 READ_ERRORS = (rasterio.errors.RasterioError, OSError, ValueError)
 WORLD_M = 2 * math.pi * 6378137.0
 """Width of the world in Web Mercator, metres."""
+MERCATOR_AT_180 = (
+    "+proj=merc +a=6378137 +b=6378137 +lat_ts=0 +lon_0=180 +x_0=0 +y_0=0 +k=1 +units=m "
+    "+nadgrids=@null +wktext +no_defs"
+)
+"""Web Mercator with its middle on the other side of the Earth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +43,7 @@ class Frame:
     south: float
     east: float
     north: float
-    """Edges, EPSG:3857, metres."""
+    """Edges, EPSG:3857, metres; beyond the edge of the world for what lies across 180°."""
     width: int
     height: int
 
@@ -56,11 +61,20 @@ class Frame:
     @property
     def corners(self) -> tuple[float, float, float, float]:
         """(south, west, north, east), degrees."""
-        to_degrees = Transformer.from_crs(3857, 4326, always_xy=True)
-        (lon_w, lon_e), (lat_s, lat_n) = to_degrees.transform(
-            (self.west, self.east), (self.south, self.north)
+        lat_s, lat_n = (
+            math.degrees(math.atan(math.sinh(y / 6378137.0))) for y in (self.south, self.north)
         )
-        return lat_s, lon_w, lat_n, lon_e
+        return lat_s, self.west / WORLD_M * TURN, lat_n, self.east / WORLD_M * TURN
+
+    def near(self, other: "Frame") -> "Frame":
+        """The same ground, whole turns of the Earth further, beside another frame."""
+        apart = (other.west + other.east - self.west - self.east) / 2
+        turns = round(apart / WORLD_M) * WORLD_M
+        return self if not turns else self.moved(turns)
+
+    def moved(self, by: float) -> "Frame":
+        """The frame further east."""
+        return replace(self, west=self.west + by, east=self.east + by)
 
 
 def tile_frame(z: int, x: int, y: int, side: int = 256) -> Frame:
@@ -83,13 +97,18 @@ class PictureSource:
     """Side of a pixel of the scene, EPSG:3857 metres."""
     whole: Frame | None = None
     """The whole scene at its own resolution."""
+    middle: float = 0.0
+    """Where the projection has its middle: half the world further for a scene across 180°."""
     factors: tuple[int, ...] = ()
     opened: dict[int, Any] = field(default_factory=dict)
 
     def shows(self, frame: Frame) -> bool:
         """True if the scene's rectangle and the frame overlap."""
         whole = self.whole
-        return whole is not None and (
+        if whole is None:
+            return False
+        frame = frame.near(whole)
+        return (
             frame.west < whole.east
             and whole.west < frame.east
             and frame.south < whole.north
@@ -120,13 +139,15 @@ class PictureSource:
         The coarsest overview is read that is finer than the picture. GDAL would average the full
         resolution otherwise, which takes longer than scoring a large scene.
         """
+        assert self.whole is not None
+        frame = frame.near(self.whole).moved(-self.middle)
         ratio = frame.pixel / self.native
         level = max((n for n, by in enumerate(self.factors) if by <= ratio * 1.001), default=-1)
         source = self.level(level)
         left = ratio / (self.factors[level] if level >= 0 else 1)
         with WarpedVRT(
             source,
-            crs="EPSG:3857",
+            crs=MERCATOR_AT_180 if self.middle else "EPSG:3857",
             transform=from_bounds(
                 frame.west, frame.south, frame.east, frame.north, frame.width, frame.height
             ),
@@ -160,11 +181,19 @@ def picture_source(scene: Scene, storage: StorageOptions, stack: ExitStack) -> P
     dataset = source.level(-1)
     if dataset.crs is None:
         raise SceneError("image has no CRS")
+    lon_w, _, lon_e, _ = transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
+    if not lon_w <= lon_e <= HALF_TURN:
+        source.middle = WORLD_M / 2
     transform, width, height = calculate_default_transform(
-        dataset.crs, "EPSG:3857", dataset.width, dataset.height, *dataset.bounds
+        dataset.crs,
+        MERCATOR_AT_180 if source.middle else "EPSG:3857",
+        dataset.width,
+        dataset.height,
+        *dataset.bounds,
     )
     west, south, east, north = array_bounds(height, width, transform)
-    source.whole = Frame(west=west, south=south, east=east, north=north, width=width, height=height)
+    whole = Frame(west=west, south=south, east=east, north=north, width=width, height=height)
+    source.whole = whole.moved(source.middle)
     source.native = source.whole.pixel
     source.factors = tuple(dataset.overviews(1))
     return source

@@ -30,6 +30,7 @@ from quakestream.outputs.viewer_rows import (
     core_columns,
     detail_columns,
 )
+from quakestream.tiling.antimeridian import side_by_side, turned
 
 PAGE_LIMIT_BYTES = 20_000_000
 PICTURES_AT_MOST_BYTES = 9_000_000
@@ -60,6 +61,8 @@ def viewer_html(
     each of these.
     """
     content = content_of(products, run)
+    rows = rows.set_geometry(side_by_side(np.asarray(rows.geometry.values, object)), crs=4326)
+    west, _, east, _ = rows.total_bounds
     core = core_columns(rows, content.labels)
     notes: list[str] = []
     packed = _base64(core_blob(core))
@@ -82,7 +85,7 @@ def viewer_html(
         content,
         {"about": packed_text(text), "core": packed},
         groups,
-        [_picture(p) for p in (*previews.shown, *previews.chips)],
+        [_picture(p, (west + east) / 2) for p in (*previews.shown, *previews.chips)],
     )
 
 
@@ -176,12 +179,16 @@ def _picture_notes(previews: Previews) -> list[str]:
     return notes
 
 
-def _picture(preview: Preview) -> dict[str, Any]:
+def _picture(preview: Preview, near: float) -> dict[str, Any]:
+    """A picture, on the side of 180° where the buildings lie."""
+    south, west, north, east = preview.bounds
+    middle = (west + east) / 2
+    moved = turned(middle, near) - middle if np.isfinite(near) else 0.0
     return {
         "scene": preview.scene,
         "epoch": preview.epoch,
         "acquired": preview.acquired,
-        "bounds": preview.bounds,
+        "bounds": (south, west + moved, north, east + moved),
         "ground": round(preview.ground_m, 3),
         "reduced": preview.reduction > REDUCED,
         "row": preview.row,

@@ -21,6 +21,7 @@ from shapely.geometry.base import BaseGeometry
 
 from quakestream.outputs.buildings import SHAKING_COLUMNS
 from quakestream.outputs.figures import decisions
+from quakestream.tiling.antimeridian import side_by_side
 
 DEGREES_TO_INT = 1_000_000
 """Coordinates are whole 1e-6 degrees, about 0.1 m, which is finer than any outline."""
@@ -163,7 +164,7 @@ def rings(shapes: Sequence[BaseGeometry | None]) -> dict[str, list[int]]:
     point_counts: list[int] = []
     deltas: list[NDArray[np.int64]] = []
     last = np.zeros((1, 2), dtype=np.int64)
-    for shape in shapes:
+    for shape in side_by_side(np.array(list(shapes), object)):
         parts = [] if shape is None or shape.is_empty else _rings_of(shape)
         ring_counts.append(len(parts))
         for xy in parts:

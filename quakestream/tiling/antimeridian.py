@@ -5,6 +5,8 @@ straight to -179.9, which plain geometry takes for a way round the Earth. Here a
 first.
 """
 
+from typing import Any
+
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -58,29 +60,53 @@ def bounds_of(geometry: BaseGeometry) -> tuple[float, float, float, float]:
     return float(min(from_east)), south, float(max(from_west)), north
 
 
-def continuous(lon_N: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Longitudes with whole turns added, so that those near 180° lie side by side.
+def side_by_side(geometry_N: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Geometries for a flat map: those that lie on both sides of 180° go on beyond it."""
+    west, _, east, _ = shapely.total_bounds(geometry_N)
+    if not east - west > HALF_TURN:
+        return geometry_N
 
-    They are unchanged unless some lie more than 180° apart.
+    def moved(xy_N2: NDArray[np.float64]) -> NDArray[np.float64]:
+        return xy_N2 + np.column_stack([TURN * (xy_N2[:, 0] < 0), np.zeros(len(xy_N2))])
+
+    out_N: NDArray[np.object_] = np.asarray(shapely.transform(geometry_N, moved), object)
+    return out_N
+
+
+def spans_side_by_side(
+    west_N: NDArray[np.float64], east_N: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """West and east of boxes, as `side_by_side` moves what is in them.
+
+    The box of a small thing that is cut at 180° goes round the Earth; it becomes that line.
     """
-    finite = lon_N[np.isfinite(lon_N)]
-    if not len(finite) or np.ptp(finite) <= HALF_TURN:
-        return lon_N
-    return np.where(lon_N < 0, lon_N + TURN, lon_N)
+    cut_N = east_N - west_N > HALF_TURN
+    west_N, east_N = np.where(cut_N, HALF_TURN, west_N), np.where(cut_N, HALF_TURN, east_N)
+    if not np.nanmax(east_N, initial=-np.inf) - np.nanmin(west_N, initial=np.inf) > HALF_TURN:
+        return west_N, east_N
+    turn_N = TURN * (west_N < 0)
+    return west_N + turn_N, east_N + turn_N
 
 
-def _cut(geometry: BaseGeometry) -> BaseGeometry:
+def turned(lon: float, near: float) -> float:
+    """A longitude with whole turns added, so that it lies within half a turn of another."""
+    return lon + TURN * round((near - lon) / TURN)
+
+
+def _cut(geometry: Any) -> BaseGeometry:
     kind = geometry.geom_type
     if kind == "Polygon":
-        return _cut_polygon(geometry) if _crosses(geometry) else geometry
+        return _cut_polygon(geometry) if _crosses(geometry) else shapely.Polygon(geometry)
     if kind == "MultiPolygon":
         parts = [part for one in geometry.geoms for part in shapely.get_parts(_cut(one))]
         return shapely.MultiPolygon(parts)
     if kind == "GeometryCollection":
         return shapely.GeometryCollection([_cut(one) for one in geometry.geoms])
     if kind in ("Point", "MultiPoint"):
-        return shapely.transform(geometry, _wrapped)
-    return geometry
+        moved: BaseGeometry = shapely.transform(geometry, _wrapped)
+        return moved
+    whole: BaseGeometry = geometry
+    return whole
 
 
 def _wrapped(xy_N2: NDArray[np.float64]) -> NDArray[np.float64]:
