@@ -36,6 +36,7 @@ from quakestream.outputs.viewer_content import MapContent, about
 from quakestream.outputs.viewer_rows import CoreColumns, core_blob, detail_columns
 from quakestream.raster.datasets import gdal_session
 from quakestream.storage import MissingObjectError, StorageOptions, Store
+from quakestream.tiling.antimeridian import spans_side_by_side
 
 GROUP_ROWS = 2000
 """Rows of a group of details: about a city block of a dense town."""
@@ -109,6 +110,7 @@ class LiveMap:
             np.asarray(box.field(n).to_numpy(zero_copy_only=False), np.float64)
             for n in ("xmin", "ymin", "xmax", "ymax")
         )
+        west, east = spans_side_by_side(west, east)
         p_CN = [table.column(f"p_{a}").to_numpy().astype(np.float64) for a in labels]
         return core_blob(
             CoreColumns(
@@ -210,6 +212,8 @@ class LiveMap:
         """The scenes in use, oldest first, each with the ground around its buildings."""
         frames = []
         box = self._columns(["scene_pre", "scene_post", "bbox"]).flatten().to_pandas()
+        ends_of = box["bbox.xmin"].to_numpy(), box["bbox.xmax"].to_numpy()
+        box["bbox.xmin"], box["bbox.xmax"] = spans_side_by_side(*ends_of)
         for epoch in ("pre", "post"):
             name = f"scene_{epoch}"
             apart = box.assign(**{name: box[name].str.split(TILES_JOINT)}).explode(name)

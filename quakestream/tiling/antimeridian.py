@@ -62,8 +62,8 @@ def bounds_of(geometry: BaseGeometry) -> tuple[float, float, float, float]:
 
 def side_by_side(geometry_N: NDArray[np.object_]) -> NDArray[np.object_]:
     """Geometries for a flat map: those that lie on both sides of 180° go on beyond it."""
-    west, _, east, _ = shapely.total_bounds(geometry_N)
-    if not east - west > HALF_TURN:
+    lon_P = shapely.get_coordinates(geometry_N)[:, 0]
+    if not len(lon_P) or not np.nanmax(lon_P) - np.nanmin(lon_P) > HALF_TURN:
         return geometry_N
 
     def moved(xy_N2: NDArray[np.float64]) -> NDArray[np.float64]:
