@@ -61,6 +61,8 @@ def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str,
         "windows": plan.windows,
         "km2": round(plan.km2, 4),
         "views": len(plan.views),
+        "acquisitions": plan.acquisitions,
+        "scenes": plan.scenes,
         "mpx": round(plan.mpx, 1),
         "read_bytes": plan.read_bytes,
         "seconds": round(capacity.seconds, 1),
@@ -107,7 +109,9 @@ def _show(statement: dict[str, Any]) -> None:
     stdout.print(
         f"  {counted(statement['cells'], 'cell')}, {counted(statement['windows'], 'window')}, "
         f"{statement['km2']:.2f} km², {statement['mpx']:,.0f} Mpx in "
-        f"{counted(statement['views'], 'view')}, "
+        f"{counted(statement['views'], 'view')} of "
+        f"{counted(statement['acquisitions'], 'acquisition')} in "
+        f"{counted(statement['scenes'], 'file')}, "
         f"{statement['read_bytes'] / 1e9:.2f} GB decoded"
     )
     cost = "" if statement["cost"] is None else f", cost {statement['cost']}"

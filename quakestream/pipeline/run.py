@@ -33,6 +33,7 @@ from quakestream.outputs.products import RunProducts
 from quakestream.outputs.publish import publish
 from quakestream.outputs.readback import current_buildings, current_run
 from quakestream.pipeline.backends.protocol import Backend
+from quakestream.pipeline.planning.lost import without_tiles
 from quakestream.pipeline.planning.plan import Plan, make_plan
 from quakestream.pipeline.planning.tasks import (
     KeyedGroup,
@@ -147,9 +148,19 @@ class _MapRun:
         self._announce(pending, len(groups))
 
         spec = worker_spec(plan, store.uri)
-        if pending.groups:
+        begun = bool(pending.groups)
+        if begun:
             self.backend.begin(spec)
         prepared = self._prepare()
+        while prepared.lost:
+            self.plan = plan = without_tiles(plan, prepared.lost)
+            groups = keyed_groups(plan, hazard_NM)
+            pending = pending_work(store, plan, groups)
+            self.work.resumed = len(plan.units) - pending.units
+            if pending.groups and not begun:
+                self.backend.begin(spec)
+                begun = True
+            prepared = self._prepare()
         failures = _view_failures(plan, prepared)
 
         tasks = TaskMaker(plan=plan, prepared=prepared, spec=spec, hazard_NM=hazard_NM)

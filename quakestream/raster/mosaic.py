@@ -111,7 +111,7 @@ class MosaicDataset:
         return ([MaskFlags.per_dataset if self._fill is None else MaskFlags.nodata],) * 3
 
     def overviews(self, _: int) -> list[int]:
-        """Factors of the overviews that every tile has, and whose pixels lie on one lattice."""
+        """Factors of the overviews whose pixels lie on one lattice in all tiles."""
         return self._levels
 
     def read(
@@ -281,9 +281,10 @@ class MosaicDataset:
         return flags, fill, list(dataset.overviews(band))
 
     def _common_levels(self, levels: list[list[int]]) -> list[int]:
-        common = set.intersection(*(set(some) for some in levels)) if levels else set()
+        # a tile that is too small for one is averaged from its pixels instead
+        most = max(levels, key=len)
         corners = [v for t in self._tiles for v in (t.window.row, t.window.col)]
-        return sorted(by for by in common if all(v % by == 0 for v in corners))
+        return sorted(by for by in most if all(v % by == 0 for v in corners))
 
     def _dataset(self, n: int) -> Any:
         if n not in self._open:

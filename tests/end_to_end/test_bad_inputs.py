@@ -107,7 +107,8 @@ def _post_items(town: SyntheticEarthquake, folder: Path, url: str) -> list[dict[
             href = f"{url}/{path.name}"
         elif name == "no-asset":
             href = None
-        items.append(item(name, href, outline, POST))
+        # each a platform of its own: scenes, and not tiles of one acquisition
+        items.append(item(name, href, outline, POST, platform=name))
     return items
 
 
@@ -276,9 +277,8 @@ def test_a_server_that_stalls_does_not_hang_the_run(
     ):
         pixels_BYX, transform, crs = columns_of(source, *columns)
         write_scene(tmp_path / f"{name}.tif", pixels_BYX, transform, crs)
-        items.append(
-            item(name, f"{name}.tif", outline_of(pixels_BYX.shape[1:], transform, crs), time)
-        )
+        outline = outline_of(pixels_BYX.shape[1:], transform, crs)
+        items.append(item(name, f"{name}.tif", outline, time, platform=name))
     content = run_content(town, bundle)
     content["imagery"]["catalog"] = "items.json"
     run_file = write_run(tmp_path / "run.yaml", content)

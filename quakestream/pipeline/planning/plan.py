@@ -12,7 +12,7 @@ from shapely.geometry.base import BaseGeometry
 from quakestream.bundles import Bundle, load_bundle
 from quakestream.catalog import Footprints, read_aoi, read_footprints, search
 from quakestream.config import ImagerySection, RunFile
-from quakestream.domain import BundleSpec, Grid, Issue, View
+from quakestream.domain import BundleSpec, Grid, Issue, Scene, View
 from quakestream.engines import EngineSpec
 from quakestream.engines.machine import usable_cores
 from quakestream.errors import AoiError, ConfigError
@@ -91,6 +91,8 @@ class Plan:
     notes: tuple[str, ...]
     tiles: TileSurvey
     """What the tile store holds of the scenes in use."""
+    lost_tiles: tuple[Scene, ...] = ()
+    """Tiles of acquisitions that could not be read when they were prepared."""
 
     def __repr__(self) -> str:
         return (
@@ -199,6 +201,16 @@ class Plan:
             score_cores=0.0 if self.on_gpu else settings.threads or usable_cores(),
             footprint_s=self.damage.kind.footprint_s,
         )
+
+    @property
+    def acquisitions(self) -> int:
+        """Acquisitions of both epochs in use: scenes, with the tiles of one counted once."""
+        return len({scene.id for view in self.views for scene in view.scenes})
+
+    @property
+    def scenes(self) -> int:
+        """Scenes in use, tile by tile."""
+        return len({part.id for view in self.views for part in view.files})
 
     @property
     def engine(self) -> str:

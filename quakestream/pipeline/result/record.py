@@ -162,6 +162,7 @@ def _counts(plan: Plan, work: WorkDone) -> dict[str, Any]:
         "commits": len(work.commits),
         "windows_failed": work.failed_windows,
         "scenes": len(_scenes(plan)),
+        "acquisitions": plan.acquisitions,
         "views": len(plan.views),
     }
 

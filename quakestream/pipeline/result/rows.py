@@ -114,9 +114,20 @@ def _reasons(
         # another view of the same footprint could be used
         other_F = assignment.footprint_A[(assignment.view_A == view) & (zone_A == epsg)]
         reason_N[other_F] = np.where(failed_N, reduced.failure_N, verdicts.reason_N)[other_F]
+    reason_N[(reason_N == "nodata") & _on_lost_tiles(plan)] = "read_error"
     planned_N = np.array([r is not None for r in assignment.reason_N], np.bool_)
     reason_N[planned_N] = assignment.reason_N[planned_N]
     return reason_N
+
+
+def _on_lost_tiles(plan: Plan) -> NDArray[np.bool_]:
+    """Footprints that a tile shows which could not be read."""
+    lost_N = np.zeros(len(plan.id_N), np.bool_)
+    if plan.lost_tiles:
+        outline_N = np.asarray(plan.footprints.table.geometry.values, object)
+        extents = [scene_extent(tile) for tile in plan.lost_tiles]
+        lost_N[shapely.STRtree(outline_N).query(extents, predicate="intersects")[1]] = True
+    return lost_N
 
 
 def _view_columns(plan: Plan, reduced: Reduced) -> dict[str, Any]:

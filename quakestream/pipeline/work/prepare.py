@@ -16,6 +16,7 @@ from affine import Affine
 from quakestream.domain import Grid, Issue, Scene, Shift, View, Window, sheets_of
 from quakestream.errors import QuakestreamError, StorageError
 from quakestream.outputs.layout import PREPARED
+from quakestream.pipeline.work.tile_faults import faulty_tiles, read_through
 from quakestream.raster.coregistration import BOUND_M, NODE_GSD_M, PairShifts, find_shifts
 from quakestream.raster.masks import CoarseQuality
 from quakestream.raster.prepare import PreparedScene, prepare_scene
@@ -41,6 +42,10 @@ class PrepareScene:
     def run(self) -> PreparedScene:
         return prepare_scene(self.scene, self.options)
 
+    def faulty(self) -> tuple[Issue, ...]:
+        """Tiles that cannot be prepared alone, either."""
+        return faulty_tiles([self.scene], lambda tile: prepare_scene(tile, self.options))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PreparePair:
@@ -63,12 +68,26 @@ class PreparePair:
         grid = Grid(epsg=self.epsg, gsd_m=NODE_GSD_M)
         return find_shifts(self.view.post, self.pre, grid, self.area, self.options)
 
+    def faulty(self) -> tuple[Issue, ...]:
+        """Tiles that cannot be read in the area."""
+        grid = Grid(epsg=self.epsg, gsd_m=NODE_GSD_M)
+        return faulty_tiles(
+            self.view.scenes, lambda tile: read_through(tile, grid, self.area, self.options)
+        )
+
 
 PrepareStep = PrepareScene | PreparePair
 Each = Callable[
     [Callable[[PrepareStep], Any], list[PrepareStep]], Iterator[tuple[PrepareStep, Any]]
 ]
 """Runs a function over steps on a backend; yields each step with its result, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostTiles:
+    """A step failed, and these tiles of an acquisition are why."""
+
+    issues: tuple[Issue, ...]
 
 
 @dataclass(slots=True)
@@ -78,6 +97,8 @@ class Prepared:
     scenes: dict[tuple[str, str], PreparedScene] = field(default_factory=dict)
     shifts: dict[tuple[str, int], PairShifts] = field(default_factory=dict)
     issues: list[Issue] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
+    """Ids of tiles without which their acquisitions can be prepared."""
     damaged: list[str] = field(default_factory=list)
     """Objects of the ledger that could not be believed and were made again."""
 
@@ -117,11 +138,13 @@ def steps_for(
     return list(steps.values())
 
 
-def run_step(step: PrepareStep) -> PreparedScene | PairShifts | Issue:
-    """Runs one step. A failure becomes an issue."""
+def run_step(step: PrepareStep) -> PreparedScene | PairShifts | LostTiles | Issue:
+    """Runs one step. A failure becomes an issue, or one for each tile that causes it."""
     try:
         return step.run()
     except (QuakestreamError, OSError, MemoryError) as error:
+        if faulty := step.faulty():
+            return LostTiles(issues=faulty)
         subject = step.scene.id if isinstance(step, PrepareScene) else step.view.post.id
         return Issue(subject=subject, kind="scene", cause=str(error), retryable=True)
 
@@ -150,7 +173,7 @@ def prepare(
             prepared.damaged.append(step.key)
     for step, result in each(run_step, todo):
         _keep(prepared, step, result)
-        if not isinstance(result, Issue):
+        if not isinstance(result, (Issue, LostTiles)):
             store.put(step.key, sealed(step.key, _dump(result)))
     return prepared
 
@@ -158,6 +181,9 @@ def prepare(
 def _keep(prepared: Prepared, step: PrepareStep, result: Any) -> None:
     if isinstance(result, Issue):
         prepared.issues.append(result)
+    elif isinstance(result, LostTiles):
+        prepared.issues += result.issues
+        prepared.lost |= {issue.subject for issue in result.issues}
     elif isinstance(step, PrepareScene):
         prepared.scenes[step.scene.href, step.scene.etag] = result
     else:
