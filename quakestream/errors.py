@@ -21,6 +21,7 @@
     │   ├── storage.MissingObjectError (FileNotFoundError)   the object does not exist
     │   ├── LedgerError                    objects of the ledger are damaged: they are made again
     │   └── InUseError                     another run writes to the output
+    ├── NothingReadError (OSError)         no scene could be read, so there is no map: exit code 3
     ├── ClusterError (ConnectionError)     no Ray cluster, or it lost the job: exit code 3
     ├── AccountingError (RuntimeError)     rows out ≠ footprints in: a bug, never hidden
     └── MissingExtraError (ImportError)    an optional dependency is not installed
@@ -210,6 +211,10 @@ class LedgerError(StorageError):
 
 class InUseError(StorageError):
     """Another run writes to the output (exit code 3)."""
+
+
+class NothingReadError(QuakestreamError, OSError):
+    """Footprints should have been judged, and none could be read: no map was made (exit code 3)."""
 
 
 class ClusterError(QuakestreamError, ConnectionError):

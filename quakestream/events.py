@@ -13,6 +13,12 @@ class PlanReady:
     """Cells that an earlier run committed and this run skips."""
     km2: float
     footprints: int
+    km2_done: float = 0.0
+    """Ground that an earlier run scored."""
+    buildings: int = 0
+    """Footprints that some cell judges; the others have their reason already."""
+    buildings_done: int = 0
+    """Those of them that an earlier run answered."""
     groups: int = 0
     """Commit groups of the whole run."""
     groups_done: int = 0
@@ -36,6 +42,7 @@ class GroupCommitted:
     cells: int
     km2: float
     buildings: int
+    """Footprints that are answered now: all cells and views that show them are done."""
     cells_failed: int
     """Cells of the group with a window that could not be read or scored."""
     mpx: float

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -62,39 +62,55 @@ def print_json(value: Any) -> None:
     stdout.print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
+STEADY_COMMITS = 3
+"""Commits after which a rate is shown: the first one also waits for readers and engines."""
+
+
 @dataclass(slots=True)
 class ProgressState:
-    """Progress of a run, from its events."""
+    """Progress of a run, from its events. What earlier runs did counts as done, not as speed."""
 
     cells: int = 0
     done: int = 0
     km2: float = 0.0
     km2_total: float = 0.0
     buildings: int = 0
-    since: float = field(default_factory=time.monotonic)
-    resumed: int = 0
-    """Cells that an earlier run finished."""
+    buildings_total: int = 0
+    commits: int = 0
+    """Commits of this run."""
+    first_at: float = 0.0
+    """Time of the first commit; the rate is that of the commits after it."""
+    first_km2: float = 0.0
+    first_done: int = 0
 
     def add(self, event: Event) -> None:
         if isinstance(event, PlanReady):
             self.cells, self.done = event.cells, event.cells_done
-            self.km2_total, self.resumed = event.km2, event.cells_done
-            self.since = time.monotonic()
+            self.km2_total, self.km2 = event.km2, event.km2_done
+            self.buildings_total, self.buildings = event.buildings, event.buildings_done
         elif isinstance(event, GroupCommitted):
             self.done += event.cells
             self.km2 += event.km2
             self.buildings += event.buildings
+            self.commits += 1
+            if self.commits == 1:
+                self.first_at = time.monotonic()
+                self.first_km2, self.first_done = self.km2, self.done
 
     def line(self) -> str:
-        """`12/40 cells, 1.80 of 6.10 km², 96 buildings, 412 km²/h, ETA 0:38`."""
-        elapsed = max(time.monotonic() - self.since, 1e-6)
-        text = f"{self.done}/{self.cells} cells, {self.km2:.2f} of {self.km2_total:.2f} km²"
-        text += f", {self.buildings:,} buildings"
-        done_here = self.done - self.resumed
-        if done_here:
-            left_s = (self.cells - self.done) * elapsed / done_here
-            text += f", {self.km2 / elapsed * 3600:,.0f} km²/h, ETA {_clock(left_s)}"
-        return text
+        """`12 of 40 cells, 1.80 of 6.10 km², 96 of 447 buildings, 412 km²/h, 0:38 left`."""
+        text = (
+            f"{self.done:,} of {counted(self.cells, 'cell')}, {self.km2:.2f} of "
+            f"{self.km2_total:.2f} km², {self.buildings:,} of "
+            f"{counted(self.buildings_total, 'building')}"
+        )
+        elapsed = time.monotonic() - self.first_at
+        since_first = self.done - self.first_done
+        if self.commits < STEADY_COMMITS or not since_first or elapsed <= 0:
+            return text
+        text += f", {(self.km2 - self.first_km2) / elapsed * 3600:,.0f} km²/h"
+        left_s = (self.cells - self.done) * elapsed / since_first
+        return text + (f", about {_clock(left_s)} left" if self.done < self.cells else "")
 
 
 def _clock(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """`quakestream map`: the main job."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,9 @@ from quakestream.cli.common import (
 from quakestream.config import open_run
 from quakestream.pipeline.backends import open_backend
 from quakestream.pipeline.run import Result, map_run
+
+ISSUES_SHOWN = 5
+"""Inputs with problems that are named on the console; quarantine.parquet names all."""
 
 RunArgument = Annotated[str, typer.Argument(help="The run file, a path or URI.")]
 Json = Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")]
@@ -51,7 +55,7 @@ def map_command(
     ):
         result = map_run(run, backend=opened, out=out, fresh=fresh, observers=observers)
     report_result(result, as_json=as_json)
-    if result.issues:
+    if result.issues or not result.run["counts"]["assessed"]:
         raise typer.Exit(EXIT_ATTENTION)
 
 
@@ -61,16 +65,32 @@ def report_result(result: Result, *, as_json: bool) -> None:
         print_json({"out": result.out, **result.run})
         return
     counts: dict[str, Any] = result.run["counts"]
-    stdout.print(
-        f"{counted(counts['footprints'], 'footprint')}: {counts['assessed']:,} assessed, "
-        f"{counts['not_assessed']:,} not assessed"
-    )
+    stdout.print(f"{counted(counts['footprints'], 'building')}: {assessed(counts)}")
     for label, number in counts["damage"].items():
         stdout.print(f"  {label:<20}{number:>9,}")
     for reason, number in counts["reasons"].items():
         stdout.print(f"  not assessed: {reason:<20}{number:>9,}", style="dim")
-    if result.issues:
-        number = len(result.issues)
-        needs = f"{counted(number, 'input')} {'needs' if number == 1 else 'need'} attention"
-        stdout.print(f"{needs}: see quarantine.parquet")
+    _show_issues(result)
     stdout.print(f"map: {result.out.rstrip('/')}/index.html")
+
+
+def assessed(counts: Mapping[str, Any]) -> str:
+    """`all assessed`, `none assessed` or `430 assessed, 17 not`."""
+    if not counts["not_assessed"]:
+        return "all assessed"
+    if not counts["assessed"]:
+        return "none assessed"
+    return f"{counts['assessed']:,} assessed, {counts['not_assessed']:,} not"
+
+
+def _show_issues(result: Result) -> None:
+    """The inputs that need attention: the first ones by name and cause, the others by number."""
+    issues = list(dict.fromkeys((i.kind, i.subject, i.cause) for i in result.issues))
+    if not issues:
+        return
+    needs = "input needs attention" if len(issues) == 1 else "inputs need attention"
+    stdout.print(f"{len(issues):,} {needs}:")
+    for kind, subject, cause in issues[:ISSUES_SHOWN]:
+        stdout.print(f"  {kind} {subject}: {cause}")
+    if len(issues) > ISSUES_SHOWN:
+        stdout.print(f"  and {len(issues) - ISSUES_SHOWN:,} more: all are in quarantine.parquet")

@@ -44,6 +44,7 @@ from quakestream.pipeline.planning.tasks import (
     worker_spec,
 )
 from quakestream.pipeline.result.admin import read_admin
+from quakestream.pipeline.result.answered import AnsweredFootprints
 from quakestream.pipeline.result.context import (
     FootprintHazard,
     KindProducts,
@@ -53,6 +54,7 @@ from quakestream.pipeline.result.context import (
 from quakestream.pipeline.result.evidence import hazard_evidence
 from quakestream.pipeline.result.progress import ProgressFile
 from quakestream.pipeline.result.record import WorkDone, run_id, run_record
+from quakestream.pipeline.result.unread import check_something_was_read
 from quakestream.pipeline.work.prepare import Prepared, prepare, steps_for
 from quakestream.pipeline.work.results import GroupReport
 from quakestream.pipeline.work.scenes import reading_notes
@@ -108,6 +110,7 @@ def map_run(
     Raises:
         RequestError: the request is wrong; nothing was started.
         StorageError: `out` cannot be written, or another run writes there; finished work stays.
+        NothingReadError: no footprint could be read; nothing was published.
     """
     target = out or run.out
     if target is None:
@@ -136,6 +139,7 @@ class _MapRun:
     lease: Lease
     work: WorkDone = field(default_factory=WorkDone)
     issues: list[Issue] = field(default_factory=list)
+    answered: AnsweredFootprints = field(init=False)
     sampled: FootprintHazard | None = None
     """Hazard values of the footprints, once they were needed."""
 
@@ -166,12 +170,16 @@ class _MapRun:
         tasks = TaskMaker(plan=plan, prepared=prepared, spec=spec, hazard_NM=hazard_NM)
         products = self._map_and_reduce(tasks, pending, groups, failures)
 
+        for made in products:
+            if made.buildings is not None:
+                check_something_was_read(made.buildings["reason"], self.issues)
         self.events(StageStarted(name="publish"))
         return self._publish(products)
 
     def _announce(self, pending: Pending, groups: int) -> None:
         plan = self.plan
         self.work.resumed = len(plan.units) - pending.units
+        self.answered = AnsweredFootprints(plan, pending)
         progress = ProgressFile(store=self.store, plan=plan, commits=len(pending.commits[0]))
         self.events.observers.append(progress)
         self.events(
@@ -180,6 +188,9 @@ class _MapRun:
                 cells_done=self.work.resumed,
                 km2=plan.km2,
                 footprints=len(plan.footprints.table),
+                km2_done=self.answered.km2_done,
+                buildings=self.answered.total,
+                buildings_done=self.answered.done,
                 groups=groups,
                 groups_done=groups - len(pending.groups),
             )
@@ -241,7 +252,7 @@ class _MapRun:
             for job, key in report.commits:
                 pending.commits[job].add(key)
             self.work.add(report)
-            self.events(_committed(report))
+            self.events(_committed(report, self.answered.newly(report.keys)))
         self.work.map_s += time.perf_counter() - began
 
     def _reduce(
@@ -267,8 +278,10 @@ class _MapRun:
             job.kind.publish(self.store, commits[n], keys[n], context)
             for n, job in enumerate(plan.jobs)
         ]
-        for of_job in products:
-            self._add_issues(of_job.issues)
+        named: set[tuple[str, str]] = set()
+        for of_job in products:  # a bad block is named once, however many jobs needed it
+            self._add_issues(i for i in of_job.issues if (i.kind, i.subject) not in named)
+            named |= {(i.kind, i.subject) for i in of_job.issues}
         return products
 
     def _publish(self, products: list[KindProducts]) -> Result:
@@ -352,12 +365,12 @@ def _group_tasks(
             yield tasks.group(usable)
 
 
-def _committed(report: GroupReport) -> GroupCommitted:
+def _committed(report: GroupReport, buildings: int) -> GroupCommitted:
     return GroupCommitted(
         name=", ".join(key for _, key in report.commits),
         cells=report.units,
         km2=report.km2,
-        buildings=report.buildings,
+        buildings=buildings,
         cells_failed=report.units_failed,
         mpx=report.mpx,
         read_s=report.read_s,

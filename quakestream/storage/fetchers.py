@@ -10,6 +10,8 @@ from typing import Any
 
 from quakestream.errors import MissingExtraError, StorageError
 from quakestream.storage.filesystems import (
+    CREDENTIALS_REMEDY,
+    NO_CREDENTIALS,
     MissingObjectError,
     StorageOptions,
     filesystem,
@@ -20,6 +22,9 @@ from quakestream.storage.ranges import INLINE, Buffer, Fetcher, FetchPolicy
 from quakestream.storage.regular import regular_file
 from quakestream.storage.uris import is_remote, is_web, protocol_of
 
+_ROLE_SERVICES = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
+"""Where obstore asks for the machine's role, once the environment holds no credentials. Its
+exception is the same for all failures, and only the message names the address."""
 MESSAGE_CHARS = 300
 """Longest part of an obstore message that is shown."""
 
@@ -177,4 +182,7 @@ def _obstore_errors(verb: str, href: str) -> Iterator[None]:
         ) from error
     except Exception as error:
         message = " ".join(str(error).split("Debug source")[0].split())[:MESSAGE_CHARS]
+        if any(service in message for service in _ROLE_SERVICES):
+            what = f"cannot {verb}: {NO_CREDENTIALS}"
+            raise StorageError(what, href, remedy=CREDENTIALS_REMEDY) from error
         raise StorageError(f"cannot {verb}: {message or type(error).__name__}", href) from error

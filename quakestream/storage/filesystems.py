@@ -18,6 +18,13 @@ _OTHER_PLACE = "choose another place, then run again"
 _PACKAGES = {"s3": "s3fs", "http": "aiohttp", "https": "aiohttp", "gs": "gcsfs", "az": "adlfs"}
 
 
+NO_CREDENTIALS = "no credentials on the machine that asks"
+CREDENTIALS_REMEDY = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role, there and on every worker; for a "
+    "public bucket set `storage: {s3: {anon: true}}`"
+)
+
+
 class MissingObjectError(StorageError, FileNotFoundError):
     """There is no object of that name."""
 
@@ -146,6 +153,5 @@ def _cause(error: BaseException) -> tuple[str, str]:
     if isinstance(error, TimeoutError):
         return "timed out", ""
     if type(error).__name__ == "NoCredentialsError":
-        remedy = "set them, or `storage: {s3: {anon: true}}`"
-        return "no credentials in the environment", remedy
+        return NO_CREDENTIALS, CREDENTIALS_REMEDY
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, ""

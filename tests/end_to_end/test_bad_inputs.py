@@ -189,7 +189,8 @@ def messy(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Messy:
 
 def test_a_messy_run_makes_the_map_and_asks_for_attention(messy: Messy) -> None:
     assert messy.done.code == messy.again.code == 1
-    assert "inputs need attention: see quarantine.parquet" in messy.done.stdout
+    assert "inputs need attention:\n" in messy.done.stdout
+    assert "more: all are in quarantine.parquet" in messy.done.stdout
     for made in (messy.made, messy.cured):
         assert_accounted(made)
 

@@ -171,7 +171,7 @@ def test_missing_credentials_are_told_in_one_line(
     done = quakestream("map", run_file, "--quiet", env=env)
     assert done.code == 3, done.stderr
     assert "s3://elsewhere/run" in done.error
-    assert "no credentials in the environment" in done.error
+    assert "no credentials on the machine that asks; set AWS_ACCESS_KEY_ID" in done.error
 
 
 def _kahramanmaras(data_dir: Path, folder: Path) -> dict[str, Any]:

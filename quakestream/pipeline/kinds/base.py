@@ -18,7 +18,7 @@ from quakestream.pipeline.kinds.units import LatticeOf, PlanInputs, Unit
 from quakestream.pipeline.work.read import CellReads
 from quakestream.pipeline.work.results import Failure, UnitResult
 from quakestream.pipeline.work.tasks import JobSpec, UnitTask
-from quakestream.storage import Store
+from quakestream.storage import Store, is_remote
 from quakestream.tiling import Lattice
 
 if TYPE_CHECKING:
@@ -139,8 +139,15 @@ def read_failure(task: UnitTask, row: int, col: int, epochs: Mapping[str, object
     """The failure of a window or crop of which an epoch is an exception."""
     epoch, error = next((e, s) for e, s in epochs.items() if isinstance(s, Exception))
     tile = error.where if isinstance(error, TileReadError) else ""
-    subject = tile or task.scenes[epoch].scene.id
-    return Failure(row=row, col=col, kind="read_error", cause=str(error), subject=subject)
+    scene = task.scenes[epoch].scene
+    return Failure(
+        row=row,
+        col=col,
+        kind="read_error",
+        cause=str(error),
+        subject=tile or scene.id,
+        retryable=is_remote(scene.href),
+    )
 
 
 def statistics_of(task: UnitTask, items: int) -> dict[str, NDArray[np.float32]]:

@@ -40,8 +40,8 @@ class ProgressFile:
         if isinstance(event, PlanReady):
             self.cells_done = event.cells_done
             self.groups, self.groups_done = event.groups, event.groups_done
-            self.km2_resumed = event.km2 * event.cells_done / max(event.cells, 1)
-            self.km2_done = self.km2_resumed
+            self.km2_done = self.km2_resumed = event.km2_done
+            self.buildings_done = event.buildings_done
         elif isinstance(event, GroupCommitted):
             self.cells_done += event.cells
             self.groups_done += 1

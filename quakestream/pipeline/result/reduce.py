@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from quakestream.domain import Issue, Quality
 from quakestream.pipeline.work.ledger import CellRecord, Commit, read_commits
+from quakestream.pipeline.work.results import Failure
 from quakestream.reduce import Tally
 from quakestream.storage import Store
 
@@ -132,20 +133,24 @@ class _Sums:
 
 def failure_issues(records: Iterable[CellRecord]) -> list[Issue]:
     """Failed windows: one issue per scene and kind, with the first cause and their number."""
-    causes: dict[tuple[str, str], list[str]] = defaultdict(list)
+    failed: dict[tuple[str, str], list[Failure]] = defaultdict(list)
     for record in sorted(records, key=lambda r: (r.cell_id, r.view_id)):
         for failure in record.failures:
-            causes[failure.subject, failure.kind].append(failure.cause)
+            failed[failure.subject, failure.kind].append(failure)
     return [
         Issue(
             subject=subject,
             kind="block" if kind == "read_error" else "cell",
-            cause=f"{of_windows[0]}; {_windows(len(of_windows))} failed with {kind}; run the same "
-            "command again to retry",
-            retryable=True,
+            cause=f"{of_windows[0].cause}; {_windows(len(of_windows))} failed with {kind}; "
+            + (_AGAIN if of_windows[0].retryable else _REPLACE),
+            retryable=of_windows[0].retryable,
         )
-        for (subject, kind), of_windows in sorted(causes.items())
+        for (subject, kind), of_windows in sorted(failed.items())
     ]
+
+
+_AGAIN = "run the same command again to retry"
+_REPLACE = "put a whole file in its place, then run the same command again"
 
 
 def _windows(count: int) -> str:

@@ -20,6 +20,8 @@ class Failure:
     cause: str
     subject: str
     """Id of the scene or cell that failed."""
+    retryable: bool = True
+    """False where the same file is there at the next try: a file of this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,6 +59,8 @@ class GroupReport:
 
     commits: tuple[tuple[int, str], ...]
     """Job index and key of each commit object."""
+    keys: tuple[str, ...]
+    """Keys of the units."""
     units: int
     """Units: cells, once for each view and job."""
     units_failed: int
@@ -65,7 +69,7 @@ class GroupReport:
     """Windows, or crops."""
     km2: float
     """Ground that was scored, once however many jobs score it."""
-    buildings: int
+
     mpx: float
     read_s: float
     score_s: float

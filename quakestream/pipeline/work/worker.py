@@ -129,11 +129,11 @@ class Worker:
             commits.append((job, ledger.commit(self._store, kind.commits, parts, kind.rows(parts))))
         return GroupReport(
             commits=tuple(commits),
+            keys=tuple(r.task.key for r in results),
             units=len(results),
             units_failed=sum(not r.complete for r in results),
             windows=sum(r.windows for r in results),
             km2=sum(cell.km2 for cell in group.cells),
-            buildings=sum(len(r.task.building_F) for r in results),
             mpx=sum(r.mpx for r in results),
             read_s=sum(r.read_s for r in results),
             score_s=sum(r.score_s for r in results),

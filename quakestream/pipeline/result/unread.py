@@ -1,0 +1,44 @@
+"""Tells a map that is all holes from a run in which nothing could be read, which is no map."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from quakestream.domain import Issue
+from quakestream.errors import NothingReadError
+
+UNREAD = ("read_error", "model_error")
+"""Reasons of footprints that should have been judged and were not."""
+WITHOUT_PIXELS = (*UNREAD, "no_imagery", "no_pre", "outside_model_scale", "invalid_geometry")
+"""Reasons that need no pixel: where all rows have one of them, no scene was read."""
+SHOWN = 3
+"""Causes that the error names."""
+
+
+def check_something_was_read(reasons: Iterable[str | None], issues: Sequence[Issue]) -> None:
+    """Does nothing if a pixel was read, or if there was none to read.
+
+    Args:
+        reasons: of each footprint; None for one that was assessed.
+        issues: faults of the inputs, for the message.
+
+    Raises:
+        NothingReadError: footprints should have been judged, and nothing could be read or scored.
+    """
+    reason_N = np.array([reason or "" for reason in reasons], np.str_)
+    unread = int(np.isin(reason_N, UNREAD).sum())
+    if not unread or not np.isin(reason_N, WITHOUT_PIXELS).all():
+        return
+    kinds = ", ".join(name for name in UNREAD if (reason_N == name).any())
+    raise NothingReadError(
+        f"no footprint could be read: {unread:,} of {len(reason_N):,} {kinds}",
+        got=_causes(issues),
+        remedy="nothing was published, and an earlier map stays as it is; remove the cause and "
+        "run the same command again",
+    )
+
+
+def _causes(issues: Sequence[Issue]) -> str:
+    causes = list(dict.fromkeys(i.cause for i in issues if i.kind not in ("item", "footprint")))
+    more = f"; and {len(causes) - SHOWN} more causes" if len(causes) > SHOWN else ""
+    return " | ".join(causes[:SHOWN]) + more

@@ -1,0 +1,56 @@
+"""What a run says of its progress adds up, also after a resume, and guesses no time early."""
+
+import time
+
+import pytest
+
+from quakestream.cli.common import ProgressState
+from quakestream.events import GroupCommitted, PlanReady
+
+
+def group(cells: int, km2: float, buildings: int) -> GroupCommitted:
+    return GroupCommitted(
+        name="g",
+        cells=cells,
+        km2=km2,
+        buildings=buildings,
+        cells_failed=0,
+        mpx=1.0,
+        read_s=0.1,
+        score_s=0.1,
+    )
+
+
+def test_a_resumed_run_ends_with_whole_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    state = ProgressState()
+    state.add(
+        PlanReady(
+            cells=10,
+            cells_done=4,
+            km2=20.0,
+            footprints=500,
+            km2_done=8.0,
+            buildings=447,
+            buildings_done=180,
+        )
+    )
+    assert state.line() == "4 of 10 cells, 8.00 of 20.00 km², 180 of 447 buildings"
+    for seconds, buildings in ((60.0, 40), (1.0, 40), (1.0, 40)):
+        now[0] += seconds
+        state.add(group(1, 2.0, buildings))
+    # two cells in the two seconds after the first commit; the minute before it was a start
+    assert state.line() == (
+        "7 of 10 cells, 14.00 of 20.00 km², 300 of 447 buildings, 7,200 km²/h, about 0:03 left"
+    )
+    state.add(group(3, 6.0, 147))
+    assert state.line().startswith("10 of 10 cells, 20.00 of 20.00 km², 447 of 447 buildings, ")
+    assert "left" not in state.line()
+
+
+def test_no_time_is_guessed_from_one_commit() -> None:
+    state = ProgressState()
+    state.add(PlanReady(cells=10, cells_done=0, km2=20.0, footprints=5, buildings=1))
+    state.add(group(1, 2.0, 1))
+    assert state.line() == "1 of 10 cells, 2.00 of 20.00 km², 1 of 1 building"
