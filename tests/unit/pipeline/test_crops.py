@@ -15,7 +15,14 @@ from quakestream.bundles import load_bundle, write_manifest
 from quakestream.config import open_run
 from quakestream.domain import Grid, Scene, Window
 from quakestream.engines import Batch, Engine, open_engine
-from quakestream.errors import BundleError, ConfigError, EngineError, ReadError, RequestError
+from quakestream.errors import (
+    BundleError,
+    ConfigError,
+    EngineError,
+    NothingReadError,
+    ReadError,
+    RequestError,
+)
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.kinds.crop_reading import BLOCK_PX, CellCrops
 from quakestream.pipeline.planning.plan import make_plan
@@ -136,19 +143,20 @@ def test_a_bad_block_fails_only_the_crops_it_touches(
     pd.testing.assert_frame_equal(
         by_id(whole.buildings).loc[fine], by_id(hurt[0].buildings).loc[fine], check_exact=True
     )
-    assert any("block 3,1 is broken" in i.cause and i.retryable for i in hurt[0].issues)
+    assert any("block 3,1 is broken" in i.cause and not i.retryable for i in hurt[0].issues)
     healed = mapped(tmp_path, "out3", Faulty(opens), cell_windows=3)
     assert healed.run["counts"]["cells_scored"] > 0
     same(whole.buildings, healed.buildings)
 
 
-def test_a_scene_that_went_away_fails_its_crops_and_nothing_else(tmp_path: Path) -> None:
+def test_the_only_scene_went_away_and_nothing_is_published(tmp_path: Path) -> None:
     crop_world(tmp_path, epochs=("post",))
     whole = by_id(mapped(tmp_path, "whole").buildings)
-    gone = by_id(mapped(tmp_path, "out", Faulty(Unopened)).buildings)
-    planned = whole["reason"] != "no_imagery"
-    assert (gone["reason"][planned] == "read_error").all()
-    assert (gone["reason"][~planned] == "no_imagery").all()
+    planned = int((whole["reason"] != "no_imagery").sum())
+    counts = f"no footprint could be read: {planned} of {len(whole)} read_error"
+    with pytest.raises(NothingReadError, match=counts):
+        mapped(tmp_path, "out", Faulty(Unopened))
+    assert not (tmp_path / "out" / "run.json").exists()
 
 
 def dark(batch: Batch) -> NDArray[np.bool_]:
