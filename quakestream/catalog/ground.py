@@ -30,15 +30,16 @@ def views_of_ground(
     """
     if not len(outline_N):
         return []
-    shown = [(view, *_shown(outline_N, view)) for view in _ranked_views(post, pre, needs_pre)]
+    tree = shapely.STRtree(outline_N)
+    shown = [(view, *_shown(tree, view)) for view in _ranked_views(post, pre, needs_pre)]
     open_N = np.ones(len(outline_N), np.bool_)
     needed: list[NDArray[np.int64]] = []
-    for _, whole_N, _ in shown:
-        needed.append(np.flatnonzero(whole_N & open_N))
-        open_N &= ~whole_N
+    for _, whole, _ in shown:
+        needed.append(whole[open_N[whole]])
+        open_N[whole] = False
     found = []
-    for (view, _, part_N), whole in zip(shown, needed, strict=True):
-        item = np.union1d(whole, np.flatnonzero(part_N & open_N))
+    for (view, _, part), whole in zip(shown, needed, strict=True):
+        item = np.union1d(whole, part[open_N[part]])
         if len(item):
             found.append((view, item))
     return found
@@ -55,22 +56,21 @@ def _ranked_views(post: Sequence[Scene], pre: Sequence[Scene], needs_pre: bool) 
         views = [View(id=scene.id, post=scene) for scene in post]
     else:
         after = {scene.id for scene in post}
+        others = [other for other in pre if other.id not in after]
+        tree = shapely.STRtree([scene_extent(other) for other in others])
+        extent_N = np.array([scene_extent(one) for one in post], object)
+        pairs = tree.query(extent_N, predicate="intersects").T.tolist()
         views = [
-            View(id=f"{one.id}__{other.id}", post=one, pre=other)
-            for one in post
-            for other in pre
-            if other.id not in after
+            View(id=f"{post[i].id}__{others[j].id}", post=post[i], pre=others[j]) for i, j in pairs
         ]
     return sorted(views, key=view_rank)
 
 
-def _shown(
-    outline_N: NDArray[np.object_], view: View
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Pieces that a view shows whole, and those it shows at least a part of."""
+def _shown(tree: shapely.STRtree, view: View) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pieces that a view shows whole, and those it shows at least a part of; ascending."""
     extent = scene_extent(view.post)
     if view.pre is not None:
         extent = extent.intersection(scene_extent(view.pre))
-    shapely.prepare(extent)
-    part_N = shapely.intersects(extent, outline_N) & ~shapely.touches(extent, outline_N)
-    return np.asarray(shapely.covers(extent, outline_N)), np.asarray(part_N)
+    whole = np.sort(tree.query(extent, predicate="covers"))
+    part = np.sort(tree.query(extent, predicate="intersects"))
+    return whole, part[~shapely.touches(extent, tree.geometries[part])]

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
@@ -34,6 +34,8 @@ def assign_views(
     footprints: Footprints, post: Sequence[Scene], pre: Sequence[Scene], needs_pre: bool
 ) -> Views:
     """The best post scene of each footprint, and its best pre scene for models that need one.
+
+    Tiles of one acquisition are one scene (`catalog/acquisitions.py`).
 
     Scenes rank by the share of the footprint they show (whole before part, more before less),
     cloud (unknown counts as 50 %), date nearest to the event (post: the earliest, since repair
@@ -75,13 +77,49 @@ def _best(
     if none == 0:
         return best_N - 1, ranked
     tree = shapely.STRtree(outline_N)
-    rank, row = tree.query(extents, predicate="covers")
-    np.minimum.at(best_N, row, rank)
+    scene_A, row_A, rank_A = _whole(tree, ranked, extents, newest_first)
+    order = np.lexsort((scene_A, rank_A, row_A))
+    rows, first = np.unique(row_A[order], return_index=True)
+    best_N[rows] = scene_A[order][first]
     rest = np.flatnonzero(best_N == none)
     if len(rest):
         best_N[rest] = _best_part(outline_N[rest], extents)
     best_N[best_N == none] = -1
     return best_N, ranked
+
+
+def _whole(
+    tree: shapely.STRtree, scenes: list[Scene], extents: NDArray[np.object_], newest_first: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of scene and outline that it shows whole, with the rank of each pair.
+
+    Where one tile of an acquisition shows the outline, its own cloud cover and angle count: a
+    strip may be clear at one end alone. On a seam, those of the acquisition count.
+    """
+    tiles = [(n, tile) for n, scene in enumerate(scenes) for tile in scene.tiles]
+    sources = [*enumerate(scenes), *tiles]
+    keys = [_local_rank(scenes[n], part, newest_first) for n, part in sources]
+    place = {key: rank for rank, key in enumerate(sorted(set(keys)))}
+    rank_N = np.array([place[key] for key in keys], np.int64)
+    scene_N = np.array([n for n, _ in sources], np.int64)
+    extent_N = np.array([*extents, *(scene_extent(tile) for _, tile in tiles)], object)
+    source_A, row_A = tree.query(extent_N, predicate="covers")
+    pair_A = scene_N[source_A] * len(tree.geometries) + row_A
+    of_tile_A = source_A >= len(scenes)
+    keep_A = of_tile_A | ~np.isin(pair_A, pair_A[of_tile_A])
+    source_A, row_A = source_A[keep_A], row_A[keep_A]
+    return scene_N[source_A], row_A, rank_N[source_A]
+
+
+def _local_rank(scene: Scene, part: Scene, newest_first: bool) -> tuple[float | str, ...]:
+    """Rank of a scene where one of its tiles shows the ground."""
+    cloud, angle = part.cloud_cover, part.off_nadir_deg
+    here = replace(
+        scene,
+        cloud_cover=scene.cloud_cover if cloud is None else cloud,
+        off_nadir_deg=scene.off_nadir_deg if angle is None else angle,
+    )
+    return scene_rank(here, newest_first)
 
 
 def _best_part(outline_N: NDArray[np.object_], extents: NDArray[np.object_]) -> NDArray[np.int64]:

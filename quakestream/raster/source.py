@@ -38,6 +38,12 @@ class Pixels:
     valid_YX: NDArray[np.bool_]
     """True where the sensor saw the ground, shape (y, x): not outside, not nodata, not masked."""
 
+    def part(self, outer: Window, window: Window) -> "Pixels":
+        """The pixels of a window inside `outer`, whose pixels these are."""
+        rows, cols = window.slices_in(outer)
+        counts_BYX = self.counts_BYX[:, rows, cols]
+        return Pixels(counts_BYX=counts_BYX, valid_YX=self.valid_YX[rows, cols])
+
 
 class RasterSource(Protocol):
     """A scene that a worker has opened. Its context manager closes it."""

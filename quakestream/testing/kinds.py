@@ -37,7 +37,7 @@ class KindContract:
         return open_engine(job.bundle, runtime=job.engine.runtime, threads=1)
 
     def read(self, task: UnitTask) -> CellPixels:
-        scenes = OpenScenes(opener(self.spec()))
+        scenes = OpenScenes(opener(self.spec()), self.spec().options)
         try:
             return self.job().kind.read(task, self.job(), CellReads(scenes))
         finally:

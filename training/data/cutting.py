@@ -97,7 +97,7 @@ def cut_shard(task: ChipShardTask, job: CutJob) -> ShardReport:
     runs = sorted({part.run for part in task.parts})
     for run in runs:
         spec = job.workers[run]
-        with closing(OpenScenes(opener(spec))) as scenes:
+        with closing(OpenScenes(opener(spec), spec.options)) as scenes:
             for part in (p for p in task.parts if p.run == run):
                 bundle = spec.jobs[0].bundle.spec
                 crops = read_crops(part.task, bundle.window_px, scenes)

@@ -10,7 +10,6 @@ from quakestream.errors import ReadError, SceneError
 from quakestream.pipeline.work.quality import WindowPixels, with_quality
 from quakestream.pipeline.work.scenes import OpenScenes, OpenSource, opener
 from quakestream.pipeline.work.tasks import CellTask, UnitTask, WorkerScene, WorkerSpec
-from quakestream.raster.source import Pixels
 from quakestream.tiling import crop_groups
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ class CellReads:
             return [self._alone(scene, grid, w) for w in windows]
         except (SceneError, OSError) as error:
             return [error] * len(windows)
-        return [with_quality(_part(pixels, outer, w), scene, grid, w) for w in windows]
+        return [with_quality(pixels.part(outer, w), scene, grid, w) for w in windows]
 
     def _alone(self, scene: WorkerScene, grid: Grid, window: Window) -> WindowPixels | Exception:
         pixels = self.scenes.attempt(scene.scene, grid, window)
@@ -89,7 +88,7 @@ class Reader:
 
     def __init__(self, spec: WorkerSpec, open_source: OpenSource | None = None) -> None:
         self._jobs = spec.jobs
-        self._scenes = OpenScenes(open_source or opener(spec))
+        self._scenes = OpenScenes(open_source or opener(spec), spec.options)
 
     def __enter__(self) -> Self:
         return self
@@ -137,8 +136,3 @@ def groups_of(windows: Sequence[Window]) -> list[list[int]]:
     """Indices of windows of one size, grouped by place as they are read together."""
     corner_W2 = np.array([(w.row, w.col) for w in windows], np.int64)
     return [group.tolist() for group in crop_groups(corner_W2, windows[0].height, SPARE)]
-
-
-def _part(pixels: Pixels, outer: Window, window: Window) -> Pixels:
-    rows, cols = window.slices_in(outer)
-    return Pixels(counts_BYX=pixels.counts_BYX[:, rows, cols], valid_YX=pixels.valid_YX[rows, cols])

@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from functools import partial
 from weakref import WeakValueDictionary
 
-from quakestream.domain import Grid, Scene, Window
+from quakestream.domain import Grid, Scene, Window, sheets_of
 from quakestream.errors import SceneError, TileReadError
 from quakestream.outputs.layout import INDICES
 from quakestream.pipeline.work.tasks import WorkerSpec
 from quakestream.raster.cog import HELD_BYTES, CogOpener, LayoutCache, refusals
 from quakestream.raster.pasting import paste
-from quakestream.raster.source import Pixels, RasterSource, ReadsAhead
+from quakestream.raster.source import Pixels, RasterioSource, RasterSource, ReadsAhead
 from quakestream.raster.tiles import tile_source_factory
 from quakestream.raster.tiles.placement import extent_on
 from quakestream.storage import StorageOptions, Store, open_store
@@ -40,8 +40,8 @@ NAMED = 5
 class OpenScenes:
     """The scenes a worker read last."""
 
-    def __init__(self, open_source: OpenSource) -> None:
-        self._open = open_source
+    def __init__(self, open_source: OpenSource, options: StorageOptions | None = None) -> None:
+        self._open, self._options = open_source, options or StorageOptions()
         self._sources: OrderedDict[tuple[str, Grid], tuple[RasterSource, ExitStack]] = OrderedDict()
         self._lost_s: Counter[str] = Counter()
         self._stalled: dict[str, Exception] = {}
@@ -80,9 +80,15 @@ class OpenScenes:
 
     def _paste(self, scene: Scene, grid: Grid, window: Window, read: _ReadWindow) -> Pixels:
         """A window out of the tiles of an acquisition."""
+        whole: dict[RasterSource, Pixels] = {}
 
         def read_tile(tile: Scene, inside: Window) -> Pixels:
             try:
+                if not self._source(tile, grid).seamless:
+                    source = self._sheet(scene, tile, grid)
+                    if source not in whole:
+                        whole[source] = source.read(window)
+                    return whole[source].part(window, inside)
                 return read(tile, grid, inside)
             except (SceneError, OSError) as error:
                 raise TileReadError(str(error), tile.id) from error
@@ -134,14 +140,28 @@ class OpenScenes:
         return self._read(scene, grid, window)
 
     def _source(self, scene: Scene, grid: Grid) -> RasterSource:
-        key = (scene.href, grid)
+        return self._opened(scene.href, grid, lambda: self._open(scene, grid))
+
+    def _opened(self, name: str, grid: Grid, opens: Callable[[], RasterSource]) -> RasterSource:
+        key = (name, grid)
         if key not in self._sources:
             while len(self._sources) >= OPEN_SCENES:
                 self._sources.popitem(last=False)[1][1].close()
             stack = ExitStack()
-            self._sources[key] = (stack.enter_context(self._open(scene, grid)), stack)
+            self._sources[key] = (stack.enter_context(opens()), stack)
         self._sources.move_to_end(key)
         return self._sources[key][0]
+
+    def _sheet(self, scene: Scene, tile: Scene, grid: Grid) -> RasterSource:
+        """A source of all tiles that share a tile's lattice.
+
+        GDAL resamples within one raster and leaves its edge out, which would be a crack.
+        """
+        sheet = next(s for s in sheets_of(scene) if tile in s.parts)
+        if sheet is tile:
+            return self._source(tile, grid)
+        key = " ".join(part.href for part in sheet.parts)
+        return self._opened(key, grid, lambda: RasterioSource(sheet, grid, self._options))
 
     def _forget(self, scene: Scene, grid: Grid) -> None:
         if entry := self._sources.pop((scene.href, grid), None):
