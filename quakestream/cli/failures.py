@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.text import Text
 
 from quakestream.cli.common import EXIT_FAILED, EXIT_REQUEST, stderr
+from quakestream.cli.signals import EXIT_TERMINATED
 from quakestream.errors import (
     AccountingError,
     Problem,
@@ -21,9 +22,6 @@ from quakestream.errors import (
     RequestError,
     ShapeError,
 )
-
-EXIT_INTERRUPTED = 128 + signal.SIGINT
-EXIT_TERMINATED = 128 + signal.SIGTERM
 
 BUGS = (AccountingError, ShapeError)
 """Errors of ours that no input should be able to cause: their traceback is kept."""
@@ -43,15 +41,6 @@ def report_failure(error: Exception) -> int:
         problem = Problem(f"unexpected {type(error).__name__}", got=str(error))
     print_problems([replace(problem, remedy=_where_details_are(error))])
     return EXIT_FAILED
-
-
-def report_interruption(code: int) -> int:
-    """Prints how to go on after Ctrl-C or SIGTERM and returns the exit code."""
-    what = "interrupted" if code == EXIT_INTERRUPTED else "terminated"
-    print_problems(
-        [Problem(f"{what}: finished cells are kept", remedy="run the same command again to go on")]
-    )
-    return code
 
 
 def exit_code(code: object) -> int:

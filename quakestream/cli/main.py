@@ -1,6 +1,5 @@
 """The command line: one file per command, one table of them, one place for exit codes."""
 
-import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -8,13 +7,8 @@ from typing import Annotated
 
 import typer
 
-from quakestream.cli.failures import (
-    EXIT_INTERRUPTED,
-    EXIT_TERMINATED,
-    exit_code,
-    report_failure,
-    report_interruption,
-)
+from quakestream.cli.failures import exit_code, report_failure
+from quakestream.cli.signals import EXIT_INTERRUPTED, EXIT_TERMINATED, leave, watch_signals
 
 app = typer.Typer(
     name="quakestream",
@@ -52,20 +46,21 @@ def main() -> None:
     # rasterio's warning, by its text: scenes without a georeference are quarantined, and naming
     # the class would import rasterio for every command.
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")
-    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(_run())
 
 
 def _run() -> int:
     try:
         _register()
+        watch_signals()
         app()
     except KeyboardInterrupt:  # before typer runs a command
-        return report_interruption(EXIT_INTERRUPTED)
+        leave(EXIT_INTERRUPTED)
     except SystemExit as end:  # every way out of typer, Ctrl-C included
         code = exit_code(end.code)
-        stopped = code in (EXIT_INTERRUPTED, EXIT_TERMINATED)
-        return report_interruption(code) if stopped else code
+        if code in (EXIT_INTERRUPTED, EXIT_TERMINATED):
+            leave(code)
+        return code
     except Exception as error:
         return report_failure(error)
     return 0
@@ -160,11 +155,6 @@ def _register() -> None:
 
 def _not_run() -> None:
     """Stands for a command in the list of commands."""
-
-
-def _terminate(signum: int, frame: object) -> None:
-    """SIGTERM unwinds like an exit, so that workers are stopped and files are closed."""
-    raise SystemExit(EXIT_TERMINATED)
 
 
 if __name__ == "__main__":

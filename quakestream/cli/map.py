@@ -15,6 +15,7 @@ from quakestream.cli.common import (
     s3_options,
     stdout,
 )
+from quakestream.cli.signals import COMMITTED, watch_signals
 from quakestream.config import open_run
 from quakestream.pipeline.backends import open_backend
 from quakestream.pipeline.run import Result, map_run
@@ -53,7 +54,10 @@ def map_command(
         open_backend(run, backend, address) as opened,
         progress_observer(quiet=quiet, verbose=verbose) as observers,
     ):
-        result = map_run(run, backend=opened, out=out, fresh=fresh, observers=observers)
+        watch_signals()  # Ray has taken them
+        result = map_run(
+            run, backend=opened, out=out, fresh=fresh, observers=[*observers, COMMITTED]
+        )
     report_result(result, as_json=as_json)
     if result.issues or not result.run["counts"]["assessed"]:
         raise typer.Exit(EXIT_ATTENTION)

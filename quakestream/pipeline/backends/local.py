@@ -1,7 +1,6 @@
 """The local loop: one worker in this process. It is the reference for what a run gives."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from quakestream.bundles import Bundle
@@ -10,6 +9,7 @@ from quakestream.engines import Engine
 from quakestream.pipeline.backends.protocol import Backend
 from quakestream.pipeline.planning.engine import EngineFacts, open_picked
 from quakestream.pipeline.work.prepare import PrepareStep
+from quakestream.pipeline.work.readahead import threads
 from quakestream.pipeline.work.results import GroupReport
 from quakestream.pipeline.work.tasks import GroupTask, WorkerSpec
 from quakestream.pipeline.work.worker import EngineKey, Worker, engine_key
@@ -36,7 +36,7 @@ class LocalBackend:
     def each(
         self, function: Callable[[PrepareStep], Any], steps: list[PrepareStep]
     ) -> Iterator[tuple[PrepareStep, Any]]:
-        with ThreadPoolExecutor(self._readers) as pool:
+        with threads(self._readers, "prepare") as pool:
             yield from zip(steps, pool.map(function, steps), strict=True)
 
     def run(self, spec: WorkerSpec, groups: Iterable[GroupTask]) -> Iterator[GroupReport]:

@@ -4,10 +4,12 @@ Commit groups overlap. While one is written, another is scored and the cells of 
 so that neither the engine nor the readers wait where one group ends and the next begins.
 """
 
+import sys
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +21,8 @@ from quakestream.pipeline.work.tasks import CellTask, WorkerSpec
 if TYPE_CHECKING:
     from quakestream.pipeline.kinds.base import CellPixels
 
+INTERRUPTIONS = (KeyboardInterrupt, SystemExit)
+"""What ends a process at once. Threads that read or score are not waited for then."""
 PREFETCHED_CELLS = 4
 """Cells, for each reader, whose bytes are requested before one of them is read."""
 
@@ -35,6 +39,23 @@ def groups_at_once(readers: int, group_cells: int) -> int:
     always another cell to read.
     """
     return 1 + -(-held_cells(readers) // max(group_cells, 1))
+
+
+@contextmanager
+def threads(number: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads for the time of the block.
+
+    The end of the block waits for what they do, unless the process was told to stop.
+    """
+    pool = ThreadPoolExecutor(number, name)
+    try:
+        yield pool
+    except INTERRUPTIONS:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    finally:
+        if sys.exc_info()[0] not in INTERRUPTIONS:
+            pool.shutdown()
 
 
 class CellReader(Protocol):
@@ -116,12 +137,12 @@ class ReadAhead:
                 if not left.cancel():
                     left.add_done_callback(lambda _: self._release())
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         """Begins no other cell, and waits for those that are being read."""
         with self._lock:
             self._closed = True
             self._begin()
-        self._pool.shutdown()
+        self._pool.shutdown(wait=wait)
 
     def _release(self) -> None:
         with self._lock:

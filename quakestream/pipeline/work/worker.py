@@ -6,10 +6,11 @@ The local loop is one worker in this process; on Ray every actor holds one. Work
 and nothing that plans, so that their processes start a second sooner.
 """
 
+import sys
 import threading
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing
 from typing import Self
 
@@ -19,7 +20,12 @@ from numpy.typing import NDArray
 from quakestream.bundles import Bundle
 from quakestream.engines import Batch, Engine, EngineSpec, open_engine
 from quakestream.pipeline.work import ledger
-from quakestream.pipeline.work.readahead import ReadAhead, ThreadReaders
+from quakestream.pipeline.work.readahead import (
+    INTERRUPTIONS,
+    ReadAhead,
+    ThreadReaders,
+    threads,
+)
 from quakestream.pipeline.work.results import GroupReport, UnitResult
 from quakestream.pipeline.work.scenes import OpenSource
 from quakestream.pipeline.work.tasks import GroupTask, WorkerSpec
@@ -88,8 +94,8 @@ class Worker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._ahead.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._ahead.close(wait=kind not in INTERRUPTIONS)
 
     def run(self, group: GroupTask) -> GroupReport:
         """Reads, scores and commits a group. Several threads may call it at once."""
@@ -107,7 +113,7 @@ class Worker:
         """Reports of groups in their order; tasks are taken as there is room for them."""
         enough = self._ahead.held + 1
         running: deque[tuple[int, Future[GroupReport]]] = deque()
-        with ThreadPoolExecutor(enough + 1, "group") as pool:
+        with threads(enough + 1, "group") as pool:
             try:
                 for group in groups:
                     running.append((len(group.cells), pool.submit(self.run, group)))
@@ -116,7 +122,7 @@ class Worker:
                 while running:
                     yield running.popleft()[1].result()
             finally:
-                self._ahead.close()
+                self._ahead.close(wait=sys.exc_info()[0] not in INTERRUPTIONS)
 
     def _commit(self, group: GroupTask, results: list[UnitResult]) -> GroupReport:
         """Writes one object per job, and says what the group held."""

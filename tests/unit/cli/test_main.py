@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 from quakestream.cli import main
-from quakestream.cli.failures import BUGS, exit_code, report_failure, report_interruption
+from quakestream.cli.failures import BUGS, exit_code, report_failure
 from quakestream.errors import (
     AccountingError,
     ConfigError,
@@ -96,29 +97,16 @@ def test_exit_codes_are_those_of_the_contract(code: int | None, ends_with: int) 
     assert exit_code(code) == ends_with
 
 
-def test_an_interruption_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
-    assert report_interruption(130) == 130
-    line = capsys.readouterr().err
-    assert line == (
-        "error: interrupted: finished cells are kept; run the same command again to go on\n"
-    )
-
-
-@pytest.mark.parametrize(
-    ("signum", "code", "word"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
-)
-def test_a_signal_ends_a_command_with_its_code_and_a_line(
-    signum: signal.Signals, code: int, word: str
-) -> None:
+def _signalled(body: str, *signals: signal.Signals, pause_s: float = 0.0) -> tuple[int, str]:
+    """Exit code and stderr of a command with that body, which is sent signals."""
     script = (
-        "import signal, sys, time\n"
+        "import signal, sys, threading, time\n"
         "from quakestream.cli import main\n"
         # a shell's background jobs ignore SIGINT, and so do the processes they start
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def wait() -> None:\n"
         "    print('ready', flush=True)\n"
-        "    time.sleep(60)\n"
+        f"    {body}\n"
         "main._register = lambda: main.app.command('wait')(wait)\n"
         "sys.argv = ['quakestream', 'wait']\n"
         "main.main()\n"
@@ -128,16 +116,81 @@ def test_a_signal_ends_a_command_with_its_code_and_a_line(
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    process.send_signal(signum)
+    time.sleep(pause_s)
+    for signum in signals:
+        process.send_signal(signum)
+        time.sleep(pause_s)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert err == f"error: {word}: finished cells are kept; run the same command again to go on\n"
+    return process.returncode, err
+
+
+@pytest.mark.parametrize(
+    ("signum", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_ends_a_command_with_its_code_and_a_line(
+    signum: signal.Signals, code: int, word: str
+) -> None:
+    line = f"error: {word}; run the same command again to go on\n"
+    assert _signalled("time.sleep(60)", signum) == (code, line)
+
+
+def test_threads_that_read_or_score_are_not_waited_for() -> None:
+    body = (
+        "from quakestream.pipeline.work.readahead import threads\n"
+        "    with threads(2, 'reader') as pool:\n"
+        "        pool.submit(time.sleep, 50).result()"
+    )
+    began = time.monotonic()
+    code, err = _signalled(body, signal.SIGINT, pause_s=3.0)
+    assert (code, err.count("\n")) == (130, 1)
+    assert time.monotonic() - began < 40
+
+
+def test_a_command_that_does_not_unwind_says_so_and_a_second_signal_ends_it() -> None:
+    """It hangs in a `finally`, and its threads never end."""
+    body = (
+        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "    try:\n"
+        "        time.sleep(60)\n"
+        "    finally:\n"
+        "        time.sleep(60)"
+    )
+    code, err = _signalled(body, signal.SIGTERM, signal.SIGTERM, pause_s=1.0)
+    assert code == 143
+    assert err.splitlines() == [
+        "terminated: stopping; groups that are under way are dropped or committed whole",
+        "error: terminated; run the same command again to go on",
+    ]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_imports_is_one_line(signum: signal.Signals) -> None:
+    script = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'quakestream.cli.main':\n"
+        f"            os.kill(os.getpid(), {int(signum)})\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from quakestream.cli.start import main\n"
+        "sys.argv = ['quakestream', '--version']\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (128 + signum, "")
+    word = "interrupted" if signum == signal.SIGINT else "terminated"
+    assert done.stderr == (f"error: {word} before anything was done; run the same command again\n")
+
+
+NO_COMMANDS = {"__init__", "main", "start", "common", "failures", "signals"}
 
 
 def test_the_table_names_every_command_and_each_has_an_example() -> None:
     folder = Path(main.__file__).parent
     modules = {path.stem for path in folder.glob("*.py")}
-    assert set(main.HELP) == modules - {"__init__", "main", "common", "failures"}
+    assert set(main.HELP) == modules - NO_COMMANDS
     for name, line in main.HELP.items():
         target = main.load(name)
         if isinstance(target, main.typer.Typer):
