@@ -34,6 +34,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
+from quakestream.redaction import redacted
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -49,13 +51,13 @@ class Problem:
     """What the user can do about it."""
 
     def __str__(self) -> str:
-        """One line: `where: what: expected a, got b; remedy`."""
+        """One line without secrets: `where: what: expected a, got b; remedy`."""
         line = f"{self.where}: {self.what}" if self.where else self.what
         facts = [f"expected {self.expected}" if self.expected else ""]
         facts.append(f"got {self.got}" if self.got else "")
         if details := ", ".join(fact for fact in facts if fact):
             line += f": {details}"
-        return f"{line}; {self.remedy}" if self.remedy else line
+        return redacted(f"{line}; {self.remedy}" if self.remedy else line)
 
 
 class QuakestreamError(Exception):

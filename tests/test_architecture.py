@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "quakestream"
 
 RANKS = [
+    {"redaction"},
     {"errors", "events"},
     {"domain"},
     {"tiling", "reduce", "fusion"},

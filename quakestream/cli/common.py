@@ -21,6 +21,7 @@ from quakestream.events import (
     PlanReady,
     StageStarted,
 )
+from quakestream.redaction import redacted
 
 if TYPE_CHECKING:
     from quakestream.storage import StorageOptions
@@ -59,7 +60,8 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 def print_json(value: Any) -> None:
     """Prints one JSON object on stdout, for machines."""
-    stdout.print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    stdout.print(redacted(text))
 
 
 STEADY_COMMITS = 3
@@ -142,7 +144,7 @@ class _Plain:
         if isinstance(event, StageStarted) and (self._verbose or event.name == "map"):
             stderr.print(f"{event.name}: {self._state.line() if self._state.cells else ''}".strip())
         elif isinstance(event, OutputNotice):
-            stderr.print(event.text)
+            stderr.print(redacted(event.text))
         elif isinstance(event, InputQuarantined) and self._verbose:
             stderr.print(f"quarantined {event.kind} {event.subject}: {event.cause}")
         elif isinstance(event, MapPublished):
@@ -182,7 +184,7 @@ class _Bar:
         if isinstance(event, InputQuarantined) and self._verbose:
             self._progress.console.print(f"quarantined {event.kind} {event.subject}: {event.cause}")
         if isinstance(event, OutputNotice):
-            self._progress.console.print(event.text)
+            self._progress.console.print(redacted(event.text))
         if self._state.cells:
             self._progress.update(
                 self._task,

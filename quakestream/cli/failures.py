@@ -22,6 +22,7 @@ from quakestream.errors import (
     RequestError,
     ShapeError,
 )
+from quakestream.redaction import redacted, without_credentials
 
 BUGS = (AccountingError, ShapeError)
 """Errors of ours that no input should be able to cause: their traceback is kept."""
@@ -54,7 +55,7 @@ def exit_code(code: object) -> int:
 
 def print_problems(problems: Sequence[Problem]) -> None:
     """One problem a line on stderr; several come after a line with their number."""
-    lines = [_one_line(str(problem)) for problem in problems]
+    lines = [_one_line(without_credentials(str(problem))) for problem in problems]
     if len(lines) == 1:
         _print_error(lines[0])
         return
@@ -91,6 +92,6 @@ def _write_details(error: Exception) -> Path:
     handle, name = tempfile.mkstemp(prefix="quakestream-", suffix=".log")
     with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(f"quakestream {__version__}, Python {platform.python_version()}, ")
-        file.write(f"{platform.platform()}\n{shlex.join(sys.argv)}\n\n")
-        file.writelines(traceback.format_exception(error))
+        file.write(f"{platform.platform()}\n{redacted(shlex.join(sys.argv))}\n\n")
+        file.write(without_credentials("".join(traceback.format_exception(error))))
     return Path(name)

@@ -19,6 +19,7 @@ from quakestream.cli.signals import COMMITTED, watch_signals
 from quakestream.config import open_run
 from quakestream.pipeline.backends import open_backend
 from quakestream.pipeline.run import Result, map_run
+from quakestream.redaction import redacted
 
 ISSUES_SHOWN = 5
 """Inputs with problems that are named on the console; quarantine.parquet names all."""
@@ -75,7 +76,7 @@ def report_result(result: Result, *, as_json: bool) -> None:
     for reason, number in counts["reasons"].items():
         stdout.print(f"  not assessed: {reason:<20}{number:>9,}", style="dim")
     _show_issues(result)
-    stdout.print(f"map: {result.out.rstrip('/')}/index.html")
+    stdout.print(redacted(f"map: {result.out.rstrip('/')}/index.html"))
 
 
 def assessed(counts: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from quakestream.errors import Problem, QuakestreamError
+from quakestream.redaction import redacted
 
 Loc = tuple[int | str, ...]
 
@@ -99,7 +100,10 @@ def _problem(
         return Problem("is required and missing", remedy=f"add it: {meaning}" if meaning else "")
     expected = _EXPECTED.get(kind, kind.replace("_", " ")).format(**context)
     value = _value_at(content, loc)
-    return Problem("wrong value", expected=expected, got=_shown(value), remedy=_remedy(kind, value))
+    got = _shown(value)
+    if loc[:1] == ("storage",) and isinstance(value, str):  # it may stand where a secret belongs
+        got = "text"
+    return Problem("wrong value", expected=expected, got=got, remedy=_remedy(kind, value))
 
 
 def _remedy(kind: str, value: Any) -> str:
@@ -115,7 +119,7 @@ def _shown(value: Any) -> str:
         return "nothing"
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "a mapping"
-    text = repr(value)
+    text = redacted(repr(value))
     return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"
 
 

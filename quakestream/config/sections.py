@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -35,14 +36,14 @@ from quakestream.config.profiles import (
     profile_settings,
 )
 from quakestream.errors import ConfigError
+from quakestream.redaction import names_secret
 from quakestream.storage import StorageOptions
 
 DEFAULT_DAMAGE_MODEL = "damage-turkiye-2023"
 
-_CREDENTIAL = re.compile(
-    r"(^|_)(key|keys|secret|secrets|token|password|passwd|pass|pwd|credential|credentials|sas"
-    r"|username|connection_string|key_id|access_key_id|auth|authorization)($|_)",
-    re.IGNORECASE,
+_ENVIRONMENT = (
+    "set credentials in the environment (for s3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, or a "
+    "profile)"
 )
 _COLUMN = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
 # Columns of buildings.parquet that a hazard layer of the same name would overwrite. Columns of
@@ -340,15 +341,15 @@ class RunFile(Section):
 
 
 def _refuse_secrets(value: Any, where: str) -> None:
+    """Raises ConfigError where a key, at any depth, or a URI holds a credential."""
+    if isinstance(value, str) and "://" in value and urlsplit(value).password:
+        raise ConfigError("URI holds a password", where, remedy=_ENVIRONMENT)
+    if isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            _refuse_secrets(inner, f"{where}.{number}")
     if not isinstance(value, dict):
         return
     for key, inner in value.items():
-        snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(key))
-        if _CREDENTIAL.search(snake):
-            raise ConfigError(
-                "key looks like a credential",
-                f"{where}.{key}",
-                remedy="set credentials in the environment (for s3: AWS_ACCESS_KEY_ID, "
-                "AWS_SECRET_ACCESS_KEY, or a profile)",
-            )
+        if names_secret(str(key)):
+            raise ConfigError("key looks like a credential", f"{where}.{key}", remedy=_ENVIRONMENT)
         _refuse_secrets(inner, f"{where}.{key}")

@@ -10,6 +10,8 @@ from affine import Affine
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from quakestream.redaction import redacted
+
 Epoch = Literal["pre", "post"]
 
 
@@ -24,6 +26,11 @@ class Issue:
     cause: str
     retryable: bool = False
     attempts: int = 1
+
+    def __post_init__(self) -> None:
+        # it is shown, logged and published
+        object.__setattr__(self, "subject", redacted(self.subject))
+        object.__setattr__(self, "cause", redacted(self.cause))
 
 
 SHOWN_LOW, SHOWN_HIGH = 32, 232

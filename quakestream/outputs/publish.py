@@ -18,6 +18,7 @@ from quakestream.outputs.layout import RUN_JSON, SNAPSHOTS
 from quakestream.outputs.products import RunProducts
 from quakestream.outputs.quarantine import first_seen_in, merged_issues
 from quakestream.outputs.table import OPTIONAL, PAGES, TABLES, PublishContext
+from quakestream.redaction import redacted_tree
 from quakestream.storage import Store
 
 
@@ -53,6 +54,7 @@ def publish(store: Store, products: RunProducts, check: Callable[[], None] = lam
         "snapshot": snapshot,
         "published": now.isoformat(timespec="seconds"),
     }
+    run = redacted_tree(_plain(run))
     objects = tables | {name: write(context, run) for name, write in PAGES.items()}
     large = (item for extra in extras for item in extra.objects(context))
     writer = _SnapshotWriter(store=store, prefix=f"{SNAPSHOTS}{snapshot}/")

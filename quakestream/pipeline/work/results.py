@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.pipeline.work.tasks import UnitTask
+from quakestream.redaction import redacted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,10 @@ class Failure:
     cause: str
     subject: str
     """Id of the scene or cell that failed."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cause", redacted(self.cause))
+
     retryable: bool = True
     """False where the same file is there at the next try: a file of this machine."""
 

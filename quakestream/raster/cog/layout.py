@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from quakestream.errors import SceneError, ShapeError
 from quakestream.raster.cog.codec_table import Codec
 from quakestream.raster.messages import counted
+from quakestream.redaction import redacted
 
 LAYOUT_VERSION = 1
 """Must be raised when the format or its meaning changes. Older indices are made again."""
@@ -203,12 +204,12 @@ class CogLayout:
         return self.href, self.etag
 
     def to_parquet(self) -> bytes:
-        """The layout as a Parquet file."""
+        """The layout as a Parquet file. Its href is redacted: who reads it knows the scene."""
         images = (*self.levels, *self.masks)
         image_N = np.repeat(np.arange(len(images)), [len(i.offset_N) for i in images])
         content = {
             "version": LAYOUT_VERSION,
-            "href": self.href,
+            "href": redacted(self.href),
             "etag": self.etag,
             "crs": self.crs_wkt,
             "transform": list(self.transform)[:6],

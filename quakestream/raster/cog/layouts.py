@@ -10,6 +10,7 @@ from dataclasses import replace
 from quakestream.domain import Scene
 from quakestream.errors import Problem, ShapeError, StorageError
 from quakestream.raster.cog.layout import LAYOUT_VERSION, CogLayout, NotCoveredError
+from quakestream.redaction import redacted
 from quakestream.storage import StorageOptions, Store, fingerprint
 from quakestream.storage.seals import sealed, unsealed
 
@@ -56,7 +57,11 @@ class LayoutCache:
     def note(self, scene: Scene, reason: str) -> None:
         """Writes beside the indices why a scene is read through GDAL; `refusals` reads it."""
         if self._store is not None:
-            content = {"href": scene.href, "scene": scene.id, "reason": reason}
+            content = {
+                "href": redacted(scene.href),
+                "scene": scene.id,
+                "reason": redacted(reason),
+            }
             name = object_name(scene.href, scene.etag).removesuffix(".parquet") + REFUSAL_SUFFIX
             with suppress(StorageError):  # the note is not worth the run
                 self._store.put(name, json.dumps(content).encode())
@@ -78,7 +83,8 @@ class LayoutCache:
             layout = CogLayout.from_parquet(content)
         except (StorageError, ShapeError):  # missing, of another version, or unreadable
             return None
-        return layout if layout.key == key else None
+        href, etag = key
+        return replace(layout, href=href) if layout.key == (redacted(href), etag) else None
 
     def _make(self, key: tuple[str, str], options: StorageOptions) -> CogLayout | Problem:
         from quakestream.raster.cog.header import make_layout

@@ -20,6 +20,7 @@ from quakestream.errors import ConfigError
 from quakestream.raster.cog.layout import Colour
 from quakestream.raster.messages import counted
 from quakestream.raster.tiles.placement import raster_of
+from quakestream.redaction import redacted
 from quakestream.storage import MissingObjectError, StorageOptions, Store, open_store
 
 STORE_VERSION = 3
@@ -155,7 +156,7 @@ class TileEntry:
         return {
             "version": self.version,
             "scene": self.scene_id,
-            "href": self.href,
+            "href": redacted(self.href),
             "etag": self.etag,
             "crs": self.crs_wkt,
             "transform": list(self.transform),
