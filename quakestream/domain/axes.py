@@ -27,5 +27,7 @@ AXES = {
     "S": "samples: bands in the order of a stored file",
     "D": "features of a network",
     "J": "plane waves",
+    "I": "rows of the nodes of a pair of scenes",
+    "L": "columns of the nodes of a pair of scenes",
 }
 """Meaning of each axis letter."""

@@ -110,7 +110,7 @@ class Shift:
     rows: int = 0
     cols: int = 0
     quality: float = 0.0
-    """0 (not measured, or noise) to 1 (sharp, and neighbours agree)."""
+    """Probability, by the correlations around, that the shift is right to 2 m; 0: not measured."""
 
     def metres(self, gsd_m: float) -> float:
         return float((self.rows**2 + self.cols**2) ** 0.5 * gsd_m)

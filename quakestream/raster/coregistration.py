@@ -3,8 +3,8 @@
 Grey values of two dates hardly correlate, since sun, season and damage change them. Directions of
 edges do correlate (Fitch et al. 2002, orientation correlation). Summing the correlation surfaces
 of neighbouring nodes brings out their common shift, as their noise differs. On real pairs of
-Türkiye 2023 the peak of one 512 px node alone is noise (5-50 px). The summed surfaces of the west
-and the east half of a pair agree within 4 m (five pairs, a test).
+Türkiye 2023 the peak of one 512 px node alone is noise (5-50 px). Nodes are therefore judged
+together (`shift_field`). The west and the east half of a pair agree within 4 m (a test).
 """
 
 from collections import deque
@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from quakestream.domain import Grid, Scene, Shift, Window
 from quakestream.raster.pasting import open_reference
-from quakestream.raster.source import Pixels, RasterSource
+from quakestream.raster.shift_field import SIDE, evidence, node_weight, shift_field
+from quakestream.raster.source import FULL_M2, Pixels, RasterSource
 from quakestream.storage import StorageOptions
 
 T = TypeVar("T")
@@ -48,21 +49,16 @@ BOUND_M = 10.0
 """Largest shift of a pair. A pair whose nodes agree on a larger one is refused as misaligned."""
 REACH_M = 64.0
 """Largest shift that is searched for a whole pair, to tell a refused pair from noise."""
-LOCAL_M = 5
-"""Largest difference between the shifts of a node and its pair."""
-AROUND_M = 16
-"""Distance around the pair's shift within which a node's peak is compared with its rivals."""
 MIN_PEAK = 5.5
-"""Least height of a reliable peak, standard deviations of its surface."""
+"""Least height of the peak of a refused pair, standard deviations of its surface."""
 MIN_RATIO = 1.35
-"""Least ratio of a reliable peak to the best rival outside the pair's spread."""
+"""Least ratio of the peak of a refused pair to the best rival outside the pair's spread."""
 SPREAD_M = 10
 """Spread of the shifts of a pair's nodes, which relief and off-nadir views cause."""
-MIN_VALID = 0.5
-"""Least share of valid pixels in a node."""
+LUMA_B = np.array([0.299, 0.587, 0.114], np.float32)
+"""Weights of red, green and blue in brightness. JPEG keeps brightness and thins out colour, which
+decoders bring back in different ways."""
 REACH = int(REACH_M / NODE_GSD_M)
-NEAR = slice(REACH - int(BOUND_M) - AROUND_M, REACH + int(BOUND_M) + AROUND_M + 1)
-"""Part of a node's surface that matters for a pair within the bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,25 +66,39 @@ class PairShifts:
     """Shifts of one pair. They depend on the pair and the position, never on a cell."""
 
     pair: Shift
-    """Shift that the nodes agree on, pixels of `grid` (1 m)."""
+    """Mean shift of the nodes, or the shift a refused pair agrees on, pixels of `grid` (1 m)."""
     refused: bool
     """True if the nodes agree on more than 10 m."""
     grid: Grid
-    nodes: dict[tuple[int, int], tuple[float, float, float]]
-    """(rows, cols, quality) by node (row, col), shifts in metres."""
+    first: tuple[int, int]
+    """(row, col) of the first node, in nodes of `grid`."""
+    node_IL3: NDArray[np.float32]
+    """(rows, cols, quality) of a rectangle of nodes, shifts in metres; empty where refused or
+    where the scenes share no ground. See `shift_field` for what quality means."""
 
     def at(self, grid: Grid, window: Window) -> Shift:
-        """The shift of a window of a grid in the same UTM zone, in pixels of that grid."""
+        """The shift of a window of a grid in the same UTM zone, in pixels of that grid.
+
+        It is interpolated between the nodes around the window's middle.
+        """
+        if not self.node_IL3.size:
+            return Shift()
         scale = grid.gsd_m / self.grid.gsd_m
-        row_m = (window.row + window.height / 2) * scale
-        col_m = (window.col + window.width / 2) * scale
-        key = (int((row_m - STRIDE_PX / 2) // STRIDE_PX), int((col_m - STRIDE_PX / 2) // STRIDE_PX))
-        rows_m, cols_m, quality = self.nodes.get(
-            key, (self.pair.rows, self.pair.cols, self.pair.quality / 2)
-        )
+        row = (window.row + window.height / 2) * scale / STRIDE_PX - 1 - self.first[0]
+        col = (window.col + window.width / 2) * scale / STRIDE_PX - 1 - self.first[1]
+        rows_m, cols_m, quality = self._between(row, col)
         return Shift(
             rows=round(rows_m / grid.gsd_m), cols=round(cols_m / grid.gsd_m), quality=quality
         )
+
+    def _between(self, row: float, col: float) -> list[float]:
+        """The values at a place between nodes (bilinear), or at the nearest edge."""
+        rows, cols = self.node_IL3.shape[:2]
+        row, col = min(max(row, 0.0), rows - 1.0), min(max(col, 0.0), cols - 1.0)
+        top, left = min(int(row), max(rows - 2, 0)), min(int(col), max(cols - 2, 0))
+        part_IL3 = self.node_IL3[top : top + 2, left : left + 2].astype(np.float64)
+        line_L3 = part_IL3[0] + (row - top) * (part_IL3[-1] - part_IL3[0])
+        return list((line_L3[0] + (col - left) * (line_L3[-1] - line_L3[0])).tolist())
 
 
 def find_shifts(
@@ -96,88 +106,82 @@ def find_shifts(
 ) -> PairShifts:
     """Measures a pair's shifts over an area (pixels of `grid`, 1 m GSD).
 
-    A node gets the shift of the smallest neighbourhood whose summed surface has a clear peak near
-    the pair's shift. Without such a peak it gets the pair's shift. A pair without a clear peak
-    gets zero with quality 0 and is not refused.
+    Where the scenes say nothing, shifts are near zero and so is their quality. A pair is refused
+    only if its nodes together have one clear peak, and it lies beyond the bound.
     """
+    rows, cols = _node_rows(area), _node_cols(area)
+    first = rows.start, cols.start
     sum_YX: NDArray[np.float64] = np.zeros((2 * REACH + 1, 2 * REACH + 1))
-    near: dict[tuple[int, int], NDArray[np.float16]] = {}
-    for key, surface_YX in _surfaces(post, pre, grid, area, options):
-        sum_YX += surface_YX
-        near[key] = surface_YX[NEAR, NEAR].astype(np.float16)  # only 6 kB a node stay in memory
-    if not near:
-        return PairShifts(pair=Shift(), refused=False, grid=grid, nodes={})
-    rows, cols, peak, ratio = _peak(_standard(sum_YX.astype(np.float32)), SPREAD_M)
-    sure = peak >= MIN_PEAK and ratio >= MIN_RATIO
-    distance_m = float(np.hypot(rows, cols)) * NODE_GSD_M
-    if not sure or distance_m > BOUND_M:
-        refused = bool(sure)
-        shift = Shift(rows=round(rows), cols=round(cols), quality=_quality(ratio))
-        return PairShifts(pair=shift if refused else Shift(), refused=refused, grid=grid, nodes={})
+    weight_IL: NDArray[np.float32] = np.zeros((len(rows), len(cols)), np.float32)
+    evidence_ILYX = np.zeros((*weight_IL.shape, SIDE, SIDE), np.float16)
+    for (row, col), valid, surface_YX in _surfaces(post, pre, grid, area, options):
+        at = row - first[0], col - first[1]
+        weight_IL[at] = node_weight(valid)
+        sum_YX += surface_YX * weight_IL[at]
+        evidence_ILYX[at] = evidence(surface_YX, valid)  # only 2 kB a node stay in memory
+    refused = _beyond_bound(sum_YX)
+    node_IL3 = np.zeros((0, 0, 3), np.float32)
+    if refused is None and weight_IL.any():
+        node_IL3 = shift_field(evidence_ILYX)
+        mean_3 = np.average(node_IL3.reshape(-1, 3), axis=0, weights=weight_IL.ravel())
+        pair = Shift(rows=round(mean_3[0]), cols=round(mean_3[1]), quality=float(mean_3[2]))
+    else:
+        pair = refused or Shift()
     return PairShifts(
-        pair=Shift(rows=round(rows), cols=round(cols), quality=_quality(ratio)),
-        refused=False,
-        grid=grid,
-        nodes=_nodes(near, (rows, cols), _quality(ratio)),
+        pair=pair, refused=refused is not None, grid=grid, first=first, node_IL3=node_IL3
     )
 
 
-def _nodes(
-    surfaces: dict[tuple[int, int], NDArray[np.float16]], pair: tuple[float, float], quality: float
-) -> dict[tuple[int, int], tuple[float, float, float]]:
-    top, left = round(pair[0]) + int(BOUND_M), round(pair[1]) + int(BOUND_M)
-    span = 2 * AROUND_M + 1
-    near = {key: s[top : top + span, left : left + span] for key, s in surfaces.items()}
-    nodes = {}
-    for row, col in near:
-        nodes[row, col] = (pair[0] * NODE_GSD_M, pair[1] * NODE_GSD_M, quality / 2)
-        for radius in (1, 2, 4):
-            rows, cols, _, ratio = _peak(_standard(_neighbourhood(near, row, col, radius)), LOCAL_M)
-            if ratio >= MIN_RATIO and max(abs(rows), abs(cols)) <= LOCAL_M:
-                rows_m = (round(pair[0]) + rows) * NODE_GSD_M
-                cols_m = (round(pair[1]) + cols) * NODE_GSD_M
-                nodes[row, col] = (rows_m, cols_m, _quality(ratio))
-                break
-    return nodes
+def _beyond_bound(sum_YX: NDArray[np.float64]) -> Shift | None:
+    """The shift of a pair that is to be refused."""
+    rows, cols, peak, ratio = _peak(_standard(sum_YX.astype(np.float32)), SPREAD_M)
+    if peak < MIN_PEAK or ratio < MIN_RATIO or np.hypot(rows, cols) * NODE_GSD_M <= BOUND_M:
+        return None
+    quality = float(np.clip((ratio - 1.0) / 2.0, 0.0, 1.0))
+    return Shift(rows=round(rows), cols=round(cols), quality=quality)
 
 
-def _neighbourhood(
-    near: dict[tuple[int, int], NDArray[np.float16]], row: int, col: int, radius: int
-) -> NDArray[np.float32]:
-    span = range(-radius, radius + 1)
-    keys = [(row + r, col + c) for r in span for c in span]
-    surfaces = [near[k] for k in keys if k in near]
-    return np.asarray(np.sum(surfaces, axis=0, dtype=np.float32))
+def _node_rows(area: Window) -> range:
+    return range(area.row // STRIDE_PX - 1, (area.row_end - 1) // STRIDE_PX + 1)
+
+
+def _node_cols(area: Window) -> range:
+    return range(area.col // STRIDE_PX - 1, (area.col_end - 1) // STRIDE_PX + 1)
+
+
+NodeSurface = tuple[tuple[int, int], float, NDArray[np.float32]]
+"""A node (row, col), the share of its pixels that both scenes show, its correlation surface."""
 
 
 def _surfaces(
     post: Scene, pre: Scene, grid: Grid, area: Window, options: StorageOptions
-) -> Iterator[tuple[tuple[int, int], NDArray[np.float32]]]:
-    """The correlation surface of each node, for shifts up to REACH_M.
+) -> Iterator[NodeSurface]:
+    """The correlation surface of each node that counts, for shifts up to REACH_M.
 
     Nodes are read in strips of columns, and row by row in a strip. Strips end at columns that
     are fixed to the grid, which bounds the memory. Threads work on neighbouring rows; the
     surfaces come in the order of the rows.
     """
-    first, last = area.row // STRIDE_PX - 1, (area.row_end - 1) // STRIDE_PX
-    left, right = area.col // STRIDE_PX - 1, (area.col_end - 1) // STRIDE_PX
+    rows, cols = _node_rows(area), _node_cols(area)
     strips = [
-        range(max(left, band * STRIP_NODES), min(right, (band + 1) * STRIP_NODES - 1) + 1)
-        for band in range(left // STRIP_NODES, right // STRIP_NODES + 1)
+        range(max(cols.start, band * STRIP_NODES), min(cols.stop, (band + 1) * STRIP_NODES))
+        for band in range(cols.start // STRIP_NODES, (cols.stop - 1) // STRIP_NODES + 1)
     ]
+    overviews = area.height * area.width * NODE_GSD_M**2 > FULL_M2
     with (
-        open_reference(post, grid, options) as post_source,
-        open_reference(pre, grid, options) as pre_source,
+        open_reference(post, grid, options, overviews=overviews) as post_source,
+        open_reference(pre, grid, options, overviews=overviews) as pre_source,
         ThreadPoolExecutor(THREADS) as pool,
     ):
         pair = _Pair(sources=(post_source, pre_source), lock=Lock())
-        for cols in strips:
-            bands = _map(pool, partial(pair.band, cols=cols), range(first, last + 2))
-            rows = (
-                partial(_row_surfaces, row, cols, above, below)
-                for row, (above, below) in zip(range(first, last + 1), pairwise(bands), strict=True)
+        for strip in strips:
+            halves = range(rows.start, rows.stop + 1)
+            bands = _map(pool, partial(pair.band, cols=strip), halves)
+            work = (
+                partial(_row_surfaces, row, strip, above, below)
+                for row, (above, below) in zip(rows, pairwise(bands), strict=True)
             )
-            for surfaces in _map(pool, _call, rows):
+            for surfaces in _map(pool, _call, work):
                 yield from surfaces
 
 
@@ -207,17 +211,16 @@ class _Pair:
         return _edges(post)[part], _edges(pre)[part]
 
 
-def _row_surfaces(
-    row: int, cols: range, above: Edges, below: Edges
-) -> list[tuple[tuple[int, int], NDArray[np.float32]]]:
+def _row_surfaces(row: int, cols: range, above: Edges, below: Edges) -> list[NodeSurface]:
     """The surfaces of a row of nodes, from the two bands under it."""
     post_YX, pre_YX = (np.concatenate(halves) for halves in zip(above, below, strict=True))
     valid_X = np.count_nonzero(post_YX.astype(np.bool_) & pre_YX.astype(np.bool_), axis=0)
     surfaces = []
     for n, col in enumerate(cols):
         cut = slice(n * STRIDE_PX, n * STRIDE_PX + NODE_PX)
-        if valid_X[cut].mean() >= MIN_VALID * NODE_PX:
-            surfaces.append(((row, col), _correlation(pre_YX[:, cut], post_YX[:, cut])))
+        valid = float(valid_X[cut].mean()) / NODE_PX
+        if node_weight(valid) > 0:
+            surfaces.append(((row, col), valid, _correlation(pre_YX[:, cut], post_YX[:, cut])))
     return surfaces
 
 
@@ -238,8 +241,8 @@ def _call(work: Callable[[], R]) -> R:
 
 def _edges(pixels: Pixels) -> NDArray[np.complex64]:
     """Direction of the grey gradient as a complex number: small for weak edges, 0 if invalid."""
-    grey_YX = pixels.counts_BYX.mean(axis=0, dtype=np.float32)
-    grey_YX = cv2.GaussianBlur(grey_YX, (0, 0), SMOOTH_PX, borderType=cv2.BORDER_REFLECT)
+    light_YX = np.tensordot(LUMA_B, pixels.counts_BYX.astype(np.float32), axes=1)
+    grey_YX = cv2.GaussianBlur(light_YX, (0, 0), SMOOTH_PX, borderType=cv2.BORDER_REFLECT)
     dy_YX, dx_YX = np.gradient(grey_YX)
     weight_YX = 1.0 / (np.sqrt(dx_YX * dx_YX + dy_YX * dy_YX) + np.float32(2.0))
     if not pixels.valid_YX.all():
@@ -310,7 +313,3 @@ def _vertex(values_N: NDArray[np.float32], at: int) -> float:
     before, here, after = (float(v) for v in values_N[at - 1 : at + 2])
     bend = before - 2 * here + after
     return at + (0.5 * (before - after) / bend if bend < 0 else 0.0)
-
-
-def _quality(ratio: float) -> float:
-    return float(np.clip((ratio - 1.0) / 2.0, 0.0, 1.0))

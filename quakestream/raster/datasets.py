@@ -58,6 +58,8 @@ _MAGIC = {
     b"GRIB": "GRIB",
 }
 """First bytes of the formats that are told by them."""
+NO_OVERVIEWS = "NONE"
+"""GDAL's word for a raster whose overviews are left alone."""
 HEAD_BYTES = 64
 COPIES_KEPT = 4
 """Whole scenes that a process keeps on disk, of servers that know no byte ranges."""
@@ -81,13 +83,14 @@ def open_dataset(
     options: StorageOptions,
     *,
     drivers: tuple[str, ...] = SCENE_DRIVERS,
-    overview: int | None = None,
+    overview: int | str | None = None,
 ) -> Iterator[Any]:
     """A rasterio dataset, wherever it lies, for use in one thread.
 
     Args:
         drivers: GDAL's names of the formats that are allowed.
-        overview: opens this overview instead of the full resolution.
+        overview: opens this overview instead of the full resolution; with NO_OVERVIEWS, the
+            full resolution as if there were none.
 
     Raises:
         SceneError: if it cannot be opened, has another format, or names other files.
@@ -104,7 +107,7 @@ def dataset_of(
     options: StorageOptions,
     *,
     drivers: tuple[str, ...] = SCENE_DRIVERS,
-    overview: int | None = None,
+    overview: int | str | None = None,
 ) -> Any:
     """A rasterio dataset as `open_dataset` gives it, within a `gdal_session`; to be closed.
 

@@ -71,9 +71,11 @@ def moved_bounds(
 class SheetsSource:
     """Reads the sheets of one acquisition through GDAL, such as those of two UTM zones."""
 
-    def __init__(self, scene: Scene, grid: Grid, options: StorageOptions) -> None:
+    def __init__(
+        self, scene: Scene, grid: Grid, options: StorageOptions, *, overviews: bool = True
+    ) -> None:
         self._parts = [
-            (RasterioSource(sheet, grid, options), _extent(sheet, grid))
+            (RasterioSource(sheet, grid, options, overviews=overviews), _extent(sheet, grid))
             for sheet in sheets_of(scene)
         ]
         self._stack = ExitStack()
@@ -101,11 +103,13 @@ class SheetsSource:
         return paste(window, ((extent, source.read) for source, extent in self._parts))
 
 
-def open_reference(scene: Scene, grid: Grid, options: StorageOptions) -> RasterSource:
-    """A scene or an acquisition, read through GDAL."""
+def open_reference(
+    scene: Scene, grid: Grid, options: StorageOptions, *, overviews: bool = True
+) -> RasterSource:
+    """A scene or an acquisition, read through GDAL; without overviews from full resolution."""
     if len(sheets_of(scene)) == 1:
-        return RasterioSource(scene, grid, options)
-    return SheetsSource(scene, grid, options)
+        return RasterioSource(scene, grid, options, overviews=overviews)
+    return SheetsSource(scene, grid, options, overviews=overviews)
 
 
 def _extent(sheet: Scene, grid: Grid) -> Window:

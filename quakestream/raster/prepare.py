@@ -15,7 +15,7 @@ from quakestream.domain import Scene
 from quakestream.errors import ReadError
 from quakestream.raster.masks import BLOCK_M, CoarseQuality, block_quality
 from quakestream.raster.messages import root_cause
-from quakestream.raster.source import open_scene, visible_bands
+from quakestream.raster.source import FULL_M2, open_scene, visible_bands
 from quakestream.raster.statistics import STATISTICS_GSD_M, RunningStatistics, SceneStatistics
 from quakestream.raster.stretch import Tables, in_eight_bits, tables_for
 from quakestream.storage import StorageOptions
@@ -36,13 +36,13 @@ class PreparedScene:
 
 
 def prepare_scene(scene: Scene, options: StorageOptions) -> PreparedScene:
-    """Reads a scene once at 4 m, from its overviews if it has any.
+    """Reads a scene once at 4 m, averaged from its pixels; a large one from its overviews.
 
     Raises:
         SceneError: if the scene cannot be opened.
         ReadError: if a part of it cannot be read.
     """
-    with open_scene(scene, options) as dataset:
+    with open_scene(scene, options, overviews=_is_large(scene)) as dataset:
         try:
             bands = visible_bands(dataset)
             tables_BV = tables_for(dataset, bands, scene.stretch)
@@ -50,6 +50,11 @@ def prepare_scene(scene: Scene, options: StorageOptions) -> PreparedScene:
         except (RasterioError, OSError) as error:
             where = f"{scene.href} (scene {scene.id})"
             raise ReadError(f"cannot read: {root_cause(error)}", where) from error
+
+
+def _is_large(scene: Scene) -> bool:
+    height, width = scene.shape or (0, 0)
+    return height * width * (scene.gsd_m or 1.0) ** 2 > FULL_M2
 
 
 def _prepare(

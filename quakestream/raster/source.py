@@ -16,7 +16,7 @@ from rasterio.windows import Window as DatasetWindow
 
 from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import ReadError, SceneError
-from quakestream.raster.datasets import dataset_of, gdal_session
+from quakestream.raster.datasets import NO_OVERVIEWS, dataset_of, gdal_session
 from quakestream.raster.messages import counted, root_cause
 from quakestream.raster.mosaic import MosaicDataset
 from quakestream.raster.stretch import in_eight_bits, tables_for
@@ -24,6 +24,12 @@ from quakestream.storage import StorageOptions
 
 AVERAGE_ABOVE = 1.5
 """A scene at least this many times finer than the grid is averaged. Others are interpolated."""
+
+FULL_M2 = 32_000_000
+"""Largest area of a scene or pair that is prepared from its full resolution, averaged. What is
+measured then does not depend on whether files have overviews and how those were made. Larger ones
+are read from overviews: four to eleven times the bytes would cost more than the rest of preparing.
+"""
 
 WARP_TOLERANCE_PX = 0.01
 """Error that GDAL may make when it projects between two CRS. (It refuses 0.)"""
@@ -76,20 +82,26 @@ class ReadsAhead(Protocol):
 
 
 @contextmanager
-def open_scene(scene: Scene, options: StorageOptions) -> Iterator[Any]:
+def open_scene(scene: Scene, options: StorageOptions, *, overviews: bool = True) -> Iterator[Any]:
     """A scene's file as a rasterio dataset, or the tiles of a sheet as one that looks alike.
+
+    Args:
+        overviews: whether reads may use overviews.
 
     Raises:
         SceneError: if it cannot be opened.
     """
-    with gdal_session(options), _open_scene(scene, options) as dataset:
+    with gdal_session(options), _open_scene(scene, options, overviews=overviews) as dataset:
         yield dataset
 
 
-def _open_scene(scene: Scene, options: StorageOptions) -> Any:
-    if scene.tiles:
-        return MosaicDataset(scene, lambda tile: dataset_of(tile.href, options), visible_bands)
-    return dataset_of(scene.href, options)
+def _open_scene(scene: Scene, options: StorageOptions, *, overviews: bool) -> Any:
+    level = None if overviews else NO_OVERVIEWS
+
+    def opened(tile: Scene) -> Any:
+        return dataset_of(tile.href, options, overview=level)
+
+    return MosaicDataset(scene, opened, visible_bands) if scene.tiles else opened(scene)
 
 
 class RasterioSource:
@@ -99,15 +111,27 @@ class RasterioSource:
     off. A scene with the same CRS and another GSD is averaged (from overviews if there are any)
     or interpolated. A scene with another CRS is warped, bilinear or averaged, within 0.01 pixels
     of the exact position. Counts of 16 bits are brought to 8 last.
+
+    Args:
+        overviews: whether overviews are used. Without them the full resolution is averaged, so
+            pixels do not depend on how the overviews of a file were made.
     """
 
-    def __init__(self, scene: Scene, grid: Grid, options: StorageOptions | None = None) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        grid: Grid,
+        options: StorageOptions | None = None,
+        *,
+        overviews: bool = True,
+    ) -> None:
         self._scene, self._grid = scene, grid
+        self._overviews = overviews
         self._options = options or StorageOptions()
 
     def __enter__(self) -> Self:
         with gdal_session(self._options):
-            self._dataset = _open_scene(self._scene, self._options)
+            self._dataset = _open_scene(self._scene, self._options, overviews=self._overviews)
             self._same_crs = self._dataset.crs == rasterio.CRS.from_epsg(self._grid.epsg)
             self._bands = visible_bands(self._dataset)
             self._tables_BV = tables_for(self._dataset, self._bands, self._scene.stretch)

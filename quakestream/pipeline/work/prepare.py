@@ -220,8 +220,8 @@ def _dump(result: PreparedScene | PairShifts) -> bytes:
             pair=(result.pair.rows, result.pair.cols, result.pair.quality),
             refused=result.refused,
             epsg=result.grid.epsg,
-            key=np.array(list(result.nodes), np.int64).reshape(-1, 2),
-            node=np.array(list(result.nodes.values()), np.float64).reshape(-1, 3),
+            first=result.first,
+            nodes=result.node_IL3,
         )
     return sink.getvalue()
 
@@ -256,8 +256,6 @@ def _shifts_of(arrays: Any) -> PairShifts:
         pair=Shift(rows=int(rows), cols=int(cols), quality=quality),
         refused=bool(arrays["refused"]),
         grid=Grid(epsg=int(arrays["epsg"]), gsd_m=NODE_GSD_M),
-        nodes={
-            (int(r), int(c)): (float(a), float(b), float(q))
-            for (r, c), (a, b, q) in zip(arrays["key"], arrays["node"], strict=True)
-        },
+        first=(int(arrays["first"][0]), int(arrays["first"][1])),
+        node_IL3=arrays["nodes"],
     )

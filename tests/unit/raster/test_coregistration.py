@@ -55,7 +55,7 @@ def test_disjoint_halves_of_a_real_pair_agree(data_dir: Path, name: str) -> None
     west = Window(row=whole.row, col=whole.col, height=whole.height, width=half)
     east = Window(row=whole.row, col=whole.col + half, height=whole.height, width=half)
     found = [shifts(pre, post, w).pair for w in (west, east)]
-    assert all(s.quality > 0 for s in found)
+    assert all(s.quality > 0.8 for s in found)
     assert np.hypot(found[0].rows - found[1].rows, found[0].cols - found[1].cols) <= 4
     assert all(s.metres(NODE_GSD_M) <= BOUND_M for s in found)
 
@@ -76,7 +76,7 @@ def test_a_pair_moved_by_30_m_is_refused_with_its_shift(
 
 
 @pytest.mark.data
-def test_images_of_two_towns_are_kept_unshifted_with_no_quality(
+def test_images_of_two_towns_hardly_move_and_have_a_low_quality(
     data_dir: Path, tmp_path: Path
 ) -> None:
     pre, _ = paths(data_dir, "adiyaman3")
@@ -85,7 +85,9 @@ def test_images_of_two_towns_are_kept_unshifted_with_no_quality(
         by = other.transform.c - dataset.transform.c, other.transform.f - dataset.transform.f
     found = shifts(moved(pre, tmp_path / "elsewhere.tif", *by), post)
     assert not found.refused
-    assert (found.pair.rows, found.pair.cols, found.pair.quality) == (0, 0, 0)
+    assert found.pair.metres(NODE_GSD_M) <= 2
+    assert found.pair.quality < 0.25
+    assert found.node_IL3[..., 2].max() < 0.6
 
 
 def test_a_known_shift_is_found_and_given_to_every_window(tmp_path: Path) -> None:
