@@ -119,6 +119,7 @@ def score(
     out: str | PathLike[str],
     truth: str | PathLike[str],
     *,
+    layer: str | None = None,
     label_column: str | None = None,
     positive_file: str | None = None,
     distance_m: float = 5.0,
@@ -129,6 +130,7 @@ def score(
     Args:
         out: path or URI of the map.
         truth: path or URI of the reference.
+        layer: layer of `truth` to read, where it holds several.
         label_column: column of the reference that holds the damage; found if None.
         positive_file: polygons of severe damage; `truth` then gives harmless buildings only.
         distance_m: largest distance of a point to its footprint.
@@ -140,9 +142,10 @@ def score(
     from quakestream.outputs.scores import ScoreOptions, score_stored
     from quakestream.outputs.truth import TruthRequest
 
-    request = TruthRequest(uri=_text(truth), column=label_column)
+    request = TruthRequest(uri=_text(truth), layer=layer, column=label_column)
     options = ScoreOptions(distance_m=distance_m)
-    return score_stored(_store(out, storage), request, options, positive_file)
+    polygons = TruthRequest(uri=positive_file) if positive_file else None
+    return score_stored(_store(out, storage), request, options, polygons)
 
 
 def status(out: str | PathLike[str], *, storage: Storage | None = None) -> Status:

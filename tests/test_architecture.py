@@ -17,7 +17,7 @@ RANKS = [
     {"domain"},
     {"tiling", "reduce", "fusion"},
     {"config", "storage"},
-    {"raster"},
+    {"raster", "vectors"},
     {"catalog", "hazard", "bundles", "outputs"},
     {"engines"},
     {"pipeline"},

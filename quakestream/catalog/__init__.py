@@ -1,15 +1,18 @@
 """STAC search, static catalogues, vendor quirks, footprints, pairing and coverage."""
 
 from quakestream.catalog.acquisitions import acquisitions, of_tiles
+from quakestream.catalog.admin import AdminUnits, read_admin
 from quakestream.catalog.aoi import read_aoi
 from quakestream.catalog.extents import extent_issues, scene_extent
-from quakestream.catalog.footprints import Footprints, read_footprints
+from quakestream.catalog.footprints import FootprintRequest, Footprints, read_footprints
 from quakestream.catalog.ground import view_rank, views_of_ground
 from quakestream.catalog.pairing import Views, assign_views, coverage_reasons
 from quakestream.catalog.search import SearchResult, search
 from quakestream.catalog.writing import WrittenCatalogue, read_times, write_catalogue
 
 __all__ = [
+    "AdminUnits",
+    "FootprintRequest",
     "Footprints",
     "SearchResult",
     "Views",
@@ -19,6 +22,7 @@ __all__ = [
     "coverage_reasons",
     "extent_issues",
     "of_tiles",
+    "read_admin",
     "read_aoi",
     "read_footprints",
     "read_times",

@@ -8,18 +8,18 @@ from shapely import GEOSException
 from shapely.geometry.base import BaseGeometry
 
 from quakestream.catalog.extents import polygons_of
-from quakestream.catalog.vectors import read_vector
-from quakestream.config import aoi_bbox, aoi_kind
+from quakestream.config import LAYER_MARK, aoi_bbox, aoi_kind
 from quakestream.errors import AoiError, ConfigError
 from quakestream.storage import StorageOptions
 from quakestream.tiling.antimeridian import box_of_degrees, cut_one_at_180
+from quakestream.vectors import VectorRequest, read_vectors
 
 
 def read_aoi(aoi: str, options: StorageOptions | None = None) -> BaseGeometry:
     """One valid (multi)polygon in EPSG:4326, from a vector file, WKT, or `west,south,east,north`.
 
-    Several polygons become one; lines and points are left out. A box whose west is larger
-    than its east crosses 180° and becomes two parts.
+    Several polygons become one, those of all layers unless one is named; lines and points are
+    left out. A box whose west is larger than its east crosses 180° and becomes two parts.
 
     Raises:
         AoiError: if it cannot be read, has no CRS, or holds no area.
@@ -30,9 +30,9 @@ def read_aoi(aoi: str, options: StorageOptions | None = None) -> BaseGeometry:
         return _from_bbox(aoi)
     if kind == "wkt":
         return _area([_from_wkt(aoi)], "aoi")
-    frame = read_vector(aoi, options or StorageOptions(), AoiError)
-    if len(frame) == 0:
-        raise AoiError("holds no features", aoi, "at least one polygon")
+    uri, _, layer = aoi.partition(LAYER_MARK)
+    request = VectorRequest(uri=uri, layer=layer or None, union=True)
+    frame = read_vectors(request, options or StorageOptions(), AoiError)
     return _area(list(frame.geometry), aoi)
 
 

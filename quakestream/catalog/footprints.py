@@ -2,10 +2,11 @@
 
 Every feature of the file counts once: as a row, as a collapsed identical duplicate, as outside
 the AOI, or as without a position. A feature without a position has no geometry, an empty one or
-no finite coordinate. It cannot lie in the AOI and is reported. Nothing is repaired.
+no finite coordinate. It cannot lie in the AOI and is reported. Invalid outlines are repaired
+where that keeps their area, and stay invalid elsewhere.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import geopandas as gpd
@@ -14,11 +15,16 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from quakestream.catalog.vectors import read_vector
+from quakestream.catalog.outlines import outline_digests, repaired
 from quakestream.domain import Issue
 from quakestream.errors import AccountingError, FootprintError
 from quakestream.storage import StorageOptions
 from quakestream.tiling.antimeridian import cut_at_180
+from quakestream.vectors import Attributes, VectorRequest, read_vectors
+
+AUTO_ID = "auto"
+"""The `id` of footprints that are named by a digest of their outline."""
+_USUAL_ID = "id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,6 +49,8 @@ class Footprints:
     outside_aoi: int
     without_position: int
     """Features without a position."""
+    notes: tuple[str, ...] = ()
+    """What was chosen or mended on reading, once for the whole file."""
 
     def __post_init__(self) -> None:
         left_out = self.duplicates_collapsed + self.outside_aoi + self.without_position
@@ -54,11 +62,20 @@ class Footprints:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FootprintRequest:
+    """A file of building outlines."""
+
+    uri: str
+    """Any vector file, any CRS."""
+    id_column: str | None = None
+    """Column with the ids; `fid`: the file's feature numbers; `auto`: a digest of the outline;
+    None: the column `id`, and `auto` where the file has no such column."""
+    layer: str | None = None
+
+
 def read_footprints(
-    uri: str,
-    id_column: str | None,
-    aoi: BaseGeometry,
-    options: StorageOptions | None = None,
+    request: FootprintRequest, aoi: BaseGeometry, options: StorageOptions | None = None
 ) -> Footprints:
     """The footprints whose representative point lies in the AOI, one row per distinct input id.
 
@@ -67,8 +84,7 @@ def read_footprints(
     whatever the AOI. Missing and repeated ids are issues.
 
     Args:
-        uri: any vector file, any CRS.
-        id_column: column with the ids; None: row numbers.
+        request: the file and its ids.
         aoi: EPSG:4326.
         options: how to reach the file.
 
@@ -77,12 +93,35 @@ def read_footprints(
             has nothing in the AOI.
         StorageError: if the store fails.
     """
-    columns = [] if id_column is None else [id_column]
-    frame = read_vector(uri, options or StorageOptions(), FootprintError, columns)
-    if len(frame) == 0:
-        raise FootprintError("holds no features", uri, "building outlines")
-    ids = frame[id_column].to_numpy(object) if id_column else np.arange(len(frame), dtype=object)
-    return footprints_in(ids, np.asarray(frame.geometry.values, object), aoi, uri)
+    column = request.id_column
+    named = () if column in (None, AUTO_ID) else (str(column),)
+    frame = read_vectors(
+        VectorRequest(
+            uri=request.uri,
+            layer=request.layer,
+            attributes=Attributes(
+                required=named,
+                optional=() if column else (_USUAL_ID,),
+                remedy="`id: auto` names buildings by their outlines, `id: fid` by their number",
+            ),
+        ),
+        options or StorageOptions(),
+        FootprintError,
+    )
+    geometry_N = np.asarray(frame.geometry.values, object)
+    usual = column is None and _USUAL_ID in frame and bool(frame[_USUAL_ID].notna().any())
+    if named or usual:
+        return footprints_in(
+            frame[column or _USUAL_ID].to_numpy(object), geometry_N, aoi, request.uri
+        )
+    found = footprints_in(outline_digests(cut_at_180(geometry_N)), geometry_N, aoi, request.uri)
+    if column == AUTO_ID:
+        return found
+    note = (
+        f"footprints have no column {_USUAL_ID!r}: each building is named by a digest of its "
+        "outline (footprints.id: auto), the same in every run"
+    )
+    return replace(found, notes=(note, *found.notes))
 
 
 def footprints_in(
@@ -94,6 +133,7 @@ def footprints_in(
         FootprintError: if none lies in the AOI.
     """
     geometry_N = cut_at_180(geometry_N)
+    geometry_N, mended_N = repaired(geometry_N)
     id_N, unnamed_N = _names(raw_id_N)
     id_N, first_N, repeated_N = _distinct(id_N, geometry_N)
     cause_N = _causes(geometry_N)
@@ -109,7 +149,7 @@ def footprints_in(
             source,
             expected=f"footprints in {_bounds(aoi)}",
             got=f"{len(id_N):,} in {_bounds(geometry_N[placed_N])}",
-            remedy="check the AOI and the CRS of the footprints",
+            remedy=_misplaced(point_N[placed_N], aoi),
         )
     nowhere_N = first_N & ~placed_N
     flagged_N = row_N | nowhere_N
@@ -128,7 +168,25 @@ def footprints_in(
         duplicates_collapsed=int((~first_N).sum()),
         outside_aoi=int((first_N & placed_N & ~inside_N).sum()),
         without_position=int(nowhere_N.sum()),
+        notes=_mended_note(id_N[row_N & mended_N]),
     )
+
+
+def _misplaced(points: NDArray[np.object_], aoi: BaseGeometry) -> str:
+    """What to do where all footprints lie elsewhere; it names swapped coordinates."""
+    swapped = shapely.points(shapely.get_y(points), shapely.get_x(points))
+    if len(points) and shapely.intersects(shapely.box(*aoi.bounds), swapped).any():
+        return "latitude and longitude are swapped in the file: write longitude first"
+    return "check the AOI and the CRS of the footprints"
+
+
+def _mended_note(id_N: NDArray[np.object_]) -> tuple[str, ...]:
+    if not len(id_N):
+        return ()
+    more = ", ..." if len(id_N) > 3 else ""
+    shown = ", ".join(map(str, id_N[:3])) + more
+    outlines = "1 outline was" if len(id_N) == 1 else f"{len(id_N):,} outlines were"
+    return (f"{outlines} invalid and mended without a change of area: {shown}",)
 
 
 def _names(raw_id_N: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:

@@ -20,11 +20,17 @@ from quakestream.storage import open_store
 def score(
     out: Annotated[str, typer.Argument(help="The finished map: a folder or URI.")],
     truth: Annotated[str, typer.Option("--truth", help="Reference points, polygons or ids.")],
+    layer: Annotated[
+        str | None, typer.Option(help="Layer of --truth, where it holds several.")
+    ] = None,
     positive_file: Annotated[
         str | None,
         typer.Option(
             help="Polygons of severe damage; --truth then gives the harmless buildings only."
         ),
+    ] = None,
+    positive_layer: Annotated[
+        str | None, typer.Option(help="Layer of --positive-file, where it holds several.")
     ] = None,
     distance: Annotated[
         float, typer.Option(help="Largest distance of a point to its footprint, metres.")
@@ -61,10 +67,15 @@ def score(
         )
     store = open_store(out, s3_options(endpoint_url, anon))
     request = TruthRequest(
-        uri=truth, column=label_column, positive=_words(positive), negative=_words(negative)
+        uri=truth,
+        layer=layer,
+        column=label_column,
+        positive=_words(positive),
+        negative=_words(negative),
     )
     options = ScoreOptions(distance_m=distance, resamples=bootstrap, block_m=block, seed=seed)
-    result = score_stored(store, request, options, positive_file)
+    polygons = TruthRequest(uri=positive_file, layer=positive_layer) if positive_file else None
+    result = score_stored(store, request, options, polygons)
     if as_json:
         head = {"out": out, "truth": truth, "snapshot": current_run(store)["snapshot"]}
         typer.echo(json.dumps(head | result.to_json(), indent=2))

@@ -1,6 +1,6 @@
 """The run file: its strict schema, profiles, JSON Schema and a commented example."""
 
-from quakestream.config.fields import aoi_bbox, aoi_kind, is_uri, parse_interval
+from quakestream.config.fields import LAYER_MARK, aoi_bbox, aoi_kind, is_uri, parse_interval
 from quakestream.config.loading import open_run, parse_run, run_schema
 from quakestream.config.profiles import PROFILES, Profile
 from quakestream.config.sections import (
@@ -18,6 +18,7 @@ from quakestream.config.sections import (
 )
 
 __all__ = [
+    "LAYER_MARK",
     "DEFAULT_DAMAGE_MODEL",
     "PROFILES",
     "EpochFilter",

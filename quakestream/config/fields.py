@@ -98,6 +98,10 @@ Places = Annotated[list[Place], BeforeValidator(_as_list)]
 """One place or several; always a list once loaded."""
 
 
+LAYER_MARK = "|layername="
+"""Parts a file from the layer in it, as QGIS writes it."""
+
+
 def aoi_kind(aoi: str) -> Literal["bbox", "wkt", "place"]:
     """The kind of an `aoi`: `w,s,e,n` in degrees, WKT (EPSG:4326), or a vector file."""
     if _BBOX.match(aoi):
@@ -133,6 +137,10 @@ def aoi_bbox(aoi: str) -> tuple[float, float, float, float]:
 def _aoi_text(value: Any) -> Any:
     if isinstance(value, list) and len(value) == 4 and all(type(v) in (int, float) for v in value):
         return ",".join(repr(v) for v in value)
+    if isinstance(value, dict) and set(value) in ({"path"}, {"path", "layer"}):
+        path, layer = value["path"], value.get("layer")
+        if isinstance(path, str) and isinstance(layer, str | None):
+            return f"{path}{LAYER_MARK}{layer}" if layer else path
     return value
 
 
@@ -143,7 +151,12 @@ def _checked_aoi(value: str, info: ValidationInfo) -> str:
     return checked_place(value, info) if kind == "place" else value
 
 
-Aoi = Annotated[str, BeforeValidator(_aoi_text), AfterValidator(_checked_aoi)]
+Aoi = Annotated[
+    str,
+    BeforeValidator(_aoi_text, json_schema_input_type=str | list[float] | dict[str, str]),
+    AfterValidator(_checked_aoi),
+]
+"""A box, WKT, or a vector file; its layer, if one is named, stands after `LAYER_MARK`."""
 
 
 def _in_utc(moment: dt.datetime) -> dt.datetime:

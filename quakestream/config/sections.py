@@ -154,7 +154,15 @@ class FootprintsSection(Section):
     """The buildings to assess."""
 
     path: Place = Field(description="Vector file of building outlines, any format and CRS")
-    id: str = Field(default="id", min_length=1, description="Column with the stable id")
+    id: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Column with the stable id; fid: the file's feature numbers; auto: a digest "
+        "of the outline. Left out: the column id, and auto where there is none",
+    )
+    layer: str | None = Field(
+        default=None, min_length=1, description="Layer to read where the file holds several"
+    )
 
 
 class HazardSection(Section):
@@ -217,7 +225,15 @@ class SummarySection(Section):
     """Units of summary.csv; left out: 500 m squares."""
 
     admin: Place = Field(description="Polygons of districts or provinces")
+    layer: str | None = Field(
+        default=None, min_length=1, description="Layer to read where the file holds several"
+    )
     id: str = Field(default="name", min_length=1, description="Column with the name of a unit")
+    pcode: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Column with the code of a unit (P-code); units of one name stay apart by it",
+    )
 
 
 class ExecutionSection(Section):
@@ -249,7 +265,9 @@ class RunFile(Section):
     """A run. Paths are absolute or URIs; no file that it names was read."""
 
     event: EventSection = Field(description="The earthquake: its id and time")
-    aoi: Aoi = Field(description="Vector file, WKT, or west,south,east,north in degrees")
+    aoi: Aoi = Field(
+        description="Vector file, or {path, layer} of one; WKT; or west,south,east,north in degrees"
+    )
     imagery: ImagerySection = Field(description="The scenes: catalog and post, with pre for pairs")
     footprints: FootprintsSection = Field(description="The buildings: path of a vector file")
     hazard: HazardSection = Field(default_factory=HazardSection)
@@ -331,6 +349,10 @@ class RunFile(Section):
         """
         excluded = {"out", "execution", "profile"} | (set() if self.outputs else {"outputs"})
         content = self.model_dump(mode="json", exclude=excluded)
+        content["footprints"]["id"] = self.footprints.id or "id"
+        for section, key in (("footprints", "layer"), ("summary", "layer"), ("summary", "pcode")):
+            if content[section] is not None and content[section][key] is None:
+                del content[section][key]
         for epoch in ("post", "pre"):
             filters: EpochFilter | None = getattr(self.imagery, epoch)
             if filters is not None:

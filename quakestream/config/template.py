@@ -64,6 +64,7 @@ event:
   time: <TIME>
 
 # Area of interest: a vector file of any kind and CRS, WKT, or west,south,east,north in degrees.
+# Of several layers all count; {path: admin.gpkg, layer: ADM_2} takes one.
 aoi: <AOI>
 
 imagery:
@@ -87,10 +88,14 @@ imagery:
   # A tile store made by `quakestream tile`, read instead of the scenes.
   # store: tiles.zarr
 
-# Building outlines: GeoParquet, GeoPackage, GeoJSON, shapefile, ... with a stable id per building.
+# Building outlines: GeoParquet, GeoPackage, GeoJSON, shapefile, CSV with WKT, ... also zipped.
 footprints:
   path: buildings.parquet
+  # The column with a stable id per building. fid: the file's feature numbers; auto: a digest of
+  # the outline. Left out: the column id, and auto where there is none.
   id: id
+  # The layer to read, where the file holds several.
+  # layer: buildings
 
 # Shaking, site condition and proxy layers. Each becomes a column of the map, and models that
 # were trained with it use it. Values that a building lacks are listed in hazard_missing.
@@ -119,7 +124,11 @@ models:
 # Units of summary.csv: polygons and the column with their names. Left out: 500 m squares.
 # summary:
 #   admin: districts.gpkg
+#   # The layer to read, where the file holds several.
+#   layer: ADM_2
 #   id: name
+#   # The column with their codes, which keep units of one name apart. Left out: no codes.
+#   pcode: code
 
 # Products besides the GeoParquet files. scores: class probabilities as raster files.
 # outputs: [scores]

@@ -46,6 +46,8 @@ class RunProducts:
     """Administrative units for summary.csv; None: 500 m squares."""
     admin_id: str = ""
     """The column of `admin` with the names of units."""
+    admin_code: str | None = None
+    """The column of `admin` with their codes, which keep units of one name apart."""
     views: list[View] = field(default_factory=list)
     """The views of the buildings, for the previews."""
     storage: StorageOptions = field(default_factory=StorageOptions)

@@ -16,7 +16,7 @@ from quakestream.errors import RequestError
 from quakestream.outputs.matching import MatchResult, match, overlapping, utm_of
 from quakestream.outputs.notebook import facts_html
 from quakestream.outputs.readback import current_buildings, current_run, scale_of
-from quakestream.outputs.truth import Truth, TruthRequest, read_truth, read_vectors
+from quakestream.outputs.truth import Truth, TruthRequest, read_reference, read_truth
 from quakestream.reduce import metrics
 from quakestream.reduce.metrics import ClassScore, Interval
 from quakestream.storage import Store
@@ -122,25 +122,26 @@ def score_stored(
     store: Store,
     request: TruthRequest,
     options: ScoreOptions | None = None,
-    positive_file: str | None = None,
+    positive_polygons: TruthRequest | None = None,
 ) -> Score:
     """Compares the finished map in a store with reference files, read with its settings.
 
     Args:
         request: the reference.
-        positive_file: polygons of severe damage; `request` then gives harmless buildings only.
+        positive_polygons: polygons of severe damage; `request` then gives harmless buildings only.
 
     Raises:
         RequestError: if there is no finished map, or a reference is unusable.
     """
     run = current_run(store)
     classes = scale_of(run)
+    severe = positive_polygons
     return score(
         current_buildings(store, run),
         classes,
         read_truth(request, classes, store.options),
         options,
-        read_vectors(positive_file, store.options) if positive_file else None,
+        read_reference(severe.uri, severe.layer, store.options) if severe else None,
     )
 
 

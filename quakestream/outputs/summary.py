@@ -19,8 +19,11 @@ def summary_table(
     labels: tuple[str, ...],
     admin: gpd.GeoDataFrame | None = None,
     admin_id: str = "",
+    admin_code: str | None = None,
 ) -> pd.DataFrame:
     """One row per unit, sorted by id: counts of every class and reason, and shares.
+
+    With a column of codes, units are told apart and sorted by their code, the column `pcode`.
 
     `share_assessed` is of all buildings of the unit; `share_of_assessed_LABEL` of those that were
     assessed, and empty where none was.
@@ -29,7 +32,8 @@ def summary_table(
     overlapping units in id order. Buildings that were not assessed have counts of their own and
     never count as undamaged.
     """
-    unit = square_ids(buildings) if admin is None else _admin_ids(buildings, admin, admin_id)
+    key = admin_code or admin_id
+    unit = square_ids(buildings) if admin is None else _admin_ids(buildings, admin, key)
     frame = pd.DataFrame(
         {
             "unit": unit,
@@ -50,7 +54,12 @@ def summary_table(
     out["not_assessed"] = out["buildings"] - out["assessed"]
     for reason in REASONS:
         out[f"not_assessed_{reason}"] = (frame["reason"] == reason).groupby(frame["unit"]).sum()
-    return out.rename_axis("unit").reset_index()
+    out = out.rename_axis("unit").reset_index()
+    if admin is not None and admin_code is not None:
+        names = dict(zip(admin[admin_code].astype(str), admin[admin_id].astype(str), strict=True))
+        out.insert(1, "pcode", out["unit"].where(out["unit"] != OUTSIDE, ""))
+        out["unit"] = [names.get(code, code) for code in out["unit"]]
+    return out
 
 
 def summary_csv(table: pd.DataFrame) -> bytes:

@@ -51,7 +51,9 @@ def _quarantine(context: PublishContext) -> bytes:
 def _summary(context: PublishContext) -> bytes:
     products = context.products
     return summary_csv(
-        summary_table(context.rows, products.labels, products.admin, products.admin_id)
+        summary_table(
+            context.rows, products.labels, products.admin, products.admin_id, products.admin_code
+        )
     )
 
 

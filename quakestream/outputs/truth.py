@@ -5,22 +5,21 @@ destroyed, harmless is `no`. Grades in between, and items without a grade, are l
 counted. An unknown value is an error and never guessed.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import pandas as pd
-import shapely
 
 from quakestream.domain import ScaleClass
 from quakestream.domain.damage_words import EMS98, SCORED_SCALES, SEVERITY, Grade
 from quakestream.errors import RequestError, StorageError
-from quakestream.storage import StorageOptions, local_copy
+from quakestream.storage import StorageOptions
+from quakestream.vectors import Attributes, VectorRequest, read_vectors
 
+_ID = "building_id"
 OWN_SCALE = "the bundle's own"
 _EMS98_PREFIX = re.compile(r"^(ems[-_ ]?98)?[ _-]*(damage )?(grade|dg|d|g)?[ _-]*(?=[0-5]$)", re.I)
 _USUAL_COLUMNS = ("damage_gra", "subtype", "damage_label", "label", "class", "ems98", "grade")
@@ -48,6 +47,8 @@ class TruthRequest:
     """A reference file, its column, and the meaning of values on an unknown scale."""
 
     uri: str
+    layer: str | None = None
+    """Layer to read where the file holds several."""
     column: str | None = None
     positive: tuple[str, ...] = ()
     negative: tuple[str, ...] = ()
@@ -61,7 +62,7 @@ def read_truth(
     Raises:
         RequestError: if the file, its CRS, its label column or a value is unusable.
     """
-    frame = read_vectors(request.uri, storage)
+    frame = read_reference(request.uri, request.layer, storage)
     column = request.column or _label_column(frame, request, classes)
     if column not in frame.columns:
         raise RequestError(
@@ -80,57 +81,32 @@ def read_truth(
     return Truth(items=items, column=column, scale=scale)
 
 
-def read_vectors(uri: str, storage: StorageOptions | None = None) -> gpd.GeoDataFrame:
+def read_reference(
+    uri: str, layer: str | None = None, storage: StorageOptions | None = None
+) -> gpd.GeoDataFrame:
     """A vector file in EPSG:4326; a table with `building_id` needs no geometry.
 
     Raises:
         RequestError: if it cannot be read, is empty, or has neither CRS nor ids.
     """
+    request = VectorRequest(
+        uri=uri,
+        layer=layer,
+        attributes=Attributes(every=True, optional=(_ID,)),
+        needs_geometry=False,
+    )
     try:
-        with local_copy(uri, storage or StorageOptions()) as path:
-            frame = _read_local(Path(path))
-    except StorageError as error:
-        raise RequestError.of(replace(error.problem, where=f"reference {uri}")) from error
-    except (OSError, ValueError, RuntimeError) as error:
-        raise RequestError("cannot be read", f"reference {uri}", got=str(error)) from error
-    if frame.empty:
-        raise RequestError("is empty", f"reference {uri}")
-    if frame.crs is None and "building_id" not in frame.columns:
+        frame = read_vectors(request, storage or StorageOptions(), RequestError)
+    except (RequestError, StorageError) as error:
+        where = f"reference {error.where or uri}"
+        raise RequestError.of(replace(error.problem, where=where)) from error
+    if frame.crs is None and _ID not in frame.columns:
         raise RequestError(
-            "has neither a CRS nor a building_id column",
+            "has neither geometry nor a building_id column",
             f"reference {uri}",
-            remedy="set its CRS, or add the ids of buildings.parquet",
+            remedy="add columns `longitude` and `latitude`, or the ids of buildings.parquet",
         )
-    return frame.to_crs(4326) if frame.crs is not None else frame
-
-
-def _read_local(path: Path) -> gpd.GeoDataFrame:
-    if path.suffix in (".parquet", ".geoparquet"):
-        try:
-            return gpd.read_parquet(path)
-        except ValueError:  # a plain table, no geometry
-            return _without_geometry(pd.read_parquet(path))
-    if path.suffix == ".csv":
-        return _without_geometry(pd.read_csv(path))
-    if path.suffix == ".json" and (xbd := _xbd_features(path)) is not None:
-        return xbd
-    return gpd.read_file(path)
-
-
-def _without_geometry(table: pd.DataFrame) -> gpd.GeoDataFrame:
-    return gpd.GeoDataFrame(table, geometry=[None] * len(table))
-
-
-def _xbd_features(path: Path) -> gpd.GeoDataFrame | None:
-    """The buildings of an xBD label file, None for any other JSON."""
-    content = json.loads(path.read_bytes())
-    features = content.get("features") if isinstance(content, dict) else None
-    if not isinstance(features, dict) or "lng_lat" not in features:
-        return None
-    rows: list[dict[str, Any]] = features["lng_lat"]
-    shapes = shapely.from_wkt([row["wkt"] for row in rows])
-    subtypes = [row["properties"].get("subtype", "un-classified") for row in rows]
-    return gpd.GeoDataFrame({"subtype": subtypes}, geometry=shapes, crs=4326)
+    return frame
 
 
 def _label_column(

@@ -43,7 +43,6 @@ from quakestream.pipeline.planning.tasks import (
     pending_work,
     worker_spec,
 )
-from quakestream.pipeline.result.admin import read_admin
 from quakestream.pipeline.result.answered import AnsweredFootprints
 from quakestream.pipeline.result.context import (
     FootprintHazard,
@@ -286,7 +285,6 @@ class _MapRun:
 
     def _publish(self, products: list[KindProducts]) -> Result:
         plan, run = self.plan, self.plan.run
-        admin, admin_id = read_admin(run, self.issues)
         record = run_record(plan, self.work, self._hazard(), self.backend.name)
         record["notes"] += reading_notes(self.store)
         snapshot = publish(
@@ -301,8 +299,7 @@ class _MapRun:
                 classes=plan.bundle.spec.classes,
                 layers=tuple(n for n in run.hazard.layers if n not in SHAKING_COLUMNS),
                 aoi=plan.aoi,
-                admin=admin,
-                admin_id=admin_id,
+                **_summary_units(plan),
                 views=list(plan.assignment.views),
                 storage=run.storage_options,
             ),
@@ -376,6 +373,18 @@ def _committed(report: GroupReport, buildings: int) -> GroupCommitted:
         read_s=report.read_s,
         score_s=report.score_s,
     )
+
+
+def _summary_units(plan: Plan) -> dict[str, Any]:
+    """The fields of `RunProducts` for administrative units."""
+    if plan.admin is None:
+        return {}
+    units = plan.admin
+    return {
+        "admin": units.table,
+        "admin_id": units.id_column,
+        "admin_code": units.code_column,
+    }
 
 
 def _view_failures(plan: Plan, prepared: Prepared) -> ViewFailures:

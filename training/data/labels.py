@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from quakestream.domain import damage_words, utm_epsg
 from quakestream.errors import RequestError, StorageError
 from quakestream.outputs.matching import overlapping
-from quakestream.outputs.truth import read_vectors
+from quakestream.outputs.truth import read_reference
 from quakestream.storage import StorageOptions, local_copy
 from training.data.vectors import read_field_points
 
@@ -299,7 +299,7 @@ def match_labels(
 def _read(uri: str, storage: StorageOptions) -> gpd.GeoDataFrame:
     try:
         if not uri.endswith(".txt"):
-            return read_vectors(uri, storage)
+            return read_reference(uri, storage=storage)
         with local_copy(uri, storage) as path:
             points = read_field_points(path)
     except (RequestError, StorageError) as error:

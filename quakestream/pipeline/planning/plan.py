@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from quakestream.bundles import Bundle, load_bundle
-from quakestream.catalog import Footprints, read_aoi, read_footprints, search
+from quakestream.catalog import (
+    AdminUnits,
+    FootprintRequest,
+    Footprints,
+    read_admin,
+    read_aoi,
+    read_footprints,
+    search,
+)
 from quakestream.config import ImagerySection, RunFile
 from quakestream.domain import BundleSpec, Grid, Issue, Scene, View
 from quakestream.engines import EngineSpec
@@ -91,6 +99,8 @@ class Plan:
     notes: tuple[str, ...]
     tiles: TileSurvey
     """What the tile store holds of the scenes in use."""
+    admin: AdminUnits | None = None
+    """Units of summary.csv; None: 500 m squares."""
     lost_tiles: tuple[Scene, ...] = ()
     """Tiles of acquisitions that could not be read when they were prepared."""
 
@@ -278,6 +288,7 @@ def make_plan(run: RunFile, pick: PickEngine = pick_engine) -> Plan:
     bundle = damage_bundle(run)
     hazard = hazard_model(run, bundle.spec)
     notes = tuple(_inputs_notes(bundle.spec, run))
+    admin = read_admin(run.summary, run.storage_options)
     plan = plan_for(run, bundle)
     engines: dict[str, EngineFacts] = {}
     for job in plan.jobs:
@@ -287,6 +298,7 @@ def make_plan(run: RunFile, pick: PickEngine = pick_engine) -> Plan:
         plan,
         jobs=tuple(replace(job, engine=engines[job.bundle.digest]) for job in plan.jobs),
         hazard_model=hazard,
+        admin=admin,
         notes=(
             *plan.notes,
             *(hazard.notes if hazard else ()),
@@ -307,7 +319,7 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
     """
     options, spec = run.storage_options, bundle.spec
     aoi = read_aoi(run.aoi, options)
-    footprints = read_footprints(run.footprints.path, run.footprints.id, aoi, options)
+    footprints = read_footprints(_footprint_request(run), aoi, options)
     imagery = search(_imagery(run, spec), aoi, options)
     if not imagery.post and not imagery.issues:
         raise AoiError(
@@ -349,7 +361,12 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
         problems=_worst_first(
             [*imagery.issues, *post.issues, *pre.issues, *footprints.issues, *tiles.issues]
         ),
-        notes=(*imagery.notes, *tiles.notes, *stretch_notes(scene for scene, _ in used)),
+        notes=(
+            *footprints.notes,
+            *imagery.notes,
+            *tiles.notes,
+            *stretch_notes(scene for scene, _ in used),
+        ),
         tiles=tiles,
     )
 
@@ -406,6 +423,11 @@ def damage_bundle(run: RunFile) -> Bundle:
             remedy="add imagery.pre.datetime",
         )
     return bundle
+
+
+def _footprint_request(run: RunFile) -> FootprintRequest:
+    given = run.footprints
+    return FootprintRequest(uri=given.path, id_column=given.id, layer=given.layer)
 
 
 def _imagery(run: RunFile, spec: BundleSpec) -> ImagerySection:

@@ -16,7 +16,7 @@ from quakestream.errors import RequestError
 from quakestream.outputs.buildings import ordered_buildings
 from quakestream.outputs.matching import match
 from quakestream.outputs.scores import ScoreOptions, ground_blocks, score
-from quakestream.outputs.truth import Truth, TruthRequest, read_truth, read_vectors
+from quakestream.outputs.truth import Truth, TruthRequest, read_reference, read_truth
 from tests.helpers.outputs_case import LABELS, SCALE, buildings
 
 TWO = (
@@ -87,13 +87,13 @@ def test_bare_numbers_are_never_guessed(tmp_path):
 
 def test_what_cannot_be_read_is_refused_in_one_line(tmp_path):
     with pytest.raises(RequestError, match=r"no such object|cannot read"):
-        read_vectors(str(tmp_path / "missing.geojson"))
+        read_reference(str(tmp_path / "missing.geojson"))
     (tmp_path / "bad.gpkg").write_bytes(b"nothing")
-    with pytest.raises(RequestError, match=r"reference .*: cannot be read"):
-        read_vectors(str(tmp_path / "bad.gpkg"))
-    pd.DataFrame({"a": [1]}).to_csv(tmp_path / "no_crs.csv", index=False)
-    with pytest.raises(RequestError, match="neither a CRS nor a building_id"):
-        read_vectors(str(tmp_path / "no_crs.csv"))
+    with pytest.raises(RequestError, match=r"reference .*: is not a vector file.* text file"):
+        read_reference(str(tmp_path / "bad.gpkg"))
+    pd.DataFrame({"a": [1], "b": [2]}).to_csv(tmp_path / "no_crs.csv", index=False)
+    with pytest.raises(RequestError, match="neither geometry nor a building_id"):
+        read_reference(str(tmp_path / "no_crs.csv"))
     frame = _points(["Destroyed", "No visible damage"])
     with pytest.raises(RequestError, match="--label-column"):
         _read(frame, tmp_path, column="grading")

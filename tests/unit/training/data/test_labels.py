@@ -148,7 +148,7 @@ def test_ids_that_are_numbers_join_ids_that_are_text(tmp_path: Path) -> None:
     town = TOWN.assign(building_id=["0", "1", "2", "3"])
     request = LabelRequest(uri=str(file), scale=THREE, id_column="fid", column="state")
     # Without a CRS a table needs the run's own id column; with another it is named.
-    with pytest.raises(RequestError, match="neither a CRS nor a building_id"):
+    with pytest.raises(RequestError, match="neither geometry nor a building_id"):
         read_labels(request)
     frame.rename(columns={"fid": "building_id"}).to_parquet(file)
     request = LabelRequest(uri=str(file), scale=THREE)
@@ -177,7 +177,7 @@ def test_the_column_is_found_by_its_values(tmp_path: Path) -> None:
         (["wobbly"], {}, "name the column with --label-column"),
         (["slight"], {"column": "grade"}, "no column 'grade'.*got columns state, note"),
         (["slight"], {"constant": "gone"}, "--all-are gone: unknown class: expected one of slight"),
-        ([], {}, "empty"),
+        ([], {}, "holds no features"),
     ],
 )
 def test_a_label_file_that_cannot_be_understood_is_one_clear_line(
@@ -194,7 +194,7 @@ def test_a_file_that_is_missing_or_has_no_crs_is_one_clear_line(tmp_path: Path) 
     for uri, says in (
         (str(tmp_path / "nothing.gpkg"), "nothing.gpkg"),
         (str(tmp_path / "nothing.txt"), "no such object"),
-        (written(tmp_path, ["slight"], crs=None), "neither a CRS"),
+        (written(tmp_path, ["slight"], crs=None), "has no CRS"),
     ):
         with pytest.raises(RequestError, match=f"labels: .*{says}") as caught:
             read_labels(LabelRequest(uri=uri, scale=THREE))

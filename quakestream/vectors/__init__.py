@@ -1,0 +1,6 @@
+"""Reads vector files of any kind into features in EPSG:4326."""
+
+from quakestream.vectors.reading import VectorRequest, read_vectors
+from quakestream.vectors.selection import FID, Attributes
+
+__all__ = ["FID", "Attributes", "VectorRequest", "read_vectors"]
