@@ -7,6 +7,7 @@ from typing import Any
 import rasterio
 from affine import Affine
 
+from quakestream.testing import World
 from tests.helpers.mapping import edit
 
 Box = tuple[int, int, int, int]
@@ -49,3 +50,12 @@ def name_tiles(run_file: Path, path: Path, tiles: Sequence[Path]) -> None:
         catalog.extend(str(tile) for tile in tiles)
 
     edit(run_file, change)
+
+
+def in_tiles(world: World, side: int = 210) -> list[Path]:
+    """Cuts the post scene of a world into squares."""
+    with rasterio.open(world.post) as dataset:
+        boxes = squares(dataset.height, dataset.width, side)
+    tiles = cut(world.post, boxes)
+    name_tiles(world.run_file, world.post, tiles)
+    return tiles

@@ -9,6 +9,7 @@ import pytest
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.testing import make_world
 from tests.helpers.cropping import crop_world
+from tests.helpers.cutting import in_tiles
 from tests.helpers.mapping import map_file, mapped, same
 from tests.helpers.running import commits
 
@@ -24,8 +25,9 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
     [
         lambda folder: make_world(folder, seed=11, execution={"cell_windows": 1}),
         lambda folder: crop_world(folder, hazard=("dpm", "vs30_m_s")),
+        lambda folder: in_tiles(make_world(folder, seed=11, execution={"cell_windows": 1})),
     ],
-    ids=["windows", "crops"],
+    ids=["windows", "crops", "tiles"],
 )
 def test_ray_gives_what_the_loop_gives(
     tmp_path: Path, ray_backend: RayBackend, world: Callable[[Path], object]

@@ -13,7 +13,7 @@ from quakestream.errors import SceneError, TileReadError
 from quakestream.outputs.layout import INDICES
 from quakestream.pipeline.work.tasks import WorkerSpec
 from quakestream.raster.cog import HELD_BYTES, CogOpener, LayoutCache, refusals
-from quakestream.raster.pasting import paste
+from quakestream.raster.pasting import parts_in, paste
 from quakestream.raster.source import Pixels, RasterioSource, RasterSource, ReadsAhead
 from quakestream.raster.tiles import tile_source_factory
 from quakestream.raster.tiles.placement import extent_on
@@ -29,6 +29,8 @@ STALL_S = 15
 Only failed reads of over `SLOW_S` count. A server that stalls would otherwise hold the run for
 hours.
 """
+FROM_OVERVIEWS = 2.0
+"""Scene pixels per grid pixel from which overviews are read."""
 OPEN_SCENES = 24
 """A cell may touch the corners of four tiles in each epoch, and two zones."""
 READERS_SHARE_MB = HELD_BYTES / 1e6
@@ -81,15 +83,23 @@ class OpenScenes:
     def _paste(self, scene: Scene, grid: Grid, window: Window, read: _ReadWindow) -> Pixels:
         """A window out of the tiles of an acquisition."""
         whole: dict[RasterSource, Pixels] = {}
+        resampled: list[Pixels] = []
 
         def read_tile(tile: Scene, inside: Window) -> Pixels:
             try:
-                if not self._source(tile, grid).seamless:
+                opened = self._source(tile, grid)
+                if _as_one(scene, opened, grid):
+                    if not resampled:
+                        resampled.append(self._resampled(scene, grid, window, read))
+                    return resampled[0].part(window, inside)
+                if not opened.seamless:
                     source = self._sheet(scene, tile, grid)
                     if source not in whole:
                         whole[source] = source.read(window)
                     return whole[source].part(window, inside)
                 return read(tile, grid, inside)
+            except TileReadError:
+                raise
             except (SceneError, OSError) as error:
                 raise TileReadError(str(error), tile.id) from error
 
@@ -152,6 +162,27 @@ class OpenScenes:
         self._sources.move_to_end(key)
         return self._sources[key][0]
 
+    def _resampled(self, scene: Scene, grid: Grid, window: Window, read: _ReadWindow) -> Pixels:
+        """A window out of all tiles that reach into it, resampled as one raster.
+
+        Raises:
+            SceneError: if a tile cannot be opened.
+            TileReadError: if one cannot be read there.
+        """
+        from quakestream.raster.cog.sheet import sheet_source  # where blocks are read at all
+
+        tiles = parts_in(scene, grid, window)
+        source = sheet_source(scene, grid, [(t, self._source(t, grid)) for t in tiles])
+        try:
+            return source.read(window)
+        except (SceneError, OSError):
+            for tile in tiles:  # finds the one that fails, and tries it again
+                try:
+                    read(tile, grid, window.shared(extent_on(tile, grid)))
+                except (SceneError, OSError) as error:
+                    raise TileReadError(str(error), tile.id) from error
+        return source.read(window)
+
     def _sheet(self, scene: Scene, tile: Scene, grid: Grid) -> RasterSource:
         """A source of all tiles that share a tile's lattice.
 
@@ -166,6 +197,16 @@ class OpenScenes:
     def _forget(self, scene: Scene, grid: Grid) -> None:
         if entry := self._sources.pop((scene.href, grid), None):
             entry[1].close()
+
+
+def _as_one(scene: Scene, source: RasterSource, grid: Grid) -> bool:
+    """True if tiles are resampled by their blocks, and as one raster.
+
+    Not from overviews, since those of tiles do not fit together, nor across lattices.
+    """
+    resampled = not getattr(source, "aligned", True)
+    finer = grid.gsd_m / (scene.gsd_m or grid.gsd_m)
+    return resampled and scene.transform is not None and finer < FROM_OVERVIEWS
 
 
 _openers: "WeakValueDictionary[tuple[str, str], CogOpener]" = WeakValueDictionary()

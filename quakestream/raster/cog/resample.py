@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from quakestream.domain import Window
 from quakestream.raster.cog.block_plan import Rect
-from quakestream.raster.cog.colours import ColourReader
-from quakestream.raster.cog.layout import CogLayout, Level
-from quakestream.raster.cog.places import interleaved_target
+from quakestream.raster.cog.layout import CogLayout, Colour, Level
+from quakestream.raster.cog.places import Target, interleaved_target
 from quakestream.raster.cog.positions import STEPS, Map, Positions, WindowPart
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import AVERAGE_ABOVE, Pixels
@@ -78,13 +77,23 @@ class _PartJob:
     """True if no pixel that it needs lies outside the level."""
 
 
+class _RectReader(Protocol):
+    """Reads rectangles of a scene, or of the tiles of one."""
+
+    colour: Colour
+
+    def read(self, level: int, rect: Rect, target: Target) -> None: ...
+
+    def prefetch(self, level: int, rects: Sequence[Rect], *, interleaved: bool) -> None: ...
+
+
 class Resampler:
     """Reads windows of one grid. Safe to use from several threads."""
 
     def __init__(
         self,
         layout: CogLayout,
-        reader: ColourReader,
+        reader: _RectReader,
         positions: Positions,
         choice: LevelChoice,
         team: Team,

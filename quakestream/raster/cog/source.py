@@ -129,6 +129,19 @@ class CogSource:
             self._team.close()
 
     @property
+    def layout(self) -> CogLayout:
+        return self._layout
+
+    @property
+    def reader(self) -> ColourReader:
+        """Reads the file's own pixels, once this is open."""
+        return self._reader
+
+    @property
+    def team(self) -> Team:
+        return self._team
+
+    @property
     def seamless(self) -> bool:
         return True
 
