@@ -8,7 +8,6 @@ from typing import Self
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.warp import transform_bounds
 
 from quakestream.domain import Grid, Scene, Window, sheets_of
 from quakestream.raster.source import Pixels, RasterioSource, RasterSource
@@ -57,15 +56,17 @@ def _edges(scene: Scene, grid: Grid) -> NDArray[np.int64]:
     return np.array([(w.row, w.col, w.row_end, w.col_end) for w in windows], np.int64)
 
 
-def moved_bounds(
-    bounds: tuple[float, float, float, float], epsg: int, crs_wkt: str
-) -> tuple[float, float, float, float]:
-    """Bounds (west, south, east, north) in another CRS; an empty one is that of the bounds."""
-    crs = rasterio.CRS.from_wkt(crs_wkt) if crs_wkt else rasterio.CRS.from_epsg(epsg)
-    west, south, east, north = transform_bounds(
-        rasterio.CRS.from_epsg(epsg), crs, *bounds, densify_pts=21
-    )
-    return west, south, east, north
+def bounds_in(tiles: Iterable[Scene], crs_wkt: str) -> tuple[float, float, float, float]:
+    """Bounds (west, south, east, north) of those tiles that lie in a CRS; empty if none does."""
+    boxes = [
+        rasterio.transform.array_bounds(*tile.shape, tile.transform)
+        for tile in tiles
+        if tile.crs_wkt == crs_wkt and tile.shape is not None and tile.transform is not None
+    ]
+    if not boxes:
+        return 0.0, 0.0, 0.0, 0.0
+    west, south, east, north = np.array(boxes).T
+    return float(west.min()), float(south.min()), float(east.max()), float(north.max())
 
 
 class SheetsSource:

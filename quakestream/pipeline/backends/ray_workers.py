@@ -72,7 +72,7 @@ class WorkerPool:
         self._groups = min(groups_at_once(readers, spec.group_cells), shape.calls)
         self._spec_ref = ray.put(spec)  # kept: a worker that is restarted fetches it again
         self._actors = ActorPool(workers, self._spec_ref, readers)
-        self._scenes: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self._scenes: OrderedDict[tuple[str, ...], Any] = OrderedDict()
 
     def reports(self, groups: Iterable[GroupTask]) -> Iterator[GroupReport]:
         """Reads, scores and commits groups; reports in any order."""
@@ -102,7 +102,7 @@ class WorkerPool:
                 yield steps[following], early.pop(following)
                 following += 1
 
-    def _stored(self, key: tuple[str, str], scene: WorkerScene) -> Any:
+    def _stored(self, key: tuple[str, ...], scene: WorkerScene) -> Any:
         """A scene in the object store. Its masks are megabytes, and travel once."""
         if key not in self._scenes:
             self._scenes[key] = ray.put(scene)
@@ -131,7 +131,7 @@ class RayWorker:
         if not self._workers:
             self._workers.append(Worker(spec, readers=readers, engines=self._engines))
 
-    def run(self, raw: bytes, keys: list[tuple[str, str]], *scenes: WorkerScene) -> GroupReport:
+    def run(self, raw: bytes, keys: list[tuple[str, ...]], *scenes: WorkerScene) -> GroupReport:
         (worker,) = self._workers
         return worker.run(load_task(raw, dict(zip(keys, scenes, strict=True))))
 

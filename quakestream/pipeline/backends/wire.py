@@ -7,9 +7,9 @@ from typing import Any, cast
 
 from quakestream.pipeline.work.tasks import GroupTask, WorkerScene
 
-Scenes = dict[tuple[str, str], WorkerScene]
-"""Scenes by href and version. Their coarse masks are megabytes, and travel once instead of with
-each cell."""
+Scenes = dict[tuple[str, ...], WorkerScene]
+"""Scenes by their `key`. Their coarse masks are megabytes, and travel once instead of with each
+cell."""
 
 
 def dump_task(task: GroupTask, scenes: Scenes) -> bytes:
@@ -19,7 +19,7 @@ def dump_task(task: GroupTask, scenes: Scenes) -> bytes:
     return sink.getvalue()
 
 
-def load_task(raw: bytes, scenes: Mapping[tuple[str, str], WorkerScene]) -> GroupTask:
+def load_task(raw: bytes, scenes: Mapping[tuple[str, ...], WorkerScene]) -> GroupTask:
     return cast("GroupTask", _SceneUnpickler(BytesIO(raw), scenes).load())
 
 
@@ -28,16 +28,15 @@ class _ScenePickler(pickle.Pickler):
         super().__init__(sink, protocol=5)
         self._scenes = scenes
 
-    def persistent_id(self, obj: Any) -> tuple[str, str] | None:
+    def persistent_id(self, obj: Any) -> tuple[str, ...] | None:
         if type(obj) is not WorkerScene:
             return None
-        key = (obj.scene.href, obj.scene.etag)
-        self._scenes.setdefault(key, obj)
-        return key
+        self._scenes.setdefault(obj.key, obj)
+        return obj.key
 
 
 class _SceneUnpickler(pickle.Unpickler):
-    def __init__(self, source: BytesIO, scenes: Mapping[tuple[str, str], WorkerScene]) -> None:
+    def __init__(self, source: BytesIO, scenes: Mapping[tuple[str, ...], WorkerScene]) -> None:
         super().__init__(source)
         self._scenes = scenes
 

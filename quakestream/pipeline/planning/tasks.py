@@ -201,8 +201,8 @@ class TaskMaker:
 
 
 def _trimmed(task: UnitTask, job: JobSpec) -> UnitTask:
-    """The task with what it needs of its scenes: tiles and clouds around its windows."""
-    if all(not scene.scene.tiles and scene.clear for scene in task.scenes.values()):
+    """The task with what it needs of its acquisitions: tiles around its windows."""
+    if not any(scene.scene.tiles for scene in task.scenes.values()):
         return task
     windows: dict[str, list[Window]] = {epoch: [] for epoch in task.scenes}
     for epoch, window in job.kind.requests(task, job):

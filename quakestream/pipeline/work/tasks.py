@@ -18,7 +18,7 @@ from quakestream.bundles import Bundle
 from quakestream.domain import Grid, Scene, Shift, View, Window
 from quakestream.engines import EngineSpec
 from quakestream.raster.masks import CoarseQuality
-from quakestream.raster.pasting import moved_bounds, parts_in
+from quakestream.raster.pasting import bounds_in, parts_in
 from quakestream.raster.statistics import SceneStatistics
 from quakestream.raster.tiles import TileSurvey
 from quakestream.storage import StorageOptions
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from quakestream.pipeline.kinds.base import Kind
     from quakestream.pipeline.kinds.units import Unit
 
-QUALITY_MARGIN_PX = 64
-"""Clouds are looked up on a lattice of a few pixels, so a little around a window."""
 CELL_VERSION = 5
 """Raised whenever the same input would give another tally: old commits are then not reused."""
 
@@ -49,17 +47,23 @@ class WorkerScene:
     def clear(self) -> bool:
         return all(quality.clear for _, quality in self.qualities)
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells it from others of its run."""
+        return (self.scene.href, self.scene.etag, *(tile.href for tile in self.scene.tiles))
+
     def around(self, grid: Grid, window: Window) -> "WorkerScene":
-        """What matters to a window: tiles and clouds of a long strip stay with the driver."""
-        scene = self.scene
-        if scene.tiles:
-            tiles = parts_in(scene, grid, window) or scene.tiles[:1]
-            scene = replace(scene, tiles=tiles)
-        bounds = grid.bounds(window.grown(QUALITY_MARGIN_PX))
+        """The scene with those tiles alone that may show a window, and their clouds.
+
+        Thousands of tiles stay with the driver.
+        """
+        if not self.scene.tiles:
+            return self
+        tiles = parts_in(self.scene, grid, window) or self.scene.tiles[:1]
         near = tuple(
-            (crs_wkt, quality.around(moved_bounds(bounds, grid.epsg, crs_wkt)))
-            for crs_wkt, quality in self.qualities
+            (crs, quality.around(bounds_in(tiles, crs))) for crs, quality in self.qualities
         )
+        scene = replace(self.scene, tiles=tiles)
         return WorkerScene(scene=scene, statistics=self.statistics, qualities=near)
 
 
