@@ -348,7 +348,19 @@ class Page {
     document.addEventListener("keydown", (event) => this.key(event));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.layer.redraw());
     new ResizeObserver(() => { this.map.invalidateSize({ pan: false }); this.swipe.apply(); this.layer.soon(); }).observe($("stage"));
+    addEventListener("beforeprint", () => this.fitPaper(true));
+    addEventListener("afterprint", () => this.fitPaper(false));
     addEventListener("hashchange", () => { if (location.hash.slice(1) !== this.hash) openState(this, location.hash.slice(1)); });
+  }
+
+  // Printing lays the page out anew and waits for nothing: the map takes the paper's size before.
+  fitPaper(printing) {
+    const shown = this.map.getBounds();
+    document.body.classList.toggle("printing", printing);
+    this.map.invalidateSize({ pan: false, animate: false });
+    this.map.fitBounds(shown, { animate: false });
+    this.swipe.apply();
+    this.layer.redraw();
   }
 
   key(event) {
@@ -361,7 +373,6 @@ class Page {
 
   onDrawn(far) {
     $("hexes-key").hidden = !far;
-    $("legend").classList.toggle("far", far);
   }
 
   // Shown buildings in the order of "next": the highest scores first, the unseen last.

@@ -186,6 +186,7 @@ const VerdictLayer = L.Renderer.extend({
     pen.closePath();
     const step = stepOf(seen ? cells.severe[k] / seen : 0);
     if (seen) { pen.globalAlpha = 0.88; pen.fillStyle = step.colour; pen.fill(); pen.globalAlpha = 1; }
+    else { pen.globalAlpha = 0.8; pen.fillStyle = "#eef1f4"; pen.fill(); pen.globalAlpha = 1; }
     if (unseen > seen) { pen.fillStyle = this._hatch; pen.fill(); }
     pen.lineWidth = 1;
     pen.strokeStyle = seen ? "#0006" : this.inkNone;

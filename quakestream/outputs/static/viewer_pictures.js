@@ -22,7 +22,7 @@ function drawChip(canvas, image, box, square, outline) {
     }
     pen.closePath();
   }
-  for (const [width, colour] of [[4, "#0009"], [2, "#fff"]]) {
+  for (const [width, colour] of [[8, "#000b"], [4, "#fff"]]) {
     pen.lineWidth = width;
     pen.strokeStyle = colour;
     pen.stroke();
@@ -51,8 +51,10 @@ class Swipe {
     }
     this.epochs = new Set(this.pictures.map((p) => p.epoch));
     this.dates = {};
+    this.coarsest = {};
     for (const epoch of this.epochs) {
       const days = [...new Set(this.pictures.filter((p) => p.epoch === epoch).map((p) => p.acquired.slice(0, 10)))].sort();
+      this.coarsest[epoch] = Math.max(0, ...this.pictures.filter((p) => p.epoch === epoch && p.reduced).map((p) => p.ground));
       this.dates[epoch] = days.length > 2 ? `${days[0]} … ${days.at(-1)}` : days.join(", ");
     }
     this.modes = { swipe: "Swipe", pre: "Before", post: "After", none: "Plain" };
@@ -64,6 +66,7 @@ class Swipe {
     const bounds = [[south, west], [north, east]];
     if (!this.served) {
       p.layer = L.imageOverlay(p.src, bounds, { pane: p.epoch, alt: "" }).addTo(this.map);
+      p.layer.getElement().decoding = "sync"; // else paper shows no picture after the map was fitted to it
       return;
     }
     const url = `live/scenes/${encodeURIComponent(p.scene)}/{z}/{x}/{y}?v=${encodeURIComponent(this.version)}`;
@@ -112,6 +115,7 @@ class Swipe {
       const badge = document.getElementById(id);
       badge.hidden = !(mode === "swipe" || mode === epoch);
       badge.textContent = `${title} · ${this.dates[epoch] ?? ""}`;
+      if (this.coarsest[epoch]) badge.append(element("br"), `reduced to ${metresText(this.coarsest[epoch])} a pixel`);
     }
     this.apply();
     this.map.fire("modechange");
