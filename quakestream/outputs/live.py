@@ -163,7 +163,7 @@ class LiveMap:
 
     def report(self) -> bytes:
         """The report of the snapshot."""
-        return report_html(self._store)
+        return report_html(self._store, map_link="./")
 
     @cached_property
     def _ids(self) -> pa.ChunkedArray:

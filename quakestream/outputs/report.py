@@ -10,12 +10,13 @@ from typing import Any
 import pandas as pd
 
 from quakestream.outputs.figures import SEVERE, Headline, headline, percent
-from quakestream.outputs.pages import content_security_policy, fill, static
+from quakestream.outputs.pages import cards_html, content_security_policy, fill, static
 from quakestream.outputs.readback import current_run, current_table
 from quakestream.outputs.viewer_content import (
     REASON_TITLES,
     evidence_sentence,
     flat_metrics,
+    image_credits,
 )
 from quakestream.storage import Store
 
@@ -25,8 +26,14 @@ SHORT_TEXT = 24
 """Longest text of a table cell that stays on one line, characters."""
 
 
-def report_html(store: Store, scores: Mapping[str, Any] | None = None) -> bytes:
-    """The report of the current snapshot; `scores` is the output of `quakestream score --json`.
+def report_html(
+    store: Store, scores: Mapping[str, Any] | None = None, map_link: str = "index.html"
+) -> bytes:
+    """The report of the current snapshot.
+
+    Args:
+        scores: the output of `quakestream score --json`.
+        map_link: where the map lies, seen from the report.
 
     Raises:
         RequestError: if there is no finished map.
@@ -39,7 +46,9 @@ def report_html(store: Store, scores: Mapping[str, Any] | None = None) -> bytes:
         "csp": content_security_policy([]),
         "style": static("base.css") + static("report.css"),
         "title": _safe(f"{event.get('id', 'Earthquake')}: building damage"),
+        "map": _safe(map_link),
         "lead": _lead(run),
+        "credits": _credits(run),
         "verdicts": _verdicts(run),
         "reasons": _reasons(run["counts"]),
         "units": _units(summary, run),
@@ -71,6 +80,11 @@ def _lead(run: Mapping[str, Any]) -> str:
         f"{_headline(first)}"
         f"{f'<p>{_safe(evidence)}</p>' if (evidence := evidence_sentence(run)) else ''}"
     )
+
+
+def _credits(run: Mapping[str, Any]) -> str:
+    lines = image_credits((run.get("inputs") or {}).get("scenes", []))
+    return "".join(f"<li>{_safe(line)}</li>" for line in lines)
 
 
 def _headline(first: Headline) -> str:
@@ -156,10 +170,17 @@ def _scores(scores: Mapping[str, Any] | None) -> str:
 def _model(bundle: Mapping[str, Any] | None) -> str:
     if not bundle:
         return "<p>No model.</p>"
+    card = (
+        cards_html([(str(bundle.get("name", "model")), bundle["card"])])
+        if bundle.get("card")
+        else ""
+    )
     facts = [(k, str(bundle[k])) for k in ("digest", "engine", "uri") if k in bundle]
     facts += flat_metrics({"thresholds": bundle.get("thresholds", {})})
     title = f"{bundle.get('name', '')} {bundle.get('version', '')}"
-    return f"<h3>{_safe(title)}</h3>{_pairs([*facts, *flat_metrics(bundle.get('metrics', {}))])}"
+    return (
+        f"<h3>{_safe(title)}</h3>{card}{_pairs([*facts, *flat_metrics(bundle.get('metrics', {}))])}"
+    )
 
 
 def _hazard_model(run: Mapping[str, Any]) -> str:

@@ -348,19 +348,18 @@ class Page {
     document.addEventListener("keydown", (event) => this.key(event));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.layer.redraw());
     new ResizeObserver(() => { this.map.invalidateSize({ pan: false }); this.swipe.apply(); this.layer.soon(); }).observe($("stage"));
-    addEventListener("beforeprint", () => this.fitPaper(true));
-    addEventListener("afterprint", () => this.fitPaper(false));
+    addEventListener("beforeprint", () => this.fitPaper());
     addEventListener("hashchange", () => { if (location.hash.slice(1) !== this.hash) openState(this, location.hash.slice(1)); });
   }
 
-  // Printing lays the page out anew and waits for nothing: the map takes the paper's size before.
-  fitPaper(printing) {
-    const shown = this.map.getBounds();
-    document.body.classList.toggle("printing", printing);
-    this.map.invalidateSize({ pan: false, animate: false });
-    this.map.fitBounds(shown, { animate: false });
-    this.swipe.apply();
-    this.layer.redraw();
+  // Paper shows the map as it is on the screen, scaled: Chrome prints a canvas that is drawn anew
+  // for the paper over everything below it.
+  fitPaper() {
+    const { clientWidth: wide, clientHeight: high } = $("stage");
+    const style = document.documentElement.style;
+    style.setProperty("--stage-wide", `${wide}px`);
+    style.setProperty("--stage-high", `${high}px`);
+    style.setProperty("--stage-zoom", Math.min(680 / wide, 620 / high));
   }
 
   key(event) {
