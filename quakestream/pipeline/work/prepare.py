@@ -25,7 +25,7 @@ from quakestream.storage import StorageOptions, Store
 from quakestream.storage.seals import sealed, unsealed
 from quakestream.tiling import project
 
-PREPARE_VERSION = 5
+PREPARE_VERSION = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
