@@ -169,7 +169,8 @@ class HazardSection(Section):
     """Shaking, site condition and proxy layers; the papers call them metadata."""
 
     shakemaps: Places = Field(
-        default_factory=list, description="ShakeMap grid.xml files, one per event"
+        default_factory=list,
+        description="ShakeMap grid.xml files, also as .gz or .zip, one per event",
     )
     vs30: Place | None = Field(
         default=None, description="VS30 in m/s: a raster, or CSV with lon, lat, vs30"

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from quakestream.errors import HazardError
 from quakestream.hazard.interpolation import Floats, bilinear, positions_on_axis
+from quakestream.hazard.packed import unpacked_grid
 from quakestream.hazard.units import MEASURES, keeps, to_standard
 from quakestream.storage import StorageOptions, read_bytes
+from quakestream.storage.limits import DOCUMENT
 
 _MAX_NODES = 20_000_000
 _OFF_NODE = 0.1
@@ -34,7 +36,7 @@ class ShakeMap:
     """Time in the file: UTC, ISO 8601, sometimes without a zone."""
     map_status: str
     sha256: str
-    """Digest of the file: two files of one version may still differ."""
+    """Digest of the unpacked grid.xml: two files of one version may still differ."""
     lon: Floats
     """Node longitudes, ascending, degrees; above 180 where the map crosses the antimeridian."""
     lat: Floats
@@ -70,7 +72,7 @@ def degrees_east(lon_N: Floats, west: float, east: float) -> Floats:
 
 
 def read_shakemap(uri: str, options: StorageOptions | None = None) -> ShakeMap:
-    """Reads a ShakeMap grid.xml.
+    """Reads a ShakeMap grid.xml, also out of a .gz or .zip.
 
     Rows may have any order. Axes follow from the limits and counts of the header, since the
     nominal spacing in it is rounded. Every row is checked against the axes.
@@ -79,7 +81,7 @@ def read_shakemap(uri: str, options: StorageOptions | None = None) -> ShakeMap:
         HazardError: if it is not a complete ShakeMap grid.
         StorageError: if the file cannot be read.
     """
-    data = read_bytes(uri, options)
+    data = unpacked_grid(read_bytes(uri, options, DOCUMENT), uri)
     root = _root(data, uri)
     lon, lat = _axes(_child(root, "grid_specification", uri), uri)
     columns = _columns(root, uri)

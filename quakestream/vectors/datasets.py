@@ -139,6 +139,8 @@ class _Unpacker:
                         path_of(other)
                 found += self._in_file(path, PurePosixPath(name).name, name, depth)
             except RequestError as error:
+                if self._bytes_left < 0:
+                    raise
                 refused.append(error)
         if not found:
             raise _nothing_found(names, refused)

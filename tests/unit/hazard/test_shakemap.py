@@ -1,7 +1,10 @@
 """ShakeMap grid.xml: rows anywhere, units as they come, and files that are not what they say."""
 
+import gzip
+import io
 import itertools
 import tracemalloc
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -9,7 +12,8 @@ import numpy as np
 import pytest
 
 from quakestream.errors import HazardError, StorageError
-from quakestream.hazard import read_shakemap
+from quakestream.hazard import packed, read_shakemap
+from quakestream.storage.limits import BodyLimits
 
 Row = tuple[float | str, ...]
 
@@ -214,7 +218,7 @@ def test_entities_are_refused_without_using_memory(
     [
         (b"", "not valid XML"),
         (b"lon,lat,pga\n1,2,3\n", "not valid XML"),
-        (b"<html><body>404</body></html>", "expected <shakemap_grid>"),
+        (b"<html><body>404</body></html>", "got an HTML page"),
         (b"<shakemap_grid/>", "no <grid_specification>"),
         (grid_xml(rows(lambda *_: 1), units=(("STDPGA", ""),)), "uncertainty.xml"),
         (grid_xml(rows(lambda *_: 1)).replace(b'"LAT"', b'"NORTH"'), "LON and LAT"),
@@ -254,3 +258,54 @@ def test_the_axes_come_from_limits_and_counts_not_from_the_rounded_spacing(
     uri = write(grid_xml(table, limits=limits, shape=(2, 585), units=(("PGV", "cm/s"),)))
     found = at(uri, "PGV", *((28.5917 + i / 30, 29.5) for i in (0, 250, 500, 583)))
     assert found == pytest.approx([0, 250, 500, 583], abs=0.02)
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return sink.getvalue()
+
+
+def test_a_packed_grid_is_the_plain_one(write: Callable[[bytes], str]) -> None:
+    plain = grid_xml(rows(lambda x, y: x + y))
+    expected = read_shakemap(write(plain))
+    download = {"us1/uncertainty.xml": b"<x/>", "us1/grid.xml": plain, "__MACOSX/grid.xml": b"x"}
+    for data in (
+        gzip.compress(plain),
+        zipped({"grid.xml": plain}),
+        zipped(download),
+        zipped({"event/grid.xml.gz": gzip.compress(plain)}),
+    ):
+        found = read_shakemap(write(data))
+        assert found.sha256 == expected.sha256
+        for name, values in expected.fields.items():
+            np.testing.assert_array_equal(found.fields[name], values)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), r"got an HDF5 file \(shake_result.hdf\).*grid.xml"),
+        (b"<!DOCTYPE html><html>", "got an HTML page; give the event's grid.xml"),
+        (zipped({"mi.flt": b"1", "pga.flt": b"2"}), "holds no grid.xml: .* got mi.flt, pga.flt"),
+        (zipped({"a/grid.xml": b"1", "b/grid.xml": b"2"}), "holds 2 grid.xml: .*a/grid.xml, b/"),
+        (zipped({"grid.xml": b"<a/>" * 999})[:-40], "archive is damaged"),
+        (gzip.compress(b"<a/>" * 999)[:-20], "archive is damaged"),
+    ],
+)
+def test_what_holds_no_grid_is_named(
+    write: Callable[[bytes], str], data: bytes, words: str
+) -> None:
+    with pytest.raises(HazardError, match=words):
+        read_shakemap(write(data))
+
+
+def test_a_packed_grid_is_held_to_the_limit_of_documents(
+    write: Callable[[bytes], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "DOCUMENT", BodyLimits(most_bytes=1 << 20, total_s=60.0))
+    for bomb in (gzip.compress(bytes(4 << 20)), zipped({"grid.xml": bytes(4 << 20)})):
+        with pytest.raises(HazardError, match="unpacks to too much: expected at most 1,048,576"):
+            read_shakemap(write(bomb))
