@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from quakestream.errors import StorageError
 from quakestream.events import (
     Event,
     GroupCommitted,
@@ -24,7 +25,7 @@ from quakestream.events import (
 from quakestream.redaction import redacted
 
 if TYPE_CHECKING:
-    from quakestream.storage import StorageOptions
+    from quakestream.storage import StorageOptions, Store
 
 S3Endpoint = Annotated[
     str | None, typer.Option("--s3-endpoint", help="S3 endpoint; left out: Amazon's.")
@@ -192,3 +193,26 @@ class _Bar:
                 completed=self._state.done,
                 line=self._state.line(),
             )
+
+
+def warn_of_other_products(store: "Store") -> None:
+    """Says which products at their fixed names are not those that run.json names.
+
+    Commands read the snapshot; people and other programs open the fixed names.
+    """
+    from quakestream.outputs.fixed_names import other_products
+
+    try:
+        run = json.loads(store.get("run.json"))
+        names = other_products(store, run)
+    except (StorageError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return  # no map yet, or a damaged run.json, of which the command itself speaks
+    if names:
+        verb = "is not the product" if len(names) == 1 else "are not the products"
+        stderr.print(
+            redacted(
+                f"{store.uri}: {', '.join(names)} {verb} that run.json names; "
+                f"snapshots/{run['snapshot']} holds them, and the same `quakestream map` again "
+                "writes them anew"
+            )
+        )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from quakestream.cli.common import S3Anon, S3Endpoint, s3_options
+from quakestream.cli.common import S3Anon, S3Endpoint, s3_options, warn_of_other_products
 from quakestream.errors import RequestError
 from quakestream.outputs.report import report_html
 from quakestream.storage import open_store
@@ -25,6 +25,7 @@ def report(
     Example: quakestream report out/ --scores scores.json
     """
     store = open_store(out, s3_options(endpoint_url, anon))
+    warn_of_other_products(store)
     store.put("report.html", report_html(store, _read_scores(scores) if scores else None))
     typer.echo(store.uri_of("report.html"))
 

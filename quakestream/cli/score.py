@@ -8,11 +8,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from quakestream.cli.common import S3Anon, S3Endpoint, counted, s3_options
+from quakestream.cli.common import (
+    S3Anon,
+    S3Endpoint,
+    counted,
+    s3_options,
+    warn_of_other_products,
+)
 from quakestream.errors import RequestError
 from quakestream.outputs.readback import current_run
 from quakestream.outputs.scores import Score, ScoreOptions, score_stored
 from quakestream.outputs.truth import TruthRequest
+from quakestream.redaction import redacted
 from quakestream.reduce.metrics import Interval
 from quakestream.storage import open_store
 
@@ -66,6 +73,7 @@ def score(
             remedy=f"give the values of {missing} too",
         )
     store = open_store(out, s3_options(endpoint_url, anon))
+    warn_of_other_products(store)
     request = TruthRequest(
         uri=truth,
         layer=layer,
@@ -77,7 +85,11 @@ def score(
     polygons = TruthRequest(uri=positive_file, layer=positive_layer) if positive_file else None
     result = score_stored(store, request, options, polygons)
     if as_json:
-        head = {"out": out, "truth": truth, "snapshot": current_run(store)["snapshot"]}
+        head = {
+            "out": redacted(out),
+            "truth": redacted(truth),
+            "snapshot": current_run(store)["snapshot"],
+        }
         typer.echo(json.dumps(head | result.to_json(), indent=2))
     else:
         _show(result, Console(markup=False, emoji=False, highlight=False))

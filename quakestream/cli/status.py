@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from quakestream.cli.common import S3Anon, S3Endpoint, s3_options
+from quakestream.cli.common import S3Anon, S3Endpoint, s3_options, warn_of_other_products
 from quakestream.outputs.lease import clock
 from quakestream.outputs.progress import Status, read_status
 from quakestream.storage import open_store
@@ -34,7 +34,10 @@ def status(
 
     Example: quakestream status s3://bucket/runs/kahramanmaras
     """
-    progress = read_status(open_store(out, s3_options(endpoint_url, anon)))
+    store = open_store(out, s3_options(endpoint_url, anon))
+    progress = read_status(store)
+    if progress.state == "finished":
+        warn_of_other_products(store)
     if as_json:
         typer.echo(json.dumps(asdict(progress), indent=2))
         return

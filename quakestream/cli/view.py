@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import typer
 
-from quakestream.cli.common import S3Anon, S3Endpoint, s3_options
+from quakestream.cli.common import S3Anon, S3Endpoint, s3_options, warn_of_other_products
 from quakestream.errors import RequestError
 from quakestream.outputs.live import LiveMap
 from quakestream.outputs.pictures import READ_ERRORS
@@ -42,7 +42,9 @@ def view(
 
     Example: quakestream view s3://bucket/runs/kahramanmaras
     """
-    with map_server(open_store(out, s3_options(endpoint_url, anon)), port) as server:
+    store = open_store(out, s3_options(endpoint_url, anon))
+    warn_of_other_products(store)
+    with map_server(store, port) as server:
         address = f"http://127.0.0.1:{server.server_port}/"
         typer.echo(address)
         typer.echo("Press Ctrl-C to stop.", err=True)

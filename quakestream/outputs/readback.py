@@ -1,5 +1,6 @@
 """Reads a published map through the snapshot that run.json names."""
 
+import hashlib
 import io
 import json
 from typing import Any
@@ -8,15 +9,20 @@ import geopandas as gpd
 import pandas as pd
 
 from quakestream.domain import ScaleClass
-from quakestream.errors import RequestError
+from quakestream.errors import RequestError, StorageError
+from quakestream.outputs.fixed_names import inventory
+from quakestream.outputs.layout import SNAPSHOTS
 from quakestream.storage import MissingObjectError, Store
+
+_AGAIN = "run the same `quakestream map` again: it writes the products anew and scores nothing"
+_REQUIRED = frozenset(("snapshot", "products", "counts", "damage_scale"))
 
 
 def current_run(store: Store) -> dict[str, Any]:
     """run.json at its fixed name.
 
     Raises:
-        RequestError: if there is no finished map, or its run.json is not a JSON object.
+        RequestError: if there is no finished map, or its run.json is damaged.
     """
     try:
         run = json.loads(store.get("run.json"))
@@ -28,18 +34,38 @@ def current_run(store: Store) -> dict[str, Any]:
             remedy="give the `out` of a finished `quakestream map`; `quakestream status` shows "
             "the progress of a run",
         ) from error
-    except ValueError as error:
-        raise RequestError("not JSON", f"{store.uri}/run.json", got=str(error)) from error
-    if not isinstance(run, dict):
+    except (ValueError, RecursionError) as error:
         raise RequestError(
-            "not a run", f"{store.uri}/run.json", "a JSON object", type(run).__name__
-        )
-    return run
+            "not JSON", f"{store.uri}/run.json", got=str(error), remedy=_AGAIN
+        ) from error
+    missing = _REQUIRED - run.keys() if isinstance(run, dict) else _REQUIRED
+    if missing:
+        keys = f"an object with {', '.join(sorted(missing))}"
+        raise RequestError("not a run", f"{store.uri}/run.json", keys, remedy=_AGAIN)
+    return dict(run)
 
 
 def current_object(store: Store, run: dict[str, Any], name: str) -> bytes:
-    """A product of the snapshot that `run` names."""
-    return store.get(f"snapshots/{run['snapshot']}/{name}")
+    """A product of the snapshot that `run` names; at its fixed name where that one is damaged.
+
+    Raises:
+        MissingObjectError: if the snapshot has no such product.
+        StorageError: if it is damaged.
+    """
+    places = (f"{SNAPSHOTS}{run['snapshot']}/{name}", name)
+    entry = inventory(run).get(name)
+    if entry is None:
+        return store.get(places[0])
+    for place in places:
+        try:
+            data = store.get(place)
+        except MissingObjectError:
+            continue
+        if hashlib.sha256(data).hexdigest() == entry.get("sha256"):
+            return data
+    raise StorageError(
+        "missing, or not the product that run.json names", store.uri_of(places[0]), remedy=_AGAIN
+    )
 
 
 def current_buildings(store: Store, run: dict[str, Any]) -> gpd.GeoDataFrame:

@@ -22,6 +22,7 @@ from quakestream.raster.tiles import (
 from quakestream.raster.tiles.entries import REFERENCES, Kind
 from quakestream.raster.tiles.references import make_references
 from quakestream.raster.tiles.stored import Scheduler, write_stored
+from quakestream.redaction import redacted_tree
 from quakestream.storage import Store, open_store
 
 Status = Literal["written", "kept", "refused", "failed"]
@@ -152,7 +153,12 @@ class _Maker:
     def _virtual(self, scene: Scene, grids: tuple[Grid, ...]) -> TileEntry:
         references = make_references(scene, grids, self.store.options)
         key = f"{references.entry.group}/{REFERENCES}"
-        self.store.put(key, json.dumps(references.content, separators=(",", ":")).encode())
+        # the right to read a signed URL is not kept: who reads the tiles names the scene
+        content = {
+            **references.content,
+            "templates": redacted_tree(references.content["templates"]),
+        }
+        self.store.put(key, json.dumps(content, separators=(",", ":")).encode())
         write_entry(self.store, references.entry)
         return references.entry
 

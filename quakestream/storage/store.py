@@ -125,6 +125,20 @@ class Store:
             except FileNotFoundError:
                 return False
 
+    def size(self, key: str) -> int:
+        """Bytes of an object, without reading it.
+
+        Raises:
+            MissingObjectError: if there is none (also a FileNotFoundError).
+            StorageError: if the store does not say.
+        """
+        uri = self.uri_of(key)
+        with storage_errors("look up", uri):
+            if protocol_of(uri) == "file":
+                return Path(local_path(uri)).stat().st_size
+            fs, path = filesystem(uri, self.options)
+            return int(fs.info(path)["size"])
+
     def delete(self, key: str) -> None:
         """Removes an object. A missing object is no error.
 

@@ -105,6 +105,27 @@ def test_no_output_repeats_a_secret(
     assert all(s["href"].endswith("?sv=***&sig=***") for s in made.run["inputs"]["scenes"])
 
 
+@pytest.mark.slow
+def test_a_virtual_tile_store_of_signed_scenes_holds_no_signature_and_is_read(
+    web: tuple[WebServer, SyntheticEarthquake], tmp_path: Path
+) -> None:
+    server, there = web
+    bundle = write_threshold_bundle(tmp_path / "bundle")
+    content = content_of(server, there, bundle)
+    run_file, store = write_run(tmp_path / "run.yaml", content), tmp_path / "tiles.zarr"
+    done = quakestream("tile", run_file, "--store", store, "--virtual")
+    assert done.code in (0, 1), done.stderr
+    assert list(store.rglob("refs.json"))
+    assert_no_secret(store, done.stdout, done.stderr)
+    content["imagery"]["store"] = str(store)
+    tiled = quakestream("map", write_run(tmp_path / "tiled.yaml", content), "--out", tmp_path / "a")
+    plain = quakestream("map", run_file, "--out", tmp_path / "b")
+    assert (tiled.code, plain.code) == (0, 0), tiled.stderr + plain.stderr
+    rows = [read_map(tmp_path / name).buildings.drop(columns="run_id") for name in "ab"]
+    assert rows[0].equals(rows[1])
+    assert_no_secret(tmp_path / "a")
+
+
 @pytest.mark.parametrize(
     ("place", "name", "code"),
     [

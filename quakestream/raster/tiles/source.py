@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, Self
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,15 +169,17 @@ def tile_source_factory(
         tiles = entry.on(grid) if entry and entry.refusal(scene) is None else None
         if entry is None or tiles is None:
             return others(scene, grid) if others else RasterioSource(scene, grid, chosen)
-        return TileSource(scene, tiles, _arrays(store, entry, tiles))
+        return TileSource(scene, tiles, _arrays(store, scene, entry, tiles))
 
     return open_source
 
 
-def _arrays(store: Store, entry: TileEntry, tiles: GridTiles) -> TileArrays:
+def _arrays(store: Store, scene: Scene, entry: TileEntry, tiles: GridTiles) -> TileArrays:
     if entry.layout is None:
         return StoredTiles(store.uri, entry.group, tiles, store.options)
     with tiles_extra():
         from quakestream.raster.tiles.arrays import parse_references
     content = parse_references(store.get(f"{entry.group}/{REFERENCES}"))
+    if urlsplit(scene.href).query:  # its signature is not stored, and may be another one today
+        content["templates"]["u"] = scene.href
     return VirtualTiles(entry.layout, content, store.options)

@@ -11,13 +11,16 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from quakestream.cli.common import warn_of_other_products
 from quakestream.cli.report import report
 from quakestream.cli.score import score
 from quakestream.cli.status import status
 from quakestream.cli.view import map_server
-from quakestream.errors import RequestError
+from quakestream.errors import RequestError, StorageError
+from quakestream.outputs.fixed_names import other_products
 from quakestream.outputs.progress import read_status
 from quakestream.outputs.publish import publish
+from quakestream.outputs.readback import current_buildings, current_run
 from quakestream.storage import Store, open_store
 from tests.helpers.outputs_case import HAZARD_BUNDLE, buildings, products, with_hazard_evidence
 
@@ -191,3 +194,51 @@ def test_a_report_escapes_what_strangers_wrote(tmp_path: Path):
     assert "<img" not in page
     assert "<b>x" not in page
     assert "not compared with a reference" in page
+
+
+@pytest.mark.parametrize("damage", [b"garbage", b"", None])
+def test_products_that_run_json_does_not_name_are_said_and_not_read(
+    finished: Store, damage: bytes | None, capsys: pytest.CaptureFixture[str]
+):
+    """Fixed names of another run, then a damaged snapshot as well."""
+    run, rows = current_run(finished), current_buildings(finished, current_run(finished))
+    warn_of_other_products(finished)
+    assert capsys.readouterr().err == ""
+    good = finished.get("buildings.parquet")
+    if damage is None:
+        finished.delete("buildings.parquet")
+    else:
+        finished.put("buildings.parquet", damage)
+    warn_of_other_products(finished)
+    line = capsys.readouterr().err
+    assert "buildings.parquet is not the product that run.json names" in line
+    assert f"snapshots/{run['snapshot']} holds them" in line
+    assert current_buildings(finished, run).equals(rows)
+
+    inside = f"snapshots/{run['snapshot']}/buildings.parquet"
+    finished.put(inside, b"PAR1garbage")
+    with pytest.raises(StorageError, match=r"not the product that run\.json names"):
+        current_buildings(finished, run)
+    finished.put("buildings.parquet", good)
+    assert current_buildings(finished, run).equals(rows)
+
+
+def test_a_flipped_bit_of_the_same_length_is_seen(finished: Store):
+    data = bytearray(finished.get("summary.csv"))
+    data[5] ^= 1
+    finished.put("summary.csv", bytes(data))
+    assert other_products(finished, current_run(finished)) == ["summary.csv"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"[" * 100_000, b'{"snapshot": "x"}'])
+def test_a_damaged_run_json_is_one_line(finished: Store, content: bytes):
+    finished.put("run.json", content)
+    for command in ("report", "score"):
+        extra = ("--truth", "truth.parquet") if command == "score" else ()
+        with pytest.raises(RequestError, match=r"run\.json: not .*quakestream map"):
+            _call(command, finished.uri, *extra)
+    with pytest.raises(RequestError, match=r"run\.json: not "):
+        map_server(finished)
+    if b"snapshot" not in content:  # and there is no ledger beside it
+        with pytest.raises(RequestError, match="holds no run"):
+            _call("status", finished.uri)
