@@ -22,6 +22,8 @@ from quakestream.storage import StorageOptions
 from quakestream.tiling.antimeridian import HALF_TURN
 
 _HEADERS = 8
+MOST_CAUSE = 300
+"""Characters of a foreign error that are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,6 +67,9 @@ class _Sorter:
                 self._add_scene(item, *match, oddity)
         except CatalogItemError as error:
             self.issues.append(Issue(subject=raw.name, kind="item", cause=str(error)))
+        except Exception as error:  # an item may hold anything, and must not cost the others
+            cause = f"item cannot be understood: {type(error).__name__}: {error}"
+            self.issues.append(Issue(subject=raw.name, kind="item", cause=cause[:MOST_CAUSE]))
 
     def _epoch(self, time: AcquisitionTime) -> tuple[Epoch, EpochFilter] | None:
         """The epoch of a time and its filter; None outside both intervals.

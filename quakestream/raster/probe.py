@@ -4,6 +4,7 @@ The header of a 16-bit scene does not tell dark from bright counts, so a few pix
 """
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +13,12 @@ from pyproj.exceptions import ProjError
 from rasterio.errors import RasterioError
 
 from quakestream.domain import Scene, Stretch, sheets_of
-from quakestream.errors import SceneError
+from quakestream.errors import SceneError, StorageError
 from quakestream.raster.datasets import open_dataset
 from quakestream.raster.messages import root_cause
 from quakestream.raster.source import open_scene, visible_bands
 from quakestream.raster.stretch import measured_stretch
-from quakestream.storage import StorageOptions, fingerprint
+from quakestream.storage import StorageOptions, fingerprint, is_remote
 
 PROBE_ROWS = 100
 """Rows of the image over which the height of a pixel is measured."""
@@ -34,6 +35,7 @@ def probe(scene: Scene, options: StorageOptions) -> Scene:
         StorageError: if it does not exist.
     """
     etag = fingerprint(scene.href, options)
+    _refuse_remote_mask(scene.href, options)
     with open_dataset(scene.href, options) as dataset:
         try:
             _check(dataset, scene.href)
@@ -62,6 +64,20 @@ def common_stretch(scene: Scene, options: StorageOptions) -> Stretch | None:
             return _stretch(dataset, scene.id, sheet.gsd_m or 1.0)
     except SceneError:
         return sheet.parts[0].stretch
+
+
+def _refuse_remote_mask(href: str, options: StorageOptions) -> None:
+    """Refuses a scene whose mask lies in an object beside it: those are read on disk alone.
+
+    Without its mask the scene would show ground where it has none.
+    """
+    if not is_remote(href) or "?" in href:
+        return
+    with suppress(StorageError):
+        fingerprint(f"{href}.msk", options)
+        what = "mask of the image lies in a file beside it, which is not read over the network"
+        remedy = "write both into one file with gdal_translate -of COG"
+        raise SceneError(what, f"{href}.msk", remedy=remedy)
 
 
 def _check(dataset: Any, href: str) -> None:

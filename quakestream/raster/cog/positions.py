@@ -85,6 +85,8 @@ class Positions:
         self._project = None if same else _transformer(grid.epsg, crs_wkt)
         self._fits: dict[tuple[int, int], _SquareFit] = {}
         middle = transform @ (shape[1] / 2, shape[0] / 2)
+        in_degrees = not same and pyproj.CRS.from_wkt(crs_wkt).is_geographic
+        self._middle_lon = middle[0] if in_degrees else None
         if self._project is not None:
             middle = self._project.transform(*middle, direction="INVERSE")
             self._check_gdal(self._project, crs_wkt, transform)
@@ -156,6 +158,8 @@ class Positions:
         x, y = _apply(self._to_metres, col, row)
         if self._project is not None:
             x, y = self._project.transform(x, y)
+        if self._middle_lon is not None:  # a scene in degrees may lie across 180°
+            x = x + 360.0 * np.round((self._middle_lon - x) / 360.0)
         return _apply(self._to_pixel, x, y)
 
     def source_bounds(
