@@ -31,7 +31,8 @@ _MOST_REDIRECTS = 10
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PASSING = (408, 429, 500, 502, 503, 504)
 """Statuses of a server that may answer later."""
-_PAUSE_S = 0.5
+PAUSE_S = 0.5
+"""Pause before the second attempt; each further one is twice as long."""
 _CHUNK_BYTES = 1 << 16
 Value = TypeVar("Value")
 _SETTINGS = {"headers", "client_kwargs"}
@@ -161,8 +162,8 @@ def _retried(
                 return read(response, url)
         except (urllib3.exceptions.HTTPError, WebRefusal, http.client.HTTPException) as error:
             passing = not isinstance(error, WebRefusal) or error.status in _PASSING
-            pause_s = _PAUSE_S * 2**attempt
-            tries = 1 if isinstance(error, ShortBody) else RETRIES
+            pause_s = PAUSE_S * 2**attempt
+            tries = 1 if _is_cut(error) else RETRIES
             if attempt >= tries or not passing or time.monotonic() + pause_s > last_start:
                 _raise(error, request.url)
             time.sleep(pause_s)
@@ -186,9 +187,17 @@ def _raise(error: Exception, url: str) -> NoReturn:
     raise StorageError(f"cannot read: {_short(error)}", url) from error
 
 
+def _is_cut(error: BaseException | None) -> bool:
+    """True for a body that ended too early: the object is cut, or the connection was."""
+    cut = (ShortBody, urllib3.exceptions.IncompleteRead, http.client.IncompleteRead)
+    return error is not None and (isinstance(error, cut) or _is_cut(error.__cause__))
+
+
 def _short(error: Exception) -> str:
     if isinstance(error, WebRefusal):
         return f"the server answers {error}"
+    if _is_cut(error):
+        return "the body ends before its stated length"
     reason = getattr(error, "reason", None) or error.__cause__ or error
     text = str(reason).rpartition(": ")[2].strip("()'\" ") or type(reason).__name__
     return f"no answer from the server: {text}"
