@@ -11,6 +11,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from PIL import Image
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.transform import array_bounds, from_bounds
 from rasterio.vrt import WarpedVRT
@@ -18,14 +19,15 @@ from rasterio.warp import calculate_default_transform, transform_bounds
 
 from quakestream.domain import Scene
 from quakestream.errors import SceneError
-from quakestream.raster.datasets import dataset_of, gdal_session
+from quakestream.raster.datasets import dataset_of, gdal_session, source_crs
 from quakestream.raster.source import visible_bands
 from quakestream.raster.stretch import in_eight_bits, tables_for
 from quakestream.storage import StorageOptions
 from quakestream.tiling.antimeridian import HALF_TURN, TURN
 
 QUALITY = 80
-READ_ERRORS = (rasterio.errors.RasterioError, OSError, ValueError)
+READ_ERRORS = (rasterio.errors.RasterioError, CPLE_BaseError, OSError, ValueError)
+"""What a picture may fail with: GDAL's own errors pass rasterio bare at times."""
 WORLD_M = 2 * math.pi * 6378137.0
 """Width of the world in Web Mercator, metres."""
 MERCATOR_AT_180 = (
@@ -147,6 +149,7 @@ class PictureSource:
         left = ratio / (self.factors[level] if level >= 0 else 1)
         with WarpedVRT(
             source,
+            src_crs=source_crs(source),
             crs=MERCATOR_AT_180 if self.middle else "EPSG:3857",
             transform=from_bounds(
                 frame.west, frame.south, frame.east, frame.north, frame.width, frame.height
@@ -182,7 +185,7 @@ def picture_source(scene: Scene, storage: StorageOptions, stack: ExitStack) -> P
     if dataset.crs is None:
         raise SceneError("image has no CRS")
     lon_w, _, lon_e, _ = transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
-    if not lon_w <= lon_e <= HALF_TURN:
+    if not -HALF_TURN <= lon_w <= lon_e <= HALF_TURN:
         source.middle = WORLD_M / 2
     transform, width, height = calculate_default_transform(
         dataset.crs,

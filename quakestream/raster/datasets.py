@@ -132,6 +132,19 @@ def dataset_of(
     return dataset
 
 
+def source_crs(dataset: Any) -> Any:
+    """The CRS to warp a raster from: its own, with longitudes that go on across 180°.
+
+    PROJ gives longitudes within ±180°, so that GDAL would look for the far side of a raster in
+    degrees at the other end of the Earth.
+    """
+    west, _, east, _ = dataset.bounds
+    if dataset.crs is None or not dataset.crs.is_geographic or -180 <= west <= east <= 180:
+        return dataset.crs
+    middle = round((west + east) / 2, 6)
+    return rasterio.CRS.from_string(f"{dataset.crs.to_proj4()} +lon_wrap={middle}")
+
+
 def _reader(path: str, drivers: tuple[str, ...], given: dict[str, Any]) -> Any:
     return rasterio.DatasetReader(path, driver=list(drivers), sharing=False, **given)
 

@@ -16,7 +16,7 @@ from rasterio.windows import Window as DatasetWindow
 
 from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import ReadError, SceneError
-from quakestream.raster.datasets import NO_OVERVIEWS, dataset_of, gdal_session
+from quakestream.raster.datasets import NO_OVERVIEWS, dataset_of, gdal_session, source_crs
 from quakestream.raster.messages import counted, root_cause
 from quakestream.raster.mosaic import MosaicDataset
 from quakestream.raster.stretch import in_eight_bits, tables_for
@@ -220,6 +220,7 @@ class RasterioSource:
             _under(self._dataset, self._grid.bounds(window), crs) as dataset,
             WarpedVRT(
                 dataset,
+                src_crs=source_crs(dataset),
                 crs=crs,
                 transform=self._grid.window_transform(window),
                 width=window.width,

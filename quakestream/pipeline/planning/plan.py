@@ -35,6 +35,7 @@ from quakestream.pipeline.kinds.units import (
     ViewTable,
     distinct_windows,
 )
+from quakestream.pipeline.planning.area import area_cells
 from quakestream.pipeline.planning.assignment import Assignment, assign, sharp
 from quakestream.pipeline.planning.capacity import (
     Capacity,
@@ -53,8 +54,6 @@ from quakestream.raster.tiles import TileSurvey, survey_tiles
 from quakestream.tiling import Cell, Lattice, project, split_by_zone, zones_of
 from quakestream.tiling.antimeridian import HALF_TURN
 
-MOST_CELLS = 4_000_000
-"""Cells of one run: some million km². Each is a row of coverage, about 1 kB of the driver's."""
 NO_ENGINE = EngineFacts(spec=EngineSpec(runtime=""), name="", on_gpu=False, seconds_per_window=0.0)
 """For plans that nothing scores: training cuts its chips from one."""
 
@@ -359,7 +358,7 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
         polygon_N=polygon_N,
         assignment=assignment,
         views=views,
-        area_cells=_area_cells(zones, _lattice_of(run, jobs[0].kind, spec), run.aoi),
+        area_cells=area_cells(zones, _lattice_of(run, jobs[0].kind, spec), run.aoi),
         problems=_worst_first(
             [*imagery.issues, *post.issues, *pre.issues, *footprints.issues, *tiles.issues]
         ),
@@ -489,29 +488,3 @@ def _lattice_of(run: RunFile, kind: Kind, spec: BundleSpec) -> LatticeOf:
         return kind.lattice(spec, Grid(epsg=epsg, gsd_m=spec.gsd_m), cell_windows)
 
     return lattice_of
-
-
-def _area_cells(
-    zones: dict[int, BaseGeometry], lattice_of: LatticeOf, where: str
-) -> tuple[Cell, ...]:
-    """The cells of the AOI, each of which becomes a row of coverage.
-
-    Raises:
-        AoiError: if there are more than one run can hold.
-    """
-    about = sum(
-        part.area / (lattice_of(epsg).cell_px * lattice_of(epsg).grid.gsd_m) ** 2
-        for epsg, part in zones.items()
-    )
-    if about > MOST_CELLS:
-        km2 = sum(part.area for part in zones.values()) / 1e6
-        raise AoiError(
-            "AOI is too large for one run",
-            where,
-            expected=f"at most {MOST_CELLS:,} cells",
-            got=f"about {round(about, -5):,.0f}, on {km2:,.0f} km²",
-            remedy="narrow it to where the footprints and the imagery are, or cut it into several",
-        )
-    return tuple(
-        cell for epsg in sorted(zones) for cell in lattice_of(epsg).cells_over(zones[epsg])
-    )

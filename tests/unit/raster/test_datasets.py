@@ -4,18 +4,23 @@ import datetime as dt
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyproj
 import pytest
 import rasterio
 import rasterio.shutil
+from affine import Affine
 from shapely.geometry import box
 
-from quakestream.domain import Scene
+from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import HazardError, SceneError
 from quakestream.hazard.rasters import sample_raster
+from quakestream.raster.cog.opening import open_source
 from quakestream.raster.datasets import GRID_DRIVERS, open_dataset
 from quakestream.raster.probe import probe
+from quakestream.raster.source import RasterioSource
 from quakestream.storage import StorageOptions
 from quakestream.testing.worlds import write_scene
 from tests.helpers.servers import web_server
@@ -139,3 +144,24 @@ def test_a_server_without_ranges_is_read_from_one_copy(tmp_path: Path, scene: Pa
             with open_dataset(f"{url}/a.tif", NONE) as dataset:
                 assert dataset.read(1).max() == SHOWN
     assert sum("Range" not in headers for _, _, headers in requests) == 1
+
+
+@pytest.mark.parametrize("west", [180 - 64e-6, -180 - 64e-6], ids=["beyond", "before"])
+@pytest.mark.parametrize("reader", [RasterioSource, open_source])
+def test_a_scene_in_degrees_is_read_on_both_sides_of_180(
+    west: float, reader: Callable[..., Any], tmp_path: Path
+) -> None:
+    counts = np.full((3, 64, 128), 90, np.uint8)
+    counts[:, :, 64:] = 180
+    path = tmp_path / "degrees.tif"
+    write_scene(path, counts, crs=4326, transform=Affine(1e-6, 0, west, 0, -1e-6, -16.8))
+    place = scene_at(str(path))
+    grid = Grid(epsg=32760, gsd_m=0.5)
+    to_metres = pyproj.Transformer.from_crs(4326, grid.epsg, always_xy=True)
+    col, row = ~grid.transform @ to_metres.transform(180.0, -16.8 - 32e-6)
+    window = Window(row=round(row) - 4, col=round(col) - 6, height=8, width=12)
+    with reader(probe(place, NONE), grid) as source:
+        pixels = source.read(window)
+    assert pixels.valid_YX.all()
+    assert (pixels.counts_BYX[:, :, :4] == 90).all()
+    assert (pixels.counts_BYX[:, :, -4:] == 180).all()
