@@ -181,14 +181,16 @@ class MosaicDataset:
         for y in range(0, shape[0], step_y):
             for x in range(0, shape[1], step_x):
                 y1, x1 = min(y + step_y, shape[0]), min(x + step_x, shape[1])
-                top, bottom = window.row_off + y * down, window.row_off + y1 * down
-                left, right = window.col_off + x * across, window.col_off + x1 * across
-                outer = self._outer((top, left, bottom, right), level)
+                # the very numbers that GDAL gets for a whole raster
+                height = window.height if y1 - y == shape[0] else (y1 - y) * down
+                width = window.width if x1 - x == shape[1] else (x1 - x) * across
+                top, left = window.row_off + y * down, window.col_off + x * across
+                outer = self._outer((top, left, top + height, left + width), level)
                 within = DatasetWindow(
                     (left - outer.col) / level,
                     (top - outer.row) / level,
-                    (right - left) / level,
-                    (bottom - top) / level,
+                    width / level,
+                    height / level,
                 )
                 yield slice(y, y1), slice(x, x1), self._memory(outer, level), within
 

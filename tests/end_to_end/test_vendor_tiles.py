@@ -75,7 +75,7 @@ def test_a_missing_tile_is_nodata_there_and_nowhere_else(tmp_path: Path) -> None
     assert set(found.loc[there, "reason"]) == {"no_imagery"}
 
 
-@pytest.mark.parametrize("fault", ["header", "pixels"])
+@pytest.mark.parametrize("fault", [pytest.param("header", marks=pytest.mark.slow), "pixels"])
 def test_a_broken_tile_is_named_and_the_others_go_on(tmp_path: Path, fault: str) -> None:
     expected = blackened(tmp_path / "whole", QUARTERS[1])
     world, tiles = tiled(tmp_path / "tiles")
@@ -98,6 +98,7 @@ def test_a_broken_tile_is_named_and_the_others_go_on(tmp_path: Path, fault: str)
     rows_equal(mended, by_id(map_file(small_world(tmp_path / "fresh").run_file).buildings))
 
 
+@pytest.mark.slow
 def test_a_tile_that_comes_later_gives_the_map_of_all_at_once(tmp_path: Path) -> None:
     world, tiles = tiled(tmp_path / "tiles")
     edit(world.run_file, lambda c: c["imagery"]["catalog"].remove(str(tiles[1])))
@@ -112,6 +113,7 @@ def test_a_tile_that_comes_later_gives_the_map_of_all_at_once(tmp_path: Path) ->
     assert again.run["snapshot"] == late.run["snapshot"]
 
 
+@pytest.mark.slow
 def test_a_late_tile_leaves_other_acquisitions_alone(tmp_path: Path) -> None:
     """West and east are two acquisitions; a tile of the east comes late."""
     boxes: list[Box] = [(0, 0, 300, 130), (0, 150, 150, 300), (150, 150, 300, 300)]
