@@ -514,16 +514,19 @@ class Page {
     const square = chipSquare(box);
     const chips = [];
     for (const [epoch, name, column] of [["pre", "Before", "scene_pre"], ["post", "After", "scene_post"]]) {
-      const scene = tilesOf(word(group.text[column], j))[0];
-      const chip = this.swipe.chipOf(i, epoch, scene, box, this.about.scenes[scene]?.gsd);
+      // A building on a seam is put together from its tiles, the one that shows most of it on top.
+      const tiles = tilesOf(word(group.text[column], j));
+      const all = (tiles.length ? tiles : [null]).map((tile) => this.swipe.chipOf(i, epoch, tile, box, this.about.scenes[tile]?.gsd)).filter(Boolean);
+      const layers = [...new Map(all.map((one) => [one.src, one])).values()].reverse();
+      const chip = layers.at(-1);
       if (!chip) continue;
       const canvas = element("canvas", { width: 480, height: 480 });
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", `${name}, ${chip.acquired.slice(0, 10)}, ${chip.note}`);
       const caption = element("figcaption", {}, element("b", { text: `${name} · ${chip.acquired.slice(0, 10)}` }), element("span", { className: chip.reduced ? "reduced" : "", text: chip.note }));
-      const image = new Image();
-      image.src = chip.src;
-      image.decode().then(() => drawChip(canvas, image, chip.box, square, [group.shapes, j]))
+      const images = layers.map((one) => Object.assign(new Image(), { src: one.src }));
+      Promise.all(images.map((image) => image.decode()))
+        .then(() => images.forEach((image, k) => drawChip(canvas, image, layers[k].box, square, k === images.length - 1 && [group.shapes, j])))
         .catch(() => { caption.lastChild.textContent = "the scene cannot be read from here"; });
       chips.push(element("figure", {}, canvas, caption));
     }

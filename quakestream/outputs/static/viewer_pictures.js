@@ -124,7 +124,7 @@ class Swipe {
   pictureOf(epoch, scene, [w, n, e, s]) {
     const x = (w + e) / 2, y = (n + s) / 2;
     const over = this.pictures.filter((p) => p.epoch === epoch && x > p.box[0] && x < p.box[2] && y > p.box[1] && y < p.box[3]);
-    return over.find((p) => p.scene === scene) ?? over.at(-1);
+    return this.pictures.find((p) => p.epoch === epoch && p.scene === scene) ?? over.at(-1);
   }
   // A building in one epoch: { src, box, acquired, scene, note }; null without a picture.
   chipOf(row, epoch, scene, box, gsd) {

@@ -63,6 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     rows = buildings(3000)
     rows["scene_post"] = NAME
+    rows.loc[0, "scene_post"] = f"{NAME};gone"
     record = {"id": NAME, "href": scene.href, "datetime": scene.datetime.isoformat(), "gsd_m": 0.5}
     run = {
         "event": {"id": "test"},
@@ -101,6 +102,13 @@ def test_the_parts_together_are_the_table(store: Store):
     assert np.cumsum(groups[1]["row"]).tolist() == list(range(2000, 3000))
     assert live.details(2) is None
     assert groups[0]["hazard"][0]["values"] == [8.25] * 2000
+
+
+def test_each_tile_of_an_acquisition_has_its_pictures(address: str):
+    with urllib.request.urlopen(address) as reply:
+        text = reply.read().decode()
+    frames = json.loads(text.split('id="data-pictures">')[1].split("<")[0])
+    assert [(f["epoch"], f["scene"]) for f in frames] == [("post", "gone"), ("post", NAME)]
 
 
 def test_an_id_is_found_exactly_first(store: Store):
