@@ -49,7 +49,11 @@ def acquired_from_properties(properties: Mapping[str, Any]) -> AcquisitionTime:
         raise CatalogItemError(
             "end_datetime is before start_datetime", got=f"{last!r}, which is before {first!r}"
         )
-    note = start.note or end.note or "datetime is a span; its middle is shown"
+    note = (
+        start.note
+        or end.note
+        or "acquired between two times that the item gives; the time shown is halfway"
+    )
     return AcquisitionTime(start=start.start, end=end.end, note=note)
 
 

@@ -17,8 +17,14 @@ from quakestream.cli.common import (
 )
 from quakestream.cli.map import Json, RunArgument
 from quakestream.config import open_run
+from quakestream.outputs.viewer_content import REASON_TITLES
 from quakestream.pipeline.planning.capacity import Capacity
+from quakestream.pipeline.planning.checks import later_problems
 from quakestream.pipeline.planning.plan import Plan, make_plan
+
+COVERED = "covered"
+"""Key of footprints that imagery covers; the others are counted by their reason."""
+COVERED_TEXT = "are covered by imagery and will be looked at"
 
 
 def plan(
@@ -40,7 +46,7 @@ def plan(
         print_json(statement)
     else:
         _show(statement)
-    if planned.problems or not statement["fits"]:
+    if statement["problems"] or not statement["fits"] or not statement["cells"]:
         raise typer.Exit(EXIT_ATTENTION)
 
 
@@ -48,7 +54,7 @@ def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str,
     """The plan as a JSON object."""
     memory = plan.memory()
     available_mb = psutil.virtual_memory().available / 1e6
-    reasons = Counter(r or "to_be_scored" for r in plan.assignment.reason_N)
+    reasons = Counter(r or COVERED for r in plan.assignment.reason_N)
     capacity = plan.capacity(price_per_hour=price_per_hour)
     return {
         "event": plan.run.event.id,
@@ -81,7 +87,8 @@ def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str,
         "fits": memory.peak_mb <= available_mb,
         "notes": list(plan.notes),
         "problems": [
-            {"subject": p.subject, "kind": p.kind, "cause": p.cause} for p in plan.problems
+            {"subject": p.subject, "kind": p.kind, "cause": p.cause}
+            for p in [*later_problems(plan.run), *plan.problems]
         ],
     }
 
@@ -93,6 +100,7 @@ def _stages(plan: Plan, capacity: Capacity) -> dict[str, Any]:
         "read_s": round(capacity.read_s, 1),
         "score_s": round(capacity.score_s, 1),
         "driver_s": round(capacity.driver_s, 1),
+        "around_s": round(capacity.startup_s, 1),
         "km2_per_h": round(capacity.km2_per_h, 1),
         "read_mpx_per_s_per_core": rates.read_mpx_per_s,
         "score_windows_per_s": round(1 / rates.score_s, 2) if rates.score_s else None,
@@ -104,36 +112,47 @@ def _show(statement: dict[str, Any]) -> None:
     hazard = statement["hazard_bundle"]
     models = statement["bundle"] + (f" and hazard evidence of {hazard}" if hazard else "")
     stdout.print(f"{statement['event']} with {models}")
+    buildings = counted(statement["footprints"], "building")
+    stdout.print(f"  {buildings}, of which")
     for reason, number in statement["coverage"].items():
-        stdout.print(f"  {number:>9,} {'footprint' if number == 1 else 'footprints'}: {reason}")
+        meaning = COVERED_TEXT if reason == COVERED else f"{reason}: {REASON_TITLES[reason]}"
+        stdout.print(f"  {number:>9,} {meaning}")
     stdout.print(
-        f"  {counted(statement['cells'], 'cell')}, {counted(statement['windows'], 'window')}, "
-        f"{statement['km2']:.2f} km², {statement['mpx']:,.0f} Mpx in "
-        f"{counted(statement['views'], 'view')} of "
-        f"{counted(statement['acquisitions'], 'acquisition')} in "
-        f"{counted(statement['scenes'], 'file')}, "
-        f"{statement['read_bytes'] / 1e9:.2f} GB decoded"
+        f"  to read: {counted(statement['cells'], 'cell')}, {statement['km2']:.2f} km² in "
+        f"{counted(statement['views'], 'view')}, {statement['mpx']:,.1f} megapixels "
+        f"({statement['read_bytes'] / 1e9:.2f} GB decoded)"
     )
-    cost = "" if statement["cost"] is None else f", cost {statement['cost']}"
-    stdout.print(
-        f"  about {statement['seconds']:,.0f} s on this machine{cost}, limited by "
-        f"{statement['limited_by']}; peak memory {statement['peak_mb']:,} MB "
-        f"(on Ray, on this machine, {statement['peak_mb_ray']:,} MB)"
-    )
-    capacity = statement["capacity"]
-    stdout.print(
-        f"  {capacity['km2_per_h']:,.0f} km²/h: reading {capacity['read_s']:,.0f} s (assumed "
-        f"{capacity['read_mpx_per_s_per_core']:g} Mpx/s per core), scoring "
-        f"{capacity['score_s']:,.0f} s (measured here); an engine of this speed on a device of "
-        f"its own needs readers on {counted(capacity['readers_wanted'], 'core')}"
-    )
+    _show_time(statement)
+    _show_memory(statement)
     for note in statement["notes"]:
         stdout.print(f"  note: {note}", style="dim")
     for problem in statement["problems"]:
         stdout.print(f"  {problem['kind']} {problem['subject']}: {problem['cause']}")
+    if not statement["cells"]:
+        stdout.print(
+            "  nothing can be assessed: no building is covered by the images that the model "
+            "needs; check the AOI, the dates and the catalogue"
+        )
+
+
+def _show_time(statement: dict[str, Any]) -> None:
+    capacity = statement["capacity"]
+    cost = "" if statement["cost"] is None else f", cost {statement['cost']}"
+    stdout.print(
+        f"  time: about {statement['seconds']:,.0f} s on this machine{cost}: "
+        f"{capacity['around_s']:,.0f} s to start, prepare and publish, "
+        f"{capacity['read_s']:,.0f} s to read (a usual speed is assumed), "
+        f"{capacity['score_s']:,.0f} s to score (timed here)"
+    )
+
+
+def _show_memory(statement: dict[str, Any]) -> None:
+    free_mb = statement["memory"]["available_mb"]
+    stdout.print(
+        f"  memory: up to {statement['peak_mb']:,} MB (on Ray on this machine "
+        f"{statement['peak_mb_ray']:,} MB), {free_mb:,} MB are free"
+    )
     if not statement["fits"]:
         stdout.print(
-            f"  memory: {statement['peak_mb']:,} MB needed, "
-            f"{statement['memory']['available_mb']:,} MB free: set fewer execution.readers or "
-            "smaller execution.cell_windows"
+            "  this does not fit: set fewer execution.readers or smaller execution.cell_windows"
         )

@@ -14,6 +14,11 @@ import fsspec
 from quakestream.errors import MissingExtraError, QuakestreamError, StorageError
 from quakestream.storage.uris import protocol_of
 
+_NOT_THERE = (
+    ("there is no such object", "check the name and the bucket or folder"),
+    ("there is no such file", "check the path"),
+)
+"""What is missing and what to do: in a store, and on this machine."""
 _OTHER_PLACE = "choose another place, then run again"
 _PACKAGES = {"s3": "s3fs", "http": "aiohttp", "https": "aiohttp", "gs": "gcsfs", "az": "adlfs"}
 
@@ -118,7 +123,7 @@ def storage_errors(verb: str, uri: str) -> Iterator[None]:
         if verb == "write":
             what, remedy = "its bucket or container does not exist", "make it, or check the name"
         else:
-            what, remedy = "there is no such object", "check the name and the bucket or folder"
+            what, remedy = _NOT_THERE[protocol_of(uri) == "file"]
         raise MissingObjectError(f"cannot {verb}: {what}", uri, remedy=remedy) from error
     except Exception as error:
         raise _storage_error(verb, uri, error) from error
@@ -129,11 +134,11 @@ def _is_aiohttp(error: BaseException | None) -> bool:
 
 
 def _storage_error(verb: str, uri: str, error: BaseException) -> StorageError:
-    what, remedy = _cause(error)
+    what, remedy = _cause(error, local=protocol_of(uri) == "file")
     return StorageError(f"cannot {verb}: {what}", uri, remedy=remedy)
 
 
-def _cause(error: BaseException) -> tuple[str, str]:
+def _cause(error: BaseException, *, local: bool) -> tuple[str, str]:
     """What went wrong, and what the user can do; an empty remedy where there is none."""
     number = getattr(error, "errno", None)
     status = getattr(error, "status", None)
@@ -147,7 +152,8 @@ def _cause(error: BaseException) -> tuple[str, str]:
         return "the file would be larger than the system allows", ""
     if isinstance(error, PermissionError) or status in (401, 403):
         detail = f" ({error})" if str(error) not in ("", "None") else ""
-        return f"permission denied{detail}", "check credentials, `anon` and the rights on the place"
+        keys = "" if local else "credentials, `anon` and "
+        return f"permission denied{detail}", f"check {keys}the rights on the place"
     if isinstance(error, NotImplementedError):
         return "this kind of store cannot do that", ""
     if isinstance(error, TimeoutError):

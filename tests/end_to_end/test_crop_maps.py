@@ -42,7 +42,7 @@ def test_the_plan_says_what_the_run_then_does(run_file: Path, made: Map) -> None
     done = quakestream("plan", run_file, "--json")
     assert done.code == 0, done.stderr
     plan = json.loads(done.stdout)
-    assert plan["windows"] == plan["coverage"]["to_be_scored"] > 20
+    assert plan["windows"] == plan["coverage"]["covered"] > 20
     assert plan["km2"] == made.run["rates"]["km2"] > 0
     assert plan["mpx"] == pytest.approx(made.run["rates"]["mpx_read"], abs=0.1)
     assert plan["cells"] == made.run["counts"]["cells"]

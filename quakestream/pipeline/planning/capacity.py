@@ -9,11 +9,21 @@ from dataclasses import dataclass, replace
 
 from quakestream.tiling import Lattice
 
-READ_MPX_PER_S = 75.0
+READ_MPX_PER_S = 50.0
 """Megapixels of JPEG scenes that a core reads and prepares a second, without footprints.
 
-It is assumed until a rate is measured; `python -m benchmarks.capacity` measures it.
+It is assumed until a rate is measured; `python -m benchmarks.capacity` measures it: 75 on an AMD
+EPYC, about half of that on an older Xeon.
 """
+STARTUP_S = 4.5
+"""Time to start, to open an engine and to write a map of a few buildings: 3.5 to 6 s."""
+SCENE_S = 0.6
+"""Time per scene besides its size: its header, its statistics, its previews."""
+PREPARE_S = 0.02
+"""Core time per megapixel of a scene for its statistics and masks, read from an overview."""
+PUBLISH_S = 0.00013
+"""Time per footprint to reduce and publish. These figures hold measured runs of 447 to 38,144
+footprints on 2 to 14 scenes of up to 1,062 Mpx within 20 % (benchmarks/results)."""
 CELL_S = 0.002
 """Worker time per cell besides pixels: sums, and a share of a commit."""
 DRIVER_S = 0.0002
@@ -112,7 +122,7 @@ class Capacity:
 
     @property
     def limited_by(self) -> str:
-        """The stage that limits the run: `reading`, `scoring` or `driver`."""
+        """The stage that limits the stream: `reading`, `scoring` or `driver`."""
         stages = {"reading": self.read_s, "scoring": self.score_s}
         slowest = max(stages, key=lambda name: stages[name])
         together = sum(stages.values()) if self.shared else stages[slowest]
@@ -128,6 +138,16 @@ class Capacity:
     def cost(self) -> float | None:
         price = self.fleet.price_per_hour
         return None if price is None else self.fleet.nodes * price * self.seconds / 3600
+
+
+def around_s(*, scenes: int, mpx: float, footprints: int, cores: float) -> float:
+    """Time of a run before its first cell and after its last one, on one machine.
+
+    Args:
+        scenes: files of all views.
+        mpx: their megapixels, at full resolution.
+    """
+    return STARTUP_S + scenes * SCENE_S + mpx * PREPARE_S / cores + footprints * PUBLISH_S
 
 
 def predict(load: Load, rates: Rates, fleet: Fleet) -> Capacity:

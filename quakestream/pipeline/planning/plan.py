@@ -1,5 +1,6 @@
 """The plan: everything is checked and chosen before the first pixel is read."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -42,9 +43,11 @@ from quakestream.pipeline.planning.capacity import (
     Fleet,
     Load,
     Rates,
+    around_s,
     predict,
     readers_wanted,
 )
+from quakestream.pipeline.planning.checks import check_files_exist
 from quakestream.pipeline.planning.engine import EngineFacts, PickEngine, pick_engine
 from quakestream.pipeline.planning.memory import MemoryStatement, state_memory
 from quakestream.pipeline.planning.scenes import probe_scenes, used_scenes
@@ -211,6 +214,17 @@ class Plan:
             score_s=score_s / max(self.windows, 1),
             score_cores=0.0 if self.on_gpu else settings.threads or usable_cores(),
             footprint_s=self.damage.kind.footprint_s,
+            startup_s=self._around_s(),
+        )
+
+    def _around_s(self) -> float:
+        """Time before the first cell and after the last one."""
+        files = {part.id: part for view in self.views for part in view.files}
+        return around_s(
+            scenes=len(files),
+            mpx=sum(math.prod(part.shape or (0, 0)) for part in files.values()) / 1e6,
+            footprints=len(self.footprints.table),
+            cores=usable_cores(),
         )
 
     @property
@@ -286,6 +300,7 @@ def make_plan(run: RunFile, pick: PickEngine = pick_engine) -> Plan:
     Raises:
         RequestError: the request itself is wrong.
     """
+    check_files_exist(run)
     bundle = damage_bundle(run)
     hazard = hazard_model(run, bundle.spec)
     notes = tuple(_inputs_notes(bundle.spec, run))
