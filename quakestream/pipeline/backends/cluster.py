@@ -61,6 +61,7 @@ def _start(options: dict[str, Any]) -> None:
     # No worker starts before it is needed: engines are processes of their own.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     for attempt in range(1, START_ATTEMPTS + 1):
+        kept = _hide_stderr()  # Ray's own lines, also in a good run; its errors are exceptions
         try:
             ray.init(**_quiet(), **options)
             return
@@ -71,6 +72,8 @@ def _start(options: dict[str, Any]) -> None:
                     f"Ray did not start on this machine ({_last_line(error)})",
                     remedy="run it without Ray, or again when the machine is less busy",
                 ) from error
+        finally:
+            _show_stderr(kept)
 
 
 def _join(address: str) -> None:
