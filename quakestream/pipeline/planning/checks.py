@@ -1,4 +1,4 @@
-"""What a run would stumble over later: absent inputs, districts, an output that is shut.
+"""What a run would stumble over later: absent inputs, an output that is shut.
 
 Found here, several problems are told at once, the worst first.
 """
@@ -10,7 +10,6 @@ from pathlib import Path
 from quakestream.config import RunFile, aoi_kind
 from quakestream.domain import Issue
 from quakestream.errors import ConfigError, Problem, StorageError
-from quakestream.pipeline.result.admin import read_admin
 from quakestream.storage import open_store, protocol_of
 from quakestream.storage.uris import local_path
 
@@ -32,12 +31,8 @@ def check_files_exist(run: RunFile) -> None:
 
 
 def later_problems(run: RunFile) -> list[Issue]:
-    """Problems that `map` would meet at its end: an output that cannot be written, districts."""
-    issues: list[Issue] = []
-    if run.out is not None:
-        issues += _output_issues(run.out, run)
-    read_admin(run, issues)
-    return issues
+    """Problems that `map` would meet and planning does not: an output that cannot be written."""
+    return [] if run.out is None else list(_output_issues(run.out, run))
 
 
 def _needed(run: RunFile) -> Iterator[tuple[str, str]]:
