@@ -40,6 +40,6 @@ def test_every_cell_runs_and_values_are_shown_as_tables() -> None:
     assert counts.sum() == total
     assert score.auc.value > 0.8
     assert report.endswith("/report.html")
-    for value, row in ((plan, "footprints"), (result, "destroyed"), (score, "ROC-AUC")):
+    for value, row in ((result, "destroyed"), (score, "ROC-AUC")):
         assert f">{row}</th>" in value._repr_html_()
     assert not names["folder"].exists()

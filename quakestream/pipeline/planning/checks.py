@@ -10,10 +10,11 @@ from pathlib import Path
 from quakestream.config import RunFile, aoi_kind
 from quakestream.domain import Issue
 from quakestream.errors import ConfigError, Problem, StorageError
+from quakestream.outputs.layout import LEDGER
 from quakestream.storage import open_store, protocol_of
 from quakestream.storage.uris import local_path
 
-_PROBE = "_ledger/writable"
+_PROBE = f"{LEDGER}writable"
 
 
 def check_files_exist(run: RunFile) -> None:

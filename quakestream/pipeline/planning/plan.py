@@ -26,7 +26,6 @@ from quakestream.engines import EngineSpec
 from quakestream.engines.machine import usable_cores
 from quakestream.errors import AoiError, ConfigError
 from quakestream.hazard import inputs_not_given
-from quakestream.outputs.notebook import facts_html
 from quakestream.pipeline.kinds.base import Kind
 from quakestream.pipeline.kinds.table import DAMAGE_KINDS, PRODUCT_KINDS
 from quakestream.pipeline.kinds.units import (
@@ -113,17 +112,6 @@ class Plan:
             f"<plan {self.run.event.id}: {len(self.footprints.table):,} footprints, "
             f"{len(self.units):,} cells, {self.km2:.2f} km², {len(self.problems)} problems>"
         )
-
-    def _repr_html_(self) -> str:
-        facts: list[tuple[str, object]] = [
-            ("footprints", len(self.footprints.table)),
-            ("cells", len(self.units)),
-            ("km²", f"{self.km2:,.2f}"),
-            ("expected time", f"{self.seconds:,.0f} s"),
-            ("peak memory", f"{self.memory().peak_mb:,.0f} MB"),
-            *((problem.subject, problem.cause) for problem in self.problems),
-        ]
-        return facts_html(f"Plan of {self.run.event.id}", facts)
 
     @property
     def damage(self) -> Job:
@@ -219,13 +207,10 @@ class Plan:
 
     def _around_s(self) -> float:
         """Time before the first cell and after the last one."""
-        files = {part.id: part for view in self.views for part in view.files}
-        return around_s(
-            scenes=len(files),
-            mpx=sum(math.prod(part.shape or (0, 0)) for part in files.values()) / 1e6,
-            footprints=len(self.footprints.table),
-            cores=usable_cores(),
-        )
+        files = {part.id: part for view in self.views for part in view.files}.values()
+        mpx = sum(math.prod(part.shape or (0, 0)) for part in files) / 1e6
+        rows = len(self.footprints.table)
+        return around_s(scenes=len(files), mpx=mpx, footprints=rows, cores=usable_cores())
 
     @property
     def acquisitions(self) -> int:

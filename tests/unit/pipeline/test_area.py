@@ -15,9 +15,7 @@ def lattice_of(epsg: int) -> Lattice:
 
 
 def test_a_continent_is_refused_before_its_cells_are_listed() -> None:
-    with pytest.raises(
-        AoiError, match=r"too large for one run.*at most 4,000,000 cells"
-    ):
+    with pytest.raises(AoiError, match=r"too large for one run.*at most 4,000,000 cells"):
         area_cells(split_by_zone(box(-10, 36, 40, 60)), lattice_of, "aoi")
 
 
