@@ -114,7 +114,7 @@ def read_footprints(
         return footprints_in(
             frame[column or _USUAL_ID].to_numpy(object), geometry_N, aoi, request.uri
         )
-    found = footprints_in(outline_digests(cut_at_180(geometry_N)), geometry_N, aoi, request.uri)
+    found = footprints_in(_names_of_outlines(geometry_N, aoi), geometry_N, aoi, request.uri)
     if column == AUTO_ID:
         return found
     note = (
@@ -122,6 +122,21 @@ def read_footprints(
         "outline (footprints.id: auto), the same in every run"
     )
     return replace(found, notes=(note, *found.notes))
+
+
+def _names_of_outlines(geometry_N: NDArray[np.object_], aoi: BaseGeometry) -> NDArray[np.object_]:
+    """Digests of the outlines that may lie in the AOI; row numbers for the others.
+
+    A file of a whole country holds a hundred times the AOI. Elsewhere names are only counted.
+    """
+    geometry_N = cut_at_180(geometry_N)
+    west, south, east, north = aoi.bounds
+    minx_N, miny_N, maxx_N, maxy_N = shapely.bounds(geometry_N).T
+    with np.errstate(invalid="ignore"):  # bounds of an empty geometry are NaN
+        apart_N = (minx_N > east) | (maxx_N < west) | (miny_N > north) | (maxy_N < south)
+    name_N = np.arange(len(geometry_N)).astype(object)
+    name_N[~apart_N] = outline_digests(geometry_N[~apart_N])
+    return name_N
 
 
 def footprints_in(

@@ -24,6 +24,10 @@ from quakestream.vectors.selection import FID, Attributes
 
 # Integers stay integers where some are missing: long ids lose digits as floats.
 EXACT = {"integer_object_nulls": True}
+_ONE_LAYER = (
+    *(contents.GEOJSON, contents.GEOJSON_LINES, contents.SHAPEFILE, contents.FLATGEOBUF),
+    contents.MAPINFO,
+)
 _OPTIONS: dict[str, dict[str, Any]] = {"GML": {"DOWNLOAD_SCHEMA": "NO"}}
 """GML would ask the address in its header for a schema."""
 _CODE_PAGES = {
@@ -37,17 +41,20 @@ _CODE_PAGES = {
 def layer_names(source: DataSet) -> list[str]:
     """Layers with geometry, without empty ones where others have features.
 
+    The one layer of kinds that have no more is named "": to ask GDAL for its name is to read
+    the whole file.
+
     Raises:
-        RequestError: if another driver opens the file than its kind's.
-        pyogrio.errors.DataSourceError: if none does.
+        pyogrio.errors.DataSourceError: if GDAL cannot read it.
     """
+    if source.format in _ONE_LAYER:
+        return [""]
     with _quiet(source):
         names = [str(n) for n, kind in pyogrio.list_layers(source.path) if kind is not None]
-        infos = {name: pyogrio.read_info(source.path, layer=name) for name in names}
-    for info in infos.values():
-        if info["driver"] not in source.format.drivers:
-            raise RequestError("cannot be read", "", source.format.name, info["driver"])
-    filled = [n for n, info in infos.items() if info["features"] != 0]
+        if len(names) < 2:
+            return names
+        counts = [pyogrio.read_info(source.path, layer=n)["features"] for n in names]
+    filled = [name for name, count in zip(names, counts, strict=True) if count != 0]
     return filled or names[:1]
 
 
@@ -56,11 +63,14 @@ def read_layer(source: DataSet, name: str, attributes: Attributes) -> gpd.GeoDat
     None. The CRS is None where the file has none.
 
     Raises:
-        RequestError: if the layer is empty, lacks a column, or its text cannot be decoded.
+        RequestError: if the layer is empty, lacks a column, its text cannot be decoded, or
+            another driver opens the file than its kind's.
     """
     path, options = source.path, _OPTIONS.get(source.format.name, {})
     with _quiet(source):
-        info = pyogrio.read_info(path, layer=name, force_feature_count=True, **options)
+        info = pyogrio.read_info(path, layer=name or None, force_feature_count=True, **options)
+        if info["driver"] not in source.format.drivers:
+            raise RequestError("cannot be read", "", source.format.name, info["driver"])
         if info["features"] == 0:  # before the check of columns, which an empty GeoJSON lacks
             raise RequestError("holds no features", "", "features with geometry")
         fields = [str(field) for field in info["fields"]]
@@ -68,7 +78,7 @@ def read_layer(source: DataSet, name: str, attributes: Attributes) -> gpd.GeoDat
         columns = attributes.among([*fields, *ids])
         with_fid = attributes.wants_fid(fields)
         request = {
-            "layer": name,
+            "layer": name or None,
             "columns": [c for c in columns if c in fields],
             "fid_as_index": with_fid,
             "encoding": _encoding(source),

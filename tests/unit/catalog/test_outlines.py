@@ -151,3 +151,10 @@ def test_swapped_coordinates_are_named(tmp_path: Path) -> None:
     uri = footprint_file(tmp_path / "a.geojson", swapped)
     with pytest.raises(FootprintError, match="latitude and longitude are swapped in the file"):
         read_footprints(FootprintRequest(uri=uri), box(35, 36.5, 36.9, 38))
+
+
+def test_outlines_beyond_the_aoi_cost_no_digest_and_are_counted(tmp_path: Path) -> None:
+    uri = footprint_file(tmp_path / "a.geojson", [HOLED, L_SHAPE, HOLED])
+    found = read_footprints(FootprintRequest(uri=uri), box(0, 0, 4, 4))
+    assert found.table["building_id"].tolist() == digests(L_SHAPE)
+    assert (found.rows_read, found.outside_aoi, found.duplicates_collapsed) == (3, 2, 0)
