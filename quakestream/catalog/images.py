@@ -3,6 +3,7 @@
 import datetime as dt
 import posixpath
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -15,7 +16,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from quakestream.catalog.extents import raster_outline
 from quakestream.catalog.items import RawItem
 from quakestream.catalog.times import AcquisitionTime, acquired_from_name, acquired_from_tiff
-from quakestream.errors import CatalogItemError, InputError
+from quakestream.errors import CatalogItemError, InputError, SceneError
+from quakestream.raster.bands import named_bands
 from quakestream.raster.datasets import open_dataset
 from quakestream.storage import StorageOptions, protocol_of
 from quakestream.tiling.antimeridian import bounds_of
@@ -23,7 +25,6 @@ from quakestream.tiling.antimeridian import bounds_of
 IMAGE_SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".jpg", ".jpeg", ".png", ".img", ".ntf")
 _PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 _EO = "https://stac-extensions.github.io/eo/v2.0.0/schema.json"
-_COLOURS = ("red", "green", "blue")
 
 
 def is_image(uri: str) -> bool:
@@ -195,13 +196,17 @@ def _media_type(dataset: Any) -> str:
 
 
 def _bands(dataset: Any) -> list[dict[str, Any]]:
+    """The bands, with the common names that the file gives beyond doubt."""
+    names: tuple[str, ...] = ("",) * dataset.count
+    with suppress(SceneError, RasterioError):  # one band, or nothing tells the order
+        names = named_bands(dataset)
     bands = []
-    for index, (interp, dtype) in enumerate(
-        zip(dataset.colorinterp, dataset.dtypes, strict=True), start=1
-    ):
+    for index, (name, dtype) in enumerate(zip(names, dataset.dtypes, strict=True), start=1):
         band: dict[str, Any] = {"name": f"B{index}", "data_type": dtype}
-        if interp.name in _COLOURS:
-            band["eo:common_name"] = interp.name
+        if name == "alpha":
+            band["description"] = name
+        elif name and " " not in name:
+            band["eo:common_name"] = name
         if dataset.nodata is not None and np.isfinite(dataset.nodata):
             band["nodata"] = dataset.nodata
         bands.append(band)

@@ -21,6 +21,7 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from quakestream.catalog.acquisitions import acquisition_fields
+from quakestream.catalog.bands import stated_bands
 from quakestream.catalog.credits import credit_of
 from quakestream.catalog.extents import polygons_of, raster_outline
 from quakestream.catalog.hrefs import HrefRule
@@ -140,6 +141,7 @@ def parse_item(raw: RawItem, asset: str, outline: BaseGeometry) -> ParsedItem:
         transform=georeference.transform,
         shape=georeference.shape,
         gsd_m=gsd or _pixel_m(georeference),
+        stated=stated_bands(_asset(raw, asset), raw.properties),
         credit=credit,
         licence=licence,
         span_s=(acquired.end - acquired.start).total_seconds(),

@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import shapely
 from shapely.geometry import box
@@ -111,7 +111,8 @@ class _Sorter:
         raise CatalogItemError("another item has this id", expected=known, got=scene.href)
 
     def _add_scene(self, item: ParsedItem, epoch: Epoch, limits: EpochFilter, oddity: str) -> None:
-        scene = item.scene
+        order = limits.bands or self.imagery.bands or ()
+        scene = replace(item.scene, stated=replace(item.scene.stated, order=order))
         unknown = _unknown_limits(scene, limits)
         if _exceeds(scene, limits):
             return

@@ -246,6 +246,22 @@ def _checked_interval(value: str) -> str:
 Interval = Annotated[str, BeforeValidator(_interval_text), AfterValidator(_checked_interval)]
 
 
+def _band_order(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        return value
+    numbers = [n for n in value if type(n) is int and n >= 1]
+    if len(value) != 3 or len(set(numbers)) != 3:
+        expected = "three different numbers from 1: red, green, blue"
+        raise ConfigError("wrong value", expected=expected, got=repr(list(value)))
+    return tuple(numbers)
+
+
+BandOrder = Annotated[
+    tuple[int, int, int] | None,
+    BeforeValidator(_band_order, json_schema_input_type=list[int] | None),
+]
+"""Numbers of the red, green and blue band; a list in the file, a tuple once loaded."""
+
 ProductName = Literal["scores"]
 PRODUCTS: tuple[str, ...] = get_args(ProductName)
 """Products that a run file can ask for under `outputs`."""

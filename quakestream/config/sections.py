@@ -20,6 +20,7 @@ from pydantic import (
 from quakestream.config.fields import (
     SCHEMES,
     Aoi,
+    BandOrder,
     Instant,
     Interval,
     ModelRef,
@@ -107,6 +108,9 @@ class EpochFilter(Section):
     max_off_nadir: float | None = Field(
         default=None, ge=0, le=90, description="Most oblique scene to use, degrees"
     )
+    bands: BandOrder = Field(
+        default=None, description="Bands of these scenes, where the epochs differ"
+    )
 
     @property
     def start(self) -> dt.datetime:
@@ -126,6 +130,11 @@ class ImagerySection(Section):
         description="STAC catalogue, API or item collection, or a list of GeoTIFFs"
     )
     asset: str = Field(default="visual", min_length=1, description="Asset of an item to read")
+    bands: BandOrder = Field(
+        default=None,
+        description="Numbers (from 1) of the red, green and blue band, such as [3, 2, 1]. Left "
+        "out: the STAC item decides, else the file",
+    )
     post: EpochFilter = Field(description="Scenes after the event")
     pre: EpochFilter | None = Field(
         default=None, description="Scenes before the event; leave out for post-only models"
@@ -357,10 +366,18 @@ class RunFile(Section):
         for epoch in ("post", "pre"):
             filters: EpochFilter | None = getattr(self.imagery, epoch)
             if filters is not None:
+                _drop_null(content["imagery"][epoch], "bands")
                 interval = [filters.start.isoformat(), filters.end.isoformat()]
                 content["imagery"][epoch]["datetime"] = interval
+        _drop_null(content["imagery"], "bands")
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _drop_null(section: dict[str, Any], key: str) -> None:
+    """Drops a key without a value, so that runs from before the key keep their digest."""
+    if section.get(key) is None:
+        section.pop(key, None)
 
 
 def _refuse_secrets(value: Any, where: str) -> None:

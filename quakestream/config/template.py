@@ -71,18 +71,23 @@ imagery:
   # A STAC catalogue, STAC API or item collection, or a list: [a.tif, b.tif].
   # Only GeoTIFFs? `quakestream catalog *.tif -o stac` makes a catalogue of them.
   catalog: <CATALOG>
-  # The asset of an item to read: three bands, red green blue.
+  # The asset of an item to read: it has red, green and blue.
   asset: <ASSET>
+  # Which bands are red, green and blue, counted from 1. Left out: the catalogue says it, else
+  # the file. Blue, green, red, near infrared is [3, 2, 1].
+  # bands: [3, 2, 1]
   # Scenes after the event. A date alone is the whole UTC day; .. leaves an end open.
   post:
     datetime: <POST>
     max_cloud: 60        # percent; leave out to use all. Clouds are masked in any case
     max_off_nadir: 40    # degrees; oblique scenes show walls and lean over their neighbours
+    # bands: [3, 2, 1]   # of these scenes alone, where the epochs differ
   # Scenes before the event. Leave the section out for a model that needs post only.
   pre:
     datetime: <PRE>
     max_cloud: 60
     max_off_nadir: 40
+    # bands: [3, 2, 1]
   # best: each building in its best view; all: in every view. Left out: the profile decides.
   # views: best
   # A tile store made by `quakestream tile`, read instead of the scenes.

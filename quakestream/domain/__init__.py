@@ -1,5 +1,6 @@
 """Values shared by all parts of quakestream. Pure: no input, no output."""
 
+from quakestream.domain.bands import NOTHING_STATED, Bands, StatedBands
 from quakestream.domain.bundle import BundleSpec, HazardInput, ScaleClass, Thresholds
 from quakestream.domain.footprint import REASONS, Quality, Reason
 from quakestream.domain.grid import Grid, Shift, Window, utm_epsg
@@ -7,7 +8,9 @@ from quakestream.domain.scene import Epoch, Issue, Scene, Stretch, View
 from quakestream.domain.sheets import acquisition_of, one_lattice, sheets_of
 
 __all__ = [
+    "NOTHING_STATED",
     "REASONS",
+    "Bands",
     "BundleSpec",
     "Epoch",
     "Grid",
@@ -18,6 +21,7 @@ __all__ = [
     "ScaleClass",
     "Scene",
     "Shift",
+    "StatedBands",
     "Stretch",
     "Thresholds",
     "View",

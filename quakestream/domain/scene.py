@@ -10,6 +10,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from quakestream.domain.bands import NOTHING_STATED, Bands, StatedBands
 from quakestream.redaction import redacted
 
 Epoch = Literal["pre", "post"]
@@ -107,6 +108,12 @@ class Scene:
     gsd_m: float | None = None
     etag: str = ""
     """The store's version of the file: etag, or size and mtime."""
+    stated: StatedBands = NOTHING_STATED
+    """What the run file and the item say of the bands."""
+    bands: Bands | None = None
+    """Bands of a probed scene."""
+    notes: tuple[str, ...] = ()
+    """Harmless oddities that its header shows, one phrase each."""
     stretch: Stretch | None = None
     """Stretch of a probed scene of 16 bits; None for 8 bits."""
     credit: str = ""
@@ -133,8 +140,9 @@ class Scene:
     @property
     def version(self) -> tuple[str, ...]:
         """Everything that the pixels depend on, as part of a key."""
-        stretched = () if self.stretch is None else (self.stretch.token,)
-        return (self.href, self.etag, *stretched)
+        stretched = "" if self.stretch is None else self.stretch.token
+        bands = "" if self.bands is None else self.bands.token
+        return (self.href, self.etag, *filter(None, (bands, stretched)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

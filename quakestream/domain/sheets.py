@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from affine import Affine
 
+from quakestream.domain.bands import NOTHING_STATED, Bands
 from quakestream.domain.scene import Scene
 
 WHOLE_PX = 0.01
@@ -41,6 +42,9 @@ def acquisition_of(tiles: Sequence[Scene]) -> Scene:
         shape=where[1] if where else None,
         credit=_joined(tile.credit for tile in ordered),
         licence=_joined(tile.licence for tile in ordered),
+        stated=NOTHING_STATED,
+        bands=Bands(),  # each tile has its own; together they are red, green and blue
+        notes=(),
         tiles=ordered,
     )
 

@@ -19,8 +19,8 @@ from rasterio.warp import calculate_default_transform, transform_bounds
 
 from quakestream.domain import Scene
 from quakestream.errors import SceneError
+from quakestream.raster.bands import BandReader, bands_in
 from quakestream.raster.datasets import dataset_of, gdal_session, source_crs
-from quakestream.raster.source import visible_bands
 from quakestream.raster.stretch import in_eight_bits, tables_for
 from quakestream.storage import StorageOptions
 from quakestream.tiling.antimeridian import HALF_TURN, TURN
@@ -159,11 +159,11 @@ class PictureSource:
             resampling=Resampling.average if left > 2 else Resampling.bilinear,
             add_alpha=source.nodata is None and ColorInterp.alpha not in source.colorinterp,
         ) as vrt:
-            bands = visible_bands(source)
+            bands = bands_in(source, self.scene.bands, self.scene.stated)
+            stored_BYX, valid_YX = BandReader(dataset=source, bands=bands).warped(vrt)
             tables = tables_for(source, bands, self.scene.stretch)
-            values_BYX = in_eight_bits(vrt.read(bands), tables)
-            alpha = vrt.dataset_mask()
-        return np.dstack([*values_BYX, alpha.astype(np.uint8)])
+            values_BYX = in_eight_bits(stored_BYX, tables)
+        return np.dstack([*values_BYX, valid_YX.astype(np.uint8) * 255])
 
     def level(self, level: int) -> Any:
         """The dataset of an overview; -1: of the full resolution."""

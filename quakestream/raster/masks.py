@@ -1,10 +1,11 @@
-"""Finds clouds, snow and saturated pixels by simple rules.
+"""Finds clouds, snow, collars and saturated pixels by simple rules.
 
 Colour images cannot tell all white surfaces apart. A bright, grey and smooth area of at least a
 hectare counts as cloud, and one with texture as snow. Thin haze and shadow count as valid ground.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.ndimage as ndi
@@ -59,12 +60,41 @@ class CoarseQuality:
         return not self.block_YX.any()
 
 
-def block_quality(
-    mean_BYX: NDArray[np.float32], deviation_YX: NDArray[np.float32], block_area_m2: float
-) -> NDArray[np.uint8]:
-    """Finds cloud and snow by the means of blocks and the deviation inside them."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Blocks:
+    """A scene in blocks of about 16 m, and the averaged pixels in each."""
+
+    mean_BYX: NDArray[np.float32]
+    """Band means, 8 bits."""
+    deviation_YX: NDArray[np.float32]
+    """Standard deviation of grey inside each block."""
+    valid_YX: NDArray[np.int64]
+    """Averaged pixels that show the ground."""
+    black_YX: NDArray[np.int64]
+    """Averaged pixels that are 0 in every band throughout, though the file calls them valid."""
+    white_YX: NDArray[np.int64]
+    """Averaged pixels that are at the maximum in every band throughout."""
+    side: int
+    """Averaged pixels along a side of a block."""
+
+
+class BlockQuality(NamedTuple):
+    """What hides the ground in each block."""
+
+    block_YX: NDArray[np.uint8]
+    """`Quality` of each block. In a block of NODATA, only black and white pixels are collar."""
+    collar_YX: NDArray[np.bool_]
+    """True for the blocks of a collar and those that touch it."""
+
+
+def block_quality(blocks: Blocks, block_area_m2: float) -> BlockQuality:
+    """Finds collars, cloud and snow by the means of blocks and the deviation inside them."""
+    mean_BYX = blocks.mean_BYX
+    collar_YX = _collar(blocks, MIN_AREA_M2 / block_area_m2)
+    near_YX = ndi.binary_dilation(collar_YX, np.ones((3, 3))) if collar_YX.any() else collar_YX
     white_YX = (mean_BYX.min(axis=0) >= BRIGHT_COUNTS) & (np.ptp(mean_BYX, axis=0) <= GREY_COUNTS)
-    smooth_YX = deviation_YX <= SMOOTH_COUNTS
+    white_YX &= ~near_YX  # blocks that a collar covers in part are no snow
+    smooth_YX = blocks.deviation_YX <= SMOOTH_COUNTS
     quality_YX = np.zeros(white_YX.shape, np.uint8)
     for hidden_YX, quality in (
         (white_YX & ~smooth_YX, Quality.SNOW),
@@ -74,7 +104,37 @@ def block_quality(
     # the soft edge of a cloud also hides the ground
     rim_YX = ndi.binary_dilation(quality_YX == Quality.CLOUD, iterations=1)
     quality_YX[rim_YX] = Quality.CLOUD
-    return quality_YX
+    quality_YX[collar_YX | (near_YX & (quality_YX == 0))] = Quality.NODATA
+    return BlockQuality(quality_YX, near_YX)
+
+
+def _collar(blocks: Blocks, min_blocks: float) -> NDArray[np.bool_]:
+    """Blocks that are black or white throughout, in large areas that reach the scene's edge.
+
+    Vendors fill what lies outside the swath, not always with a tag that says so.
+    """
+    collar_YX = np.zeros(blocks.valid_YX.shape, np.bool_)
+    unseen_YX = blocks.valid_YX == 0
+    for filled_YX in (blocks.black_YX, blocks.white_YX):
+        full_YX = (filled_YX > 0) & (filled_YX == blocks.valid_YX)
+        if full_YX.any():
+            outside_YX = _at_the_edge(full_YX | unseen_YX)
+            collar_YX |= _large(full_YX & outside_YX, min_blocks)
+    return collar_YX
+
+
+def _at_the_edge(mask_YX: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The areas of a mask that reach the edge of the array."""
+    label_YX, _ = ndi.label(mask_YX, structure=np.ones((3, 3)))
+    edges = (label_YX[0], label_YX[-1], label_YX[:, 0], label_YX[:, -1])
+    touching = np.unique(np.concatenate(edges))
+    reached_YX: NDArray[np.bool_] = mask_YX & np.isin(label_YX, touching[touching > 0])
+    return reached_YX
+
+
+def blank(counts_BYX: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """True where every band is 0, or every band is at its maximum: the counts of collars."""
+    return saturated(counts_BYX) | ~counts_BYX.any(axis=0)
 
 
 def saturated(counts_BYX: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -22,6 +22,7 @@ from rasterio.windows import Window as DatasetWindow
 
 from quakestream.domain import Scene, Window
 from quakestream.domain.sheets import offset_px
+from quakestream.raster.bands import BandReader, bands_in
 
 OPEN_TILES = 16
 """Tiles that a mosaic keeps open."""
@@ -32,8 +33,6 @@ MARGIN_PX = 4
 
 Opens = Callable[[Scene], Any]
 """Opens a tile as a rasterio dataset."""
-Bands = Callable[[Any], list[int]]
-"""Indices (from 1) of red, green and blue of a dataset."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,24 +57,22 @@ class MosaicDataset:
     count = 3
     colorinterp = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
-    def __init__(self, scene: Scene, opens: Opens, bands: Bands) -> None:
+    def __init__(self, scene: Scene, opens: Opens) -> None:
         assert scene.transform is not None
         assert scene.shape is not None
         self.name, self.transform = scene.id, scene.transform
         self.crs = rasterio.CRS.from_wkt(scene.crs_wkt)
         self.height, self.width = scene.shape
-        self._bands = bands
         self._tiles = [_placed(tile, scene) for tile in scene.tiles]
         windows = [tile.window for tile in self._tiles]
         self._edge_T4 = np.array([(w.row, w.col, w.row_end, w.col_end) for w in windows])
         self._opens = opens
-        self._open: OrderedDict[int, Any] = OrderedDict()
-        first = self._dataset(0)
-        self.dtypes = (first.dtypes[bands(first)[0] - 1],) * 3
+        self._open: OrderedDict[int, BandReader] = OrderedDict()
+        first = self._reader(0)
+        self.dtypes = (first.dataset.dtypes[first.bands.rgb[0] - 1],) * 3
         kept = [self._facts(n) for n in range(len(self._tiles))]
-        flags = {tuple(sorted(f.name for f in flags)) for flags, _, _ in kept}
         fills = {fill for _, fill, _ in kept}
-        self._plain = flags == {("all_valid",)}
+        self._plain = all(plain for plain, _, _ in kept)
         self._fill = fills.pop() if len(fills) == 1 else None
         self._levels = self._common_levels([levels for _, _, levels in kept])
 
@@ -87,7 +84,7 @@ class MosaicDataset:
 
     def close(self) -> None:
         while self._open:
-            self._open.popitem()[1].close()
+            self._open.popitem()[1].dataset.close()
 
     @property
     def bounds(self) -> Any:
@@ -254,8 +251,7 @@ class MosaicDataset:
 
     def _tile(self, n: int, inside: Window, level: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """A tile's counts and validity in a window of the mosaic, at a level."""
-        dataset, tile = self._dataset(n), self._tiles[n]
-        bands = self._bands(dataset)
+        tile = self._tiles[n]
         window = DatasetWindow(
             inside.col - tile.window.col,
             inside.row - tile.window.row,
@@ -264,23 +260,23 @@ class MosaicDataset:
         )
         shape = inside.height // level, inside.width // level
         how = Resampling.nearest if level == 1 else Resampling.average
-        counts_BYX = dataset.read(
-            bands, window=window, out_shape=(len(bands), *shape), resampling=how
-        )
-        if dataset.mask_flag_enums[bands[0] - 1] == [MaskFlags.all_valid]:
-            return counts_BYX, counts_BYX.any(axis=0)
-        return counts_BYX, dataset.dataset_mask(window=window, out_shape=shape) > 0
+        return self._reader(n).read(window, shape, how)
 
     def _level(self, ratio: float) -> int:
         """The coarsest overview that is not coarser than the output."""
         return max((by for by in self._levels if by <= ratio * 1.001), default=1)
 
-    def _facts(self, n: int) -> tuple[list[MaskFlags], float | None, list[int]]:
-        dataset = self._dataset(n)
-        band = self._bands(dataset)[0]
-        flags = list(dataset.mask_flag_enums[band - 1])
-        fill = dataset.nodatavals[band - 1] if MaskFlags.nodata in flags else None
-        return flags, fill, list(dataset.overviews(band))
+    def _facts(self, n: int) -> tuple[bool, float | None, list[int]]:
+        """Whether a tile declares nothing, the one count that marks missing ground, overviews."""
+        reader = self._reader(n)
+        dataset, bands = reader.dataset, reader.bands
+        fill: float | None = None
+        if MaskFlags.nodata in reader.flags and not bands.fills:
+            fill = dataset.nodatavals[bands.rgb[0] - 1]
+        elif len(bands.fills) == 1 and not (reader.masked or bands.alpha):
+            red, *others = bands.fills[0]
+            fill = red if others == [red, red] else None
+        return reader.black_is_missing, fill, list(dataset.overviews(bands.rgb[0]))
 
     def _common_levels(self, levels: list[list[int]]) -> list[int]:
         # a tile that is too small for one is averaged from its pixels instead
@@ -288,11 +284,14 @@ class MosaicDataset:
         corners = [v for t in self._tiles for v in (t.window.row, t.window.col)]
         return sorted(by for by in most if all(v % by == 0 for v in corners))
 
-    def _dataset(self, n: int) -> Any:
+    def _reader(self, n: int) -> BandReader:
         if n not in self._open:
             while len(self._open) >= OPEN_TILES:
-                self._open.popitem(last=False)[1].close()
-            self._open[n] = self._opens(self._tiles[n].scene)
+                self._open.popitem(last=False)[1].dataset.close()
+            tile = self._tiles[n].scene
+            dataset = self._opens(tile)
+            bands = bands_in(dataset, tile.bands, tile.stated)
+            self._open[n] = BandReader(dataset=dataset, bands=bands)
         self._open.move_to_end(n)
         return self._open[n]
 

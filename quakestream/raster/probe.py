@@ -1,6 +1,7 @@
 """Reads a scene's header, before its pixels.
 
-The header of a 16-bit scene does not tell dark from bright counts, so a few pixels are read too.
+The header of a 16-bit scene does not tell dark from bright counts, and that of a scene with more
+than three bands does not tell transparency from near infrared, so a few pixels are read too.
 """
 
 import math
@@ -12,11 +13,14 @@ import pyproj
 from pyproj.exceptions import ProjError
 from rasterio.errors import RasterioError
 
-from quakestream.domain import Scene, Stretch, sheets_of
+from quakestream.domain import Bands, Scene, Stretch, sheets_of
 from quakestream.errors import SceneError, StorageError
+from quakestream.raster.bands import BandReader, bands_in, resolve_bands
 from quakestream.raster.datasets import open_dataset
 from quakestream.raster.messages import root_cause
-from quakestream.raster.source import open_scene, visible_bands
+from quakestream.raster.prepare import coarse_overview
+from quakestream.raster.samples import is_sampled
+from quakestream.raster.source import open_scene
 from quakestream.raster.stretch import measured_stretch
 from quakestream.storage import StorageOptions, fingerprint, is_remote
 
@@ -27,11 +31,11 @@ TRUE_TO = 0.005
 
 
 def probe(scene: Scene, options: StorageOptions) -> Scene:
-    """The scene with CRS, transform, shape, GSD, version and stretch from its file.
+    """The scene with CRS, transform, shape, GSD, version, bands and stretch from its file.
 
     Raises:
-        SceneError: if the scene cannot be opened, does not lie on Earth, is rotated, or has no
-            colours of 8 or 16 bits.
+        SceneError: if the scene cannot be opened, does not lie on Earth, is rotated, has no
+            colours of 8 or 16 bits, or nothing says which bands they are.
         StorageError: if it does not exist.
     """
     etag = fingerprint(scene.href, options)
@@ -39,6 +43,8 @@ def probe(scene: Scene, options: StorageOptions) -> Scene:
     with open_dataset(scene.href, options) as dataset:
         try:
             _check(dataset, scene.href)
+            bands = _bands(dataset, scene)
+            _check_dtype(dataset, scene.href, bands)
             gsd_m = _gsd_m(dataset, scene.href)
             return replace(
                 scene,
@@ -47,7 +53,9 @@ def probe(scene: Scene, options: StorageOptions) -> Scene:
                 shape=(dataset.height, dataset.width),
                 gsd_m=gsd_m,
                 etag=etag,
-                stretch=_stretch(dataset, scene.href, gsd_m),
+                bands=bands,
+                notes=(*bands.notes, *_size_notes(dataset, gsd_m)),
+                stretch=_stretch(dataset, scene.href, bands, gsd_m),
             )
         except RasterioError as error:
             raise SceneError(f"cannot read header: {error}", scene.href) from error
@@ -61,7 +69,8 @@ def common_stretch(scene: Scene, options: StorageOptions) -> Stretch | None:
     sheet = max(sheets_of(scene), key=lambda one: len(one.parts))
     try:
         with open_scene(sheet, options) as dataset:
-            return _stretch(dataset, scene.id, sheet.gsd_m or 1.0)
+            bands = bands_in(dataset, sheet.bands, sheet.stated)
+            return _stretch(dataset, scene.id, bands, sheet.gsd_m or 1.0)
     except SceneError:
         return sheet.parts[0].stretch
 
@@ -91,7 +100,17 @@ def _check(dataset: Any, href: str) -> None:
         got = f"transform {tuple(dataset.transform)[:6]}"
         remedy = "make it north-up with gdalwarp"
         raise SceneError("image is rotated", href, got=got, remedy=remedy)
-    dtypes = {dataset.dtypes[band - 1] for band in visible_bands(dataset)}
+
+
+def _bands(dataset: Any, scene: Scene) -> Bands:
+    try:
+        return resolve_bands(dataset, scene.stated)
+    except SceneError as error:  # GDAL's name of what it reads through us is not the scene's
+        raise SceneError.of(replace(error.problem, where=scene.href)) from error
+
+
+def _check_dtype(dataset: Any, href: str, bands: Bands) -> None:
+    dtypes = {dataset.dtypes[band - 1] for band in bands.rgb}
     if dtypes not in ({"uint8"}, {"uint16"}):
         raise SceneError(
             "image has another dtype",
@@ -102,15 +121,23 @@ def _check(dataset: Any, href: str) -> None:
         )
 
 
-def _stretch(dataset: Any, href: str, gsd_m: float) -> Stretch | None:
-    bands = visible_bands(dataset)
-    if dataset.dtypes[bands[0] - 1] == "uint8":
+def _stretch(dataset: Any, href: str, bands: Bands, gsd_m: float) -> Stretch | None:
+    if dataset.dtypes[bands.rgb[0] - 1] == "uint8":
         return None
     try:
-        return measured_stretch(dataset, bands, gsd_m)
+        return measured_stretch(BandReader(dataset=dataset, bands=bands), gsd_m)
     except RasterioError as error:
         what = f"cannot measure how to bring 16-bit counts to 8 bits: {root_cause(error)}"
         raise SceneError(what, href) from error
+
+
+def _size_notes(dataset: Any, gsd_m: float) -> list[str]:
+    if is_sampled(dataset) and not coarse_overview(dataset, gsd_m):
+        return [
+            "too large to be read whole and without overviews: clouds, snow and collars are not "
+            "masked (add overviews with gdaladdo -r average)"
+        ]
+    return []
 
 
 def _gsd_m(dataset: Any, href: str) -> float:

@@ -9,15 +9,16 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as DatasetWindow
 
 from quakestream.domain import Grid, Scene, Window
-from quakestream.errors import ReadError, SceneError
+from quakestream.errors import ReadError
+from quakestream.raster.bands import BandReader, bands_in
 from quakestream.raster.datasets import NO_OVERVIEWS, dataset_of, gdal_session, source_crs
-from quakestream.raster.messages import counted, root_cause
+from quakestream.raster.messages import root_cause
 from quakestream.raster.mosaic import MosaicDataset
 from quakestream.raster.stretch import in_eight_bits, tables_for
 from quakestream.storage import StorageOptions
@@ -101,7 +102,7 @@ def _open_scene(scene: Scene, options: StorageOptions, *, overviews: bool) -> An
     def opened(tile: Scene) -> Any:
         return dataset_of(tile.href, options, overview=level)
 
-    return MosaicDataset(scene, opened, visible_bands) if scene.tiles else opened(scene)
+    return MosaicDataset(scene, opened) if scene.tiles else opened(scene)
 
 
 class RasterioSource:
@@ -133,12 +134,11 @@ class RasterioSource:
         with gdal_session(self._options):
             self._dataset = _open_scene(self._scene, self._options, overviews=self._overviews)
             self._same_crs = self._dataset.crs == rasterio.CRS.from_epsg(self._grid.epsg)
-            self._bands = visible_bands(self._dataset)
-            self._tables_BV = tables_for(self._dataset, self._bands, self._scene.stretch)
-            flags = self._dataset.mask_flag_enums[self._bands[0] - 1]
-            self._masked = flags != [MaskFlags.all_valid]
+            bands = bands_in(self._dataset, self._scene.bands, self._scene.stated)
+            self._reader = BandReader(dataset=self._dataset, bands=bands)
+            self._tables_BV = tables_for(self._dataset, bands, self._scene.stretch)
             # a warp keeps nodata and alpha, but it would lose a mask beside the bands
-            self._needs_alpha = not {MaskFlags.alpha, MaskFlags.nodata} & set(flags)
+            self._needs_alpha = not {MaskFlags.alpha, MaskFlags.nodata} & self._reader.flags
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -158,7 +158,7 @@ class RasterioSource:
                 f"cols {window.col}..{window.col_end} of grid {self._grid.epsg})"
             )
             raise ReadError(f"cannot read: {root_cause(error)}", where) from error
-        if not self._masked:  # where nothing is declared, vendors fill with black
+        if self._reader.black_is_missing:
             valid_YX &= counts_BYX.any(axis=0)
         return Pixels(counts_BYX=counts_BYX, valid_YX=valid_YX)
 
@@ -195,21 +195,12 @@ class RasterioSource:
     def _read_part(
         self, window: Window, inside: Window, source: DatasetWindow, how: Resampling
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        counts_BYX = np.zeros((len(self._bands), *window.shape), np.uint8)
+        counts_BYX = np.zeros((3, *window.shape), np.uint8)
         valid_YX = np.zeros(window.shape, np.bool_)
         if inside.height > 0 and inside.width > 0:
             rows, cols = inside.slices_in(window)
-            stored_BYX = self._dataset.read(
-                self._bands,
-                window=source,
-                out_shape=(len(self._bands), *inside.shape),
-                resampling=how,
-            )
+            stored_BYX, valid_YX[rows, cols] = self._reader.read(source, inside.shape, how)
             counts_BYX[:, rows, cols] = in_eight_bits(stored_BYX, self._tables_BV)
-            valid_YX[rows, cols] = True
-            if self._masked:
-                mask_YX = self._dataset.dataset_mask(window=source, out_shape=inside.shape)
-                valid_YX[rows, cols] = mask_YX > 0
         return counts_BYX, valid_YX
 
     def _warp(self, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -230,8 +221,8 @@ class RasterioSource:
                 add_alpha=self._needs_alpha,
             ) as vrt,
         ):
-            counts_BYX = in_eight_bits(vrt.read(self._bands), self._tables_BV)
-            return counts_BYX, vrt.dataset_mask() > 0
+            stored_BYX, valid_YX = self._reader.warped(vrt)
+            return in_eight_bits(stored_BYX, self._tables_BV), valid_YX
 
 
 _: type[RasterSource] = RasterioSource
@@ -242,27 +233,6 @@ def _under(dataset: Any, bounds: tuple[float, float, float, float], crs: Any) ->
     if isinstance(dataset, MosaicDataset):
         return dataset.around(bounds, crs)
     return nullcontext(dataset)
-
-
-def visible_bands(dataset: Any) -> list[int]:
-    """Indices (from 1) of red, green and blue.
-
-    Raises:
-        SceneError: if there are not three.
-    """
-    colour = list(dataset.colorinterp)
-    wanted = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
-    if all(c in colour for c in wanted):
-        return [colour.index(c) + 1 for c in wanted]
-    if dataset.count >= 3:
-        return [1, 2, 3]
-    raise SceneError(
-        "image has too few bands",
-        dataset.name,
-        expected="red, green and blue",
-        got=counted(dataset.count, "band"),
-        remedy="name another asset under imagery.asset",
-    )
 
 
 def whole_offset(transform: Affine, grid: Grid) -> tuple[int, int]:

@@ -38,6 +38,12 @@ class RunningStatistics:
         self.sum_B += values_BN.sum(axis=1)
         self.square_B += (values_BN**2).sum(axis=1)
 
+    def remove(self, count: int, value: int) -> None:
+        """Takes out pixels that were added and have one value in every band."""
+        self.count -= count
+        self.sum_B -= count * value
+        self.square_B -= count * value**2
+
     def result(self) -> SceneStatistics:
         """The statistics of all strips.
 

@@ -81,6 +81,8 @@ def write_tiff(
         if creation.get("nodata") is not None:
             counts_BYX[:, ~slant()] = creation["nodata"]
         made.write(counts_BYX)
+        if bands > 4:  # more bands than colours are refused without names
+            made.descriptions = ("red", "green", "blue", "nir", "swir")[:bands]
         if masked:
             made.write_mask(slant())
     return path

@@ -32,10 +32,12 @@ def widened(
             profile["alpha"] = "yes"
         if not profile["tiled"]:
             profile.pop("blockxsize", None)
+        names = source.descriptions
         tags, mask_YX = source.tags(), source.dataset_mask()
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
         with rasterio.open(path, "w", **profile) as made:
             made.write(wide_BYX)
+            made.descriptions = names
             made.update_tags(**{k: v for k, v in tags.items() if k.startswith("TIFFTAG")})
             if flags == [MaskFlags.per_dataset]:
                 made.write_mask(mask_YX)

@@ -51,7 +51,7 @@ from quakestream.pipeline.planning.engine import EngineFacts, PickEngine, pick_e
 from quakestream.pipeline.planning.memory import MemoryStatement, state_memory
 from quakestream.pipeline.planning.scenes import probe_scenes, used_scenes
 from quakestream.pipeline.result.evidence import HazardModel, hazard_model
-from quakestream.pipeline.work.scenes import stretch_notes
+from quakestream.pipeline.work.scenes import header_notes, stretch_notes
 from quakestream.raster.tiles import TileSurvey, survey_tiles
 from quakestream.tiling import Cell, Lattice, project, split_by_zone, zones_of
 from quakestream.tiling.antimeridian import HALF_TURN
@@ -347,6 +347,8 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
     views = inputs.views.views
     used = used_scenes((unit for job in jobs for unit in job.units), views)
     tiles = survey_tiles(run.imagery.store, used, options)
+    scenes = [scene for scene, _ in used]
+    used_notes = (*stretch_notes(scenes), *header_notes(scenes))
     return Plan(
         run=run,
         jobs=jobs,
@@ -362,12 +364,7 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
         problems=_worst_first(
             [*imagery.issues, *post.issues, *pre.issues, *footprints.issues, *tiles.issues]
         ),
-        notes=(
-            *footprints.notes,
-            *imagery.notes,
-            *tiles.notes,
-            *stretch_notes(scene for scene, _ in used),
-        ),
+        notes=(*footprints.notes, *imagery.notes, *tiles.notes, *used_notes),
         tiles=tiles,
     )
 

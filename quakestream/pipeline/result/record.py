@@ -197,6 +197,8 @@ def _scene(scene: Scene) -> dict[str, Any]:
     """A scene, with its `stretch` if its counts had 16 bits, and what its item says of rights."""
     more: dict[str, Any] = {} if scene.gsd_m is None else {"gsd_m": round(scene.gsd_m, 3)}
     more |= {k: v for k in ("credit", "licence") if (v := getattr(scene, k))}
+    if scene.bands is not None and scene.bands.token:
+        more["bands"] = scene.bands.attributes()
     if scene.stretch is not None:
         more["stretch"] = scene.stretch.attributes()
     return {

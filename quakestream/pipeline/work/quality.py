@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from quakestream.domain import Grid, Quality, Window
 from quakestream.pipeline.work.tasks import WorkerScene
-from quakestream.raster.masks import saturated
+from quakestream.raster.masks import blank, saturated
 from quakestream.raster.source import Pixels
 
 NOT_HIDDEN = 255
@@ -51,14 +51,18 @@ def with_quality(pixels: Pixels, scene: WorkerScene, grid: Grid, window: Window)
     saturated_YX = saturated(pixels.counts_BYX)
     if saturated_YX.any():
         quality_YX[saturated_YX] = Quality.SATURATED
+    counts_BYX, valid_YX = pixels.counts_BYX, pixels.valid_YX
     if not scene.clear:
         hidden_YX = _coarse(scene, grid, window)
+        near_YX = hidden_YX == Quality.NODATA
+        if near_YX.any():  # on or beside a collar, whose own pixels are black or white
+            valid_YX = valid_YX & ~(near_YX & blank(counts_BYX))
+            hidden_YX = hidden_YX * ~near_YX
         quality_YX = np.where(hidden_YX > 0, hidden_YX, quality_YX)
-    counts_BYX = pixels.counts_BYX
-    if not pixels.valid_YX.all():
-        quality_YX[~pixels.valid_YX] = Quality.NODATA
+    if not valid_YX.all():
+        quality_YX[~valid_YX] = Quality.NODATA
         mean_B = np.rint(np.array(scene.statistics.mean_B)).astype(np.uint8)
-        counts_BYX = np.where(pixels.valid_YX, counts_BYX, mean_B[:, None, None])
+        counts_BYX = np.where(valid_YX, counts_BYX, mean_B[:, None, None])
     return WindowPixels(counts_BYX=counts_BYX, quality_YX=quality_YX)
 
 

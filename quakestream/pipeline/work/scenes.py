@@ -244,6 +244,15 @@ def stretch_notes(scenes: Iterable[Scene]) -> list[str]:
     return [f"{_scenes(wide)} of 16 bits, stretched to 8 bits scene by scene (inputs.scenes)"]
 
 
+def header_notes(scenes: Iterable[Scene]) -> list[str]:
+    """Notes on oddities that the headers of scenes show, one per oddity."""
+    by_note: dict[str, set[str]] = defaultdict(set)
+    for scene in scenes:
+        for note in scene.notes:
+            by_note[note].add(scene.id)
+    return [f"{_scenes(sorted(ids))}: {note}" for note, ids in sorted(by_note.items())]
+
+
 def reading_notes(store: Store) -> list[str]:
     """Notes on scenes that were read through GDAL, and why, for run.json.
 

@@ -7,6 +7,7 @@ read both ways before the index is accepted.
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as DatasetWindow
 
+from quakestream.domain import Bands
 from quakestream.errors import ReadError, SceneError, StorageError
+from quakestream.raster.bands import bands_in
 from quakestream.raster.cog.agreement import disagreement
 from quakestream.raster.cog.block_plan import Rect
 from quakestream.raster.cog.blocks import BlockReader
@@ -25,7 +28,6 @@ from quakestream.raster.cog.layout import Coding, CogLayout, Colour, Level, NotC
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.datasets import open_dataset
 from quakestream.raster.messages import counted, reason_of
-from quakestream.raster.source import visible_bands
 from quakestream.storage import StorageOptions, fingerprint
 from quakestream.storage.fetchers import open_fetcher
 from quakestream.storage.filesystems import NoRangesError
@@ -42,11 +44,14 @@ _OBSTORE_REFUSALS = {"PermissionDeniedError", "UnauthenticatedError", "NotSuppor
 """Names of obstore's errors for requests that a store will always refuse."""
 
 
-def make_layout(href: str, options: StorageOptions, etag: str = "") -> CogLayout:
+def make_layout(
+    href: str, options: StorageOptions, etag: str = "", bands: Bands | None = None
+) -> CogLayout:
     """The block index of a scene.
 
     Args:
         etag: the version of the scene, as `Scene.etag`; looked up if empty.
+        bands: the bands of a probed scene; None: those that the file tells.
 
     Raises:
         NotCoveredError: if the hot path cannot read the scene.
@@ -63,11 +68,12 @@ def make_layout(href: str, options: StorageOptions, etag: str = "") -> CogLayout
             try:
                 file: Any = RangeFile(fetcher)
                 with tifffile.TiffFile(file, name="scene") as tiff:
-                    layout = _layout(href, etag, dataset, tiff, options)
+                    layout = _layout(href, dataset, tiff, options, bands)
             except (SceneError, StorageError):
                 raise
             except Exception as error:  # tifffile raises anything on a bad header
                 raise NotCoveredError(f"{type(error).__name__}: {error}", href) from error
+            layout = replace(layout, etag=etag)
             _compare(layout, dataset, fetcher)
     except StorageError as error:
         if _is_refusal(error):  # GDAL got in: with other requests or other credentials
@@ -88,14 +94,16 @@ def _is_refusal(error: StorageError) -> bool:
     return known or type(cause).__name__ in _OBSTORE_REFUSALS
 
 
-def _layout(href: str, etag: str, dataset: Any, tiff: Any, options: StorageOptions) -> CogLayout:
+def _layout(
+    href: str, dataset: Any, tiff: Any, options: StorageOptions, bands: Bands | None
+) -> CogLayout:
     if dataset.driver not in ("GTiff", "COG"):
         raise NotCoveredError("file is not a TIFF", href, got=dataset.driver)
     pages = list(itertools.islice(tiff.pages, MAX_IMAGES))
     first = _level(href, pages[0], tiff.byteorder)
     _check_header(href, first, dataset)
     levels = [first, *_overviews(href, pages, tiff.byteorder, first)]
-    colour, why_not = _colour(dataset)
+    colour, why_not = _colour(dataset, bands)
     masks: list[Level] = []
     if colour is not None and colour.validity == "mask":
         pairs = _with_masks(href, levels, pages, tiff.byteorder)
@@ -105,7 +113,7 @@ def _layout(href: str, etag: str, dataset: Any, tiff: Any, options: StorageOptio
             levels, masks = [first], []
     return CogLayout(
         href=href,
-        etag=etag,
+        etag="",
         crs_wkt=dataset.crs.to_wkt() if dataset.crs else "",
         transform=Affine(*list(dataset.transform)[:6]),
         levels=tuple(levels),
@@ -113,6 +121,7 @@ def _layout(href: str, etag: str, dataset: Any, tiff: Any, options: StorageOptio
         fill=_fill(dataset),
         colour=colour,
         why_not=why_not,
+        bands="" if bands is None else bands.token,
     )
 
 
@@ -259,27 +268,31 @@ def _with_masks(
     return [(lv, masks[s]) for lv, s in zip(levels, shapes, strict=True) if s in masks]
 
 
-def _colour(dataset: Any) -> tuple[Colour | None, str]:
+def _colour(dataset: Any, known: Bands | None) -> tuple[Colour | None, str]:
     """Bands and validity as GDAL understands the header, or None and the reason."""
     try:
-        bands = visible_bands(dataset)
+        bands = bands_in(dataset, known)
     except SceneError as error:
         return None, reason_of(error)
-    ours = tuple(b - 1 for b in bands)
-    flags = set(dataset.mask_flag_enums[bands[0] - 1])
-    if flags == {MaskFlags.all_valid}:
-        return Colour(bands=ours, validity="black"), ""
-    if flags == {MaskFlags.per_dataset, MaskFlags.alpha}:
-        alpha = list(dataset.colorinterp).index(ColorInterp.alpha)
-        return Colour(bands=ours, validity="alpha", alpha=alpha), ""
+    red, green, blue = bands.rgb
+    plain = Colour(bands=(red - 1, green - 1, blue - 1), validity="black", fills=bands.fills)
+    flags = set(dataset.mask_flag_enums[red - 1])
+    if bands.alpha and flags <= {MaskFlags.all_valid, MaskFlags.per_dataset, MaskFlags.alpha}:
+        if flags != {MaskFlags.per_dataset}:
+            return replace(plain, validity="alpha", alpha=bands.alpha - 1), ""
+        return None, "mask beside a band of transparency"
+    if flags == {MaskFlags.all_valid} or MaskFlags.alpha in flags:
+        return replace(plain, validity="nodata" if bands.fills else "black"), ""
     if flags == {MaskFlags.per_dataset}:
-        return Colour(bands=ours, validity="mask"), ""
+        if bands.fills:
+            return None, "nodata of the item beside a mask in the file"
+        return replace(plain, validity="mask"), ""
     if flags != {MaskFlags.nodata}:
         return None, f"mask is not supported: got {sorted(flag.name for flag in flags)}"
-    return _by_nodata(dataset, ours)
+    return _by_nodata(dataset, plain)
 
 
-def _by_nodata(dataset: Any, ours: tuple[int, ...]) -> tuple[Colour | None, str]:
+def _by_nodata(dataset: Any, plain: Colour) -> tuple[Colour | None, str]:
     values = set(dataset.nodatavals)
     nodata = dataset.nodata
     limits = np.iinfo(dataset.dtypes[0]) if np.dtype(dataset.dtypes[0]).kind in "ui" else None
@@ -290,7 +303,7 @@ def _by_nodata(dataset: Any, ours: tuple[int, ...]) -> tuple[Colour | None, str]
     # rasterio's rule: where the first of four bands is red, the last is the mask; else any band
     four = dataset.count == 4 and dataset.colorinterp[0] == ColorInterp.red
     compared = (3,) if four else tuple(range(dataset.count))
-    return Colour(bands=ours, validity="nodata", nodata=int(nodata), nodata_bands=compared), ""
+    return replace(plain, validity="nodata", nodata=int(nodata), nodata_bands=compared), ""
 
 
 def _fill(dataset: Any) -> float:

@@ -23,7 +23,7 @@ from quakestream.raster.cog.codec_table import Codec
 from quakestream.raster.messages import counted
 from quakestream.redaction import redacted
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """Must be raised when the format or its meaning changes. Older indices are made again."""
 _KEY = b"quakestream_cog"
 
@@ -157,13 +157,16 @@ class Colour:
     bands: tuple[int, ...]
     """Indices (from 0) of red, green, blue."""
     validity: Validity
-    """What marks pixels without ground. `black`, where the file declares nothing: three counts
-    of 0."""
+    """What marks pixels without ground. `black`, where nothing is declared: three counts of 0.
+    `nodata`: `nodata` of the file or `fills` of the item, or both."""
     nodata: int | None = None
     nodata_bands: tuple[int, ...] = ()
     """Samples (from 0) that are compared with `nodata`: a pixel is valid if any of them differs."""
     alpha: int | None = None
     """Index (from 0) of the alpha sample; None unless `validity` is `alpha`."""
+    fills: tuple[tuple[int, int, int], ...] = ()
+    """Counts of red, green and blue that together mark pixels without ground as well. They come
+    from the item."""
 
     @property
     def used(self) -> tuple[int, ...]:
@@ -176,7 +179,8 @@ class Colour:
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Self:
         lists = ("bands", "nodata_bands")
-        return cls(**{**content, **{name: tuple(content[name]) for name in lists}})
+        fills = tuple((r, g, b) for r, g, b in content["fills"])
+        return cls(**{**content, **{n: tuple(content[n]) for n in lists}, "fills": fills})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -198,6 +202,8 @@ class CogLayout:
     colour: Colour | None = None
     """None if the hot path cannot read the file as a colour image; `why_not` gives the reason."""
     why_not: str = ""
+    bands: str = ""
+    """Token of the bands that `colour` was made for; empty for plain red, green and blue."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -218,6 +224,7 @@ class CogLayout:
             "fill": None if math.isnan(self.fill) else self.fill,
             "colour": None if self.colour is None else asdict(self.colour),
             "why_not": self.why_not,
+            "bands": self.bands,
         }
         table = pa.table(
             {
@@ -270,4 +277,5 @@ class CogLayout:
             fill=math.nan if content["fill"] is None else content["fill"],
             colour=None if colour is None else Colour.of(colour),
             why_not=content["why_not"],
+            bands=content["bands"],
         )

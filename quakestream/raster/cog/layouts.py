@@ -7,7 +7,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import replace
 
-from quakestream.domain import Scene
+from quakestream.domain import Bands, Scene
 from quakestream.errors import Problem, ShapeError, StorageError
 from quakestream.raster.cog.layout import LAYOUT_VERSION, CogLayout, NotCoveredError
 from quakestream.redaction import redacted
@@ -16,6 +16,7 @@ from quakestream.storage.seals import sealed, unsealed
 
 MAX_LAYOUTS = 64
 """Indices kept in memory. One takes 16 bytes a block: 0.6 MB for 100,000 × 100,000 pixels."""
+Key = tuple[str, str, str]
 REFUSAL_SUFFIX = ".refused.json"
 """Suffix of the notes that say why a scene is read through GDAL."""
 
@@ -28,9 +29,9 @@ class LayoutCache:
 
     def __init__(self, store: Store | None = None) -> None:
         self._store = store
-        self._entries: OrderedDict[tuple[str, str], CogLayout | Problem] = OrderedDict()
+        self._entries: OrderedDict[Key, CogLayout | Problem] = OrderedDict()
         self._lock = threading.Lock()
-        self._make_locks: dict[tuple[str, str], threading.Lock] = {}
+        self._make_locks: dict[Key, threading.Lock] = {}
 
     def layout(self, scene: Scene, options: StorageOptions) -> CogLayout:
         """The index of a scene's version: from memory, from the store, or made now and stored.
@@ -41,11 +42,15 @@ class LayoutCache:
             StorageError: if the scene's store does not answer.
             MissingExtraError: if the package for the protocol is not installed.
         """
-        key = scene.href, scene.etag or fingerprint(scene.href, options)
+        key = _key(scene, options)
         with self._lock:
             make_lock = self._make_locks.setdefault(key, threading.Lock())
         with make_lock:  # a second thread waits for the first
-            entry = self._from_memory(key) or self._from_store(key) or self._make(key, options)
+            entry = (
+                self._from_memory(key)
+                or self._from_store(key)
+                or self._make(key, scene.bands, options)
+            )
             with self._lock:
                 self._entries[key] = entry
                 while len(self._entries) > MAX_LAYOUTS:
@@ -62,17 +67,17 @@ class LayoutCache:
                 "scene": scene.id,
                 "reason": redacted(reason),
             }
-            name = object_name(scene.href, scene.etag).removesuffix(".parquet") + REFUSAL_SUFFIX
+            name = object_name(*_key(scene)).removesuffix(".parquet") + REFUSAL_SUFFIX
             with suppress(StorageError):  # the note is not worth the run
                 self._store.put(name, json.dumps(content).encode())
 
-    def _from_memory(self, key: tuple[str, str]) -> CogLayout | Problem | None:
+    def _from_memory(self, key: Key) -> CogLayout | Problem | None:
         with self._lock:
             if key in self._entries:
                 self._entries.move_to_end(key)
             return self._entries.get(key)
 
-    def _from_store(self, key: tuple[str, str]) -> CogLayout | None:
+    def _from_store(self, key: Key) -> CogLayout | None:
         if self._store is None:
             return None
         try:
@@ -83,15 +88,16 @@ class LayoutCache:
             layout = CogLayout.from_parquet(content)
         except (StorageError, ShapeError):  # missing, of another version, or unreadable
             return None
-        href, etag = key
-        return replace(layout, href=href) if layout.key == (redacted(href), etag) else None
+        href, etag, bands = key
+        known = (*layout.key, layout.bands) == (redacted(href), etag, bands)
+        return replace(layout, href=href) if known else None
 
-    def _make(self, key: tuple[str, str], options: StorageOptions) -> CogLayout | Problem:
+    def _make(self, key: Key, bands: Bands | None, options: StorageOptions) -> CogLayout | Problem:
         from quakestream.raster.cog.header import make_layout
 
-        href, etag = key
+        href, etag, _ = key
         try:
-            layout = replace(make_layout(href, options, etag), etag=etag)
+            layout = replace(make_layout(href, options, etag, bands), etag=etag)
         except NotCoveredError as error:
             return error.problem
         if self._store is not None:
@@ -101,9 +107,19 @@ class LayoutCache:
         return layout
 
 
-def object_name(href: str, etag: str) -> str:
-    """Key of a scene version's index in a store."""
-    name = hashlib.sha256(f"{LAYOUT_VERSION}\n{href}\n{etag}".encode()).hexdigest()
+def _key(scene: Scene, options: StorageOptions | None = None) -> Key:
+    """What a scene's index is known by: href, version and bands."""
+    etag = scene.etag or (fingerprint(scene.href, options) if options else "")
+    return scene.href, etag, "" if scene.bands is None else scene.bands.token
+
+
+def object_name(href: str, etag: str, bands: str = "") -> str:
+    """Key of a scene version's index in a store.
+
+    Args:
+        bands: token of the scene's bands.
+    """
+    name = hashlib.sha256(f"{LAYOUT_VERSION}\n{href}\n{etag}\n{bands}".encode()).hexdigest()
     return f"{name[:32]}.parquet"
 
 

@@ -255,14 +255,29 @@ def validity(
     """
     if colour.validity == "mask" or (colour.validity == "black" and black_later):
         return None
+    if not colour.fills:
+        return _declared(colour, planes, scratch)
+    only_item = colour.validity == "nodata" and colour.nodata is None
+    grounds = [] if only_item else [_declared(colour, planes, scratch) != 0]
+    for fill in colour.fills:
+        apart = [_apart(planes[b], count) for b, count in zip(colour.bands, fill, strict=True)]
+        grounds.append(_any(apart, scratch) != 0)
+    ground_YX: NDArray[np.bool_] = np.logical_and.reduce(grounds)
+    return ground_YX
+
+
+def _declared(colour: Colour, planes: Planes, scratch: Scratch) -> NDArray[Any]:
+    """An array that is not 0 where the file itself, or its black, says that there is ground."""
     if colour.alpha is not None:
         return planes[colour.alpha]
     if colour.validity == "black":
         return _any([planes[b] for b in colour.bands], scratch)
-    compared = [planes[b] for b in colour.nodata_bands]
-    if colour.nodata:
-        compared = [plane_YX ^ plane_YX.dtype.type(colour.nodata) for plane_YX in compared]
-    return _any(compared, scratch)
+    return _any([_apart(planes[b], colour.nodata or 0) for b in colour.nodata_bands], scratch)
+
+
+def _apart(plane_YX: NDArray[Any], count: int) -> NDArray[Any]:
+    """An array that is 0 where a band has a count."""
+    return plane_YX ^ plane_YX.dtype.type(count) if count else plane_YX
 
 
 def _any(planes: Sequence[NDArray[Any]], scratch: Scratch) -> NDArray[Any]:

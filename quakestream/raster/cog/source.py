@@ -209,5 +209,6 @@ def _tables(scene: Scene, colour: Colour, level: Level) -> NDArray[np.uint8] | N
         raise NotCoveredError("counts are not supported", scene.href, f"uint{bits}", coding.dtype)
     if stretch is None:
         return None
-    fill = colour.nodata if colour.validity == "nodata" else 0
-    return stretch.tables([fill or 0] * len(colour.bands))
+    if colour.nodata is not None:
+        return stretch.tables([colour.nodata] * len(colour.bands))
+    return stretch.tables(colour.fills[0] if colour.fills else [0] * len(colour.bands))

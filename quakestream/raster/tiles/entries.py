@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
-from quakestream.domain import Grid, Issue, Scene, Stretch, Window
+from quakestream.domain import Bands, Grid, Issue, Scene, Stretch, Window
 from quakestream.errors import ConfigError
 from quakestream.raster.cog.layout import Colour
 from quakestream.raster.messages import counted
@@ -23,13 +23,15 @@ from quakestream.raster.tiles.placement import raster_of
 from quakestream.redaction import redacted
 from quakestream.storage import MissingObjectError, StorageOptions, Store, open_store
 
-STORE_VERSION = 3
+STORE_VERSION = 4
 """Must be raised when the format or its meaning changes. Older entries are then refused."""
 ROOT_KEY = "zarr.json"
 REFERENCES = "refs.json"
 LOOKUPS = 8
 """Entries that are read at the same time."""
 
+PLAIN = Bands()
+"""Red, green and blue, with nothing declared."""
 Kind = Literal["virtual", "stored"]
 Axes = Literal["YXS", "SYX"]
 
@@ -107,6 +109,8 @@ class TileEntry:
     version: int = STORE_VERSION
     stretch: Stretch | None = None
     """Stretch that brought 16-bit counts to 8 bits before they were written."""
+    bands: Bands = PLAIN
+    """The scene's bands that the tiles hold."""
 
     @property
     def group(self) -> str:
@@ -136,6 +140,7 @@ class TileEntry:
             grids=tuple(grids),
             layout=layout,
             stretch=scene.stretch,
+            bands=scene.bands or PLAIN,
         )
 
     def on(self, grid: Grid) -> GridTiles | None:
@@ -148,6 +153,8 @@ class TileEntry:
             return f"tiles have version {self.version}, this program reads version {STORE_VERSION}"
         if self.etag != scene.etag:
             return f"tiles were made from version {self.etag!r}, the scene is now {scene.etag!r}"
+        if self.bands.token != (scene.bands or PLAIN).token:
+            return "tiles hold other bands or another nodata than the scene's"
         if self.stretch != scene.stretch:
             return "tiles were brought to 8 bits by another stretch than the scene's"
         return None
@@ -165,6 +172,7 @@ class TileEntry:
             "grid": [g.attributes() for g in self.grids],
             "layout": None if self.layout is None else self.layout.attributes(),
             "stretch": None if self.stretch is None else self.stretch.attributes(),
+            "bands": self.bands.attributes(),
         }
 
     @classmethod
@@ -184,6 +192,7 @@ class TileEntry:
             layout=None if layout is None else BlockLayout.of(layout),
             version=version,
             stretch=None if stretch is None else Stretch.of(stretch),
+            bands=Bands.of(content["bands"]) if version == STORE_VERSION else PLAIN,
         )
 
 

@@ -59,7 +59,7 @@ def make_references(scene: Scene, grids: Iterable[Grid], options: StorageOptions
     if scene.stretch is not None:
         raise _not_virtual(scene, "its counts have 16 bits, and references do not stretch them")
     try:
-        layout = make_layout(scene.href, options, scene.etag)
+        layout = make_layout(scene.href, options, scene.etag, scene.bands)
     except NotCoveredError as error:
         raise _not_virtual(scene, reason_of(error)) from error
     tiles = _grid_tiles(scene, layout, tuple(grids))

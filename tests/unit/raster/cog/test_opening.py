@@ -100,7 +100,7 @@ def test_files_that_are_no_tiff_or_no_colour(tmp_path: Path) -> None:
     grey = write_tiff(tmp_path / "grey.tif", bands=1, photometric="minisblack")
     source, why = opened(replace(scene, href=str(grey), etag=""))
     assert isinstance(source, RasterioSource)
-    assert "expected red, green and blue, got 1 band" in why
+    assert "fewer bands than in its plan: it was changed: got 1 band" in why
 
 
 def test_counts_are_those_the_scene_was_probed_with(tmp_path: Path) -> None:
