@@ -322,11 +322,9 @@ class BandReader:
     def shows_ground(self, stored_BYX: NDArray[Any]) -> NDArray[np.bool_]:
         """False where counts mark missing ground, by the item or because nothing is declared."""
         if self.black_is_missing:
-            any_YX: NDArray[np.bool_] = stored_BYX.any(axis=0)
-            return any_YX
+            return np.asarray(stored_BYX.any(axis=0), np.bool_)
         ground_YX: NDArray[np.bool_] = np.ones(stored_BYX.shape[1:], np.bool_)
         for fill in self.bands.fills:
             fill_B = np.array(fill, stored_BYX.dtype)[:, None, None]
-            apart_YX: NDArray[np.bool_] = (stored_BYX != fill_B).any(axis=0)
-            ground_YX &= apart_YX
+            ground_YX &= np.asarray((stored_BYX != fill_B).any(axis=0), np.bool_)
         return ground_YX

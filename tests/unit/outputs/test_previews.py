@@ -1,6 +1,7 @@
 """Previews: right place, right size, and no picture is worth a map."""
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 from pyproj import Transformer
 from rasterio.transform import from_origin
 
-from quakestream.domain import Scene, View
+from quakestream.domain import Scene, StatedBands, View
 from quakestream.outputs.previews import scene_previews
 from quakestream.raster.probe import probe
 from quakestream.storage import StorageOptions
@@ -112,7 +113,8 @@ def test_an_unreadable_scene_loses_its_picture_only(tmp_path: Path):
 def test_counts_of_sixteen_bits_are_shown_by_the_scenes_stretch(tmp_path: Path, bands: int):
     pixels = np.linspace(200, 2200, 90_000).reshape(1, 300, 300).repeat(bands, 0).astype("uint16")
     pixels[:, :40] = 0
-    scene = probe(_scene(tmp_path, "s", 7, pixels, nodata=0), StorageOptions())
+    plain = _scene(tmp_path, "s", 7, pixels, nodata=0)
+    scene = probe(replace(plain, stated=StatedBands(order=(1, 2, 3))), StorageOptions())
     (picture,) = scene_previews([View(id="v", post=scene)], 10**6, StorageOptions()).shown
     seen = _picture(picture.webp)
     assert seen[:30, 60:-60, 3].max() == 0
