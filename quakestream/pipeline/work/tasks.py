@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from quakestream.pipeline.kinds.base import Kind
     from quakestream.pipeline.kinds.units import Unit
 
-CELL_VERSION = 5
+CELL_VERSION = 6
 """Raised whenever the same input would give another tally: old commits are then not reused."""
 
 
