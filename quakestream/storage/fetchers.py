@@ -42,7 +42,8 @@ class LocalFetcher:
     def fetch(self, start: int, length: int) -> Buffer:
         # not mmap: a file that shrinks meanwhile would end the process, not the read
         try:
-            return os.pread(self._file, length, start)
+            # the length may come from a damaged file, and its memory would be taken first
+            return os.pread(self._file, max(min(length, self.size() - start), 0), start)
         except OSError as error:
             raise StorageError(f"cannot read: {error}", self._href) from error
 

@@ -31,6 +31,16 @@ RANGE = BodyLimits(most_bytes=64 << 20, total_s=60.0, least_bytes_per_s=100.0, w
 WHOLE_SCENE = BodyLimits(most_bytes=2 << 30, total_s=1800.0)
 """A scene that is copied whole, since its server knows no byte ranges."""
 
+BLOCK_BYTES = 64 << 20
+"""A decoded block of a scene. A scene that is one strip would be decoded whole for every window."""
+
+
+def encoded_block_bytes(decoded: int) -> int:
+    """Most bytes of an encoded block. No codec makes noise twice as large; small blocks have
+    tables of their own. A size that a file states is held against it before memory is taken."""
+    return 2 * decoded + (64 << 10)
+
+
 JSON_DEPTH = 64
 """Lists and objects inside each other in a catalogue document; deeper values are left out."""
 

@@ -1,5 +1,6 @@
 """Decodes blocks into the memory and the axes that their places take."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from quakestream.raster.cog.layout import CogLayout
 from quakestream.raster.cog.places import BlockTask, PlanarPlace, empty_bands
 from quakestream.raster.cog.scratch import Scratch, offset_empty
 from quakestream.raster.messages import counted
+from quakestream.storage.limits import encoded_block_bytes
 from quakestream.storage.ranges import Buffer
 
 
@@ -26,6 +28,14 @@ class BlockDecoder:
         """Bytes that must stand before a block's own to save a copy; empty for most codecs."""
         level = part.level
         return tiff_header(level.coding, level.packed_shape(part.row), part.size)
+
+    def excess(self, part: BlockPart) -> str:
+        """Why a block's size cannot be right; empty where it may be. Nothing was read yet."""
+        shape, dtype = part.level.packed_shape(part.row), part.level.coding.dtype
+        decoded = math.prod(shape) * np.dtype(dtype).itemsize
+        if part.size <= encoded_block_bytes(decoded):
+            return ""
+        return f"block states {part.size:,} bytes, but it decodes to {decoded:,}"
 
     def absent(self, task: BlockTask) -> NDArray[Any]:
         """The pixels of a block that is not in the file: nodata, else 0, as GDAL has it."""

@@ -85,7 +85,8 @@ class BlockReader:
         if self._fetcher.policy.requests > 0:
             missing = self._blocks.missing(parts, planar=planar)
             missing += self._blocks.missing(masks, planar=False)
-            self._blocks.prefetch(missing, self._fetcher)
+            sound = [part for part in missing if not self._decoder.excess(part)]
+            self._blocks.prefetch(sound, self._fetcher)
 
     def read(self, tasks: Sequence[BlockTask]) -> None:
         """Puts blocks in their places: from memory, from other threads, and from the file.
@@ -100,6 +101,8 @@ class BlockReader:
                 if task.part.size == 0:
                     task.put(self._decoder.absent(task))
                     continue
+                if excess := self._decoder.excess(task.part):
+                    self._fail(task, ValueError(excess))
                 block = self._blocks.find(task)
                 if block is None:
                     own.append(task)

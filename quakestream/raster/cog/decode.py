@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from quakestream.raster.cog.codec_table import TRAITS, jpeg_colour_spaces
 from quakestream.raster.cog.layout import Coding, Level
+from quakestream.storage.limits import encoded_block_bytes
 from quakestream.storage.ranges import Buffer
 
 # its annotations leave out memoryviews, which its codecs take
@@ -188,9 +189,10 @@ def _jpeg(coding: Coding, data: Buffer, out: NDArray[Any]) -> NDArray[Any]:
 
 def _lerc(coding: Coding, data: Buffer, out: NDArray[Any]) -> NDArray[Any]:
     if coding.lerc_inside != "none":
-        # the size of the inner data is unknown, so there is no memory to decode it into
-        unpack = imagecodecs.zlib_decode if coding.lerc_inside == "deflate" else None
-        data = (unpack or imagecodecs.zstd_decode)(data)
+        # a few bytes may unpack to gigabytes, so the memory is bounded beforehand
+        deflate = coding.lerc_inside == "deflate"
+        unpack = imagecodecs.zlib_decode if deflate else imagecodecs.zstd_decode
+        data = unpack(data, out=encoded_block_bytes(out.nbytes))
     block: NDArray[Any] = imagecodecs.lerc_decode(data, out=out)
     return block
 

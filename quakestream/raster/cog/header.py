@@ -31,11 +31,10 @@ from quakestream.raster.messages import counted, reason_of
 from quakestream.storage import StorageOptions, fingerprint
 from quakestream.storage.fetchers import open_fetcher
 from quakestream.storage.filesystems import NoRangesError
+from quakestream.storage.limits import BLOCK_BYTES
 from quakestream.storage.range_file import RangeFile
 from quakestream.storage.ranges import Fetcher
 
-LARGEST_BLOCK_BYTES = 64 << 20
-"""Largest decoded block. A scene that is one strip would be decoded whole for every window."""
 MAX_IMAGES = 64
 _PLAIN, _RGB, _YCBCR = (0, 1, 3), 2, 6
 _REDUCED, _MASK = 1, 4
@@ -166,8 +165,8 @@ def _level(href: str, page: Any, byteorder: str) -> Level:
     if not all(side > 0 for side in block):
         raise NotCoveredError("blocks have no size", href, got=str(block))
     decoded = block[0] * block[1] * np.dtype(coding.dtype).itemsize * (1 if planar else samples)
-    if decoded > LARGEST_BLOCK_BYTES:
-        limit, size = f"at most {LARGEST_BLOCK_BYTES / 1e6:.0f} MB", f"{decoded / 1e6:.0f} MB"
+    if decoded > BLOCK_BYTES:
+        limit, size = f"at most {BLOCK_BYTES / 1e6:.0f} MB", f"{decoded / 1e6:.0f} MB"
         raise NotCoveredError("blocks are too large", href, limit, size, "tile the image")
     return Level(
         height=height,
