@@ -28,7 +28,7 @@ BUGS = (AccountingError, ShapeError)
 """Errors of ours that no input should be able to cause: their traceback is kept."""
 
 
-def report_failure(error: Exception) -> int:
+def report_failure(error: BaseException) -> int:
     """Prints an error and returns its exit code: 2 for a wrong request, else 3."""
     if isinstance(error, RequestError):
         print_problems(error.problems)
@@ -77,7 +77,7 @@ def _joined(text: str) -> str:
     return " ".join(text.split())
 
 
-def _where_details_are(error: Exception) -> str:
+def _where_details_are(error: BaseException) -> str:
     try:
         path = _write_details(error)
     except OSError as cause:
@@ -85,7 +85,7 @@ def _where_details_are(error: Exception) -> str:
     return f"details in {path}, please report them"
 
 
-def _write_details(error: Exception) -> Path:
+def _write_details(error: BaseException) -> Path:
     """The traceback as a file in the temporary folder."""
     from quakestream import __version__
 

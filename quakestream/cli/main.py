@@ -61,7 +61,7 @@ def _run() -> int:
         if code in (EXIT_INTERRUPTED, EXIT_TERMINATED):
             leave(code)
         return code
-    except Exception as error:
+    except BaseException as error:  # libraries in Rust panic with an exception that is no Exception
         return report_failure(error)
     return 0
 

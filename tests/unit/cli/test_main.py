@@ -66,6 +66,26 @@ def test_several_problems_keep_their_lines(capsys: pytest.CaptureFixture[str]) -
     ]
 
 
+class PanicException(BaseException):
+    """As libraries in Rust raise it."""
+
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, PanicException, MemoryError, RecursionError])
+def test_the_last_handler_lets_nothing_through(
+    kind: type[BaseException],
+    temporary: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        raise kind("boom")
+
+    monkeypatch.setattr(main, "_register", fail)
+    assert main._run() == 3
+    line = capsys.readouterr().err
+    assert line.startswith(f"error: unexpected {kind.__name__}: got boom; details in {temporary}")
+
+
 @pytest.mark.parametrize("kind", [ZeroDivisionError, *BUGS])
 def test_what_nobody_foresaw_is_one_line_with_details_in_a_file(
     kind: type[Exception], temporary: Path, capsys: pytest.CaptureFixture[str]
