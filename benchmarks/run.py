@@ -13,6 +13,7 @@ NAMES = (
     "scale",
     "training",
     "kahramanmaras",
+    "packing",
     "field_points",
     "real_runs",
 )
