@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from quakestream.domain import Grid, Scene, Shift, Window
 from quakestream.raster.pasting import open_reference
 from quakestream.raster.shift_field import SIDE, evidence, node_weight, shift_field
-from quakestream.raster.source import FULL_M2, Pixels, RasterSource
+from quakestream.raster.source import Pixels, RasterSource, full_or_overviews
 from quakestream.storage import StorageOptions
 
 T = TypeVar("T")
@@ -108,13 +108,24 @@ def find_shifts(
 
     Where the scenes say nothing, shifts are near zero and so is their quality. A pair is refused
     only if its nodes together have one clear peak, and it lies beyond the bound.
+
+    Raises:
+        SceneError: if a scene cannot be opened.
+        ReadError: if a part of it cannot be read, neither at full resolution nor from overviews.
     """
+    ground_m2 = area.height * area.width * NODE_GSD_M**2
+    return full_or_overviews(partial(_measured, post, pre, grid, area, options), ground_m2)
+
+
+def _measured(
+    post: Scene, pre: Scene, grid: Grid, area: Window, options: StorageOptions, overviews: bool
+) -> PairShifts:
     rows, cols = _node_rows(area), _node_cols(area)
     first = rows.start, cols.start
     sum_YX: NDArray[np.float64] = np.zeros((2 * REACH + 1, 2 * REACH + 1))
     weight_IL: NDArray[np.float32] = np.zeros((len(rows), len(cols)), np.float32)
     evidence_ILYX = np.zeros((*weight_IL.shape, SIDE, SIDE), np.float16)
-    for (row, col), valid, surface_YX in _surfaces(post, pre, grid, area, options):
+    for (row, col), valid, surface_YX in _surfaces(post, pre, grid, area, options, overviews):
         at = row - first[0], col - first[1]
         weight_IL[at] = node_weight(valid)
         sum_YX += surface_YX * weight_IL[at]
@@ -154,7 +165,7 @@ NodeSurface = tuple[tuple[int, int], float, NDArray[np.float32]]
 
 
 def _surfaces(
-    post: Scene, pre: Scene, grid: Grid, area: Window, options: StorageOptions
+    post: Scene, pre: Scene, grid: Grid, area: Window, options: StorageOptions, overviews: bool
 ) -> Iterator[NodeSurface]:
     """The correlation surface of each node that counts, for shifts up to REACH_M.
 
@@ -167,7 +178,6 @@ def _surfaces(
         range(max(cols.start, band * STRIP_NODES), min(cols.stop, (band + 1) * STRIP_NODES))
         for band in range(cols.start // STRIP_NODES, (cols.stop - 1) // STRIP_NODES + 1)
     ]
-    overviews = area.height * area.width * NODE_GSD_M**2 > FULL_M2
     with (
         open_reference(post, grid, options, overviews=overviews) as post_source,
         open_reference(pre, grid, options, overviews=overviews) as pre_source,

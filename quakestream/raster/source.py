@@ -1,9 +1,9 @@
 """Reads the pixels of one scene on one grid: the protocol of readers, and the reference reader."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 import rasterio
@@ -22,6 +22,8 @@ from quakestream.raster.messages import root_cause
 from quakestream.raster.mosaic import MosaicDataset
 from quakestream.raster.stretch import in_eight_bits, tables_for
 from quakestream.storage import StorageOptions
+
+T = TypeVar("T")
 
 AVERAGE_ABOVE = 1.5
 """A scene at least this many times finer than the grid is averaged. Others are interpolated."""
@@ -80,6 +82,23 @@ class ReadsAhead(Protocol):
     def prefetch(self, *windows: Window) -> None:
         """Requests the bytes that later reads of windows need, and returns at once."""
         ...
+
+
+def full_or_overviews(read: Callable[[bool], T], ground_m2: float) -> T:
+    """Runs `read(overviews)`: small ground at full resolution, large ground from overviews.
+
+    Where blocks of the full resolution are lost, overviews that are whole stand in. Lost blocks
+    then cost the buildings on them and not the whole scene.
+
+    Raises:
+        ReadError: if the overviews cannot be read either.
+    """
+    if ground_m2 > FULL_M2:
+        return read(True)
+    try:
+        return read(False)
+    except ReadError:
+        return read(True)
 
 
 @contextmanager

@@ -443,7 +443,7 @@ def _no_imagery_in_time(content: dict[str, Any], folder: Path) -> list[str]:
 def _no_footprints(content: dict[str, Any], folder: Path) -> list[str]:
     (folder / "none.geojson").write_text('{"type": "FeatureCollection", "features": []}')
     content["footprints"]["path"] = "none.geojson"
-    return ["none.geojson", "no features", "expected polygons"]
+    return ["none.geojson", "no features", "expected features with geometry"]
 
 
 def _footprints_without_crs(content: dict[str, Any], folder: Path) -> list[str]:
@@ -475,7 +475,7 @@ def _unknown_bundle(content: dict[str, Any], folder: Path) -> list[str]:
 def _unreadable_aoi(content: dict[str, Any], folder: Path) -> list[str]:
     (folder / "aoi.geojson").write_text('{"type": "FeatureCollection", "features": [{')
     content["aoi"] = "aoi.geojson"
-    return ["aoi.geojson: cannot be read as a vector file", "expected GeoJSON"]
+    return ["aoi.geojson: cannot be read as a vector file"]
 
 
 def _no_catalogue(content: dict[str, Any], folder: Path) -> list[str]:
