@@ -141,7 +141,7 @@ def _prepared(plan: Plan) -> Prepared:
     for scene in (s for v in plan.views for s in (v.post, v.pre) if s is not None):
         assert scene.shape is not None
         shape = [max(1, round(n * (scene.gsd_m or 1) / BLOCK_M)) for n in scene.shape]
-        scenes[scene.href, scene.etag] = PreparedScene(
+        scenes[scene.version] = PreparedScene(
             statistics=SceneStatistics(mean_B=(1.0,) * 3, std_B=(1.0,) * 3),
             quality=CoarseQuality(block_YX=np.zeros(shape, np.uint8), transform=Affine.identity()),
         )

@@ -94,7 +94,7 @@ class LostTiles:
 class Prepared:
     """Results by scene version and by (view, zone), and the steps that failed."""
 
-    scenes: dict[tuple[str, str], PreparedScene] = field(default_factory=dict)
+    scenes: dict[tuple[str, ...], PreparedScene] = field(default_factory=dict)
     shifts: dict[tuple[str, int], PairShifts] = field(default_factory=dict)
     issues: list[Issue] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
@@ -104,12 +104,12 @@ class Prepared:
 
     def sheets(self, scene: Scene) -> list[tuple[Scene, PreparedScene]]:
         """The sheets of a scene, most have one, with what was found of each."""
-        return [(sheet, self.scenes[sheet.href, sheet.etag]) for sheet in sheets_of(scene)]
+        return [(sheet, self.scenes[sheet.version]) for sheet in sheets_of(scene)]
 
     def view_failure(self, view: View, epsg: int) -> str | None:
         """Why a view cannot be used in a zone: `read_error`, `misaligned` or None."""
         sheets = [sheet for scene in view.scenes for sheet in sheets_of(scene)]
-        if any((s.href, s.etag) not in self.scenes for s in sheets):
+        if any(s.version not in self.scenes for s in sheets):
             return "read_error"
         if view.pre is not None:
             shifts = self.shifts.get((view.id, epsg))
@@ -185,7 +185,7 @@ def _keep(prepared: Prepared, step: PrepareStep, result: Any) -> None:
         prepared.issues += result.issues
         prepared.lost |= {issue.subject for issue in result.issues}
     elif isinstance(step, PrepareScene):
-        prepared.scenes[step.scene.href, step.scene.etag] = result
+        prepared.scenes[step.scene.version] = result
     else:
         prepared.shifts[step.view.id, step.epsg] = result
         if result.refused:

@@ -25,7 +25,7 @@ class CellReads:
 
     def __init__(self, scenes: OpenScenes) -> None:
         self.scenes = scenes
-        self._known: dict[tuple[str, Window], WindowPixels | Exception] = {}
+        self._known: dict[tuple[tuple[str, ...], Window], WindowPixels | Exception] = {}
 
     def windows(
         self, scene: WorkerScene, grid: Grid, windows: Sequence[Window]
@@ -35,11 +35,11 @@ class CellReads:
         Returns:
             The windows, and how many pixels were read for them now.
         """
-        href = scene.scene.href
-        new = [w for w in dict.fromkeys(windows) if (href, w) not in self._known]
+        version = scene.scene.version
+        new = [w for w in dict.fromkeys(windows) if (version, w) not in self._known]
         for window, pixels in zip(new, self._read(scene, grid, new), strict=True):
-            self._known[href, window] = pixels
-        result = [self._known[href, window] for window in windows]
+            self._known[version, window] = pixels
+        result = [self._known[version, window] for window in windows]
         return result, sum(w.height * w.width for w in new)
 
     def _read(
@@ -114,12 +114,12 @@ class Reader:
         Does nothing for local files, for scenes this reader has not open yet, and where enough
         bytes are on their way already. A failure shows when the cell is read.
         """
-        wanted: dict[tuple[str, Grid], tuple[Scene, list[Window]]] = {}
+        wanted: dict[tuple[tuple[str, ...], Grid], tuple[Scene, list[Window]]] = {}
         for part in (part for cell in cells for part in cell.parts):
             job, grid = self._jobs[part.job], part.cell.grid
             for epoch, window in job.kind.requests(part, job):
                 scene = part.scenes[epoch].scene
-                wanted.setdefault((scene.href, grid), (scene, []))[1].append(window)
+                wanted.setdefault((scene.version, grid), (scene, []))[1].append(window)
         for (_, grid), (scene, windows) in wanted.items():
             self._scenes.prefetch(scene, grid, *windows)
 

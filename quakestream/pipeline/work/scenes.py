@@ -44,7 +44,9 @@ class OpenScenes:
 
     def __init__(self, open_source: OpenSource, options: StorageOptions | None = None) -> None:
         self._open, self._options = open_source, options or StorageOptions()
-        self._sources: OrderedDict[tuple[str, Grid], tuple[RasterSource, ExitStack]] = OrderedDict()
+        self._sources: OrderedDict[tuple[tuple[str, ...], Grid], tuple[RasterSource, ExitStack]] = (
+            OrderedDict()
+        )
         self._lost_s: Counter[str] = Counter()
         self._stalled: dict[str, Exception] = {}
 
@@ -121,7 +123,7 @@ class OpenScenes:
     def prefetch(self, scene: Scene, grid: Grid, *windows: Window) -> None:
         """Requests the bytes of windows and returns at once, if the scene is open."""
         for part in scene.parts:
-            entry = self._sources.get((part.href, grid))
+            entry = self._sources.get((part.version, grid))
             if entry is None or part.href in self._stalled:
                 continue
             source, wanted = entry[0], windows
@@ -150,10 +152,12 @@ class OpenScenes:
         return self._read(scene, grid, window)
 
     def _source(self, scene: Scene, grid: Grid) -> RasterSource:
-        return self._opened(scene.href, grid, lambda: self._open(scene, grid))
+        return self._opened(scene.version, grid, lambda: self._open(scene, grid))
 
-    def _opened(self, name: str, grid: Grid, opens: Callable[[], RasterSource]) -> RasterSource:
-        key = (name, grid)
+    def _opened(
+        self, version: tuple[str, ...], grid: Grid, opens: Callable[[], RasterSource]
+    ) -> RasterSource:
+        key = (version, grid)
         if key not in self._sources:
             while len(self._sources) >= OPEN_SCENES:
                 self._sources.popitem(last=False)[1][1].close()
@@ -191,11 +195,11 @@ class OpenScenes:
         sheet = next(s for s in sheets_of(scene) if tile in s.parts)
         if sheet is tile:
             return self._source(tile, grid)
-        key = " ".join(part.href for part in sheet.parts)
-        return self._opened(key, grid, lambda: RasterioSource(sheet, grid, self._options))
+        version = tuple(word for part in sheet.parts for word in part.version)
+        return self._opened(version, grid, lambda: RasterioSource(sheet, grid, self._options))
 
     def _forget(self, scene: Scene, grid: Grid) -> None:
-        if entry := self._sources.pop((scene.href, grid), None):
+        if entry := self._sources.pop((scene.version, grid), None):
             entry[1].close()
 
 

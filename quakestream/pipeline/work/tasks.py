@@ -49,8 +49,8 @@ class WorkerScene:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells it from others of its run."""
-        return (self.scene.href, self.scene.etag, *(tile.href for tile in self.scene.tiles))
+        """What tells it from others of its run. One file may be read in two orders of bands."""
+        return (*self.scene.version, *(tile.href for tile in self.scene.tiles))
 
     def around(self, grid: Grid, window: Window) -> "WorkerScene":
         """The scene with those tiles alone that may show a window, and their clouds.

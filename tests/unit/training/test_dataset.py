@@ -93,7 +93,7 @@ def prepared_alone(plan: Plan) -> Prepared:
     for job in jobs:
         done = run_step(job)
         if isinstance(done, PreparedScene):
-            prepared.scenes[job.scene.href, job.scene.etag] = done  # type: ignore[union-attr]
+            prepared.scenes[job.scene.version] = done  # type: ignore[union-attr]
         elif isinstance(done, PairShifts):
             prepared.shifts[job.view.id, job.epsg] = done  # type: ignore[union-attr]
     return prepared
@@ -122,7 +122,7 @@ def test_chips_and_values_are_those_of_the_footprints_own_square_of_ground(
                 (pre, moved, view.pre, chips.pre_NBYX[n]),
             ):
                 read = source.read(place)
-                known = prepared.scenes[scene.href, scene.etag].statistics
+                known = prepared.scenes[scene.version].statistics
                 mean_B = np.rint(known.mean_B).astype(np.uint8)[:, None, None]
                 expected = np.where(read.valid_YX, read.counts_BYX, mean_B)
                 # GDAL decodes JPEG by another library; a pixel beside would differ by more
