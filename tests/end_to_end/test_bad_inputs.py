@@ -480,7 +480,7 @@ def _unreadable_aoi(content: dict[str, Any], folder: Path) -> list[str]:
 
 def _no_catalogue(content: dict[str, Any], folder: Path) -> list[str]:
     content["imagery"]["catalog"] = "nowhere/catalog.json"
-    return ["imagery.catalog", "nowhere/catalog.json", "no such object"]
+    return ["imagery.catalog", "nowhere/catalog.json", "there is no such file"]
 
 
 def _unknown_runtime(content: dict[str, Any], folder: Path) -> list[str]:
