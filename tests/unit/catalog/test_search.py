@@ -431,7 +431,7 @@ def test_what_is_no_catalogue_is_refused(tmp_path: Path, content: bytes, match: 
 
 
 def test_a_missing_catalogue_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such object"):
+    with pytest.raises(ConfigError, match="there is no such file"):
         search(imagery(str(tmp_path / "none.json")), AOI)
 
 

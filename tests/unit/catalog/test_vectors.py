@@ -71,7 +71,7 @@ def test_aoi_from_text() -> None:
         ),
         ("POLYGON ((300000 0, 300001 0, 300001 1, 300000 0))", "beyond the Earth"),
         ("36,38,37,37", "south < north"),
-        ("no/such/file.geojson", "no such object"),
+        ("no/such/file.geojson", "there is no such file"),
     ],
 )
 def test_aoi_that_is_none(text: str, match: str) -> None:
@@ -181,7 +181,7 @@ def test_what_cannot_be_footprints_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.geojson").write_text("no vectors here")
     with pytest.raises(FootprintError, match=r"is not a vector file: .*got a text file"):
         footprints(str(tmp_path / "text.geojson"), "id", WORLD)
-    with pytest.raises(FootprintError, match="no such object"):
+    with pytest.raises(FootprintError, match="there is no such file"):
         footprints(str(tmp_path / "none.gpkg"), "id", WORLD)
     empty = geojson(tmp_path / "empty.geojson", [])
     with pytest.raises(FootprintError, match="holds no features"):

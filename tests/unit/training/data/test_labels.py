@@ -193,7 +193,7 @@ def test_a_label_file_that_cannot_be_understood_is_one_clear_line(
 def test_a_file_that_is_missing_or_has_no_crs_is_one_clear_line(tmp_path: Path) -> None:
     for uri, says in (
         (str(tmp_path / "nothing.gpkg"), "nothing.gpkg"),
-        (str(tmp_path / "nothing.txt"), "no such object"),
+        (str(tmp_path / "nothing.txt"), "there is no such file"),
         (written(tmp_path, ["slight"], crs=None), "has no CRS"),
     ):
         with pytest.raises(RequestError, match=f"labels: .*{says}") as caught:
