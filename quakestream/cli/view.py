@@ -14,15 +14,8 @@ from quakestream.errors import RequestError
 from quakestream.outputs.live import LiveMap
 from quakestream.outputs.pictures import READ_ERRORS
 from quakestream.storage import MissingObjectError, Store, open_store
+from quakestream.storage.content_types import content_type
 
-_TYPES = {
-    "html": "text/html; charset=utf-8",
-    "json": "application/json",
-    "csv": "text/csv; charset=utf-8",
-    "parquet": "application/vnd.apache.parquet",
-    "gzip": "application/gzip",
-    "webp": "image/webp",
-}
 LARGEST_DEG = 0.02
 """Largest building that a window is cut for, about 2 km."""
 
@@ -85,12 +78,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Host", "").split(":")[0] not in ("127.0.0.1", "localhost"):
             self.send_error(403, "this server answers to 127.0.0.1 only")
         elif parts == [""]:
-            self._send(self.live.page(), "html")
+            self._send(self.live.page(), "index.html")
         elif parts == ["favicon.ico"]:
             self.send_response(204)
             self.end_headers()
         elif parts == ["report.html"]:
-            self._send(self.live.report(), "html")
+            self._send(self.live.report(), "report.html")
         elif parts[0] == "live":
             self._send_part(parts[1:], parse_qs(address.query))
         else:
@@ -99,14 +92,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_part(self, parts: list[str], query: dict[str, list[str]]) -> None:
         """A part of the map. What cannot be understood is not there."""
         try:
-            data, kind = _part(self.live, parts, query)
+            data, name = _part(self.live, parts, query)
         except READ_ERRORS:
             self.send_error(502, "the scene cannot be read from this machine")
             return
         if data is None:
             self.send_error(404, "no such part of the map")
         else:
-            self._send(data, kind)
+            self._send(data, name)
 
     def _send_product(self, name: str) -> None:
         run = self.live.run
@@ -119,15 +112,15 @@ class _Handler(BaseHTTPRequestHandler):
         except MissingObjectError:
             self.send_error(404, "no such product in the snapshot")
             return
-        self._send(data, name.rpartition(".")[2])
+        self._send(data, name)
 
-    def _send(self, data: bytes, kind: str) -> None:
+    def _send(self, data: bytes, name: str) -> None:
         self.send_response(200)
-        self.send_header("Content-Type", _TYPES.get(kind, "application/octet-stream"))
+        self.send_header("Content-Type", content_type(name))
         self.send_header("Content-Length", str(len(data)))
         self.send_header("X-Content-Type-Options", "nosniff")
         # Addresses of pictures name the snapshot; all else may belong to another map tomorrow.
-        cache = "private, max-age=86400" if kind == "webp" else "no-store"
+        cache = "private, max-age=86400" if name.endswith(".webp") else "no-store"
         self.send_header("Cache-Control", cache)
         self.end_headers()
         self.wfile.write(data)
@@ -137,20 +130,20 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _part(live: LiveMap, parts: list[str], query: dict[str, list[str]]) -> tuple[bytes | None, str]:
-    """The bytes and the kind of a part of the map; None for what is not there."""
+    """Bytes of a part of the map, None for what is not there, and a name that tells its kind."""
     match parts:
         case ["core"]:
-            return live.core, "gzip"
+            return live.core, "core.gz"
         case ["details", group] if group.isdecimal():
-            return live.details(int(group)), "gzip"
+            return live.details(int(group)), "details.gz"
         case ["find"]:
             found = live.find(query.get("q", [""])[0]) if query.get("q") else []
-            return json.dumps(found).encode(), "json"
+            return json.dumps(found).encode(), "found.json"
         case ["scenes", scene, "window"]:
             bounds = _bounds(query.get("bounds", [""])[0])
-            return (live.window(scene, bounds) if bounds else None), "webp"
+            return (live.window(scene, bounds) if bounds else None), "window.webp"
         case ["scenes", scene, z, x, y] if z.isdecimal() and x.isdecimal() and y.isdecimal():
-            return live.tile(scene, int(z), int(x), int(y)), "webp"
+            return live.tile(scene, int(z), int(x), int(y)), "tile.webp"
     return None, ""
 
 

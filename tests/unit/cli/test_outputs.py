@@ -130,6 +130,9 @@ def test_view_serves_the_snapshot_and_nothing_else(finished: Store):
             assert b"assessed" in page.read()
         with urllib.request.urlopen(f"{base}/run.json") as run:
             assert json.load(run)["counts"]["footprints"] == 12
+            assert run.headers["Content-Type"] == "application/json"
+        with urllib.request.urlopen(f"{base}/live/core") as core:
+            assert core.headers["Content-Type"] == "application/gzip"
         for path in ("/_ledger/secret.json", "/../out/run.json", "/%2e%2e/x", "/snapshots/"):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(base + path)
