@@ -120,7 +120,6 @@ def parse_item(raw: RawItem, asset: str, outline: BaseGeometry) -> ParsedItem:
     acquired = acquired_of(raw)
     href = _href(raw, asset)
     georeference = _georeference(raw, asset)
-    gsd = _number(_asset(raw, asset).get("gsd", raw.properties.get("gsd")))
     cloud = _number(raw.properties.get("eo:cloud_cover"))
     if cloud is None:
         cloud = _number(raw.properties.get("tile:clouds_percent"))
@@ -140,7 +139,7 @@ def parse_item(raw: RawItem, asset: str, outline: BaseGeometry) -> ParsedItem:
         crs_wkt=georeference.crs_wkt,
         transform=georeference.transform,
         shape=georeference.shape,
-        gsd_m=gsd or _pixel_m(georeference),
+        gsd_m=_gsd_m(_asset(raw, asset), raw.properties, georeference),
         stated=stated_bands(_asset(raw, asset), raw.properties),
         credit=credit,
         licence=licence,
@@ -276,6 +275,17 @@ def _pixel_m(georeference: _Georeference) -> float | None:
         return None
     metres = float(crs.axis_info[0].unit_conversion_factor)
     return math.sqrt(abs(georeference.transform.determinant)) * metres
+
+
+def _gsd_m(asset: Document, properties: Document, georeference: _Georeference) -> float | None:
+    """Size of a pixel: `gsd`, else that of the raster, else `pan_gsd`.
+
+    Vantor's items have the last alone. Their colour images are sharpened to the pixels of the
+    panchromatic band.
+    """
+    of_pixels, of_pan = (_number(asset.get(key, properties.get(key))) for key in ("gsd", "pan_gsd"))
+    sizes = of_pixels, _pixel_m(georeference), of_pan
+    return next((size for size in sizes if size is not None and size > 0), None)
 
 
 def _number(value: Any) -> float | None:
