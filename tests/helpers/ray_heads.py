@@ -1,0 +1,105 @@
+"""A Ray cluster of one machine in processes of its own, as `ray start` makes it."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+START_S = 90
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """Where a cluster listens, and the environment that it was started with."""
+
+    address: str
+    dashboard: str
+    env: dict[str, str]
+
+    @property
+    def token(self) -> dict[str, str]:
+        """Variables that let a process join."""
+        return {name: value for name, value in self.env.items() if name.startswith("RAY_AUTH_")}
+
+
+@contextmanager
+def ray_head(extra: Mapping[str, str] | None = None, *, dashboard: bool = False) -> Iterator[Head]:
+    """A cluster with a token, on free ports, ended with the block.
+
+    Args:
+        extra: variables for the cluster and its workers over those of this process, of which
+            none about Ray or a cloud is kept.
+        dashboard: on loopback; needs ray[default].
+    """
+    folder = tempfile.mkdtemp(prefix="qsh", dir="/tmp")  # paths of sockets are short
+    port, page = _free_port(), _free_port()
+    kept = {n: v for n, v in os.environ.items() if not n.startswith(("RAY_", "AWS_"))}
+    env = kept | dict(extra or {}) | _token()
+    process = subprocess.Popen(
+        [
+            *(*RAY, "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2"),
+            *(f"--port={port}", f"--temp-dir={folder}", f"--include-dashboard={dashboard}"),
+            *("--dashboard-host=127.0.0.1", f"--dashboard-port={page}"),
+        ],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    head = Head(address=f"127.0.0.1:{port}", dashboard=f"http://127.0.0.1:{page}", env=env)
+    try:
+        _wait(lambda: _listens(port), head.address)
+        if dashboard:
+            _wait(lambda: _answers(f"{head.dashboard}/api/version"), head.dashboard)
+        yield head
+    finally:
+        process.terminate()  # `--block` ends what it started
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+        process.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _token() -> dict[str, str]:
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _wait(there: Callable[[], bool], name: str) -> None:
+    deadline = time.monotonic() + START_S
+    while not there():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"Ray does not listen at {name}")
+        time.sleep(0.5)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except urllib.error.HTTPError:  # it is there, and wants the token
+        return True
+    except OSError:
+        return False
+    return True
