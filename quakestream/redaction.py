@@ -48,10 +48,14 @@ def redacted_tree(value: Any) -> Any:
     return redacted(value) if isinstance(value, str) else value
 
 
+FOLDERS = ("PWD", "OLDPWD")
+"""Variables of shells that hold a folder, though `MYSQL_PWD` holds a password."""
+
+
 def without_credentials(text: str) -> str:
     """Redacted text that also holds no value of a variable of this process that is a secret."""
     for name, value in os.environ.items():
-        if len(value) >= LEAST_CHARS and names_secret(name):
+        if name not in FOLDERS and len(value) >= LEAST_CHARS and names_secret(name):
             text = text.replace(value, HIDDEN)
     return redacted(text)
 

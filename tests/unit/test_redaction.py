@@ -113,3 +113,13 @@ def test_a_mistake_beside_a_secret_does_not_repeat_it(extra: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_run(f"{SMALL}{extra}\n", "run.yaml")
     assert "hunter2" not in str(caught.value)
+
+
+def test_the_folder_of_a_shell_is_no_secret_but_a_password_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PWD", "/data/quake")
+    monkeypatch.setenv("OLDPWD", "/data/older")
+    monkeypatch.setenv("MYSQL_PWD", "hunter2hunter2")
+    shown = without_credentials("/data/quake/a.tif /data/older/b.tif hunter2hunter2")
+    assert shown == f"/data/quake/a.tif /data/older/b.tif {HIDDEN}"

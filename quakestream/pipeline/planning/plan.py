@@ -324,7 +324,7 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
     imagery = search(_imagery(run, spec), aoi, options)
     if not imagery.post and not imagery.issues:
         raise AoiError(
-            f"no post-event scene of {run.imagery.catalog} lies in the AOI ({_bounds(aoi)})",
+            f"no post-event scene of {_named(run)} lies in the AOI ({_bounds(aoi)})",
             run.aoi,
             remedy="check the AOI, imagery.post.datetime and the filters",
         )
@@ -445,6 +445,11 @@ def _inputs_notes(spec: BundleSpec, run: RunFile) -> Iterator[str]:
             f"models.damage {spec.name} takes {len(spec.hazard)} hazard values; the run gives no "
             f"{', '.join(absent)}: missing for every footprint"
         )
+
+
+def _named(run: RunFile) -> str:
+    catalog = run.imagery.catalog
+    return catalog if isinstance(catalog, str) else ", ".join(catalog)
 
 
 def _bounds(aoi: BaseGeometry) -> str:

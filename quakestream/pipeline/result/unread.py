@@ -27,11 +27,15 @@ def check_something_was_read(reasons: Iterable[str | None], issues: Sequence[Iss
     """
     reason_N = np.array([reason or "" for reason in reasons], np.str_)
     unread = int(np.isin(reason_N, UNREAD).sum())
-    if not unread or not np.isin(reason_N, WITHOUT_PIXELS).all():
+    # where a scene was lost, "no imagery" of all may say no more than that it could not be opened
+    lost = any(i.kind == "scene" for i in issues) and (reason_N == "no_imagery").all()
+    if not unread and not (len(reason_N) and lost):
         return
-    kinds = ", ".join(name for name in UNREAD if (reason_N == name).any())
+    if not np.isin(reason_N, WITHOUT_PIXELS).all():
+        return
+    kinds = ", ".join(name for name in UNREAD if (reason_N == name).any()) or "no_imagery"
     raise NothingReadError(
-        f"no footprint could be read: {unread:,} of {len(reason_N):,} {kinds}",
+        f"no footprint could be read: {unread or len(reason_N):,} of {len(reason_N):,} {kinds}",
         got=_causes(issues),
         remedy="nothing was published, and an earlier map stays as it is; remove the cause and "
         "run the same command again",

@@ -17,6 +17,7 @@ NO_KEYS = "s3://b/a.tif: cannot read: no credentials on the machine that asks; s
         ["read_error", "cloud"],
         ["no_pre", "no_imagery"],
         ["nodata"] * 3,
+        ["no_imagery"] * 3,
     ],
 )
 def test_a_map_may_have_holes_or_be_one(reasons: list[str | None]) -> None:
@@ -29,6 +30,7 @@ def test_a_map_may_have_holes_or_be_one(reasons: list[str | None]) -> None:
         (["read_error"] * 447, "447 of 447 read_error"),
         (["read_error", "read_error", "no_pre"], "2 of 3 read_error"),
         (["read_error", "model_error"], "2 of 2 read_error, model_error"),
+        (["no_imagery"] * 29, "29 of 29 no_imagery"),
     ],
 )
 def test_nothing_read_is_no_map_and_names_counts_and_causes(
