@@ -294,6 +294,7 @@ def test_a_packed_grid_is_the_plain_one(write: Callable[[bytes], str]) -> None:
         (zipped({"grid.xml": b"<a/>" * 999})[:-40], "archive is damaged"),
         (gzip.compress(b"<a/>" * 999)[:-20], "archive is damaged"),
     ],
+    ids=["hdf5", "html", "no grid", "two grids", "cut zip", "cut gzip"],
 )
 def test_what_holds_no_grid_is_named(
     write: Callable[[bytes], str], data: bytes, words: str
