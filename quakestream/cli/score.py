@@ -64,14 +64,7 @@ def score(
 
     Example: quakestream score out/ --truth builtUpP.json --positive-file osm_destroyed.geojson
     """
-    if bool(positive) != bool(negative):
-        missing = "--negative" if positive else "--positive"
-        raise RequestError(
-            "--positive and --negative go together",
-            expected="both",
-            got=f"no {missing}",
-            remedy=f"give the values of {missing} too",
-        )
+    _check_pair(positive, negative)
     store = open_store(out, s3_options(endpoint_url, anon))
     warn_of_other_products(store)
     request = TruthRequest(
@@ -93,6 +86,17 @@ def score(
         typer.echo(json.dumps(head | result.to_json(), indent=2))
     else:
         _show(result, Console(markup=False, emoji=False, highlight=False))
+
+
+def _check_pair(positive: str, negative: str) -> None:
+    if bool(positive) != bool(negative):
+        missing = "--negative" if positive else "--positive"
+        raise RequestError(
+            "--positive and --negative go together",
+            expected="both",
+            got=f"no {missing}",
+            remedy=f"give the values of {missing} too",
+        )
 
 
 def _words(text: str) -> tuple[str, ...]:
