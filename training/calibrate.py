@@ -140,7 +140,7 @@ def calibrate_classes(
 
 def first_severe(classes: Sequence[ScaleClass]) -> int:
     """Index of the mildest severe class: xBD `major` or `destroyed`, else the last class alone."""
-    severe = [c.index for c in classes if SEVERITY[c.xbd] == 1 and c.index > 0]
+    severe = [c.index for c in classes if SEVERITY[c.grade] == 1 and c.index > 0]
     return min(severe, default=len(classes) - 1)
 
 

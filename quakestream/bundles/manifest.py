@@ -20,6 +20,8 @@ from quakestream.domain.bundle import Task
 from quakestream.errors import BundleError, DigestError, Problem
 from quakestream.storage import StorageOptions
 
+LANDSLIDE_LABELS = ("background", "landslide")
+"""Classes of a bundle of task `landslide`."""
 _WRONG = (TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 """Errors of a manifest whose values have other types than those of a manifest."""
 
@@ -121,7 +123,7 @@ def _spec(raw: Mapping[str, Any]) -> BundleSpec:
     known = {f.name for f in fields(BundleSpec)}
     values: dict[str, Any] = {k: v for k, v in raw.items() if k in known}
     values["classes"] = tuple(
-        ScaleClass(**{**c, "ems98": tuple(c["ems98"])}) for c in raw["classes"]
+        ScaleClass(**{**c, "ems98": tuple(c.get("ems98") or ())}) for c in raw["classes"]
     )
     values["hazard"] = tuple(HazardInput(**h) for h in raw.get("hazard", ()))
     values["thresholds"] = Thresholds(**raw["thresholds"])
@@ -146,6 +148,14 @@ def _contradictions(spec: BundleSpec) -> Iterator[Problem]:
     if len(spec.classes) < 2:
         number = str(len(spec.classes))
         yield Problem("too few classes", expected="two classes or more", got=number)
+    bare = [c.label for c in spec.classes if not (c.xbd and c.ems98 and c.copernicus)]
+    if spec.task != "landslide" and bare:
+        mapping = "xbd, ems98 and copernicus of each class"
+        yield Problem("classes without a scale mapping", expected=mapping, got=", ".join(bare))
+    if spec.task == "landslide":
+        yield from _landslide_contradictions(spec)
+    elif spec.deviation:
+        yield Problem("deviation is for task landslide", got=spec.task)
     if spec.task == "hazard":
         yield from _hazard_contradictions(spec)
     else:
@@ -168,6 +178,17 @@ def _hazard_contradictions(spec: BundleSpec) -> Iterator[Problem]:
         yield Problem("takes no imagery", expected="no epochs", got=", ".join(spec.epochs))
     if not spec.hazard:
         yield Problem("no hazard values", expected="names of hazard values")
+
+
+def _landslide_contradictions(spec: BundleSpec) -> Iterator[Problem]:
+    if spec.labels != LANDSLIDE_LABELS:
+        labels = ", ".join(LANDSLIDE_LABELS)
+        yield Problem("wrong classes", expected=labels, got=", ".join(spec.labels))
+    if spec.epochs != ("post",):
+        yield Problem("wrong epochs", expected="post", got=", ".join(spec.epochs) or "none")
+    if spec.hazard:
+        names = ", ".join(h.name for h in spec.hazard)
+        yield Problem("takes no hazard values", expected="none", got=names)
 
 
 def _image_contradictions(spec: BundleSpec) -> Iterator[Problem]:

@@ -11,14 +11,24 @@ Normalisation = Literal["fixed", "per_scene"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleClass:
-    """One class of a damage scale, mildest first."""
+    """One class of a damage scale, mildest first, or of another task.
+
+    Classes that are no damage to buildings, such as `landslide`, have a label alone.
+    """
 
     index: int
     label: str
-    xbd: Literal["no", "minor", "major", "destroyed"]
-    ems98: tuple[int, ...]
+    xbd: Literal["no", "minor", "major", "destroyed"] | None = None
+    ems98: tuple[int, ...] = ()
     """EMS-98 grades of this class, 0 (no damage) to 5."""
-    copernicus: Literal["Destroyed", "Damaged", "Possibly damaged", "No visible damage"]
+    copernicus: Literal["Destroyed", "Damaged", "Possibly damaged", "No visible damage"] | None = (
+        None
+    )
+
+    @property
+    def grade(self) -> Literal["no", "minor", "major", "destroyed", "ignored"]:
+        """The xBD grade; `ignored` for a class that is no damage to buildings."""
+        return self.xbd or "ignored"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +59,7 @@ class BundleSpec:
     normalisation `post_mean_NB, post_std_NB` (`pre_mean_NB, pre_std_NB`), float32. The output
     `logits` is float32. K is the number of classes, or 1 for the sigmoid of the second of two.
 
-    `segmentation`: (N, K, y, x), a score per pixel of a window.
+    `segmentation`, `landslide`: (N, K, y, x), a score per pixel of a window.
     `building`: (N, K), a score per crop around a footprint. With `hazard` the graph also takes
     `hazard`, float32 (N, M), in the units named here, NaN where a value is missing. The graph
     decides how a missing value counts.
@@ -81,6 +91,9 @@ class BundleSpec:
     prior: tuple[float, ...] = ()
     """Class shares that the probabilities assume; empty for equal shares."""
     outputs: Literal["logits", "probabilities"] = "logits"
+    deviation: bool = False
+    """True if `logits` has one more output, the last: the standard deviation of the probability
+    of the last class (`landslide`)."""
     temperature: float = 1.0
     thresholds: Thresholds = Thresholds(high_precision=0.8, balanced=0.5, high_recall=0.2)
     metrics: dict[str, Any] = field(default_factory=dict)

@@ -176,6 +176,8 @@ class Engine(Protocol):
 
 def probabilities(logits_KN: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.float32]:
     """Calibrated class probabilities, shape (C, N), from a graph's outputs."""
+    if spec.deviation:  # the last output is no class
+        logits_KN = logits_KN[:-1]
     if spec.outputs == "probabilities":
         p_KN = logits_KN
     elif len(logits_KN) == 1:

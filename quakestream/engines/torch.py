@@ -170,7 +170,7 @@ def shares(values_KP: Tensor, spec: BundleSpec) -> Tensor:
     Float64 makes devices round alike whose exponentials differ in the last bit of a float32. The
     result is at most one unit from that of `owner_sums`, which uses float32.
     """
-    logits_KP = values_KP.double()
+    logits_KP = (values_KP[:-1] if spec.deviation else values_KP).double()
     if spec.outputs == "probabilities":
         p_KP = logits_KP
     elif len(logits_KP) == 1:

@@ -210,7 +210,7 @@ def _coverage(matched: MatchResult, assessed_N: NDArray[np.bool_]) -> ReferenceC
 
 def severe_probability(rows: pd.DataFrame, classes: Sequence[ScaleClass]) -> F64:
     """Probability of major damage or worse, per row."""
-    names = [f"p_{c.label}" for c in classes if SEVERITY[c.xbd] == 1]
+    names = [f"p_{c.label}" for c in classes if SEVERITY[c.grade] == 1]
     p_N: F64 = rows[names].to_numpy(dtype=np.float64).sum(axis=1)
     return p_N
 
@@ -233,7 +233,7 @@ def _severe(
     """Figures of severe against harmless."""
     truth_N = (answers["severe"] == 1).to_numpy()
     p_N = severe_probability(rows, classes)
-    severe_classes = [c.index for c in classes if SEVERITY[c.xbd] == 1]
+    severe_classes = [c.index for c in classes if SEVERITY[c.grade] == 1]
     declared_N = rows["damage"].isin(severe_classes).to_numpy()
     block_N = ground_blocks(rows, options.block_m)
 

@@ -146,7 +146,7 @@ def _recognise(
     if request.positive or request.negative:
         return "as given", _as_given(values, request)
     families: dict[str, dict[str, Grade]] = {
-        OWN_SCALE: {c.label.lower(): c.xbd for c in classes},
+        OWN_SCALE: {c.label.lower(): c.grade for c in classes},
         **{scale.name: scale.grades() for scale in SCORED_SCALES},
     }
     for name, family in families.items():
@@ -176,7 +176,7 @@ def _class_indices(items: gpd.GeoDataFrame, scale: str, classes: Sequence[ScaleC
         indices: pd.Series = items["value"].str.lower().map(own).fillna(-1).astype(int)
         return indices
     of_grade: dict[str, int] = {}
-    severe = [c.index for c in classes if SEVERITY[c.xbd] == 1]
+    severe = [c.index for c in classes if SEVERITY[c.grade] == 1]
     for grade in ("no", "minor", "major", "destroyed"):
         same = [c.index for c in classes if c.xbd == grade]
         if SEVERITY[grade] == 1 and len(severe) == 1:
