@@ -111,7 +111,8 @@ def _lit(surface: Surface, acquisition: Acquisition) -> F32:
     """Reflected light from season, slope towards the sun, cast shadow and light of the sky."""
     height = surface.height_YX
     leaf = acquisition.greenness * _LEAF + (1 - acquisition.greenness) * _STRAW
-    cosine = _sun_cosine(height, acquisition)
+    ground = height if surface.ground_YX is None else height + surface.ground_YX
+    cosine = _sun_cosine(ground, acquisition)
     sunlit = (1.0 - _cast_shadow(height, acquisition)) * np.clip(cosine, 0.0, 1.7)
     lit = np.empty_like(surface.albedo_BYX)
     for band in range(3):

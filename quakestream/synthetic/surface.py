@@ -37,12 +37,16 @@ class Surface:
     """Metres above flat ground."""
     vegetation_YX: F32
     """0 (bare) to 1 (fully green in summer); its colour depends on the season of a scene."""
+    ground_YX: F32 | None = None
+    """Elevation of the ground, metres; None where it is flat. It turns the ground to or from the
+    sun; scenes are orthorectified, so nothing leans by it."""
 
     def copy(self) -> "Surface":
         return Surface(
             albedo_BYX=self.albedo_BYX.copy(),
             height_YX=self.height_YX.copy(),
             vegetation_YX=self.vegetation_YX.copy(),
+            ground_YX=self.ground_YX,
         )
 
 
