@@ -211,9 +211,46 @@ class HazardSection(Section):
 
 
 class TerrainSection(Section):
-    """Elevation, for landslides."""
+    """Elevation and the static layers of the landslide prior."""
 
-    dem: Place = Field(description="Elevation raster, metres")
+    dem: Place = Field(
+        description="Elevation raster, metres or the unit that its band or vertical CRS states"
+    )
+    lithology: Place | None = Field(
+        default=None, description="Raster of lithology coefficients of the landslide prior"
+    )
+    landcover: Place | None = Field(
+        default=None, description="Raster of land-cover coefficients of the landslide prior"
+    )
+    cti: Place | None = Field(default=None, description="Raster of the compound topographic index")
+    stddev: Place | None = Field(
+        default=None,
+        description="Raster of the standard deviation of the prior's logit; left out: 0.03",
+    )
+    slope: Place | None = Field(
+        default=None,
+        description="Gradient raster (rise over run) of the prior; left out: slopes of the DEM",
+    )
+
+    @property
+    def has_prior(self) -> bool:
+        """True where the layers of the landslide prior are named."""
+        return self.lithology is not None
+
+    @model_validator(mode="after")
+    def _layers_go_together(self) -> Self:
+        needed = {"lithology": self.lithology, "landcover": self.landcover, "cti": self.cti}
+        missing = [key for key, place in needed.items() if place is None]
+        named = len(missing) < len(needed) or self.stddev is not None or self.slope is not None
+        if named and missing:
+            raise ConfigError(
+                "layer of the landslide prior is missing",
+                f"terrain.{missing[0]}",
+                expected="lithology, landcover and cti together",
+                got="no " + ", no ".join(missing),
+                remedy="name the missing layers, or leave the others out",
+            )
+        return self
 
 
 class ModelsSection(Section):
@@ -370,6 +407,8 @@ class RunFile(Section):
                 interval = [filters.start.isoformat(), filters.end.isoformat()]
                 content["imagery"][epoch]["datetime"] = interval
         _drop_null(content["imagery"], "bands")
+        for key in ("lithology", "landcover", "cti", "stddev", "slope"):
+            _drop_null(content["terrain"] or {}, key)
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -114,9 +114,18 @@ footprints:
 #   # ShakeMap or VS30 file has a value.
 #   layers: {dpm: dpm.tif, sar_vv: vv.tif, sar_vh: vh.tif}
 
-# Elevation in metres, for landslides.
+# Elevation, for landslides: metres, or the unit that the band or the vertical CRS states.
 # terrain:
 #   dem: dem.tif
+#   # The landslide prior from shaking (Nowicki Jessee 2018) needs hazard.shakemaps and the three
+#   # layers below, as USGS distributes them; on any grids, also without CRS or nodata tag.
+#   lithology: GLIM_replace.tif          # coefficients, not class numbers
+#   landcover: globcover_replace.tif     # coefficients, not class numbers
+#   cti: global_cti_fil.grd              # compound topographic index
+#   # Standard deviation of the prior's logit. Left out: 0.03.
+#   stddev: jessee_standard_deviation.tif
+#   # Gradient (rise over run). Left out: the slopes of the DEM.
+#   slope: global_grad.tif
 
 # Model bundles: shipped names (`quakestream bundle list`), or paths and URIs with a slash.
 models:

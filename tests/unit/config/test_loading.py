@@ -324,6 +324,36 @@ def test_the_digest_is_of_what_decides_the_map() -> None:
     assert parse_run(SMALL, "/elsewhere/run.yaml").digest() != base
 
 
+def test_terrain_alone_keeps_its_digest_and_layers_of_the_prior_change_it() -> None:
+    terrain = SMALL + "terrain: {dem: dem.tif}\n"
+    run = parse_run(terrain, "/d/run.yaml")
+    assert run.digest() == "b7ce0d27983e73c15a4c08d4d48f3eb88a46f4e18748fd3ac729ee776bc7fe9c"
+    assert run.terrain is not None
+    assert not run.terrain.has_prior
+    layers = "dem: dem.tif, lithology: l.tif, landcover: c.tif, cti: t.grd"
+    prior = parse_run(SMALL + f"terrain: {{{layers}}}\n", "/d/run.yaml")
+    assert prior.terrain is not None
+    assert prior.terrain.has_prior
+    assert prior.terrain.cti == "/d/t.grd"
+    assert prior.digest() != run.digest()
+
+
+@pytest.mark.parametrize(
+    ("keys", "missing"),
+    [
+        ("lithology: l.tif", "got no landcover, no cti"),
+        ("landcover: l.tif, cti: c.tif", "got no lithology"),
+        ("stddev: s.tif", "got no lithology, no landcover, no cti"),
+        ("slope: g.tif", "got no lithology, no landcover, no cti"),
+    ],
+)
+def test_layers_of_the_prior_go_together(keys: str, missing: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_run(SMALL + f"terrain: {{dem: dem.tif, {keys}}}\n", "/d/run.yaml")
+    assert "expected lithology, landcover and cti together" in str(caught.value)
+    assert missing in str(caught.value)
+
+
 def test_a_run_without_outputs_keeps_the_digest_it_had_before_there_were_any() -> None:
     digest = "e2707b21204f53ac36d56c42b6818922e1bfc6995ddd9cea2738dd9869cc0a9b"
     assert parse_run(SMALL, "/d/run.yaml").digest() == digest
