@@ -5,8 +5,26 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerTime:
+    """What one worker spent since its report before."""
+
+    worker_s: float = 0.0
+    """Time on the clock. Added up over workers and divided by the time that went by, it is the
+    number of workers."""
+    busy_s: float = 0.0
+    """Time of it in which an engine scored."""
+    wait_s: float = 0.0
+    """Time of it in which no engine scored and pixels were waited for."""
+    fetched_bytes: int = 0
+    """Bytes that the worker's process took from files, object stores and the web. What GDAL reads
+    by itself is not counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanReady:
     """The plan is made; the size of the work is known."""
+
+    run_id: str = ""
 
     cells: int
     cells_done: int
@@ -49,6 +67,7 @@ class GroupCommitted:
     """Megapixels read, over both epochs."""
     read_s: float
     score_s: float
+    spent: WorkerTime = WorkerTime()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

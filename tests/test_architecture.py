@@ -32,7 +32,9 @@ PURE_LIBRARIES = {"numpy", "shapely", "pyproj", "affine"}
 ONLY_IN = {
     "ray": {
         f"pipeline/backends/{name}.py"
-        for name in ("cluster", "ray_backend", "ray_pool", "ray_workers", "dask_ray")
+        for name in (
+            *("cluster", "ray_backend", "ray_metrics", "ray_pool", "ray_workers", "dask_ray"),
+        )
     },
     "torch": {"engines/torch.py", "engines/torch_streams.py"},
     "tensorrt": {"engines/tensorrt.py"},

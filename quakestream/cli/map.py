@@ -1,6 +1,7 @@
 """`quakestream map`: the main job."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,8 @@ from quakestream.cli.common import (
 )
 from quakestream.cli.signals import COMMITTED, watch_signals
 from quakestream.config import open_run
+from quakestream.events import Observer
+from quakestream.outputs.metrics import MetricsFile
 from quakestream.pipeline.backends import open_backend
 from quakestream.pipeline.run import Result, map_run
 from quakestream.redaction import redacted
@@ -40,6 +43,12 @@ def map_command(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Discard what earlier runs committed.")
     ] = False,
+    metrics_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="QUAKESTREAM_METRICS_FILE", help="Metrics for Prometheus, kept up to date."
+        ),
+    ] = None,
     endpoint_url: S3Endpoint = None,
     anon: S3Anon = False,
     as_json: Json = False,
@@ -51,14 +60,14 @@ def map_command(
     Example: quakestream map run.yaml --out s3://bucket/runs/kahramanmaras --backend ray
     """
     run = open_run(run_file, s3_options(endpoint_url, anon))
+    metrics: list[Observer] = [MetricsFile(metrics_file)] if metrics_file else []
     with (
         open_backend(run, backend, address) as opened,
         progress_observer(quiet=quiet, verbose=verbose) as observers,
     ):
         watch_signals()  # Ray has taken them
-        result = map_run(
-            run, backend=opened, out=out, fresh=fresh, observers=[*observers, COMMITTED]
-        )
+        observers = [*observers, *metrics, COMMITTED]
+        result = map_run(run, backend=opened, out=out, fresh=fresh, observers=observers)
     report_result(result, as_json=as_json)
     if result.issues or not result.run["counts"]["assessed"]:
         raise typer.Exit(EXIT_ATTENTION)

@@ -114,7 +114,7 @@ def map_run(
     target = out or run.out
     if target is None:
         raise ConfigError("no output is named", "out", remedy="give `out` in the run file or --out")
-    events = Events(list(observers))
+    events = Events([*observers, *backend.observers])
     events(StageStarted(name="plan"))
     plan = make_plan(run, backend.pick)
     store = open_store(target, run.storage_options)
@@ -183,6 +183,7 @@ class _MapRun:
         self.events.observers.append(progress)
         self.events(
             PlanReady(
+                run_id=run_id(plan),
                 cells=len(plan.units),
                 cells_done=self.work.resumed,
                 km2=plan.km2,
@@ -372,6 +373,7 @@ def _committed(report: GroupReport, buildings: int) -> GroupCommitted:
         mpx=report.mpx,
         read_s=report.read_s,
         score_s=report.score_s,
+        spent=report.spent,
     )
 
 

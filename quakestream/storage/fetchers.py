@@ -20,6 +20,7 @@ from quakestream.storage.filesystems import (
 from quakestream.storage.object_stores import object_store
 from quakestream.storage.ranges import INLINE, Buffer, Fetcher, FetchPolicy
 from quakestream.storage.regular import regular_file
+from quakestream.storage.traffic import FETCHED, counted
 from quakestream.storage.uris import is_remote, is_web, protocol_of
 
 _ROLE_SERVICES = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
@@ -43,14 +44,14 @@ class LocalFetcher:
         # not mmap: a file that shrinks meanwhile would end the process, not the read
         try:
             # the length may come from a damaged file, and its memory would be taken first
-            return os.pread(self._file, max(min(length, self.size() - start), 0), start)
+            return counted(os.pread(self._file, max(min(length, self.size() - start), 0), start))
         except OSError as error:
             raise StorageError(f"cannot read: {error}", self._href) from error
 
     def fetch_into(self, start: int, buffer: memoryview) -> int:
         """Fills a buffer with the bytes from `start`; the number of bytes that were read."""
         try:
-            return os.preadv(self._file, [buffer], start)
+            return FETCHED.add(os.preadv(self._file, [buffer], start))
         except OSError as error:
             raise StorageError(f"cannot read: {error}", self._href) from error
 
@@ -81,7 +82,7 @@ class ObstoreFetcher:
 
         with _obstore_errors(f"read bytes {start}+{length}", self._href):
             data = obstore.get_range(self._store, self._path, start=start, length=length)
-            return memoryview(data)
+            return counted(memoryview(data))
 
     def size(self) -> int:
         """Bytes of the whole object."""
@@ -105,7 +106,7 @@ class WebFetcher:
     def fetch(self, start: int, length: int) -> Buffer:
         from quakestream.storage import web  # HTTP is not every command's
 
-        return web.web_range(self._href, start, length, self._options) if length else b""
+        return counted(web.web_range(self._href, start, length, self._options)) if length else b""
 
     def size(self) -> int:
         """Bytes of the whole object."""
@@ -134,6 +135,7 @@ class FsspecFetcher:
             return b""
         with storage_errors(f"read bytes {start}+{length}", self._href):
             data = bytes(self._fs.cat_file(self._path, start=start, end=start + length))
+            FETCHED.add(len(data))
             # A web server that ignores Range sends the whole object.
             return data[start : start + length] if len(data) > length else data
 

@@ -1,4 +1,4 @@
-"""A Ray cluster of one machine in processes of its own, as `ray start` makes it."""
+"""A Ray cluster on this machine in processes of its own, as `ray start` makes it."""
 
 import os
 import secrets
@@ -24,6 +24,8 @@ class Head:
 
     address: str
     dashboard: str
+    metrics: str
+    """URL of what Prometheus reads from the head."""
     env: dict[str, str]
 
     @property
@@ -33,36 +35,61 @@ class Head:
 
 
 @contextmanager
-def ray_head(extra: Mapping[str, str] | None = None, *, dashboard: bool = False) -> Iterator[Head]:
+def ray_head(
+    extra: Mapping[str, str] | None = None, *, dashboard: bool = False, cpus: int = 2
+) -> Iterator[Head]:
     """A cluster with a token, on free ports, ended with the block.
 
     Args:
         extra: variables for the cluster and its workers over those of this process, of which
             none about Ray or a cloud is kept.
         dashboard: on loopback; needs ray[default].
+        cpus: what the head offers; 0 as on a cluster whose head only directs.
     """
-    folder = tempfile.mkdtemp(prefix="qsh", dir="/tmp")  # paths of sockets are short
-    port, page = _free_port(), _free_port()
+    port, page, metrics = _free_port(), _free_port(), _free_port()
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("RAY_", "AWS_"))}
     env = kept | dict(extra or {}) | _token()
-    process = subprocess.Popen(
-        [
-            *(*RAY, "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2"),
-            *(f"--port={port}", f"--temp-dir={folder}", f"--include-dashboard={dashboard}"),
-            *("--dashboard-host=127.0.0.1", f"--dashboard-port={page}"),
-        ],
+    head = Head(
+        address=f"127.0.0.1:{port}",
+        dashboard=f"http://127.0.0.1:{page}",
+        metrics=f"http://127.0.0.1:{metrics}/metrics",
         env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
     )
-    head = Head(address=f"127.0.0.1:{port}", dashboard=f"http://127.0.0.1:{page}", env=env)
-    try:
+    options = [
+        *("--head", "--disable-usage-stats", f"--num-cpus={cpus}"),
+        *(f"--port={port}", f"--include-dashboard={dashboard}", f"--metrics-export-port={metrics}"),
+        *("--dashboard-host=127.0.0.1", f"--dashboard-port={page}"),
+    ]
+    with _node(options, env, own_folder=True):
         _wait(lambda: _listens(port), head.address)
         if dashboard:
             _wait(lambda: _answers(f"{head.dashboard}/api/version"), head.dashboard)
         yield head
+
+
+@contextmanager
+def ray_worker(head: Head, *, cpus: int = 1) -> Iterator["subprocess.Popen[bytes]"]:
+    """A further node of the cluster, in processes of its own, ended with the block."""
+    with _node([f"--address={head.address}", f"--num-cpus={cpus}"], head.env) as process:
+        yield process
+
+
+@contextmanager
+def _node(
+    options: list[str], env: dict[str, str], *, own_folder: bool = False
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """`ray start --block`, which ends what it started when it is told to end."""
+    folder = tempfile.mkdtemp(prefix="qsh", dir="/tmp")  # paths of sockets are short
+    process = subprocess.Popen(
+        [*RAY, "start", "--block", *options, *([f"--temp-dir={folder}"] if own_folder else [])],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
     finally:
-        process.terminate()  # `--block` ends what it started
+        process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(30)
         process.kill()

@@ -6,6 +6,7 @@ from typing import Any
 from quakestream.bundles import Bundle
 from quakestream.config import Profile
 from quakestream.engines import Engine
+from quakestream.events import Observer
 from quakestream.pipeline.backends.protocol import Backend
 from quakestream.pipeline.planning.engine import EngineFacts, open_picked
 from quakestream.pipeline.work.prepare import PrepareStep
@@ -19,6 +20,7 @@ class LocalBackend:
     """One process: `readers` threads read, one engine per bundle scores, cell after cell."""
 
     name = "local"
+    observers: tuple[Observer, ...] = ()
 
     def __init__(self, *, readers: int = 2) -> None:
         self._readers = readers

@@ -1,10 +1,11 @@
 """The seam between a run and where its stages work."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from quakestream.bundles import Bundle
 from quakestream.config import Profile
+from quakestream.events import Observer
 from quakestream.pipeline.planning.engine import EngineFacts
 from quakestream.pipeline.work.prepare import PrepareStep
 from quakestream.pipeline.work.results import GroupReport
@@ -17,6 +18,11 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """`local` or `ray`, for the record."""
+        ...
+
+    @property
+    def observers(self) -> Sequence[Observer]:
+        """Observers of every run: a cluster's own metrics, if it has some."""
         ...
 
     def pick(self, bundle: Bundle, settings: Profile) -> EngineFacts:

@@ -11,12 +11,14 @@ import ray
 from quakestream.bundles import Bundle
 from quakestream.config import Profile
 from quakestream.engines import AUTO, RUNTIMES
+from quakestream.events import Observer
 from quakestream.pipeline.backends.cluster import (
     node_resources,
     ray_cluster,
     ray_failure,
 )
 from quakestream.pipeline.backends.protocol import Backend
+from quakestream.pipeline.backends.ray_metrics import RayMetrics
 from quakestream.pipeline.backends.ray_workers import WorkerPool, WorkerShape, start_workers
 from quakestream.pipeline.planning.engine import EngineFacts
 from quakestream.pipeline.work.prepare import PrepareStep
@@ -45,6 +47,7 @@ class RayBackend:
         self._pool: WorkerPool | None = None
         self._stack = ExitStack()
         self._stack.enter_context(ray_cluster(address))
+        self.observers: tuple[Observer, ...] = (RayMetrics(),)
 
     def __enter__(self) -> "RayBackend":
         return self

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from quakestream.events import WorkerTime
 from quakestream.pipeline.work.tasks import UnitTask
 from quakestream.redaction import redacted
 
@@ -79,3 +80,4 @@ class GroupReport:
     read_s: float
     score_s: float
     failures: tuple[Failure, ...]
+    spent: WorkerTime

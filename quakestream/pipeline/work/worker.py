@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from quakestream.bundles import Bundle
 from quakestream.engines import Batch, Engine, EngineSpec, open_engine
 from quakestream.pipeline.work import ledger
+from quakestream.pipeline.work.clock import StageClock
 from quakestream.pipeline.work.readahead import (
     INTERRUPTIONS,
     ReadAhead,
@@ -45,8 +46,8 @@ class SharedEngine:
     What is summed and written for one group is then done while another is scored.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine, self._turn = engine, threading.Lock()
+    def __init__(self, engine: Engine, clock: StageClock) -> None:
+        self._engine, self._turn, self._clock = engine, threading.Lock(), clock
 
     @property
     def name(self) -> str:
@@ -61,11 +62,11 @@ class SharedEngine:
         return self._engine.batch
 
     def score(self, batch: Batch) -> NDArray[np.float32]:
-        with self._turn:
+        with self._turn, self._clock.scoring():
             return self._engine.score(batch)
 
     def sums(self, batch: Batch, owner_NYX: NDArray[np.int32]) -> NDArray[np.int64]:
-        with self._turn:
+        with self._turn, self._clock.scoring():
             return self._engine.sums(batch, owner_NYX)
 
 
@@ -86,8 +87,8 @@ class Worker:
         engines: Mapping[EngineKey, Engine] | None = None,
         open_source: OpenSource | None = None,
     ) -> None:
-        self._jobs = spec.jobs
-        self.engines = _engines(spec, engines or {})
+        self._jobs, self._clock = spec.jobs, StageClock()
+        self.engines = _engines(spec, engines or {}, self._clock)
         self._store = open_store(spec.ledger_uri, spec.options)
         self._ahead = ReadAhead(ThreadReaders(spec, open_source), readers=readers)
 
@@ -100,8 +101,9 @@ class Worker:
     def run(self, group: GroupTask) -> GroupReport:
         """Reads, scores and commits a group. Several threads may call it at once."""
         results: list[UnitResult] = []
+        self._clock.start()
         with closing(self._ahead.cells(group.cells)) as cells:
-            for parts in cells:
+            for parts in self._clock.waiting_for(cells):
                 for pixels in parts:
                     job = self._jobs[pixels.task.job]
                     engine = self.engines[pixels.task.job]
@@ -144,10 +146,13 @@ class Worker:
             read_s=sum(r.read_s for r in results),
             score_s=sum(r.score_s for r in results),
             failures=tuple(f for r in results for f in r.failures),
+            spent=self._clock.take(),
         )
 
 
-def _engines(spec: WorkerSpec, ready: Mapping[EngineKey, Engine]) -> list[SharedEngine]:
+def _engines(
+    spec: WorkerSpec, ready: Mapping[EngineKey, Engine], clock: StageClock
+) -> list[SharedEngine]:
     """The engine of each job; jobs with the same bundle share one."""
     shared: dict[EngineKey, SharedEngine] = {}
     engines = []
@@ -160,7 +165,7 @@ def _engines(spec: WorkerSpec, ready: Mapping[EngineKey, Engine]) -> list[Shared
                 threads=spec.threads,
                 batch=job.engine.batch,
             )
-            shared[key] = SharedEngine(engine)
+            shared[key] = SharedEngine(engine, clock)
         engines.append(shared[key])
     return engines
 

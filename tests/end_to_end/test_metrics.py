@@ -1,0 +1,120 @@
+"""Metrics are scraped while a run goes on: from its textfile, and from Ray."""
+
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from quakestream.config import open_run
+from quakestream.events import Event, GroupCommitted
+from quakestream.outputs.metrics import METRICS, MetricsFile, Pace
+from quakestream.pipeline.backends.local import LocalBackend
+from quakestream.pipeline.run import map_run
+from quakestream.testing import make_world, write_stand_in_bundle
+from tests.helpers.ray_heads import Head, ray_head
+from tests.helpers.running import CLI, ROOT, quakestream
+
+parser = pytest.importorskip("prometheus_client.parser", reason="ray[default] brings it")
+
+Values = dict[str, float]
+EXECUTION = {"runtime": "stand-in", "cell_windows": 1, "group_cells": 2}
+PATIENCE_S = 120
+
+
+def values_of(text: str) -> Values:
+    """The sum of each metric's samples, by name."""
+    values: Values = {}
+    for family in parser.text_string_to_metric_families(text):
+        for sample in family.samples:
+            values[sample.name] = values.get(sample.name, 0.0) + sample.value
+    return values
+
+
+def test_the_textfile_follows_a_run(tmp_path: Path) -> None:
+    world = make_world(tmp_path, seed=21, side_px=300, buildings=30, execution=EXECUTION)
+    write_stand_in_bundle(tmp_path / "bundle", window_s=0.02)
+    path, scrapes = tmp_path / "quakestream.prom", list[Values]()
+
+    def scrape(event: Event) -> None:
+        if isinstance(event, GroupCommitted):
+            scrapes.append(values_of(path.read_text()))
+
+    made = map_run(
+        open_run(world.run_file),
+        backend=LocalBackend(),
+        out=str(tmp_path / "out"),
+        observers=[MetricsFile(path, Pace(every_s=0)), scrape],
+    )
+    done = [one["quakestream_cells_done"] for one in scrapes]
+    assert done == sorted(done)
+    assert 0 < done[0] < done[-1] == made.run["counts"]["cells"]
+    last = values_of(path.read_text())
+    assert last["quakestream_km2_done"] == pytest.approx(made.run["rates"]["km2"], abs=1e-3)
+    assert last["quakestream_quarantined_total"] == len(made.issues)
+    assert last["quakestream_published_timestamp_seconds"] > 0
+    spent = last["quakestream_worker_seconds_total"]
+    busy, wait = (last[f"quakestream_{n}_seconds_total"] for n in ("engine_busy", "read_wait"))
+    assert 0.02 * made.run["counts"]["cells"] < busy < spent
+    assert 0 < wait <= spent - busy
+    scenes = list(tmp_path.rglob("*.tif"))
+    assert 0 < last["quakestream_fetched_bytes_total"] < 9 * sum(p.stat().st_size for p in scenes)
+
+
+def test_a_metrics_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    world = make_world(tmp_path, seed=21, side_px=100, buildings=3)
+    path = tmp_path / "none" / "a.prom"
+    done = quakestream("map", world.run_file, env={"QUAKESTREAM_METRICS_FILE": str(path)})
+    assert done.code == 2
+    assert done.error == (
+        f"error: --metrics-file {path}: cannot be written (No such file or directory); "
+        "name a file in a folder that exists and that this user may write to"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    pytest.importorskip("ray")
+    pytest.importorskip("aiohttp_cors", reason="Ray's metrics agent needs ray[default]")
+    with ray_head({"RAY_metrics_report_interval_ms": "500"}) as started:
+        yield started
+
+
+def ray_values(head: Head) -> Values:
+    try:
+        with urllib.request.urlopen(head.metrics, timeout=5) as answer:
+            return values_of(answer.read().decode())
+    except OSError:
+        return {}
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+def test_ray_shows_the_same_metrics_during_a_run(head: Head, tmp_path: Path) -> None:
+    world = make_world(tmp_path, seed=21, side_px=600, buildings=60, execution=EXECUTION)
+    write_stand_in_bundle(tmp_path / "bundle", window_s=0.3)
+    arguments = [*CLI, "map", str(world.run_file), "--address", head.address, "--quiet"]
+    scrapes: list[Values] = []
+    with subprocess.Popen(arguments, env=head.env, cwd=ROOT) as process:
+        until = time.monotonic() + PATIENCE_S
+        while process.poll() is None and time.monotonic() < until:
+            scrapes.append(ray_values(head))
+            time.sleep(0.5)
+        process.kill()
+    assert process.returncode == 0
+    shown = {f"ray_quakestream_{name}" for name in METRICS} - {
+        "ray_quakestream_quarantined_total",  # counters that stay at zero are not shown
+        "ray_quakestream_cells_failed_total",
+    }
+    whole = [
+        s for s in scrapes if shown <= set(s)
+    ]  # a scrape may fall between two of Ray's reports
+    during = [s for s in whole if s["ray_quakestream_engine_busy_seconds_total"] > 0]
+    assert during, f"no scrape saw the engine at work and {shown}"
+    done = [s["ray_quakestream_cells_done"] for s in during]
+    assert done == sorted(done)
+    assert done[0] < during[-1]["ray_quakestream_cells_planned"]
+    assert during[-1]["ray_quakestream_fetched_bytes_total"] > 0
