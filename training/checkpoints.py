@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from quakestream.errors import ConfigError, RequestError
 from training.config import TrainConfig
 from training.foreign_errors import first_line
-from training.networks import MetaFormer, NetworkInputs, build_network
+from training.networks import MetaFormer, NetworkInputs, PixelNetwork, build_network
+from training.networks.importing import ImportReport
 from training.networks.official import load_official
 from training.settings import from_json, to_json
 
@@ -22,7 +23,7 @@ Config = TypeVar("Config", bound=TrainConfig)
 HEADS = ("decoder.", "up.", "embedding.", "head.", "meta_")
 """Prefixes of the weights that belong to a task; all other weights are the encoder's."""
 OFFICIAL = "official:"
-"""Prefix of the path of official MetaFormer weights."""
+"""Prefix of the path of official weights."""
 NOT_OURS = "not a checkpoint of this project"
 
 
@@ -103,9 +104,8 @@ def as_checkpoint(raw: Mapping[str, Any], source: str) -> Checkpoint:
         RequestError: if the values are not a checkpoint's.
     """
     try:
-        inputs = dict(raw.get("inputs", {}))
-        if "hazard_groups" in inputs:
-            inputs["hazard_groups"] = tuple(inputs["hazard_groups"])
+        stored = dict(raw.get("inputs", {}))
+        inputs = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
         return Checkpoint(
             config=from_json(raw["config"]),
             weights=dict(raw["weights"]),
@@ -155,21 +155,28 @@ def start_from(network: nn.Module, config: TrainConfig) -> str:
         RequestError: if the architectures differ; the error names a weight that differs.
     """
     if config.init.startswith(OFFICIAL):
-        if not isinstance(network, MetaFormer):
-            raise RequestError(
-                "official weights do not fit this network",
-                f"init={config.init}",
-                expected="a qif or qmf network",
-                got=config.network,
-            )
-        report = load_official(network, Path(config.init.removeprefix(OFFICIAL)))
-        return f"{len(report.loaded)} official weights"
+        return f"{len(_load_official(network, config).loaded)} official weights"
     source = load_checkpoint(Path(config.init))
     if _shapes(network.state_dict()) == _shapes(source.weights):
         network.load_state_dict(source.weights)
         return "all"
     where = f"init={config.init} ({source.config.network})"
     return _load_encoder(network, source.weights, where, config)
+
+
+def _load_official(network: nn.Module, config: TrainConfig) -> ImportReport:
+    """Loads official weights; `official:` without a path means those that are installed."""
+    path = config.init.removeprefix(OFFICIAL)
+    if isinstance(network, PixelNetwork):
+        return network.load_official(Path(path) if path else None)
+    if not isinstance(network, MetaFormer):
+        raise RequestError(
+            "official weights do not fit this network",
+            f"init={config.init}",
+            expected="a qif, qmf or landslide network",
+            got=config.network,
+        )
+    return load_official(network, Path(path))
 
 
 def _load_encoder(

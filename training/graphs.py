@@ -7,6 +7,7 @@ Axis legend: N items, B bands, M hazard values, C classes, Y rows, X columns.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -62,6 +63,57 @@ class SegmentationGraph(BundleGraph):
 
     def example(self, *, count: int, seed: int = 0) -> Arrays:
         return example_images(("pre", "post"), self.window_px, count, np.random.default_rng(seed))
+
+
+class LandslideGraph(BundleGraph):
+    """Turns one window into a logit per pixel, (N, 1, Y, X).
+
+    Args:
+        network: takes z-scores (N, B, Y, X).
+        window_px: side of the window.
+        mean_B: means of the bands, in the units of the input.
+        std_B: standard deviations of the bands.
+        dtype: `uint8` for counts, `float32` for reflectance, degrees and metres.
+        platt: slope and offset of the logits, which make their sigmoid a probability.
+    """
+
+    names = ("post",)
+    mean_B: Tensor
+    std_B: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        window_px: int,
+        mean_B: Sequence[float],
+        std_B: Sequence[float],
+        dtype: Literal["uint8", "float32"] = "float32",
+        platt: tuple[float, float] = (1.0, 0.0),
+    ) -> None:
+        super().__init__()
+        self.network, self.window_px = network, window_px
+        self.dtype, self.platt = dtype, platt
+        self.register_buffer("mean_B", torch.tensor(tuple(mean_B), dtype=torch.float32))
+        self.register_buffer("std_B", torch.tensor(tuple(std_B), dtype=torch.float32))
+
+    def forward(self, post: Tensor) -> Tensor:
+        scores = self.network(normalised(post, self.mean_B[None], self.std_B[None]))
+        slope, offset = self.platt
+        logits: Tensor = slope * scores + offset
+        return logits
+
+    def example(self, *, count: int, seed: int = 0) -> Arrays:
+        """Bands around their means, smooth and with noise; counts are whole numbers."""
+        rng = np.random.default_rng(seed)
+        mean_B, std_B = self.mean_B.cpu().numpy(), self.std_B.cpu().numpy()
+        shape = (count, len(mean_B), self.window_px, self.window_px)
+        wave_YX = np.sin(np.add.outer(*(np.arange(self.window_px) / 9.0,) * 2))
+        score_NBYX = 0.7 * rng.normal(size=shape) + wave_YX * rng.normal(size=(*shape[:2], 1, 1))
+        values = mean_B[:, None, None] + std_B[:, None, None] * score_NBYX
+        if self.dtype == "uint8":
+            return {"post": np.clip(np.rint(values), 0, 255).astype(np.uint8)}
+        return {"post": values.astype(np.float32)}
 
 
 class HazardScaling(nn.Module):

@@ -11,6 +11,7 @@ from training.checkpoints import Checkpoint
 from training.config import GradesConfig, PairsConfig
 from training.graphs import BuildingGraph, BundleGraph, HazardGraph
 from training.mlm import ModelFacts
+from training.networks.landslide import LANDSLIDE_NETWORKS
 from training.onnx_graph import OPSET
 from training.scales import scale_of
 from training.settings import to_json
@@ -151,6 +152,8 @@ def facts_of(graph: BundleGraph, spec: BundleSpec) -> ModelFacts:
 
 def architecture(network: str) -> str:
     """The name of a network in the literature."""
+    if network in LANDSLIDE_NETWORKS:
+        return LANDSLIDE_NETWORKS[network].title
     kind, _, rest = network.partition("_")
     if kind == "fc":
         mode, _, width = rest.rpartition("_")

@@ -8,11 +8,23 @@ import torch
 from quakestream.bundles import Bundle, load_bundle, write_manifest
 from quakestream.domain import BundleSpec, HazardInput
 from quakestream.testing.bundles import CLASSES
-from training.graphs import BuildingGraph, BundleGraph, HazardGraph, SegmentationGraph
-from training.networks import NetworkInputs, build_network
+from training.graphs import (
+    BuildingGraph,
+    BundleGraph,
+    HazardGraph,
+    LandslideGraph,
+    SegmentationGraph,
+)
+from training.networks import NetworkInputs, build_landslide_network, build_network, of_bands
+from training.networks.landslide import LANDSLIDE_NETWORKS
 from training.onnx_graph import export_onnx, run_onnx
 from training.pt2_graph import FILE, export_pt2
 
+L4S_BANDS = (
+    *("coastal", "blue", "green", "red", "rededge071", "rededge075", "rededge078"),
+    *("nir", "nir09", "cirrus", "swir16", "swir22", "slope", "elevation"),
+)
+"""Bands of Landslide4Sense, in its order."""
 HAZARD = tuple(HazardInput(name=n, unit="1", mean=7.0, std=2.0) for n in ("mmi", "pga_g", "dpm"))
 
 
@@ -23,6 +35,8 @@ def graph_of(name: str, side_px: int = 32) -> BundleGraph:
         network = build_network(name)
         _settle(network)
         return SegmentationGraph(network, window_px=side_px).eval()
+    if name in LANDSLIDE_NETWORKS:
+        return landslide_graph(name, side_px)
     groups = () if name.startswith("qif_") else (2, 1)
     inputs = NetworkInputs(crop_px=side_px, hazard_groups=groups, learned_missing=bool(groups))
     network = build_network(name, inputs=inputs)
@@ -32,6 +46,21 @@ def graph_of(name: str, side_px: int = 32) -> BundleGraph:
     return BuildingGraph(
         network, epochs=("post",), crop_px=side_px, hazard=values, offset_C=(0.1, -0.1)
     ).eval()
+
+
+def landslide_graph(name: str, side_px: int = 32) -> LandslideGraph:
+    """The graph of a landslide network over twelve Sentinel-2 bands, slope and elevation."""
+    torch.manual_seed(0)
+    network = build_landslide_network(name, of_bands(*L4S_BANDS, crop_px=side_px))
+    network.train()
+    with torch.no_grad():
+        for _ in range(5):  # batch norms see noise, so that logits spread
+            network(torch.randn(2, len(L4S_BANDS), side_px, side_px))
+    mean_B, std_B = [0.15] * 12 + [20.0, 800.0], [0.08] * 12 + [12.0, 400.0]
+    graph = LandslideGraph(
+        network.eval(), window_px=side_px, mean_B=mean_B, std_B=std_B, platt=(1.2, -0.3)
+    )
+    return graph.eval()
 
 
 def graph_bundle(

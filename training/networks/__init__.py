@@ -6,9 +6,11 @@ from functools import partial
 from torch import nn
 
 from quakestream.errors import ConfigError
+from training.networks.base import PixelNetwork
 from training.networks.fc_siam import WIDTHS, Embedding, FcSiam, Mode
 from training.networks.hazard import HazardNet
-from training.networks.inputs import NetworkInputs
+from training.networks.inputs import NetworkInputs, of_bands
+from training.networks.landslide import LANDSLIDE_NETWORKS
 from training.networks.metadata import ENCODERS, EncoderKind
 from training.networks.metaformer import VARIANTS, MetaFormer
 
@@ -18,9 +20,12 @@ __all__ = [
     "HazardNet",
     "MetaFormer",
     "NetworkInputs",
+    "PixelNetwork",
     "build_fc_siam",
+    "build_landslide_network",
     "build_network",
     "network_names",
+    "of_bands",
 ]
 
 _MODES: dict[str, Mode] = {"ef": "ef", "siam_conc": "conc", "siam_diff": "diff"}
@@ -35,9 +40,10 @@ def build_network(
     Args:
         name: `fc_MODE_WIDTH` compares two dates per pixel, such as `fc_siam_diff_small`.
             `qif_SIZE` grades one crop. `qmf_SIZE[_ENCODER]` grades one crop with hazard values.
-            `hazard_ENCODER` grades hazard values alone.
-        dropout: share of activations that are dropped in training (`fc`, `hazard`), or share of
-            samples that skip the deepest block (`qif`, `qmf`).
+            `hazard_ENCODER` grades hazard values alone. Names in `LANDSLIDE_NETWORKS` score the
+            pixels of one image.
+        dropout: share of activations that are dropped in training (`fc`, `hazard`, landslides),
+            or share of samples that skip the deepest block (`qif`, `qmf`).
         inputs: sizes of inputs and outputs; `fc` networks take three bands of any size.
 
     Raises:
@@ -72,6 +78,19 @@ def build_fc_siam(name: str, *, dropout: float = 0.0) -> FcSiam:
     return FcSiam(mode=mode, widths=WIDTHS[width], dropout=dropout)
 
 
+def build_landslide_network(
+    name: str, inputs: NetworkInputs, *, dropout: float = 0.0
+) -> PixelNetwork:
+    """Builds the untrained landslide network of that name.
+
+    Raises:
+        ConfigError: if no landslide network has that name, or it cannot be built for these inputs.
+    """
+    if name not in LANDSLIDE_NETWORKS:
+        raise _unknown(name, LANDSLIDE_NETWORKS)
+    return LANDSLIDE_NETWORKS[name].build(dropout, inputs)
+
+
 def network_names() -> tuple[str, ...]:
     """Every name that `build_network` knows."""
     return tuple(_builders())
@@ -84,7 +103,7 @@ def _unknown(name: str, known: Iterable[str]) -> ConfigError:
 
 
 def _builders() -> dict[str, _Builder]:
-    known: dict[str, _Builder] = {}
+    known: dict[str, _Builder] = {n: entry.build for n, entry in LANDSLIDE_NETWORKS.items()}
     for key, mode in _MODES.items():
         known |= {f"fc_{key}_{width}": partial(_fc_siam, mode, width) for width in WIDTHS}
     known |= {f"qif_{size}": partial(_metaformer, size, "mlp") for size in VARIANTS}

@@ -4,18 +4,15 @@ Head, metadata encoders and derived indices are dropped, relative biases are res
 the crop, and all other weights must fit. A file with pickled code is refused, never run.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from math import isqrt
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from quakestream.errors import RequestError
-from training.foreign_errors import first_line
+from training.networks.importing import ImportReport, Layout, load_weights, read_weights
 from training.networks.metaformer import MetaFormer
 
 Resize = Literal["official", "exact"]
@@ -27,21 +24,7 @@ row 0, the row of all extra tokens, keep their values."""
 _WRAPPERS = ("model", "state_dict_ema")
 """Keys that may hold the weights, in order; without them the file itself is the weights."""
 _STEM = "stage_0.0.weight"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportReport:
-    """Names of weights by what was done with them."""
-
-    loaded: tuple[str, ...]
-    resized: tuple[str, ...]
-    """Loaded weights that were fitted to another grid or number of bands."""
-    dropped: tuple[str, ...]
-    """Weights of the file that are left out on purpose."""
-    missing: tuple[str, ...]
-    """Weights that the file lacks: head and metadata encoders, which stay untrained."""
-    unexpected: tuple[str, ...]
-    """Weights that the network lacks; always empty, because such a file is refused."""
+_UNTRAINED = ("head.*", "*meta*")
 
 
 def load_official(network: MetaFormer, path: Path, *, resize: Resize = "official") -> ImportReport:
@@ -55,68 +38,17 @@ def load_official(network: MetaFormer, path: Path, *, resize: Resize = "official
     Raises:
         RequestError: if the file holds pickled code, or weights of another network.
     """
-    weights, report = fit_official(network, read_official(path), resize=resize, source=str(path))
-    network.load_state_dict(weights, strict=False)
-    return report
 
+    def fit(own: Mapping[str, Tensor], name: str, value: Tensor) -> Tensor:
+        return _fitted(name, value, own[name], resize)
 
-def read_official(path: Path) -> dict[str, Tensor]:
-    """Reads the weights by name.
-
-    Raises:
-        RequestError: if the file holds anything but plain values and tensors, or no weights.
-    """
-    try:
-        raw = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, EOFError, RuntimeError, ValueError, OSError) as error:
-        raise RequestError(
-            f"cannot be read as weights alone ({first_line(error)})",
-            str(path),
-            remedy="if you trust the file, save its 'model' entry by itself",
-        ) from error
-    if isinstance(raw, Mapping):
-        raw = next((raw[key] for key in _WRAPPERS if key in raw), raw)
-    if not _are_weights(raw):
-        raise RequestError(
-            "no weights",
-            str(path),
-            expected=f"weights by name, at the top or under {' or '.join(_WRAPPERS)}",
-            got=type(raw).__name__,
-        )
-    return dict(raw)
-
-
-def fit_official(
-    network: nn.Module, weights: Mapping[str, Tensor], *, resize: Resize, source: str = "weights"
-) -> tuple[dict[str, Tensor], ImportReport]:
-    """The weights in the shapes of the network, and the report.
-
-    Raises:
-        RequestError: if a weight is missing, unknown, of another shape, or not finite.
-    """
-    own = network.state_dict()
-    usable = {name: value for name, value in weights.items() if not _is_dropped(name)}
-    fitted = {
-        name: _fitted(name, value, own[name], resize)
-        for name, value in usable.items()
-        if name in own
-    }
-    report = ImportReport(
-        loaded=tuple(fitted),
-        resized=tuple(name for name, value in fitted.items() if value is not usable[name]),
-        dropped=tuple(name for name in weights if name not in usable),
-        missing=tuple(name for name in own if name not in usable),
-        unexpected=tuple(name for name in usable if name not in own),
+    layout = Layout(
+        network="this MetaFormer",
+        dropped=(*_UNTRAINED, "*relative_position_index", "point_coord"),
+        may_lack=_UNTRAINED,
+        fit=fit,
     )
-    problems = _problems(report, fitted, own)
-    if problems:
-        raise RequestError(
-            f"not the weights of this MetaFormer ({len(fitted)} of {len(own)} names found): "
-            f"{'; '.join(problems)}",
-            source,
-            remedy="use the file of the same size",
-        )
-    return fitted, report
+    return load_weights(network, read_weights(path, wrappers=_WRAPPERS), layout, str(path))
 
 
 def resize_bias(table: Tensor, rows: int, resize: Resize) -> Tensor:
@@ -143,19 +75,6 @@ def _resize_grid(rows_RH: Tensor, rows: int, *, align_corners: bool) -> Tensor:
     return grid_1HYX[0].flatten(1).T.to(rows_RH.dtype)
 
 
-def _is_dropped(name: str) -> bool:
-    return (
-        name.startswith("head.")
-        or "meta" in name
-        or name.endswith("relative_position_index")
-        or name == "point_coord"
-    )
-
-
-def _may_be_missing(name: str) -> bool:
-    return name.startswith("head.") or "meta" in name
-
-
 def _fitted(name: str, value: Tensor, wanted: Tensor, resize: Resize) -> Tensor:
     """The weight in the wanted shape if a rule applies, else unchanged."""
     if name.endswith("relative_position_bias_table") and _is_grid(value):
@@ -170,35 +89,3 @@ def _fitted(name: str, value: Tensor, wanted: Tensor, resize: Resize) -> Tensor:
 def _is_grid(table: Tensor) -> bool:
     side = isqrt(max(len(table) - 1, 0)) if table.ndim == 2 else 0
     return side % 2 == 1 and side**2 + 1 == len(table)
-
-
-def _are_weights(raw: Any) -> bool:
-    return (
-        isinstance(raw, Mapping)
-        and bool(raw)
-        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in raw.items())
-    )
-
-
-def _problems(
-    report: ImportReport, fitted: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
-) -> list[str]:
-    lost = [name for name in report.missing if not _may_be_missing(name)]
-    shapes = [
-        f"{name} (expected {tuple(wanted[name].shape)}, got {tuple(value.shape)})"
-        for name, value in fitted.items()
-        if value.shape != wanted[name].shape
-    ]
-    broken = [name for name, value in fitted.items() if not torch.isfinite(value).all()]
-    kinds = {
-        "missing": lost,
-        "unexpected": report.unexpected,
-        "other shape": shapes,
-        "not finite": broken,
-    }
-    return [f"{kind} {_few(names)}" for kind, names in kinds.items() if names]
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-    return ", ".join(names[:2]) + more

@@ -1,0 +1,53 @@
+"""Small tasks on which landslide networks are tried."""
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from training.networks import PixelNetwork
+
+
+def chips(bands: int, side_px: int, count: int = 8) -> tuple[Tensor, Tensor]:
+    """Noise with a slide on each chip: an ellipse that is brighter in the first two bands.
+
+    Returns:
+        Z-scores (N, band, y, x), and masks (N, 1, y, x), 1 on slides.
+    """
+    random = torch.Generator().manual_seed(7)
+    image_NBYX = torch.randn(count, bands, side_px, side_px, generator=random)
+    centre_N2 = side_px * (0.3 + 0.4 * torch.rand(count, 2, generator=random))
+    place = torch.arange(side_px)
+    dy_NYX = (place[None, :, None] - centre_N2[:, 0, None, None]) / (0.25 * side_px)
+    dx_NYX = (place[None, None, :] - centre_N2[:, 1, None, None]) / (0.15 * side_px)
+    mask_NYX = (dy_NYX**2 + dx_NYX**2 < 1).float()
+    image_NBYX[:, :2] += 1.5 * mask_NYX[:, None]
+    return image_NBYX, mask_NYX[:, None]
+
+
+def learnt(network: PixelNetwork, side_px: int, *, steps: int, lr: float = 3e-3) -> float:
+    """Pixel F1 on the eight chips that a network was trained on."""
+    image_NBYX, mask_N1YX = chips(network.inputs.bands, side_px)
+    trained = [p for p in network.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=lr)
+    network.train()
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss = nn.functional.binary_cross_entropy_with_logits(network(image_NBYX), mask_N1YX)
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        found = network.eval()(image_NBYX) > 0
+    hits = float((found & (mask_N1YX > 0)).sum())
+    return 2 * hits / float(found.sum() + mask_N1YX.sum())
+
+
+def weights(network: nn.Module) -> int:
+    """Number of learnable values."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def gmac(network: nn.Module, *shape: int) -> float:
+    """Multiply-adds of one forward pass, in thousands of millions; the network is on `meta`."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.empty(*shape, device="meta"))
+    return float(counter.get_total_flops()) / 2e9
