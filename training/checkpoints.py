@@ -104,8 +104,10 @@ def as_checkpoint(raw: Mapping[str, Any], source: str) -> Checkpoint:
         RequestError: if the values are not a checkpoint's.
     """
     try:
-        stored = dict(raw.get("inputs", {}))
-        inputs = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+        stored: dict[str, Any] = dict(raw.get("inputs", {}))
+        inputs: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()
+        }
         return Checkpoint(
             config=from_json(raw["config"]),
             weights=dict(raw["weights"]),

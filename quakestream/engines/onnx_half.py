@@ -27,6 +27,8 @@ FOLLOWERS = {
     *("Identity", "Gather", "Tile", "DepthToSpace", "SpaceToDepth"),
 }
 """Operators that run in half precision if all their inputs but weights are half already."""
+_ALWAYS_FLOAT = {"Resize": (1, 2)}
+"""Indices of inputs that stay in float32 where their operator is narrowed: scales."""
 _FLOAT, _UINT8, _FLOAT16, _BFLOAT16 = 1, 2, 10, 16
 _KINDS = {"fp16": _FLOAT16, "bf16": _BFLOAT16}
 _LARGEST_HALF = 65504.0
@@ -150,7 +152,12 @@ class _Narrowing:
                 f"operator {node.op_type}",
                 remedy="use fp32",
             )
-        floating = [n for n in node.input if n in self.float_values or self._is_float_weight(n)]
+        fixed = {node.input[p] for p in _ALWAYS_FLOAT.get(node.op_type, ()) if p < len(node.input)}
+        floating = [
+            n
+            for n in node.input
+            if n not in fixed and (n in self.float_values or self._is_float_weight(n))
+        ]
         computed = [n for n in floating if n in self.float_values]
         follows = bool(computed) and all(n in self.halves for n in computed)
         narrow = node.op_type in ARITHMETIC or (node.op_type in FOLLOWERS and follows)

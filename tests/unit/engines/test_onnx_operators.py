@@ -16,7 +16,7 @@ from training.onnx_graph import export_onnx, run_onnx
 
 OF_EACH_FAMILY = (
     *("fc_ef_small", "fc_siam_conc_small", "qif_tiny", "qmf_tiny", "hazard_resnorm"),
-    *("unet_tiny", "efficientnet_unetpp_small"),
+    "efficientnet_unetpp_small",
 )
 PRECISIONS = ("fp32", "fp16", "bf16")
 
