@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint typecheck bench clean
+.PHONY: demo test test-all lint typecheck bench lock sbom licences clean
 
 # Users get what the demo needs; developers get everything.
 .venv/.core: pyproject.toml constraints.txt
@@ -36,5 +36,31 @@ typecheck: .venv/.dev
 bench: .venv/.dev
 	$(BIN)/python -m benchmarks.run
 
+# Hashes of all that the images hold, for the Python of the images.
+LOCK := $(BIN)/uv pip compile --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
+	--generate-hashes --custom-compile-command "make lock"
+
+lock: .venv/.dev
+	$(LOCK) pyproject.toml deploy/docker/images.in --extra ray --extra openvino -c constraints.txt \
+		-o deploy/docker/requirements.cpu.txt
+	$(LOCK) pyproject.toml deploy/docker/images.in deploy/docker/gpu.in --extra ray \
+		-c constraints.txt -o deploy/docker/requirements.gpu.txt
+	$(LOCK) deploy/docker/build.in -o deploy/docker/requirements.build.txt
+
+# What the CPU image holds, as CycloneDX, out of its locked file; and what is installed here.
+sbom: .venv/.dev
+	mkdir -p sbom
+	$(BIN)/cyclonedx-py requirements deploy/docker/requirements.cpu.txt --pyproject pyproject.toml \
+		--output-reproducible --of JSON -o sbom/image-cpu.cdx.json
+	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml \
+		--of JSON -o sbom/environment.cdx.json
+
+# Licences of what the CPU image holds, as installed here. Ends with an error where one of them
+# would bind the whole image.
+licences: .venv/.dev
+	$(BIN)/pip-licenses --python=$(BIN)/python --from=mixed --format=markdown --partial-match \
+		--fail-on="GNU General Public;GNU Affero;GPL-2;GPL-3;AGPL;Proprietary" \
+		--packages $$(sed -nE 's/^([a-z0-9._-]+)(\[[a-z,]+\])?==.*/\1/p' deploy/docker/requirements.cpu.txt)
+
 clean:
-	rm -rf .venv demo-out
+	rm -rf .venv demo-out sbom

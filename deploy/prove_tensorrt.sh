@@ -41,11 +41,12 @@ if [ ! -x "$out/venv/bin/python" ]; then
 fi
 # torch from the index it is published on: its ordinary Linux wheel is the CUDA build.
 step install "$out/venv/bin/python" -m pip install --quiet \
-    -c "$here/constraints.txt" -e "$here[tensorrt,train,test,fast]"
+    -c "$here/constraints.txt" -e "${here}[tensorrt,train,test,ray]"
 
 export PATH="$out/venv/bin:$PATH"
 export QUAKESTREAM_ENGINES="$out/engines"
-mkdir -p -m 700 "$QUAKESTREAM_ENGINES" "$out/portable"
+mkdir -p "$QUAKESTREAM_ENGINES" "$out/portable"
+chmod 700 "$QUAKESTREAM_ENGINES" "$out/portable"
 cd "$here"
 
 step versions python -c '
@@ -86,9 +87,9 @@ while read -r bundle runtime precision batch; do
     step "check-$bundle-$precision-portable" "${portable[@]}" \
         quakestream engine check "$bundle" --runtime "$runtime" --json
 done <<<"$plans"
-for bundle in $(cut -d' ' -f1 <<<"$plans" | sort -u); do
+while read -r bundle; do
     step "bench-$bundle" quakestream engine bench "$bundle" --json
-done
+done < <(cut -d' ' -f1 <<<"$plans" | sort -u)
 step contract python -m pytest -q -n0 -p no:cacheprovider \
     tests/contracts/test_gpu_engines.py tests/contracts/test_engines.py \
     tests/unit/test_engine_tensorrt.py tests/unit/test_onnx_operators.py

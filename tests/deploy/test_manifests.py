@@ -1,0 +1,210 @@
+"""Kubernetes manifests: what kustomize makes of them is what KubeRay and Kubernetes know.
+
+Nothing here runs on a cluster. Each check also catches a planted mistake.
+"""
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.helpers.deploying import (
+    KUBERNETES,
+    OVERLAYS,
+    ROOT,
+    Document,
+    built,
+    checked,
+    kuberay_schema,
+    of_kind,
+    ray_cluster,
+)
+
+jsonschema = pytest.importorskip("jsonschema")
+RAY_KINDS = ("RayJob", "RayCluster")
+each_overlay = pytest.mark.parametrize(
+    "overlay", OVERLAYS, ids=[str(p.relative_to(KUBERNETES)) for p in OVERLAYS]
+)
+
+
+def ray_problems(document: Document) -> list[str]:
+    """What KubeRay's closed schema says of a resource."""
+    validator = jsonschema.Draft7Validator(kuberay_schema(document["kind"]))
+    return [f"{e.json_path}: {e.message}" for e in validator.iter_errors(document)]
+
+
+def kubernetes_problem(document: Document) -> str:
+    """What Kubernetes's own strict schema says; empty if nothing."""
+    kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="the `dev` extra")
+    try:
+        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+    except kubernetes_validate.ValidationError as error:
+        return str(error.message)
+    return ""
+
+
+def pods(overlay: Path) -> list[tuple[str, Document]]:
+    """Pod templates of an overlay, by what they are for."""
+    cluster = ray_cluster(overlay)
+    found = [("head", cluster["headGroupSpec"]["template"])]
+    found += [(g["groupName"], g["template"]) for g in cluster["workerGroupSpecs"]]
+    for job in of_kind(overlay, "RayJob"):
+        found.append(("submitter", job["spec"]["submitterPodTemplate"]))
+    return found
+
+
+@each_overlay
+def test_ray_resources_are_what_kuberay_knows(overlay: Path) -> None:
+    (document,) = of_kind(overlay, *RAY_KINDS)
+    assert not ray_problems(document)
+
+
+@each_overlay
+def test_the_rest_is_what_kubernetes_knows(overlay: Path) -> None:
+    others = [d for d in built(overlay) if d["kind"] not in RAY_KINDS]
+    assert {d["kind"] for d in others} >= {"ServiceAccount", "NetworkPolicy", "ConfigMap"}
+    assert not [p for d in others if (p := kubernetes_problem(d))]
+
+
+@each_overlay
+def test_pods_are_what_kubernetes_knows(overlay: Path) -> None:
+    for name, template in pods(overlay):
+        metadata = {**template["metadata"], "name": name}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+        assert not kubernetes_problem(pod), name
+
+
+@each_overlay
+def test_pods_are_held_tight(overlay: Path) -> None:
+    for name, template in pods(overlay):
+        spec = template["spec"]
+        assert spec["securityContext"]["runAsNonRoot"], name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert "restartPolicy" not in spec or name == "submitter", "autoscaler v2 wants none"
+        assert name == "head" or spec["automountServiceAccountToken"] is False
+        assert template["metadata"]["labels"]["app.kubernetes.io/name"] == "quakestream"
+        volumes = {v["name"] for v in spec["volumes"]}
+        for container in spec["containers"]:
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"]
+            assert not context["allowPrivilegeEscalation"]
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert {"cpu", "memory"} <= set(container["resources"]["limits"])
+            mounts = {m["mountPath"]: m["name"] for m in container["volumeMounts"]}
+            assert {"/tmp", "/home/quakestream"} <= set(mounts), "what is written, on a volume"
+            assert set(mounts.values()) <= volumes
+
+
+@each_overlay
+def test_the_cluster_is_as_a_run_wants_it(overlay: Path) -> None:
+    cluster = ray_cluster(overlay)
+    assert cluster["authOptions"] == {"mode": "token", "secretName": "quakestream-ray-token"}
+    assert cluster["autoscalerOptions"]["version"] == "v2"
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    for group in cluster["workerGroupSpecs"]:
+        # Workers are counted when the run starts.
+        assert group["replicas"] == group["minReplicas"] <= group["maxReplicas"]
+        volumes = {v["name"]: v for v in group["template"]["spec"]["volumes"]}
+        assert volumes["shm"]["emptyDir"]["medium"] == "Memory"
+        (container,) = group["template"]["spec"]["containers"]
+        assert {"name": "shm", "mountPath": "/dev/shm"} in container["volumeMounts"]
+    ray = re.search(r"^ray==(.+)$", (ROOT / "constraints.txt").read_text(), re.M)
+    assert ray is not None
+    assert cluster["rayVersion"] == ray[1]
+
+
+@each_overlay
+def test_accounts_and_settings_that_pods_name_exist(overlay: Path) -> None:
+    accounts = {d["metadata"]["name"] for d in of_kind(overlay, "ServiceAccount")}
+    settings = {d["metadata"]["name"] for d in of_kind(overlay, "ConfigMap")}
+    for _, template in pods(overlay):
+        assert template["spec"]["serviceAccountName"] in accounts
+        for container in template["spec"]["containers"]:
+            sources = container.get("envFrom", [])
+            assert {s["configMapRef"]["name"] for s in sources if "configMapRef" in s} <= settings
+
+
+def test_no_manifest_holds_a_secret() -> None:
+    for path in KUBERNETES.rglob("*.yaml"):
+        text = path.read_text()
+        assert "kind: Secret" not in text, path
+        assert not re.search(r"stringData|AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE", text), path
+
+
+def test_the_job_and_the_standing_cluster_are_one_cluster() -> None:
+    base = KUBERNETES / "base"
+    job = yaml.safe_load((base / "job" / "rayjob.yaml").read_text())
+    cluster = yaml.safe_load((base / "cluster" / "raycluster.yaml").read_text())
+    assert job["spec"]["rayClusterSpec"] == cluster["spec"]
+
+
+def test_images_are_of_this_version() -> None:
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert version is not None
+    named = {
+        image
+        for path in (ROOT / "deploy").rglob("*")
+        if path.suffix in (".yaml", ".cpu", ".gpu", ".md")
+        for image in re.findall(r"quakestream:([0-9][\w.]*)-[cg]pu", path.read_text())
+    }
+    assert named == {version[1]}
+
+
+def planted(document: Document, path: str, value: Any) -> Document:
+    """A copy with one key more, or with another value."""
+    made = copy.deepcopy(document)
+    *parents, last = path.split(".")
+    place: Any = made
+    for part in parents:
+        place = place[int(part)] if part.isdigit() else place[part]
+    place[last] = value
+    return made
+
+
+JOB = KUBERNETES / "overlays" / "eks" / "job"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("spec.backofLimit", 3),
+        ("spec.rayClusterSpec.autoscalerOptions.version", "v3"),
+        ("spec.rayClusterSpec.authOptions.secret", "name"),
+        ("spec.rayClusterSpec.headGroupSpec.rayStartParams.num-cpus", 0),
+        ("spec.rayClusterSpec.workerGroupSpecs.0.minReplica", 2),
+        ("spec.rayClusterSpec.workerGroupSpecs.0.template.spec.containers.0.resource", {}),
+        ("spec.deletionStrategy.deletionRules.0.policy", "DeletePods"),
+    ],
+)
+def test_a_planted_mistake_in_a_ray_resource_is_found(path: str, value: Any) -> None:
+    (document,) = of_kind(JOB, "RayJob")
+    (problem,) = ray_problems(planted(document, path, value))
+    assert str(path.split(".")[-1]) in problem or str(value) in problem
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        ("NetworkPolicy", "spec.podSelecter", {}),
+        ("ServiceAccount", "automountServiceAccountToken", "yes"),
+        ("ConfigMap", "datas", {}),
+    ],
+)
+def test_a_planted_mistake_in_a_kubernetes_resource_is_found(
+    kind: str, path: str, value: Any
+) -> None:
+    document = of_kind(JOB, kind)[0]
+    assert kubernetes_problem(planted(document, path, value))
+
+
+def test_a_patch_that_misses_is_found(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}")
+    patch = '[{"op": "replace", "path": "/data/absent", "value": 1}]'
+    content = {"resources": ["base.yaml"], "patches": [{"target": {"name": "a"}, "patch": patch}]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    done = checked("kubectl", "kustomize", tmp_path)
+    assert done.returncode != 0
+    assert "absent" in done.stderr
