@@ -1,4 +1,4 @@
-"""Manifests of task `landslide`: classes without a damage scale, and a deviation beside the score."""
+"""Manifests of task `landslide`: classes without a damage scale, and a deviation beside scores."""
 
 from dataclasses import replace
 from pathlib import Path
