@@ -21,7 +21,7 @@ demo: .venv/.core
 # A process per core, but for the tests that want the machine for themselves.
 test: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not alone" -n auto --dist worksteal
-	$(BIN)/python -m pytest -m "alone and not slow"
+	$(BIN)/python -m pytest -m "alone and not slow" $$(grep -rl "mark.alone" tests)
 
 test-all: .venv/.dev
 	$(BIN)/python -m pytest --hypothesis-profile=explore

@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     from tests.helpers.servers import S3Server
 
 # A busy machine is slow, and no law is about time. The examples are the same each time, so that
-# a test that fails is one that a change broke; `make test-all` tries new ones.
-settings.register_profile("same", deadline=None, derandomize=True)
+# a test that fails is one that a change broke; `make test-all` tries new ones, and more of them.
+settings.register_profile("same", deadline=None, derandomize=True, max_examples=40)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("same")
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares a Ray comes first and together, so that Ray is started once."""
+    items.sort(key=lambda item: "ray_backend" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")
@@ -58,11 +63,22 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> "SyntheticEarthquake":
     return make_earthquake(tmp_path_factory.mktemp("town"), seed=3, size=TINY)
 
 
-@pytest.fixture(scope="module")
-def no_pictures() -> Iterator[None]:
-    """Maps without pictures of their scenes: WebP of noise takes half of a small run's time."""
+@pytest.fixture(scope="session", autouse=True)
+def _no_pictures() -> Iterator[int]:
+    """Maps without pictures of their scenes, which take half of a small run's time."""
+    from quakestream.outputs import viewer
+
+    usual = viewer.PICTURES_AT_MOST_BYTES
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("quakestream.outputs.viewer.PICTURES_AT_MOST_BYTES", 0)
+        patch.setattr(viewer, "PICTURES_AT_MOST_BYTES", 0)
+        yield usual
+
+
+@pytest.fixture(scope="module")
+def pictures(_no_pictures: int) -> Iterator[None]:
+    """Pages with pictures, as users get them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("quakestream.outputs.viewer.PICTURES_AT_MOST_BYTES", _no_pictures)
         yield
 
 

@@ -118,6 +118,8 @@ def page_pictures(
         return small
     sharp = {(p.epoch, p.scene) for p in small.shown if p.reduction <= REDUCED}
     left = budget_bytes - sum(len(p.webp) for p in small.shown)
+    if left <= 0:
+        return small
     chips = _chips(views, rows, _worth_a_chip(score_N), sharp, storage)
     return Previews(shown=small.shown, left_out=small.left_out, chips=tuple(_within(left, chips)))
 

@@ -32,7 +32,7 @@ def made(run: RunFile, out: Path) -> Result:
 
 
 @pytest.fixture(scope="module")
-def fresh(run: RunFile, tmp_path_factory: pytest.TempPathFactory, no_pictures: None) -> Path:
+def fresh(run: RunFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("fresh") / "out"
     made(run, out)
     for folder in FOLDERS:

@@ -89,7 +89,13 @@ def test_a_run_uses_the_runtime_that_is_fastest_on_its_workers(
         backend.pick(bundle, named.profile_settings)
 
 
-@pytest.mark.parametrize("listens", [True, False], ids=["mute port", "closed port"])
+@pytest.mark.parametrize(
+    "listens",
+    [
+        pytest.param(True, id="mute port"),
+        pytest.param(False, id="closed port", marks=pytest.mark.slow),
+    ],
+)
 def test_a_dead_address_is_one_line_within_fifteen_seconds(listens: bool) -> None:
     with socket.socket() as port:
         port.bind(("127.0.0.1", 0))

@@ -23,8 +23,6 @@ from quakestream.storage import open_store
 from quakestream.testing import make_world
 from tests.helpers.mapping import same
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFile:

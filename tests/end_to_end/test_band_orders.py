@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 import rasterio
 
 from quakestream.testing import make_world
 from quakestream.testing.worlds import World, write_scene
 from tests.helpers.mapping import by_id, edit, map_file
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
 FILL = 7
 TIMES = {"pre": "2022-08-01T08:00:00Z", "post": "2023-02-10T08:00:00Z"}
 OTHER = ("scene_post", "scene_pre", "run_id", "shift_quality")

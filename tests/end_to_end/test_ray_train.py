@@ -86,6 +86,7 @@ def test_two_workers_give_the_loss_curve_of_one_with_the_doubled_batch(two: Ran)
     assert not unfinished(two.folder, TWO)
 
 
+@pytest.mark.slow
 def test_a_run_whose_worker_was_killed_ends_like_an_unbroken_one(two: Ran, tmp_path: Path) -> None:
     assert DEATH % KEEP_EVERY
     assert DEATH % EPOCH_STEPS  # in the middle of an epoch, after the last state kept
@@ -102,6 +103,7 @@ def test_a_run_whose_worker_was_killed_ends_like_an_unbroken_one(two: Ran, tmp_p
     assert same_weights(checkpoint, two.checkpoint)
 
 
+@pytest.mark.slow
 def test_one_worker_that_reads_through_ray_data_gives_what_this_process_gives(
     tmp_path: Path,
 ) -> None:

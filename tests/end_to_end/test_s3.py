@@ -211,6 +211,7 @@ def _kahramanmaras(data_dir: Path, folder: Path) -> dict[str, Any]:
 @pytest.mark.data
 @pytest.mark.s3
 @pytest.mark.alone
+@pytest.mark.slow
 def test_the_real_pair_from_a_real_s3_server_killed_on_its_way(
     data_dir: Path, radosgw: S3Server, tmp_path: Path
 ) -> None:

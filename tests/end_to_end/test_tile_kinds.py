@@ -15,7 +15,6 @@ from quakestream.testing import make_world
 from tests.helpers.cutting import cut, in_tiles, name_tiles
 from tests.helpers.mapping import by_id, map_file
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
 SIDE_PX = 300
 CUT_PX = 157
 

@@ -14,8 +14,6 @@ from quakestream.testing import World, make_world
 from tests.helpers.cutting import Box, cut, name_tiles
 from tests.helpers.mapping import by_id, edit, map_file
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 SIDE_PX = 300
 QUARTERS: list[Box] = [
     (0, 0, 150, 150),

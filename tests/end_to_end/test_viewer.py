@@ -31,7 +31,7 @@ from quakestream.outputs.publish import publish
 from quakestream.outputs.readback import current_buildings, current_run
 from quakestream.storage import open_store
 
-pytestmark = [pytest.mark.browser, pytest.mark.alone]
+pytestmark = [pytest.mark.browser, pytest.mark.alone, pytest.mark.usefixtures("pictures")]
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""

@@ -16,7 +16,6 @@ from quakestream.testing.worlds import BORDER_M, EPSG, GSD_M, NORTH_M, WEST_M
 from tests.helpers.cropping import SIDE_PX, crop_world, oracle, resample, write_layer
 from tests.helpers.mapping import ShuffledBackend, by_id, edit, map_file, mapped, same
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
 LATTICE_M = 256.0
 """Side of the squares that make up cells: 512 px of 0.5 m."""
 WORLDS: dict[str, dict[str, Any]] = {

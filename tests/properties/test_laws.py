@@ -14,8 +14,6 @@ from quakestream.pipeline.planning.plan import make_plan
 from quakestream.testing import make_world
 from tests.helpers.mapping import ShuffledBackend, edit, map_file, mapped, same
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 
 def test_the_cell_size_changes_nothing(tmp_path: Path) -> None:
     make_world(tmp_path, seed=3)

@@ -17,8 +17,6 @@ pytest.importorskip("ray")
 
 from quakestream.pipeline.backends.ray_backend import RayBackend
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 
 @pytest.mark.parametrize(
     "world",

@@ -11,8 +11,6 @@ from quakestream.testing import make_world
 from tests.helpers.cutting import Box, cut, name_tiles, squares
 from tests.helpers.mapping import by_id, edit, map_file
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 SIDE_PX = 300
 NAMES = ["scene_post", "scene_pre"]
 POST, PRE = "post_20230210.tif", "pre_20220801.tif"

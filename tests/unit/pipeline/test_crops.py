@@ -39,7 +39,6 @@ from quakestream.tiling import crop_windows, project
 from tests.helpers.cropping import crop_world, resample
 from tests.helpers.mapping import by_id, edit, mapped, same
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
 GRID = Grid(epsg=EPSG, gsd_m=GSD_M)
 BAD = GRID.window(WEST_M + 200, NORTH_M - 300, WEST_M + 264, NORTH_M - 236)
 """Ground that no scene after the event can be read for."""

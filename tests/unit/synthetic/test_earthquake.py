@@ -155,7 +155,7 @@ def test_the_affine_georeference_is_good_to_five_centimetres(zone: str) -> None:
     assert np.abs(transform_points(to_world, pixel) - exact).max() < 0.05
 
 
-@pytest.mark.parametrize("seed", [1, 2, 7])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(s, marks=pytest.mark.slow) for s in (2, 7))])
 def test_differencing_does_badly(seed: int, tmp_path: Path) -> None:
     made = make_earthquake(tmp_path, seed=seed, size=QUARTER)
     truth = gpd.read_parquet(made.truth)

@@ -200,6 +200,7 @@ def test_shards_cut_anywhere_make_the_same_store(
     np.testing.assert_array_equal(store.read(index).inside_NYX, other.read(index).inside_NYX)
 
 
+@pytest.mark.slow
 def test_ray_cuts_what_the_loop_cuts(
     made: tuple[ChipStore, StoreReport, RunFile], town: SyntheticEarthquake, tmp_path: Path
 ) -> None:

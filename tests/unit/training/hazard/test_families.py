@@ -477,6 +477,7 @@ def test_a_scale_nobody_knows_and_a_file_that_is_not_there(
     assert "good, bad" in said[2]
 
 
+@pytest.mark.slow
 def test_the_comparison_is_a_table() -> None:
     points = points_of(800, ("slight", "heavy", "destroyed"))
     one_setting = {
