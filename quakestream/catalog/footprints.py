@@ -61,6 +61,21 @@ class Footprints:
                 got=f"{len(self.table)} rows and {left_out} left out",
             )
 
+    @classmethod
+    def none(cls) -> "Footprints":
+        """For a run that names no buildings."""
+        table = gpd.GeoDataFrame({"building_id": np.empty(0, object)}, geometry=[], crs=4326)
+        return cls(
+            table=table,
+            invalid=np.empty(0, np.bool_),
+            representative=np.empty(0, object),
+            issues=[],
+            rows_read=0,
+            duplicates_collapsed=0,
+            outside_aoi=0,
+            without_position=0,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FootprintRequest:

@@ -74,6 +74,8 @@ _RESERVED = frozenset(
         "engine",
         "run_id",
         "pre_post_difference",
+        "landslide_id",
+        "landslide_distance_m",
     ]
 )
 
@@ -316,7 +318,10 @@ class RunFile(Section):
         description="Vector file, or {path, layer} of one; WKT; or west,south,east,north in degrees"
     )
     imagery: ImagerySection = Field(description="The scenes: catalog and post, with pre for pairs")
-    footprints: FootprintsSection = Field(description="The buildings: path of a vector file")
+    footprints: FootprintsSection | None = Field(
+        default=None,
+        description="The buildings: path of a vector file. Without models.damage none are needed",
+    )
     hazard: HazardSection = Field(default_factory=HazardSection)
     terrain: TerrainSection | None = None
     models: ModelsSection = Field(default_factory=ModelsSection)
@@ -345,6 +350,21 @@ class RunFile(Section):
                 )
             _refuse_secrets(options, protocol)
         return storage
+
+    @model_validator(mode="after")
+    def _models_have_what_they_judge(self) -> Self:
+        if self.footprints is None and self.models.damage is not None:
+            raise ConfigError(
+                "is required and missing",
+                "footprints",
+                remedy="add it: the buildings, path of a vector file; a run without models.damage "
+                "needs none",
+            )
+        if self.models.damage is None and self.models.landslide is None:
+            raise ConfigError(
+                "no model", "models", remedy="name a bundle for damage, for landslide, or for both"
+            )
+        return self
 
     @model_validator(mode="after")
     def _epochs_fit_the_event(self) -> Self:
@@ -396,7 +416,8 @@ class RunFile(Section):
         """
         excluded = {"out", "execution", "profile"} | (set() if self.outputs else {"outputs"})
         content = self.model_dump(mode="json", exclude=excluded)
-        content["footprints"]["id"] = self.footprints.id or "id"
+        if self.footprints is not None:
+            content["footprints"]["id"] = self.footprints.id or "id"
         for section, key in (("footprints", "layer"), ("summary", "layer"), ("summary", "pcode")):
             if content[section] is not None and content[section][key] is None:
                 del content[section][key]

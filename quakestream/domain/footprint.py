@@ -17,6 +17,7 @@ Reason = Literal[
     "read_error",
     "model_error",
     "abstained",
+    "no_model",
 ]
 REASONS: tuple[str, ...] = get_args(Reason)
 

@@ -52,6 +52,8 @@ def arrow_types(
     types["hazard_missing"] = pa.list_(pa.string())
     types |= dict.fromkeys(("model", "model_digest", "engine", "run_id"), pa.string())
     types["pre_post_difference"] = pa.float32()
+    if "landslide_id" in columns:
+        types |= {"landslide_id": pa.string(), "landslide_distance_m": pa.float32()}
     return types
 
 

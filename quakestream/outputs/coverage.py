@@ -16,6 +16,11 @@ COVERAGE_TYPES: dict[str, pa.DataType] = {
     "shift_m": pa.float32(),
 }
 
+KIND = "kind"
+"""Column of runs that look for landslides: what the cells were read for."""
+BUILDINGS, LANDSLIDES = "buildings", "landslides"
+"""Values of `kind`."""
+
 
 def coverage_parquet(frame: gpd.GeoDataFrame) -> bytes:
     """The cells as GeoParquet 1.1, sorted along a Hilbert curve. Other columns are dropped.
@@ -23,8 +28,11 @@ def coverage_parquet(frame: gpd.GeoDataFrame) -> bytes:
     Raises:
         ShapeError: if a column of the contract is missing.
     """
+    types = dict(COVERAGE_TYPES)
+    if KIND in frame.columns:
+        types[KIND] = pa.string()
     if missing := [c for c in COVERAGE_TYPES if c not in frame.columns]:
         raise ShapeError(
             "columns are missing", "coverage", ", ".join(COVERAGE_TYPES), f"no {missing}"
         )
-    return geoparquet_bytes(hilbert_sorted(frame, "cell_id"), COVERAGE_TYPES)
+    return geoparquet_bytes(hilbert_sorted(frame, "cell_id"), types)

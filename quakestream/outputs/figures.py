@@ -148,6 +148,9 @@ def decisions(
     it, and that of the next worse one, which did not. The nearer one is told.
     """
     rows_N, classes = np.arange(len(p_NC)), p_NC.shape[1]
+    if not classes:
+        unclear_N = np.full(len(p_NC), CLARITY[0], object)
+        return Decisions(score_N=np.zeros(len(p_NC)), class_N=damage_N, clarity_N=unclear_N)
     cumulative_NC = p_NC[:, ::-1].cumsum(axis=1)[:, ::-1]
     distance_NC = np.abs(_log_odds(cumulative_NC) - _log_odds(np.array(threshold)))
     index_C = np.arange(classes)

@@ -29,6 +29,9 @@ class RunProducts:
     """One row per footprint, EPSG:4326, with the columns of `buildings.arrow_types`."""
     coverage: gpd.GeoDataFrame
     """One row per cell, EPSG:4326, with the columns of `coverage.COVERAGE_TYPES`."""
+    landslides: gpd.GeoDataFrame | None = None
+    """One row per landslide, EPSG:4326, with the columns of `landslides.LANDSLIDE_TYPES`; None in
+    a run that looks for none."""
     outputs: tuple[str, ...] = ()
     """Optional products that the run asks for."""
     large: Mapping[str, LargeProduct] = field(default_factory=dict)

@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
+import geopandas as gpd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from quakestream.errors import StorageError
 from quakestream.outputs.buildings import check_accounting, count, ordered_buildings
+from quakestream.outputs.landslides import landslide_counts, ordered_landslides
 from quakestream.outputs.layout import RUN_JSON, SNAPSHOTS
 from quakestream.outputs.products import RunProducts
 from quakestream.outputs.quarantine import first_seen_in, merged_issues
@@ -42,14 +44,18 @@ def publish(store: Store, products: RunProducts, check: Callable[[], None] = lam
     counts = dict(products.run.get("counts", {}))
     check_accounting(rows, counts)
     context = PublishContext(products=products, rows=rows, now=now, first_seen=_first_seen(store))
-    tables = {name: write(context) for name, write in TABLES.items()}
+    written = {name: write(context) for name, write in TABLES.items()}
+    tables = {name: data for name, data in written.items() if data is not None}
     extras = [OPTIONAL[name] for name in products.outputs]
     digests = {name: hashlib.sha256(data).digest() for name, data in tables.items()}
     digests |= {extra.prefix: extra.identity(context).encode() for extra in extras}
     snapshot = _snapshot_id(store, digests, now)
     run = {
         **products.run,
-        "counts": counts | count(rows) | {"quarantined": len(merged_issues(products.issues))},
+        "counts": counts
+        | count(rows)
+        | _slide_counts(products, rows)
+        | {"quarantined": len(merged_issues(products.issues))},
         "damage_scale": [_scale_row(c) for c in products.classes],
         "snapshot": snapshot,
         "published": now.isoformat(timespec="seconds"),
@@ -92,6 +98,9 @@ class _SnapshotWriter:
             self.store.put(name, self.store.get(self.prefix + name))
         for name, data in small.items():
             self.store.put(name, data)
+        for name in TABLES.keys() - small.keys():
+            if self.store.list(name):
+                self.store.delete(name)
         for prefix in {extra.prefix for extra in OPTIONAL.values()}:
             for name in self.store.list(prefix):
                 if name not in names:
@@ -116,6 +125,12 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, bool)):
         return value
     return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _slide_counts(products: RunProducts, rows: gpd.GeoDataFrame) -> dict[str, Any]:
+    if products.landslides is None:
+        return {}
+    return {"landslides": landslide_counts(ordered_landslides(products.landslides), rows)}
 
 
 def _scale_row(row: Any) -> dict[str, Any]:

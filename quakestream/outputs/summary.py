@@ -53,6 +53,8 @@ def summary_table(
         ).round(4)
     out["not_assessed"] = out["buildings"] - out["assessed"]
     for reason in REASONS:
+        if reason == "no_model" and not (frame["reason"] == reason).any():
+            continue
         out[f"not_assessed_{reason}"] = (frame["reason"] == reason).groupby(frame["unit"]).sum()
     out = out.rename_axis("unit").reset_index()
     if admin is not None and admin_code is not None:

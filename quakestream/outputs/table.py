@@ -15,6 +15,7 @@ import geopandas as gpd
 from quakestream.outputs.areas import areas_parquet
 from quakestream.outputs.buildings import buildings_parquet
 from quakestream.outputs.coverage import coverage_parquet
+from quakestream.outputs.landslides import landslides_parquet, ordered_landslides
 from quakestream.outputs.layout import SCORES
 from quakestream.outputs.products import LargeProduct, RunProducts
 from quakestream.outputs.quarantine import quarantine_parquet
@@ -57,18 +58,25 @@ def _summary(context: PublishContext) -> bytes:
     )
 
 
+def _landslides(context: PublishContext) -> bytes | None:
+    slides = context.products.landslides
+    return None if slides is None else landslides_parquet(ordered_landslides(slides))
+
+
 def _areas(context: PublishContext) -> bytes:
     return areas_parquet(context.products)
 
 
-TABLES: Mapping[str, Callable[[PublishContext], bytes]] = {
+TABLES: Mapping[str, Callable[[PublishContext], bytes | None]] = {
     "buildings.parquet": _buildings,
     "coverage.parquet": _coverage,
     "quarantine.parquet": _quarantine,
     "summary.csv": _summary,
     "areas.parquet": _areas,
+    "landslides.parquet": _landslides,
 }
-"""Products that every map has. Their content identifies a snapshot."""
+"""Products that every map has; None for one that this map has nothing of. Their content
+identifies a snapshot."""
 
 
 def _index(context: PublishContext, run: dict[str, Any]) -> bytes:

@@ -34,6 +34,7 @@ REASON_TITLES = {
     "read_error": "image could not be read",
     "model_error": "model failed",
     "abstained": "model abstained",
+    "no_model": "the run has no model of building damage",
 }
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import geopandas as gpd
@@ -51,6 +51,7 @@ from quakestream.pipeline.result.context import (
     ViewFailures,
 )
 from quakestream.pipeline.result.evidence import hazard_evidence
+from quakestream.pipeline.result.joining import joined
 from quakestream.pipeline.result.progress import ProgressFile
 from quakestream.pipeline.result.record import WorkDone, run_id, run_record
 from quakestream.pipeline.result.unread import check_something_was_read
@@ -169,9 +170,8 @@ class _MapRun:
         tasks = TaskMaker(plan=plan, prepared=prepared, spec=spec, hazard_NM=hazard_NM)
         products = self._map_and_reduce(tasks, pending, groups, failures)
 
-        for made in products:
-            if made.buildings is not None:
-                check_something_was_read(made.buildings["reason"], self.issues)
+        if plan.judges and products.buildings is not None:
+            check_something_was_read(products.buildings["reason"], self.issues)
         self.events(StageStarted(name="publish"))
         return self._publish(products)
 
@@ -221,7 +221,7 @@ class _MapRun:
         pending: Pending,
         groups: list[KeyedGroup],
         failures: ViewFailures,
-    ) -> list[KindProducts]:
+    ) -> KindProducts:
         """Does what is left and reduces it. Units of damaged commits are done again.
 
         Raises:
@@ -257,11 +257,12 @@ class _MapRun:
 
     def _reduce(
         self, groups: list[KeyedGroup], commits: list[set[str]], failures: ViewFailures
-    ) -> list[KindProducts]:
-        """What each job publishes."""
+    ) -> KindProducts:
+        """What the jobs publish, joined."""
         plan = self.plan
         context = RunContext(
             plan=plan,
+            job=plan.first,
             hazard=self._hazard(),
             view_failures=failures,
             constants={
@@ -275,33 +276,34 @@ class _MapRun:
         for part in (part for group in groups for cell in group for part in cell):
             keys[part.job].add(part.key)
         products = [
-            job.kind.publish(self.store, commits[n], keys[n], context)
+            job.kind.publish(self.store, commits[n], keys[n], replace(context, job=job))
             for n, job in enumerate(plan.jobs)
         ]
         named: set[tuple[str, str]] = set()
         for of_job in products:  # a bad block is named once, however many jobs needed it
             self._add_issues(i for i in of_job.issues if (i.kind, i.subject) not in named)
             named |= {(i.kind, i.subject) for i in of_job.issues}
-        return products
+        return joined(products, context)
 
-    def _publish(self, products: list[KindProducts]) -> Result:
+    def _publish(self, products: KindProducts) -> Result:
         plan, run = self.plan, self.plan.run
         record = run_record(plan, self.work, self._hazard(), self.backend.name)
         record["notes"] += reading_notes(self.store)
         snapshot = publish(
             self.store,
             RunProducts(
-                buildings=next(p.buildings for p in products if p.buildings is not None),
-                coverage=next(p.coverage for p in products if p.coverage is not None),
+                buildings=products.buildings,
+                coverage=products.coverage,
+                landslides=products.landslides,
                 outputs=run.outputs,
-                large={name: one for p in products for name, one in p.large.items()},
+                large=products.large,
                 issues=list(dict.fromkeys(self.issues)),
                 run=record,
-                classes=plan.bundle.spec.classes,
+                classes=plan.classes,
                 layers=tuple(n for n in run.hazard.layers if n not in SHAKING_COLUMNS),
                 aoi=plan.aoi,
                 **_summary_units(plan),
-                views=list(plan.assignment.views),
+                views=list(plan.views if not plan.judges else plan.assignment.views),
                 storage=run.storage_options,
             ),
             self.lease.check,
@@ -356,9 +358,11 @@ def _group_tasks(
 ) -> Iterator[GroupTask]:
     """Tasks of the groups, without units whose view cannot be used."""
     for group in groups:
-        usable = tuple(
-            cell for cell in group if (cell[0].unit.view, cell[0].unit.cell.epsg) not in failures
+        cells = (
+            tuple(p for p in cell if (p.unit.view, p.unit.cell.epsg) not in failures)
+            for cell in group
         )
+        usable = tuple(cell for cell in cells if cell)
         if usable:
             yield tasks.group(usable)
 

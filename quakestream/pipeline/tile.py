@@ -10,7 +10,8 @@ from quakestream.config import RunFile
 from quakestream.domain import Grid, Issue, Scene
 from quakestream.errors import InputError
 from quakestream.events import Events, InputQuarantined, Observer, SceneTiled, StageStarted
-from quakestream.pipeline.planning.plan import Plan, damage_bundle, plan_for
+from quakestream.pipeline.planning.jobs import RunBundles
+from quakestream.pipeline.planning.plan import Plan, plan_for
 from quakestream.pipeline.planning.scenes import used_scenes
 from quakestream.raster.tiles import (
     TileEntry,
@@ -81,7 +82,7 @@ def tile_run(
     """
     events = Events(list(observers))
     events(StageStarted(name="plan"))
-    plan = plan_for(without_store(run), damage_bundle(run))
+    plan = plan_for(without_store(run), RunBundles.of(run))
     store = open_store(store_uri, run.storage_options)
     write_root(store)
     maker = _Maker(plan=plan, store=store, settings=settings or TileSettings())

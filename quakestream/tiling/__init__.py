@@ -2,7 +2,7 @@
 
 from quakestream.tiling.crops import around, crop_corners, crop_groups, crop_windows
 from quakestream.tiling.lattice import Cell, Lattice, WindowTouches
-from quakestream.tiling.zones import project, split_by_zone, unproject, zones_of
+from quakestream.tiling.zones import foreign_ground, project, split_by_zone, unproject, zones_of
 
 __all__ = [
     "Cell",
@@ -12,6 +12,7 @@ __all__ = [
     "crop_corners",
     "crop_groups",
     "crop_windows",
+    "foreign_ground",
     "project",
     "split_by_zone",
     "unproject",

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
-from quakestream.domain import utm_epsg
+from quakestream.domain import Grid, Window, utm_epsg
 from quakestream.domain.grid import utm_zone_lon
 
 DENSE_DEG = 0.01
@@ -48,6 +48,31 @@ def split_by_zone(area: BaseGeometry) -> dict[int, BaseGeometry]:
                 dense = shapely.segmentize(part, DENSE_DEG)
                 parts[epsg] = project(np.array([dense], object), epsg)[0]
     return parts
+
+
+def foreign_ground(grid: Grid, window: Window) -> NDArray[np.bool_] | None:
+    """True for pixels of a window whose ground belongs to another zone; None where none does.
+
+    Windows on the border of a zone reach into its neighbour, whose own grid shows that ground.
+    """
+    west, south, east, north = grid.bounds(window)
+    corners = _lonlat(
+        grid, np.array([west, east, west, east]), np.array([south, south, north, north])
+    )
+    if (zones_of(*corners) == grid.epsg).all():
+        return None
+    x_X = west + (np.arange(window.width) + 0.5) * grid.gsd_m
+    y_Y = north - (np.arange(window.height) + 0.5) * grid.gsd_m
+    x_YX, y_YX = np.meshgrid(x_X, y_Y)
+    return np.asarray(zones_of(*_lonlat(grid, x_YX, y_YX)) != grid.epsg)
+
+
+def _lonlat(
+    grid: Grid, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    transformer = pyproj.Transformer.from_crs(grid.epsg, 4326, always_xy=True)
+    lon, lat = transformer.transform(x, y)
+    return lon, lat
 
 
 def _transformed(geometry_N: NDArray[np.object_], source: int, target: int) -> NDArray[np.object_]:

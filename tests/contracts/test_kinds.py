@@ -9,6 +9,7 @@ from quakestream.pipeline.work.tasks import UnitTask, WorkerSpec
 from quakestream.testing import KindContract, make_world
 from tests.helpers.cropping import crop_world
 from tests.helpers.mapping import edit, planned
+from tests.helpers.sliding import sliding_world
 
 Planned = tuple[WorkerSpec, list[UnitTask]]
 
@@ -33,6 +34,13 @@ def rasters(tmp_path_factory: pytest.TempPathFactory) -> Planned:
 
 
 @pytest.fixture(scope="module")
+def landslides(tmp_path_factory: pytest.TempPathFactory) -> Planned:
+    folder = tmp_path_factory.mktemp("landslides")
+    world = sliding_world(folder, execution={"cell_windows": 2})
+    return units(world.run_file, 1)
+
+
+@pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> Planned:
     return units(crop_world(tmp_path_factory.mktemp("crops")).run_file, 0)
 
@@ -53,6 +61,12 @@ class TestRasters(TestWindows):
     @pytest.fixture(autouse=True)
     def _run(self, rasters: Planned) -> None:
         self.run = rasters
+
+
+class TestLandslides(TestWindows):
+    @pytest.fixture(autouse=True)
+    def _run(self, landslides: Planned) -> None:
+        self.run = landslides
 
 
 class TestCrops(TestWindows):

@@ -23,6 +23,7 @@ from quakestream.errors import RequestError
 from quakestream.hazard import HazardTable, sample_hazard
 from quakestream.hazard.inputs import columns_given
 from quakestream.hazard.units import MEASURES, VS30_COLUMN
+from quakestream.pipeline.planning.jobs import RunBundles
 from quakestream.pipeline.planning.plan import Plan, plan_for
 from quakestream.pipeline.planning.tasks import TaskMaker, worker_spec
 from quakestream.pipeline.work.prepare import Prepared, PrepareStep, prepare, steps_for
@@ -218,7 +219,7 @@ class _RunPlan:
                 remedy="add imagery.pre.datetime, or store --epochs post",
             )
         items = read_labels(source.labels, run.storage_options)
-        plan = plan_for(run, store_bundle(request))
+        plan = plan_for(run, RunBundles(damage=store_bundle(request)))
         usable = plan.footprints.table.copy()
         usable.loc[np.asarray(plan.footprints.invalid), "geometry"] = None
         labels = match_labels(items, usable, source.labels)
@@ -281,7 +282,7 @@ def _candidates(
             spec=worker_spec(one.plan, uri),
             hazard_NM=np.empty((len(one.wanted_N), 0), np.float32),
         )
-        for unit in one.plan.damage.units:
+        for unit in one.plan.first.units:
             footprint_F = unit.footprint_F[one.wanted_N[unit.footprint_F]]
             if failure := prepared.view_failure(one.plan.views[unit.view], unit.cell.epsg):
                 report.dropped[failure] += len(footprint_F)

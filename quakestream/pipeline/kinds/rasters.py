@@ -6,35 +6,32 @@ that are fixed to the grid, so that no cell size shows in them.
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import shapely
 from numpy.typing import NDArray
 
-from quakestream.domain import BundleSpec, Quality, View
+from quakestream.domain import BundleSpec, Quality
 from quakestream.engines import Batch, Engine, probabilities
 from quakestream.errors import QuakestreamError
 from quakestream.outputs.layout import RASTER_COMMITS, SCORES
 from quakestream.outputs.rasters import NODATA, STEPS, RasterBand, RasterProduct
 from quakestream.pipeline.kinds.base import Kind, MemoryNeeds
-from quakestream.pipeline.kinds.units import LatticeOf, PlanInputs, Unit, grouped_units
+from quakestream.pipeline.kinds.ground import ground_units
+from quakestream.pipeline.kinds.units import LatticeOf, PlanInputs, Unit
 from quakestream.pipeline.kinds.window_reading import (
     PixelKind,
     model_failures,
     read_windows,
     window_memory,
-    window_sizes,
 )
 from quakestream.pipeline.work.quality import quality_counts, worst_quality
 from quakestream.pipeline.work.read import CellReads
 from quakestream.pipeline.work.results import Failure, UnitResult
 from quakestream.pipeline.work.tasks import JobSpec, UnitTask
 from quakestream.storage import Store
-from quakestream.tiling import Lattice, WindowTouches, unproject
-from quakestream.tiling.antimeridian import cut_at_180
 
 if TYPE_CHECKING:
     from quakestream.pipeline.result.context import KindProducts, RunContext
@@ -57,22 +54,7 @@ class RasterKind(PixelKind):
         self, inputs: PlanInputs, spec: BundleSpec, lattice_of: LatticeOf
     ) -> tuple[Unit, ...]:
         """Units over every window of the AOI that a view shows."""
-        from quakestream.catalog import views_of_ground  # planning alone needs the catalogue
-
-        units: list[Unit] = []
-        sizes = window_sizes(spec)
-        for epsg in sorted(inputs.area_of_zone):
-            lattice = lattice_of(epsg)
-            window_N2 = lattice.windows_over(inputs.area_of_zone[epsg])
-            outline_N = _outlines(window_N2, lattice)
-            views = views_of_ground(outline_N, inputs.post, inputs.pre, needs_pre=spec.needs_pre)
-            view_A, window_A2 = _pairs(views, window_N2, inputs)
-            touches = WindowTouches(
-                item_T=np.arange(len(view_A)), row_T=window_A2[:, 0], col_T=window_A2[:, 1]
-            )
-            grouped = grouped_units(view_A, np.zeros_like(view_A), touches, lattice, sizes)
-            units.extend(_without_footprints(unit) for unit in grouped)
-        return tuple(units)
+        return tuple(replace(u, joint_W=None) for u in ground_units(inputs, spec, lattice_of))
 
     def read(self, task: UnitTask, job: JobSpec, reads: CellReads) -> "CellGround":
         began = time.perf_counter()
@@ -154,7 +136,7 @@ class RasterKind(PixelKind):
 
         bands = tuple(
             RasterBand(name=label, description=f"probability of {label}", scale=1.0 / STEPS)
-            for label in context.plan.bundle.spec.labels
+            for label in context.job.bundle.spec.labels
         )
         product = RasterProduct(name="scores", prefix=SCORES, bands=bands)
         return raster_products(store, commits, keys, context, product)
@@ -195,38 +177,6 @@ def core_steps(logits_NKYX: NDArray[np.float32], spec: BundleSpec) -> NDArray[np
     step_CP = np.full(p_CP.shape, NODATA, np.uint8)
     step_CP[finite_CP] = np.rint(p_CP[finite_CP] * STEPS).astype(np.uint8)
     return np.moveaxis(step_CP.reshape(len(p_CP), *core_KNYX.shape[1:]), 0, 1)
-
-
-def _outlines(window_N2: NDArray[np.int64], lattice: Lattice) -> NDArray[np.object_]:
-    """Cores of windows, EPSG:4326."""
-    side_m, top_m = lattice.core_px * lattice.grid.gsd_m, lattice.grid.transform.f
-    north_N, west_N = top_m - window_N2[:, 0] * side_m, window_N2[:, 1] * side_m
-    boxes = shapely.box(west_N, north_N - side_m, west_N + side_m, north_N)
-    return cut_at_180(unproject(np.asarray(boxes, object), lattice.grid.epsg))
-
-
-def _pairs(
-    views: list[tuple[View, NDArray[np.int64]]],
-    window_N2: NDArray[np.int64],
-    inputs: PlanInputs,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of view and window: indices into the plan's views, and lattice (row, col)."""
-    view_A = [np.full(len(item), inputs.views.index(view)) for view, item in views]
-    window_A2 = [window_N2[item] for _, item in views]
-    if not views:
-        return np.empty(0, np.int64), np.empty((0, 2), np.int64)
-    return np.concatenate(view_A), np.concatenate(window_A2)
-
-
-def _without_footprints(unit: Unit) -> Unit:
-    return Unit(
-        cell=unit.cell,
-        view=unit.view,
-        window_W2=unit.window_W2,
-        footprint_F=np.empty(0, np.int64),
-        scored=unit.scored,
-        read_px=unit.read_px,
-    )
 
 
 _: type[Kind] = RasterKind

@@ -42,6 +42,8 @@ class Unit:
     """Windows or crops that the engine will score."""
     read_px: int
     """Pixels to read of each epoch."""
+    joint_W: NDArray[np.bool_] | None = None
+    """True for windows that other views show a part of, too; None: the kind does not ask."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

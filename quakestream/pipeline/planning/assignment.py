@@ -56,6 +56,13 @@ class Assignment:
             reason_N=reason_N,
         )
 
+    @classmethod
+    def none(cls, count: int) -> Self:
+        """For a run that judges no building."""
+        none = np.empty(0, np.int64)
+        reason_N = np.full(count, "no_model", object)
+        return cls(views=(), footprint_A=none, view_A=none, reason_N=reason_N)
+
     @property
     def views_N(self) -> NDArray[np.int64]:
         """Number of views of each footprint."""

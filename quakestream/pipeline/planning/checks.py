@@ -39,7 +39,8 @@ def later_problems(run: RunFile) -> list[Issue]:
 def _needed(run: RunFile) -> Iterator[tuple[str, str]]:
     if aoi_kind(run.aoi) not in ("bbox", "wkt"):
         yield "aoi", run.aoi
-    yield "footprints.path", run.footprints.path
+    if run.footprints is not None:
+        yield "footprints.path", run.footprints.path
     catalog = run.imagery.catalog
     for place in [catalog] if isinstance(catalog, str) else catalog:
         yield "imagery.catalog", place
@@ -52,6 +53,8 @@ def _wanted(run: RunFile) -> Iterator[tuple[str, str]]:
         yield "hazard.vs30", run.hazard.vs30
     for name, place in run.hazard.layers.items():
         yield f"hazard.layers.{name}", place
+    if run.terrain is not None:
+        yield "terrain.dem", run.terrain.dem
     if run.summary is not None:
         yield "summary.admin", run.summary.admin
 

@@ -10,7 +10,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from quakestream.bundles import Bundle, load_bundle
+from quakestream.bundles import Bundle
 from quakestream.catalog import (
     AdminUnits,
     FootprintRequest,
@@ -21,20 +21,11 @@ from quakestream.catalog import (
     search,
 )
 from quakestream.config import ImagerySection, RunFile
-from quakestream.domain import BundleSpec, Grid, Issue, Scene, View
-from quakestream.engines import EngineSpec
+from quakestream.domain import BundleSpec, Issue, ScaleClass, Scene, View
 from quakestream.engines.machine import usable_cores
-from quakestream.errors import AoiError, ConfigError
+from quakestream.errors import AoiError
 from quakestream.hazard import inputs_not_given
-from quakestream.pipeline.kinds.base import Kind
-from quakestream.pipeline.kinds.table import DAMAGE_KINDS, PRODUCT_KINDS
-from quakestream.pipeline.kinds.units import (
-    LatticeOf,
-    PlanInputs,
-    Unit,
-    ViewTable,
-    distinct_windows,
-)
+from quakestream.pipeline.kinds.units import PlanInputs, Unit, ViewTable
 from quakestream.pipeline.planning.area import area_cells
 from quakestream.pipeline.planning.assignment import Assignment, assign, sharp
 from quakestream.pipeline.planning.capacity import (
@@ -48,30 +39,20 @@ from quakestream.pipeline.planning.capacity import (
 )
 from quakestream.pipeline.planning.checks import check_files_exist
 from quakestream.pipeline.planning.engine import EngineFacts, PickEngine, pick_engine
+from quakestream.pipeline.planning.jobs import Job, RunBundles, lattices, make_jobs
 from quakestream.pipeline.planning.memory import MemoryStatement, state_memory
+from quakestream.pipeline.planning.places import (
+    CellUnits,
+    place_km2,
+    units_at_once,
+    units_by_place,
+)
 from quakestream.pipeline.planning.scenes import probe_scenes, used_scenes
 from quakestream.pipeline.result.evidence import HazardModel, hazard_model
 from quakestream.pipeline.work.scenes import header_notes, stretch_notes
 from quakestream.raster.tiles import TileSurvey, survey_tiles
-from quakestream.tiling import Cell, Lattice, project, split_by_zone, zones_of
+from quakestream.tiling import Cell, project, split_by_zone, zones_of
 from quakestream.tiling.antimeridian import HALF_TURN
-
-NO_ENGINE = EngineFacts(spec=EngineSpec(runtime=""), name="", on_gpu=False, seconds_per_window=0.0)
-"""For plans that nothing scores: training cuts its chips from one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Job:
-    """A kind of scoring with its bundle and its units."""
-
-    kind: Kind
-    bundle: Bundle
-    units: tuple[Unit, ...]
-    engine: EngineFacts = NO_ENGINE
-
-
-CellUnits = tuple[tuple[int, Unit], ...]
-"""Units on the same (cell, view), each with the index of its job."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -80,7 +61,7 @@ class Plan:
 
     run: RunFile
     jobs: tuple[Job, ...]
-    """The first job judges footprints."""
+    """The first job judges footprints, in a run that judges any."""
     hazard_model: HazardModel | None
     """The bundle of `models.hazard`. Its evidence is added when sums become verdicts."""
     aoi: BaseGeometry
@@ -114,14 +95,24 @@ class Plan:
         )
 
     @property
-    def damage(self) -> Job:
-        """The job that judges footprints."""
+    def judges(self) -> bool:
+        """True if a job judges footprints."""
+        return self.run.models.damage is not None
+
+    @property
+    def first(self) -> Job:
+        """The job that judges footprints; in a run that judges none, that of landslides."""
         return self.jobs[0]
 
     @property
     def bundle(self) -> Bundle:
-        """The bundle that judges footprints."""
-        return self.damage.bundle
+        """The bundle of the first job."""
+        return self.first.bundle
+
+    @property
+    def classes(self) -> tuple[ScaleClass, ...]:
+        """The damage scale; empty in a run that judges no footprints."""
+        return self.bundle.spec.classes if self.judges else ()
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
@@ -130,12 +121,8 @@ class Plan:
 
     @cached_property
     def cell_units(self) -> tuple[CellUnits, ...]:
-        """Units by (cell, view), in the order of the first job that has each."""
-        together: dict[tuple[int, Cell], list[tuple[int, Unit]]] = {}
-        for n, job in enumerate(self.jobs):
-            for unit in job.units:
-                together.setdefault((unit.view, unit.cell), []).append((n, unit))
-        return tuple(tuple(parts) for parts in together.values())
+        """Units by place: those over the same ground, which are read together."""
+        return units_by_place(self.jobs, self.views)
 
     def groups(self) -> list[tuple[CellUnits, ...]]:
         """Commit groups: cells that are committed together. The plan alone decides them."""
@@ -161,7 +148,7 @@ class Plan:
         crop; ground that several jobs score counts once.
         """
         cell_windows = self.run.profile_settings.cell_windows
-        return sum(cell_km2([u for _, u in parts], cell_windows) for parts in self.cell_units)
+        return sum(place_km2([u for _, u in parts], cell_windows) for parts in self.cell_units)
 
     @property
     def mpx(self) -> float:
@@ -169,10 +156,7 @@ class Plan:
 
         Where several jobs read a cell, the job that reads most counts: windows are shared.
         """
-        return sum(
-            max(u.read_px * len(self.jobs[n].bundle.spec.epochs) for n, u in parts)
-            for parts in self.cell_units
-        ) / 1e6  # fmt: skip
+        return sum(_most_px(self.jobs, parts) for parts in self.cell_units) / 1e6
 
     @property
     def read_bytes(self) -> int:
@@ -201,7 +185,7 @@ class Plan:
         return Rates(
             score_s=score_s / max(self.windows, 1),
             score_cores=0.0 if self.on_gpu else settings.threads or usable_cores(),
-            footprint_s=self.damage.kind.footprint_s,
+            footprint_s=self.first.kind.footprint_s,
             startup_s=self._around_s(),
         )
 
@@ -224,8 +208,8 @@ class Plan:
 
     @property
     def engine(self) -> str:
-        """Runtime and version that judge footprints."""
-        return self.damage.engine.name
+        """Runtime and version of the first job."""
+        return self.first.engine.name
 
     @property
     def on_gpu(self) -> bool:
@@ -258,7 +242,10 @@ class Plan:
     def memory(self, backend: str = "local") -> MemoryStatement:
         """Peak memory on one machine, with backend `local` or `ray`."""
         return state_memory(
-            [(job.kind, job.bundle) for job in self.jobs],
+            [
+                (job.kind, job.bundle, units)
+                for job, units in zip(self.jobs, units_at_once(self.jobs), strict=True)
+            ],
             self.run.profile_settings,
             footprints=len(self.footprints.table),
             cells=len(self.area_cells),
@@ -266,11 +253,12 @@ class Plan:
         )
 
 
-def cell_km2(units: Sequence[Unit], cell_windows: int) -> float:
-    """Ground that units on one cell score, km²; ground that several score counts once."""
-    cell = units[0].cell
-    side_m: float = cell.size_px / cell_windows * cell.gsd_m
-    return distinct_windows([unit.window_W2 for unit in units]) * side_m**2 / 1e6
+def _most_px(jobs: Sequence[Job], parts: CellUnits) -> int:
+    """Pixels of the job that reads most of a place, all epochs."""
+    read_px = dict.fromkeys((n for n, _ in parts), 0)
+    for n, unit in parts:
+        read_px[n] += unit.read_px * len(jobs[n].bundle.spec.epochs)
+    return max(read_px.values())
 
 
 def make_plan(run: RunFile, pick: PickEngine = pick_engine) -> Plan:
@@ -286,11 +274,11 @@ def make_plan(run: RunFile, pick: PickEngine = pick_engine) -> Plan:
         RequestError: the request itself is wrong.
     """
     check_files_exist(run)
-    bundle = damage_bundle(run)
-    hazard = hazard_model(run, bundle.spec)
-    notes = tuple(_inputs_notes(bundle.spec, run))
+    bundles = RunBundles.of(run)
+    hazard = hazard_model(run, None if bundles.damage is None else bundles.damage.spec)
+    notes = () if bundles.damage is None else tuple(_inputs_notes(bundles.damage.spec, run))
     admin = read_admin(run.summary, run.storage_options)
-    plan = plan_for(run, bundle)
+    plan = plan_for(run, bundles)
     engines: dict[str, EngineFacts] = {}
     for job in plan.jobs:
         if job.bundle.digest not in engines:
@@ -309,8 +297,8 @@ def make_plan(run: RunFile, pick: PickEngine = pick_engine) -> Plan:
     )
 
 
-def plan_for(run: RunFile, bundle: Bundle) -> Plan:
-    """What a run reads for a bundle, with no engine to score it.
+def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
+    """What a run reads for its bundles, with no engine to score it.
 
     Training cuts its chips from this plan, so that a model sees at inference what it saw in
     training.
@@ -318,10 +306,10 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
     Raises:
         RequestError: the request itself is wrong.
     """
-    options, spec = run.storage_options, bundle.spec
+    options = run.storage_options
     aoi = read_aoi(run.aoi, options)
-    footprints = read_footprints(_footprint_request(run), aoi, options)
-    imagery = search(_imagery(run, spec), aoi, options)
+    footprints = _footprints(run, aoi)
+    imagery = search(_imagery(run, bundles), aoi, options)
     if not imagery.post and not imagery.issues:
         raise AoiError(
             f"no post-event scene of {_named(run)} lies in the AOI ({_bounds(aoi)})",
@@ -331,24 +319,34 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
     post, pre = probe_scenes(imagery.post, options), probe_scenes(imagery.pre, options)
     zone_N, polygon_N = _projected(footprints)
     all_views = run.profile_settings.views == "all"
-    assignment = assign(footprints, post, pre, spec, all_views=all_views)
-    zones = split_by_zone(aoi)
-    inputs = PlanInputs(
-        zone_N=zone_N,
-        polygon_N=polygon_N,
-        footprint_A=assignment.footprint_A,
-        view_A=assignment.view_A,
-        area_of_zone=zones,
-        post=tuple(sharp(post.scenes, spec)),
-        pre=tuple(sharp(pre.scenes, spec)),
-        views=ViewTable(assignment.views),
+    assignment = (
+        Assignment.none(len(footprints.table))
+        if bundles.damage is None
+        else assign(footprints, post, pre, bundles.damage.spec, all_views=all_views)
     )
-    jobs = tuple(_jobs(run, bundle, inputs))
-    views = inputs.views.views
+    zones = split_by_zone(aoi)
+    table = ViewTable(assignment.views)
+
+    def inputs_for(spec: BundleSpec) -> PlanInputs:
+        return PlanInputs(
+            zone_N=zone_N,
+            polygon_N=polygon_N,
+            footprint_A=assignment.footprint_A,
+            view_A=assignment.view_A,
+            area_of_zone=zones,
+            post=tuple(sharp(post.scenes, spec)),
+            pre=tuple(sharp(pre.scenes, spec)),
+            views=table,
+        )
+
+    used_bundles = [b for b in (bundles.damage, bundles.landslide) if b is not None]
+    jobs = tuple(make_jobs(run, bundles, {b.digest: inputs_for(b.spec) for b in used_bundles}))
+    views = table.views
     used = used_scenes((unit for job in jobs for unit in job.units), views)
     tiles = survey_tiles(run.imagery.store, used, options)
     scenes = [scene for scene, _ in used]
     used_notes = (*stretch_notes(scenes), *header_notes(scenes))
+    first = jobs[0]
     return Plan(
         run=run,
         jobs=jobs,
@@ -360,7 +358,7 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
         polygon_N=polygon_N,
         assignment=assignment,
         views=views,
-        area_cells=area_cells(zones, _lattice_of(run, jobs[0].kind, spec), run.aoi),
+        area_cells=area_cells(zones, lattices(run, first.kind, first.bundle.spec), run.aoi),
         problems=_worst_first(
             [*imagery.issues, *post.issues, *pre.issues, *footprints.issues, *tiles.issues]
         ),
@@ -369,68 +367,18 @@ def plan_for(run: RunFile, bundle: Bundle) -> Plan:
     )
 
 
-def _jobs(run: RunFile, bundle: Bundle, inputs: PlanInputs) -> Iterator[Job]:
-    """The job that judges footprints, and one for each product that asks for a kind."""
-    spec = bundle.spec
-    kinds = [DAMAGE_KINDS[spec.task]]
-    for product, kind in PRODUCT_KINDS.items():
-        if product not in run.outputs:
-            continue
-        if spec.task not in kind.tasks:
-            raise ConfigError(
-                f"{product} cannot be made with bundle {spec.name}",
-                "outputs",
-                expected=f"a bundle of task {' or '.join(kind.tasks)} in models.damage",
-                got=spec.task,
-                remedy=f"leave {product} out, or name another bundle",
-            )
-        kinds.append(kind)
-    for kind in kinds:
-        units = kind.units(inputs, spec, _lattice_of(run, kind, spec))
-        yield Job(kind=kind, bundle=bundle, units=units)
-
-
-def damage_bundle(run: RunFile) -> Bundle:
-    """The bundle of `models.damage`, checked against the run.
-
-    Raises:
-        RequestError: there is none, or it cannot be used.
-    """
-    if run.models.damage is None:
-        raise ConfigError("no damage bundle", "models.damage", remedy="name a bundle")
-    if run.models.landslide is not None:
-        raise ConfigError(
-            "landslides are not supported by this version",
-            "models.landslide",
-            remedy="leave it out",
-        )
-    bundle = load_bundle(run.models.damage, run.storage_options)
-    spec = bundle.spec
-    if spec.task not in DAMAGE_KINDS:
-        raise ConfigError(
-            f"bundle {spec.name} does not judge damage",
-            "models.damage",
-            expected=f"a bundle of task {' or '.join(DAMAGE_KINDS)}",
-            got=spec.task,
-            remedy="name another one; `quakestream bundle list` shows them",
-        )
-    if spec.needs_pre and run.imagery.pre is None:
-        raise ConfigError(
-            f"bundle {spec.name} compares pre and post imagery",
-            "imagery.pre",
-            remedy="add imagery.pre.datetime",
-        )
-    return bundle
-
-
-def _footprint_request(run: RunFile) -> FootprintRequest:
+def _footprints(run: RunFile, aoi: BaseGeometry) -> Footprints:
+    """The footprints of a run; none where it names no file."""
     given = run.footprints
-    return FootprintRequest(uri=given.path, id_column=given.id, layer=given.layer)
+    if given is None:
+        return Footprints.none()
+    request = FootprintRequest(uri=given.path, id_column=given.id, layer=given.layer)
+    return read_footprints(request, aoi, run.storage_options)
 
 
-def _imagery(run: RunFile, spec: BundleSpec) -> ImagerySection:
-    """What is searched for. A bundle for post imagery alone needs no pre scenes."""
-    return run.imagery if spec.needs_pre else run.imagery.model_copy(update={"pre": None})
+def _imagery(run: RunFile, bundles: RunBundles) -> ImagerySection:
+    """What is searched for. Bundles for post imagery alone need no pre scenes."""
+    return run.imagery if bundles.needs_pre else run.imagery.model_copy(update={"pre": None})
 
 
 def _inputs_notes(spec: BundleSpec, run: RunFile) -> Iterator[str]:
@@ -480,13 +428,3 @@ def _one_piece(
     for n in np.flatnonzero(bounds_N4[:, 2] - bounds_N4[:, 0] > HALF_TURN).tolist():
         projected_N[n] = shapely.union_all(shapely.get_parts(projected_N[n]), grid_size=1e-6)
     return projected_N
-
-
-def _lattice_of(run: RunFile, kind: Kind, spec: BundleSpec) -> LatticeOf:
-    """The kind's lattice on each zone's grid."""
-    cell_windows = run.profile_settings.cell_windows
-
-    def lattice_of(epsg: int) -> Lattice:
-        return kind.lattice(spec, Grid(epsg=epsg, gsd_m=spec.gsd_m), cell_windows)
-
-    return lattice_of

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from quakestream.domain import Scene, Shift, Window
 from quakestream.pipeline.kinds.units import Unit
-from quakestream.pipeline.planning.plan import Job, Plan, cell_km2
+from quakestream.pipeline.planning.jobs import Job
+from quakestream.pipeline.planning.places import place_km2
+from quakestream.pipeline.planning.plan import Plan
 from quakestream.pipeline.work import ledger
 from quakestream.pipeline.work.prepare import Prepared
 from quakestream.pipeline.work.read import around
@@ -177,7 +179,7 @@ class TaskMaker:
         cell_windows = self.spec.jobs[cell[0].job].cell_windows
         return CellTask(
             parts=tuple(self.unit(part.job, part.unit, part.key) for part in cell),
-            km2=cell_km2([part.unit for part in cell], cell_windows),
+            km2=place_km2([part.unit for part in cell], cell_windows),
         )
 
     def unit(self, job: int, unit: Unit, key: str) -> UnitTask:
@@ -192,6 +194,7 @@ class TaskMaker:
             post=_worker_scene(view.post, self.prepared),
             pre=None if view.pre is None else _worker_scene(view.pre, self.prepared),
             window_W2=unit.window_W2,
+            joint_W=unit.joint_W,
             shifts=_shifts(self.prepared.shifts.get((view.id, unit.cell.epsg)), unit, windows),
             building_F=tuple(footprints.ids),
             polygon_F=footprints.polygon_F,

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from quakestream.pipeline.planning.plan import Plan, cell_km2
+from quakestream.pipeline.planning.places import place_km2
+from quakestream.pipeline.planning.plan import Plan
 from quakestream.pipeline.planning.tasks import Pending
 
 
@@ -16,7 +17,7 @@ class AnsweredFootprints:
     """
 
     def __init__(self, plan: Plan, pending: Pending) -> None:
-        judged = [unit.footprint_F for unit in plan.damage.units]
+        judged = [unit.footprint_F for unit in plan.first.units]
         self._left_N = np.zeros(len(plan.footprints.table), np.int32)
         """Units of each footprint that are not done."""
         parts = [p for group in pending.groups for cell in group for p in cell if p.job == 0]
@@ -29,7 +30,7 @@ class AnsweredFootprints:
         """Footprints that earlier runs answered."""
         cell_windows = plan.run.profile_settings.cell_windows
         self.km2_done = plan.km2 - sum(
-            cell_km2([part.unit for part in cell], cell_windows)
+            place_km2([part.unit for part in cell], cell_windows)
             for group in pending.groups
             for cell in group
         )

@@ -7,7 +7,7 @@ from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
 from quakestream.catalog import scene_extent
-from quakestream.pipeline.planning.plan import Plan
+from quakestream.domain import Scene
 from quakestream.pipeline.result.context import KindProducts, RunContext
 from quakestream.pipeline.result.reduce import reduce_commits
 from quakestream.pipeline.result.rows import building_rows, coverage_rows
@@ -23,15 +23,21 @@ def building_products(
     reduced = reduce_commits(store, commits, keys, ids, len(plan.bundle.spec.classes))
     return KindProducts(
         buildings=building_rows(context, reduced),
-        coverage=coverage_rows(plan, reduced.records, context.view_failures, _imaged(plan)),
+        coverage=coverage_rows(
+            context,
+            reduced.records,
+            imaged_ground({v.post.id: v.post for v in plan.assignment.views}.values()),
+            plan.area_cells,
+            "no_footprints",
+        ),
         issues=tuple(reduced.issues),
     )
 
 
-def _imaged(plan: Plan) -> BaseGeometry:
-    """Ground that the post scenes in use show, EPSG:4326."""
-    scenes = {v.post.id: v.post for v in plan.assignment.views}
-    if not scenes:
+def imaged_ground(scenes: Iterable[Scene]) -> BaseGeometry:
+    """Ground that scenes show, EPSG:4326."""
+    extents = [scene_extent(scene) for scene in scenes]
+    if not extents:
         return Polygon()
-    union: BaseGeometry = shapely.union_all([scene_extent(s) for s in scenes.values()])
+    union: BaseGeometry = shapely.union_all(extents)
     return union

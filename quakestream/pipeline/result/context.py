@@ -8,6 +8,7 @@ import geopandas as gpd
 from quakestream.domain import Issue
 from quakestream.hazard import HazardTable
 from quakestream.outputs.products import LargeProduct
+from quakestream.pipeline.planning.jobs import Job
 from quakestream.pipeline.planning.plan import Plan
 from quakestream.pipeline.result.evidence import HazardEvidence
 
@@ -29,6 +30,8 @@ class RunContext:
     """A run after its last commit."""
 
     plan: Plan
+    job: Job
+    """The job whose commits are reduced."""
     hazard: FootprintHazard
     view_failures: ViewFailures
     constants: dict[str, str]
@@ -41,6 +44,7 @@ class KindProducts:
 
     buildings: gpd.GeoDataFrame | None = None
     coverage: gpd.GeoDataFrame | None = None
+    landslides: gpd.GeoDataFrame | None = None
     large: Mapping[str, LargeProduct] = field(default_factory=dict)
     """Products that a run file asks for, by their names in `outputs`."""
     issues: tuple[Issue, ...] = ()

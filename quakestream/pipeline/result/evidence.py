@@ -56,8 +56,11 @@ class HazardModel:
         return tuple(notes)
 
 
-def hazard_model(run: RunFile, damage: BundleSpec) -> HazardModel | None:
+def hazard_model(run: RunFile, damage: BundleSpec | None) -> HazardModel | None:
     """Loads and checks `models.hazard`; None where the run names none.
+
+    Args:
+        damage: manifest of the damage bundle, to whose scale its classes are mapped.
 
     Raises:
         RequestError: if the bundle has another task, its graph does not load, it takes a value in
@@ -66,6 +69,12 @@ def hazard_model(run: RunFile, damage: BundleSpec) -> HazardModel | None:
     """
     if run.models.hazard is None:
         return None
+    if damage is None:
+        raise ConfigError(
+            "models.hazard needs a damage bundle, to whose verdicts it adds",
+            "models.damage",
+            remedy="name one, or leave models.hazard out",
+        )
     bundle = load_bundle(run.models.hazard, run.storage_options)
     spec = bundle.spec
     if spec.task != "hazard":

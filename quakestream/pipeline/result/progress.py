@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from quakestream.events import Event, GroupCommitted, PlanReady
-from quakestream.outputs.layout import COMMITS, PROGRESS
+from quakestream.outputs.layout import PROGRESS
 from quakestream.pipeline.planning.plan import Plan
 from quakestream.pipeline.result.record import run_id
 from quakestream.storage import Store
@@ -21,7 +21,7 @@ class ProgressFile:
     store: Store
     plan: Plan
     commits: int
-    """Commit objects of footprints that are stored."""
+    """Commit objects of the first job that are stored."""
     groups: int = 0
     groups_done: int = 0
     cells_done: int = 0
@@ -45,7 +45,7 @@ class ProgressFile:
         elif isinstance(event, GroupCommitted):
             self.cells_done += event.cells
             self.groups_done += 1
-            self.commits += event.name.count(COMMITS)
+            self.commits += event.name.count(self.plan.first.kind.commits)
             self.km2_done += event.km2
             self.buildings_done += event.buildings
             self.failed += event.cells_failed

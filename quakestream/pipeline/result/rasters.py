@@ -48,17 +48,17 @@ def raster_products(
         commits: keys of commit objects whose column `scores` holds a window's core, band by band.
         keys: keys of the job's units.
     """
-    core_px = context.plan.bundle.spec.core_px
+    core_px = context.job.bundle.spec.core_px
     rank = {v.id: n for n, v in enumerate(sorted(context.plan.views, key=view_rank))}
     tiles: dict[tuple[Grid, int, int], list[_Place]] = defaultdict(list)
     records: list[CellRecord] = []
-    grids = {unit.cell.id: unit.cell.grid for unit in context.plan.units}
+    grids = {unit.cell.id: unit.cell.grid for unit in context.job.units}
     for name, commit, chosen in read_commits(store, commits, keys, ["cell", "row", "col"]):
         records += [commit.cells[n] for n in chosen]
         wanted = set(chosen)
         columns = (commit.rows.column(c).to_pylist() for c in ("cell", "row", "col"))
         for place, (cell, row, col) in enumerate(zip(*columns, strict=True)):
-            if cell in wanted:
+            if cell in wanted and row >= 0:  # other rows hold no pixels
                 record = commit.cells[cell]
                 window = _core(row, col, core_px)
                 entry = _Place(rank[record.view_id], window, name, place, record.key)

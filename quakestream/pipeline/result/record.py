@@ -13,7 +13,8 @@ from quakestream.domain import Scene
 from quakestream.engines import RUNTIMES
 from quakestream.errors import QuakestreamError
 from quakestream.fusion import prior_of
-from quakestream.pipeline.planning.plan import Job, Plan
+from quakestream.pipeline.planning.jobs import Job
+from quakestream.pipeline.planning.plan import Plan
 from quakestream.pipeline.result.context import FootprintHazard
 from quakestream.pipeline.result.evidence import HazardEvidence, HazardModel
 from quakestream.pipeline.work.results import GroupReport
@@ -72,7 +73,7 @@ def run_record(plan: Plan, work: WorkDone, hazard: FootprintHazard, backend: str
         "event": plan.run.event.model_dump(mode="json"),
         "backend": backend,
         "versions": _versions(),
-        "bundle": _bundle(plan.bundle, plan.engine),
+        **_bundles(plan),
         **_other_jobs(plan.jobs[1:]),
         **_hazard_bundle(plan.hazard_model, hazard.evidence),
         "inputs": _inputs(plan),
@@ -85,6 +86,20 @@ def run_record(plan: Plan, work: WorkDone, hazard: FootprintHazard, backend: str
             "peak_rss_mb": round(peak_rss_mb()),
             "of": "the driver process" if backend != "local" else "the process",
         },
+    }
+
+
+def _bundles(plan: Plan) -> dict[str, Any]:
+    """`bundle` and `landslide_bundle` of run.json: the models that judge images."""
+    names = {"damage": "bundle", "landslide": "landslide_bundle"}
+    of_task = {
+        "landslide" if job.bundle.spec.task == "landslide" else "damage": job
+        for job in reversed(plan.jobs)
+    }
+    return {
+        key: _bundle(of_task[name].bundle, of_task[name].engine.name)
+        for name, key in names.items()
+        if name in of_task
     }
 
 
@@ -188,9 +203,16 @@ def _inputs(plan: Plan) -> dict[str, Any]:
     return {
         "catalog": run.imagery.catalog,
         "scenes": [_scene(s) for s in _scenes(plan).values()],
-        "footprints": {"path": run.footprints.path, "etag": _etag(plan, run.footprints.path)},
+        **_footprints(plan),
         "aoi": run.aoi,
     }
+
+
+def _footprints(plan: Plan) -> dict[str, Any]:
+    given = plan.run.footprints
+    if given is None:
+        return {}
+    return {"footprints": {"path": given.path, "etag": _etag(plan, given.path)}}
 
 
 def _scene(scene: Scene) -> dict[str, Any]:

@@ -58,6 +58,21 @@ def building_rows(context: RunContext, reduced: Reduced) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(columns, geometry=plan.footprints.table.geometry.values, crs=4326)
 
 
+def unjudged_rows(context: RunContext) -> gpd.GeoDataFrame:
+    """One row per footprint of a run without a damage model."""
+    table, values = context.plan.footprints.table, context.hazard.table.values
+    columns: dict[str, Any] = {
+        "building_id": table["building_id"].to_numpy(),
+        "status": np.full(len(table), "not_assessed", object),
+        "reason": np.full(len(table), "no_model", object),
+        "damage": pd.array([pd.NA] * len(table), dtype="Int8"),
+    }
+    columns |= {name: values[name].to_numpy() for name in values.columns}
+    columns["hazard_missing"] = context.hazard.table.missing_N
+    columns["run_id"] = context.constants["run_id"]
+    return gpd.GeoDataFrame(columns, index=table.index, geometry=table.geometry.values, crs=4326)
+
+
 def _verdicts(plan: Plan, reduced: Reduced, evidence: HazardEvidence | None) -> Verdicts:
     """Verdicts from the image's probabilities and the evidence of hazard values."""
     spec, views_N = plan.bundle.spec, plan.assignment.views_N
@@ -110,7 +125,7 @@ def _reasons(
     zone_A = plan.zone_N[assignment.footprint_A]
     for (view, epsg), failure in sorted(view_failures.items()):
         reason_N[assignment.footprint_A[(assignment.view_A == view) & (zone_A == epsg)]] = failure
-    for view, epsg in {(u.view, u.cell.epsg) for u in plan.damage.units} - view_failures.keys():
+    for view, epsg in {(u.view, u.cell.epsg) for u in plan.first.units} - view_failures.keys():
         # another view of the same footprint could be used
         other_F = assignment.footprint_A[(assignment.view_A == view) & (zone_A == epsg)]
         reason_N[other_F] = np.where(failed_N, reduced.failure_N, verdicts.reason_N)[other_F]
@@ -184,22 +199,26 @@ def _names(
 
 
 def coverage_rows(
-    plan: Plan,
+    context: RunContext,
     records: list[CellRecord],
-    view_failures: ViewFailures,
     imaged: BaseGeometry,
+    area: Sequence[Cell],
+    idle: str,
 ) -> gpd.GeoDataFrame:
     """One row per cell of the AOI, and per cell beyond its edge that a footprint reaches into.
 
     Args:
         imaged: ground the post-event scenes show, EPSG:4326.
+        area: cells of the AOI on the job's lattice.
+        idle: status of cells that are shown and have nothing to score.
     """
+    plan, units, view_failures = context.plan, context.job.units, context.view_failures
     of_cell: dict[str, list[CellRecord]] = defaultdict(list)
     for record in records:
         of_cell[record.cell_id].append(record)
     unit_reason: dict[str, set[str]] = defaultdict(set)
     scenes: dict[str, set[str]] = defaultdict(set)
-    for unit in plan.damage.units:
+    for unit in units:
         view = plan.views[unit.view]
         grid, core = unit.cell.grid, unit.cell.core
         scenes[unit.cell.id] |= {
@@ -207,14 +226,19 @@ def coverage_rows(
         }
         if failure := view_failures.get((unit.view, unit.cell.epsg)):
             unit_reason[unit.cell.id].add(failure)
-    cells = list(dict.fromkeys([*plan.area_cells, *(unit.cell for unit in plan.damage.units)]))
+    cells = list(dict.fromkeys([*area, *(unit.cell for unit in units)]))
     outline_N = _outlines(cells)
     shapely.prepare(imaged)
     imaged_N = shapely.intersects(imaged, outline_N)
     rows = [
         {
             "cell_id": cell.id,
-            **_cell_state(of_cell[cell.id], unit_reason[cell.id], cell.id in scenes, bool(shown)),
+            **_cell_state(
+                of_cell[cell.id],
+                unit_reason[cell.id],
+                None if cell.id in scenes else idle,
+                bool(shown),
+            ),
             "scenes": sorted(scenes[cell.id]),
         }
         for cell, shown in zip(cells, imaged_N, strict=True)
@@ -223,13 +247,13 @@ def coverage_rows(
 
 
 def _cell_state(
-    records: list[CellRecord], unit_reasons: set[str], planned: bool, imaged: bool
+    records: list[CellRecord], unit_reasons: set[str], idle: str | None, imaged: bool
 ) -> dict[str, Any]:
     quality_Q = np.sum([r.quality for r in records], axis=0) if records else np.zeros(len(Quality))
     total = max(int(quality_Q.sum()), 1)
     failures = unit_reasons | {f.kind for r in records for f in r.failures}
-    if not planned:
-        status, reason = ("no_footprints", None) if imaged else ("not_scored", "no_imagery")
+    if idle is not None:
+        status, reason = (idle, None) if imaged else ("not_scored", "no_imagery")
     elif failures:
         status, reason = ("partly_scored" if records else "not_scored"), min(failures)
     else:

@@ -88,6 +88,8 @@ class UnitTask:
     """Outlines in the cell's CRS."""
     hazard_FM: NDArray[np.float32]
     """Hazard values as the bundle takes them, NaN where missing; no columns if it takes none."""
+    joint_W: NDArray[np.bool_] | None = None
+    """True for windows that other views show a part of, too; None: the kind does not ask."""
 
     @property
     def scenes(self) -> dict[str, WorkerScene]:
@@ -194,6 +196,8 @@ def unit_key(
         *footprints.digests,
         model,
     ]
+    if unit.joint_W is not None and unit.joint_W.any():
+        content.append(unit.joint_W.tolist())
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 

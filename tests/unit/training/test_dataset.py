@@ -18,6 +18,7 @@ from quakestream.config import RunFile, open_run
 from quakestream.domain import Grid
 from quakestream.errors import RequestError
 from quakestream.hazard import sample_hazard
+from quakestream.pipeline.planning.jobs import RunBundles
 from quakestream.pipeline.planning.plan import Plan, plan_for
 from quakestream.pipeline.work.prepare import Prepared, run_step, steps_for
 from quakestream.raster.coregistration import PairShifts
@@ -103,7 +104,7 @@ def test_chips_and_values_are_those_of_the_footprints_own_square_of_ground(
     made: tuple[ChipStore, StoreReport, RunFile],
 ) -> None:
     store, _, run = made
-    plan = plan_for(run, store_bundle(SMALL))
+    plan = plan_for(run, RunBundles(damage=store_bundle(SMALL)))
     prepared = prepared_alone(plan)
     (view,) = plan.views
     epsg = int(plan.zone_N[0])

@@ -1,0 +1,154 @@
+"""The jobs of a run: which kinds score it, with which bundles, and their units."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from quakestream.bundles import Bundle, load_bundle
+from quakestream.config import RunFile
+from quakestream.domain import BundleSpec, Grid
+from quakestream.engines import EngineSpec
+from quakestream.errors import ConfigError
+from quakestream.pipeline.kinds.base import Kind
+from quakestream.pipeline.kinds.landslides import LandslideKind
+from quakestream.pipeline.kinds.table import DAMAGE_KINDS, LANDSLIDE_KINDS, PRODUCT_KINDS
+from quakestream.pipeline.kinds.units import LatticeOf, PlanInputs, Unit
+from quakestream.pipeline.planning.engine import EngineFacts
+from quakestream.tiling import Lattice
+
+NO_ENGINE = EngineFacts(spec=EngineSpec(runtime=""), name="", on_gpu=False, seconds_per_window=0.0)
+"""For plans that nothing scores: training cuts its chips from one."""
+RGB = ("red", "green", "blue")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Job:
+    """A kind of scoring with its bundle and its units."""
+
+    kind: Kind
+    bundle: Bundle
+    units: tuple[Unit, ...]
+    engine: EngineFacts = NO_ENGINE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RunBundles:
+    """The bundles of a run that score images, each checked against the run."""
+
+    damage: Bundle | None = None
+    landslide: Bundle | None = None
+
+    @classmethod
+    def of(cls, run: RunFile) -> "RunBundles":
+        """Loads and checks them.
+
+        Raises:
+            RequestError: one cannot be used.
+        """
+        models, options = run.models, run.storage_options
+        damage = None if models.damage is None else load_bundle(models.damage, options)
+        landslide = None if models.landslide is None else load_bundle(models.landslide, options)
+        if damage is not None:
+            _check_damage(run, damage.spec)
+        if landslide is not None:
+            _check_landslide(landslide.spec)
+        return cls(damage=damage, landslide=landslide)
+
+    @property
+    def specs(self) -> tuple[BundleSpec, ...]:
+        """Manifests, that of the damage bundle first."""
+        return tuple(b.spec for b in (self.damage, self.landslide) if b is not None)
+
+    @property
+    def needs_pre(self) -> bool:
+        return any(spec.needs_pre for spec in self.specs)
+
+
+def _check_damage(run: RunFile, spec: BundleSpec) -> None:
+    if spec.task not in DAMAGE_KINDS:
+        raise ConfigError(
+            f"bundle {spec.name} does not judge damage",
+            "models.damage",
+            expected=f"a bundle of task {' or '.join(DAMAGE_KINDS)}",
+            got=spec.task,
+            remedy="name another one; `quakestream bundle list` shows them",
+        )
+    if spec.needs_pre and run.imagery.pre is None:
+        raise ConfigError(
+            f"bundle {spec.name} compares pre and post imagery",
+            "imagery.pre",
+            remedy="add imagery.pre.datetime",
+        )
+
+
+def _check_landslide(spec: BundleSpec) -> None:
+    if spec.task not in LANDSLIDE_KINDS:
+        raise ConfigError(
+            f"bundle {spec.name} does not find landslides",
+            "models.landslide",
+            expected=f"a bundle of task {' or '.join(LANDSLIDE_KINDS)}",
+            got=spec.task,
+            remedy="name another one; `quakestream bundle list` shows them",
+        )
+    if set(spec.bands) != set(RGB):
+        raise ConfigError(
+            f"bundle {spec.name} takes {len(spec.bands)} bands, and scenes are read as {len(RGB)}",
+            "models.landslide",
+            expected=", ".join(RGB),
+            got=", ".join(spec.bands),
+            remedy="name a bundle for red, green and blue",
+        )
+
+
+def make_jobs(
+    run: RunFile, bundles: RunBundles, inputs_of: Mapping[str, PlanInputs]
+) -> Iterator[Job]:
+    """The job that judges footprints, that of landslides, and those that products ask for.
+
+    Args:
+        inputs_of: what units are made from, by the digest of a bundle.
+
+    Raises:
+        ConfigError: no bundle of the run can make a product that it asks for.
+    """
+    kinds: list[tuple[Kind, Bundle]] = []
+    damage, landslide = bundles.damage, bundles.landslide
+    if damage is not None:
+        kinds.append((DAMAGE_KINDS[damage.spec.task], damage))
+        for product, kind in PRODUCT_KINDS.items():
+            if product not in run.outputs:
+                continue
+            if damage.spec.task in kind.tasks:
+                kinds.append((kind, damage))
+            elif landslide is None:
+                raise _no_such_product(product, kind, damage.spec)
+    if landslide is not None:
+        kinds.append((landslide_kind(run, LANDSLIDE_KINDS[landslide.spec.task]), landslide))
+    for kind, bundle in kinds:
+        lattice_of = lattices(run, kind, bundle.spec)
+        units = kind.units(inputs_of[bundle.digest], bundle.spec, lattice_of)
+        yield Job(kind=kind, bundle=bundle, units=units)
+
+
+def landslide_kind(run: RunFile, kind: LandslideKind) -> Kind:
+    """The kind of landslides with what the run gives it."""
+    return replace(kind, keeps_scores="scores" in run.outputs)
+
+
+def _no_such_product(product: str, kind: Kind, spec: BundleSpec) -> ConfigError:
+    return ConfigError(
+        f"{product} cannot be made with bundle {spec.name}",
+        "outputs",
+        expected=f"a bundle of task {' or '.join(kind.tasks)} in models.damage",
+        got=spec.task,
+        remedy=f"leave {product} out, or name another bundle",
+    )
+
+
+def lattices(run: RunFile, kind: Kind, spec: BundleSpec) -> LatticeOf:
+    """The kind's lattice on each zone's grid."""
+    cell_windows = run.profile_settings.cell_windows
+
+    def lattice_of(epsg: int) -> Lattice:
+        return kind.lattice(spec, Grid(epsg=epsg, gsd_m=spec.gsd_m), cell_windows)
+
+    return lattice_of

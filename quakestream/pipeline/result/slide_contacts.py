@@ -1,0 +1,77 @@
+"""What landslides touch: buildings on or near them, and metres of road."""
+
+from dataclasses import dataclass
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from quakestream.outputs.landslides import REACH_M
+from quakestream.pipeline.planning.plan import Plan
+from quakestream.tiling import project
+
+
+def with_contacts(
+    slides: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame, plan: Plan
+) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:
+    """Slides with the buildings and roads that they touch, and buildings with their slide.
+
+    Args:
+        slides: rows of the product.
+        buildings: one row per footprint, in the order of the plan.
+    """
+    nearest = nearest_slides(slides, plan)
+    names = np.array([*slides["landslide_id"], None], object)
+    buildings = buildings.assign(
+        landslide_id=names[nearest.slide_N], landslide_distance_m=nearest.distance_N
+    )
+    slides = slides.assign(
+        buildings_touched=nearest.touched_G if len(plan.footprints.table) else None
+    )
+    return slides, buildings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NearestSlides:
+    """The landslide of each of N footprints; the slides are G."""
+
+    slide_N: NDArray[np.int64]
+    """Row of the slide, -1 where none is within reach."""
+    distance_N: NDArray[np.float64]
+    """Metres; 0 on the slide, NaN where none is within reach."""
+    touched_G: NDArray[np.int64]
+    """Footprints that each slide touches."""
+
+
+def nearest_slides(slides: gpd.GeoDataFrame, plan: Plan) -> NearestSlides:
+    """The nearest slide within `REACH_M` of each footprint; of equals, the lowest id."""
+    count = len(plan.footprints.table)
+    slide_N = np.full(count, -1, np.int64)
+    distance_N = np.full(count, np.nan)
+    touched = np.zeros(len(slides), np.int64)
+    outline_G = np.asarray(slides.geometry.values, object)
+    ids = slides["landslide_id"].to_numpy(str)
+    for epsg in np.unique(plan.zone_N).tolist() if len(slides) else ():
+        here = np.flatnonzero(plan.zone_N == epsg)
+        place_N = _places(plan, here, int(epsg))
+        metres_G = project(outline_G, int(epsg))
+        tree = shapely.STRtree(place_N)
+        slide_A, place_A = tree.query(metres_G, predicate="dwithin", distance=REACH_M)
+        distance_A = shapely.distance(metres_G[slide_A], place_N[place_A])
+        np.add.at(touched, slide_A[distance_A == 0.0], 1)
+        order = np.lexsort((ids[slide_A], distance_A, place_A))
+        rows, first = np.unique(place_A[order], return_index=True)
+        slide_N[here[rows]] = slide_A[order][first]
+        distance_N[here[rows]] = np.round(distance_A[order][first], 2)
+    return NearestSlides(slide_N=slide_N, distance_N=distance_N, touched_G=touched)
+
+
+def _places(plan: Plan, here: NDArray[np.int64], epsg: int) -> NDArray[np.object_]:
+    """Outlines of footprints in their zone's CRS; a point where the outline is invalid."""
+    place_N = plan.polygon_N[here].copy()
+    invalid = np.flatnonzero(shapely.is_missing(place_N))
+    if len(invalid):
+        points = np.asarray(plan.footprints.representative, object)[here[invalid]]
+        place_N[invalid] = project(points, epsg)
+    return place_N
