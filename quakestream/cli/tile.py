@@ -61,11 +61,15 @@ def tile(
             "no tile store", run.source, remedy="give --store URI, or imagery.store in the run file"
         )
     with (
-        _scheduler(address) as scheduler,
+        _scheduler(address) as (scheduler, check_workers),
         progress_observer(quiet=quiet, verbose=verbose) as observers,
     ):
         settings = TileSettings(
-            virtual=virtual, or_stored=or_stored, fresh=fresh, scheduler=scheduler
+            virtual=virtual,
+            or_stored=or_stored,
+            fresh=fresh,
+            scheduler=scheduler,
+            check_workers=check_workers,
         )
         report = tile_run(run, target, settings, observers)
     if as_json:
@@ -77,14 +81,18 @@ def tile(
 
 
 @contextmanager
-def _scheduler(address: str | None) -> Iterator[Any]:
-    """Dask-on-Ray when an address is given or RAY_ADDRESS is set, else this machine's threads."""
+def _scheduler(address: str | None) -> Iterator[tuple[Any, Any]]:
+    """Dask-on-Ray when an address is given or RAY_ADDRESS is set, else this machine's threads.
+
+    Yields:
+        The scheduler, and what checks its workers.
+    """
     address = address or os.environ.get("RAY_ADDRESS")
     if not address:
-        yield "threads"
+        yield "threads", None
         return
     try:
-        from quakestream.pipeline.backends.dask_ray import dask_on_ray
+        from quakestream.pipeline.backends.dask_ray import check_nodes, dask_on_ray
     except ImportError as error:
         raise MissingExtraError(
             "Dask on Ray is not installed",
@@ -93,7 +101,7 @@ def _scheduler(address: str | None) -> Iterator[Any]:
             remedy="pip install 'quakestream[ray,tiles]'",
         ) from error
     with dask_on_ray(address) as get:
-        yield get
+        yield get, check_nodes
 
 
 def _show(report: "TileReport") -> None:

@@ -107,6 +107,11 @@ class Lease:
         self._thread = threading.Thread(target=self._live, daemon=True, name="lease")
         self._thread.start()
 
+    @property
+    def uri(self) -> str:
+        """URI of the object, which is there for as long as the run holds the output."""
+        return self._store.uri_of(_key(self._number))
+
     def check(self) -> None:
         """Raises InUseError if another run has taken the output over."""
         number, record = newest_lease(self._store)

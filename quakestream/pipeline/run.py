@@ -151,7 +151,7 @@ class _MapRun:
         pending = pending_work(store, plan, groups)
         self._announce(pending, len(groups))
 
-        spec = worker_spec(plan, store.uri)
+        spec = worker_spec(plan, store.uri, self.lease.uri)
         begun = bool(pending.groups)
         if begun:
             self.backend.begin(spec)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,11 +20,12 @@ from quakestream.raster.tiles import (
     write_entry,
     write_root,
 )
-from quakestream.raster.tiles.entries import REFERENCES, Kind
+from quakestream.raster.tiles.entries import REFERENCES, ROOT_KEY, Kind
 from quakestream.raster.tiles.references import make_references
 from quakestream.raster.tiles.stored import Scheduler, write_stored
 from quakestream.redaction import redacted_tree
-from quakestream.storage import Store, open_store
+from quakestream.storage import StorageOptions, Store, open_store
+from quakestream.storage.uris import one_of_each_bucket
 
 Status = Literal["written", "kept", "refused", "failed"]
 
@@ -40,6 +41,8 @@ class TileSettings:
     fresh: bool = False
     """Write scenes again that the store has already."""
     scheduler: Scheduler = "threads"
+    check_workers: Callable[[tuple[str, ...], StorageOptions], None] | None = None
+    """Raises unless every worker of the scheduler can read these objects; None: no need."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,7 @@ def tile_run(
     Raises:
         RequestError: the request is wrong; nothing was written.
         StorageError: the store cannot be written; scenes that were finished stay.
+        ClusterError: a machine of the cluster cannot read what this one can.
         MissingExtraError: if the extra `tiles` is not installed.
     """
     events = Events(list(observers))
@@ -85,10 +89,15 @@ def tile_run(
     plan = plan_for(without_store(run), RunBundles.of(run))
     store = open_store(store_uri, run.storage_options)
     write_root(store)
-    maker = _Maker(plan=plan, store=store, settings=settings or TileSettings())
+    settings = settings or TileSettings()
+    scenes = scenes_with_grids(plan)
+    if settings.check_workers is not None:
+        objects = (*one_of_each_bucket(s.href for s, _ in scenes), store.uri_of(ROOT_KEY))
+        settings.check_workers(objects, run.storage_options)
+    maker = _Maker(plan=plan, store=store, settings=settings)
     events(StageStarted(name="tile"))
     done, issues = [], list(plan.problems)
-    for scene, grids in scenes_with_grids(plan):
+    for scene, grids in scenes:
         tiles = maker.make(scene, grids)
         done.append(tiles)
         if tiles.status in ("refused", "failed"):

@@ -1,13 +1,18 @@
 """Reads and writes bytes: byte ranges, atomic puts, listings; file, memory, s3, http(s), gs, az."""
 
 from quakestream.storage.copies import local_copy
-from quakestream.storage.filesystems import MissingObjectError, StorageOptions
+from quakestream.storage.filesystems import (
+    MissingObjectError,
+    NoCredentialsError,
+    StorageOptions,
+)
 from quakestream.storage.gdal import gdal_env, gdal_path
 from quakestream.storage.store import Store, fingerprint, open_store, read_bytes
 from quakestream.storage.uris import is_remote, is_web, protocol_of, relative_href, resolve_href
 
 __all__ = [
     "MissingObjectError",
+    "NoCredentialsError",
     "StorageOptions",
     "Store",
     "fingerprint",

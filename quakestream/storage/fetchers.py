@@ -10,11 +10,10 @@ from typing import Any
 
 from quakestream.errors import MissingExtraError, StorageError
 from quakestream.storage.filesystems import (
-    CREDENTIALS_REMEDY,
-    NO_CREDENTIALS,
     MissingObjectError,
     StorageOptions,
     filesystem,
+    no_credentials,
     storage_errors,
 )
 from quakestream.storage.object_stores import object_store
@@ -186,6 +185,5 @@ def _obstore_errors(verb: str, href: str) -> Iterator[None]:
     except Exception as error:
         message = " ".join(str(error).split("Debug source")[0].split())[:MESSAGE_CHARS]
         if any(service in message for service in _ROLE_SERVICES):
-            what = f"cannot {verb}: {NO_CREDENTIALS}"
-            raise StorageError(what, href, remedy=CREDENTIALS_REMEDY) from error
+            raise no_credentials(verb, href) from error
         raise StorageError(f"cannot {verb}: {message or type(error).__name__}", href) from error

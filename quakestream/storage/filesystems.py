@@ -34,6 +34,10 @@ class MissingObjectError(StorageError, FileNotFoundError):
     """There is no object of that name."""
 
 
+class NoCredentialsError(StorageError):
+    """This machine has no credentials for the store."""
+
+
 class NoRangesError(StorageError):
     """A web server that sends whole objects and no ranges of them."""
 
@@ -134,8 +138,15 @@ def _is_aiohttp(error: BaseException | None) -> bool:
 
 
 def _storage_error(verb: str, uri: str, error: BaseException) -> StorageError:
+    if type(error).__name__ == "NoCredentialsError":  # botocore's
+        return no_credentials(verb, uri)
     what, remedy = _cause(error, local=protocol_of(uri) == "file")
     return StorageError(f"cannot {verb}: {what}", uri, remedy=remedy)
+
+
+def no_credentials(verb: str, uri: str) -> NoCredentialsError:
+    """The error for a store that this machine has no credentials for."""
+    return NoCredentialsError(f"cannot {verb}: {NO_CREDENTIALS}", uri, remedy=CREDENTIALS_REMEDY)
 
 
 def _cause(error: BaseException, *, local: bool) -> tuple[str, str]:
@@ -158,6 +169,4 @@ def _cause(error: BaseException, *, local: bool) -> tuple[str, str]:
         return "this kind of store cannot do that", ""
     if isinstance(error, TimeoutError):
         return "timed out", ""
-    if type(error).__name__ == "NoCredentialsError":
-        return NO_CREDENTIALS, CREDENTIALS_REMEDY
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, ""

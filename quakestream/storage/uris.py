@@ -3,6 +3,7 @@
 import os
 import posixpath
 import re
+from collections.abc import Iterable
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
@@ -27,6 +28,22 @@ def is_remote(uri: str) -> bool:
 def is_web(uri: str) -> bool:
     """True for http and https."""
     return protocol_of(uri) in _WEB
+
+
+def bucket_of(uri: str) -> str:
+    """The bucket or container of a URI, such as `s3://bucket`; empty where there is none."""
+    if not is_remote(uri) or is_web(uri):
+        return ""
+    return f"{protocol_of(uri)}://{urlsplit(uri).netloc}"
+
+
+def one_of_each_bucket(uris: Iterable[str]) -> tuple[str, ...]:
+    """The first of the URIs in each bucket; those in none are left out."""
+    first: dict[str, str] = {}
+    for uri in uris:
+        if bucket := bucket_of(uri):
+            first.setdefault(bucket, uri)
+    return tuple(first.values())
 
 
 def local_path(uri: str) -> str:

@@ -20,8 +20,8 @@ JOIN_S = 10.0
 START_ATTEMPTS = 3
 """A busy machine may miss Ray's own deadlines when it starts."""
 _REMEDY = (
-    "check --address or RAY_ADDRESS; leave both out to start Ray on this machine; a cluster with "
-    "tokens needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+    "check --address or RAY_ADDRESS; a cluster with tokens needs RAY_AUTH_MODE=token and "
+    "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH; without an address, Ray starts on this machine"
 )
 
 
@@ -97,11 +97,21 @@ def _join(address: str) -> None:
     if not joined.wait(JOIN_S):
         # Ray goes on trying and logs to descriptor 2. Python's own messages leave by another.
         sys.stderr = os.fdopen(kept, "w", buffering=1)
-        raise ClusterError(f"no answer within {JOIN_S:g} s", where, remedy=_REMEDY)
+        raise ClusterError(_unanswered(), where, remedy=_REMEDY)
     _show_stderr(kept)
     if failure:
-        cause = f"the cluster could not be joined ({_last_line(failure[0])})"
+        reason = _last_line(failure[0]).partition(". ")[0]  # Ray's advice fills many lines
+        cause = f"the cluster could not be joined ({reason})"
         raise ClusterError(cause, where, remedy=_REMEDY) from failure[0]
+
+
+def _unanswered() -> str:
+    """What is known of a cluster that is there and silent: Ray does not say why it waits."""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+        why = "as of a cluster with another token than RAY_AUTH_TOKEN here"
+    else:
+        why = "as of a cluster that wants a token: RAY_AUTH_MODE is not `token` here"
+    return f"no answer within {JOIN_S:g} s, {why}"
 
 
 def _hide_stderr() -> int:
@@ -146,10 +156,13 @@ def _last_line(error: BaseException) -> str:
 
 
 def ray_failure(error: BaseException) -> QuakestreamError:
-    """Our own error inside one of Ray's, or a ClusterError: the job may be tried again."""
+    """Our own error inside one of Ray's, or a ClusterError: the job may be tried again.
+
+    Ray gives its error the class of ours, too, but not its fields.
+    """
     inner: BaseException | None = error
     while inner is not None:
-        if isinstance(inner, QuakestreamError):
+        if isinstance(inner, QuakestreamError) and not isinstance(inner, ray.exceptions.RayError):
             return inner
         inner = getattr(inner, "cause", None) or inner.__cause__
     return ClusterError(f"the Ray job failed: {_last_line(error)}")
@@ -157,4 +170,13 @@ def ray_failure(error: BaseException) -> QuakestreamError:
 
 def node_resources() -> list[dict[str, float]]:
     """Resources of each machine of the cluster."""
-    return [node["Resources"] for node in cast("Any", ray).nodes() if node["Alive"]]
+    return [node["Resources"] for node in _nodes()]
+
+
+def node_ids() -> list[str]:
+    """Ray's name of each machine of the cluster."""
+    return [node["NodeID"] for node in _nodes()]
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return [node for node in cast("Any", ray).nodes() if node["Alive"]]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -18,6 +19,7 @@ from quakestream.pipeline.backends.cluster import (
     ray_failure,
 )
 from quakestream.pipeline.backends.protocol import Backend
+from quakestream.pipeline.backends.ray_access import Access, checked
 from quakestream.pipeline.backends.ray_metrics import RayMetrics
 from quakestream.pipeline.backends.ray_workers import WorkerPool, WorkerShape, start_workers
 from quakestream.pipeline.planning.engine import EngineFacts
@@ -45,6 +47,7 @@ class RayBackend:
         self._shape: WorkerShape | None = None
         self._workers: list[Any] = []
         self._pool: WorkerPool | None = None
+        self._access: Access | None = None
         self._stack = ExitStack()
         self._stack.enter_context(ray_cluster(address))
         self.observers: tuple[Observer, ...] = (RayMetrics(),)
@@ -73,12 +76,19 @@ class RayBackend:
 
     def begin(self, spec: WorkerSpec) -> None:
         """Opens workers; `run` waits for what is left of it."""
+        self._access = Access(objects=spec.objects, options=spec.options)
         self._pool_for(spec)
 
     def each(
         self, function: Callable[[PrepareStep], Any], steps: list[PrepareStep]
     ) -> Iterator[tuple[PrepareStep, Any]]:
-        """Runs steps on CPUs that no worker holds, else in the workers' processes."""
+        """Runs steps on CPUs that no worker holds, else in the workers' processes.
+
+        Raises:
+            ClusterError: a machine cannot read what the driver can.
+        """
+        if self._access is not None:
+            function = partial(checked, self._access, function)
         if self._pool is not None and self._spare_cpus() < 1:
             yield from self._pool.each(function, steps)
             return

@@ -17,6 +17,7 @@ import ray
 
 from quakestream.bundles import Bundle
 from quakestream.engines import Engine
+from quakestream.pipeline.backends.ray_access import Access, errors_name_node
 from quakestream.pipeline.backends.ray_pool import RESTARTS, ActorPool
 from quakestream.pipeline.backends.wire import Scenes, dump_task, load_task
 from quakestream.pipeline.planning.engine import EngineFacts, open_picked
@@ -128,12 +129,14 @@ class RayWorker:
 
     @ray.method(max_task_retries=-1)  # a process that was restarted answers in its stead
     def open(self, spec: WorkerSpec, readers: int) -> None:
+        Access(objects=spec.objects, options=spec.options).check()
         if not self._workers:
             self._workers.append(Worker(spec, readers=readers, engines=self._engines))
 
     def run(self, raw: bytes, keys: list[tuple[str, ...]], *scenes: WorkerScene) -> GroupReport:
         (worker,) = self._workers
-        return worker.run(load_task(raw, dict(zip(keys, scenes, strict=True))))
+        with errors_name_node():
+            return worker.run(load_task(raw, dict(zip(keys, scenes, strict=True))))
 
     def prepare(
         self, function: Callable[[PrepareStep], Any], number: int, step: PrepareStep

@@ -11,6 +11,7 @@ from quakestream.pipeline.kinds.units import Unit
 from quakestream.pipeline.planning.jobs import Job
 from quakestream.pipeline.planning.places import place_km2
 from quakestream.pipeline.planning.plan import Plan
+from quakestream.pipeline.planning.scenes import used_scenes
 from quakestream.pipeline.work import ledger
 from quakestream.pipeline.work.prepare import Prepared
 from quakestream.pipeline.work.read import around
@@ -28,6 +29,7 @@ from quakestream.pipeline.work.tasks import (
 from quakestream.raster.coregistration import PairShifts
 from quakestream.raster.statistics import joint_statistics
 from quakestream.storage import Store
+from quakestream.storage.uris import one_of_each_bucket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,11 +49,13 @@ KeyedGroup = tuple[KeyedCell, ...]
 """A commit group."""
 
 
-def worker_spec(plan: Plan, out: str) -> WorkerSpec:
+def worker_spec(plan: Plan, out: str, written: str | None = None) -> WorkerSpec:
     """What workers of a run receive.
 
     Args:
         out: URI of the run's output.
+        written: URI of an object of the output that is there while the run goes on, if there
+            is one.
     """
     settings = plan.run.profile_settings
     return WorkerSpec(
@@ -71,6 +75,10 @@ def worker_spec(plan: Plan, out: str) -> WorkerSpec:
         readers=settings.readers,
         group_cells=settings.group_cells,
         readers_wanted=plan.readers_wanted,
+        objects=(
+            *one_of_each_bucket(scene.href for scene, _ in used_scenes(plan.units, plan.views)),
+            *([written] if written else []),
+        ),
     )
 
 

@@ -150,6 +150,8 @@ class WorkerSpec:
     """Cells of a commit group."""
     readers_wanted: int = 1
     """Reading cores that keep one engine busy, by the plan's rates."""
+    objects: tuple[str, ...] = ()
+    """Objects that every worker must be able to read: of each bucket one, and one of the output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
