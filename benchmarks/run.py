@@ -16,6 +16,7 @@ NAMES = (
     "packing",
     "field_points",
     "real_runs",
+    "prior",
 )
 
 if __name__ == "__main__":

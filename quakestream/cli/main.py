@@ -76,6 +76,7 @@ HELP = {
     "status": "Show counts and rates of a running or finished run.",
     "report": "Write report.html next to the map: counts, uncertainty and inputs, to print.",
     "view": "Serve a finished map on this machine, to this machine only.",
+    "prior": "Write the landslide prior of an earthquake: the share of ground that slides.",
     "score": "Score a map against reference damage.",
     "bundle": "List, show and verify models.",
     "engine": "Compare, time and build the runtimes of a bundle.",
@@ -125,6 +126,10 @@ def load(name: str) -> Callable[..., None] | typer.Typer | None:
             from quakestream.cli.view import view
 
             return view
+        case "prior":
+            from quakestream.cli.prior import prior
+
+            return prior
         case "score":
             from quakestream.cli.score import score
 

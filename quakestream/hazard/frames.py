@@ -52,6 +52,21 @@ class PixelFrame:
         part = Window(row=0, col=0, height=self.height, width=width).shared(window)
         return part if part.height and part.width else Window(row=0, col=0, height=0, width=0)
 
+    def lonlat(self, window: Window) -> tuple[Floats, Floats]:
+        """Longitude and latitude (EPSG:4326) of the pixels of a window."""
+        col, row = np.meshgrid(
+            np.arange(window.col, window.col_end) + 0.5,
+            np.arange(window.row, window.row_end) + 0.5,
+        )
+        turns = self.transform
+        x = turns.a * col + turns.b * row + turns.c
+        y = turns.d * col + turns.e * row + turns.f
+        if self._in_degrees():
+            return x, y
+        to_degrees = Transformer.from_crs(self.crs, 4326, always_xy=True)
+        lon, lat = to_degrees.transform(x, y)
+        return np.asarray(lon, np.float64), np.asarray(lat, np.float64)
+
     def positions(self, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
         """Rows and columns of points (EPSG:4326) from the centre of the first pixel.
 
@@ -115,8 +130,12 @@ class PixelFrame:
         near: Floats = x - 360.0 * np.round((x - turned) / 360.0)
         return near
 
+    def _in_degrees(self) -> bool:
+        """True where coordinates are longitude and latitude of WGS 84."""
+        return bool(self.crs == _WGS84 or (self.crs.is_geographic and self.crs.equals(_WGS84)))
+
     def _coordinates(self, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
-        if self.crs == _WGS84 or (self.crs.is_geographic and self.crs.equals(_WGS84)):
+        if self._in_degrees():
             return lon, lat
         to_frame = Transformer.from_crs(4326, self.crs, always_xy=True)
         x, y = to_frame.transform(lon, lat)

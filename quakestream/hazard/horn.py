@@ -42,6 +42,11 @@ class PixelSizes:
     east_row_YX: Floats
     north_row_YX: Floats
 
+    @property
+    def area_m2_YX(self) -> Floats:
+        """Area of each pixel; negative where rows run from north to south, as they mostly do."""
+        return self.east_col_YX * self.north_row_YX - self.north_col_YX * self.east_row_YX
+
 
 def steepness(elevation_YX: Floats, sizes: PixelSizes) -> Steepness:
     """Slope and aspect of the inner pixels of a window of elevations in metres.
@@ -59,7 +64,7 @@ def steepness(elevation_YX: Floats, sizes: PixelSizes) -> Steepness:
         north[:, :-2] + 2 * middle[:, :-2] + south[:, :-2]
     )
     with np.errstate(divide="ignore", invalid="ignore"):
-        area = 8 * (sizes.east_col_YX * sizes.north_row_YX - sizes.north_col_YX * sizes.east_row_YX)
+        area = 8 * sizes.area_m2_YX
         east = (rise_col * sizes.north_row_YX - rise_row * sizes.north_col_YX) / area
         north = (rise_row * sizes.east_col_YX - rise_col * sizes.east_row_YX) / area
     # Horn's differences leave the pixel itself out: without an elevation it has no slope either.

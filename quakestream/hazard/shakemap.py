@@ -4,7 +4,7 @@ Format: https://usgs.github.io/shakemap/manual4_0/ug_products.html (grid.xml).
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
@@ -46,6 +46,8 @@ class ShakeMap:
     in m/s; NaN where the file has no value."""
     ignored: tuple[str, ...] = ()
     """Fields of the file that are not read."""
+    spreads: dict[str, float] = field(default_factory=dict)
+    """Standard deviation of the logarithm of a measure over the whole event, by field name."""
 
     def at(self, field: str, lon_N: Floats, lat_N: Floats) -> Floats:
         """Bilinear values of a field at points (EPSG:4326); NaN outside the map or if absent."""
@@ -81,10 +83,25 @@ def read_shakemap(uri: str, options: StorageOptions | None = None) -> ShakeMap:
         HazardError: if it is not a complete ShakeMap grid.
         StorageError: if the file cannot be read.
     """
+    return _read(uri, options, shaking=True)
+
+
+def read_uncertainty(uri: str, options: StorageOptions | None = None) -> ShakeMap:
+    """Reads a ShakeMap uncertainty.xml: standard deviations, such as the field STDPGV of ln(PGV).
+
+    Raises:
+        HazardError: if it is not a complete grid of uncertainties.
+        StorageError: if the file cannot be read.
+    """
+    return _read(uri, options, shaking=False)
+
+
+def _read(uri: str, options: StorageOptions | None, *, shaking: bool) -> ShakeMap:
     data = unpacked_grid(read_bytes(uri, options, DOCUMENT), uri)
     root = _root(data, uri)
     lon, lat = _axes(_child(root, "grid_specification", uri), uri)
     columns = _columns(root, uri)
+    _check_kind(columns, uri, shaking)
     table = _table(root, columns, (len(lat), len(lon)), uri)
     node_N = _nodes(table[:, columns["LON"][0]], table[:, columns["LAT"][0]], lon, lat, uri)
     fields = {}
@@ -104,6 +121,7 @@ def read_shakemap(uri: str, options: StorageOptions | None = None) -> ShakeMap:
         lat=lat,
         fields=fields,
         ignored=tuple(n for n in columns if not keeps(n) and n not in ("LON", "LAT")),
+        spreads=_spreads(root),
     )
 
 
@@ -182,7 +200,7 @@ def _columns(root: Element, uri: str) -> dict[str, tuple[int, str]]:
     """Column and unit of each field, by name.
 
     Raises:
-        HazardError: if columns are missing, or no column is a measure.
+        HazardError: if columns are missing.
     """
     columns: dict[str, tuple[int, str]] = {}
     for element in root:
@@ -193,7 +211,12 @@ def _columns(root: Element, uri: str) -> dict[str, tuple[int, str]]:
         raise HazardError("grid_field indices are wrong", uri, f"1 to {len(columns)}, each once")
     if "LON" not in columns or "LAT" not in columns:
         raise HazardError("no coordinates", uri, "grid_field LON and LAT", ", ".join(columns))
-    if not any(name in MEASURES for name in columns):
+    return columns
+
+
+def _check_kind(columns: dict[str, tuple[int, str]], uri: str, shaking: bool) -> None:
+    """Raises HazardError where no column is a measure, or no column is a standard deviation."""
+    if shaking and not any(name in MEASURES for name in columns):
         raise HazardError(
             "no measure of shaking",
             uri,
@@ -201,7 +224,29 @@ def _columns(root: Element, uri: str) -> dict[str, tuple[int, str]]:
             got=", ".join(columns),
             remedy="give the event's grid.xml, not its uncertainty.xml",
         )
-    return columns
+    if not shaking and not any(name.startswith("STD") for name in columns):
+        raise HazardError(
+            "no uncertainty of shaking",
+            uri,
+            expected="a field STDPGV",
+            got=", ".join(columns),
+            remedy="give the event's uncertainty.xml",
+        )
+
+
+def _spreads(root: Element) -> dict[str, float]:
+    """Standard deviations over the whole event; fields without a number are left out."""
+    spreads = {}
+    for element in root:
+        if _local(element) != "event_specific_uncertainty":
+            continue
+        try:
+            value = float(element.get("value", ""))
+        except ValueError:
+            continue
+        if 0 <= value < np.inf:
+            spreads[element.get("name", "").strip().upper()] = value
+    return spreads
 
 
 def _table(

@@ -21,6 +21,7 @@ from quakestream.hazard.units import (
     VS30_COLUMN,
     as_measure,
 )
+from quakestream.hazard.versions import newest_versions
 from quakestream.hazard.vs30 import sample_vs30
 from quakestream.storage import MissingObjectError, StorageOptions, fingerprint, is_remote
 
@@ -74,7 +75,7 @@ def sample_hazard(
             got=f"shapes {lon.shape} and {lat.shape}",
         )
     files = _HazardFiles(options or StorageOptions(), [])
-    shakemaps = _latest(files.shakemaps(hazard.shakemaps), files.issues)
+    shakemaps = newest_versions(files.shakemaps(hazard.shakemaps), files.issues)
     columns = {
         column: _largest((s.at(field, lon, lat) for s in shakemaps), lon)
         for field, column in MEASURES.items()
@@ -174,34 +175,6 @@ def _sampler(name: str) -> Callable[[str, Floats, Floats, StorageOptions], Raste
         return replace(sampled, values_N=as_measure(sampled.values_N, name, uri))
 
     return checked
-
-
-def _latest(shakemaps: list[ShakeMap], issues: list[Issue]) -> list[ShakeMap]:
-    """One ShakeMap per event. A maximum over versions would keep values a revision took back."""
-    newest: dict[str, ShakeMap] = {}
-    for shakemap in shakemaps:
-        event = shakemap.event_id or shakemap.uri
-        other = newest.get(event)
-        if other is None:
-            newest[event] = shakemap
-            continue
-        older, newer = sorted((other, shakemap), key=_age)
-        newest[event] = newer
-        issues.append(
-            Issue(
-                subject=older.uri,
-                kind="hazard",
-                cause=f"version {older.version} of event {event} is not used: {newer.uri} is the "
-                f"newer version {newer.version}",
-            )
-        )
-    return list(newest.values())
-
-
-def _age(shakemap: ShakeMap) -> tuple[str, int, str]:
-    version = int(shakemap.version) if shakemap.version.isdecimal() else 0
-    # All stamps are UTC; some of them end in Z or UTC.
-    return shakemap.process_timestamp[:19], version, shakemap.sha256
 
 
 def _largest(values: Iterable[Floats], like: Floats) -> Floats:

@@ -241,9 +241,8 @@ class DemPixels:
 def _pixel_m(frame: PixelFrame) -> float:
     """Side of a square of the size of the middle pixel, metres."""
     middle = Window(row=frame.height // 2, col=frame.width // 2, height=1, width=1)
-    sizes = pixel_sizes(frame.transform, frame.crs, middle)
-    area = sizes.east_col_YX * sizes.north_row_YX - sizes.north_col_YX * sizes.east_row_YX
-    side = float(np.sqrt(np.abs(area[0, 0])))
+    area_m2_YX = pixel_sizes(frame.transform, frame.crs, middle).area_m2_YX
+    side = float(np.sqrt(np.abs(area_m2_YX[0, 0])))
     return side if side > 0 else np.inf
 
 

@@ -13,9 +13,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import rasterio
+import rasterio.shutil
 from rasterio.errors import RasterioError
 
 from quakestream.errors import QuakestreamError, SceneError, StorageError
@@ -65,6 +67,8 @@ COPIES_KEPT = 4
 """Whole scenes that a process keeps on disk, of servers that know no byte ranges."""
 _COPIES: OrderedDict[tuple[str, str], Fetcher] = OrderedDict()
 _COPIES_LOCK = threading.Lock()
+_WRITE_CACHE_MB = 64
+"""Blocks that GDAL holds while a raster is written, so that memory does not grow with it."""
 _NAME = "scene"
 """What GDAL calls a file that it reads through us."""
 _SIDECARS = (".ovr", ".msk", ".OVR", ".MSK")
@@ -130,6 +134,24 @@ def dataset_of(
         raise SceneError(f"cannot open: {root_cause(error)}", href, got=got) from error
     _refuse_references(dataset, href)
     return dataset
+
+
+@contextmanager
+def new_cog(path: Path, profile: dict[str, Any], **cog: Any) -> Iterator[Any]:
+    """A dataset that is written block by block, and becomes a COG at `path` at the end.
+
+    Args:
+        path: a local file.
+        profile: size, type, georeference and nodata, as rasterio names them.
+        cog: creation options of GDAL's COG driver.
+    """
+    with tempfile.TemporaryDirectory(prefix="quakestream-") as folder:
+        blocks = Path(folder) / "blocks.tif"
+        with rasterio.Env(GDAL_CACHEMAX=_WRITE_CACHE_MB):
+            tiles = {"tiled": True, "blockxsize": 512, "blockysize": 512, "BIGTIFF": "IF_SAFER"}
+            with rasterio.open(blocks, "w", driver="GTiff", **profile, **tiles) as dataset:
+                yield dataset
+            rasterio.shutil.copy(blocks, path, driver="COG", **cog)
 
 
 def source_crs(dataset: Any) -> Any:

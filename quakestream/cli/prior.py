@@ -1,0 +1,109 @@
+"""`quakestream prior`: the landslide prior of an earthquake, without any image."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from quakestream.cli.common import (
+    EXIT_ATTENTION,
+    S3Anon,
+    S3Endpoint,
+    print_json,
+    s3_options,
+    stderr,
+    stdout,
+)
+from quakestream.cli.map import Json, Quiet
+from quakestream.errors import HazardError, RequestError
+from quakestream.redaction import redacted
+from quakestream.storage import MissingObjectError, open_store
+
+if TYPE_CHECKING:
+    from quakestream.hazard.prior_raster import PriorRaster
+
+
+def prior(
+    shakemap: Annotated[
+        list[str],
+        typer.Option(
+            help="ShakeMap grid.xml; several times for several events. An uncertainty.xml beside "
+            "it is read, too."
+        ),
+    ],
+    gradient: Annotated[
+        str, typer.Option(help="Raster of the gradient, rise over run: the prior's own pixels.")
+    ],
+    lithology: Annotated[str, typer.Option(help="Raster of lithology coefficients.")],
+    cti: Annotated[str, typer.Option(help="Raster of the compound topographic index.")],
+    landcover: Annotated[str, typer.Option(help="Raster of land-cover coefficients.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="The COG to write: a file or URI.")],
+    stddev: Annotated[
+        str | None,
+        typer.Option(help="Raster of the standard deviation of the logit; left out: 0.03."),
+    ] = None,
+    endpoint_url: S3Endpoint = None,
+    anon: S3Anon = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the landslide prior of an earthquake: the share of ground that slides.
+
+    The model is that of Nowicki Jessee et al. (2018), which needs a ShakeMap and four static
+    layers and no image. The COG has two bands: coverage, and its standard deviation. Layers may
+    lie on different grids. Ground without a value in one of them has none. Exit code 1 means that
+    a layer has unknown values, or does not cover all shaken ground.
+
+    Example: quakestream prior --shakemap grid.xml --gradient global_grad.tif --lithology
+    GLIM_replace.tif --cti global_cti_fil.grd --landcover globcover_replace.tif -o prior.tif
+    """
+    from quakestream.hazard.landslide_prior import PriorInputs, open_prior
+    from quakestream.hazard.prior_raster import prior_raster
+
+    options = s3_options(endpoint_url, anon)
+    inputs = PriorInputs(
+        shakemaps=tuple(shakemap),
+        lithology=lithology,
+        landcover=landcover,
+        cti=cti,
+        stddev=stddev,
+        gradient=gradient,
+    )
+    try:
+        with open_prior(inputs, options) as opened:
+            raster = prior_raster(opened)
+    except (HazardError, MissingObjectError) as error:  # every input is part of the request
+        raise RequestError.of(error.problem) from error
+    folder, _, name = out.rpartition("/")
+    open_store(folder or ("/" if out.startswith("/") else "."), options).put(name, raster.cog)
+    if as_json:
+        print_json(_as_json(out, raster))
+    else:
+        stdout.print(redacted(f"{out}: {_line(raster)}"))
+    if not quiet:
+        for issue in raster.issues:
+            stderr.print(redacted(f"{issue.subject}: {issue.cause}"))
+    if raster.attention:
+        raise typer.Exit(EXIT_ATTENTION)
+
+
+def _line(raster: "PriorRaster") -> str:
+    summary = raster.summary
+    above = ", ".join(f"{km2:,.1f} km² above {t:.0%}" for t, km2 in summary.above_km2.items())
+    return (
+        f"coverage up to {summary.max_coverage:.3f}; of {summary.assessed_km2:,.0f} km², {above}; "
+        f"{summary.expected_km2:,.1f} km² expected to slide"
+    )
+
+
+def _as_json(out: str, raster: "PriorRaster") -> dict[str, Any]:
+    summary = raster.summary
+    return {
+        "out": redacted(out),
+        "max_coverage": summary.max_coverage,
+        "assessed_km2": summary.assessed_km2,
+        "expected_km2": summary.expected_km2,
+        "above_km2": {f"{t:g}": km2 for t, km2 in summary.above_km2.items()},
+        "bounds": list(raster.bounds),
+        "crs": raster.crs,
+        "issues": [{"subject": issue.subject, "cause": issue.cause} for issue in raster.issues],
+    }

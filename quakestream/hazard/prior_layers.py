@@ -1,0 +1,189 @@
+"""The static layers of the landslide prior, as files of others hold them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quakestream.domain import Window
+from quakestream.errors import HazardError
+from quakestream.hazard.frames import PixelFrame
+from quakestream.hazard.interpolation import Floats
+from quakestream.hazard.layers import RasterLayer
+from quakestream.hazard.terrain import FILLS
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRule:
+    """What the values of a layer mean, and which of them can be."""
+
+    name: str
+    """The key under `terrain` in a run file."""
+    meaning: str
+    low: float
+    high: float
+    """Values outside have no meaning: they are classes that nobody knows, or fills."""
+    method: Literal["nearest", "linear"]
+    remedy: str
+
+
+LITHOLOGY = LayerRule(
+    name="lithology",
+    meaning="coefficients of lithology",
+    low=-4.0,
+    high=0.5,
+    method="nearest",
+    remedy="replace the class numbers by coefficients, as USGS's GLIM_replace.tif has them",
+)
+LANDCOVER = LayerRule(
+    name="landcover",
+    meaning="coefficients of land cover",
+    low=-3.0,
+    high=4.0,
+    method="nearest",
+    remedy="replace the class numbers by coefficients, as USGS's globcover_replace.tif has them",
+)
+CTI = LayerRule(
+    name="cti",
+    meaning="compound topographic indices",
+    low=-5.0,
+    high=60.0,
+    method="linear",
+    remedy="give a raster of ln(area / tan(slope))",
+)
+STDDEV = LayerRule(
+    name="stddev",
+    meaning="standard deviations of the logit",
+    low=0.0,
+    high=50.0,
+    method="linear",
+    remedy="leave it out: 0.03 counts everywhere",
+)
+GRADIENT = LayerRule(
+    name="slope",
+    meaning="gradients, rise over run",
+    low=0.0,
+    high=30.0,
+    method="linear",
+    remedy="give the tangent of the slope, not degrees or percent",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RuledLayer:
+    """An open layer whose impossible values count as missing."""
+
+    layer: RasterLayer
+    rule: LayerRule
+
+    @property
+    def frame(self) -> PixelFrame:
+        return self.layer.frame
+
+    def read(self, window: Window) -> tuple[Floats, Bools]:
+        """Values of a window, NaN where missing, and True where a value has no meaning.
+
+        Raises:
+            HazardError: if most values have no meaning, so that the file is another one.
+        """
+        values = self.layer.read(window)
+        values = np.where(np.isin(values, FILLS), np.nan, values)
+        known = np.isfinite(values)
+        strange = known & ~((values >= self.rule.low) & (values <= self.rule.high))
+        if 2 * int(strange.sum()) > int(known.sum()):
+            found = values[strange]
+            raise HazardError(
+                f"values are no {self.rule.meaning}",
+                self.layer.uri,
+                expected=f"{self.rule.low:g} to {self.rule.high:g}",
+                got=f"{found.min():g} to {found.max():g}",
+                remedy=self.rule.remedy,
+            )
+        return np.where(strange, np.nan, values), strange
+
+    def at(self, lon_YX: Floats, lat_YX: Floats) -> tuple[Floats, Bools]:
+        """Values at points (EPSG:4326), NaN where missing, and True where it has no meaning.
+
+        Between pixels a linear layer has the weighted mean of those with a value, as long as
+        the nearest one has a value.
+        """
+        row, col = self._positions(lon_YX, lat_YX)
+        finite = np.isfinite(row) & np.isfinite(col)
+        nothing = np.full(row.shape, np.nan), np.zeros(row.shape, np.bool_)
+        if not finite.any():
+            return nothing
+        window = self.frame.inside(_around(row[finite], col[finite]))
+        if not window.height:
+            return nothing
+        values, strange = self.read(window)
+        row, col = row - window.row, col - window.col
+        near_row, near_col, inside = _nearest_pixel(row, col, values.shape)
+        near = np.where(inside, values[near_row, near_col], np.nan)
+        unknown = inside & strange[near_row, near_col]
+        if self.rule.method == "nearest":
+            return near, unknown
+        return np.where(np.isnan(near), np.nan, _weighted(values, row, col)), unknown
+
+    def _positions(self, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
+        """Rows and columns; around the Earth, columns of the second turn without a jump."""
+        row, col = self.frame.positions(lon, lat)
+        turn = self.frame.turn_px
+        if not turn or not np.isfinite(col).any():
+            return row, col
+        first = col[np.isfinite(col)][0]
+        return row, first + (col - first + turn / 2) % turn - turn / 2 + turn
+
+
+def _around(row: Floats, col: Floats) -> Window:
+    """The pixels around positions, with one more on each side."""
+    top, left = int(np.floor(row.min())) - 1, int(np.floor(col.min())) - 1
+    return Window(
+        row=top,
+        col=left,
+        height=int(np.ceil(row.max())) + 2 - top,
+        width=int(np.ceil(col.max())) + 2 - left,
+    )
+
+
+def _nearest_pixel(
+    row: Floats, col: Floats, shape: tuple[int, ...]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], Bools]:
+    """Rows and columns of the nearest pixels, and True where a position lies on the raster."""
+    inside = (row >= -0.5) & (row <= shape[0] - 0.5) & (col >= -0.5) & (col <= shape[1] - 0.5)
+    near = [
+        np.clip(np.floor(np.where(inside, at, 0.0) + 0.5).astype(np.intp), 0, size - 1)
+        for at, size in ((row, shape[0]), (col, shape[1]))
+    ]
+    return near[0], near[1], inside
+
+
+def _weighted(values: Floats, row: Floats, col: Floats) -> Floats:
+    """Mean of the four pixels around, weighted by nearness, of those with a value."""
+    height, width = values.shape
+    row, col = np.clip(row, 0.0, height - 1.0), np.clip(col, 0.0, width - 1.0)
+    row, col = np.nan_to_num(row), np.nan_to_num(col)
+    top, left = np.floor(row).astype(np.intp), np.floor(col).astype(np.intp)
+    down, right = row - top, col - left
+    bottom, east = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
+    known = np.isfinite(values)
+    filled = np.where(known, values, 0.0)
+    total = weight = np.zeros(row.shape)
+    for r, c, w in (
+        (top, left, (1 - down) * (1 - right)),
+        (top, east, (1 - down) * right),
+        (bottom, left, down * (1 - right)),
+        (bottom, east, down * right),
+    ):
+        total = total + w * filled[r, c]
+        weight = weight + w * known[r, c]
+    with np.errstate(invalid="ignore"):
+        mean: Floats = total / weight
+    return mean
+
+
+SlopesOf = Callable[[Window], Floats]
+"""Slopes in degrees of a window of a frame."""
