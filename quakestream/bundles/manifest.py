@@ -4,7 +4,7 @@ import hashlib
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from io import BytesIO
@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 
 from quakestream.bundles.files import MANIFEST, listed_in, read_files
 from quakestream.domain import BundleSpec, HazardInput, ScaleClass, Thresholds
+from quakestream.domain.bands import COLOURS
 from quakestream.domain.bundle import Task
+from quakestream.domain.layers import REFLECTANCE
+from quakestream.domain.spectrum import RANGE_UM, TERRAIN_BANDS
 from quakestream.errors import BundleError, DigestError, Problem
 from quakestream.storage import StorageOptions
 
@@ -24,6 +27,8 @@ LANDSLIDE_LABELS = ("background", "landslide")
 """Classes of a bundle of task `landslide`."""
 _WRONG = (TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 """Errors of a manifest whose values have other types than those of a manifest."""
+DTYPES = ("uint8", REFLECTANCE)
+"""Counts of red, green and blue, or physical values."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,7 +103,8 @@ def write_manifest(folder: Path, spec: BundleSpec) -> Path:
     others = sorted(p for p in folder.iterdir() if p.is_file() and p.name != MANIFEST)
     digests = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in others}
     path = folder / MANIFEST
-    path.write_text(json.dumps({**asdict(spec), "sha256": digests}, indent=2) + "\n")
+    content = {k: v for k, v in asdict(spec).items() if v or k != "band_substitutes"}
+    path.write_text(json.dumps({**content, "sha256": digests}, indent=2) + "\n")
     return path
 
 
@@ -129,6 +135,9 @@ def _spec(raw: Mapping[str, Any]) -> BundleSpec:
     values["thresholds"] = Thresholds(**raw["thresholds"])
     for name in ("epochs", "bands", "mean", "std", "prior", "hazard_groups"):
         values[name] = tuple(raw.get(name, ()))
+    values["band_substitutes"] = {
+        band: tuple(others) for band, others in raw.get("band_substitutes", {}).items()
+    }
     sides = {"window_px": raw.get("window_px", raw.get("crop_px")), "halo_px": raw["halo_px"]}
     values |= {name: int(side) for name, side in sides.items()}
     values |= {name: float(raw[name]) for name in ("gsd_m", "context_m")}
@@ -204,6 +213,33 @@ def _image_contradictions(spec: BundleSpec) -> Iterator[Problem]:
         yield Problem("halo leaves no core", got=sizes)
     if spec.task == "building" and spec.halo_px != 0:
         yield Problem("a crop has no halo", expected="halo_px 0", got=str(spec.halo_px))
+    yield from _band_contradictions(spec)
     if spec.task == "segmentation" and spec.hazard:
         names = ", ".join(h.name for h in spec.hazard)
         yield Problem("takes no hazard values", expected="task building or hazard", got=names)
+
+
+def _band_contradictions(spec: BundleSpec) -> Iterator[Problem]:
+    if spec.dtype not in DTYPES:
+        yield Problem("wrong dtype", expected=" or ".join(DTYPES), got=spec.dtype)
+    got = ", ".join(spec.bands) or "none"
+    if spec.dtype == "uint8" and spec.bands != COLOURS:
+        yield Problem("wrong bands of counts", expected=", ".join(COLOURS), got=got)
+    if not spec.takes_reflectance:
+        return
+    known = (*RANGE_UM, *TERRAIN_BANDS)
+    unknown = [
+        band
+        for band in (*spec.bands, *spec.band_substitutes, *_flat(spec.band_substitutes.values()))
+        if band not in known
+    ]
+    if unknown or len(set(spec.bands)) < len(spec.bands) or set(spec.bands) <= {*TERRAIN_BANDS}:
+        yield Problem("wrong bands", expected=f"different ones of {', '.join(known)}", got=got)
+    if spec.normalisation != "fixed":
+        yield Problem(
+            "wrong normalisation of physical values", expected="fixed", got=spec.normalisation
+        )
+
+
+def _flat(groups: Iterable[tuple[str, ...]]) -> list[str]:
+    return [band for group in groups for band in group]

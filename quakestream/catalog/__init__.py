@@ -7,7 +7,7 @@ from quakestream.catalog.extents import extent_issues, scene_extent
 from quakestream.catalog.footprints import FootprintRequest, Footprints, read_footprints
 from quakestream.catalog.ground import view_rank, views_of_ground
 from quakestream.catalog.pairing import Views, assign_views, coverage_reasons
-from quakestream.catalog.search import SearchResult, search
+from quakestream.catalog.search import SearchResult, find_items, search
 from quakestream.catalog.writing import WrittenCatalogue, read_times, write_catalogue
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "assign_views",
     "coverage_reasons",
     "extent_issues",
+    "find_items",
     "of_tiles",
     "read_admin",
     "read_aoi",

@@ -91,7 +91,7 @@ def of_tiles(tiles: Sequence[Scene]) -> Scene:
 
 def _likeness(scene: Scene) -> tuple[str, ...]:
     """What scenes of one acquisition share, whatever their time and place."""
-    deep = "" if scene.stretch is None else "16"
+    deep = "layers" if scene.layers else "" if scene.stretch is None else "16"
     if scene.acquisition:
         return ("id", scene.platform, scene.acquisition, deep)
     if scene.span_s > 0:

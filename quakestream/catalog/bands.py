@@ -6,6 +6,7 @@ STAC 1.1 has `bands` with `eo:` and `nodata` fields, at the asset or the item; S
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from typing import Any
 
 from quakestream.domain.bands import StatedBands, band_names, rgb_of
@@ -18,6 +19,19 @@ _WAVES = ("eo:center_wavelength", "center_wavelength")
 def stated_bands(asset: Document, properties: Document) -> StatedBands:
     """The bands of an asset, from its own fields, else from those of its item."""
     return StatedBands(names=_names(asset, properties), nodata=_nodata(asset, properties))
+
+
+def band_fields(asset: Document, properties: Document) -> list[Document]:
+    """What is said of each band of an asset, by all fields together; empty where nothing is."""
+    lists = (list(_bands(asset.get(key), properties)) for key in ("bands", "eo:bands"))
+    named: list[Document] = next(filter(None, lists), [])
+    raster = asset.get("raster:bands")
+    measured: list[Document] = []
+    if isinstance(raster, list):
+        measured = [band if isinstance(band, Mapping) else {} for band in raster]
+    nothing: Document = {}
+    pairs = zip_longest(measured, named, fillvalue=nothing)
+    return [{**one, **other} for one, other in pairs]
 
 
 def _names(asset: Document, properties: Document) -> tuple[str, ...]:
@@ -60,7 +74,7 @@ def _texts(band: Document) -> list[str]:
 
 def _wave(band: Document) -> float | None:
     for key in _WAVES:
-        um = _count(band.get(key))
+        um = number_of(band.get(key))
         if um is not None and math.isfinite(um) and um > 0:
             return um
     return None
@@ -76,7 +90,7 @@ def _nodata(asset: Document, properties: Document) -> tuple[float | None, ...]:
                 if any(value is not None for value in stated):
                     return tuple(stated)
         for key in ("nodata", "raster:nodata"):
-            value = _count(holder.get(key))
+            value = number_of(holder.get(key))
             if value is not None:
                 return (value,)
     return ()
@@ -85,11 +99,11 @@ def _nodata(asset: Document, properties: Document) -> tuple[float | None, ...]:
 def _of_band(band: Any) -> float | None:
     if not isinstance(band, Mapping):
         return None
-    value = _count(band.get("nodata"))
-    return _count(band.get("raster:nodata")) if value is None else value
+    value = number_of(band.get("nodata"))
+    return number_of(band.get("raster:nodata")) if value is None else value
 
 
-def _count(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
     """A number, also written as text: STAC has `"nan"` and `"-inf"`."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None

@@ -6,7 +6,7 @@ Items are read as plain dicts: pystac refuses whole documents for one missing hr
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -157,6 +157,22 @@ def acquired_of(raw: RawItem) -> AcquisitionTime:
         CatalogItemError: if it has none.
     """
     return acquired_from_properties(raw.properties)
+
+
+def places_of(raw: RawItem) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Href and other places of each asset; those that the catalogue may not name are left out."""
+    assets = raw.document.get("assets")
+    places = {}
+    for name in assets if isinstance(assets, Mapping) else ():
+        with suppress(CatalogItemError):
+            href = _href(raw, name)
+            places[str(name)] = (href, _alternates(raw, name, href))
+    return places
+
+
+def first_asset(raw: RawItem, names: Sequence[str]) -> str:
+    """The first of several assets that the item has; the first name where it has none."""
+    return next((name for name in names if _asset(raw, name)), names[0])
 
 
 def _asset(raw: RawItem, name: str) -> Document:

@@ -13,10 +13,19 @@ from quakestream.catalog.api import Bounds, api_root, search_api
 from quakestream.catalog.documents import Harvest, collect, read_root
 from quakestream.catalog.hrefs import HrefRule
 from quakestream.catalog.images import image_item, is_image
-from quakestream.catalog.items import ParsedItem, RawItem, acquired_of, item_outline, parse_item
+from quakestream.catalog.items import (
+    ParsedItem,
+    RawItem,
+    acquired_of,
+    first_asset,
+    item_outline,
+    parse_item,
+    places_of,
+)
+from quakestream.catalog.layers import item_layers
 from quakestream.catalog.times import AcquisitionTime
 from quakestream.config import EpochFilter, ImagerySection
-from quakestream.domain import Epoch, Issue, Scene
+from quakestream.domain import NOTHING_STATED, BandNeed, Epoch, Issue, Scene
 from quakestream.errors import CatalogItemError
 from quakestream.storage import StorageOptions
 from quakestream.tiling.antimeridian import HALF_TURN
@@ -36,6 +45,18 @@ class SearchResult:
     """Items in the AOI and the interval that cannot be used."""
     notes: list[str]
     """Harmless oddities, with the ids of their items."""
+    lacking: list["LackingItem"] = field(default_factory=list)
+    """Items that pass the filters and lack bands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LackingItem:
+    """An item without all bands that a bundle takes."""
+
+    id: str
+    epoch: Epoch
+    missing: tuple[str, ...]
+    offered: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -44,6 +65,9 @@ class _Sorter:
 
     imagery: ImagerySection
     aoi: BaseGeometry
+    options: StorageOptions
+    need: BandNeed | None = None
+    lacking: list[LackingItem] = field(default_factory=list)
     scenes: dict[str, list[Scene]] = field(default_factory=lambda: {"post": [], "pre": []})
     issues: list[Issue] = field(default_factory=list)
     oddities: dict[str, list[str]] = field(default_factory=dict)
@@ -52,7 +76,8 @@ class _Sorter:
     def add(self, raw: RawItem) -> None:
         """Adds one item. Broken ones are issues only if they may lie in AOI and interval."""
         try:
-            outline, oddity = item_outline(raw, self.imagery.asset)
+            asset = first_asset(raw, self.imagery.assets)
+            outline, oddity = item_outline(raw, asset)
             if outline is None:
                 raise CatalogItemError(
                     f"item has no position: {oddity}, no bbox and no raster fields"
@@ -62,14 +87,36 @@ class _Sorter:
             match = self._epoch(acquired_of(raw))
             if match is None:
                 return
-            item = parse_item(raw, self.imagery.asset, outline)
-            if self._is_new(item.scene):
+            item = self._item(raw, asset, outline, match[0])
+            if item is not None and self._is_new(item.scene):
                 self._add_scene(item, *match, oddity)
         except CatalogItemError as error:
             self.issues.append(Issue(subject=raw.name, kind="item", cause=str(error)))
         except Exception as error:  # an item may hold anything, and must not cost the others
             cause = f"item cannot be understood: {type(error).__name__}: {error}"
             self.issues.append(Issue(subject=raw.name, kind="item", cause=cause[:MOST_CAUSE]))
+
+    def _item(
+        self, raw: RawItem, asset: str, outline: BaseGeometry, epoch: Epoch
+    ) -> ParsedItem | None:
+        """The item as a scene; None where it lacks bands that the bundle takes.
+
+        Raises:
+            CatalogItemError: if it cannot be a scene.
+        """
+        if self.need is None:
+            return parse_item(raw, asset, outline)
+        only, places = self.imagery.only_assets, places_of(raw)
+        found = item_layers(raw.document, places, self.need, only, self.options)
+        if found.missing:
+            lacking = LackingItem(
+                id=raw.name, epoch=epoch, missing=found.missing, offered=found.offered
+            )
+            self.lacking.append(lacking)
+            return None
+        item = parse_item(raw, found.asset, outline)
+        scene = replace(item.scene, layers=found.layers, mask=found.mask, stated=NOTHING_STATED)
+        return replace(item, scene=scene)
 
     def _epoch(self, time: AcquisitionTime) -> tuple[Epoch, EpochFilter] | None:
         """The epoch of a time and its filter; None outside both intervals.
@@ -126,7 +173,12 @@ class _Sorter:
 
 
 def search(
-    imagery: ImagerySection, aoi: BaseGeometry, options: StorageOptions | None = None
+    imagery: ImagerySection,
+    aoi: BaseGeometry,
+    options: StorageOptions | None = None,
+    *,
+    need: BandNeed | None = None,
+    harvest: Harvest | None = None,
 ) -> SearchResult:
     """Scenes of each epoch that touch the AOI, from any kind of catalogue.
 
@@ -135,12 +187,17 @@ def search(
     an item lacks keeps the item and adds a note. An item whose time is a span belongs to an
     epoch if the whole span does.
 
+    Args:
+        need: bands of physical values that scenes must offer; None: scenes of `imagery.asset`.
+        harvest: items found before by `find_items`, so that a second bundle asks no service again.
+
     Raises:
         ConfigError: if the catalogue is missing or is not a catalogue.
         StorageError: if the store or service fails.
     """
-    harvest = _harvest(imagery, aoi, options or StorageOptions())
-    sorter = _Sorter(imagery=imagery, aoi=aoi)
+    options = options or StorageOptions()
+    harvest = harvest or find_items(imagery, aoi, options)
+    sorter = _Sorter(imagery=imagery, aoi=aoi, options=options, need=need)
     shapely.prepare(aoi)
     for raw in sorted(harvest.items, key=lambda item: (item.name, item.base)):
         sorter.add(raw)
@@ -152,12 +209,19 @@ def search(
             *harvest.notes,
             *(_note(phrase, ids) for phrase, ids in sorted(sorter.oddities.items())),
         ],
+        lacking=sorter.lacking,
     )
 
 
-def _harvest(imagery: ImagerySection, aoi: BaseGeometry, options: StorageOptions) -> Harvest:
+def find_items(imagery: ImagerySection, aoi: BaseGeometry, options: StorageOptions) -> Harvest:
+    """Items of the catalogue that may lie in the AOI and the intervals, whatever they show.
+
+    Raises:
+        ConfigError: if the catalogue is missing or is not a catalogue.
+        StorageError: if the store or service fails.
+    """
     places = [imagery.catalog] if isinstance(imagery.catalog, str) else imagery.catalog
-    harvest = _from_images([p for p in places if is_image(p)], imagery.asset, options)
+    harvest = _from_images([p for p in places if is_image(p)], imagery.assets[0], options)
     for place in places:
         if not is_image(place):
             part = _from_catalogue(place, imagery, aoi, options)

@@ -262,6 +262,22 @@ BandOrder = Annotated[
 ]
 """Numbers of the red, green and blue band; a list in the file, a tuple once loaded."""
 
+
+def _asset_names(value: Any) -> Any:
+    names = value if isinstance(value, list | tuple) else [value]
+    if not names or not all(isinstance(name, str) and name.strip() for name in names):
+        expected = "the name of an asset, such as visual, or a list of names"
+        remedy = "put it in quotes" if isinstance(value, int | float) else ""
+        raise ConfigError("wrong value", expected=expected, got=repr(value), remedy=remedy)
+    return tuple(value) if isinstance(value, list) else value
+
+
+AssetNames = Annotated[
+    str | tuple[str, ...],
+    BeforeValidator(_asset_names, json_schema_input_type=str | list[str]),
+]
+"""One asset, or several; a list in the file, a tuple once loaded."""
+
 ProductName = Literal["scores"]
 PRODUCTS: tuple[str, ...] = get_args(ProductName)
 """Products that a run file can ask for under `outputs`."""

@@ -20,6 +20,7 @@ from pydantic import (
 from quakestream.config.fields import (
     SCHEMES,
     Aoi,
+    AssetNames,
     BandOrder,
     Instant,
     Interval,
@@ -131,7 +132,12 @@ class ImagerySection(Section):
     catalog: str | list[str] = Field(
         description="STAC catalogue, API or item collection, or a list of GeoTIFFs"
     )
-    asset: str = Field(default="visual", min_length=1, description="Asset of an item to read")
+    asset: AssetNames = Field(
+        default="visual",
+        description="Asset with red, green and blue. Models of reflectance find their bands by "
+        "name in all assets of an item. A list: only these assets are used; for red, green and "
+        "blue the first one that an item has",
+    )
     bands: BandOrder = Field(
         default=None,
         description="Numbers (from 1) of the red, green and blue band, such as [3, 2, 1]. Left "
@@ -150,6 +156,16 @@ class ImagerySection(Section):
         default=None,
         description="Tile store made by `quakestream tile`, read instead of the scenes",
     )
+
+    @property
+    def assets(self) -> tuple[str, ...]:
+        """Assets for red, green and blue; the first that an item has is read."""
+        return (self.asset,) if isinstance(self.asset, str) else self.asset
+
+    @property
+    def only_assets(self) -> tuple[str, ...]:
+        """Assets that hold the bands of models of reflectance; empty: any may."""
+        return () if isinstance(self.asset, str) else self.asset
 
     @field_validator("catalog", mode="plain", json_schema_input_type=str | list[str])
     @classmethod

@@ -71,7 +71,9 @@ imagery:
   # A STAC catalogue, STAC API or item collection, or a list: [a.tif, b.tif].
   # Only GeoTIFFs? `quakestream catalog *.tif -o stac` makes a catalogue of them.
   catalog: <CATALOG>
-  # The asset of an item to read: it has red, green and blue.
+  # The asset with red, green and blue. Models of reflectance (Sentinel-2, HLS) find their bands
+  # by name in all assets of an item: one that holds all of them, else one for each band. A list,
+  # such as [visual, B02, B03, B04, B08], limits both to the assets that it names.
   asset: <ASSET>
   # Which bands are red, green and blue, counted from 1. Left out: the catalogue says it, else
   # the file. Blue, green, red, near infrared is [3, 2, 1].

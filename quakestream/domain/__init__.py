@@ -4,12 +4,14 @@ from quakestream.domain.bands import NOTHING_STATED, Bands, StatedBands
 from quakestream.domain.bundle import BundleSpec, HazardInput, ScaleClass, Thresholds
 from quakestream.domain.footprint import REASONS, Quality, Reason
 from quakestream.domain.grid import Grid, Shift, Window, utm_epsg
+from quakestream.domain.layers import BandNeed, LayerFile, SceneLayer
 from quakestream.domain.scene import Epoch, Issue, Scene, Stretch, View
 from quakestream.domain.sheets import acquisition_of, one_lattice, sheets_of
 
 __all__ = [
     "NOTHING_STATED",
     "REASONS",
+    "BandNeed",
     "Bands",
     "BundleSpec",
     "Epoch",
@@ -19,6 +21,8 @@ __all__ = [
     "Quality",
     "Reason",
     "ScaleClass",
+    "SceneLayer",
+    "LayerFile",
     "Scene",
     "Shift",
     "StatedBands",

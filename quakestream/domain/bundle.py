@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from quakestream.domain.layers import REFLECTANCE, BandNeed
+from quakestream.domain.spectrum import TERRAIN_BANDS
+
 Task = Literal["segmentation", "building", "landslide", "hazard"]
 PIXEL_TASKS = ("segmentation", "landslide")
 """Tasks whose graphs score the pixels of windows."""
@@ -55,9 +58,11 @@ class HazardInput:
 class BundleSpec:
     """Content of `bundle.json`.
 
-    The inputs of the graph are `post` (and `pre`), uint8 (N, band, y, x), and for `per_scene`
+    The inputs of the graph are `post` (and `pre`), (N, band, y, x), and for `per_scene`
     normalisation `post_mean_NB, post_std_NB` (`pre_mean_NB, pre_std_NB`), float32. The output
-    `logits` is float32. K is the number of classes, or 1 for the sigmoid of the second of two.
+    `logits` is float32. Images are uint8, the counts of red, green and blue, or float32, physical
+    values: reflectance, slope in degrees, elevation in metres. There, pixels without data are 0.
+    K is the number of classes, or 1 for the sigmoid of the second of two.
 
     `segmentation`, `landslide`: (N, K, y, x), a score per pixel of a window.
     `building`: (N, K), a score per crop around a footprint. With `hazard` the graph also takes
@@ -72,6 +77,9 @@ class BundleSpec:
     epochs: tuple[str, ...] = ()
     """Images that the graph takes; these fields of images stay empty or 0 for `hazard`."""
     bands: tuple[str, ...] = ()
+    """Common names of bands, and of terrain channels (`slope`, `elevation`)."""
+    band_substitutes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Bands that may stand for another where an image lacks it, the best first."""
     gsd_m: float = 0.0
     window_px: int = 0
     """Side of the square that the graph takes: a window, or a crop for `building`."""
@@ -108,6 +116,27 @@ class BundleSpec:
     def scores_pixels(self) -> bool:
         """True where the graph scores the pixels of windows; else it scores crops or rows."""
         return self.task in PIXEL_TASKS
+
+    @property
+    def takes_reflectance(self) -> bool:
+        """True where images hold physical values; else counts of red, green and blue."""
+        return bool(self.epochs) and self.dtype == REFLECTANCE
+
+    @property
+    def terrain_bands(self) -> tuple[str, ...]:
+        """Channels that come from the elevation model."""
+        return tuple(band for band in self.bands if band in TERRAIN_BANDS)
+
+    @property
+    def band_need(self) -> BandNeed | None:
+        """The bands of imagery; None for counts, whose scenes are found by `imagery.asset`."""
+        if not self.takes_reflectance:
+            return None
+        return BandNeed(
+            bands=tuple(band for band in self.bands if band not in TERRAIN_BANDS),
+            substitutes=tuple((k, tuple(v)) for k, v in self.band_substitutes.items()),
+            gsd_m=self.gsd_m,
+        )
 
     @property
     def needs_pre(self) -> bool:

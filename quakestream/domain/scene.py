@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from quakestream.domain.bands import NOTHING_STATED, Bands, StatedBands
+from quakestream.domain.layers import SceneLayer
 from quakestream.redaction import redacted
 
 Epoch = Literal["pre", "post"]
@@ -126,6 +127,11 @@ class Scene:
     """The vendor's id of the acquisition that the scene is a tile of; empty where unknown."""
     span_s: float = 0.0
     """Length of the time span that `datetime` is the middle of; 0 where it is exact."""
+    layers: tuple[SceneLayer, ...] = ()
+    """Bands of physical values, in the order of the bundle that the scene was found for; empty for
+    a scene that is read as red, green and blue of 8 bits."""
+    mask: SceneLayer | None = None
+    """Where the item says what hides the ground of a scene with layers; None: nowhere."""
     tiles: tuple["Scene", ...] = ()
     """The tiles of an acquisition, in order of id; empty where one file shows all of it.
 
@@ -142,7 +148,9 @@ class Scene:
         """Everything that the pixels depend on, as part of a key."""
         stretched = "" if self.stretch is None else self.stretch.token
         bands = "" if self.bands is None else self.bands.token
-        return (self.href, self.etag, *filter(None, (bands, stretched)))
+        mask = () if self.mask is None else (self.mask.token,)
+        layers = (*(layer.token for layer in self.layers), *mask)
+        return (self.href, self.etag, *filter(None, (bands, stretched)), *layers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -33,8 +33,9 @@ class Batch:
         ShapeError: if the inputs differ in length.
     """
 
-    images: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
-    """Sensor counts per epoch (`pre`, `post`), shape (N, B, Y, X)."""
+    images: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Sensor counts (uint8) or physical values (float32) per epoch (`pre`, `post`), shape
+    (N, B, Y, X)."""
     statistics: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """`post_mean_NB`, ... for `per_scene` normalisation, shape (N, B)."""
     hazard_NM: NDArray[np.float32] | None = None
@@ -81,7 +82,7 @@ class Batch:
         )
 
     def check(self, spec: BundleSpec) -> None:
-        """Checks shapes against the manifest.
+        """Checks shapes and types of images against the manifest.
 
         Raises:
             ShapeError: if the batch is not what the manifest says.
@@ -96,6 +97,13 @@ class Batch:
                     spec.name,
                     expected=str(expected),
                     got="no such input" if got is None else str(got),
+                )
+            if self.images[epoch].dtype != spec.dtype:
+                raise ShapeError(
+                    f"input {epoch} has the wrong type",
+                    spec.name,
+                    expected=spec.dtype,
+                    got=str(self.images[epoch].dtype),
                 )
         values = 0 if self.hazard_NM is None else self.hazard_NM.shape[1]
         if values != len(spec.hazard):

@@ -198,7 +198,8 @@ class FixedBatches:
 def graph_inputs(spec: BundleSpec) -> dict[str, Item]:
     """Shape and type of one item of every graph input, in the order of the graph."""
     bands, side = len(spec.bands), spec.window_px
-    items: dict[str, Item] = dict.fromkeys(spec.epochs, ((bands, side, side), np.uint8))
+    kind = np.dtype(spec.dtype or "uint8").type
+    items: dict[str, Item] = dict.fromkeys(spec.epochs, ((bands, side, side), kind))
     if spec.normalisation == "per_scene":
         for epoch in spec.epochs:
             items |= {f"{epoch}_{n}_NB": ((bands,), np.float32) for n in ("mean", "std")}

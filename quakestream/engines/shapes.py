@@ -5,6 +5,7 @@ row therefore scores the same in any batch only if every run has the same shape.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quakestream.domain import BundleSpec
 from quakestream.engines.base import PIXELS_AT_ONCE, Batch
@@ -47,7 +48,15 @@ def noise(spec: BundleSpec, count: int) -> Batch:
     hazard_NM = np.array([[h.mean for h in spec.hazard]], np.float32).repeat(count, axis=0)
     hazard_NM += rng.normal(size=hazard_NM.shape).astype(np.float32)
     return Batch(
-        images={e: rng.integers(0, 256, shape).astype(np.uint8) for e in spec.epochs},
+        images={e: _image_noise(rng, shape, spec) for e in spec.epochs},
         statistics=statistics,
         hazard_NM=hazard_NM if spec.hazard else None,
     )
+
+
+def _image_noise(
+    rng: np.random.Generator, shape: tuple[int, ...], spec: BundleSpec
+) -> NDArray[np.generic]:
+    if spec.takes_reflectance:
+        return rng.random(shape, np.float32)
+    return rng.integers(0, 256, shape).astype(np.uint8)

@@ -108,7 +108,9 @@ def _sources(
         notes.append(f"the item lists {bands}, the file has {count}: its own order is used")
     elif any(stated.names):
         yield ITEM, (*stated.names, *[""] * (count - len(stated.names)))
-    described = band_names([([text or ""], _wave(dataset, n)) for n, text in _numbered(dataset)])
+    described = band_names(
+        [([text or ""], band_wave(dataset, n)) for n, text in _numbered(dataset)]
+    )
     if any(described):
         yield DESCRIPTIONS, described
     shown = tuple(_NAMED.get(c, "") for c in dataset.colorinterp)
@@ -120,7 +122,8 @@ def _numbered(dataset: Any) -> list[tuple[int, str | None]]:
     return list(enumerate(dataset.descriptions, start=1))
 
 
-def _wave(dataset: Any, band: int) -> float | None:
+def band_wave(dataset: Any, band: int) -> float | None:
+    """Centre wavelength of a band by GDAL's IMAGERY metadata, micrometres."""
     try:
         return float(dataset.tags(band, ns="IMAGERY")["CENTRAL_WAVELENGTH_UM"])
     except (KeyError, ValueError):

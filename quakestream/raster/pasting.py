@@ -18,13 +18,16 @@ Part = tuple[Window, Callable[[Window], Pixels]]
 """The window of the grid that a raster may reach, and its reader."""
 
 
-def paste(window: Window, parts: Iterable[Part]) -> Pixels:
+def paste(window: Window, parts: Iterable[Part], *, layers: int = 0) -> Pixels:
     """A window out of parts, in order of rank.
 
     A part is not read where those before it show all of its ground.
+
+    Args:
+        layers: layers of scenes of physical values; 0 for counts of red, green and blue.
     """
-    counts_BYX = np.zeros((3, *window.shape), np.uint8)
-    valid_YX = np.zeros(window.shape, np.bool_)
+    pixels = nothing_in(window, layers=layers)
+    counts_BYX, valid_YX, quality_YX = pixels.counts_BYX, pixels.valid_YX, pixels.quality_YX
     for extent, read in parts:
         inside = window.shared(extent)
         if inside.height <= 0 or inside.width <= 0:
@@ -35,8 +38,23 @@ def paste(window: Window, parts: Iterable[Part]) -> Pixels:
         new = read(inside)
         fill_YX = new.valid_YX & ~valid_YX[at]
         np.copyto(counts_BYX[:, *at], new.counts_BYX, where=fill_YX)
+        if quality_YX is not None and new.quality_YX is not None:
+            np.copyto(quality_YX[at], new.quality_YX, where=fill_YX)
         valid_YX[at] |= new.valid_YX
-    return Pixels(counts_BYX=counts_BYX, valid_YX=valid_YX)
+    return pixels
+
+
+def nothing_in(window: Window, *, layers: int = 0) -> Pixels:
+    """A window without valid pixels, to be filled.
+
+    Args:
+        layers: layers of scenes of physical values; 0 for counts of red, green and blue.
+    """
+    return Pixels(
+        counts_BYX=np.zeros((layers or 3, *window.shape), np.float32 if layers else np.uint8),
+        valid_YX=np.zeros(window.shape, np.bool_),
+        quality_YX=np.zeros(window.shape, np.uint8) if layers else None,
+    )
 
 
 def parts_in(scene: Scene, grid: Grid, window: Window) -> tuple[Scene, ...]:

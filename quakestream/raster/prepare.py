@@ -44,10 +44,15 @@ class PreparedScene:
 def prepare_scene(scene: Scene, options: StorageOptions) -> PreparedScene:
     """Reads a scene once at 4 m. `raster.samples` states what that costs.
 
+    Of a scene with layers nothing is read: models of physical values take no statistics, and
+    clouds come from its mask.
+
     Raises:
         SceneError: if the scene cannot be opened.
         ReadError: if a part of it cannot be read.
     """
+    if scene.layers:
+        return _nothing_known(len(scene.layers))
     with open_scene(scene, options) as dataset:
         try:
             bands = bands_in(dataset, scene.bands, scene.stated)
@@ -59,6 +64,13 @@ def prepare_scene(scene: Scene, options: StorageOptions) -> PreparedScene:
         except (RasterioError, OSError) as error:
             where = f"{scene.href} (scene {scene.id})"
             raise ReadError(f"cannot read: {root_cause(error)}", where) from error
+
+
+def _nothing_known(layers: int) -> PreparedScene:
+    return PreparedScene(
+        statistics=SceneStatistics(mean_B=(0.0,) * layers, std_B=(1.0,) * layers),
+        quality=CoarseQuality(block_YX=np.zeros((1, 1), np.uint8), transform=Affine.identity()),
+    )
 
 
 def coarse_overview(dataset: Any, gsd_m: float) -> int:

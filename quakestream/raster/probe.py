@@ -42,10 +42,10 @@ def probe(scene: Scene, options: StorageOptions) -> Scene:
     _refuse_remote_mask(scene.href, options)
     with open_dataset(scene.href, options) as dataset:
         try:
-            _check(dataset, scene.href)
+            check_place(dataset, scene.href)
             bands = _bands(dataset, scene)
             _check_dtype(dataset, scene.href, bands)
-            gsd_m = _gsd_m(dataset, scene.href)
+            gsd_m = ground_gsd_m(dataset, scene.href)
             return replace(
                 scene,
                 crs_wkt=dataset.crs.to_wkt(),
@@ -89,7 +89,12 @@ def _refuse_remote_mask(href: str, options: StorageOptions) -> None:
         raise SceneError(what, f"{href}.msk", remedy=remedy)
 
 
-def _check(dataset: Any, href: str) -> None:
+def check_place(dataset: Any, href: str) -> None:
+    """Refuses a raster without a georeference, or with a rotated one.
+
+    Raises:
+        SceneError: if it is so.
+    """
     if dataset.crs is None:
         what = "image has no CRS (ground control points alone are not enough)"
         raise SceneError(what, href, remedy="add it with gdal_edit -a_srs EPSG:...")
@@ -140,7 +145,7 @@ def _size_notes(dataset: Any, gsd_m: float) -> list[str]:
     return []
 
 
-def _gsd_m(dataset: Any, href: str) -> float:
+def ground_gsd_m(dataset: Any, href: str) -> float:
     """Ground size of a pixel, metres, at the scene's middle."""
     try:
         to_wgs84 = pyproj.Transformer.from_crs(dataset.crs.to_wkt(), 4326, always_xy=True)

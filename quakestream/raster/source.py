@@ -42,16 +42,23 @@ WARP_TOLERANCE_PX = 0.01
 class Pixels:
     """One window of one scene."""
 
-    counts_BYX: NDArray[np.uint8]
-    """Counts of red, green and blue, shape (band, y, x). Counts of 16 bits are stretched to 8."""
+    counts_BYX: NDArray[Any]
+    """uint8: counts of red, green and blue, shape (band, y, x); counts of 16 bits are stretched to
+    8. float32: physical values of a scene's layers, 0 where invalid."""
     valid_YX: NDArray[np.bool_]
     """True where the sensor saw the ground, shape (y, x): not outside, not nodata, not masked."""
+    quality_YX: NDArray[np.uint8] | None = None
+    """`Quality` by the mask of the item, for scenes with layers; None for counts."""
 
     def part(self, outer: Window, window: Window) -> "Pixels":
         """The pixels of a window inside `outer`, whose pixels these are."""
         rows, cols = window.slices_in(outer)
-        counts_BYX = self.counts_BYX[:, rows, cols]
-        return Pixels(counts_BYX=counts_BYX, valid_YX=self.valid_YX[rows, cols])
+        quality_YX = self.quality_YX
+        return Pixels(
+            counts_BYX=self.counts_BYX[:, rows, cols],
+            valid_YX=self.valid_YX[rows, cols],
+            quality_YX=None if quality_YX is None else quality_YX[rows, cols],
+        )
 
 
 class RasterSource(Protocol):

@@ -1,7 +1,7 @@
 """Makes obstore's stores from the run file's `storage:` mapping and the environment."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -56,6 +56,16 @@ def has_s3_credentials(options: StorageOptions) -> bool:
     settings = options.of("s3://")
     known = settings.get("anon") or any(os.environ.get(name) for name in _CREDENTIALS)
     return bool(known) or _has_profile()
+
+
+def in_order(places: Sequence[str], options: StorageOptions) -> list[str]:
+    """Places of one file: the first one first, but s3 without credentials last.
+
+    Without credentials, each request to s3 waits for a cloud's metadata service first.
+    """
+    if has_s3_credentials(options):
+        return list(places)
+    return sorted(places, key=lambda place: protocol_of(place) == "s3")
 
 
 def _has_profile() -> bool:

@@ -7,7 +7,11 @@ from quakestream.testing.devices import NativeContract, RunnerContract, StreamsC
 from quakestream.testing.engines import CropEngineContract, EngineContract
 from quakestream.testing.kinds import KindContract
 from quakestream.testing.ranges import FetcherContract
-from quakestream.testing.sources import PrefetchContract, RasterSourceContract
+from quakestream.testing.sources import (
+    PrefetchContract,
+    RasterSourceContract,
+    ValueReaderContract,
+)
 from quakestream.testing.standin import write_stand_in_bundle
 from quakestream.testing.tiles import PlaceContract, TileArraysContract
 from quakestream.testing.worlds import World, make_world, write_bundle
@@ -26,6 +30,7 @@ __all__ = [
     "RasterSourceContract",
     "RunnerContract",
     "StreamsContract",
+    "ValueReaderContract",
     "World",
     "make_world",
     "write_building_bundle",

@@ -150,8 +150,16 @@ def read_failure(task: UnitTask, row: int, col: int, epochs: Mapping[str, object
     )
 
 
-def statistics_of(task: UnitTask, items: int) -> dict[str, NDArray[np.float32]]:
-    """Scene statistics as a graph takes them, the same for every window or crop of a unit."""
+def statistics_of(
+    task: UnitTask, items: int, spec: BundleSpec | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Scene statistics as a graph takes them, the same for every window or crop of a unit.
+
+    Args:
+        spec: the bundle; nothing for one of fixed normalisation. None: it takes statistics.
+    """
+    if spec is not None and spec.normalisation != "per_scene":
+        return {}
     statistics = {}
     for epoch, scene in task.scenes.items():
         for name, value_B in (

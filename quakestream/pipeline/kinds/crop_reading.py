@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import shapely
@@ -32,7 +33,7 @@ from quakestream.pipeline.work.results import Failure
 from quakestream.pipeline.work.scenes import OpenScenes
 from quakestream.pipeline.work.tasks import UnitTask, WorkerScene
 from quakestream.raster.owners import inside
-from quakestream.raster.source import Pixels
+from quakestream.raster.pasting import nothing_in
 from quakestream.tiling import crop_corners, crop_groups
 
 BLOCK_PX = 256
@@ -190,8 +191,7 @@ def _mosaic(
     pieces: list[tuple[Window, list[int]]],
 ) -> _GroupPixels:
     """Puts a window together from pieces. Crops fail that need a piece which fails."""
-    counts_BYX = np.zeros((3, *outer.shape), np.uint8)
-    valid_YX = np.zeros(outer.shape, np.bool_)
+    pixels = nothing_in(outer, layers=len(scene.scene.layers))
     failed: dict[int, Exception] = {}
     size = 0
     for piece, crops in pieces:
@@ -201,11 +201,12 @@ def _mosaic(
             continue
         part = piece.shared(outer)
         to, of = part.slices_in(outer), part.slices_in(piece)
-        counts_BYX[:, *to], valid_YX[to] = got.counts_BYX[:, *of], got.valid_YX[of]
+        pixels.counts_BYX[:, *to], pixels.valid_YX[to] = got.counts_BYX[:, *of], got.valid_YX[of]
+        if pixels.quality_YX is not None and got.quality_YX is not None:
+            pixels.quality_YX[to] = got.quality_YX[of]
         size += got.valid_YX.size
-    raw = Pixels(counts_BYX=counts_BYX, valid_YX=valid_YX)
-    pixels = with_quality(raw, scene, grid, outer)
-    return _GroupPixels(window=outer, pixels=pixels, failed=failed, size=size)
+    known = with_quality(pixels, scene, grid, outer)
+    return _GroupPixels(window=outer, pixels=known, failed=failed, size=size)
 
 
 def _blocks(windows: list[Window]) -> list[tuple[Window, list[int]]]:
@@ -287,7 +288,7 @@ class _CropCollector:
             self.patches[epoch].append(CropPatch(window=group.window, counts_BYX=counts_BYX))
 
 
-def _cut(patches: list[CropPatch], place: int, window: Window) -> NDArray[np.uint8]:
+def _cut(patches: list[CropPatch], place: int, window: Window) -> NDArray[Any]:
     patch = patches[place]
     rows, cols = window.slices_in(patch.window)
     return patch.counts_BYX[:, rows, cols]

@@ -101,7 +101,7 @@ class LandslideKind(PixelKind):
             joint_W = np.zeros(len(task.window_W2), np.bool_)
         return SlideGround(
             task=task,
-            batch=windows.batch(task, spec.window_px),
+            batch=windows.batch(task, spec),
             window_N2=task.window_W2[good],
             joint_N=joint_W[good],
             quality_NYX=quality_NYX,

@@ -67,7 +67,7 @@ class RasterKind(PixelKind):
             quality_NYX[n] = worst_quality(core.quality_YX for core in cores)
         return CellGround(
             task=task,
-            batch=windows.batch(task, spec.window_px),
+            batch=windows.batch(task, spec),
             window_N2=task.window_W2[good],
             quality_NYX=quality_NYX,
             failures=windows.failures,

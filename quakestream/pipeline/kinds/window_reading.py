@@ -58,15 +58,15 @@ class ReadWindows:
     mpx: float
     """Pixels read now, millions: a window that another job has read costs nothing."""
 
-    def batch(self, task: UnitTask, window_px: int) -> Batch:
+    def batch(self, task: UnitTask, spec: BundleSpec) -> Batch:
         """The windows that could be read, as an engine takes them."""
         good = [epochs for epochs in self.epochs if epochs is not None]
-        nothing = np.empty((0, 3, window_px, window_px), np.uint8)
+        nothing = np.empty((0, len(spec.bands), spec.window_px, spec.window_px), spec.dtype)
         images = {
             epoch: np.stack([g[epoch].counts_BYX for g in good]) if good else nothing
             for epoch in task.scenes
         }
-        return Batch(images=images, statistics=statistics_of(task, len(good)))
+        return Batch(images=images, statistics=statistics_of(task, len(good), spec))
 
 
 def read_windows(task: UnitTask, job: JobSpec, reads: CellReads) -> ReadWindows:
@@ -99,7 +99,7 @@ def model_failures(task: UnitTask, cause: str) -> tuple[Failure, ...]:
 
 def window_memory(spec: BundleSpec, cell_windows: int) -> MemoryNeeds:
     """Memory of cells of windows: as they are read, and stacked for the engine."""
-    bytes_per_px = len(spec.bands) * len(spec.epochs) + 8
+    bytes_per_px = len(spec.bands) * len(spec.epochs) * np.dtype(spec.dtype).itemsize + 8
     return MemoryNeeds(
         cell_bytes=cell_windows**2 * spec.window_px**2 * bytes_per_px,
         copies=2,

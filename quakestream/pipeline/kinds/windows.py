@@ -78,7 +78,7 @@ class WindowKind(PixelKind, FootprintKind):
             owners.append(sums.add(own, quality_YX, cut, task.shifts[w]))
         return CellWindows(
             task=task,
-            batch=windows.batch(task, spec.window_px),
+            batch=windows.batch(task, spec),
             owner_NYX=np.stack(owners) if owners else _no_owners(lattice),
             sums=sums,
             failures=windows.failures,

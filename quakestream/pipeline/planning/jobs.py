@@ -17,7 +17,6 @@ from quakestream.tiling import Lattice
 
 NO_ENGINE = EngineFacts(spec=EngineSpec(runtime=""), name="", on_gpu=False, seconds_per_window=0.0)
 """For plans that nothing scores: training cuts its chips from one."""
-RGB = ("red", "green", "blue")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,10 +57,6 @@ class RunBundles:
         """Manifests, that of the damage bundle first."""
         return tuple(b.spec for b in (self.damage, self.landslide) if b is not None)
 
-    @property
-    def needs_pre(self) -> bool:
-        return any(spec.needs_pre for spec in self.specs)
-
 
 def _check_damage(run: RunFile, spec: BundleSpec) -> None:
     if spec.task not in DAMAGE_KINDS:
@@ -88,14 +83,6 @@ def _check_landslide(spec: BundleSpec) -> None:
             expected=f"a bundle of task {' or '.join(LANDSLIDE_KINDS)}",
             got=spec.task,
             remedy="name another one; `quakestream bundle list` shows them",
-        )
-    if set(spec.bands) != set(RGB):
-        raise ConfigError(
-            f"bundle {spec.name} takes {len(spec.bands)} bands, and scenes are read as {len(RGB)}",
-            "models.landslide",
-            expected=", ".join(RGB),
-            got=", ".join(spec.bands),
-            remedy="name a bundle for red, green and blue",
         )
 
 

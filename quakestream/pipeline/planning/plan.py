@@ -18,12 +18,10 @@ from quakestream.catalog import (
     read_admin,
     read_aoi,
     read_footprints,
-    search,
 )
-from quakestream.config import ImagerySection, RunFile
+from quakestream.config import RunFile
 from quakestream.domain import BundleSpec, Issue, ScaleClass, Scene, View
 from quakestream.engines.machine import usable_cores
-from quakestream.errors import AoiError
 from quakestream.hazard import inputs_not_given
 from quakestream.pipeline.kinds.units import PlanInputs, Unit, ViewTable
 from quakestream.pipeline.planning.area import area_cells
@@ -39,6 +37,7 @@ from quakestream.pipeline.planning.capacity import (
 )
 from quakestream.pipeline.planning.checks import check_files_exist
 from quakestream.pipeline.planning.engine import EngineFacts, PickEngine, pick_engine
+from quakestream.pipeline.planning.imagery import find_imagery
 from quakestream.pipeline.planning.jobs import Job, RunBundles, lattices, make_jobs
 from quakestream.pipeline.planning.memory import MemoryStatement, state_memory
 from quakestream.pipeline.planning.places import (
@@ -47,7 +46,7 @@ from quakestream.pipeline.planning.places import (
     units_at_once,
     units_by_place,
 )
-from quakestream.pipeline.planning.scenes import probe_scenes, used_scenes
+from quakestream.pipeline.planning.scenes import used_scenes
 from quakestream.pipeline.result.evidence import HazardModel, hazard_model
 from quakestream.pipeline.work.scenes import header_notes, stretch_notes
 from quakestream.raster.tiles import TileSurvey, survey_tiles
@@ -309,25 +308,21 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
     options = run.storage_options
     aoi = read_aoi(run.aoi, options)
     footprints = _footprints(run, aoi)
-    imagery = search(_imagery(run, bundles), aoi, options)
-    if not imagery.post and not imagery.issues:
-        raise AoiError(
-            f"no post-event scene of {_named(run)} lies in the AOI ({_bounds(aoi)})",
-            run.aoi,
-            remedy="check the AOI, imagery.post.datetime and the filters",
-        )
-    post, pre = probe_scenes(imagery.post, options), probe_scenes(imagery.pre, options)
+    imagery = find_imagery(run, aoi, bundles.specs)
     zone_N, polygon_N = _projected(footprints)
     all_views = run.profile_settings.views == "all"
     assignment = (
         Assignment.none(len(footprints.table))
         if bundles.damage is None
-        else assign(footprints, post, pre, bundles.damage.spec, all_views=all_views)
+        else assign(
+            footprints, *imagery.of(bundles.damage.spec), bundles.damage.spec, all_views=all_views
+        )
     )
     zones = split_by_zone(aoi)
     table = ViewTable(assignment.views)
 
     def inputs_for(spec: BundleSpec) -> PlanInputs:
+        post, pre = imagery.of(spec)
         return PlanInputs(
             zone_N=zone_N,
             polygon_N=polygon_N,
@@ -343,7 +338,8 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
     jobs = tuple(make_jobs(run, bundles, {b.digest: inputs_for(b.spec) for b in used_bundles}))
     views = table.views
     used = used_scenes((unit for job in jobs for unit in job.units), views)
-    tiles = survey_tiles(run.imagery.store, used, options)
+    counts = [(scene, grid) for scene, grid in used if not scene.layers]
+    tiles = survey_tiles(run.imagery.store, counts, options)
     scenes = [scene for scene, _ in used]
     used_notes = (*stretch_notes(scenes), *header_notes(scenes))
     first = jobs[0]
@@ -359,9 +355,7 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
         assignment=assignment,
         views=views,
         area_cells=area_cells(zones, lattices(run, first.kind, first.bundle.spec), run.aoi),
-        problems=_worst_first(
-            [*imagery.issues, *post.issues, *pre.issues, *footprints.issues, *tiles.issues]
-        ),
+        problems=_worst_first([*imagery.issues, *footprints.issues, *tiles.issues]),
         notes=(*footprints.notes, *imagery.notes, *tiles.notes, *used_notes),
         tiles=tiles,
     )
@@ -376,11 +370,6 @@ def _footprints(run: RunFile, aoi: BaseGeometry) -> Footprints:
     return read_footprints(request, aoi, run.storage_options)
 
 
-def _imagery(run: RunFile, bundles: RunBundles) -> ImagerySection:
-    """What is searched for. Bundles for post imagery alone need no pre scenes."""
-    return run.imagery if bundles.needs_pre else run.imagery.model_copy(update={"pre": None})
-
-
 def _inputs_notes(spec: BundleSpec, run: RunFile) -> Iterator[str]:
     """Hazard values that the damage bundle takes and the run does not give.
 
@@ -393,15 +382,6 @@ def _inputs_notes(spec: BundleSpec, run: RunFile) -> Iterator[str]:
             f"models.damage {spec.name} takes {len(spec.hazard)} hazard values; the run gives no "
             f"{', '.join(absent)}: missing for every footprint"
         )
-
-
-def _named(run: RunFile) -> str:
-    catalog = run.imagery.catalog
-    return catalog if isinstance(catalog, str) else ", ".join(catalog)
-
-
-def _bounds(aoi: BaseGeometry) -> str:
-    return ", ".join(f"{v:.4f}" for v in aoi.bounds)
 
 
 def _worst_first(issues: Iterable[Issue]) -> tuple[Issue, ...]:

@@ -8,9 +8,10 @@ from quakestream.catalog import acquisitions, extent_issues, of_tiles
 from quakestream.domain import Grid, Issue, Scene, View
 from quakestream.errors import InputError, MissingExtraError, QuakestreamError, StorageError
 from quakestream.pipeline.kinds.units import Unit
+from quakestream.raster.layer_probe import probe_layers
 from quakestream.raster.probe import common_stretch, probe
-from quakestream.storage import StorageOptions, protocol_of
-from quakestream.storage.object_stores import has_s3_credentials
+from quakestream.storage import StorageOptions
+from quakestream.storage.object_stores import in_order
 
 PROBES = 8
 """Headers that are read at the same time."""
@@ -38,8 +39,11 @@ def probe_scenes(scenes: Sequence[Scene], options: StorageOptions) -> EpochScene
 
     def one(scene: Scene) -> Scene | Issue:
         causes: list[QuakestreamError] = []
-        for href in _in_order(scene, options):
+        places = in_order([scene.href, *scene.alternates], options)
+        for href in places[:1] if scene.layers else places:
             try:
+                if scene.layers:  # each layer has places of its own
+                    return probe_layers(scene, options)
                 return probe(replace(scene, href=href, alternates=()), options)
             except (InputError, StorageError, MissingExtraError) as error:
                 causes.append(error)
@@ -55,17 +59,6 @@ def probe_scenes(scenes: Sequence[Scene], options: StorageOptions) -> EpochScene
         unusable=[s for s, d in zip(scenes, done, strict=True) if isinstance(d, Issue)],
         issues=[*(d for d in done if isinstance(d, Issue)), *extent_issues(good)],
     )
-
-
-def _in_order(scene: Scene, options: StorageOptions) -> list[str]:
-    """Places of a scene's file: the item's own first, but s3 without credentials last.
-
-    Without credentials, each request to s3 waits for a cloud's metadata service first.
-    """
-    places = [scene.href, *scene.alternates]
-    if has_s3_credentials(options):
-        return places
-    return sorted(places, key=lambda place: protocol_of(place) == "s3")
 
 
 def with_one_stretch(scene: Scene, options: StorageOptions) -> Scene:

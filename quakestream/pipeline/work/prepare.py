@@ -111,7 +111,7 @@ class Prepared:
         sheets = [sheet for scene in view.scenes for sheet in sheets_of(scene)]
         if any(s.version not in self.scenes for s in sheets):
             return "read_error"
-        if view.pre is not None:
+        if view.pre is not None and not view.post.layers:
             shifts = self.shifts.get((view.id, epsg))
             if shifts is None:
                 return "read_error"
@@ -129,7 +129,7 @@ def steps_for(
         for sheet in (sheet for scene in view.scenes for sheet in sheets_of(scene)):
             step = PrepareScene(scene=sheet, options=options)
             steps.setdefault(step.key, step)
-        if view.pre is not None:
+        if view.pre is not None and not view.post.layers:  # one sensor, on its own lattice
             shared = extent_of(view.post).intersection(extent_of(view.pre))
             bounds = project(np.array([shared], object), epsg)[0].bounds
             area = Grid(epsg=epsg, gsd_m=NODE_GSD_M).window(*bounds)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyproj
@@ -22,7 +23,8 @@ QUALITY_STEP_PX = 8
 class WindowPixels:
     """One window of one epoch."""
 
-    counts_BYX: NDArray[np.uint8]
+    counts_BYX: NDArray[Any]
+    """uint8 counts, or float32 physical values."""
     quality_YX: NDArray[np.uint8]
     """A `Quality` per pixel."""
 
@@ -45,8 +47,13 @@ def with_quality(pixels: Pixels, scene: WorkerScene, grid: Grid, window: Window)
     """Adds the quality of each pixel, and fills pixels without data.
 
     They take the scene's mean colour: a normalised network then sees zero there, as at the
-    edges of its training chips.
+    edges of its training chips. Physical values are 0 there.
     """
+    if pixels.quality_YX is not None:
+        nodata_YX = np.where(pixels.valid_YX, pixels.quality_YX, Quality.NODATA)
+        return WindowPixels(
+            counts_BYX=pixels.counts_BYX * pixels.valid_YX, quality_YX=nodata_YX.astype(np.uint8)
+        )
     quality_YX = np.zeros(window.shape, np.uint8)
     saturated_YX = saturated(pixels.counts_BYX)
     if saturated_YX.any():
@@ -91,6 +98,9 @@ def change(epochs: Mapping[str, WindowPixels], where_P: NDArray[np.int64]) -> ND
     if "pre" not in epochs:
         return np.zeros(len(where_P), np.int64)
     post_BYX, pre_BYX = (epochs[e].counts_BYX for e in ("post", "pre"))
+    if post_BYX.dtype != np.uint8:  # reflectance counts in steps of 1/255, as a picture would
+        apart_YX = np.abs(post_BYX - pre_BYX).sum(axis=0) * 255
+        return np.asarray(np.rint(apart_YX).reshape(-1)[where_P], np.int64)
     # Computed for every pixel: picking pixels of three bands and two epochs takes four times
     # as long.
     apart_BYX = np.maximum(post_BYX, pre_BYX)

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 from quakestream.domain import Grid, Scene, Window, sheets_of
 from quakestream.errors import SceneError, TileReadError
 from quakestream.outputs.layout import INDICES
+from quakestream.pipeline.work.layers import SceneOpener
 from quakestream.pipeline.work.tasks import WorkerSpec
 from quakestream.raster.cog import HELD_BYTES, CogOpener, LayoutCache, refusals
 from quakestream.raster.pasting import parts_in, paste
@@ -105,7 +106,8 @@ class OpenScenes:
             except (SceneError, OSError) as error:
                 raise TileReadError(str(error), tile.id) from error
 
-        return paste(window, ((extent_on(t, grid), partial(read_tile, t)) for t in scene.tiles))
+        parts = ((extent_on(t, grid), partial(read_tile, t)) for t in scene.tiles)
+        return paste(window, parts, layers=len(scene.layers))
 
     def _read(self, scene: Scene, grid: Grid, window: Window) -> Pixels:
         if scene.href in self._stalled:
@@ -222,7 +224,7 @@ def opener(spec: WorkerSpec) -> OpenSource:
     """The opener of scenes, which all readers of a process share.
 
     Scenes are read from the run's tile store if it has one, else through the fast COG reader, else
-    through GDAL.
+    through GDAL. Tile stores hold no scenes of physical values.
     """
     scenes = _opener(spec.options, spec.ledger_uri)
     if spec.tile_store is None:
@@ -236,7 +238,7 @@ def _opener(options: StorageOptions, ledger_uri: str) -> CogOpener:
         cog_opener = _openers.get(key)
         if cog_opener is None:
             store = open_store(f"{ledger_uri}/{INDICES}", options)
-            cog_opener = _openers[key] = CogOpener(options, layouts=LayoutCache(store))
+            cog_opener = _openers[key] = SceneOpener(options, layouts=LayoutCache(store))
         return cog_opener
 
 

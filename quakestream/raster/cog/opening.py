@@ -6,16 +6,18 @@ depends on the file and the installed packages alone. A store that does not answ
 the two readers differ in the last bits of JPEG, and a run must not depend on the network.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self
 
-from quakestream.domain import Grid, Scene
+from quakestream.domain import Grid, Scene, SceneLayer
 from quakestream.errors import MissingExtraError, SceneError, StorageError
 from quakestream.raster.cog.layout import NotCoveredError
 from quakestream.raster.cog.layouts import LayoutCache
 from quakestream.raster.cog.workers import PREFETCH_BYTES, Team
 from quakestream.raster.messages import reason_of
 from quakestream.raster.source import RasterioSource, RasterSource
+from quakestream.raster.values import GdalValues, ValueReader
 from quakestream.storage import StorageOptions
 
 CACHE_BYTES = 64 << 20
@@ -80,6 +82,31 @@ class CogOpener:
         except StorageError as error:
             raise SceneError.of(replace(error.problem, where=scene.href)) from error
         return RasterioSource(scene, grid, self._options)
+
+    def values(
+        self, scene: Scene, layers: Sequence[SceneLayer], grid: Grid, *, nearest: bool = False
+    ) -> ValueReader:
+        """A reader of bands of one file of a scene with layers, to be entered in a `with`.
+
+        Raises:
+            SceneError: if the file cannot be opened, or its store does not answer.
+        """
+        file = layers[0].file
+        part = replace(
+            scene, href=file.href, etag=file.etag, bands=None, layers=(), mask=None, tiles=()
+        )
+        try:
+            layout = self._layouts.layout(part, self._options)
+            from quakestream.raster.cog.values import CogValues
+
+            return CogValues(layers, grid, layout, self._options, nearest=nearest, team=self._team)
+        except (NotCoveredError, MissingExtraError) as error:
+            if file.href not in self.refusals:
+                self.refusals[file.href] = reason_of(error)
+                self._layouts.note(part, reason_of(error))
+        except StorageError as error:
+            raise SceneError.of(replace(error.problem, where=file.href)) from error
+        return GdalValues(layers, grid, self._options, nearest=nearest)
 
 
 def open_source(scene: Scene, grid: Grid, options: StorageOptions | None = None) -> RasterSource:

@@ -114,14 +114,14 @@ class Resampler:
             counts_BYX=np.empty((3, *window.shape), np.uint8),
             valid_YX=np.empty(window.shape, np.bool_),
         )
-        for piece in _pieces(window):
+        for piece in pieces(window):
             self._fill(piece, window, pixels)
         return pixels
 
     def prefetch(self, windows: Sequence[Window]) -> None:
         """Requests the bytes that later reads of windows need, and returns at once."""
-        jobs = [self._jobs(piece) for window in windows for piece in _pieces(window)]
-        rects = [_around([job.rect for job in group]) for group in jobs if group]
+        jobs = [self._jobs(piece) for window in windows for piece in pieces(window)]
+        rects = [around([job.rect for job in group]) for group in jobs if group]
         self._reader.prefetch(self._choice.index, rects, interleaved=True)
 
     def _jobs(self, piece: Window) -> list[_PartJob]:
@@ -129,7 +129,7 @@ class Resampler:
         jobs = []
         for part in self._positions.parts(piece):
             bounds = self._positions.source_bounds(part, self._choice.scale)
-            rect = _on_level(bounds, self._level)
+            rect = on_level(bounds, self._level)
             if rect is not None:
                 whole = (rect.height, rect.width) == _sides(bounds)
                 jobs.append(_PartJob(part=part, rect=rect, whole=whole))
@@ -143,7 +143,7 @@ class Resampler:
             pixels.counts_BYX[:, rows, cols], pixels.valid_YX[rows, cols] = 0, False
         if not jobs:
             return
-        rect = _around([job.rect for job in jobs])
+        rect = around([job.rect for job in jobs])
         shape = rect.height, rect.width
         counts_YX4 = np.empty((*shape, 4), np.uint8)
         black = self._colour.validity == "black"
@@ -271,7 +271,7 @@ def average_valid(
     return ground_YX
 
 
-def _pieces(window: Window) -> list[Window]:
+def pieces(window: Window) -> list[Window]:
     """A window in equal pieces, which bound the pixels of the scene that are held at once."""
     downs, acrosses = (
         _cuts(s, n) for s, n in ((window.row, window.height), (window.col, window.width))
@@ -289,7 +289,7 @@ def _cuts(start: int, length: int) -> list[tuple[int, int]]:
     return [(a, b - a) for a, b in itertools.pairwise(edges) if b > a]
 
 
-def _on_level(bounds: tuple[int, int, int, int], level: Level) -> Rect | None:
+def on_level(bounds: tuple[int, int, int, int], level: Level) -> Rect | None:
     """The pixels of a level inside bounds (top, left, bottom, right); None if there are none."""
     top, left = max(bounds[0], 0), max(bounds[1], 0)
     bottom, right = min(bounds[2], level.height), min(bounds[3], level.width)
@@ -307,7 +307,7 @@ def _sides(bounds: tuple[int, int, int, int]) -> tuple[int, int]:
     return bottom - top, right - left
 
 
-def _around(rects: list[Rect]) -> Rect:
+def around(rects: list[Rect]) -> Rect:
     """The smallest rectangle that holds all rectangles."""
     top, left = min(r.top for r in rects), min(r.left for r in rects)
     bottom = max(r.top + r.height for r in rects)

@@ -27,7 +27,7 @@ from quakestream.storage.ranges import Fetcher
 OpenFetcher = Callable[[str, StorageOptions], Fetcher]
 
 
-class _Raster(NamedTuple):
+class FileRaster(NamedTuple):
     """A raster's shape and georeference, named as in rasterio's datasets."""
 
     transform: Affine
@@ -79,7 +79,7 @@ class CogSource:
         self._tables_BV = _tables(scene, layout.colour, first)
         if not layout.crs_wkt:
             raise NotCoveredError("image has no CRS", scene.href)
-        self._raster = _Raster(layout.transform, first.height, first.width)
+        self._raster = FileRaster(layout.transform, first.height, first.width)
         self._offset = self._whole_pixels()
         if self._offset is None:
             self._positions = self._make_positions()

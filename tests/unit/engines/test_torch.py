@@ -14,6 +14,7 @@ import torch
 
 from quakestream.bundles import Bundle, load_bundle, write_manifest
 from quakestream.domain import BundleSpec
+from quakestream.domain.bands import COLOURS
 from quakestream.engines import Batch, Engine, open_engine, owner_sums, probabilities
 from quakestream.engines.fixed import FixedBatches, owned_pixels, steady
 from quakestream.engines.parity import check_golden, golden_shift
@@ -403,7 +404,7 @@ def test_another_model_is_not_the_same(rows: Bundle) -> None:
 def test_a_program_that_takes_other_inputs_is_refused(rows: Bundle, tmp_path: Path) -> None:
     for name, data in rows.files.items():
         (tmp_path / name).write_bytes(data)
-    spec = replace(rows.spec, task="building", epochs=("post",), bands=("red",), gsd_m=0.5)
+    spec = replace(rows.spec, task="building", epochs=("post",), bands=COLOURS, gsd_m=0.5)
     write_manifest(tmp_path, replace(spec, window_px=32, classes=CLASSES))
     with pytest.raises(
         BundleError, match=r"model\.pt2 has the wrong number of inputs: expected 4, got 1"

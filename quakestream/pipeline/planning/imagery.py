@@ -1,0 +1,221 @@
+"""Finds the scenes of each bundle of a run in one catalogue.
+
+What a bundle takes decides which items serve it: red, green and blue of `imagery.asset` for models
+of counts, bands by name for models of physical values. Pixel sizes decide later (`sharp`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from shapely.geometry.base import BaseGeometry
+
+from quakestream.catalog import SearchResult, find_items, search
+from quakestream.catalog.search import LackingItem
+from quakestream.config import ImagerySection, RunFile
+from quakestream.domain import BandNeed, BundleSpec, Issue, LayerFile, Scene, SceneLayer
+from quakestream.errors import AoiError, ConfigError, HazardError
+from quakestream.hazard.terrain import open_dem
+from quakestream.pipeline.planning.scenes import EpochScenes, probe_scenes
+from quakestream.storage import fingerprint
+
+NAMED = 3
+"""Items that one message names."""
+
+
+_Bands = tuple[BandNeed | None, tuple[str, ...]]
+"""What a bundle takes of scenes: the bands that are searched for, and all its channels in order.
+Bundles of counts take the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundImagery:
+    """The scenes of a run."""
+
+    of_bands: dict[_Bands, tuple[EpochScenes, EpochScenes]]
+    """Scenes after and before the event, by what bundles take."""
+    issues: tuple[Issue, ...]
+    notes: tuple[str, ...]
+
+    def of(self, spec: BundleSpec) -> tuple[EpochScenes, EpochScenes]:
+        """Scenes after and before the event that serve a bundle."""
+        return self.of_bands[_bands(spec)]
+
+
+def _bands(spec: BundleSpec) -> _Bands:
+    need = spec.band_need
+    return (None, ()) if need is None else (need, spec.bands)
+
+
+def find_imagery(run: RunFile, aoi: BaseGeometry, specs: Sequence[BundleSpec]) -> FoundImagery:
+    """Searches the catalogue once and reads the headers of what bundles can use.
+
+    Bundles that take the same bands share their scenes. An item that serves one bundle of the run
+    is no issue where another cannot use it.
+
+    Raises:
+        AoiError: if no post-event scene lies in the AOI.
+        ConfigError: if no post-event scene offers the bands of a bundle, or the run gives no
+            elevation model for its terrain channels.
+        StorageError: if the store or service fails.
+    """
+    options = run.storage_options
+    alike: dict[_Bands, list[BundleSpec]] = {}
+    for spec in specs:
+        _check_terrain(run, spec)
+        alike.setdefault(_bands(spec), []).append(spec)
+    harvest = find_items(run.imagery, aoi, options)
+    found = {
+        bands: search(_epochs(run, some), aoi, options, need=bands[0], harvest=harvest)
+        for bands, some in alike.items()
+    }
+    for bands, result in found.items():
+        _check_found(run, aoi, alike[bands][0], result)
+    pictures = found.get((None, ()))
+    usable = {
+        bands: (
+            probe_scenes(_usable(run, alike[bands][0], result.post, pictures), options),
+            probe_scenes(_usable(run, alike[bands][0], result.pre, pictures), options),
+        )
+        for bands, result in found.items()
+    }
+    probed = [issue for post, pre in usable.values() for issue in (*post.issues, *pre.issues)]
+    names = [(", ".join(spec.name for spec in alike[bands]), one) for bands, one in found.items()]
+    return FoundImagery(
+        of_bands=usable,
+        issues=(*_item_issues(list(found.values())), *probed),
+        notes=tuple(dict.fromkeys(_notes(names))),
+    )
+
+
+def _epochs(run: RunFile, specs: Sequence[BundleSpec]) -> ImagerySection:
+    """What is searched for. Bundles for post imagery alone need no pre scenes."""
+    if any(spec.needs_pre for spec in specs):
+        return run.imagery
+    return run.imagery.model_copy(update={"pre": None})
+
+
+def _check_terrain(run: RunFile, spec: BundleSpec) -> None:
+    if not spec.takes_reflectance or not spec.terrain_bands:
+        return
+    if run.terrain is None:
+        raise ConfigError(
+            f"bundle {spec.name} takes {' and '.join(spec.terrain_bands)}",
+            "terrain.dem",
+            expected="an elevation model",
+            got="none",
+            remedy="add terrain: {dem: dem.tif}",
+        )
+    try:
+        with open_dem(run.terrain.dem, run.storage_options):
+            pass
+    except HazardError as error:
+        raise ConfigError.of(
+            replace(error.problem, where=f"terrain.dem: {run.terrain.dem}")
+        ) from error
+
+
+def _check_found(run: RunFile, aoi: BaseGeometry, spec: BundleSpec, result: SearchResult) -> None:
+    """Refuses a run without a post scene for a bundle.
+
+    Raises:
+        AoiError: if none lies there.
+        ConfigError: if those that do lack bands.
+    """
+    lacking = [item for item in result.lacking if item.epoch == "post"]
+    if result.post or (result.issues and not lacking):
+        return
+    if not lacking:
+        raise AoiError(
+            f"no post-event scene of {_named(run)} lies in the AOI ({_bounds(aoi)})",
+            run.aoi,
+            remedy="check the AOI, imagery.post.datetime and the filters",
+        )
+    assert spec.band_need is not None
+    missing = [b for b in spec.band_need.bands if any(b in item.missing for item in lacking)]
+    raise ConfigError(
+        f"no post-event scene offers {', '.join(missing)}, which bundle {spec.name} takes",
+        "imagery.catalog",
+        expected=f"{len(spec.band_need.bands)} bands: {', '.join(spec.band_need.bands)}",
+        got=_offers(lacking),
+        remedy="name a catalogue of scenes with these bands, or another bundle",
+    )
+
+
+def _offers(lacking: Sequence[LackingItem]) -> str:
+    """What items offer, such as `red, green, blue in 2 scenes (a, b)`."""
+    by_offer: dict[tuple[str, ...], list[str]] = {}
+    for item in lacking:
+        by_offer.setdefault(item.offered, []).append(item.id)
+    return "; ".join(
+        f"{', '.join(offer) or 'no named band'} in {_scenes(ids)}"
+        for offer, ids in by_offer.items()
+    )
+
+
+def _scenes(ids: list[str]) -> str:
+    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+    noun = "scene" if len(ids) == 1 else "scenes"
+    return f"{len(ids)} {noun} ({', '.join(ids[:NAMED])}{more})"
+
+
+def _usable(
+    run: RunFile, spec: BundleSpec, scenes: list[Scene], pictures: SearchResult | None
+) -> list[Scene]:
+    """Scenes with all channels of a bundle, under ids that are unique in the run.
+
+    An item may be read as a picture by one bundle and as reflectance by another.
+    """
+    if not spec.takes_reflectance or not scenes:
+        return scenes
+    taken = set() if pictures is None else {s.id for s in (*pictures.post, *pictures.pre)}
+    apart = [
+        replace(scene, id=f"{scene.id}:{spec.name}") if scene.id in taken else scene
+        for scene in scenes
+    ]
+    return _with_terrain(run, spec, apart)
+
+
+def _with_terrain(run: RunFile, spec: BundleSpec, scenes: list[Scene]) -> list[Scene]:
+    """Scenes with the terrain channels of a bundle, each at its place."""
+    if not spec.terrain_bands:
+        return scenes
+    assert run.terrain is not None
+    dem = run.terrain.dem
+    file = LayerFile(href=dem, etag=fingerprint(dem, run.storage_options))
+
+    def complete(scene: Scene) -> Scene:
+        bands = {layer.name: layer for layer in scene.layers}
+        terrain = {name: SceneLayer(name=name, file=file) for name in spec.terrain_bands}
+        return replace(scene, layers=tuple((bands | terrain)[name] for name in spec.bands))
+
+    return [complete(scene) for scene in scenes]
+
+
+def _item_issues(found: Sequence[SearchResult]) -> list[Issue]:
+    """Issues of items that serve no bundle."""
+    used = {scene.id for one in found for scene in (*one.post, *one.pre)}
+    issues = [issue for one in found for issue in one.issues]
+    return [i for i in issues if i.kind != "item" or i.subject not in used or len(found) == 1]
+
+
+def _notes(found: Sequence[tuple[str, SearchResult]]) -> list[str]:
+    """Oddities of items, and which of them lack bands.
+
+    Args:
+        found: what was found, with the names of the bundles that it is for.
+    """
+    notes = [note for _, one in found for note in one.notes]
+    for names, one in found:
+        if one.lacking and (one.post or one.pre):
+            items = _scenes([item.id for item in one.lacking])
+            notes.append(f"not used for bundle {names}, whose bands they lack: {items}")
+    return notes
+
+
+def _named(run: RunFile) -> str:
+    catalog = run.imagery.catalog
+    return catalog if isinstance(catalog, str) else ", ".join(catalog)
+
+
+def _bounds(aoi: BaseGeometry) -> str:
+    return ", ".join(f"{v:.4f}" for v in aoi.bounds)
