@@ -22,6 +22,8 @@ LEAST_SLOPE_DEG, MOST_SLOPE_DEG = 2.0, 90.0
 MOST_CTI = 19.0
 UNCONSOLIDATED, UNCONSOLIDATED_AS = -3.21, -1.36
 """Coefficients at or below the first are those of unconsolidated rock, and count as the second."""
+LEAST_COVERAGE = 5.04e-4
+"""Least share that the polynomial gives, that of a probability of 0: exp(-7.592)."""
 LOGIT_STDDEV = 0.03
 """Standard deviation of the logit where there is no layer of it."""
 

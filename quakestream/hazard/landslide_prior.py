@@ -1,7 +1,7 @@
 """The landslide prior of an event: the share of ground that slides, from ShakeMaps and layers.
 
 The prior is made on the pixels of the slope layer, block by block, so that memory does not grow
-with the area. StrongestShaking, topographic index and deviation are interpolated to its pixels, lithology
+with the area. Shaking, topographic index and deviation are interpolated to its pixels, lithology
 and land cover are those of the nearest pixel.
 """
 
