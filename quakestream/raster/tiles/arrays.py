@@ -15,8 +15,10 @@ from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from quakestream.errors import ReadError
 from quakestream.raster.messages import counted
+from quakestream.raster.tiles.bounded import bounded
 from quakestream.storage import StorageOptions, protocol_of
 from quakestream.storage.filesystems import filesystem
+from quakestream.storage.limits import encoded_block_bytes
 from quakestream.storage.uris import local_path
 
 _METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
@@ -31,10 +33,16 @@ class StrictChunks(WrapperStore[Store]):
 
     lengths: Mapping[str, int] = {}
     """Bytes of each whole chunk by key, where they are known."""
+    most_bytes: int | None = None
+    """Most bytes of a chunk, where that is known."""
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
+        stated = self.lengths.get(key, 0)
+        if self.most_bytes is not None and stated > self.most_bytes:
+            most, got = f"at most {self.most_bytes:,} bytes", f"{stated:,}"
+            raise ReadError("chunk is larger than its pixels may take", f"chunk {key}", most, got)
         data = await self._store.get(key, prototype, byte_range)
         if data is None and not key.endswith(_METADATA):
             raise ReadError("chunk is missing", f"chunk {key}")
@@ -74,16 +82,18 @@ def open_written(uri: str, options: StorageOptions, path: str, *, read_only: boo
 
 def open_referenced(references: Mapping[str, Any], path: str, options: StorageOptions) -> Any:
     """An array of kerchunk references, version 1, whose only template `u` is the scene's URI."""
-    if "imagecodecs_jpeg" not in numcodecs.registry.codec_registry:
+    if "imagecodecs_packints" not in numcodecs.registry.codec_registry:
         register_codecs(verbose=False)
+    content, chunk_bytes = bounded(references["refs"], path)
     target = references["templates"]["u"]
     fs, _ = filesystem(target, options)
     reference_fs = kerchunk.utils.refs_as_fs(
-        dict(references),
+        {**references, "refs": content},
         remote_protocol=protocol_of(target),
         remote_options=dict(fs.storage_options),
     )
     store = StrictChunks(FsspecStore(reference_fs, read_only=True))
+    store.most_bytes = encoded_block_bytes(chunk_bytes)
     store.lengths = {k: r[2] for k, r in references["refs"].items() if isinstance(r, list)}
     return zarr.open_array(store, path=path, mode="r", zarr_format=2)
 
