@@ -4,8 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import google_crc32c
 import kerchunk.utils
 import numcodecs.registry  # type: ignore[import-untyped]
+import numpy as np
 import zarr
 import zarr.storage
 from imagecodecs.numcodecs import register_codecs
@@ -78,6 +80,16 @@ def open_written(uri: str, options: StorageOptions, path: str, *, read_only: boo
         zarr_format=3,
         config={"write_empty_chunks": True},
     )
+
+
+def empty_shard(chunks: int) -> bytes:
+    """A shard in which every chunk is absent, so that it reads as the fill value.
+
+    Zarr writes no such shard, whatever `write_empty_chunks` says. It holds an index alone: offset
+    and length of each chunk, 2^64 - 1 for absent ones, and a checksum (Zarr 3, `sharding_indexed`).
+    """
+    index = np.full(2 * chunks, np.iinfo(np.uint64).max, "<u8").tobytes()
+    return index + google_crc32c.value(index).to_bytes(4, "little")
 
 
 def open_referenced(references: Mapping[str, Any], path: str, options: StorageOptions) -> Any:

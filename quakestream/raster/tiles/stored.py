@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import Problem, QuakestreamError, ReadError
 from quakestream.raster.cog import CogOpener, LayoutCache
@@ -157,8 +160,6 @@ def write_shard(task: TileShard) -> Problem | None:
     Raises:
         StorageError: if it cannot be written.
     """
-    from quakestream.raster.tiles.arrays import open_written
-
     path = f"{group_name(task.scene.id)}/{task.tiles.name}"
     rows, cols = task.window.slices_in(task.tiles.window)
     try:
@@ -169,9 +170,26 @@ def write_shard(task: TileShard) -> Problem | None:
         return error.problem
     except OSError as error:
         return Problem(str(error), task.scene.href)
-    with storage_errors("write", task.store_uri):
-        counts = open_written(task.store_uri, task.options, f"{path}/counts", read_only=False)
-        counts[:, rows, cols] = pixels.counts_BYX
-        valid = open_written(task.store_uri, task.options, f"{path}/valid", read_only=False)
-        valid[rows, cols] = pixels.valid_YX.astype("u1")
+    _write(task, f"{path}/counts", (slice(None), rows, cols), pixels.counts_BYX)
+    _write(task, f"{path}/valid", (rows, cols), pixels.valid_YX.astype("u1"))
     return None
+
+
+def _write(task: TileShard, path: str, place: tuple[slice, ...], values: NDArray[np.uint8]) -> None:
+    """Writes a shard, also one without a count, which Zarr would leave out.
+
+    A shard that is missing is one that was lost.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    from quakestream.raster.tiles.arrays import empty_shard, open_written
+
+    if not values.any():
+        numbers = [(part.start or 0) // SHARD_PX for part in place]
+        key = "/".join(map(str, (path, "c", *numbers)))
+        store = Store(uri=task.store_uri, options=task.options)
+        store.put(key, empty_shard((SHARD_PX // CHUNK_PX) ** 2))
+        return
+    with storage_errors("write", task.store_uri):
+        open_written(task.store_uri, task.options, path, read_only=False)[place] = values

@@ -276,3 +276,27 @@ def test_real_scenes_to_the_last_bit(data_dir: Path, tmp_path: Path) -> None:
             assert held.valid_YX.any()
             assert_same(source.read(entry.grids[0].window), held)
         shutil.rmtree(tmp_path / "store")
+
+
+def test_a_shard_without_a_count_is_there_and_reads_as_zeros(tmp_path: Path) -> None:
+    """Zarr writes none, and a shard that is missing is one that was lost."""
+    import zarr
+
+    from quakestream.raster.tiles.arrays import empty_shard, open_written
+
+    zarr.create_array(
+        tmp_path / "a", shape=(64, 64), chunks=(16, 16), shards=(32, 32), dtype="u1", fill_value=0
+    )
+    writes = open_written(str(tmp_path), LOCAL, "a", read_only=False)
+    writes[:32, :32] = np.ones((32, 32), np.uint8)
+    writes[32:, :32] = np.zeros((32, 32), np.uint8)
+    reads = open_written(str(tmp_path), LOCAL, "a", read_only=True)
+    with pytest.raises(ReadError, match="chunk is missing"):
+        reads[32:, :32]
+    (tmp_path / "a" / "c" / "1").mkdir(exist_ok=True)
+    (tmp_path / "a" / "c" / "1" / "0").write_bytes(empty_shard(4))
+    assert not reads[32:, :32].any()
+    assert reads[:, :32].sum() == 32 * 32
+    (tmp_path / "a" / "c" / "1" / "0").write_bytes(empty_shard(4)[:-1] + b"x")
+    with pytest.raises(ValueError, match="checksum"):
+        reads[32:, :32]
