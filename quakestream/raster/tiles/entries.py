@@ -23,7 +23,7 @@ from quakestream.raster.tiles.placement import raster_of
 from quakestream.redaction import redacted
 from quakestream.storage import MissingObjectError, StorageOptions, Store, open_store
 
-STORE_VERSION = 4
+STORE_VERSION = 5
 """Must be raised when the format or its meaning changes. Older entries are then refused."""
 ROOT_KEY = "zarr.json"
 REFERENCES = "refs.json"
