@@ -196,7 +196,7 @@ def test_an_entry_of_an_older_version_is_refused(tmp_path: Path) -> None:
     content["attributes"] |= {"version": 2, "layout": {"axes": "YXS", "bands": [0, 1, 2]}}
     path.write_text(json.dumps(content))
     (issue,) = survey_tiles(uri, [(scene, GRID)], LOCAL).issues
-    assert "tiles have version 2, this program reads version 4" in issue.cause
+    assert "tiles have version 2, this program reads version 5" in issue.cause
     assert isinstance(tile_source_factory(uri)(scene, GRID), RasterioSource)
 
 
