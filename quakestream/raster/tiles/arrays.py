@@ -89,7 +89,8 @@ def empty_shard(chunks: int) -> bytes:
     and length of each chunk, 2^64 - 1 for absent ones, and a checksum (Zarr 3, `sharding_indexed`).
     """
     index = np.full(2 * chunks, np.iinfo(np.uint64).max, "<u8").tobytes()
-    return index + google_crc32c.value(index).to_bytes(4, "little")
+    checksum: int = google_crc32c.value(index)
+    return index + checksum.to_bytes(4, "little")
 
 
 def open_referenced(references: Mapping[str, Any], path: str, options: StorageOptions) -> Any:
