@@ -20,7 +20,7 @@ from quakestream.domain import Issue
 from quakestream.errors import AccountingError, FootprintError
 from quakestream.storage import StorageOptions
 from quakestream.tiling.antimeridian import cut_at_180
-from quakestream.vectors import Attributes, VectorRequest, read_vectors
+from quakestream.vectors import LEFT_OUT, Attributes, Box, VectorRequest, read_vectors
 
 AUTO_ID = "auto"
 """The `id` of footprints that are named by a digest of their outline."""
@@ -108,21 +108,36 @@ def read_footprints(
             has nothing in the AOI.
         StorageError: if the store fails.
     """
-    column = request.id_column
-    named = () if column in (None, AUTO_ID) else (str(column),)
-    frame = read_vectors(
-        VectorRequest(
-            uri=request.uri,
-            layer=request.layer,
-            attributes=Attributes(
-                required=named,
-                optional=() if column else (_USUAL_ID,),
-                remedy="`id: auto` names buildings by their outlines, `id: fid` by their number",
-            ),
-        ),
-        options or StorageOptions(),
-        FootprintError,
+    frame = _features(request, options, near=aoi.bounds)
+    left_out = int(frame.attrs[LEFT_OUT])
+    try:
+        found = _among(frame, request, aoi)
+    except FootprintError:
+        if not left_out:
+            raise
+        return _among(_features(request, options, near=None), request, aoi)
+    return replace(
+        found, rows_read=found.rows_read + left_out, outside_aoi=found.outside_aoi + left_out
     )
+
+
+def _features(
+    request: FootprintRequest, options: StorageOptions | None, near: Box | None
+) -> gpd.GeoDataFrame:
+    """Features of the file, or those that may lie near a box."""
+    column = request.id_column
+    attributes = Attributes(
+        required=() if column in (None, AUTO_ID) else (str(column),),
+        optional=() if column else (_USUAL_ID,),
+        remedy="`id: auto` names buildings by their outlines, `id: fid` by their number",
+    )
+    asked = VectorRequest(uri=request.uri, layer=request.layer, attributes=attributes, near=near)
+    return read_vectors(asked, options or StorageOptions(), FootprintError)
+
+
+def _among(frame: gpd.GeoDataFrame, request: FootprintRequest, aoi: BaseGeometry) -> Footprints:
+    column = request.id_column
+    named = column not in (None, AUTO_ID)
     geometry_N = np.asarray(frame.geometry.values, object)
     usual = column is None and _USUAL_ID in frame and bool(frame[_USUAL_ID].notna().any())
     if named or usual:

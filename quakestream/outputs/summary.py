@@ -1,5 +1,7 @@
 """summary.csv: counts and shares per damage class and admin unit, or 500 m square."""
 
+from typing import Any
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -12,6 +14,8 @@ from quakestream.errors import ShapeError
 SQUARE_M = 500
 OUTSIDE = "outside"
 """Unit of buildings outside all admin polygons."""
+UNNAMED = "unnamed"
+"""Name of admin polygons without a name."""
 
 
 def summary_table(
@@ -23,7 +27,8 @@ def summary_table(
 ) -> pd.DataFrame:
     """One row per unit, sorted by id: counts of every class and reason, and shares.
 
-    With a column of codes, units are told apart and sorted by their code, the column `pcode`.
+    With a column of codes, units are told apart and sorted by their code, the column `pcode`. A
+    unit without a code is told by its name, and one without a name is called `unnamed`.
 
     `share_assessed` is of all buildings of the unit; `share_of_assessed_LABEL` of those that were
     assessed, and empty where none was.
@@ -32,8 +37,11 @@ def summary_table(
     overlapping units in id order. Buildings that were not assessed have counts of their own and
     never count as undamaged.
     """
-    key = admin_code or admin_id
-    unit = square_ids(buildings) if admin is None else _admin_ids(buildings, admin, key)
+    if admin is None:
+        unit = square_ids(buildings)
+    else:
+        named = _named(admin, admin_id, admin_code)
+        unit = _admin_ids(buildings, named)
     frame = pd.DataFrame(
         {
             "unit": unit,
@@ -58,9 +66,9 @@ def summary_table(
         out[f"not_assessed_{reason}"] = (frame["reason"] == reason).groupby(frame["unit"]).sum()
     out = out.rename_axis("unit").reset_index()
     if admin is not None and admin_code is not None:
-        names = dict(zip(admin[admin_code].astype(str), admin[admin_id].astype(str), strict=True))
-        out.insert(1, "pcode", out["unit"].where(out["unit"] != OUTSIDE, ""))
-        out["unit"] = [names.get(code, code) for code in out["unit"]]
+        by_key = named.drop_duplicates("unit").set_index("unit")
+        out.insert(1, "pcode", by_key["code"].reindex(out["unit"]).fillna("").tolist())
+        out["unit"] = [by_key["name"].get(key, key) for key in out["unit"]]
     return out
 
 
@@ -87,21 +95,36 @@ def square_ids(buildings: gpd.GeoDataFrame) -> NDArray[np.object_]:
     return ids
 
 
-def _admin_ids(
-    buildings: gpd.GeoDataFrame, admin: gpd.GeoDataFrame, admin_id: str
-) -> NDArray[np.object_]:
-    if admin_id not in admin.columns:
-        have = [c for c in admin.columns if c != "geometry"]
-        raise ShapeError(f"has no column {admin_id!r}", "summary.admin", got=f"columns {have}")
-    units = gpd.GeoDataFrame(
-        {"unit": admin[admin_id].astype(str)}, geometry=admin.geometry, crs=admin.crs
-    ).to_crs(4326)
+def _named(admin: gpd.GeoDataFrame, admin_id: str, admin_code: str | None) -> gpd.GeoDataFrame:
+    """Units with their `unit`, by which they are told apart, their `name` and their `code`."""
+    for column in (admin_id, *([admin_code] if admin_code else [])):
+        if column not in admin.columns:
+            have = [c for c in admin.columns if c != "geometry"]
+            raise ShapeError(f"has no column {column!r}", "summary.admin", got=f"columns {have}")
+    name = _text(admin[admin_id], UNNAMED)
+    code = _text(admin[admin_code], "") if admin_code else name
+    texts = {"unit": np.where(code == "", name, code), "name": name, "code": code}
+    return gpd.GeoDataFrame(texts, geometry=admin.geometry.to_numpy(), crs=admin.crs).to_crs(4326)
+
+
+def _text(values: "pd.Series[Any]", missing: str) -> NDArray[np.object_]:
+    """Values as text; what is missing would be left out of every count."""
+    texts = [missing if pd.isna(value) else _as_text(value) for value in values]
+    return np.array(texts, object)
+
+
+def _as_text(value: object) -> str:
+    """Numbers of a column with gaps are floats in many files."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _admin_ids(buildings: gpd.GeoDataFrame, units: gpd.GeoDataFrame) -> NDArray[np.object_]:
     points = gpd.GeoDataFrame(
         {"row": np.arange(len(buildings))},
         geometry=buildings.geometry.representative_point().to_numpy(),
         crs=buildings.crs,
     )
-    matches = gpd.sjoin(points, units, how="inner", predicate="intersects")
+    matches = gpd.sjoin(points, units[["unit", "geometry"]], how="inner", predicate="intersects")
     first = matches.sort_values(["row", "unit"]).drop_duplicates("row")
     ids = np.full(len(buildings), OUTSIDE, dtype=object)
     ids[first["row"].to_numpy()] = first["unit"].to_numpy(dtype=object)

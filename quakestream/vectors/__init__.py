@@ -1,6 +1,7 @@
 """Reads vector files of any kind into features in EPSG:4326."""
 
+from quakestream.vectors.nearby import LEFT_OUT, Box
 from quakestream.vectors.reading import VectorRequest, read_vectors
 from quakestream.vectors.selection import FID, Attributes
 
-__all__ = ["FID", "Attributes", "VectorRequest", "read_vectors"]
+__all__ = ["FID", "LEFT_OUT", "Attributes", "Box", "VectorRequest", "read_vectors"]

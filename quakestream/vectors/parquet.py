@@ -12,14 +12,18 @@ import pyproj
 
 from quakestream.errors import RequestError
 from quakestream.vectors.gdal_files import EXACT, first_line
+from quakestream.vectors.nearby import Box, read_near
 from quakestream.vectors.selection import FID, Attributes
 from quakestream.vectors.tables import geometry_columns, with_geometry
 
 _LON_LAT = "OGC:CRS84"
 
 
-def read_parquet(path: Path, attributes: Attributes) -> gpd.GeoDataFrame:
+def read_parquet(path: Path, attributes: Attributes, near: Box | None = None) -> gpd.GeoDataFrame:
     """Rows of a Parquet file; without geometry where no column has any.
+
+    Args:
+        near: features apart from this box may be left out, and are counted in `attrs`.
 
     Raises:
         RequestError: if it is damaged or lacks a column.
@@ -38,6 +42,10 @@ def read_parquet(path: Path, attributes: Attributes) -> gpd.GeoDataFrame:
         primary = str(json.loads(metadata[b"geo"])["primary_column"])
         present = [name for name in names if name != primary]
         columns = attributes.among(present)
+        if near is not None and not attributes.wants_fid(present):
+            nearby = read_near(path, near, columns)
+            if nearby is not None:
+                return nearby
         frame = gpd.read_parquet(path, columns=[*columns, primary], to_pandas_kwargs=EXACT)
         return _numbered(frame, attributes, present)
     geometry = [native[0]] if native else geometry_columns(names)

@@ -18,6 +18,7 @@ from quakestream.vectors import contents, gdal_files
 from quakestream.vectors.contents import KNOWN, Format, not_vectors
 from quakestream.vectors.datasets import DataSet, open_data_sets
 from quakestream.vectors.json_files import read_esri_json, read_xbd
+from quakestream.vectors.nearby import LEFT_OUT, Box
 from quakestream.vectors.parquet import read_parquet
 from quakestream.vectors.selection import Attributes, Layer, chosen, labelled
 from quakestream.vectors.tables import read_csv, read_wkt
@@ -44,6 +45,9 @@ class VectorRequest:
     """Read all layers where none is named; else several layers are an error."""
     needs_geometry: bool = True
     """False: a table without geometry is read, too. Its geometries are None."""
+    near: Box | None = None
+    """Features apart from this box may be left out, where the file says which those are. They
+    are counted in `attrs[LEFT_OUT]` of the result."""
 
 
 def read_vectors(
@@ -63,7 +67,10 @@ def read_vectors(
     try:
         with local_copy(request.uri, options) as path, open_data_sets(path) as sources:
             frame = _read(sources, request)
-        return _in_degrees(frame, request)
+        left_out = frame.attrs.get(LEFT_OUT, 0)
+        frame = _in_degrees(frame, request)
+        frame.attrs[LEFT_OUT] = left_out
+        return frame
     except MissingObjectError as cause:
         raise error.of(cause.problem) from cause
     except RequestError as cause:
@@ -110,7 +117,10 @@ def _layer(layer: Layer, request: VectorRequest) -> gpd.GeoDataFrame:
     source = layer.source
     if source.format.drivers:
         return gdal_files.read_layer(source, layer.name, request.attributes)
-    frame = _READERS[source.format](source.path, request.attributes)
+    if source.format is contents.PARQUET:
+        frame = read_parquet(source.path, request.attributes, request.near)
+    else:
+        frame = _READERS[source.format](source.path, request.attributes)
     if len(frame) == 0:
         raise RequestError("holds no features", "", "features with geometry")
     is_table = source.format in (contents.TABLE, contents.PARQUET)
