@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from quakestream.errors import ConfigError, RequestError
-from training.config import TrainConfig
+from training.config import SlidesConfig, TrainConfig
 from training.foreign_errors import first_line
 from training.networks import MetaFormer, NetworkInputs, PixelNetwork, build_network
 from training.networks.importing import ImportReport
+from training.networks.lora import LoraConfig, LoraLinear, add_lora, merge_lora
 from training.networks.official import load_official
 from training.settings import from_json, to_json
 
@@ -70,7 +71,9 @@ class Checkpoint:
         network = build_network(
             self.config.network, dropout=self.config.dropout, inputs=self.inputs
         )
+        network = with_adapters(network, self.config)
         network.load_state_dict(self.weights)
+        merge_lora(network)
         return network.eval()
 
     def as_plain(self) -> dict[str, Any]:
@@ -159,6 +162,8 @@ def start_from(network: nn.Module, config: TrainConfig) -> str:
     if config.init.startswith(OFFICIAL):
         return f"{len(_load_official(network, config).loaded)} official weights"
     source = load_checkpoint(Path(config.init))
+    if _starts_adapters(network, source.weights):
+        return "all but the adapters"
     if _shapes(network.state_dict()) == _shapes(source.weights):
         network.load_state_dict(source.weights)
         return "all"
@@ -179,6 +184,36 @@ def _load_official(network: nn.Module, config: TrainConfig) -> ImportReport:
             got=config.network,
         )
     return load_official(network, Path(path))
+
+
+def with_adapters(network: nn.Module, config: TrainConfig) -> nn.Module:
+    """The network with the adapters that its configuration asks for, in place."""
+    if isinstance(config, SlidesConfig) and config.adapters.rank:
+        wanted = config.adapters
+        lora = LoraConfig(
+            patterns=wanted.patterns,
+            rank=wanted.rank,
+            alpha=wanted.alpha,
+            dropout=wanted.dropout,
+        )
+        add_lora(network, lora)
+    return network
+
+
+def _starts_adapters(network: nn.Module, weights: Mapping[str, Tensor]) -> bool:
+    """Loads weights of the same network without adapters, if it has adapters and they fit."""
+    adapted = {n for n, m in network.named_modules() if isinstance(m, LoraLinear)}
+    if not adapted:
+        return False
+    renamed = {}
+    for name, value in weights.items():
+        layer, _, last = name.rpartition(".")
+        renamed[f"{layer}.base.{last}" if layer in adapted else name] = value
+    own = {n: v for n, v in network.state_dict().items() if "lora_" not in n}
+    if _shapes(own) != _shapes(renamed):
+        return False
+    network.load_state_dict(renamed, strict=False)
+    return True
 
 
 def _load_encoder(

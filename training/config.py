@@ -4,9 +4,10 @@
     ├── ImagePairsConfig        source, chips, split by ground
     │   ├── PairsConfig         segmentation: loss, windows that are scored
     │   └── PretrainConfig      contrastive pre-training of an encoder
-    └── GradesConfig            split by rows, loss on damage grades
-        ├── ChipsConfig         crops of a store
-        └── VectorsConfig       hazard values alone
+    ├── GradesConfig            split by rows, loss on damage grades
+    │   ├── ChipsConfig         crops of a store
+    │   └── VectorsConfig       hazard values alone
+    └── SlidesConfig            landslides per pixel: chips, loss, adapters
 
 A configuration is one frozen value that travels with the checkpoint. `training.settings` reads,
 writes and changes it.
@@ -19,10 +20,10 @@ from typing import ClassVar, Literal
 from quakestream.errors import ConfigError
 from training.data.augment import Augmentation
 from training.data.splits import BlockSplit, GroundSplit, PairSplit, RegionSplit, RowSplit
-from training.losses import LossWeights
+from training.losses import CLAY_POSITIVE_WEIGHT, LossWeights
 from training.losses.grades import Reduction
 
-LessonName = Literal["pairs", "pretrain", "chips", "vectors"]
+LessonName = Literal["pairs", "pretrain", "chips", "vectors", "slides"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,8 +295,80 @@ class VectorsConfig(GradesConfig):
     points: Points = field(default_factory=Points)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideView:
+    """What a landslide network sees of the chips of a set."""
+
+    bands: tuple[str, ...] = ()
+    """Common names in the order of the network's input; all bands of the set if empty."""
+    crop_px: int = 128
+    """Side of a training crop; chips of that side are taken whole."""
+    label_share: float = 1.0
+    """Share of the training chips that is used, drawn by the seed."""
+    coarsen: int = 1
+    """Pixels that are averaged to one, per side, as a sensor of a larger GSD would; the chips
+    keep their size."""
+    recolour: float = 0.0
+    """Strength of random brightness, contrast, colour cast and haze; for counts of RGB."""
+    zoom: float = 1.0
+    """Largest factor by which a training crop is enlarged or reduced."""
+    lift_m: float = 0.0
+    """Largest height that is added to the elevation of a training crop, so that a network does not
+    learn the altitude of its training regions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideLoss:
+    """Loss on the pixels of landslide chips.
+
+    `bce_lovasz` and `focal_lovasz` are the Clay study's, `focal_factors` is Prithvi's, and the
+    others are parts of them. See `training.losses.slides`.
+    """
+
+    objective: Literal[
+        "bce", "bce_lovasz", "focal_mean", "focal_factors", "focal_weights", "focal_lovasz"
+    ] = "bce_lovasz"
+    positive_weight: float = CLAY_POSITIVE_WEIGHT
+    """Weight of a landslide pixel in cross-entropy; 0 weighs both classes by their share."""
+    lovasz_share: float = 0.1
+    alpha: float = 0.75
+    gamma: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapters:
+    """Low-rank adapters in a pre-trained encoder; see `training.networks.lora`."""
+
+    rank: int = 0
+    """0 trains without adapters."""
+    alpha: float = 8.0
+    dropout: float = 0.1
+    patterns: tuple[str, ...] = ()
+    """Shell patterns of the layers that get one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlidesConfig(TrainConfig):
+    """Landslides per pixel, from chips in the layout of Landslide4Sense.
+
+    Two stages, as in the Clay study, are two runs: the second has `adapters.rank` above 0 and
+    starts from the checkpoint of the first with `init`.
+    """
+
+    lesson: ClassVar[LessonName] = "slides"
+
+    source: str = ""
+    """Folder of the set."""
+    view: SlideView = field(default_factory=SlideView)
+    slide_loss: SlideLoss = field(default_factory=SlideLoss)
+    adapters: Adapters = field(default_factory=Adapters)
+    threshold: float = 0.5
+    """Probability at which `f1`, the figure that chooses a state, is taken."""
+
+
 CONFIGS: dict[LessonName, type[TrainConfig]] = {
-    config.lesson: config for config in (PairsConfig, PretrainConfig, ChipsConfig, VectorsConfig)
+    config.lesson: config
+    for config in (PairsConfig, PretrainConfig, ChipsConfig, VectorsConfig, SlidesConfig)
 }
 
 

@@ -1,10 +1,12 @@
 """`python -m training.export CKPT -o BUNDLE`: writes a bundle from a checkpoint."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from quakestream.bundles import load_bundle, write_manifest
 from quakestream.domain import BundleSpec
@@ -12,7 +14,7 @@ from quakestream.errors import QuakestreamError, RequestError
 from training.calibrate import calibrate, calibrate_classes, choose_class_thresholds, first_severe
 from training.cards import card_of
 from training.checkpoints import Checkpoint, load_checkpoint
-from training.config import GradesConfig, PairsConfig
+from training.config import GradesConfig, PairsConfig, SlidesConfig
 from training.data.sources import load_pairs
 from training.evaluate import report
 from training.evaluation_set import evaluation_set
@@ -31,6 +33,7 @@ from training.models import graph_model
 from training.onnx_graph import check_parity, compressed, export_onnx, run_onnx
 from training.pt2_graph import FILE, add_pt2, check_pt2, export_pt2
 from training.regions import left_out_logits
+from training.slides.export import SlideExport, slide_bundle, slide_graph
 
 CLASS_COUNTS = (1, 3, 32)
 """Sizes of the batches on which ONNX Runtime is compared with torch."""
@@ -38,13 +41,18 @@ CLASS_COUNTS = (1, 3, 32)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """What a person has to decide about a building or hazard bundle."""
+    """What a person has to decide about a bundle of buildings, hazard values or landslides."""
 
     data: str
     """Description of the training data, for the card."""
     licence: str
     prior: str = "equal"
     """Class shares that probabilities assume: `equal`, or `shares` of the validation set."""
+    figures: dict[str, Any] = field(default_factory=dict)
+    """Further figures for the manifest of a landslide bundle."""
+    window_px: int = 256
+    halo_px: int = 48
+    """Sizes of the window of a landslide bundle."""
 
 
 def export_bundle(
@@ -60,7 +68,7 @@ def export_bundle(
     Args:
         checkpoint: the model.
         folder: where the bundle is written; its name is the bundle's.
-        options: required for building and hazard models.
+        options: required for building, hazard and landslide models.
         left_out: for a pair model that was trained on all regions: folder of the experiment of
             `training.regions` that left each of them out. The bundle is calibrated and evaluated
             by its runs.
@@ -70,13 +78,15 @@ def export_bundle(
         RequestError: if the held-out buildings do not suffice for calibration.
         EngineError: if ONNX Runtime and torch differ by 1e-3 or more on a logit.
     """
-    if isinstance(checkpoint.config, GradesConfig):
+    if isinstance(checkpoint.config, GradesConfig | SlidesConfig):
         if options is None:
             raise RequestError(
                 "training data and licence are not named",
                 str(folder),
                 remedy="add --data and --licence",
             )
+        if isinstance(checkpoint.config, SlidesConfig):
+            return _export_slides(checkpoint, folder, options, pt2=pt2)
         return _export_classes(checkpoint, folder, options, pt2=pt2)
     network, config = checkpoint.network(), checkpoint.config_as(PairsConfig)
     split = {}
@@ -145,7 +155,25 @@ def add_program(checkpoint: Checkpoint, folder: Path) -> float:
     if isinstance(checkpoint.config, GradesConfig):
         offset_C = spec.training.get("offset", ())
         return add_pt2(class_graph(checkpoint, spec, offset_C), folder, counts=CLASS_COUNTS)
+    if isinstance(checkpoint.config, SlidesConfig):
+        return add_pt2(slide_graph(checkpoint, spec), folder)
     return add_pt2(SegmentationGraph(checkpoint.network(), window_px=spec.window_px), folder)
+
+
+def _export_slides(
+    checkpoint: Checkpoint, folder: Path, options: ExportOptions, *, pt2: bool
+) -> BundleSpec:
+    """Calibrates and chooses the threshold on validation chips, and evaluates on test chips."""
+    wanted = SlideExport(
+        data=options.data,
+        licence=options.licence,
+        figures=options.figures,
+        window_px=options.window_px,
+        halo_px=options.halo_px,
+    )
+    graph, spec = slide_bundle(checkpoint, folder.name, wanted)
+    write_bundle(graph, spec, folder, counts=(1, 2), pt2=pt2)
+    return spec
 
 
 def _export_classes(
@@ -203,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except QuakestreamError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 3
-    figure = "auc" if spec.task == "segmentation" else "macro_auc"
+    figure = {"segmentation": "auc", "landslide": "f1"}.get(spec.task, "macro_auc")
     print(f"{options.out}: held-out {figure.replace('_', ' ').upper()} {spec.metrics[figure]:.3f}")
     return 0
 
@@ -211,7 +239,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _export_options(options: argparse.Namespace) -> ExportOptions | None:
     if not (options.data and options.licence):
         return None
-    return ExportOptions(data=options.data, licence=options.licence, prior=options.prior)
+    return ExportOptions(
+        data=options.data,
+        licence=options.licence,
+        prior=options.prior,
+        figures=json.loads(options.figures.read_text()) if options.figures else {},
+        window_px=options.window,
+        halo_px=options.halo,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -223,7 +258,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="BUNDLE")
     parser.add_argument(
-        "--data", default="", help="training data; required for building and hazard models"
+        "--data", default="", help="training data; required for all but pair models"
     )
     parser.add_argument(
         "--licence", default="", help="licence of the weights; required for the same models"
@@ -233,6 +268,18 @@ def _parser() -> argparse.ArgumentParser:
         choices=("equal", "shares"),
         default="equal",
         help="class shares that probabilities assume: equal, or those of the validation set",
+    )
+    parser.add_argument(
+        "--figures",
+        type=Path,
+        metavar="JSON",
+        help="further figures for the manifest and card of a landslide model",
+    )
+    parser.add_argument(
+        "--window", type=int, default=256, help="side of a landslide model's window, pixels"
+    )
+    parser.add_argument(
+        "--halo", type=int, default=48, help="margin of a landslide model's window, pixels"
     )
     parser.add_argument(
         "--left-out",

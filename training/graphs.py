@@ -110,6 +110,7 @@ class LandslideGraph(BundleGraph):
         shape = (count, len(mean_B), self.window_px, self.window_px)
         wave_YX = np.sin(np.add.outer(*(np.arange(self.window_px) / 9.0,) * 2))
         score_NBYX = 0.7 * rng.normal(size=shape) + wave_YX * rng.normal(size=(*shape[:2], 1, 1))
+        score_NBYX = np.round(8 * score_NBYX) / 8  # few values, so that the file packs well
         values = mean_B[:, None, None] + std_B[:, None, None] * score_NBYX
         if self.dtype == "uint8":
             return {"post": np.clip(np.rint(values), 0, 255).astype(np.uint8)}

@@ -64,7 +64,7 @@ def bundle_spec(
             "recipe": config.recipe,
             "step": checkpoint.step,
             "opset": OPSET,
-            "config": _portable(to_json(config)),
+            "config": portable(to_json(config)),
         },
     )
 
@@ -97,7 +97,7 @@ def class_spec(checkpoint: Checkpoint, name: str) -> BundleSpec:
             "recipe": config.recipe,
             "step": checkpoint.step,
             "opset": OPSET,
-            "config": _portable(to_json(config)),
+            "config": portable(to_json(config)),
         },
     )
 
@@ -127,7 +127,7 @@ def _hazard(checkpoint: Checkpoint) -> tuple[HazardInput, ...]:
     )
 
 
-def _portable(config: dict[str, Any]) -> dict[str, Any]:
+def portable(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration without the paths of one machine: only their last parts remain."""
 
     def end(place: str, parts: int) -> str:

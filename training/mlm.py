@@ -110,7 +110,7 @@ def _inputs(spec: BundleSpec) -> Iterator[dict[str, Any]]:
     for epoch in spec.epochs:
         yield {
             "name": epoch,
-            "description": f"Sensor counts {'before' if epoch == 'pre' else 'after'} the event, "
+            "description": f"{_values(spec)} {'before' if epoch == 'pre' else 'after'} the event, "
             f"{spec.gsd_m:g} m a pixel; the graph normalises them itself",
             "bands": list(spec.bands),
             "input": _array([-1, bands, side, side], ["bands", "height", "width"], spec.dtype),
@@ -141,23 +141,30 @@ def _inputs(spec: BundleSpec) -> Iterator[dict[str, Any]]:
 def _output(spec: BundleSpec) -> dict[str, Any]:
     pixels = ["height", "width"] if _TASKS[spec.task] == "semantic-segmentation" else []
     outputs = 1 if pixels and len(spec.classes) == 2 else len(spec.classes)
-    shape = [-1, outputs, *([spec.window_px] * len(pixels))]
+    shape = [-1, outputs + spec.deviation, *([spec.window_px] * len(pixels))]
+    more = "; the last is the standard deviation of its probability" if spec.deviation else ""
     return {
         "name": "logits",
         "description": f"One score per class; column {outputs - 1} is "
-        f"{spec.classes[-1].label!r}, the most severe",
+        f"{spec.classes[-1].label!r}, the most severe{more}",
         "tasks": [_TASKS[spec.task]],
         "result": _array(shape, ["class", *pixels], "float32"),
         "classification:classes": [
             {
                 "value": c.index,
                 "name": c.label,
-                "description": f"{c.copernicus}; EMS-98 {', '.join(map(str, c.ems98))}; {c.xbd}",
+                "description": f"{c.copernicus}; EMS-98 {', '.join(map(str, c.ems98))}; {c.xbd}"
+                if c.xbd
+                else c.label,
             }
             for c in spec.classes
         ],
         "post_processing_function": _to_probabilities(spec, outputs),
     }
+
+
+def _values(spec: BundleSpec) -> str:
+    return "Sensor counts" if spec.dtype == "uint8" else "Reflectance, degrees and metres"
 
 
 def _to_probabilities(spec: BundleSpec, outputs: int) -> dict[str, str] | None:

@@ -10,12 +10,14 @@ from training.config import (
     Grades,
     PairsConfig,
     PretrainConfig,
+    SlidesConfig,
     TrainConfig,
     VectorsConfig,
 )
 from training.data.augment import Augmentation
 from training.data.splits import FIELD_BLOCK_DEG, FIELD_BUFFER_DEG, RowSplit
 from training.data.synthetic import HELD_SEEDS, region_of
+from training.networks.landslide import LANDSLIDE_NETWORKS
 from training.settings import new_config
 
 _SEGMENTATION: dict[str, dict[str, Any]] = {
@@ -192,6 +194,69 @@ def hazard_mlp() -> VectorsConfig:
     )
 
 
+def slides(network: str) -> SlidesConfig:
+    """Landslides on chips in the layout of Landslide4Sense, by the Clay study's recipe.
+
+    Batches of 8, AdamW with a cosine, 50 epochs, the best validation F1 at a fixed threshold.
+    Add `--set source=FOLDER`. `python -m training.slides` runs the whole protocol.
+    """
+    return new_config(
+        SlidesConfig,
+        recipe=f"slides_{network}",
+        network=network,
+        epochs=50,
+        batch=8,
+        lr=3e-4,
+        weight_decay=1e-3,
+        shape="cosine",
+        warmup=0.0,
+        ema=0.0,
+        checks=0,
+        patience=10,
+        best="f1",
+        dropout=0.1,
+    )
+
+
+def landslide_s2_synthetic() -> SlidesConfig:
+    """The model that ships under this name: a small U-Net on synthetic Sentinel-2 hills alone.
+
+    Make its set with `python -m training.data.slide_scenery -o FOLDER --seed 1 --regions 30,6,10`.
+    """
+    return new_config(
+        SlidesConfig,
+        recipe="landslide_s2_synthetic",
+        network="unet_tiny",
+        steps=1500,
+        batch=8,
+        lr=3e-3,
+        best="f1",
+        dropout=0.1,
+        lift_m=3000.0,
+        positive_weight=8.0,
+    )
+
+
+def landslide_rgb() -> SlidesConfig:
+    """The model that ships under this name: FPN on an ImageNet encoder, RGB counts of 1 m."""
+    return new_config(
+        SlidesConfig,
+        recipe="landslide_rgb",
+        network="efficientnet_fpn_small",
+        init="official:",
+        steps=900,
+        batch=8,
+        lr=2e-3,
+        encoder_lr=0.3,
+        best="f1",
+        dropout=0.1,
+        crop_px=256,
+        zoom=1.5,
+        recolour=1.0,
+        positive_weight=5.0,
+    )
+
+
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     **{
         f"fc_{mode}_{width}": partial(fc_siam, mode, width)
@@ -220,6 +285,9 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "qif_tiny": partial(building_tiny, "qif"),
     "qmf_tiny": partial(building_tiny, "qmf"),
     "hazard_mlp": hazard_mlp,
+    **{f"slides_{network}": partial(slides, network) for network in LANDSLIDE_NETWORKS},
+    "landslide_s2_synthetic": landslide_s2_synthetic,
+    "landslide_rgb": landslide_rgb,
 }
 
 

@@ -107,6 +107,15 @@ def render(
     )
 
 
+def counts_of(
+    rng: np.random.Generator, surface: Surface, acquisition: Acquisition
+) -> NDArray[np.uint8]:
+    """Counts of a cloudless surface on its own raster, without shifts and nodata."""
+    lit_BYX = _lean(_lit(surface, acquisition), surface.height_YX, acquisition)
+    blurred = [gaussian_filter(band, acquisition.blur_px, truncate=3.0) for band in lit_BYX]
+    return _counts(rng, np.stack(blurred), acquisition)
+
+
 def _lit(surface: Surface, acquisition: Acquisition) -> F32:
     """Reflected light from season, slope towards the sun, cast shadow and light of the sky."""
     height = surface.height_YX

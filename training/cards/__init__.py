@@ -10,7 +10,9 @@ CARDS = Path(__file__).parent
 
 def card_of(spec: BundleSpec) -> str:
     """The card of a bundle, with the figures of its manifest."""
-    fields = _pair_fields(spec) if spec.task == "segmentation" else _class_fields(spec)
+    fields = {"segmentation": _pair_fields, "landslide": _slide_fields}.get(
+        spec.task, _class_fields
+    )(spec)
     return (CARDS / f"{_template(spec)}.md").read_text().format(**_common_fields(spec), **fields)
 
 
@@ -44,6 +46,28 @@ def _pair_fields(spec: BundleSpec) -> dict[str, Any]:
         "recall": f"{point['recall']:.2f}",
         "false_alarms": f"{point['false_alarm_rate']:.2f}",
         "threshold": f"{point['threshold']:.3f}",
+    }
+
+
+def _slide_fields(spec: BundleSpec) -> dict[str, Any]:
+    metrics = spec.metrics
+    uncertain = metrics["uncertainty"].get("errors_in_most_uncertain_tenth")
+    return {
+        "data": spec.training["data"],
+        "licence": spec.training["licence"],
+        "bands": ", ".join(spec.bands),
+        "values": "counts of 8 bits"
+        if spec.dtype == "uint8"
+        else "reflectance 0 to 1, slope in degrees, elevation in metres",
+        "seen": metrics.get("seen", "Nothing is stated about real scenes."),
+        "passes": metrics["passes"],
+        "uncertain": "not measured" if uncertain is None else f"{uncertain:.0%}",
+        **{k: f"{metrics[k]:.3f}" for k in ("f1", "precision", "recall", "iou", "miou", "auc")},
+        "before": f"{metrics['calibration_error_before']:.4f}",
+        "after": f"{metrics['calibration_error']:.4f}",
+        "pixels": f"{metrics['pixels']:,}",
+        "landslide_pixels": f"{metrics['landslide_pixels']:,}",
+        "threshold": f"{spec.thresholds.balanced:.2f}",
     }
 
 

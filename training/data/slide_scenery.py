@@ -26,6 +26,7 @@ from quakestream.synthetic.hills import LITHOLOGY, Hills, HillsLayout, burn, mak
 from quakestream.synthetic.noise import fractal
 from quakestream.synthetic.settings import stream
 from training.data.slide_chips import L4S_BANDS, PARTS, ChipSetInfo, write_chip, write_info
+from training.data.slide_lookalikes import fields, quarries, roads
 from training.data.slide_spectra import EVERY_PX, REFERENCE_B, SPECTRA
 
 F32 = NDArray[np.float32]
@@ -181,55 +182,17 @@ def _ground(rng: np.random.Generator, hills: Hills, style: Style, slid_YX: F32) 
 
 def _look_alikes(rng: np.random.Generator, hills: Hills, light_YXB: F32, soil_YXB: F32) -> F32:
     """Fields, quarries, roads, gravel and water."""
-    field_YX, bare_YX = _fields(rng, hills)
+    field_YX, bare_YX = fields(rng, hills)
     light_YXB = _mixed(light_YXB, SPECTRA["grass"], field_YX)
     light_YXB = _mixed(light_YXB, SPECTRA["field"], field_YX * bare_YX)
-    light_YXB = _mixed(light_YXB, SPECTRA["quarry"], _quarries(rng, hills))
+    light_YXB = _mixed(light_YXB, SPECTRA["quarry"], quarries(rng, hills))
     paved = rng.random() < 0.5
-    cover_YX = _roads(rng, hills) * (0.75 if paved else 0.55)
+    cover_YX = roads(rng, hills) * (0.75 if paved else 0.55)
     light_YXB = _mixed(light_YXB, SPECTRA["road"] if paved else soil_YXB, cover_YX)
     gravel_YX = (fractal(rng, hills.layout.shape, 12, 1) > 0.4).astype(np.float32)
     river_YX = hills.river_YX.astype(np.float32)
     light_YXB = _mixed(light_YXB, SPECTRA["water"], river_YX)
     return _mixed(light_YXB, SPECTRA["gravel"], river_YX * gravel_YX)
-
-
-def _fields(rng: np.random.Generator, hills: Hills) -> tuple[F32, F32]:
-    """Parcels on gentle ground: where they are, and which are bare."""
-    angle, (height, width) = rng.uniform(0, np.pi), hills.layout.shape
-    row, col = np.mgrid[0:height, 0:width].astype(np.float32)
-    along = (col * np.cos(angle) + row * np.sin(angle)) / rng.uniform(8, 16)
-    across = (row * np.cos(angle) - col * np.sin(angle)) / rng.uniform(5, 12)
-    parcel = np.floor(along).astype(np.int64) * 7919 + np.floor(across).astype(np.int64)
-    chance_YX = np.mod(parcel * 2654435761, 1000) / 1000.0
-    gentle_YX = np.clip((13.0 - hills.slope_YX) / 4.0, 0.0, 1.0)
-    used_YX = gentle_YX * (chance_YX < 0.75)
-    return used_YX.astype(np.float32), (np.mod(chance_YX * 7.0, 1.0) < 0.45).astype(np.float32)
-
-
-def _quarries(rng: np.random.Generator, hills: Hills) -> F32:
-    """One to three open pits with ragged rims, often cut into a slope."""
-    height, width = hills.layout.shape
-    row, col = np.mgrid[0:height, 0:width].astype(np.float32)
-    ragged_YX = 1.0 + 0.18 * fractal(rng, hills.layout.shape, 10, 2)
-    cover_YX = np.zeros((height, width), np.float32)
-    for _ in range(int(rng.integers(1, 4))):
-        centre = rng.uniform(0.05, 0.95, 2) * (height, width)
-        half = rng.uniform(5.0, 15.0) * np.array([1.0, rng.uniform(0.5, 1.0)])
-        off = np.hypot((row - centre[0]) / half[0], (col - centre[1]) / half[1]) * ragged_YX
-        cover_YX = np.maximum(cover_YX, np.clip((1.1 - off) * 5.0, 0.0, 1.0))
-    return np.asarray(cover_YX, np.float32)
-
-
-def _roads(rng: np.random.Generator, hills: Hills) -> F32:
-    """Winding roads of about one pixel, along valleys and across slopes."""
-    cover_YX = np.zeros(hills.layout.shape, np.float32)
-    for _ in range(int(rng.integers(2, 5))):
-        field_YX = fractal(rng, hills.layout.shape, 160, 24)
-        per_row, per_col = np.gradient(field_YX)
-        distance_px = np.abs(field_YX) / np.maximum(np.hypot(per_row, per_col), 1e-4)
-        cover_YX = np.maximum(cover_YX, np.clip(1.1 - distance_px, 0.0, 1.0))
-    return np.asarray(cover_YX, np.float32)
 
 
 def _sunlight(rng: np.random.Generator, hills: Hills) -> F32:

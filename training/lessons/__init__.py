@@ -1,12 +1,20 @@
 """Kinds of training, by name."""
 
 from quakestream.errors import ConfigError
-from training.config import ChipsConfig, PairsConfig, PretrainConfig, TrainConfig, VectorsConfig
+from training.config import (
+    ChipsConfig,
+    PairsConfig,
+    PretrainConfig,
+    SlidesConfig,
+    TrainConfig,
+    VectorsConfig,
+)
 from training.data.sources import load_pairs
 from training.lessons.base import Lesson, TrainingBatch
 from training.lessons.chips import open_chips
 from training.lessons.pairs import PairsLesson
 from training.lessons.pretrain import PretrainLesson
+from training.lessons.slides import open_slides
 from training.lessons.vectors import open_vectors
 
 __all__ = ["TrainingBatch", "Lesson", "open_lesson"]
@@ -23,6 +31,8 @@ def open_lesson(config: TrainConfig) -> Lesson:
             return open_chips(config)
         case VectorsConfig():
             return open_vectors(config)
+        case SlidesConfig():
+            return open_slides(config)
         case PretrainConfig():
             return PretrainLesson(config, load_pairs(config))
         case PairsConfig():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quakestream.errors import ConfigError, RequestError
-from training.config import GradesConfig
+from training.config import GradesConfig, TrainConfig
 from training.lessons.base import Figures
 from training.losses import balanced_weights, modified_focal
 from training.metrics import class_figures
@@ -71,7 +71,7 @@ class HazardScale:
 class EpochOrder:
     """Shuffles the rows anew in every epoch, so that each row comes once per epoch."""
 
-    def __init__(self, row_N: NDArray[np.int64], config: GradesConfig) -> None:
+    def __init__(self, row_N: NDArray[np.int64], config: TrainConfig) -> None:
         self._row_N, self._config = row_N, config
         self._epoch, self._order_N = -1, row_N
 

@@ -15,18 +15,23 @@ from training.losses.grades import (
     modified_focal,
 )
 from training.losses.pixels import POSITIVE_WEIGHT, bce_loss, dice_loss, iou_loss
+from training.losses.slides import CLAY_POSITIVE_WEIGHT, FocalNorm, focal_loss, lovasz_hinge
 
 __all__ = [
+    "CLAY_POSITIVE_WEIGHT",
     "POSITIVE_WEIGHT",
     "UNKNOWN",
+    "FocalNorm",
     "LossWeights",
     "balanced_weights",
     "bce_loss",
     "contrastive_loss",
     "damage_loss",
     "dice_loss",
+    "focal_loss",
     "inverse_frequency_weights",
     "iou_loss",
+    "lovasz_hinge",
     "modified_focal",
     "pairs_contrast",
     "siamese_contrast",

@@ -1,0 +1,209 @@
+"""Landslide training: bands, statistics, labels, trust, the protocol, and the bundle."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit
+
+from quakestream.bundles import load_bundle
+from quakestream.errors import RequestError
+from training.checkpoints import load_checkpoint
+from training.config import SlidesConfig, SlideView
+from training.data.slide_augment import coarsened, recoloured, training_crop
+from training.data.slide_chips import ChipSetInfo, write_chip, write_info
+from training.export import main as export_command
+from training.lessons.slides import open_slides
+from training.metrics.scores import ScoreCounts
+from training.settings import from_json, new_config, to_json
+from training.slides.__main__ import main as slides_command
+from training.slides.export import thresholds_of
+from training.slides.trust import MapScores, Platt, fit_platt
+
+BANDS = ("red", "nir", "slope", "elevation")
+FACTORS = (0.1, 0.2, 15.0, 150.0)
+
+
+@pytest.fixture(scope="module")
+def chips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight chips a part: landslides are where the first band is high."""
+    root = tmp_path_factory.mktemp("chips")
+    write_info(root, ChipSetInfo(bands=BANDS, physical_per_stored=FACTORS, description="squares"))
+    random = np.random.default_rng(1)
+    for part in ("train", "validation", "test"):
+        for number in range(8):
+            mask = np.zeros((32, 32), np.uint8)
+            top, left = random.integers(2, 20, 2)
+            mask[top : top + 9, left : left + 7] = 1
+            image = random.normal(2.0, 0.5, (4, 32, 32)).astype(np.float32)
+            image[0] += 2.0 * mask
+            if part == "train" and number == 0:
+                image[1, :3] = np.nan
+            write_chip(root, part, str(number), image, mask)
+    return root
+
+
+def config(root: Path, **values) -> SlidesConfig:
+    settings = {"steps": 4, "batch": 2, "crop_px": 32, "dropout": 0.2, "best": "f1", "checks": 1}
+    return new_config(
+        SlidesConfig,
+        recipe="slides_unet_tiny",
+        network="unet_tiny",
+        source=str(root),
+        **(settings | values),
+    )
+
+
+def test_statistics_are_those_of_finite_training_values(chips: Path):
+    lesson = open_slides(config(chips))
+    image_NBYX, mask_NYX = lesson.train_chips.read(range(8))
+    np.testing.assert_allclose(lesson.scale.mean_B, np.nanmean(image_NBYX, (0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(lesson.scale.std_B, np.nanstd(image_NBYX, (0, 2, 3)), rtol=1e-5)
+    assert lesson.facts()["positive_share"] == pytest.approx(mask_NYX.mean())
+    z = lesson.scale(image_NBYX)
+    assert (z[0, 1, :3] == 0).all()  # values that are not numbers become the mean
+    np.testing.assert_allclose(z.mean((0, 2, 3)), 0, atol=1e-5)
+
+
+def test_a_band_without_spread_and_foreign_statistics_are_refused(chips: Path, tmp_path: Path):
+    write_info(tmp_path, ChipSetInfo(bands=("red",)))
+    write_chip(tmp_path, "train", "1", np.ones((1, 16, 16), np.float32), np.zeros((16, 16)))
+    with pytest.raises(RequestError, match="no spread in band red"):
+        open_slides(config(tmp_path))
+    lesson = open_slides(config(chips))
+    foreign = type(lesson.scale)(
+        mean_B=lesson.scale.mean_B - 9.0, std_B=lesson.scale.std_B, positive_share=0.02
+    )
+    with pytest.raises(RequestError, match="do not fit the chips"):
+        foreign.check(lesson.train_chips)
+
+
+def test_labels_bands_and_batches_are_functions_of_the_seed(chips: Path):
+    few = open_slides(config(chips, label_share=0.25))
+    again = open_slides(config(chips, label_share=0.25))
+    other = open_slides(config(chips, label_share=0.25, **{"run.seed": 5}))
+    assert len(few.train_chips) == 2
+    assert few.train_chips.names == again.train_chips.names
+    assert few.train_chips.names != other.train_chips.names
+    first, second = few.batch(3, 0, 1), again.batch(3, 0, 1)
+    assert torch.equal(first["image_NBYX"], second["image_NBYX"])
+    # Two workers make the halves of the same batch.
+    halves = [few.batch(3, rank, 2)["image_NBYX"] for rank in range(2)]
+    assert torch.equal(torch.cat(halves), first["image_NBYX"])
+    two = open_slides(config(chips, bands=("slope", "red")))
+    assert two.inputs.band_names == ("slope", "red")
+    assert two.batch(0, 0, 1)["image_NBYX"].shape == (2, 2, 32, 32)
+
+
+def test_turns_move_image_and_mask_together():
+    image = np.arange(64, dtype=np.float32).reshape(1, 8, 8)
+    mask = (image[0] % 3 == 0).astype(np.uint8)
+    view = SlideView(crop_px=8)
+    seen = set()
+    for seed in range(40):
+        turned, moved = training_crop(image, mask, view, np.random.default_rng(seed))
+        np.testing.assert_array_equal(moved, (turned[0] % 3 == 0).astype(np.uint8))
+        seen.add(turned.tobytes())
+    assert len(seen) == 8
+
+
+def test_zoom_and_light_keep_size_and_range():
+    random = np.random.default_rng(2)
+    image = random.uniform(0, 255, (3, 60, 60)).astype(np.float32)
+    view = SlideView(crop_px=32, zoom=1.5, recolour=1.0)
+    crop, mask = training_crop(image, np.ones((60, 60), np.uint8), view, random)
+    assert crop.shape == (3, 32, 32)
+    assert mask.all()
+    assert 0 <= crop.min() <= crop.max() <= 255
+    assert np.abs(recoloured(image, 1.0, random) - image).mean() > 1
+
+
+def test_coarser_pixels_are_means_of_squares():
+    image = np.arange(2 * 7 * 7, dtype=np.float32).reshape(1, 2, 7, 7)
+    coarse = coarsened(image, 3)
+    assert coarse.shape == image.shape
+    np.testing.assert_allclose(coarse[0, 0, :3, :3], image[0, 0, :3, :3].mean())
+    np.testing.assert_array_equal(coarsened(image, 1), image)
+
+
+def test_platt_finds_a_known_slope_and_offset():
+    random = np.random.default_rng(3)
+    logits = random.normal(0, 3, (200_000, 1)).astype(np.float32)
+    truth = (random.random(200_000) < expit(0.6 * logits[:, 0] - 1.5)).astype(np.uint8)
+    found = fit_platt(logits, truth)
+    assert found.slope == pytest.approx(0.6, abs=0.02)
+    assert found.offset == pytest.approx(-1.5, abs=0.03)
+    with pytest.raises(RequestError, match="one class"):
+        fit_platt(logits, np.zeros(200_000, np.uint8))
+
+
+def test_errors_among_the_most_uncertain_pixels_are_counted():
+    # A hundred pixels: ten are unsure, and nine of the twelve errors are among them.
+    p = np.full((1, 2, 10, 10), 0.1, np.float32)
+    p[0, :, 0] = [[0.1], [0.5]]
+    mask = np.zeros((1, 10, 10), np.uint8)
+    mask[0, 0, :9], mask[0, 5, :3] = 1, 1
+    scores = MapScores(threshold=0.9).add(p, mask)
+    found = scores.uncertainty()
+    assert found["errors_in_most_uncertain_tenth"] == pytest.approx(9 / 12)
+    assert found["std_above_0.05"] == pytest.approx(0.1)
+    assert found["std_fn"] == pytest.approx(9 / 12 * 0.4 / 2**0.5, abs=1e-3)
+    assert scores.figures()["recall"] == 0
+
+
+def test_outer_thresholds_reach_their_aims_on_validation():
+    random = np.random.default_rng(4)
+    p = random.random(100_000)
+    counts = ScoreCounts.of(p, random.random(100_000) < p)
+    found = thresholds_of(counts, 0.5)
+    assert found.high_recall < 0.5 < found.high_precision
+    assert counts.figures_at(found.high_precision)["precision"] >= 0.8
+    assert counts.figures_at(found.high_recall)["recall"] >= 0.9
+    assert Platt()(np.zeros(1, np.float32))[0] == 0.5
+
+
+def test_configurations_survive_json(chips: Path):
+    made = config(chips, bands=("red", "slope"), rank=4, patterns=("*.qkv",), label_share=0.1)
+    assert from_json(json.loads(json.dumps(to_json(made)))) == made
+
+
+def test_the_protocol_and_its_axes_run_from_the_command_line(chips: Path, tmp_path: Path, capsys):
+    settings = ["--set", "steps=3", "--set", "epochs=0", "--set", "batch=2", "--set", "crop_px=32"]
+    settings += ["--set", "checks=1", "--set", "patience=0", "--recipe", "slides_unet_tiny"]
+    out = tmp_path / "domain"
+    arguments = ["domain", str(chips), "-o", str(out), "--seeds", "1,2", *settings]
+    assert slides_command(arguments) == 2
+    assert "no set to judge on" in capsys.readouterr().err
+    assert slides_command([*arguments, "--target", str(chips)]) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert [row["seed"] for row in results["rows"]] == [1, 2]
+    row = results["rows"][0]
+    assert row["targets"][chips.name] == row["test"]  # the target is the set itself
+    assert set(row["uncertainty"]) >= {"std_fp", "errors_in_most_uncertain_tenth"}
+    before = (out / "results.json").stat().st_mtime_ns
+    assert slides_command([*arguments, "--target", str(chips)]) == 0  # nothing is run again
+    assert (out / "results.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_a_checkpoint_becomes_a_bundle_in_physical_units(chips: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    settings = ["--set", "steps=60", "--set", "epochs=0", "--set", "lr=0.01", "--set", "batch=4"]
+    settings += ["--set", "crop_px=32", "--set", "checks=1", "--recipe", "slides_unet_tiny"]
+    slides_command(["benchmark", str(chips), "-o", str(out), "--seeds", "1", *settings])
+    path = out / "slides_unet_tiny-1" / "checkpoint.pt"
+    named = ["--data", "squares", "--licence", "none", "--window", "32", "--halo", "8"]
+    folder = tmp_path / "landslide-squares"
+    assert export_command([str(path), "-o", str(folder), *named]) == 0
+    bundle = load_bundle(str(folder))
+    spec = bundle.spec
+    assert spec.task == "landslide"
+    assert spec.deviation
+    assert spec.bands == BANDS
+    scale = open_slides(load_checkpoint(path).config_as(SlidesConfig)).scale
+    np.testing.assert_allclose(spec.mean, scale.mean_B * FACTORS)
+    assert bundle.golden["logits"].shape == (1, 2, 32, 32)
+    assert spec.metrics["f1"] > 0.6
+    assert "squares" in bundle.files["card.md"].decode()

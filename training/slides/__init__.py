@@ -1,0 +1,1 @@
+"""Protocols on landslide chips: benchmark, sensor, label and domain axes, trust, explanations."""

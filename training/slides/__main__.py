@@ -1,0 +1,112 @@
+"""`python -m training.slides WHAT SOURCE -o OUT`: protocols on landslide chips.
+
+    python -m training.slides benchmark landslide4sense -o runs/l4s --recipe slides_unet_iarai
+    python -m training.slides label SET -o runs/label --recipe slides_unet_small
+    python -m training.slides domain SET --target OTHER -o runs/domain
+
+SOURCE is a folder in the layout of Landslide4Sense: the real one, or one that
+`python -m training.data.slide_scenery` made. Each trial is trained once per seed; calibration and
+threshold are locked on validation; the test is looked at once. OUT gets `results.json`, a table,
+and a folder per run.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from quakestream.errors import QuakestreamError, RequestError
+from training.config import SlidesConfig
+from training.recipes import recipe
+from training.settings import with_settings, with_values
+from training.slides import axes
+from training.slides.protocol import SEEDS, Trial, as_text, run_trial, summary
+
+KINDS = ("benchmark", "sensor", "label", "domain", "networks")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one protocol. Returns 0 when done, 2 if the request is wrong, 3 if it failed."""
+    options = _parser().parse_args(arguments)
+    try:
+        seeds = [int(seed) for seed in options.seeds.split(",")]
+        rows = run_all(_trials(options), seeds, options.out)
+    except (QuakestreamError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, RequestError | ValueError) else 3
+    print(as_text(summary(rows)))
+    return 0
+
+
+def run_all(trials: Sequence[Trial], seeds: Sequence[int], out: Path) -> list[dict[str, Any]]:
+    """Runs each trial once per seed and writes `results.json` after each run.
+
+    Rows of an earlier, interrupted call with the same OUT are kept and not run again.
+    """
+    path = out / "results.json"
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"] if path.exists() else []
+    done = {(row["name"], row["seed"]) for row in rows}
+    for trial in trials:
+        for seed in seeds:
+            if (trial.name, seed) in done:
+                continue
+            seeded = Trial(
+                name=trial.name,
+                config=with_values(trial.config, **{"run.seed": seed}),
+                targets=trial.targets,
+            )
+            rows.append(run_trial(seeded, out, print))
+            out.mkdir(parents=True, exist_ok=True)
+            table = summary(rows)
+            path.write_text(json.dumps({"table": table, "rows": rows}, indent=1) + "\n")
+            (out / "table.md").write_text(as_text(table) + "\n")
+    return rows
+
+
+def _trials(options: argparse.Namespace) -> list[Trial]:
+    configs = [_config(name, options) for name in options.recipe.split(",")]
+    if options.what == "networks":
+        return axes.networks(configs)
+    if len(configs) != 1:
+        raise RequestError("one recipe at a time", f"--recipe {options.recipe}")
+    config = configs[0]
+    if options.what == "sensor":
+        return axes.sensor(config)
+    if options.what == "label":
+        return axes.label(config)
+    if options.what == "domain" and not options.target:
+        raise RequestError("no set to judge on", "domain", remedy="name one with --target FOLDER")
+    if options.what == "domain":
+        return axes.domain(config, options.target)
+    return [Trial(name=config.recipe, config=config)]
+
+
+def _config(name: str, options: argparse.Namespace) -> SlidesConfig:
+    config = recipe(name)
+    if not isinstance(config, SlidesConfig):
+        raise RequestError("not a recipe for landslides", f"--recipe {name}")
+    return with_settings(with_values(config, source=str(options.source)), options.settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.slides",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=KINDS)
+    parser.add_argument("source", type=Path, help="folder of the set")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
+    parser.add_argument("--recipe", default="slides_unet_small", help="names, separated by commas")
+    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
+    parser.add_argument(
+        "--target", type=Path, action="append", default=[], help="other set to judge on (domain)"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
