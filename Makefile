@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint typecheck bench lock sbom licences clean
+.PHONY: demo serve-demo test test-all lint typecheck bench lock sbom licences clean
 
 # Users get what the demo needs; developers get everything.
 .venv/.core: pyproject.toml constraints.txt
@@ -17,6 +17,10 @@ BIN := .venv/bin
 
 demo: .venv/.core
 	$(BIN)/quakestream demo --out demo-out
+
+# The HTTP service on loopback over the demo's earthquake.
+serve-demo: .venv/.dev
+	$(BIN)/python -m serving.demo demo-out
 
 # A process per core, but for the tests that want the machine for themselves.
 test: .venv/.dev

@@ -17,6 +17,7 @@ NAMES = (
     "field_points",
     "real_runs",
     "prior",
+    "service",
 )
 
 if __name__ == "__main__":

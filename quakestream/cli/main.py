@@ -3,12 +3,14 @@
 import sys
 import warnings
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
 
 from quakestream.cli.failures import exit_code, report_failure
 from quakestream.cli.signals import EXIT_INTERRUPTED, EXIT_TERMINATED, leave, watch_signals
+from quakestream.errors import MissingExtraError
 
 app = typer.Typer(
     name="quakestream",
@@ -77,6 +79,7 @@ HELP = {
     "report": "Write report.html next to the map: counts, uncertainty and inputs, to print.",
     "view": "Serve a finished map on this machine, to this machine only.",
     "prior": "Write the landslide prior of an earthquake: the share of ground that slides.",
+    "serve": "Serve the HTTP API on this machine: jobs that map areas, and chips to score.",
     "score": "Score a map against reference damage.",
     "bundle": "List, show and verify models.",
     "engine": "Compare, time and build the runtimes of a bundle.",
@@ -142,7 +145,26 @@ def load(name: str) -> Callable[..., None] | typer.Typer | None:
             from quakestream.cli.engine import engine_app
 
             return engine_app
-    return None
+    return _from_outside(name) if name in HELP else None
+
+
+def _from_outside(name: str) -> Callable[..., None]:
+    """A command of a package that uses this library, found by its entry point.
+
+    Raises:
+        MissingExtraError: the package or what it needs is not installed.
+    """
+    found = entry_points(group="quakestream.commands", name=name)
+    try:
+        command: Callable[..., None] = next(iter(found)).load()
+    except (StopIteration, ImportError) as error:
+        raise MissingExtraError(
+            "needs a package that is not installed",
+            f"quakestream {name}",
+            got=str(error),
+            remedy=f"pip install 'quakestream[{name}]'",
+        ) from error
+    return command
 
 
 def _register() -> None:

@@ -1,6 +1,5 @@
 """`quakestream view`: the finished map in a browser."""
 
-import json
 import webbrowser
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,13 +10,10 @@ import typer
 
 from quakestream.cli.common import S3Anon, S3Endpoint, s3_options, warn_of_other_products
 from quakestream.errors import RequestError
-from quakestream.outputs.live import LiveMap
+from quakestream.outputs.live import LiveMap, live_part
 from quakestream.outputs.pictures import READ_ERRORS
 from quakestream.storage import MissingObjectError, Store, open_store
 from quakestream.storage.content_types import content_type
-
-LARGEST_DEG = 0.02
-"""Largest building that a window is cut for, about 2 km."""
 
 
 def view(
@@ -92,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_part(self, parts: list[str], query: dict[str, list[str]]) -> None:
         """A part of the map. What cannot be understood is not there."""
         try:
-            data, name = _part(self.live, parts, query)
+            data, name = live_part(self.live, parts, query)
         except READ_ERRORS:
             self.send_error(502, "the scene cannot be read from this machine")
             return
@@ -127,32 +123,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Logs nothing: the page says what it could not show."""
-
-
-def _part(live: LiveMap, parts: list[str], query: dict[str, list[str]]) -> tuple[bytes | None, str]:
-    """Bytes of a part of the map, None for what is not there, and a name that tells its kind."""
-    match parts:
-        case ["core"]:
-            return live.core, "core.gz"
-        case ["details", group] if group.isdecimal():
-            return live.details(int(group)), "details.gz"
-        case ["find"]:
-            found = live.find(query.get("q", [""])[0]) if query.get("q") else []
-            return json.dumps(found).encode(), "found.json"
-        case ["scenes", scene, "window"]:
-            bounds = _bounds(query.get("bounds", [""])[0])
-            return (live.window(scene, bounds) if bounds else None), "window.webp"
-        case ["scenes", scene, z, x, y] if z.isdecimal() and x.isdecimal() and y.isdecimal():
-            return live.tile(scene, int(z), int(x), int(y)), "tile.webp"
-    return None, ""
-
-
-def _bounds(text: str) -> tuple[float, float, float, float] | None:
-    """(west, south, east, north), degrees; None if they are not those of a building."""
-    try:
-        west, south, east, north = (float(v) for v in text.split(","))
-    except ValueError:
-        return None
-    placed = -180 <= west <= east <= 180 and -85 <= south <= north <= 85
-    small = east - west <= LARGEST_DEG and north - south <= LARGEST_DEG
-    return (west, south, east, north) if placed and small else None

@@ -48,6 +48,8 @@ OPEN_AT_MOST = 16
 WINDOW_PX = 640
 EMPTY = webp(np.zeros((1, 1, 4), np.uint8))
 """A transparent picture: browsers take an empty answer for a failure."""
+LARGEST_DEG = 0.02
+"""Largest building that a window is cut for, about 2 km."""
 PAD_DEG = 0.003
 """Ground shown around the buildings of a scene, about 300 m."""
 
@@ -303,3 +305,40 @@ def _scene_of(record: Mapping[str, Any]) -> Scene:
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in one.items()} for one in table.to_dict("records")]
+
+
+def live_part(
+    live: LiveMap, parts: list[str], query: dict[str, list[str]]
+) -> tuple[bytes | None, str]:
+    """Bytes of a part of the map, None for what is not there, and a name that tells its kind.
+
+    Args:
+        live: the map.
+        parts: the path below `live/`, split at its slashes and unquoted.
+        query: the query by name.
+    """
+    match parts:
+        case ["core"]:
+            return live.core, "core.gz"
+        case ["details", group] if group.isdecimal():
+            return live.details(int(group)), "details.gz"
+        case ["find"]:
+            found = live.find(query.get("q", [""])[0]) if query.get("q") else []
+            return json.dumps(found).encode(), "found.json"
+        case ["scenes", scene, "window"]:
+            bounds = _bounds(query.get("bounds", [""])[0])
+            return (live.window(scene, bounds) if bounds else None), "window.webp"
+        case ["scenes", scene, z, x, y] if z.isdecimal() and x.isdecimal() and y.isdecimal():
+            return live.tile(scene, int(z), int(x), int(y)), "tile.webp"
+    return None, ""
+
+
+def _bounds(text: str) -> tuple[float, float, float, float] | None:
+    """(west, south, east, north), degrees; None if they are not those of a building."""
+    try:
+        west, south, east, north = (float(v) for v in text.split(","))
+    except ValueError:
+        return None
+    placed = -180 <= west <= east <= 180 and -85 <= south <= north <= 85
+    small = east - west <= LARGEST_DEG and north - south <= LARGEST_DEG
+    return (west, south, east, north) if placed and small else None

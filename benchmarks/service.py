@@ -1,0 +1,213 @@
+"""How many chips a second does `/predict` answer, one by one and in batches, and how soon?
+
+The service runs in processes of its own on this machine, and so does what sends requests. Ratios
+of one run count: both settings are measured side by side.
+
+    python -m benchmarks.service [--quick] --json
+"""
+
+import asyncio
+import io
+import socket
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+from PIL import Image
+
+from benchmarks.common import main
+from quakestream.synthetic import TINY, make_earthquake
+from serving.app import application
+from serving.running import running
+from serving.settings import ServiceSettings
+from serving.tokens import Permission, new_token
+
+BUNDLE = "grades-synthetic"
+"""Crops of 64 px after the event. Windows of 512 px fill the cores one by one."""
+SIDE = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadFigures:
+    """What a client saw."""
+
+    batching: str
+    load: str
+    """`closed N`: N clients that wait for answers; `open N/s`: requests at a rate."""
+    requests: int
+    answered: int
+    refused: int
+    """429 and 503 with a problem document."""
+    failed: int
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+
+
+def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    seconds = 6.0 if quick else 30.0
+    with tempfile.TemporaryDirectory() as folder:
+        rows, memory = _measure(Path(folder), seconds)
+    best = {
+        name: max(r.per_s for r in rows if r.batching == name and r.load.startswith("closed"))
+        for name in ("one by one", "batches")
+    }
+    metrics = {
+        "rows": [asdict(row) for row in rows],
+        "batches_over_one_by_one": round(best["batches"] / best["one by one"], 2),
+        "memory": memory,
+    }
+    return {"bundle": BUNDLE, "seconds_per_row": seconds}, metrics
+
+
+def _measure(folder: Path, seconds: float) -> tuple[list[LoadFigures], dict[str, float]]:
+    earthquake = make_earthquake(folder / "town", seed=3, size=TINY)
+    token, entry = new_token("load", [Permission.READ], None)
+    (folder / "tokens.yaml").write_text(entry)
+    rows: list[LoadFigures] = []
+    memory: dict[str, float] = {}
+    for name, batching in (("one by one", {"size": 1, "wait_s": 0.0}), ("batches", {})):
+        content = {
+            "root": str(folder / name.replace(" ", "-")),
+            "tokens": str(folder / "tokens.yaml"),
+            "runs": {"town": str(earthquake.run_file)},
+            "bundles": [BUNDLE],
+            "limits": {"requests_per_minute": 10_000_000},
+            "batching": {**batching, "queued": 64},
+        }
+        settings = ServiceSettings.of(content, folder)
+        with _served(settings) as address:
+            capacity = 0.0
+            for clients in (1, 16):
+                row = asyncio.run(_closed(address, token, name, clients, seconds))
+                rows.append(row)
+                capacity = max(capacity, row.per_s)
+            before = _rss_mb()
+            for share in (0.5, 0.9, 2.0):
+                rows.append(
+                    asyncio.run(_open(address, token, name, share * capacity, seconds, share))
+                )
+            memory[f"{name}: growth_mb"] = round(_rss_mb() - before, 1)
+    return rows, memory
+
+
+@contextmanager
+def _served(settings: ServiceSettings) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    with running(application(settings), "127.0.0.1", port) as address:
+        health = httpx.get(f"{address}healthz", timeout=120, trust_env=False)
+        health.raise_for_status()
+        yield address
+
+
+def _rss_mb() -> float:
+    """Memory of this process's children: Ray and its workers."""
+    own = psutil.Process().children(recursive=True)
+    return sum(p.memory_info().rss for p in own if p.is_running()) / 1e6
+
+
+def _files(seed: int) -> dict[str, Any]:
+    rng, file = np.random.default_rng(seed), io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8)).save(file, "PNG")
+    return {"post": ("post", file.getvalue(), "image/png")}
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Answers while they come."""
+
+    answered_s: list[float]
+    refused: int = 0
+    failed: int = 0
+
+    async def send(self, client: httpx.AsyncClient, seed: int) -> None:
+        began = time.perf_counter()
+        try:
+            answer = await client.post("/predict", files=_CHIPS[seed % len(_CHIPS)])
+        except httpx.HTTPError:
+            self.failed += 1
+            return
+        if answer.status_code == 200:
+            self.answered_s.append(time.perf_counter() - began)
+        elif answer.status_code in (429, 503) and "problem" in answer.headers["content-type"]:
+            self.refused += 1
+        else:
+            self.failed += 1
+
+
+_CHIPS = [_files(seed) for seed in range(16)]
+
+
+async def _closed(
+    address: str, token: str, batching: str, clients: int, seconds: float
+) -> LoadFigures:
+    """Clients that send the next chip when the last one is answered."""
+    seen, end = _Seen([]), time.perf_counter() + seconds
+
+    async def one(client: httpx.AsyncClient, number: int) -> None:
+        while time.perf_counter() < end:
+            await seen.send(client, number)
+
+    async def all_of(client: httpx.AsyncClient) -> None:
+        await asyncio.gather(*(one(client, n) for n in range(clients)))
+
+    return await _seen(seen, address, token, batching, f"closed {clients}", all_of)
+
+
+async def _open(
+    address: str, token: str, batching: str, rate: float, seconds: float, share: float
+) -> LoadFigures:
+    """Chips at a rate, whether answers come or not."""
+    seen = _Seen([])
+
+    async def at_rate(client: httpx.AsyncClient) -> None:
+        tasks = []
+        for number in range(max(int(rate * seconds), 1)):
+            tasks.append(asyncio.create_task(seen.send(client, number)))
+            await asyncio.sleep(1 / rate)
+        await asyncio.gather(*tasks)
+
+    return await _seen(seen, address, token, batching, f"open {share:.0%} of capacity", at_rate)
+
+
+async def _seen(
+    seen: _Seen,
+    address: str,
+    token: str,
+    batching: str,
+    load: str,
+    send: Callable[[httpx.AsyncClient], Awaitable[None]],
+) -> LoadFigures:
+    headers = {"Authorization": f"Bearer {token}"}
+    limits = httpx.Limits(max_connections=256)
+    async with httpx.AsyncClient(
+        base_url=address, headers=headers, timeout=60, trust_env=False, limits=limits
+    ) as client:
+        began = time.perf_counter()
+        await send(client)
+        took = time.perf_counter() - began
+    times = np.array(seen.answered_s or [float("nan")]) * 1000
+    return LoadFigures(
+        batching=batching,
+        load=load,
+        requests=len(seen.answered_s) + seen.refused + seen.failed,
+        answered=len(seen.answered_s),
+        refused=seen.refused,
+        failed=seen.failed,
+        per_s=round(len(seen.answered_s) / took, 1),
+        p50_ms=round(float(np.percentile(times, 50)), 1),
+        p99_ms=round(float(np.percentile(times, 99)), 1),
+    )
+
+
+if __name__ == "__main__":
+    main("service", run)

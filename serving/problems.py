@@ -1,0 +1,122 @@
+"""Errors as RFC 9457 problem documents, `application/problem+json`."""
+
+import logging
+import math
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi_problem.error import Problem, ServerProblem
+from fastapi_problem.handler import add_exception_handler, new_exception_handler
+
+from quakestream.errors import BundleError, QuakestreamError, RequestError, StorageError
+from quakestream.redaction import redacted, without_credentials
+from serving.jobs import FullError
+from serving.services import BusyError
+
+OGC = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0/"
+"""Prefix of the error types of OGC API – Processes."""
+log = logging.getLogger("quakestream.serving")
+RETRY_S = 10
+
+
+def no_such(what: str, name: str, ogc_type: str = "") -> Problem:
+    """404 for a process, job or run that is not there, or that the caller may not see."""
+    type_ = f"{OGC}{ogc_type}" if ogc_type else f"no-such-{what}"
+    return Problem(f"no such {what}", type_=type_, status=404, detail=f"{what} {name[:80]!r}")
+
+
+def unauthorized(detail: str) -> Problem:
+    """401 for a request without a token that is known and has not expired."""
+    return Problem(
+        "no valid token",
+        type_="unauthorized",
+        status=401,
+        detail=detail,
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+
+
+def forbidden(detail: str) -> Problem:
+    return Problem("not allowed", type_="forbidden", status=403, detail=detail)
+
+
+def invalid(title: str, where: str, **fields: Any) -> Problem:
+    """400 for a value of the request that is wrong."""
+    return Problem(title, type_="invalid-request", status=400, where=where, **fields)
+
+
+def too_large(what: str, limit: str, got: str) -> Problem:
+    return Problem(
+        f"{what} is too large", type_="too-large", status=413, detail=f"at most {limit}, got {got}"
+    )
+
+
+def too_many(title: str, wait_s: float, detail: str = "") -> Problem:
+    """429: the request is right, and may be sent again after a while."""
+    headers = {"Retry-After": str(math.ceil(wait_s))}
+    return Problem(title, type_="too-many-requests", status=429, detail=detail, headers=headers)
+
+
+def busy(detail: str) -> Problem:
+    """503: the service has more to do than it can hold."""
+    headers = {"Retry-After": str(RETRY_S)}
+    return Problem("busy", type_="busy", status=503, detail=detail, headers=headers)
+
+
+def problem_of(error: QuakestreamError) -> Problem:
+    """The document of an error of the library; its texts hold no secret."""
+    facts = error.problem
+    fields = {"where": facts.where, "expected": facts.expected, "got": facts.got}
+    shown: dict[str, Any] = {name: redacted(text) for name, text in fields.items() if text}
+    if isinstance(error, FullError):
+        return too_many(facts.what, RETRY_S, without_credentials(str(facts)))
+    status = 400 if isinstance(error, RequestError) and not isinstance(error, BundleError) else 500
+    if isinstance(error, StorageError):
+        status = 503
+    if status >= 500:  # paths and causes of the machine are for its log
+        log.error("%s", without_credentials(str(error)))
+        return Problem("the service failed", type_="failed", status=status)
+    if facts.remedy:
+        shown["remedy"] = redacted(facts.remedy)
+    return Problem(redacted(facts.what), type_="invalid-request", status=400, **shown)
+
+
+def answer_with_problems(app: FastAPI) -> None:
+    """Makes an application answer every error with a problem document."""
+
+    def library(_: Any, __: Request, error: QuakestreamError) -> Problem:
+        return problem_of(error)
+
+    def waiting(_: Any, __: Request, error: BusyError) -> Problem:
+        return busy(str(error))
+
+    def validation(_: Any, __: Request, error: RequestValidationError) -> Problem:
+        wrong = [
+            {"where": ".".join(map(str, e["loc"])), "what": e["msg"]} for e in error.errors()[:20]
+        ]
+        return Problem(
+            "the request is not as described", type_="invalid-request", status=400, errors=wrong
+        )
+
+    handler = new_exception_handler(
+        logger=log,
+        unhandled_wrappers={"default": _Unforeseen},
+        handlers={
+            QuakestreamError: library,
+            BusyError: waiting,
+        },
+        request_validation_handler=validation,
+    )
+    add_exception_handler(app, handler)
+    app.add_exception_handler(QuakestreamError, handler)
+    app.add_exception_handler(BusyError, handler)
+
+
+class _Unforeseen(ServerProblem):
+    """500 without the text of the exception, which may hold anything."""
+
+    title = "the service failed"
+
+    def __init__(self, *_: object, **__: object) -> None:
+        super().__init__(None)

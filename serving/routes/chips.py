@@ -1,0 +1,71 @@
+"""`/predict` and `/bundles`: class probabilities of chips."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, UploadFile
+
+from quakestream.errors import RequestError
+from serving.access import InContext, Reader
+from serving.chips import read_chip
+from serving.predictor import Chip
+
+router = APIRouter(tags=["predict"])
+
+
+@router.get("/bundles")
+async def bundles(context: InContext, _: Reader) -> dict[str, Any]:
+    """The bundles of /predict: what each takes and gives."""
+    return {"bundles": list(await context.services.bundles())}
+
+
+@router.post("/predict")
+async def predict(
+    context: InContext,
+    _: Reader,
+    bundle: Annotated[str, Form(max_length=200)] = "",
+    post: Annotated[UploadFile | None, File(description="Chip after the event")] = None,
+    pre: Annotated[UploadFile | None, File(description="Chip before the event")] = None,
+    hazard: Annotated[
+        str, Form(max_length=10_000, description="Hazard values as JSON, by name")
+    ] = "",
+) -> dict[str, Any]:
+    """Scores one chip pair: PNG, JPEG, TIFF or NPY, 8-bit RGB, of the bundle's size and GSD.
+
+    Chips of several requests are scored together; none depends on the others.
+    """
+    name = bundle or context.settings.bundles[0]
+    if name not in context.settings.bundles:
+        raise RequestError("no such bundle", "bundle", ", ".join(context.settings.bundles), name)
+    most_px = context.settings.limits.chip_px
+    images = {
+        epoch: read_chip(await upload.read(), epoch, most_px)
+        for epoch, upload in (("pre", pre), ("post", post))
+        if upload is not None
+    }
+    chip = Chip(images=images, hazard=_hazard(hazard))
+    return asdict(await context.services.predict(name, chip))
+
+
+def _hazard(text: str) -> dict[str, float]:
+    """Hazard values by name.
+
+    Raises:
+        RequestError: it is no JSON object of numbers.
+    """
+    if not text:
+        return {}
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    is_number = isinstance(values, dict) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) for v in values.values()
+    )
+    if not is_number:
+        raise RequestError("not hazard values", "hazard", 'JSON such as {"pga_g": 0.4}')
+    try:
+        return {str(name): float(value) for name, value in values.items()}
+    except OverflowError:
+        raise RequestError("not hazard values", "hazard", "numbers of 64 bits") from None

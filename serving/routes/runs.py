@@ -1,0 +1,102 @@
+"""`/runs`: products and page of a map, and `/view`: the page through a signed link."""
+
+import asyncio
+import re
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request, Response
+from fastapi_problem.error import Problem
+
+from quakestream.outputs.live import LiveMap, live_part
+from quakestream.outputs.pictures import READ_ERRORS
+from quakestream.outputs.readback import current_object
+from quakestream.storage.content_types import content_type
+from serving.access import InContext, Reader, visible_run
+from serving.problems import no_such
+from serving.services import Context
+
+router = APIRouter(tags=["runs"])
+_RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})$")
+_PAGE_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+@router.get("/runs/{run_id}/{path:path}", response_class=Response)
+async def part_of_run(
+    run_id: str, path: str, request: Request, context: InContext, caller: Reader
+) -> Response:
+    """A product of a map by its name, with byte ranges; the page; or a part of it."""
+    return await _part(await visible_run(run_id, caller, context), path, request, context)
+
+
+@router.get("/view/{signed}/{path:path}", response_class=Response)
+async def part_of_view(signed: str, path: str, request: Request, context: InContext) -> Response:
+    """The same through a link of `/jobs/{id}/results`, which needs no token and ends after a
+    while."""
+    run_id = context.links.run_of(signed)
+    if run_id is None:
+        raise Problem("the link has ended", type_="unauthorized", status=401)
+    return await _part(run_id, path, request, context)
+
+
+async def _part(run_id: str, path: str, request: Request, context: Context) -> Response:
+    return await asyncio.to_thread(
+        _answer, run_id, path, str(request.url.query), request.headers.get("range", ""), context
+    )
+
+
+def _answer(run_id: str, path: str, query: str, ranges: str, context: Context) -> Response:
+    live = context.maps.live(run_id)
+    if live is None:
+        raise no_such("run", run_id)
+    if path == "":
+        return _bytes(live.page(), "index.html")
+    if path == "report.html":
+        return _bytes(live.report(), path)
+    if path.startswith("live/"):
+        return _live(live, path.split("/")[1:], query)
+    names = {product["name"] for product in live.run["products"]} | {"run.json"}
+    if path not in names:
+        raise no_such("product", path)
+    store = context.maps.store(run_id)
+    data = store.get("run.json") if path == "run.json" else current_object(store, live.run, path)
+    return _ranged(data, path, ranges)
+
+
+def _live(live: LiveMap, parts: list[str], query: str) -> Response:
+    try:
+        data, name = live_part(live, parts, parse_qs(query))
+    except READ_ERRORS:
+        raise Problem(
+            "the scene cannot be read by the service", type_="unreadable", status=502
+        ) from None
+    if data is None:
+        raise no_such("part of the map", "/".join(parts))
+    return _bytes(data, name)
+
+
+def _bytes(data: bytes, name: str) -> Response:
+    return Response(data, media_type=content_type(name), headers=_PAGE_HEADERS)
+
+
+def _ranged(data: bytes, name: str, ranges: str) -> Response:
+    """An object, or the range of it that was asked for."""
+    headers = {**_PAGE_HEADERS, "Accept-Ranges": "bytes"}
+    asked = _RANGE.match(ranges)
+    if asked is None:
+        return Response(data, media_type=content_type(name), headers=headers)
+    first = int(asked[1])
+    last = min(int(asked[2]) if asked[2] else len(data) - 1, len(data) - 1)
+    if first > last:
+        raise Problem(
+            "no such range",
+            type_="range",
+            status=416,
+            headers={"Content-Range": f"bytes */{len(data)}"},
+        )
+    headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
+    part = data[first : last + 1]
+    return Response(part, status_code=206, media_type=content_type(name), headers=headers)

@@ -1,0 +1,36 @@
+"""Starts the service on a Ray of this machine, and ends it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from ray import serve
+from ray.serve.config import HTTPOptions
+
+from quakestream.pipeline.backends.cluster import ray_cluster
+
+REQUEST_S = 120.0
+"""Time after which the proxy gives up on a request."""
+
+
+@contextmanager
+def running(app: serve.Application, host: str, port: int, **options: Any) -> Iterator[str]:
+    """Runs an application for the time of the block.
+
+    Args:
+        app: from `serving.app.application`.
+        host: address to listen on.
+        port: port to listen on.
+        options: further arguments of `ray.init`.
+
+    Yields:
+        The service's address.
+    """
+    with ray_cluster(None, **options):
+        try:
+            http = HTTPOptions(host=host, port=port, request_timeout_s=REQUEST_S)
+            serve.start(http_options=http)
+            serve.run(app, name="quakestream", route_prefix="/")
+            yield f"http://{host}:{port}/"
+        finally:
+            cast("Any", serve).shutdown()

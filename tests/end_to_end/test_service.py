@@ -1,0 +1,448 @@
+"""The HTTP service: jobs, results, limits and who may see what, over a tiny town."""
+
+import asyncio
+import gzip
+import io
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import geopandas as gpd
+import httpx
+import pandas as pd
+import pytest
+
+pytest.importorskip("fastapi", reason="the service needs quakestream[serve]")
+
+from quakestream.config import open_run
+from quakestream.outputs.readback import current_buildings, current_run
+from quakestream.pipeline.backends.local import LocalBackend
+from quakestream.pipeline.run import map_run
+from quakestream.storage import open_store
+from quakestream.synthetic import SyntheticEarthquake
+from serving.processes import CONFORMANCE
+from tests.helpers.running import run_content, write_run, write_threshold_bundle
+from tests.helpers.services import (
+    Service,
+    Tokens,
+    running_service,
+    service_settings,
+    write_tokens,
+)
+
+T = TypeVar("T")
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
+    return write_tokens(tmp_path_factory.mktemp("tokens"))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_threshold_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture
+def with_service(
+    tmp_path: Path, town: SyntheticEarthquake, bundle: Path, tokens: Tokens
+) -> Callable[..., Any]:
+    """Runs a coroutine function with a service in a folder of its own."""
+
+    def run(use: Callable[[Service], Awaitable[T]], **changed: Any) -> T:
+        settings = service_settings(tmp_path, town, bundle, tokens, **changed)
+
+        async def main() -> T:
+            async with running_service(settings, tokens) as service:
+                return await use(service)
+
+        return asyncio.run(main())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def aoi(town: SyntheticEarthquake) -> dict[str, Any]:
+    """The area of the town as a GeoJSON geometry."""
+    return json.loads(gpd.read_file(town.aoi).to_json())["features"][0]["geometry"]  # type: ignore[no-any-return]
+
+
+def is_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    """The problem document of an answer, which must be one."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"].startswith(PROBLEM), answer.headers
+    problem: dict[str, Any] = answer.json()
+    assert problem["status"] == status
+    assert problem["title"]
+    return problem
+
+
+def test_a_job_gives_the_map_of_the_command_line(
+    with_service: Callable[..., Any],
+    town: SyntheticEarthquake,
+    bundle: Path,
+    aoi: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    run = open_run(write_run(tmp_path / "alone" / "run.yaml", run_content(town, bundle)))
+    alone = map_run(run, backend=LocalBackend(), out=str(tmp_path / "alone" / "out"))
+
+    async def use(service: Service) -> tuple[dict[str, Any], dict[str, Any], bytes, bytes]:
+        accepted = await service.map({"aoi": aoi}, outputs={"buildings": {}, "run": {}})
+        assert accepted.status_code == 201, accepted.text
+        job = accepted.json()
+        assert accepted.headers["location"] == f"http://service/jobs/{job['jobID']}"
+        assert job["status"] == "accepted"
+        info = await service.ended(job["jobID"])
+        results = (await service.get(f"/jobs/{job['jobID']}/results")).json()
+        assert set(results) == {"buildings", "run", "links"}
+        rows = await service.get(results["buildings"]["href"])
+        page = await service.client.get(results["links"][0]["href"])
+        return info, results, rows.content, page.content
+
+    info, results, rows, page = with_service(use)
+    assert info["status"] == "successful"
+    assert info["progress"] == 100
+    assert results["buildings"]["type"] == "application/vnd.apache.parquet"
+    made = gpd.read_parquet(io.BytesIO(rows))
+    columns = ["building_id", "status", "damage", "confidence", "valid_fraction"]
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(made[columns]), pd.DataFrame(alone.buildings[columns])
+    )
+    assert page[:14].lower() == b"<!doctype html"
+
+
+def test_results_by_value(with_service: Callable[..., Any], aoi: dict[str, Any]) -> None:
+    async def use(service: Service) -> dict[str, Any]:
+        outputs = {name: {"transmissionMode": "value"} for name in ("buildings", "summary", "run")}
+        job = (await service.map({"aoi": aoi}, outputs=outputs)).json()["jobID"]
+        await service.ended(job)
+        return (await service.get(f"/jobs/{job}/results")).json()  # type: ignore[no-any-return]
+
+    results = with_service(use)
+    counts = results["run"]["counts"]
+    assert len(results["buildings"]["features"]) == counts["footprints"] > 10
+    assert results["summary"].startswith("unit") or "," in results["summary"].splitlines()[0]
+
+
+def test_the_shapes_of_ogc_processes(with_service: Callable[..., Any]) -> None:
+    """The documents that pygeoapi gives for the same requests have these members."""
+
+    async def use(service: Service) -> None:
+        landing = (await service.get("/")).json()
+        rels = {link["rel"] for link in landing["links"]}
+        ogc = "http://www.opengis.net/def/rel/ogc/1.0/"
+        assert {"self", "service-desc", f"{ogc}conformance", f"{ogc}processes"} <= rels
+        for link in landing["links"]:
+            assert (await service.get(link["href"])).status_code == 200, link
+        assert (await service.get("/conformance")).json() == {"conformsTo": list(CONFORMANCE)}
+        processes = (await service.get("/processes")).json()
+        assert {p["id"] for p in processes["processes"]} == {"map", "echo"}
+        for process in processes["processes"]:
+            assert {"id", "version", "jobControlOptions", "outputTransmission"} <= set(process)
+            whole = (await service.get(f"/processes/{process['id']}")).json()
+            assert whole["inputs"]
+            assert whole["outputs"]
+        echo = await service.post(
+            "/processes/echo/execution", json={"inputs": {"message": "grüß Gott"}}
+        )
+        assert echo.json() == {"message": "grüß Gott"}
+        ogc_error = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0/"
+        missing = is_problem(await service.get("/processes/other"), 404)
+        assert missing["type"] == f"{ogc_error}no-such-process"
+        missing = is_problem(await service.get("/jobs/other"), 404)
+        assert missing["type"] == f"{ogc_error}no-such-job"
+
+    with_service(use)
+
+
+def test_a_result_that_is_not_ready(with_service: Callable[..., Any], aoi: dict[str, Any]) -> None:
+    async def use(service: Service) -> None:
+        job = (await service.map({"aoi": aoi})).json()["jobID"]
+        problem = is_problem(await service.get(f"/jobs/{job}/results"), 404)
+        assert problem["type"].endswith("/result-not-ready")
+
+    with_service(use)
+
+
+async def _status(service: Service, path: str, headers: dict[str, str]) -> httpx.Response:
+    return await service.client.get(path, headers=headers)
+
+
+def test_who_may_do_what(with_service: Callable[..., Any], aoi: dict[str, Any]) -> None:
+    async def use(service: Service) -> None:
+        paths = ("/", "/conformance", "/processes", "/jobs", "/bundles", "/metrics")
+        for path in (*paths, "/openapi.json", "/runs/x/run.json", "/jobs/x"):
+            for headers in (
+                {},
+                {"Authorization": "Bearer wrong"},
+                {"Authorization": "Basic YTpi"},
+                {"Authorization": "Bearer"},
+                service.tokens.header("old"),
+            ):
+                answer = await _status(service, path, headers)
+                is_problem(answer, 401)
+                assert answer.headers["www-authenticate"] == "Bearer"
+        assert (await service.client.get("/healthz")).status_code == 200
+        is_problem(await service.map({"aoi": aoi}, "reader"), 403)
+        job = (await service.map({"aoi": aoi}, "ada")).json()["jobID"]
+        await service.ended(job)
+        for path in (f"/jobs/{job}", f"/jobs/{job}/results", f"/runs/{job}/run.json"):
+            assert (await service.get(path, "ada")).status_code == 200
+            assert (await service.get(path, "admin")).status_code == 200
+            is_problem(await service.get(path, "ben"), 404)
+        is_problem(await service.delete(f"/jobs/{job}", "ben"), 404)
+        assert [j["jobID"] for j in (await service.get("/jobs", "ada")).json()["jobs"]] == [job]
+        assert (await service.get("/jobs", "ben")).json()["jobs"] == []
+
+    with_service(use)
+
+
+def test_tokens_are_replaced_without_a_restart(
+    with_service: Callable[..., Any], tmp_path: Path
+) -> None:
+    own = write_tokens(tmp_path)
+
+    async def use(service: Service) -> None:
+        assert (await service.client.get("/jobs", headers=own.header("ada"))).status_code == 200
+        new = write_tokens(tmp_path)
+        assert (await service.client.get("/jobs", headers=own.header("ada"))).status_code == 401
+        assert (await service.client.get("/jobs", headers=new.header("ada"))).status_code == 200
+        own.path.write_text("not: a list")
+        assert (await service.client.get("/jobs", headers=new.header("ada"))).status_code == 200
+
+    with_service(use, tokens=str(own.path))
+
+
+SQUARE = [[37.0, 37.5], [37.3, 37.5], [37.3, 37.8], [37.0, 37.8], [37.0, 37.5]]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({}, "no area"),
+        ({"aoi": "POLYGON ((0 0, 1 0, 1 1, 0 0))"}, "no area"),
+        ({"aoi": {"type": "Polygon", "coordinates": [SQUARE]}}, "too large"),
+        ({"aoi": {"type": "Polygon", "coordinates": [[["a", 1]]]}}, "not GeoJSON"),
+        ({"aoi": {"type": "Polygon", "coordinates": []}}, "holds no area"),
+        ({"aoi": {"type": "Point", "coordinates": [37, 37]}}, "no area"),
+        ({"aoi": {"type": "Polygon", "coordinates": [[[5, 90], [6, 90], [6, 91], [5, 90]]]}},
+         "beyond the Earth"),
+        ({"run": "other", "aoi": {}}, "no such run"),
+        ({"run": "../../etc/passwd", "aoi": {}}, "no such run"),
+        ({"aoi": {}, "profile": "fast"}, "no such profile"),
+        ({"aoi": {}, "out": "s3://other"}, "no such input"),
+    ],
+)  # fmt: skip
+def test_wrong_inputs(with_service: Callable[..., Any], inputs: dict[str, Any], says: str) -> None:
+    async def use(service: Service) -> None:
+        problem = is_problem(await service.map(inputs), 400)
+        assert says in json.dumps(problem)
+        assert (await service.get("/jobs")).json()["jobs"] == []
+
+    with_service(use)
+
+
+def test_an_area_outside_the_imagery_fails_with_its_reason(
+    with_service: Callable[..., Any],
+) -> None:
+    ring = [[0.0, 0.0], [0.001, 0.0], [0.001, 0.001], [0.0, 0.0]]
+
+    async def use(service: Service) -> None:
+        answer = await service.map({"aoi": {"type": "Polygon", "coordinates": [ring]}})
+        job = answer.json()["jobID"]
+        info = await service.ended(job)
+        assert info["status"] == "failed"
+        assert info["problem"]["what"]
+        is_problem(await service.get(f"/jobs/{job}/results"), 409)
+
+    with_service(use)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"{", {}, 400),
+        (b"[" * 100_000, {}, 400),
+        (b"null", {}, 400),
+        (b'{"inputs": "x"}', {}, 400),
+        (b" " * 2_000_000, {}, 413),
+        (gzip.compress(b" " * 50_000_000), {"Content-Encoding": "gzip"}, 415),
+    ],
+    ids=["cut", "deep", "null", "text", "large", "packed"],
+)
+def test_wrong_bodies(
+    with_service: Callable[..., Any], body: bytes, headers: dict[str, str], status: int
+) -> None:
+    async def use(service: Service) -> None:
+        headers_all = {"Content-Type": "application/json", **headers}
+        answer = await service.post("/processes/map/execution", headers=headers_all, content=body)
+        is_problem(answer, status)
+
+    with_service(use, limits={"body_bytes": 1_000_000})
+
+
+def test_a_body_without_a_length_is_counted(with_service: Callable[..., Any]) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b" " * 100_000
+
+    async def use(service: Service) -> None:
+        async def parts() -> Any:
+            for part in endless():
+                yield part
+
+        answer = await service.post("/processes/map/execution", content=parts())
+        is_problem(answer, 413)
+
+    with_service(use, limits={"body_bytes": 1_000_000})
+
+
+def test_limits_of_a_token(with_service: Callable[..., Any], aoi: dict[str, Any]) -> None:
+    async def use(service: Service) -> None:
+        first = await service.map({"aoi": aoi})
+        assert first.status_code == 201
+        second = await service.map({"aoi": aoi})
+        is_problem(second, 429)
+        assert int(second.headers["retry-after"]) > 0
+        assert (await service.map({"aoi": aoi}, "ben")).status_code == 201
+        for _ in range(6):
+            last = await service.get("/conformance", "reader")
+        is_problem(last, 429)
+        assert int(last.headers["retry-after"]) > 0
+
+    with_service(use, limits={"jobs_per_token": 1, "requests_per_minute": 5})
+
+
+def test_the_same_key_is_one_job(with_service: Callable[..., Any], aoi: dict[str, Any]) -> None:
+    async def use(service: Service) -> None:
+        async def submit(content: dict[str, Any], who: str) -> httpx.Response:
+            return await service.post(
+                "/processes/map/execution",
+                who,
+                headers={"Idempotency-Key": "one"},
+                json={"inputs": content},
+            )
+
+        answers = await asyncio.gather(*(submit({"aoi": aoi}, "ada") for _ in range(3)))
+        assert len({a.json()["jobID"] for a in answers}) == 1
+        other = await submit({"aoi": aoi}, "ben")
+        assert other.json()["jobID"] != answers[0].json()["jobID"]
+        is_problem(await submit({"aoi": aoi, "profile": "standard"}, "ada"), 400)
+
+    with_service(use)
+
+
+def test_a_dismissed_job_leaves_nothing(
+    with_service: Callable[..., Any], aoi: dict[str, Any]
+) -> None:
+    async def use(service: Service) -> None:
+        jobs = [(await service.map({"aoi": aoi})).json()["jobID"] for _ in range(2)]
+        await service.get("/conformance")
+        for job in jobs:
+            assert (await service.delete(f"/jobs/{job}")).json()["status"] == "dismissed"
+        third = (await service.map({"aoi": aoi})).json()["jobID"]
+        assert (await service.ended(third))["status"] == "successful"
+        assert (await service.delete(f"/jobs/{third}")).json()["status"] == "dismissed"
+        for job in [*jobs, third]:
+            assert (await service.get(f"/jobs/{job}")).json()["status"] == "dismissed"
+            is_problem(await service.get(f"/jobs/{job}/results"), 404)
+            assert service.context.store.list(f"runs/{job}/") == []
+
+    with_service(use)
+
+
+def test_unfinished_jobs_go_on_after_a_restart(
+    with_service: Callable[..., Any], aoi: dict[str, Any]
+) -> None:
+    async def submit(service: Service) -> str:
+        return str((await service.map({"aoi": aoi})).json()["jobID"])
+
+    job = with_service(submit)
+
+    async def wait(service: Service) -> dict[str, Any]:
+        return await service.ended(job)
+
+    assert with_service(wait)["status"] == "successful"
+
+
+def test_progress_as_events(with_service: Callable[..., Any], aoi: dict[str, Any]) -> None:
+    async def use(service: Service) -> None:
+        job = (await service.map({"aoi": aoi})).json()["jobID"]
+        answer = await service.get(f"/jobs/{job}/events")
+        lines = [line for line in answer.text.splitlines() if line.startswith("data:")]
+        states = [json.loads(line.removeprefix("data:"))["status"] for line in lines]
+        assert states[-1] == "successful"
+
+    with_service(use)
+
+
+def test_products_by_range_and_names_that_are_none(
+    with_service: Callable[..., Any], aoi: dict[str, Any]
+) -> None:
+    async def use(service: Service) -> None:
+        job = (await service.map({"aoi": aoi})).json()["jobID"]
+        await service.ended(job)
+        path = f"/runs/{job}/buildings.parquet"
+        whole = (await service.get(path)).content
+        headers = {**service.tokens.header("ada"), "Range": "bytes=4-11"}
+        part = await service.client.get(path, headers=headers)
+        assert part.status_code == 206
+        assert part.content == whole[4:12]
+        assert part.headers["content-range"] == f"bytes 4-11/{len(whole)}"
+        beyond = {**service.tokens.header("ada"), "Range": f"bytes={len(whole)}-"}
+        is_problem(await service.client.get(path, headers=beyond), 416)
+        for name in (
+            "../jobs/x/job.json",
+            "%2e%2e/%2e%2e/tokens.yaml",
+            "..%2f..%2ftokens.yaml",
+            "_ledger/progress.json",
+            "/etc/passwd",
+            "nothing.txt",
+        ):
+            answer = await service.get(f"/runs/{job}/{name}")
+            assert answer.status_code == 404, name
+        for run in ("..", "%2e%2e", "jobs", "x" * 5000):
+            assert (await service.get(f"/runs/{run}/run.json")).status_code == 404
+
+    with_service(use)
+
+
+def test_maps_of_the_settings_are_shown_to_readers(
+    with_service: Callable[..., Any],
+    town: SyntheticEarthquake,
+    bundle: Path,
+    tmp_path: Path,
+) -> None:
+    run = open_run(write_run(tmp_path / "m" / "run.yaml", run_content(town, bundle)))
+    made = map_run(run, backend=LocalBackend(), out=str(tmp_path / "m" / "out"))
+
+    async def use(service: Service) -> None:
+        answer = await service.get("/runs/last-night/buildings.parquet", "reader")
+        rows = gpd.read_parquet(io.BytesIO(answer.content))
+        assert len(rows) == made.run["counts"]["footprints"]
+        assert (await service.get("/runs/last-night/", "reader")).status_code == 200
+        core = await service.get("/runs/last-night/live/core", "reader")
+        assert core.status_code == 200
+        is_problem(await service.get("/runs/last-night/live/nothing", "reader"), 404)
+
+    with_service(use, maps={"last-night": made.out})
+    store = open_store(made.out)
+    assert len(current_buildings(store, current_run(store))) > 0
+
+
+def test_links_end_and_name_one_map(with_service: Callable[..., Any], aoi: dict[str, Any]) -> None:
+    async def use(service: Service) -> None:
+        job = (await service.map({"aoi": aoi})).json()["jobID"]
+        await service.ended(job)
+        href = (await service.get(f"/jobs/{job}/results")).json()["links"][0]["href"]
+        assert (await service.client.get(f"{href}run.json")).status_code == 200
+        signed = href.rstrip("/").rsplit("/", 1)[1]
+        other = service.context.links.sign("x").split(".", 1)[1]
+        moved = f"{signed.split('.', 1)[0]}.{other}"
+        for wrong in (moved, "x", signed.split(".", 1)[0], signed[: len(signed) // 2]):
+            is_problem(await service.client.get(f"/view/{wrong}/run.json"), 401)
+
+    with_service(use)

@@ -1,0 +1,92 @@
+"""Chips of /predict: what is read, and what is refused before it is unpacked."""
+
+import io
+import struct
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastapi", reason="the service needs quakestream[serve]")
+
+from quakestream.errors import RequestError
+from serving.chips import read_chip
+from tests.helpers.services import npy, png
+
+MOST_PX = 64 * 64
+PIXELS_YXB = np.random.default_rng(1).integers(0, 256, (16, 24, 3), np.uint8)
+
+
+def tiff(pixels_YXB: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels_YXB).save(file, "TIFF", compression="tiff_deflate")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [png(PIXELS_YXB), tiff(PIXELS_YXB), npy(PIXELS_YXB), npy(np.moveaxis(PIXELS_YXB, 2, 0))],
+    ids=["png", "tiff", "npy-yxb", "npy-byx"],
+)
+def test_the_counts_of_every_format(data: bytes) -> None:
+    pixels_BYX = read_chip(data, "post", MOST_PX)
+    assert pixels_BYX.dtype == np.uint8
+    assert np.array_equal(pixels_BYX, np.moveaxis(PIXELS_YXB, 2, 0))
+
+
+def png_bomb(side: int) -> bytes:
+    """A PNG of a few kilobytes that says it has side × side pixels."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    body = zlib.compress(b"\0" * 1_000_000)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    )
+
+
+def npy_of(header: str, body: bytes = b"") -> bytes:
+    text = header.encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + body
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "is empty"),
+        (b"GIF89a", "is not a chip"),
+        (b"II*\0\xff\xff\xff\xff", "is not a chip"),
+        (png(PIXELS_YXB)[:200], "is not a chip"),
+        (png(np.zeros((100, 100, 3), np.uint8)), "too many pixels"),
+        (png_bomb(60_000), "too many pixels"),
+        (png(np.zeros((8, 8), np.uint8)), "other bands"),
+        (png(np.zeros((8, 8, 4), np.uint8)), "other bands"),
+        (npy(np.array([{"a": 1}], dtype=object), objects=True), "objects"),
+        (npy(np.zeros((3, 8, 8), np.float32)), "another type"),
+        (npy(np.zeros((4, 8, 8), np.uint8)), "other bands"),
+        (npy(np.zeros((8, 8), np.uint8)), "another type"),
+        (npy_of("{'descr': '|u1', 'fortran_order': False, 'shape': (3, 99999, 99999)}"), "large"),
+        (npy_of("{'descr': '|u1', 'fortran_order': False, 'shape': (3, 8, 8)}"), "is not a chip"),
+        (npy_of("{'descr': '|u1', 'shape': (-3, 8, 8)}"), "is not a chip"),
+        (npy_of("__import__('os').system('false')"), "is not a chip"),
+        (npy_of("(" * 5000), "is not a chip"),
+        (b"\x93NUMPY\x03\x00" + b"\0" * 10, "is not a chip"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(data: bytes, says: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError) as caught:
+            read_chip(data, "post", MOST_PX)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert says in str(caught.value)
+    assert caught.value.where == "post"
+    assert peak < 20_000_000
