@@ -15,6 +15,7 @@ from quakestream.config import ImagerySection, RunFile
 from quakestream.domain import BandNeed, BundleSpec, Issue, LayerFile, Scene, SceneLayer
 from quakestream.errors import AoiError, ConfigError, HazardError
 from quakestream.hazard.terrain import open_dem
+from quakestream.pipeline.planning.assignment import sharp
 from quakestream.pipeline.planning.scenes import EpochScenes, probe_scenes
 from quakestream.storage import fingerprint
 
@@ -70,14 +71,14 @@ def find_imagery(run: RunFile, aoi: BaseGeometry, specs: Sequence[BundleSpec]) -
     }
     for bands, result in found.items():
         _check_found(run, aoi, alike[bands][0], result)
-    pictures = found.get((None, ()))
-    usable = {
-        bands: (
-            probe_scenes(_usable(run, alike[bands][0], result.post, pictures), options),
-            probe_scenes(_usable(run, alike[bands][0], result.pre, pictures), options),
-        )
-        for bands, result in found.items()
-    }
+    usable: dict[_Bands, tuple[EpochScenes, EpochScenes]] = {}
+    taken: set[str] = set()
+    for bands in sorted(found, key=lambda bands: bands[0] is not None):  # counts come first
+        one, some = found[bands], alike[bands]
+        post, pre = (_complete(run, some[0], s, taken) for s in (one.post, one.pre))
+        usable[bands] = probe_scenes(post, options), probe_scenes(pre, options)
+        if bands[0] is None:
+            taken = {i for spec in some for epoch in usable[bands] for i in _used(epoch, spec)}
     probed = [issue for post, pre in usable.values() for issue in (*post.issues, *pre.issues)]
     names = [(", ".join(spec.name for spec in alike[bands]), one) for bands, one in found.items()]
     return FoundImagery(
@@ -158,16 +159,21 @@ def _scenes(ids: list[str]) -> str:
     return f"{len(ids)} {noun} ({', '.join(ids[:NAMED])}{more})"
 
 
-def _usable(
-    run: RunFile, spec: BundleSpec, scenes: list[Scene], pictures: SearchResult | None
-) -> list[Scene]:
+def _used(scenes: EpochScenes, spec: BundleSpec) -> list[str]:
+    """Ids of the scenes that are sharp enough for a bundle."""
+    return [part.id for scene in sharp(scenes.scenes, spec) for part in scene.parts]
+
+
+def _complete(run: RunFile, spec: BundleSpec, scenes: list[Scene], taken: set[str]) -> list[Scene]:
     """Scenes with all channels of a bundle, under ids that are unique in the run.
 
     An item may be read as a picture by one bundle and as reflectance by another.
+
+    Args:
+        taken: ids of scenes that are read as pictures.
     """
     if not spec.takes_reflectance or not scenes:
         return scenes
-    taken = set() if pictures is None else {s.id for s in (*pictures.post, *pictures.pre)}
     apart = [
         replace(scene, id=f"{scene.id}:{spec.name}") if scene.id in taken else scene
         for scene in scenes

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.domain import Grid, Quality, Scene, SceneLayer, Window
-from quakestream.errors import HazardError, ReadError, SceneError
+from quakestream.errors import HazardError, ReadError
 from quakestream.raster.cog import CogOpener
 from quakestream.raster.mask_classes import hidden_by
 from quakestream.raster.source import Pixels, RasterSource
@@ -16,7 +16,7 @@ from quakestream.raster.values import ValueReader
 from quakestream.storage import StorageOptions
 
 if TYPE_CHECKING:
-    from quakestream.hazard.terrain import Dem, Ground
+    from quakestream.hazard.terrain import Ground
 
 _Part = tuple[ValueReader, list[int]]
 """A file, and the places of its bands among the scene's layers."""
@@ -45,7 +45,7 @@ class LayerSource:
         self._options, self._stack = options, ExitStack()
         self._parts: list[_Part] = []
         self._mask: ValueReader | None = None
-        self._dem: Dem | None = None
+        self._dem = ""
 
     def __enter__(self) -> Self:
         scene, grid = self._scene, self._grid
@@ -53,7 +53,7 @@ class LayerSource:
             for places in _by_file(scene.layers):
                 layers = [scene.layers[place] for place in places]
                 if layers[0].is_terrain:
-                    self._dem = self._open_dem(layers[0], stack)
+                    self._dem = layers[0].file.href
                     continue
                 reader = stack.enter_context(self._opener.values(scene, layers, grid))
                 self._parts.append((reader, places))
@@ -82,7 +82,7 @@ class LayerSource:
             values = reader.read(window)
             value_BYX[places] = values.value_BYX
             valid_YX &= values.valid_BYX.all(axis=0)
-        if self._dem is not None:
+        if self._dem:
             ground = self._terrain(self._dem, window)
             valid_YX &= ground.valid_YX
             for place, layer in enumerate(self._scene.layers):
@@ -99,17 +99,13 @@ class LayerSource:
         for reader in self._readers():
             reader.prefetch(*windows)
 
-    def _open_dem(self, layer: SceneLayer, stack: ExitStack) -> "Dem":
+    def _terrain(self, dem: str, window: Window) -> "Ground":
+        """Elevation and slope. The file is opened each time: GDAL's settings are a thread's own."""
         from quakestream.hazard.terrain import open_dem  # few models take terrain
 
         try:
-            return stack.enter_context(open_dem(layer.file.href, self._options))
-        except HazardError as error:
-            raise SceneError.of(error.problem) from error
-
-    def _terrain(self, dem: "Dem", window: Window) -> "Ground":
-        try:
-            return dem.read(self._grid, window)
+            with open_dem(dem, self._options) as opened:
+                return opened.read(self._grid, window)
         except HazardError as error:
             raise ReadError.of(error.problem) from error
 
