@@ -7,7 +7,7 @@ in any order and a pixel has the same value in every window.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import rasterio
@@ -23,10 +23,12 @@ from quakestream.raster.cog.positions import STEPS, Map, Positions, WindowPart
 from quakestream.raster.cog.resample import (
     NEAREST_TIE,
     LevelChoice,
-    around,
     choose_level,
     on_level,
     pieces,
+)
+from quakestream.raster.cog.resample import (
+    around as around_rects,
 )
 from quakestream.raster.cog.source import FileRaster
 from quakestream.raster.cog.workers import Team
@@ -126,7 +128,7 @@ class CogValues:
             found = self._overlap(window)
             return [] if found is None else [found[0]]
         jobs = [self._jobs(piece) for piece in pieces(window)]
-        return [around([job.rect for job in some]) for some in jobs if some]
+        return [around_rects([job.rect for job in some]) for some in jobs if some]
 
     def _overlap(self, window: Window) -> tuple[Rect, Window] | None:
         """The file's pixels inside a window, and where they lie on the grid."""
@@ -166,26 +168,26 @@ class CogValues:
         jobs = self._jobs(piece)
         if not jobs:
             return
-        rect = around([job.rect for job in jobs])
+        rect = around_rects([job.rect for job in jobs])
         stored = self._stored(self._choice.index, rect)
         counts = {s: np.where(np.isfinite(c), c, 0) for s, c in stored.items()}
         valid = {n: is_valid(stored[x.band - 1], x.nodata) for n, x in enumerate(self._layers)}
         for job in jobs:
             rows, cols = job.part.window.slices_in(window)
-            corners = self._corners(job.part, rect)
+            near = self._neighbours(job.part, rect)
             for n, layer in enumerate(self._layers):
-                count_YX, valid_YX = self._sample(corners, counts[layer.band - 1], valid[n])
+                count_YX, valid_YX = self._sample(near, counts[layer.band - 1], valid[n])
                 value_YX, _ = physical(count_YX, valid_YX, layer)
                 out.value_BYX[n, rows, cols], out.valid_BYX[n, rows, cols] = value_YX, valid_YX
 
     def _sample(
-        self, corners: "Corners", count_YX: NDArray[Any], valid_YX: NDArray[np.bool_]
+        self, around: "_Neighbours", count_YX: NDArray[Any], valid_YX: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Counts and validity at positions, averaged over those of a grid pixel."""
         if self._nearest:
-            return corners.nearest(count_YX).astype(np.float64), corners.ground(valid_YX)
-        ground_YX = corners.ground(valid_YX)
-        fine_YX = np.where(ground_YX, corners.interpolated(count_YX, valid_YX), 0.0)
+            return around.nearest(count_YX).astype(np.float64), around.ground(valid_YX)
+        ground_YX = around.ground(valid_YX)
+        fine_YX = np.where(ground_YX, interpolated(around, count_YX, valid_YX), 0.0)
         finer = self._choice.finer
         if finer == 1:
             return fine_YX, ground_YX
@@ -194,13 +196,13 @@ class CogValues:
         seen_YX = sum_of([ground_YX[y::finer, x::finer].astype(np.float64) for y, x in places])
         return total_YX / np.maximum(seen_YX, 1.0), 2 * seen_YX >= finer * finer
 
-    def _corners(self, part: WindowPart, rect: Rect) -> "Corners":
+    def _neighbours(self, part: WindowPart, rect: Rect) -> "_Neighbours":
         finer = self._choice.finer
         shape = part.window.height * finer, part.window.width * finer
         maps = np.empty(shape, np.float32), np.empty(shape, np.float32)
         origin = rect.top, rect.left
         self._positions.sample_positions(part, self._choice.scale, finer, origin, maps)
-        return Corners.of(maps, (rect.height, rect.width))
+        return neighbours(maps, (rect.height, rect.width))
 
     def _planes(self, level: int) -> list[int]:
         if not self._layout.levels[level].planar:
@@ -230,17 +232,116 @@ class _Job:
     rect: Rect
 
 
-def sum_of(arrays: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The sum of arrays, added in their order."""
-    total = arrays[0].copy()
-    for array in arrays[1:]:
-        total += array
-    return total
+class _Neighbours(Protocol):
+    """The pixels around positions. Weights are 0 outside the array."""
+
+    def ground(self, valid_YX: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """True where the nearest pixel exists and is valid."""
+        ...
+
+    def nearest(self, count_YX: NDArray[Any]) -> NDArray[Any]:
+        """Counts of the nearest pixels; any count outside."""
+        ...
+
+    def weighted(self, count_YX: NDArray[Any]) -> NDArray[np.float64]:
+        """Sums over the four pixels around each position, by their bilinear weights."""
+        ...
+
+    def total(self) -> NDArray[np.float64]:
+        """Sums of those weights."""
+        ...
+
+
+def neighbours(maps: tuple[Map, Map], shape: tuple[int, int]) -> _Neighbours:
+    """The pixels around positions (columns, rows) in an array of a shape (height, width).
+
+    Where the axes of grid and file are parallel, rows and columns are taken one after the other,
+    which takes a third of the time.
+    """
+    u_YX, v_YX = maps
+    if np.array_equal(u_YX[0], u_YX[-1]) and np.array_equal(v_YX[:, 0], v_YX[:, -1]):
+        return ParallelAxes(
+            rows=AxisPixels.of(v_YX[:, 0], shape[0]), cols=AxisPixels.of(u_YX[0], shape[1])
+        )
+    return Corners.of(maps, shape)
+
+
+def interpolated(
+    around: _Neighbours, count_YX: NDArray[Any], valid_YX: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Bilinear means over valid pixels; 0 where there are none."""
+    if valid_YX.all():
+        total_YX = around.weighted(count_YX)
+        weight_YX = around.total()
+    else:
+        total_YX = around.weighted(np.where(valid_YX, count_YX, 0))
+        weight_YX = around.weighted(valid_YX.astype(np.float64))
+    return np.divide(total_YX, weight_YX, out=np.zeros_like(total_YX), where=weight_YX > 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AxisPixels:
+    """The two pixels around each position on one axis, and the nearest one."""
+
+    low_P: NDArray[np.int64]
+    high_P: NDArray[np.int64]
+    low_weight_P: NDArray[np.float64]
+    high_weight_P: NDArray[np.float64]
+    near_P: NDArray[np.int64]
+    inside_P: NDArray[np.bool_]
+    """True where the nearest pixel exists."""
+
+    @classmethod
+    def of(cls, position_P: NDArray[np.float32], length: int) -> Self:
+        low_P = np.floor(position_P).astype(np.int64)
+        share_P = position_P.astype(np.float64) - low_P
+        near_P = np.floor(position_P + np.float32(NEAREST_TIE / STEPS + 0.5)).astype(np.int64)
+
+        def there(index_P: NDArray[np.int64]) -> NDArray[np.bool_]:
+            return np.asarray((index_P >= 0) & (index_P < length), np.bool_)
+
+        return cls(
+            low_P=low_P.clip(0, length - 1),
+            high_P=(low_P + 1).clip(0, length - 1),
+            low_weight_P=(1 - share_P) * there(low_P),
+            high_weight_P=share_P * there(low_P + 1),
+            near_P=near_P.clip(0, length - 1),
+            inside_P=there(near_P),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ParallelAxes:
+    """Positions that form a grid along the rows and columns of the array."""
+
+    rows: AxisPixels
+    cols: AxisPixels
+
+    def ground(self, valid_YX: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        inside_YX = self.rows.inside_P[:, None] & self.cols.inside_P
+        return np.asarray(self.nearest(valid_YX) & inside_YX, np.bool_)
+
+    def nearest(self, count_YX: NDArray[Any]) -> NDArray[Any]:
+        return count_YX[self.rows.near_P][:, self.cols.near_P]
+
+    def weighted(self, count_YX: NDArray[Any]) -> NDArray[np.float64]:
+        rows, cols = self.rows, self.cols
+        row_YX = count_YX[rows.low_P] * rows.low_weight_P[:, None]
+        row_YX += count_YX[rows.high_P] * rows.high_weight_P[:, None]
+        sum_YX: NDArray[np.float64] = row_YX[:, cols.low_P] * cols.low_weight_P
+        sum_YX += row_YX[:, cols.high_P] * cols.high_weight_P
+        return sum_YX
+
+    def total(self) -> NDArray[np.float64]:
+        rows, cols = self.rows, self.cols
+        return np.multiply.outer(
+            rows.low_weight_P + rows.high_weight_P, cols.low_weight_P + cols.high_weight_P
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Corners:
-    """The four pixels around each position, with their weights. Weights are 0 outside the array."""
+    """Positions anywhere: the four pixels around each, with their weights."""
 
     flat: tuple[NDArray[np.int64], ...]
     """Flat indices of the upper left, upper right, lower left and lower right pixel, (y, x)."""
@@ -251,47 +352,48 @@ class Corners:
     @classmethod
     def of(cls, maps: tuple[Map, Map], shape: tuple[int, int]) -> Self:
         """Corners of positions (columns, rows) in an array of a shape (height, width)."""
-        (u_YX, v_YX), (height, width) = maps, shape
-        col_YX, row_YX = np.floor(u_YX).astype(np.int64), np.floor(v_YX).astype(np.int64)
-        x_YX, y_YX = u_YX.astype(np.float64) - col_YX, v_YX.astype(np.float64) - row_YX
+        width = shape[1]
+        cols, rows = (
+            AxisPixels.of(positions.reshape(-1), length)
+            for positions, length in zip(maps, shape[::-1], strict=True)
+        )
+        size = maps[0].shape
         flat, weight = [], []
-        for down in (0, 1):
-            for right in (0, 1):
-                r_YX, c_YX = row_YX + down, col_YX + right
-                inside_YX = (r_YX >= 0) & (r_YX < height) & (c_YX >= 0) & (c_YX < width)
-                share_YX = (y_YX if down else 1 - y_YX) * (x_YX if right else 1 - x_YX)
-                weight.append(share_YX * inside_YX)
-                flat.append(r_YX.clip(0, height - 1) * width + c_YX.clip(0, width - 1))
-        tie = NEAREST_TIE / STEPS + 0.5
-        r_YX, c_YX = (np.floor(p + tie).astype(np.int64) for p in (v_YX, u_YX))
-        inside_YX = (r_YX >= 0) & (r_YX < height) & (c_YX >= 0) & (c_YX < width)
-        near_YX = np.where(inside_YX, r_YX * width + c_YX, -1)
-        return cls(flat=tuple(flat), weight=tuple(weight), near_YX=near_YX)
+        for row_P, row_weight_P in (
+            (rows.low_P, rows.low_weight_P),
+            (rows.high_P, rows.high_weight_P),
+        ):
+            for col_P, col_weight_P in (
+                (cols.low_P, cols.low_weight_P),
+                (cols.high_P, cols.high_weight_P),
+            ):
+                flat.append((row_P * width + col_P).reshape(size))
+                weight.append((row_weight_P * col_weight_P).reshape(size))
+        near_P = np.where(rows.inside_P & cols.inside_P, rows.near_P * width + cols.near_P, -1)
+        return cls(flat=tuple(flat), weight=tuple(weight), near_YX=near_P.reshape(size))
 
     def ground(self, valid_YX: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """True where the nearest pixel exists and is valid."""
         return np.asarray((self.near_YX >= 0) & valid_YX.reshape(-1)[self.near_YX], np.bool_)
 
     def nearest(self, count_YX: NDArray[Any]) -> NDArray[Any]:
-        """Counts of the nearest pixels; any count outside."""
         return count_YX.reshape(-1)[self.near_YX]
 
-    def interpolated(
-        self, count_YX: NDArray[Any], valid_YX: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
-        """Bilinear means over valid pixels; 0 where there are none."""
-        flat_P = count_YX.reshape(-1)
-        if valid_YX.all():
-            total_YX = sum_of([w * flat_P[i] for w, i in zip(self.weight, self.flat, strict=True)])
-            weight_YX = sum_of(self.weight)
-        else:
-            valid_P = valid_YX.reshape(-1)
-            shares = [w * valid_P[i] for w, i in zip(self.weight, self.flat, strict=True)]
-            total_YX = sum_of(
-                [
-                    np.where(s > 0, s * flat_P[i], 0.0)
-                    for s, i in zip(shares, self.flat, strict=True)
-                ]
-            )
-            weight_YX = sum_of(shares)
-        return np.divide(total_YX, weight_YX, out=np.zeros_like(total_YX), where=weight_YX > 0)
+    def weighted(self, count_YX: NDArray[Any]) -> NDArray[np.float64]:
+        count_P = count_YX.reshape(-1)
+        parts = [w * count_P[i] for w, i in zip(self.weight, self.flat, strict=True)]
+        return sum_of(parts)
+
+    def total(self) -> NDArray[np.float64]:
+        return sum_of(self.weight)
+
+
+_corners: type[_Neighbours] = Corners
+_parallel: type[_Neighbours] = ParallelAxes
+
+
+def sum_of(arrays: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The sum of arrays, added in their order."""
+    total = arrays[0].copy()
+    for array in arrays[1:]:
+        total += array
+    return total

@@ -15,6 +15,7 @@ from rasterio.warp import transform_bounds
 
 from quakestream.domain import Grid, LayerFile, SceneLayer, Window
 from quakestream.raster.cog import CogOpener
+from quakestream.raster.cog.values import Corners, ParallelAxes, interpolated, neighbours
 from quakestream.raster.layer_probe import probe_layers
 from quakestream.raster.values import GdalValues
 from tests.helpers.bands import (
@@ -203,3 +204,22 @@ def test_the_place_of_the_tile_is_that_of_the_finest_band(tmp_path: Path) -> Non
     assert scene.gsd_m == 10.0
     assert scene.transform == Affine(10, 0, WEST_M, 0, -10, NORTH_M)
     assert [layer.file.gsd_m for layer in scene.layers] == [60.0, 10.0]
+
+
+def test_parallel_axes_and_scattered_positions_give_the_same() -> None:
+    rng = np.random.default_rng(0)
+    count_YX = rng.integers(0, 10_000, (30, 40)).astype(np.uint16)
+    valid_YX = rng.random((30, 40)) > 0.2
+    col_X = (np.arange(-40, 300) / 7 * 256).round().astype(np.float32) / 256
+    row_Y = (np.arange(-20, 200) / 6 * 256).round().astype(np.float32) / 256
+    maps = np.meshgrid(col_X, row_Y)
+    parallel, corners = (
+        neighbours((maps[0], maps[1]), (30, 40)),
+        Corners.of((maps[0], maps[1]), (30, 40)),
+    )
+    assert isinstance(parallel, ParallelAxes)
+    for valid in (valid_YX, np.ones_like(valid_YX)):
+        assert np.array_equal(
+            interpolated(parallel, count_YX, valid), interpolated(corners, count_YX, valid)
+        )
+        assert np.array_equal(parallel.ground(valid), corners.ground(valid))
