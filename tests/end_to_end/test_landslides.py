@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from quakestream.errors import ConfigError, RequestError
 from quakestream.outputs.rasters import NODATA
-from quakestream.testing.worlds import BORDER_M, EPSG
+from quakestream.testing.worlds import BORDER_M, EPSG, NORTH_M, WEST_M
 from tests.helpers.mapping import edit, map_file, mapped
 from tests.helpers.sliding import SIDE_PX, expected_steps, sliding_world, write_slide_bundle
 
@@ -166,3 +166,50 @@ def test_damage_needs_footprints(tmp_path: Path) -> None:
     edit(world.run_file, lambda content: content.pop("footprints"))
     with pytest.raises(ConfigError, match=r"footprints: is required and missing"):
         map_file(world.run_file)
+
+
+def write_dem(path: Path, metres_YX: np.ndarray, west_m: float = WEST_M - 100) -> Path:
+    """Elevations on a lattice of 5 m from the upper left corner of the world, 100 m around it."""
+    height, width = metres_YX.shape
+    where = rasterio.Affine(5, 0, west_m, 0, -5, NORTH_M + 100)
+    profile = {"driver": "GTiff", "count": 1, "height": height, "width": width}
+    kind = {"dtype": "float32", "crs": EPSG, "transform": where, "nodata": -9999.0}
+    with rasterio.open(path, "w", **profile, **kind) as dataset:
+        dataset.write(metres_YX.astype(np.float32), 1)
+    return path
+
+
+def test_flat_ground_is_not_looked_at_and_slopes_are_those_of_the_dem(tmp_path: Path) -> None:
+    world = sliding_world(tmp_path, damage=False)
+    plain = mapped(tmp_path, "plain")
+    rise_X = np.maximum(np.arange(90) * 5.0 - 205.0, 0.0)  # flat in the west, 45° in the east
+    dem = write_dem(tmp_path / "dem.tif", np.tile(rise_X, (90, 1)))
+    edit(world.run_file, lambda content: content.update(terrain={"dem": str(dem)}))
+    maps = [mapped(tmp_path, f"out{side}", cell_windows=side) for side in (1, 3)]
+    one, other = (slides(tmp_path / f"out{side}") for side in (1, 3))
+    assert one.drop(columns="run_id").equals(other.drop(columns="run_id"))
+    assert 0 < len(one) < plain.run["counts"]["landslides"]["slides"]
+    east = one[one.to_crs(EPSG).bounds.minx > WEST_M + 120]
+    assert len(east) > 2
+    assert east["slope_deg"].to_numpy() == pytest.approx(45.0, abs=0.26)
+    assert any("are flatter than 3°" in note for note in maps[0].run["notes"])
+    coverage = gpd.read_parquet(tmp_path / "out1" / "coverage.parquet")
+    assert {"scored", "too_flat"} <= set(coverage["status"])
+
+
+def test_a_dem_that_does_not_cover_the_area_is_named_and_the_map_is_made(tmp_path: Path) -> None:
+    world = sliding_world(tmp_path, damage=False)
+    whole = mapped(tmp_path, "whole")
+    dem = write_dem(tmp_path / "dem.tif", np.tile(np.arange(40) * 3.0, (90, 1)))
+    edit(world.run_file, lambda content: content.update(terrain={"dem": str(dem)}))
+    part = mapped(tmp_path, "part")
+    (issue,) = part.issues
+    assert issue.kind == "terrain"
+    assert "does not cover all cells" in issue.cause
+    assert part.run["counts"]["landslides"] == whole.run["counts"]["landslides"]
+    assert slides(tmp_path / "part")["slope_deg"].isna().any()
+    dem.write_bytes(b"no raster")
+    broken = mapped(tmp_path, "broken")
+    assert [i.kind for i in broken.issues] == ["terrain"]
+    assert "every window is looked at" in broken.issues[0].cause
+    assert broken.run["counts"]["landslides"] == whole.run["counts"]["landslides"]

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from quakestream.domain import BundleSpec, Quality, Window
 from quakestream.engines import Batch, Engine, probabilities
 from quakestream.errors import QuakestreamError
+from quakestream.hazard.terrain import uncovered_issue
 from quakestream.outputs.layout import SLIDE_COMMITS
 from quakestream.outputs.rasters import NODATA, STEPS
 from quakestream.pipeline.kinds.base import Kind, MemoryNeeds
-from quakestream.pipeline.kinds.ground import ground_units
+from quakestream.pipeline.kinds.ground import ground_units, window_outlines
 from quakestream.pipeline.kinds.rasters import WINDOWS_AT_ONCE
+from quakestream.pipeline.kinds.slopes import STEEP_DEG, max_slopes, slope_steps
 from quakestream.pipeline.kinds.units import LatticeOf, PlanInputs, Unit
 from quakestream.pipeline.kinds.window_reading import (
     PixelKind,
@@ -43,8 +45,6 @@ from quakestream.tiling import Lattice, foreign_ground
 if TYPE_CHECKING:
     from quakestream.pipeline.result.context import KindProducts, RunContext
 
-SLOPE_STEPS = 2
-"""Steps of a degree of slope."""
 LEAST_AREA_M2 = 100.0
 LEAST_PIXELS = 4
 """Polygons with less area or fewer pixels are no product."""
@@ -84,8 +84,27 @@ class LandslideKind(PixelKind):
     def units(
         self, inputs: PlanInputs, spec: BundleSpec, lattice_of: LatticeOf
     ) -> tuple[Unit, ...]:
-        """Units over every window of the AOI that a view shows."""
-        return tuple(ground_units(inputs, spec, lattice_of))
+        """Units over the windows of the AOI that a view shows, and that are steep enough.
+
+        Windows whose slope is unknown are scored.
+
+        Raises:
+            HazardError: if the elevation model cannot be used.
+            StorageError: if it cannot be fetched.
+        """
+        if self.dem is None:
+            return tuple(ground_units(inputs, spec, lattice_of))
+        slopes: list[NDArray[np.float32]] = []
+
+        def steep(lattice: Lattice, window_N2: NDArray[np.int64]) -> NDArray[np.bool_]:
+            outline_N = window_outlines(window_N2, lattice)
+            slopes.append(max_slopes(outline_N, str(self.dem), self.options))
+            return ~(slopes[-1] < STEEP_DEG)
+
+        units = tuple(ground_units(inputs, spec, lattice_of, steep))
+        if slopes:
+            _tell(np.concatenate(slopes), self.dem, inputs)
+        return units
 
     def read(self, task: UnitTask, job: JobSpec, reads: CellReads) -> "SlideGround":
         began = time.perf_counter()
@@ -99,17 +118,36 @@ class LandslideKind(PixelKind):
         joint_W = task.joint_W
         if joint_W is None:
             joint_W = np.zeros(len(task.window_W2), np.bool_)
+        slope_NYX, failures = self._slopes(task, task.window_W2[good], lattice)
         return SlideGround(
             task=task,
             batch=windows.batch(task, spec),
             window_N2=task.window_W2[good],
             joint_N=joint_W[good],
             quality_NYX=quality_NYX,
-            slope_NYX=np.full(quality_NYX.shape, NODATA, np.uint8),
-            failures=windows.failures,
+            slope_NYX=slope_NYX,
+            failures=(*windows.failures, *failures),
             mpx=windows.mpx,
             seconds=time.perf_counter() - began,
         )
+
+    def _slopes(
+        self, task: UnitTask, window_N2: NDArray[np.int64], lattice: Lattice
+    ) -> tuple[NDArray[np.uint8], tuple[Failure, ...]]:
+        """Slopes of the cores of windows; a failure where the elevation model cannot be read."""
+        shape = (len(window_N2), lattice.core_px, lattice.core_px)
+        unknown_NYX = np.full(shape, NODATA, np.uint8)
+        if self.dem is None or not len(window_N2):
+            return unknown_NYX, ()
+        cores = [lattice.core(row, col) for row, col in window_N2.tolist()]
+        try:
+            return np.stack(slope_steps(task.cell.grid, cores, self.dem, self.options)), ()
+        except (QuakestreamError, OSError, MemoryError) as error:
+            row, col = window_N2[0].tolist()
+            failure = Failure(
+                row=row, col=col, kind="read_error", cause=str(error), subject=self.dem
+            )
+            return unknown_NYX, (failure,)
 
     def score(self, pixels: Any, engine: Engine, job: JobSpec) -> "SlideResult":
         began = time.perf_counter()
@@ -205,6 +243,19 @@ class SlideResult(UnitResult):
     """True for those among them whose parts are found later."""
     layer_NBYX: NDArray[np.uint8]
     """Probability, deviation and slope in steps, `NODATA` for none."""
+
+
+def _tell(slope_N: NDArray[np.float32], dem: str, inputs: PlanInputs) -> None:
+    """Says how many windows are scored and why, and names a DEM that does not cover them all."""
+    flat, count = int((slope_N < STEEP_DEG).sum()), len(slope_N)
+    unknown = int(np.isnan(slope_N).sum())
+    text = f"landslides: {count - flat:,} of {count:,} windows are looked at, {flat:,} are flatter "
+    text += f"than {STEEP_DEG:g}° everywhere"
+    if unknown:
+        text += f", {unknown:,} have no slope and are looked at, too"
+    inputs.notes.append(text)
+    if (issue := uncovered_issue(dem, slope_N)) is not None:
+        inputs.issues.append(issue)
 
 
 def threshold_steps(spec: BundleSpec) -> int:

@@ -1,13 +1,13 @@
 """Units of work, and how (footprint, view) pairs are grouped into them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from quakestream.domain import Scene, View
+from quakestream.domain import Issue, Scene, View
 from quakestream.tiling import Cell, Lattice, WindowTouches
 
 
@@ -63,6 +63,10 @@ class PlanInputs:
     pre: tuple[Scene, ...]
     """Scenes sharp enough for the bundle; no pre scenes where it needs none."""
     views: "ViewTable"
+    issues: list[Issue] = field(default_factory=list)
+    """Faults of inputs that a kind finds; kinds add to it."""
+    notes: list[str] = field(default_factory=list)
+    """What a kind tells of its choices; kinds add to it."""
 
     def pairs_by_zone(self) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
         """EPSG code, footprints and views of the pairs of each zone."""

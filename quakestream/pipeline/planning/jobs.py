@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 
 from quakestream.bundles import Bundle, load_bundle
 from quakestream.config import RunFile
-from quakestream.domain import BundleSpec, Grid
+from quakestream.domain import BundleSpec, Grid, Issue
 from quakestream.engines import EngineSpec
-from quakestream.errors import ConfigError
+from quakestream.errors import ConfigError, HazardError, QuakestreamError, StorageError
 from quakestream.pipeline.kinds.base import Kind
 from quakestream.pipeline.kinds.landslides import LandslideKind
 from quakestream.pipeline.kinds.table import DAMAGE_KINDS, LANDSLIDE_KINDS, PRODUCT_KINDS
 from quakestream.pipeline.kinds.units import LatticeOf, PlanInputs, Unit
 from quakestream.pipeline.planning.engine import EngineFacts
+from quakestream.storage import fingerprint
 from quakestream.tiling import Lattice
 
 NO_ENGINE = EngineFacts(spec=EngineSpec(runtime=""), name="", on_gpu=False, seconds_per_window=0.0)
@@ -111,14 +112,35 @@ def make_jobs(
     if landslide is not None:
         kinds.append((landslide_kind(run, LANDSLIDE_KINDS[landslide.spec.task]), landslide))
     for kind, bundle in kinds:
-        lattice_of = lattices(run, kind, bundle.spec)
-        units = kind.units(inputs_of[bundle.digest], bundle.spec, lattice_of)
-        yield Job(kind=kind, bundle=bundle, units=units)
+        yield _job(run, kind, bundle, inputs_of[bundle.digest])
+
+
+def _job(run: RunFile, kind: Kind, bundle: Bundle, inputs: PlanInputs) -> Job:
+    """A kind with its units. An elevation model that cannot be used is an issue and left out."""
+    lattice_of = lattices(run, kind, bundle.spec)
+    try:
+        units = kind.units(inputs, bundle.spec, lattice_of)
+    except (HazardError, StorageError) as error:
+        if not isinstance(kind, LandslideKind) or kind.dem is None:
+            raise
+        cause = f"{error}; every window is looked at, and slopes are not known"
+        inputs.issues.append(Issue(subject=kind.dem, kind="terrain", cause=cause))
+        kind = replace(kind, dem=None)
+        units = kind.units(inputs, bundle.spec, lattice_of)
+    return Job(kind=kind, bundle=bundle, units=units)
 
 
 def landslide_kind(run: RunFile, kind: LandslideKind) -> Kind:
     """The kind of landslides with what the run gives it."""
-    return replace(kind, keeps_scores="scores" in run.outputs)
+    kind = replace(kind, keeps_scores="scores" in run.outputs, options=run.storage_options)
+    if run.terrain is None:
+        return kind
+    dem = run.terrain.dem
+    try:
+        version = fingerprint(dem, run.storage_options)
+    except (QuakestreamError, OSError):
+        version = ""  # planning says why it cannot be read
+    return replace(kind, dem=dem, dem_version=version)
 
 
 def _no_such_product(product: str, kind: Kind, spec: BundleSpec) -> ConfigError:

@@ -320,6 +320,8 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
     )
     zones = split_by_zone(aoi)
     table = ViewTable(assignment.views)
+    issues: list[Issue] = []
+    told: list[str] = []
 
     def inputs_for(spec: BundleSpec) -> PlanInputs:
         post, pre = imagery.of(spec)
@@ -332,6 +334,8 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
             post=tuple(sharp(post.scenes, spec)),
             pre=tuple(sharp(pre.scenes, spec)),
             views=table,
+            issues=issues,
+            notes=told,
         )
 
     used_bundles = [b for b in (bundles.damage, bundles.landslide) if b is not None]
@@ -355,8 +359,8 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
         assignment=assignment,
         views=views,
         area_cells=area_cells(zones, lattices(run, first.kind, first.bundle.spec), run.aoi),
-        problems=_worst_first([*imagery.issues, *footprints.issues, *tiles.issues]),
-        notes=(*footprints.notes, *imagery.notes, *tiles.notes, *used_notes),
+        problems=_worst_first([*imagery.issues, *footprints.issues, *tiles.issues, *issues]),
+        notes=(*footprints.notes, *imagery.notes, *tiles.notes, *used_notes, *told),
         tiles=tiles,
     )
 

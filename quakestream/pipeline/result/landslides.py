@@ -24,7 +24,8 @@ from quakestream.outputs.buildings import TILES_JOINT
 from quakestream.outputs.layout import SCORES
 from quakestream.outputs.products import LargeProduct
 from quakestream.outputs.rasters import STEPS, RasterBand, RasterProduct
-from quakestream.pipeline.kinds.landslides import SLOPE_STEPS, LandslideKind, least_pixels
+from quakestream.pipeline.kinds.landslides import LandslideKind, least_pixels
+from quakestream.pipeline.kinds.slopes import SLOPE_STEPS
 from quakestream.pipeline.planning.jobs import lattices
 from quakestream.pipeline.result.buildings import imaged_ground
 from quakestream.pipeline.result.context import KindProducts, RunContext
