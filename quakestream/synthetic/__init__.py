@@ -3,6 +3,7 @@
 from quakestream.synthetic.earthquake import SyntheticEarthquake, make_earthquake
 from quakestream.synthetic.settings import (
     DEMO,
+    HILLS,
     PRESETS,
     TINY,
     TRAINING,
@@ -12,6 +13,7 @@ from quakestream.synthetic.settings import (
 
 __all__ = [
     "DEMO",
+    "HILLS",
     "PRESETS",
     "TINY",
     "TRAINING",

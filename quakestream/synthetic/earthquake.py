@@ -18,6 +18,7 @@ from quakestream.synthetic.files import (
     write_vectors,
 )
 from quakestream.synthetic.hazard_files import write_damage_proxy, write_shakemap, write_vs30
+from quakestream.synthetic.hillsides import paint_hillsides
 from quakestream.synthetic.people import camps, tarpaulins, vehicles
 from quakestream.synthetic.sensor import Acquisition, SceneImage, render
 from quakestream.synthetic.settings import DEMO, SceneLayout, SizePreset, stream
@@ -33,6 +34,7 @@ from quakestream.synthetic.surface import (
     select,
 )
 from quakestream.synthetic.town import Town
+from quakestream.synthetic.upland import Upland, make_upland, on_the_plain, slide_truth, write_dem
 from quakestream.synthetic.world import SyntheticWorld, burn_polygons
 
 
@@ -49,6 +51,10 @@ class SyntheticEarthquake:
     shakemap: Path
     vs30: Path
     dpm: Path
+    dem: Path | None
+    """Elevation; None where the ground is flat."""
+    slides: Path | None
+    """Outlines of landslides, the truth; None where there are none."""
     pre: tuple[Path, ...]
     """COGs of scenes before the event, in the order of the preset."""
     post: tuple[Path, ...]
@@ -62,6 +68,7 @@ class Epochs:
     town: Town
     shaking: Shaking
     damage: BuildingDamage
+    upland: Upland | None
     pre: Surface
     post: Surface
 
@@ -105,6 +112,8 @@ def make_earthquake(
         shakemap=out / "shakemap" / "grid.xml",
         vs30=out / "vs30.tif",
         dpm=out / "dpm.tif",
+        dem=out / "dem.tif" if size.hills else None,
+        slides=out / "truth_landslides.parquet" if size.hills else None,
         pre=tuple(files[s.id] for s in size.scenes if s.epoch == "pre"),
         post=tuple(files[s.id] for s in size.scenes if s.epoch == "post"),
     )
@@ -118,14 +127,21 @@ def make_epochs(seed: int, size: SizePreset) -> Epochs:
     """The town of a seed, painted before and after the event."""
     world = SyntheticWorld.of(size)
     town = Town.random(seed, size, world)
-    buildings = town.buildings
     shaking = Shaking.of(seed, world)
+    upland = make_upland(seed, size, world, shaking)
+    if upland is not None:
+        town = on_the_plain(town, upland, world)
+    buildings = town.buildings
     damage = BuildingDamage.random(seed, shaking, buildings.centre_N2)
     collapse = Collapse.random(seed, buildings, damage)
     textures = Textures.of(seed, world)
     id_YX = burn_polygons(world, list(buildings.polygons))
     pre = paint_ground(seed, world, town, textures)
     post = pre.copy()
+    if upland is not None:
+        for surface, slid in ((pre, False), (post, True)):
+            where_YX = upland.painted_YX
+            paint_hillsides(seed, surface, upland.hills, slid=slid, where_YX=where_YX)
     clutter, owner = roof_clutter(stream(seed, "clutter"), buildings, 1 / 45)
     paint_roofs(pre, world, buildings, Roofs.as_built(buildings), textures, id_YX)
     paint_boxes(pre, world, clutter, on_top=True)
@@ -137,7 +153,15 @@ def make_epochs(seed: int, size: SizePreset) -> Epochs:
     paint_boxes(post, world, litter(seed, buildings, damage), on_top=True)
     paint_boxes(post, world, tarpaulins(seed, buildings, collapse.whole, 0.14), on_top=True)
     paint_boxes(post, world, camps(seed, town, world))
-    return Epochs(world=world, town=town, shaking=shaking, damage=damage, pre=pre, post=post)
+    return Epochs(
+        world=world,
+        town=town,
+        shaking=shaking,
+        damage=damage,
+        upland=upland,
+        pre=pre,
+        post=post,
+    )
 
 
 def scene_image(
@@ -154,6 +178,9 @@ def _write_layers(paths: SyntheticEarthquake, seed: int, epochs: Epochs, event_i
     write_shakemap(paths.shakemap, epochs.shaking, epochs.world, event_id)
     write_vs30(paths.vs30, epochs.shaking, epochs.world)
     write_damage_proxy(paths.dpm, seed, epochs.world, epochs.town.buildings, epochs.damage)
+    if epochs.upland is not None and paths.dem is not None and paths.slides is not None:
+        write_dem(paths.dem, epochs.upland, epochs.world)
+        write_vectors(paths.slides, slide_truth(epochs.upland, epochs.world))
 
 
 def _write_vectors(paths: SyntheticEarthquake, seed: int, epochs: Epochs, bad: bool) -> None:

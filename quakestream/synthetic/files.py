@@ -159,6 +159,7 @@ def run_file_text(preset: SizePreset, event_id: str) -> str:
     first = min(s.acquired for s in preset.scenes) - timedelta(days=1)
     post = f"{EVENT_TIME:%Y-%m-%d}/{last:%Y-%m-%d}"
     pre = f"{first:%Y-%m-%d}/{EVENT_TIME - timedelta(days=1):%Y-%m-%d}"
+    terrain = "terrain:    {dem: dem.tif}\n" if preset.hills else ""
     return f"""\
 # A synthetic earthquake, made by quakestream. The known truth is in truth.parquet.
 event:      {{id: {event_id}, time: {EVENT_TIME:%Y-%m-%dT%H:%M:%SZ}}}
@@ -174,7 +175,7 @@ hazard:
   shakemaps: [shakemap/grid.xml]
   vs30:     vs30.tif
   layers:   {{dpm: dpm.tif}}
-models:     {{damage: damage-synthetic}}
+{terrain}models:     {{damage: damage-synthetic}}
 profile:    rapid
 out:        out
 """

@@ -72,7 +72,7 @@ nlon="{count}" nlat="{count}" />
 """
 
 
-def _pixel_centres(
+def pixel_centres(
     world: SyntheticWorld, step_deg: float, half_deg: tuple[float, float]
 ) -> tuple[F64, tuple[int, int], rasterio.Affine]:
     """Pixel centres of an EPSG:4326 raster around the town (world metres), shape, transform."""
@@ -90,9 +90,9 @@ def _pixel_centres(
 
 def write_vs30(path: Path, shaking: Shaking, world: SyntheticWorld) -> None:
     """Writes VS30 in m/s on a 3 arc second lattice, EPSG:4326."""
-    points, shape, transform = _pixel_centres(world, VS30_STEP_DEG, (0.03, 0.03))
+    points, shape, transform = pixel_centres(world, VS30_STEP_DEG, (0.03, 0.03))
     values_YX = shaking.vs30_m_s(points).reshape(shape).astype(np.float32)
-    _write_raster(path, values_YX, transform, "VS30, m/s")
+    write_raster(path, values_YX, transform, "VS30, m/s")
 
 
 def write_damage_proxy(
@@ -105,7 +105,7 @@ def write_damage_proxy(
     """
     rng = stream(seed, "proxy")
     half_deg = (0.6 * world.width_m / 88_000.0, 0.6 * world.height_m / 111_000.0)
-    points, shape, transform = _pixel_centres(world, PROXY_STEP_DEG, half_deg)
+    points, shape, transform = pixel_centres(world, PROXY_STEP_DEG, half_deg)
     area = np.asarray(shapely.area(buildings.polygons))
     weight = np.exp(
         -((points[:, None, :] - buildings.centre_N2[None, :, :]) ** 2).sum(-1) / (2 * 22.0**2)
@@ -119,10 +119,10 @@ def write_damage_proxy(
     edge_m = 0.36 * min(world.width_m, world.height_m)
     outside = (points @ normal > edge_m) | (rng.random(len(points)) < 0.02)
     values_YX = np.where(outside, NODATA, proxy).reshape(shape).astype(np.float32)
-    _write_raster(path, values_YX, transform, "damage proxy, 0..1")
+    write_raster(path, values_YX, transform, "damage proxy, 0..1")
 
 
-def _write_raster(
+def write_raster(
     path: Path, values_YX: NDArray[np.float32], transform: rasterio.Affine, description: str
 ) -> None:
     with rasterio.open(

@@ -1,7 +1,7 @@
 """Presets of synthetic earthquakes: size, place and scenes, one frozen value each."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Literal
@@ -60,6 +60,8 @@ class SizePreset:
     scenes: tuple[SceneLayout, ...]
     rural: float = 0.25
     """Approximate share of the extent that is fields around the town."""
+    hills: float = 0.0
+    """Share of the extent, at its north, that is hills with landslides."""
 
 
 def _day(year: int, month: int, day: int, hour: int = 8) -> datetime:
@@ -126,6 +128,9 @@ DEMO = SizePreset(
     ),
 )
 
+HILLS = replace(DEMO, name="hills", extent_m=(1200.0, 1150.0), hills=0.36)
+"""The demo's scenes over a town at the foot of hills, with landslides of known outline."""
+
 TINY = SizePreset(
     name="tiny", extent_m=(320.0, 320.0), lon=38.6, lat=37.05, scenes=_PAIR, rural=0.0
 )
@@ -135,5 +140,5 @@ TRAINING = SizePreset(
 )
 
 PRESETS: Mapping[str, SizePreset] = MappingProxyType(
-    {preset.name: preset for preset in (DEMO, TINY, TRAINING)}
+    {preset.name: preset for preset in (DEMO, HILLS, TINY, TRAINING)}
 )
