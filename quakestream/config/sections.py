@@ -286,6 +286,15 @@ class ModelsSection(Section):
     )
 
 
+class RoadsSection(Section):
+    """Roads, whose metres under landslides are counted."""
+
+    path: Place = Field(description="Vector file of lines, any format and CRS")
+    layer: str | None = Field(
+        default=None, min_length=1, description="Layer to read where the file holds several"
+    )
+
+
 class SummarySection(Section):
     """Units of summary.csv; left out: 500 m squares."""
 
@@ -342,6 +351,7 @@ class RunFile(Section):
     terrain: TerrainSection | None = None
     models: ModelsSection = Field(default_factory=ModelsSection)
     summary: SummarySection | None = None
+    roads: RoadsSection | None = None
     outputs: Outputs = Field(
         default=(), description="Products besides the GeoParquet files: scores"
     )
@@ -444,6 +454,7 @@ class RunFile(Section):
                 interval = [filters.start.isoformat(), filters.end.isoformat()]
                 content["imagery"][epoch]["datetime"] = interval
         _drop_null(content["imagery"], "bands")
+        _drop_null(content, "roads")
         for key in ("lithology", "landcover", "cti", "stddev", "slope"):
             _drop_null(content["terrain"] or {}, key)
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -137,6 +137,11 @@ models:
 #   # its probabilities are the columns p_hazard_*, also for buildings that no image shows.
 #   hazard: ./hazard-bundle
 
+# Roads as lines: metres under landslides, per slide and per district.
+# roads:
+#   path: roads.gpkg
+#   layer: roads
+
 # Units of summary.csv: polygons and the column with their names. Left out: 500 m squares.
 # summary:
 #   admin: districts.gpkg

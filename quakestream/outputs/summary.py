@@ -10,8 +10,11 @@ from pyproj import Transformer
 
 from quakestream.domain import REASONS
 from quakestream.errors import ShapeError
+from quakestream.outputs.landslides import touched
 
 SQUARE_M = 500
+TOUCHED = "landslide_buildings"
+"""Column with the buildings that landslides touch."""
 OUTSIDE = "outside"
 """Unit of buildings outside all admin polygons."""
 UNNAMED = "unnamed"
@@ -24,6 +27,7 @@ def summary_table(
     admin: gpd.GeoDataFrame | None = None,
     admin_id: str = "",
     admin_code: str | None = None,
+    landslides: gpd.GeoDataFrame | None = None,
 ) -> pd.DataFrame:
     """One row per unit, sorted by id: counts of every class and reason, and shares.
 
@@ -36,12 +40,12 @@ def summary_table(
     A building belongs to the unit that holds its representative point, and to the first of
     overlapping units in id order. Buildings that were not assessed have counts of their own and
     never count as undamaged.
+
+    Args:
+        landslides: slides of the run, which belong to units as buildings do; None: no columns.
     """
-    if admin is None:
-        unit = square_ids(buildings)
-    else:
-        named = _named(admin, admin_id, admin_code)
-        unit = _admin_ids(buildings, named)
+    named = None if admin is None else _named(admin, admin_id, admin_code)
+    unit = _unit_ids(buildings, named)
     frame = pd.DataFrame(
         {
             "unit": unit,
@@ -64,12 +68,48 @@ def summary_table(
         if reason == "no_model" and not (frame["reason"] == reason).any():
             continue
         out[f"not_assessed_{reason}"] = (frame["reason"] == reason).groupby(frame["unit"]).sum()
+    if landslides is not None:
+        slides = _of_landslides(landslides, _unit_ids(landslides, named))
+        slides = slides.join(_touched(buildings, unit), how="outer")
+        out = _whole_numbers(out.join(slides, how="outer").sort_index())
     out = out.rename_axis("unit").reset_index()
-    if admin is not None and admin_code is not None:
+    if named is not None and admin_code is not None:
         by_key = named.drop_duplicates("unit").set_index("unit")
         out.insert(1, "pcode", by_key["code"].reindex(out["unit"]).fillna("").tolist())
         out["unit"] = [by_key["name"].get(key, key) for key in out["unit"]]
     return out
+
+
+def _unit_ids(rows: gpd.GeoDataFrame, named: gpd.GeoDataFrame | None) -> NDArray[np.object_]:
+    """Unit of each building or slide: of the named ones, or a square."""
+    return square_ids(rows) if named is None else _admin_ids(rows, named)
+
+
+def _of_landslides(slides: gpd.GeoDataFrame, unit: NDArray[np.object_]) -> pd.DataFrame:
+    """Slides, km² and road km per unit. A slide belongs to one unit, with all of its area."""
+    road_m = pd.to_numeric(slides["road_m"]).to_numpy(np.float64)
+    frame = pd.DataFrame({"km2": slides["area_m2"].to_numpy() / 1e6, "road_km": road_m / 1000})
+    by_unit = frame.groupby(unit)
+    return pd.DataFrame(
+        {
+            "landslides": by_unit.size(),
+            "landslide_km2": by_unit["km2"].sum().round(6),
+            "landslide_road_km": by_unit["road_km"].sum(min_count=1).round(3),
+        }
+    )
+
+
+def _touched(buildings: gpd.GeoDataFrame, unit: NDArray[np.object_]) -> pd.Series:
+    return pd.Series(touched(buildings).astype(int)).groupby(unit).sum().rename(TOUCHED)
+
+
+def _whole_numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """Counts as whole numbers again, 0 for units that lack buildings or slides."""
+    shares = [c for c in table if str(c).startswith("share_")]
+    table["landslide_km2"] = table["landslide_km2"].fillna(0.0)
+    counts = table.columns.difference([*shares, "landslide_km2", "landslide_road_km"])
+    table[counts] = table[counts].fillna(0).astype(int)
+    return table
 
 
 def summary_csv(table: pd.DataFrame) -> bytes:

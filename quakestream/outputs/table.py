@@ -53,7 +53,12 @@ def _summary(context: PublishContext) -> bytes:
     products = context.products
     return summary_csv(
         summary_table(
-            context.rows, products.labels, products.admin, products.admin_id, products.admin_code
+            context.rows,
+            products.labels,
+            products.admin,
+            products.admin_id,
+            products.admin_code,
+            None if products.landslides is None else ordered_landslides(products.landslides),
         )
     )
 

@@ -283,7 +283,9 @@ class _MapRun:
         for of_job in products:  # a bad block is named once, however many jobs needed it
             self._add_issues(i for i in of_job.issues if (i.kind, i.subject) not in named)
             named |= {(i.kind, i.subject) for i in of_job.issues}
-        return joined(products, context)
+        whole = joined(products, context)
+        self._add_issues(whole.issues)
+        return whole
 
     def _publish(self, products: KindProducts) -> Result:
         plan, run = self.plan, self.plan.run

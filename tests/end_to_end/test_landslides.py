@@ -9,6 +9,7 @@ import pytest
 import rasterio
 import shapely
 from scipy import ndimage
+from shapely.geometry import LineString, Point
 
 from quakestream.errors import ConfigError, RequestError
 from quakestream.outputs.rasters import NODATA
@@ -213,3 +214,30 @@ def test_a_dem_that_does_not_cover_the_area_is_named_and_the_map_is_made(tmp_pat
     assert [i.kind for i in broken.issues] == ["terrain"]
     assert "every window is looked at" in broken.issues[0].cause
     assert broken.run["counts"]["landslides"] == whole.run["counts"]["landslides"]
+
+
+def test_districts_count_slides_roads_and_buildings(tmp_path: Path) -> None:
+    world = sliding_world(tmp_path)
+    east_m = WEST_M + SIDE_PX / 2
+    lines = [LineString([(WEST_M, y), (east_m, y)]) for y in (NORTH_M - 60, NORTH_M - 150)]
+    roads = gpd.GeoDataFrame(geometry=[*lines, Point(WEST_M, NORTH_M)], crs=EPSG)
+    roads.to_file(tmp_path / "roads.gpkg")
+    edit(world.run_file, lambda c: c.update(roads={"path": str(tmp_path / "roads.gpkg")}))
+    run = mapped(tmp_path, "out")
+    found = slides(tmp_path / "out")
+    metres = found.to_crs(EPSG).geometry
+    under = sum(metres.intersection(line).length for line in lines)
+    assert found["road_m"].to_numpy() == pytest.approx(under.to_numpy(), rel=1e-3, abs=0.02)
+    assert under.sum() > 20
+    summary = pd.read_csv(tmp_path / "out" / "summary.csv")
+    counts = run.run["counts"]
+    assert summary["landslides"].sum() == len(found)
+    assert summary["landslide_km2"].sum() == pytest.approx(found["area_m2"].sum() / 1e6, abs=1e-5)
+    assert summary["landslide_buildings"].sum() == counts["landslides"]["buildings_touched"]
+    assert summary["landslide_road_km"].sum() == pytest.approx(under.sum() / 1000, abs=2e-3)
+    assert summary["buildings"].sum() == counts["footprints"]
+    assert summary["buildings"].dtype == int
+    edit(world.run_file, lambda c: c.update(roads={"path": str(world.run_file)}))
+    without = mapped(tmp_path, "without")
+    assert [issue.kind for issue in without.issues] == ["roads"]
+    assert slides(tmp_path / "without")["road_m"].isna().all()

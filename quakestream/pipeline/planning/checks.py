@@ -55,6 +55,8 @@ def _wanted(run: RunFile) -> Iterator[tuple[str, str]]:
         yield f"hazard.layers.{name}", place
     if run.terrain is not None:
         yield "terrain.dem", run.terrain.dem
+    if run.roads is not None:
+        yield "roads.path", run.roads.path
     if run.summary is not None:
         yield "summary.admin", run.summary.admin
 

@@ -6,22 +6,28 @@ from collections.abc import Iterable, Iterator, Sequence
 import geopandas as gpd
 import pandas as pd
 
+from quakestream.domain import Issue
 from quakestream.outputs.coverage import BUILDINGS, KIND, LANDSLIDES
 from quakestream.outputs.products import LargeProduct
 from quakestream.pipeline.result.context import KindProducts, RunContext
 from quakestream.pipeline.result.rows import unjudged_rows
-from quakestream.pipeline.result.slide_contacts import with_contacts
+from quakestream.pipeline.result.slide_contacts import with_contacts, with_roads
 
 
 def joined(products: Sequence[KindProducts], context: RunContext) -> KindProducts:
-    """All products of a run, with what landslides and buildings say of each other."""
+    """All products of a run, with what landslides and buildings say of each other.
+
+    Its issues are those found here, not those of the jobs.
+    """
     buildings = next((p.buildings for p in products if p.buildings is not None), None)
     if buildings is None:
         buildings = unjudged_rows(context)
     slides = next((p.landslides for p in products if p.landslides is not None), None)
     coverage = [p.coverage for p in products if p.coverage is not None]
+    issues: tuple[Issue, ...] = ()
     if slides is not None:
         slides, buildings = with_contacts(slides, buildings, context.plan)
+        slides, issues = with_roads(slides, context.plan.run)
         coverage = _named(products)
     names = dict.fromkeys(name for p in products for name in p.large)
     large = {n: _one([p.large[n] for p in products if n in p.large]) for n in names}
@@ -30,6 +36,7 @@ def joined(products: Sequence[KindProducts], context: RunContext) -> KindProduct
         landslides=slides,
         coverage=gpd.GeoDataFrame(pd.concat(coverage, ignore_index=True), crs=4326),
         large=large,
+        issues=issues,
     )
 
 

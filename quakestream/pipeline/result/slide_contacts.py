@@ -4,12 +4,17 @@ from dataclasses import dataclass
 
 import geopandas as gpd
 import numpy as np
+import pyproj
 import shapely
 from numpy.typing import NDArray
 
+from quakestream.config import RunFile
+from quakestream.domain import Issue
+from quakestream.errors import QuakestreamError, RequestError
 from quakestream.outputs.landslides import REACH_M
 from quakestream.pipeline.planning.plan import Plan
 from quakestream.tiling import project
+from quakestream.vectors import VectorRequest, read_vectors
 
 
 def with_contacts(
@@ -30,6 +35,39 @@ def with_contacts(
         buildings_touched=nearest.touched_G if len(plan.footprints.table) else None
     )
     return slides, buildings
+
+
+def with_roads(
+    slides: gpd.GeoDataFrame, run: RunFile
+) -> tuple[gpd.GeoDataFrame, tuple[Issue, ...]]:
+    """Slides with the metres of road in each; an issue where the file cannot be used."""
+    if run.roads is None:
+        return slides, ()
+    request = VectorRequest(uri=run.roads.path, layer=run.roads.layer)
+    try:
+        lines = read_vectors(request, run.storage_options, RequestError)
+    except (QuakestreamError, OSError) as error:
+        cause = f"{error}; metres of road are not known"
+        return slides, (Issue(subject=run.roads.path, kind="roads", cause=cause),)
+    return slides.assign(road_m=road_metres(slides, lines)), ()
+
+
+def road_metres(slides: gpd.GeoDataFrame, lines: gpd.GeoDataFrame) -> NDArray[np.float64]:
+    """Metres of line inside each slide, on the ellipsoid. Lines side by side count each.
+
+    Args:
+        lines: EPSG:4326; geometries that are no lines do not count.
+    """
+    line_N = np.asarray(lines.geometry.values, object)
+    line_N = line_N[shapely.get_dimensions(line_N) == 1]
+    outline_G = np.asarray(slides.geometry.values, object)
+    slide_A, line_A = shapely.STRtree(line_N).query(outline_G, predicate="intersects")
+    inside_A = shapely.intersection(line_N[line_A], outline_G[slide_A])
+    earth = pyproj.Geod(ellps="WGS84")
+    metres = np.zeros(len(outline_G))
+    for slide, inside in zip(slide_A.tolist(), inside_A, strict=True):
+        metres[slide] += earth.geometry_length(inside)
+    return np.round(metres, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
