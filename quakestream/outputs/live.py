@@ -90,7 +90,13 @@ class LiveMap:
             areas=self._areas(),
             issues=_records(current_table(store, run, "quarantine.parquet")),
             scenes=list(self._scenes.records.values()),
+            landslides=self._landslides(),
         )
+
+    def _landslides(self) -> gpd.GeoDataFrame | None:
+        if not self.run.get("landslide_bundle"):
+            return None
+        return self._geo("landslides.parquet")
 
     def page(self) -> bytes:
         """The page that asks this server."""

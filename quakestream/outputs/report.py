@@ -17,6 +17,7 @@ from quakestream.outputs.viewer_content import (
     evidence_sentence,
     flat_metrics,
     image_credits,
+    subject,
 )
 from quakestream.storage import Store
 
@@ -45,7 +46,7 @@ def report_html(
     parts = {
         "csp": content_security_policy([]),
         "style": static("base.css") + static("report.css"),
-        "title": _safe(f"{event.get('id', 'Earthquake')}: building damage"),
+        "title": _safe(f"{event.get('id', 'Earthquake')}: {subject(run)}"),
         "map": _safe(map_link),
         "lead": _lead(run),
         "credits": _credits(run),

@@ -9,7 +9,9 @@ import pandas as pd
 
 from quakestream.domain import REASONS, ScaleClass, Scene
 from quakestream.outputs.areas import DISTRICT, areas_frame
+from quakestream.outputs.coverage import BUILDINGS, KIND
 from quakestream.outputs.figures import headline
+from quakestream.outputs.landslides import ordered_landslides
 from quakestream.outputs.products import RunProducts
 from quakestream.outputs.quarantine import merged_issues
 from quakestream.outputs.viewer_rows import rings
@@ -17,6 +19,11 @@ from quakestream.outputs.viewer_rows import rings
 CELLS_AT_MOST = 20_000
 ISSUES_AT_MOST = 500
 DISTRICTS_AT_MOST = 2000
+SLIDES_AT_MOST = 5000
+SLIDE_SIMPLIFY_DEG = 5e-6
+"""About 0.5 m."""
+MODEL_KEYS = ("bundle", "landslide_bundle", "hazard_bundle")
+"""Models in run.json."""
 AREA_SIMPLIFY_DEG = 2e-5
 """About 2 m: areas are drawn as thin lines."""
 
@@ -52,6 +59,8 @@ class MapContent:
     """Records with `kind, subject, cause, retryable`."""
     scenes: Sequence[Mapping[str, Any]]
     """Records of the scenes as in run.json."""
+    landslides: gpd.GeoDataFrame | None = None
+    """None in a run that looks for none."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -65,11 +74,11 @@ class MapContent:
 
     @property
     def title(self) -> str:
-        return f"{(self.run.get('event') or {}).get('id', 'earthquake')}: building damage"
+        return f"{(self.run.get('event') or {}).get('id', 'earthquake')}: {subject(self.run)}"
 
     def cards(self) -> list[tuple[str, str]]:
         """Name and text of the model cards."""
-        models = [self.run.get(key) or {} for key in ("bundle", "hazard_bundle")]
+        models = [self.run.get(key) or {} for key in MODEL_KEYS]
         return [(str(m.get("name", "model")), str(m["card"])) for m in models if m.get("card")]
 
 
@@ -84,7 +93,14 @@ def content_of(products: RunProducts, run: Mapping[str, Any]) -> MapContent:
         areas=areas_frame(products),
         issues=[asdict(issue) for issue in merged_issues(products.issues)],
         scenes=[_scene_record(s) for s in scenes.values()],
+        landslides=None if products.landslides is None else ordered_landslides(products.landslides),
     )
+
+
+def subject(run: Mapping[str, Any]) -> str:
+    """What a map shows: `building damage`, `landslides`, or both."""
+    named = {"bundle": "building damage", "landslide_bundle": "landslides"}
+    return " and ".join(text for key, text in named.items() if run.get(key)) or "building damage"
 
 
 def _scene_record(scene: Scene) -> dict[str, Any]:
@@ -115,7 +131,7 @@ def about(content: MapContent, notes: Sequence[str]) -> dict[str, Any]:
     return {
         "event": run.get("event", {}),
         "run": {k: run[k] for k in ("run_id", "snapshot", "published") if k in run},
-        "models": [_model(run[key]) for key in ("bundle", "hazard_bundle") if run.get(key)],
+        "models": [_model(run[key]) for key in MODEL_KEYS if run.get(key)],
         "evidence": evidence_sentence(run),
         "headline": {"names": first.names, "caveat": list(first.caveat)},
         "total": first.total,
@@ -128,6 +144,7 @@ def about(content: MapContent, notes: Sequence[str]) -> dict[str, Any]:
         "reasons": _reasons(counts.get("reasons", {})),
         "cells": cells,
         "areas": areas,
+        "slides": _slides(content.landslides, said),
         "issues": [
             {k: issue[k] for k in ("kind", "subject", "cause")}
             | {"retryable": bool(issue["retryable"])}
@@ -149,6 +166,9 @@ def _reasons(counts: Mapping[str, int]) -> list[dict[str, Any]]:
 
 
 def _cells(coverage: gpd.GeoDataFrame, notes: list[str]) -> dict[str, Any]:
+    if KIND in coverage.columns:  # cells of two jobs lie over each other
+        of_buildings = coverage[KIND] == BUILDINGS
+        coverage = coverage[of_buildings] if of_buildings.any() else coverage
     if len(coverage) > CELLS_AT_MOST:
         notes.append(
             f"This page does not show the {len(coverage):,} cells; coverage.parquet holds them."
@@ -158,6 +178,30 @@ def _cells(coverage: gpd.GeoDataFrame, notes: list[str]) -> dict[str, Any]:
         "shape": rings(coverage.geometry),
         "status": coverage["status"].astype(str).tolist(),
         "reason": [r if isinstance(r, str) else None for r in coverage["reason"]],
+    }
+
+
+def _slides(slides: gpd.GeoDataFrame | None, notes: list[str]) -> dict[str, Any] | None:
+    """Landslides for the map, the largest where there are many; None where none was looked for."""
+    if slides is None:
+        return None
+    figures = {"count": len(slides), "km2": round(float(slides["area_m2"].sum()) / 1e6, 4)}
+    if len(slides) > SLIDES_AT_MOST:
+        notes.append(
+            f"This page draws the {SLIDES_AT_MOST:,} largest of {len(slides):,} landslides; "
+            "landslides.parquet holds all."
+        )
+        slides = slides.nlargest(SLIDES_AT_MOST, "area_m2")
+    shapes = slides.geometry.simplify(SLIDE_SIMPLIFY_DEG)
+    return {
+        **figures,
+        "id": slides["landslide_id"].tolist(),
+        "area": slides["area_m2"].round().astype(int).tolist(),
+        "p": slides["probability"].astype(float).round(2).tolist(),
+        "buildings": [
+            None if n != n else int(n) for n in slides["buildings_touched"].astype(float)
+        ],
+        "shape": rings(shapes),
     }
 
 

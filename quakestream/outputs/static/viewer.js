@@ -42,6 +42,8 @@ class Page {
     this.colours = classColours(about.classes);
     this.cells = { ...about.cells, shapes: decodeShapes(about.cells.shape) };
     this.areas = { ...about.areas, shapes: decodeShapes(about.areas.shape) };
+    this.slides = about.slides && { ...about.slides, shapes: decodeShapes(about.slides.shape) };
+    this.showSlides = Boolean(this.slides);
     this.shown = new Set([-1, ...about.classes.keys()]);
     this.reason = this.threshold = null;
     this.filled = this.showCells = false;
@@ -53,6 +55,7 @@ class Page {
     this.buildHeader();
     this.buildCounts();
     this.buildReasons();
+    this.buildSlides();
     this.buildTexts();
     this.buildControls();
     this.find = new Find(this);
@@ -121,7 +124,8 @@ class Page {
   }
 
   hover(event) {
-    const text = this.layer.far() ? this.hexagonText(event.latlng) : this.buildingText(this.buildingAt(event.latlng));
+    const building = this.layer.far() ? this.hexagonText(event.latlng) : this.buildingText(this.buildingAt(event.latlng));
+    const text = building || this.slideText(event.latlng);
     $("map").classList.toggle("over", Boolean(text));
     $("hover").hidden = !text;
     if (!text) return;
@@ -144,6 +148,29 @@ class Page {
     const [group, j] = details;
     const clarity = this.threshold === null ? word(group.decided.clarity, j) : null;
     return [this.titleOf(i), clarity, group.id[j]].filter(Boolean).join(" · ");
+  }
+
+  slideText(latlng) {
+    if (!this.showSlides) return "";
+    const { shapes, area, p, buildings } = this.slides;
+    const x = worldX(latlng.lng), y = worldY(latlng.lat);
+    for (let i = 0; i < shapes.n; i++) {
+      if (!contains(shapes, i, x, y)) continue;
+      const touched = buildings[i] ? ` · ${number(buildings[i])} buildings touched` : "";
+      return `Landslide · ${number(area[i])} m² · probability ${p[i].toFixed(2)}${touched}`;
+    }
+    return "";
+  }
+
+  // A map of landslides alone has no verdicts on buildings to show.
+  buildSlides() {
+    $("slides-label").hidden = $("slides-key").hidden = !this.slides;
+    if (!this.slides) return;
+    const { count, km2 } = this.slides;
+    $("slides-key").querySelector("b").textContent = number(count);
+    $("slides-key").querySelector("span:last-child").textContent = `${count === 1 ? "landslide" : "landslides"}, ${km2.toFixed(km2 < 1 ? 3 : 1)} km², by the model`;
+    const alone = !this.about.classes.length;
+    for (const id of ["walk", "headline", "stack", "legend-title", "legend", "hexes-key", "why"]) if (alone) $(id).style.display = "none";
   }
 
   buildHeader() {
@@ -291,9 +318,15 @@ class Page {
     const { models, notes, operators, issues, run, credits } = this.about;
     const check = Math.min(100, Math.max(20, Math.round(this.about.total / 500)));
     const say = (text) => $("caveats").append(element("p", { text }));
+    if (this.slides) say("A landslide is ground that a model takes for a fresh slide in one image. Quarries, new roads, fields and river beds look alike; slides under cloud, in shadow or under trees are not seen. Look at the image before anybody is sent.");
+    if (!this.about.classes.length) { this.buildNotes(models, notes, operators, issues, run, credits); return; }
     say("A verdict is a model's estimate from images taken from above. Damage to façades, inner walls and lower storeys is not visible there, and “no visible damage” is not “safe”.");
     say(`Expect lower accuracy on a new earthquake than in the model card's figures. Verify ${check} random buildings by eye before you rely on the counts: the button “random” chooses them.`);
     say("The state of buildings that were not assessed is unknown. They never count as undamaged.");
+    this.buildNotes(models, notes, operators, issues, run, credits);
+  }
+
+  buildNotes(models, notes, operators, issues, run, credits) {
     $("left").hidden = !notes.length;
     $("notes").append(...notes.map((text) => element("li", { text })));
     $("image-credits").append(...credits.map((text) => element("li", { text })));
@@ -323,7 +356,7 @@ class Page {
     $("score-input").addEventListener("input", (event) => this.setThreshold(event.target.value / 100));
     $("score-back").addEventListener("click", () => this.setThreshold(null));
     $("filter-off").addEventListener("click", () => { this.reason = null; this.setReason(null); this.setShown([-1, ...this.about.classes.keys()]); });
-    for (const [id, key] of [["filled", "filled"], ["cells", "showCells"], ["areas", "showAreas"]]) {
+    for (const [id, key] of [["filled", "filled"], ["cells", "showCells"], ["areas", "showAreas"], ["slides", "showSlides"]]) {
       $(id).addEventListener("change", (event) => { this[key] = event.target.checked; $("cells-key").hidden = !this.showCells; this.layer.redraw(); });
     }
     $("areas-label").hidden = !this.areas.shapes.n;

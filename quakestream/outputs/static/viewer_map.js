@@ -153,6 +153,7 @@ const VerdictLayer = L.Renderer.extend({
     this.inkNone = cssColour("--c-none");
     this._hatch = hatchPattern(pen, this.inkNone);
     if (state.showCells) this._drawCells(f);
+    if (state.showSlides) this._drawSlides(f);
     const far = this.far();
     if (far) this._drawHexagons(f);
     else this._drawBuildings(f);
@@ -281,6 +282,25 @@ const VerdictLayer = L.Renderer.extend({
       }
       pen.setLineDash([]);
       if (!aoi) this._drawName(shapes, i, name[i], f);
+    }
+  },
+  _drawSlides(f) {
+    const { shapes } = this.state.slides;
+    const pen = this._context;
+    const colour = cssColour("--c-slide");
+    for (let i = 0; i < shapes.n; i++) {
+      const [w, n, e, s] = shapes.box.subarray(4 * i, 4 * i + 4);
+      if (e < f.w || w > f.e || s < f.n || n > f.s) continue;
+      this._trace(shapes, i, f);
+      pen.globalAlpha = 0.28;
+      pen.fillStyle = colour;
+      pen.fill("evenodd");
+      pen.globalAlpha = 1;
+      for (const [width, ink] of [[3.4, "#fffc"], [1.8, colour]]) {
+        pen.lineWidth = width;
+        pen.strokeStyle = ink;
+        pen.stroke();
+      }
     }
   },
   _drawName(shapes, i, name, f) {
