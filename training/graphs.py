@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from quakestream.domain import HazardInput
 from quakestream.errors import ConfigError
+from training.networks.folding import folded
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -69,7 +70,7 @@ class LandslideGraph(BundleGraph):
     """Turns one window into a logit per pixel, (N, 1, Y, X).
 
     Args:
-        network: takes z-scores (N, B, Y, X).
+        network: takes z-scores (N, B, Y, X). The graph holds a copy with adapters merged.
         window_px: side of the window.
         mean_B: means of the bands, in the units of the input.
         std_B: standard deviations of the bands.
@@ -92,7 +93,7 @@ class LandslideGraph(BundleGraph):
         platt: tuple[float, float] = (1.0, 0.0),
     ) -> None:
         super().__init__()
-        self.network, self.window_px = network, window_px
+        self.network, self.window_px = folded(network), window_px
         self.dtype, self.platt = dtype, platt
         self.register_buffer("mean_B", torch.tensor(tuple(mean_B), dtype=torch.float32))
         self.register_buffer("std_B", torch.tensor(tuple(std_B), dtype=torch.float32))

@@ -4,7 +4,40 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.networks import PixelNetwork
+from training.networks import NetworkInputs, PixelNetwork, build_landslide_network
+from training.networks.clay import ClaySize
+from training.networks.clay_landslide import ClayConfig, ClayHybrid, ClayTerrain
+from training.networks.galileo import Galileo, GalileoConfig, GalileoSize
+from training.networks.prithvi import Prithvi, PrithviConfig, PrithviSize
+from training.networks.unet import UNetSize
+
+SMALL_PRITHVI = PrithviConfig(
+    size=PrithviSize(width=48, depth=4, heads=3, patch_px=8, taps=(0, 1, 2, 3)),
+    coordinates=False,
+    inner_px=None,
+    decoder_width=16,
+    head_widths=(8,),
+)
+SMALL_CLAY = ClayConfig(
+    size=ClaySize(width=24, depth=2, heads=2, head_width=12, mlp_ratio=2.0),
+    decoder_width=16,
+    unet=UNetSize(width=8, align_corners=False),
+)
+SMALL_GALILEO = GalileoConfig(
+    size=GalileoSize(width=32, depth=2, heads=2), patch_px=4, detail_width=8
+)
+
+
+def small_networks(inputs: NetworkInputs, *, dropout: float = 0.0) -> dict[str, PixelNetwork]:
+    """One network of every architecture, as small as it can be."""
+    convolutional = ("unet_tiny", "efficientnet_unetpp_small", "efficientnet_fpn_small")
+    return {
+        **{n: build_landslide_network(n, inputs, dropout=dropout) for n in convolutional},
+        "prithvi": Prithvi(inputs, SMALL_PRITHVI, dropout=dropout),
+        "clay_terrain": ClayTerrain(inputs, SMALL_CLAY, dropout=dropout),
+        "clay_hybrid": ClayHybrid(inputs, SMALL_CLAY, dropout=dropout),
+        "galileo": Galileo(inputs, SMALL_GALILEO, dropout=dropout),
+    }
 
 
 def chips(bands: int, side_px: int, count: int = 8) -> tuple[Tensor, Tensor]:

@@ -50,8 +50,8 @@ class Layout:
     """What the network is called in errors, with an article."""
     renamed: tuple[tuple[str, str], ...] = ()
     """Regular expressions and what they are replaced by, applied in order to every name."""
-    kept: str = "*"
-    """Pattern of the names, before they are renamed, that are looked at; others are dropped."""
+    part: str = "*"
+    """Pattern of the network's weights that the file is for; others stay as they are."""
     dropped: tuple[str, ...] = ()
     """Patterns of names, before they are renamed, that are left out on purpose."""
     may_lack: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class Layout:
 
     def drops(self, name: str) -> bool:
         """True if a weight of the file is left out on purpose."""
-        return not fnmatch.fnmatchcase(name, self.kept) or _matches(name, self.dropped)
+        return _matches(name, self.dropped)
 
 
 def read_weights(
@@ -140,8 +140,9 @@ def fit_weights(
     )
     problems = _problems(report, fitted, own, layout)
     if problems:
+        wanted = sum(_matches(name, (layout.part,)) for name in own)
         raise RequestError(
-            f"not the weights of {layout.network} ({len(fitted)} of {len(own)} names found): "
+            f"not the weights of {layout.network} ({len(fitted)} of {wanted} names found): "
             f"{'; '.join(problems)}",
             source,
             remedy="use the file of the same size",
@@ -152,7 +153,11 @@ def fit_weights(
 def _problems(
     report: ImportReport, fitted: Mapping[str, Tensor], own: Mapping[str, Tensor], layout: Layout
 ) -> list[str]:
-    lost = [name for name in report.missing if not _matches(name, layout.may_lack)]
+    lost = [
+        name
+        for name in report.missing
+        if _matches(name, (layout.part,)) and not _matches(name, layout.may_lack)
+    ]
     shapes = [
         f"{name} (expected {tuple(own[name].shape)}, got {tuple(value.shape)})"
         for name, value in fitted.items()
