@@ -100,7 +100,10 @@ def test_jobs_run_in_order_and_not_more_than_workers(store: Store) -> None:
             await settled(queue, job.id)
         return [job.id for job in jobs]
 
-    assert with_queue(store, run, use, workers=2) == order
+    submitted = with_queue(store, run, use, workers=2)
+    assert sorted(submitted) == sorted(order)
+    moved = [abs(order.index(job) - n) for n, job in enumerate(submitted)]
+    assert max(moved) < 2  # two workers take jobs in order and start them side by side
     assert most == 2
 
 
