@@ -1,8 +1,8 @@
 """Scenes of physical values: which file holds each band, and what its numbers mean."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
 from affine import Affine
 
@@ -75,6 +75,29 @@ class SceneLayer:
         """Everything that its values depend on, as part of a key."""
         meaning = f"x{self.scale}+{self.offset} nodata {self.nodata}"
         return f"{self.name}={self.file.href}#{self.band}@{self.file.etag} {meaning}"
+
+    def attributes(self) -> dict[str, Any]:
+        """The layer as JSON, for run.json; `of` reads back what pictures need."""
+        return {
+            "band": self.name,
+            **({"read": self.source} if self.source not in ("", self.name) else {}),
+            "href": self.file.href,
+            "number": self.band,
+            "scale": self.scale,
+            "offset": self.offset,
+            "nodata": list(self.nodata),
+        }
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Self:
+        return cls(
+            name=str(content["band"]),
+            file=LayerFile(href=str(content["href"])),
+            band=int(content["number"]),
+            scale=content["scale"],
+            offset=content["offset"],
+            nodata=tuple(float(value) for value in content["nodata"]),
+        )
 
 
 def layer_notes(layers: Sequence[SceneLayer], mask: SceneLayer | None) -> tuple[str, ...]:

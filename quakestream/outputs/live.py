@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from shapely.geometry import Polygon
 
-from quakestream.domain import Scene, Stretch
+from quakestream.domain import Scene, SceneLayer, Stretch
 from quakestream.outputs.areas import AREA_TYPES
 from quakestream.outputs.buildings import TILES_JOINT, arrow_types
 from quakestream.outputs.pictures import Frame, PictureSource, picture_source, tile_frame, webp
@@ -306,6 +306,7 @@ def _scene_of(record: Mapping[str, Any]) -> Scene:
         outline=Polygon(),
         gsd_m=record.get("gsd_m"),
         stretch=Stretch.of(record["stretch"]) if "stretch" in record else None,
+        layers=tuple(SceneLayer.of(layer) for layer in record.get("layers", ())),
     )
 
 

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,17 +17,21 @@ from rasterio.transform import array_bounds, from_bounds
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import calculate_default_transform, transform_bounds
 
-from quakestream.domain import Scene
+from quakestream.domain import Scene, SceneLayer
+from quakestream.domain.bands import COLOURS
 from quakestream.errors import SceneError
 from quakestream.raster.bands import BandReader, bands_in
 from quakestream.raster.datasets import dataset_of, gdal_session, source_crs
 from quakestream.raster.stretch import in_eight_bits, tables_for
+from quakestream.raster.values import UNDECLARED, is_valid, physical
 from quakestream.storage import StorageOptions
 from quakestream.tiling.antimeridian import HALF_TURN, TURN
 
 QUALITY = 80
 READ_ERRORS = (rasterio.errors.RasterioError, CPLE_BaseError, OSError, ValueError)
 """What a picture may fail with: GDAL's own errors pass rasterio bare at times."""
+BRIGHT = 0.3
+"""Reflectance that pictures show white: that of bare, light soil."""
 WORLD_M = 2 * math.pi * 6378137.0
 """Width of the world in Web Mercator, metres."""
 MERCATOR_AT_180 = (
@@ -102,7 +106,7 @@ class PictureSource:
     middle: float = 0.0
     """Where the projection has its middle: half the world further for a scene across 180°."""
     factors: tuple[int, ...] = ()
-    opened: dict[int, Any] = field(default_factory=dict)
+    opened: dict[tuple[str, int], Any] = field(default_factory=dict)
 
     def shows(self, frame: Frame) -> bool:
         """True if the scene's rectangle and the frame overlap."""
@@ -143,6 +147,8 @@ class PictureSource:
         """
         assert self.whole is not None
         frame = frame.near(self.whole).moved(-self.middle)
+        if self.scene.layers:
+            return self._reflectance(frame)
         ratio = frame.pixel / self.native
         level = max((n for n, by in enumerate(self.factors) if by <= ratio * 1.001), default=-1)
         source = self.level(level)
@@ -165,13 +171,63 @@ class PictureSource:
             values_BYX = in_eight_bits(stored_BYX, tables)
         return np.dstack([*values_BYX, valid_YX.astype(np.uint8) * 255])
 
-    def level(self, level: int) -> Any:
-        """The dataset of an overview; -1: of the full resolution."""
-        if level not in self.opened:
+    def _reflectance(self, frame: Frame) -> NDArray[np.uint8]:
+        """RGBA of a scene of physical values: its red, green and blue, else its first bands."""
+        values, valid_YX = [], np.ones((frame.height, frame.width), np.bool_)
+        for layer in picture_layers(self.scene.layers):
+            value_YX, there_YX = self._layer(layer, frame)
+            values.append((value_YX / BRIGHT * 255).clip(1, 255).astype(np.uint8))
+            valid_YX &= there_YX
+        return np.dstack([*values, valid_YX.astype(np.uint8) * 255])
+
+    def _layer(
+        self, layer: SceneLayer, frame: Frame
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Values and validity of one band in a frame, from an overview that is fine enough."""
+        href, nodata = layer.file.href, layer.nodata[0] if layer.nodata else UNDECLARED
+        whole = self.level(-1, href)
+        ratio = frame.pixel / self.native * self.level(-1).res[0] / whole.res[0]
+        factors = whole.overviews(layer.band)
+        level = max((n for n, by in enumerate(factors) if by <= ratio * 1.001), default=-1)
+        source = self.level(level, href)
+        with WarpedVRT(
+            source,
+            src_crs=source_crs(source),
+            src_nodata=layer.nodata[0] if layer.nodata else None,
+            nodata=nodata,
+            crs=MERCATOR_AT_180 if self.middle else "EPSG:3857",
+            transform=from_bounds(
+                frame.west, frame.south, frame.east, frame.north, frame.width, frame.height
+            ),
+            width=frame.width,
+            height=frame.height,
+            resampling=Resampling.bilinear,
+            dtype="float64",
+        ) as vrt:
+            stored_YX = vrt.read(layer.band)
+        return physical(stored_YX, is_valid(stored_YX, (*layer.nodata, nodata)), layer)
+
+    def level(self, level: int, href: str = "") -> Any:
+        """The dataset of an overview; -1: of the full resolution.
+
+        Args:
+            href: another file of the scene.
+        """
+        key = (href or self.scene.href, level)
+        if key not in self.opened:
             overview = None if level < 0 else level
-            opened = dataset_of(self.scene.href, self.storage, overview=overview)
-            self.opened[level] = self.stack.enter_context(opened)
-        return self.opened[level]
+            opened = dataset_of(key[0], self.storage, overview=overview)
+            self.opened[key] = self.stack.enter_context(opened)
+        return self.opened[key]
+
+
+def picture_layers(layers: Sequence[SceneLayer]) -> list[SceneLayer]:
+    """Three bands to be shown as red, green and blue; a grey picture where there are fewer."""
+    bands = {layer.name: layer for layer in layers if not layer.is_terrain}
+    if set(COLOURS) <= bands.keys():
+        return [bands[colour] for colour in COLOURS]
+    first = list(bands.values())[:3]
+    return first if len(first) == 3 else first[:1] * 3
 
 
 def picture_source(scene: Scene, storage: StorageOptions, stack: ExitStack) -> PictureSource:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from quakestream.bundles import Bundle
-from quakestream.domain import Scene, SceneLayer
+from quakestream.domain import Scene
 from quakestream.engines import RUNTIMES
 from quakestream.errors import QuakestreamError
 from quakestream.fusion import prior_of
@@ -222,7 +222,7 @@ def _scene(scene: Scene) -> dict[str, Any]:
     if scene.bands is not None and scene.bands.token:
         more["bands"] = scene.bands.attributes()
     if scene.layers:
-        more["layers"] = [_layer(layer) for layer in scene.layers]
+        more["layers"] = [layer.attributes() for layer in scene.layers]
     if scene.mask is not None:
         more["mask"] = {"kind": scene.mask.name, "href": scene.mask.file.href}
     if scene.stretch is not None:
@@ -233,19 +233,6 @@ def _scene(scene: Scene) -> dict[str, Any]:
         "etag": scene.etag,
         "datetime": scene.datetime.isoformat(),
         **more,
-    }
-
-
-def _layer(layer: SceneLayer) -> dict[str, Any]:
-    """A band of physical values: value = scale × count + offset."""
-    return {
-        "band": layer.name,
-        **({"read": layer.source} if layer.source not in ("", layer.name) else {}),
-        "href": layer.file.href,
-        "number": layer.band,
-        "scale": layer.scale,
-        "offset": layer.offset,
-        "nodata": list(layer.nodata),
     }
 
 
