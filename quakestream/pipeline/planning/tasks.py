@@ -1,6 +1,6 @@
 """What a plan's units become on their way to workers: keys, tasks, and what is left to do."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +28,7 @@ from quakestream.pipeline.work.tasks import (
 )
 from quakestream.raster.coregistration import PairShifts
 from quakestream.raster.statistics import joint_statistics
+from quakestream.raster.tiles.entries import ROOT_KEY
 from quakestream.storage import Store
 from quakestream.storage.uris import one_of_each_bucket
 
@@ -76,10 +77,20 @@ def worker_spec(plan: Plan, out: str, written: str | None = None) -> WorkerSpec:
         group_cells=settings.group_cells,
         readers_wanted=plan.readers_wanted,
         objects=(
-            *one_of_each_bucket(scene.href for scene, _ in used_scenes(plan.units, plan.views)),
+            *one_of_each_bucket(_read_by_workers(plan)),
             *([written] if written else []),
         ),
     )
+
+
+def _read_by_workers(plan: Plan) -> Iterator[str]:
+    """URIs of what workers read: scenes, the tile store and the terrain of a run."""
+    for scene, _ in used_scenes(plan.units, plan.views):
+        yield scene.href
+    if plan.run.imagery.store is not None:
+        yield f"{plan.run.imagery.store.rstrip('/')}/{ROOT_KEY}"
+    if plan.run.terrain is not None:
+        yield plan.run.terrain.dem
 
 
 def model_identity(job: Job) -> str:

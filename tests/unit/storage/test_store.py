@@ -35,6 +35,7 @@ from quakestream.storage import (
 )
 from quakestream.storage.fetchers import FsspecFetcher, open_fetcher
 from quakestream.storage.filesystems import storage_errors
+from quakestream.storage.uris import bucket_of, one_of_each_bucket
 from tests.helpers.servers import S3Server
 
 
@@ -289,3 +290,10 @@ def test_hrefs_resolve(base: str, href: str, want: str) -> None:
 def test_relative_hrefs_resolve_back(base: str, uri: str, want: str) -> None:
     assert relative_href(base, uri) == want
     assert resolve_href(base, want) == uri
+
+
+def test_one_object_of_each_bucket() -> None:
+    """Files and web servers are in none."""
+    uris = ("s3://b/x", "a.tif", "https://h/a.tif", "gs://b/y", "s3a://b/z", "s3://c/x", "/s3/w")
+    assert one_of_each_bucket(uris) == ("s3://b/x", "gs://b/y", "s3://c/x")
+    assert [bucket_of(uri) for uri in uris[:4]] == ["s3://b", "", "", "gs://b"]
