@@ -407,3 +407,48 @@ def test_members_of_an_archive_stay_in_their_folder(tmp_path: Path) -> None:
     assert read(path)["id"].tolist() == NAMES
     assert not (tmp_path.parent / "slipped.geojson").exists()
     assert not Path("/a").exists()
+
+
+SHAPES_IN_ARROW = {
+    "points": [shapely.Point(36.9, 37.5), None, shapely.Point(37.0, 37.6)],
+    "polygons with holes": [
+        shapely.box(36, 37, 37, 38).difference(shapely.box(36.4, 37.4, 36.6, 37.6)),
+        None,
+        shapely.box(37, 37, 38, 38),
+    ],
+    "multipolygons": [
+        shapely.MultiPolygon([shapely.box(36, 37, 36.1, 37.1), shapely.box(36.2, 37, 36.3, 37.1)]),
+        None,
+        shapely.MultiPolygon([shapely.box(37, 37, 38, 38)]),
+    ],
+    "height": [
+        shapely.force_3d(shapely.box(36, 37, 37, 38), 7.0),
+        None,
+        shapely.box(37, 37, 38, 38),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", SHAPES_IN_ARROW)
+@pytest.mark.parametrize("near", [None, (36.0, 37.0, 36.5, 37.5)], ids=["whole", "near"])
+def test_geoparquet_with_geometry_as_arrow_holds_it(
+    tmp_path: Path, kind: str, near: tuple[float, float, float, float] | None
+) -> None:
+    """Native encodings of GeoParquet 1.1: nested lists of coordinates, and no WKB."""
+    shapes = SHAPES_IN_ARROW[kind]
+    path = tmp_path / "a.parquet"
+    frame = gpd.GeoDataFrame({"id": NAMES}, geometry=shapes, crs=4326)
+    if kind == "height":
+        frame = frame.iloc[[0, 1]]
+    frame.to_parquet(path, geometry_encoding="geoarrow", schema_version="1.1.0")
+    encoding = json.loads(pq.read_schema(path).metadata[b"geo"])["columns"]["geometry"]["encoding"]
+    assert encoding in ("point", "polygon", "multipolygon")
+    request = VectorRequest(uri=str(path), attributes=Attributes(optional=("id",)), near=near)
+    found = read_vectors(request, StorageOptions(), RequestError)
+    assert found["id"].tolist() == NAMES[: len(frame)]
+    for shape, expected in zip(found.geometry, frame.geometry, strict=True):
+        if expected is None:
+            assert shape is None
+        else:
+            assert not shape.has_z
+            assert shape.equals(shapely.force_2d(expected))
