@@ -1,8 +1,20 @@
 """Parts of messages that several readers need."""
 
+import re
 from dataclasses import replace
 
 from quakestream.errors import QuakestreamError
+from quakestream.storage.filesystems import CREDENTIALS_REMEDY, NO_CREDENTIALS
+
+_CODE = re.compile(r"<Error>.*<Code>(\w+)</Code>", re.DOTALL)
+_ANSWERS = {
+    "NoSuchKey": "there is no such object; the name of a folder ends in a slash",
+    "NoSuchBucket": "there is no such bucket",
+    "AccessDenied": "permission denied; check credentials, `anon` and the rights on the place",
+    "InvalidAccessKeyId": "permission denied; the store does not know the access key",
+    "SignatureDoesNotMatch": "permission denied; the secret key does not fit the access key",
+}
+"""What the error codes of S3 mean."""
 
 
 def counted(count: int, noun: str) -> str:
@@ -18,7 +30,15 @@ def reason_of(error: BaseException) -> str:
 
 
 def root_cause(error: BaseException) -> str:
-    """The message of the innermost cause. rasterio's own messages often only point to it."""
+    """The message of the innermost cause. rasterio's own messages often only point to it.
+
+    GDAL hands the answers of object stores on as XML, and names its own settings where it lacks
+    credentials.
+    """
     while error.__cause__ is not None:
         error = error.__cause__
-    return reason_of(error)
+    reason = reason_of(error)
+    if "AWS_SECRET_ACCESS_KEY" in reason:
+        return f"{NO_CREDENTIALS}; {CREDENTIALS_REMEDY}"
+    code = _CODE.search(reason)
+    return _ANSWERS.get(code[1], f"the store answers {code[1]}") if code else reason

@@ -53,7 +53,7 @@ def _readable(uri: str) -> str:
 
 
 def _copy(uri: str, path: Path, options: StorageOptions) -> None:
-    with storage_errors("copy", uri):
+    with storage_errors("fetch", uri):
         if is_web(uri):
             from quakestream.storage import web  # HTTP is not every command's
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import fsspec
 
@@ -27,6 +28,12 @@ NO_CREDENTIALS = "no credentials on the machine that asks"
 CREDENTIALS_REMEDY = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role, there and on every worker; for a "
     "public bucket set `storage: {s3: {anon: true}}`"
+)
+
+
+_ENDPOINT_REMEDY = (
+    "check the network, and the endpoint: --s3-endpoint, or `storage: {s3: {endpoint_url: ...}}`; "
+    "without one, Amazon's is asked"
 )
 
 
@@ -169,4 +176,7 @@ def _cause(error: BaseException, *, local: bool) -> tuple[str, str]:
         return "this kind of store cannot do that", ""
     if isinstance(error, TimeoutError):
         return "timed out", ""
+    if type(error).__name__ == "EndpointConnectionError":  # botocore's
+        url = urlsplit(str(getattr(error, "kwargs", {}).get("endpoint_url", "")))
+        return f"no server answers at {url.scheme}://{url.netloc}", _ENDPOINT_REMEDY
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, ""
