@@ -50,7 +50,9 @@ class Killer(threading.Thread):
         return None
 
 
-def test_a_killed_worker_changes_nothing(tmp_path: Path, ray_backend: RayBackend) -> None:
+def test_a_killed_worker_changes_nothing_and_prints_nothing(
+    tmp_path: Path, ray_backend: RayBackend, capfd: pytest.CaptureFixture[str]
+) -> None:
     execution = {"runtime": "stand-in", "cell_windows": 1, "group_cells": 2}
     world = make_world(tmp_path, seed=21, side_px=300, buildings=30, execution=execution)
     write_stand_in_bundle(tmp_path / "bundle", window_s=WINDOW_S)
@@ -62,5 +64,8 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path, ray_backend: RayBackend
     killer.join()
     assert killer.killed is not None, "no worker was running"
     assert made.run["counts"]["cells_scored"] == made.run["counts"]["cells"] > 10
+    said = capfd.readouterr()
+    assert said.out == ""  # where `--json` prints
+    assert "raylet" not in said.err
     whole = map_run(run, backend=LocalBackend(), out=str(tmp_path / "whole"))
     same(made.buildings, whole.buildings)

@@ -49,6 +49,7 @@ def ray_cluster(address: str | None = None, **options: Any) -> Iterator[bool]:
             _start(options)
         else:
             _join(address)
+        _silence_daemons()
     try:
         yield own
     finally:
@@ -144,6 +145,15 @@ def _check_port(address: str) -> None:
         raise ClusterError(
             f"nothing listens there ({reason})", f"Ray address {address}", remedy=_REMEDY
         ) from error
+
+
+def _silence_daemons() -> None:
+    """Keeps Ray's daemons from printing to this process's stdout, where JSON of ours may stand.
+
+    They say at length that a worker died, although its work goes on elsewhere. `log_to_driver`
+    does not hold them back, and Ray has no public switch.
+    """
+    cast("Any", ray)._private.worker._worker_logs_enabled = False
 
 
 def _quiet() -> dict[str, Any]:
