@@ -76,17 +76,20 @@ class OnnxGraph(BundleGraph):
         return arrays
 
     def _inputs(self, node: onnx.NodeProto) -> list[str]:
-        """Names of a node's inputs. Bounds and fill values are numbers in torch, not tensors."""
-        if node.op_type not in ("Clip", "Pad"):
+        """Names of a node's inputs. Bounds, fill values and scales are no tensors in torch."""
+        if node.op_type not in ("Clip", "Pad", "Resize"):
             return list(node.input)
+        form = "list" if node.op_type == "Resize" else "number"
         first, *others = node.input
-        return [first, *(f"{n}:number" if f"{n}:number" in self.constants else n for n in others)]
+        return [first, *(f"{n}:{form}" if f"{n}:{form}" in self.constants else n for n in others)]
 
     def _add_initializer(self, number: int, initializer: onnx.TensorProto) -> None:
         """Registers floats as parameters; shapes and axes become lists, known when exported."""
         name, values = initializer.name, np.array(numpy_helper.to_array(initializer))
         if values.size == 1:
             self.constants[f"{name}:number"] = values.item()
+        if values.size <= _LONGEST_LIST:
+            self.constants[f"{name}:list"] = values.flatten().tolist()
         if values.dtype == np.float32:
             self.places[name] = f"weight_{number}"
             weight = nn.Parameter(torch.from_numpy(values), requires_grad=False)
@@ -264,6 +267,21 @@ def _pad(
     return _F.pad(x, turned, mode, value or 0.0)
 
 
+def _resize(
+    x: Tensor, _: Any = None, scales: list[float] | None = None, sizes: Any = None, **given: Any
+) -> Tensor:
+    """Enlarges rows and columns; the modes that torch's `interpolate` has."""
+    mode = (given.get("mode", "nearest"), given.get("coordinate_transformation_mode"))
+    known = {("linear", "half_pixel"): False, ("linear", "align_corners"): True}
+    if mode not in known or given.get("antialias"):
+        raise EngineError("cannot translate this Resize", got=str(given))
+    if sizes is not None:
+        side = tuple(int(n) for n in sizes[2:])
+    else:
+        side = tuple(int(n * f) for n, f in zip(x.shape[2:], (scales or [])[2:], strict=True))
+    return _F.interpolate(x, size=side, mode="bilinear", align_corners=known[mode])
+
+
 def _clip(x: Tensor, low: Any = None, high: Any = None) -> Tensor:
     return x.clamp(low, high)
 
@@ -310,10 +328,13 @@ OPERATORS: dict[str, Operator] = {
     "Mul": _arithmetic(lambda a, b: a * b),
     "Neg": torch.neg,
     "Pad": _pad,
+    "Pow": torch.pow,
+    "ReduceMax": _reduce(torch.amax),
     "ReduceMean": _reduce(torch.mean),
     "ReduceSum": _reduce(torch.sum),
     "Relu": torch.relu,
     "Reshape": _reshape,
+    "Resize": _resize,
     "Shape": _shape,
     "Sigmoid": torch.sigmoid,
     "Slice": _slice,

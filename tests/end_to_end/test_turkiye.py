@@ -88,7 +88,7 @@ def test_no_roof_or_haze_is_taken_for_cloud(turkiye: tuple[Result, pd.DataFrame]
 
 
 TASKS = {name: load_bundle(name).spec.task for name in shipped_names()}
-DAMAGE = [name for name, task in TASKS.items() if task != "hazard"]
+DAMAGE = [name for name, task in TASKS.items() if task not in ("hazard", "landslide")]
 HAZARD = [name for name, task in TASKS.items() if task == "hazard"]
 LAYERS = {
     "adi": "amplitude_dispersion_index",

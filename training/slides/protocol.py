@@ -48,7 +48,9 @@ class Trust:
     validation: dict[str, float]
 
 
-def run_trial(trial: Trial, out: Path, log: Callable[[str], None]) -> dict[str, Any]:
+def run_trial(
+    trial: Trial, out: Path, log: Callable[[str], None], *, passes: int = PASSES
+) -> dict[str, Any]:
     """Trains one configuration and evaluates it; returns plain values."""
     start = time.monotonic()
     lesson = open_slides(trial.config)
@@ -56,7 +58,7 @@ def run_trial(trial: Trial, out: Path, log: Callable[[str], None]) -> dict[str, 
     checkpoint = run(trial.config, lesson, LogReporter(RunLog(folder)))
     checkpoint.save(folder / "checkpoint.pt")
     trained_s = time.monotonic() - start
-    result = evaluated(checkpoint, lesson, targets=trial.targets)
+    result = evaluated(checkpoint, lesson, targets=trial.targets, passes=passes)
     log(f"{trial.name} seed {trial.config.run.seed}: test F1 {result['test']['f1']:.3f}")
     return {
         "name": trial.name,

@@ -20,6 +20,7 @@ from training.metrics.scores import ScoreCounts
 from training.settings import from_json, new_config, to_json
 from training.slides.__main__ import main as slides_command
 from training.slides.export import thresholds_of
+from training.slides.gradcam import diverging, signed_gradcam
 from training.slides.trust import MapScores, Platt, fit_platt
 
 BANDS = ("red", "nir", "slope", "elevation")
@@ -207,3 +208,25 @@ def test_a_checkpoint_becomes_a_bundle_in_physical_units(chips: Path, tmp_path: 
     assert bundle.golden["logits"].shape == (1, 2, 32, 32)
     assert spec.metrics["f1"] > 0.6
     assert "squares" in bundle.files["card.md"].decode()
+
+
+def test_gradcam_is_the_gradient_times_the_map_where_that_is_linear():
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.Conv2d(2, 1, 1))
+    for layer, weight, bias in (
+        (network[0], [1.0, -1.0], [0.0, 0.5]),
+        (network[1], [2.0, 6.0], [0.1]),
+    ):
+        layer.weight.data = torch.tensor(weight).reshape(layer.weight.shape)
+        layer.bias.data = torch.tensor(bias)
+    z = np.random.default_rng(1).normal(size=(1, 4, 4)).astype(np.float32)
+    got = signed_gradcam(network, z, "0")
+    first, second = z[0], 0.5 - z[0]
+    p = expit(2 * first + 6 * second + 0.1)
+    slope = (p * (1 - p)).mean()
+    np.testing.assert_allclose(got, slope * (2 * first + 6 * second), rtol=1e-4)
+    assert (got < 0).any()
+    assert diverging(np.array([[1.0, -1.0, 0.0]], np.float32)).tolist() == [
+        [[255, 0, 0], [0, 0, 255], [255, 255, 255]]
+    ]
+    with pytest.raises(RequestError, match="no such layer"):
+        signed_gradcam(network, z, "7")
