@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from quakestream.errors import ConfigError, RequestError
 from tests.helpers.graph_bundles import L4S_BANDS
-from tests.helpers.landslide_networks import SMALL_CLAY, gmac, learnt, weights
+from tests.helpers.landslide_networks import SMALL_CLAY, gmac, learnt, patterned, waves, weights
 from training.networks import PixelNetwork, build_landslide_network, of_bands
 from training.networks.clay import LORA_PATTERNS, ClayEncoder, ClayInputs, ClaySize
 from training.networks.clay_landslide import ClayHybrid, ClayTerrain, picked
@@ -124,6 +124,28 @@ def test_a_file_with_objects_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="cannot be read as weights alone") as caught:
         read_weights(tmp_path / "c.ckpt", wrappers=("state_dict",))
     assert "save its 'state_dict' entry by itself" in str(caught.value.remedy)
+
+
+def test_features_are_those_of_the_published_code() -> None:
+    """What `claymodel` of Clay-foundation/model @ a5790ce gives with the same weights.
+
+    The features are of the patch in row 2, column 1.
+    """
+    size = ClaySize(width=48, depth=2, heads=2, head_width=12, mlp_ratio=2.0)
+    told = ClayInputs(
+        wavelengths_um=(0.443, 0.665, 1.61, 2.19),
+        side_px=40,
+        gsd_m=30.0,
+        time_4=(0.1, 0.2, 0.3, 0.4),
+        place_4=(0.5, 0.6, 0.7, 0.8),
+    )
+    encoder = ClayEncoder(size, told, final_norm=True)
+    patterned(encoder)
+    with torch.no_grad():
+        map_NDYX = encoder(waves(1, 4, 40, 40))
+    expected = torch.tensor([-2.32761, -0.96358, 1.28875, 1.75637, 0.76268, 0.04634])
+    torch.testing.assert_close(map_NDYX[0, :6, 2, 1], expected, atol=5e-5, rtol=0)
+    assert float(map_NDYX.std()) == pytest.approx(1.02448, abs=2e-4)
 
 
 def test_the_folded_kernel_computes_the_same() -> None:

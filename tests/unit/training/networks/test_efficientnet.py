@@ -94,10 +94,8 @@ def test_other_weights_are_refused_and_change_nothing(tmp_path: Path) -> None:
     assert all(torch.equal(before[n], v) for n, v in encoder.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["efficientnet_unetpp_small", pytest.param("efficientnet_fpn_small", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["efficientnet_unetpp_small", "efficientnet_fpn_small"])
 def test_decoders_learn_eight_chips(name: str) -> None:
     torch.manual_seed(0)
     network = build_landslide_network(name, of_bands("red", "nir", "slope"))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from quakestream.errors import ConfigError, RequestError
 from tests.helpers.graph_bundles import L4S_BANDS
-from tests.helpers.landslide_networks import SMALL_GALILEO, learnt
+from tests.helpers.landslide_networks import SMALL_GALILEO, learnt, waves
 from training.networks import build_landslide_network, of_bands
 from training.networks.folding import folded
 from training.networks.galileo import (
@@ -38,14 +38,6 @@ That is six features of the fourth patch of the second image, and the deviation 
 Groups that a row lacks were masked there, and held other values."""
 
 
-def waves(bands: int, side: int) -> Tensor:
-    return (
-        torch.sin(torch.arange(2 * bands * side**2).double() * 0.37)
-        .float()
-        .reshape(2, bands, side, side)
-    )
-
-
 @pytest.fixture(scope="module")
 def published(data_dir: Path) -> Path:
     path = data_dir / "galileo-nano" / "encoder.pt"
@@ -69,7 +61,7 @@ def test_published_weights_give_what_the_published_code_gives(
     network = Galileo(inputs, GalileoConfig(patch_px=patch_px))
     network.load_official(published)
     with torch.no_grad():
-        tokens = network.eval().encoder(waves(len(names), side)).flatten(2).transpose(1, 2)
+        tokens = network.eval().encoder(waves(2, len(names), side, side)).flatten(2).transpose(1, 2)
     torch.testing.assert_close(tokens[1, 3, :6], torch.tensor(features), atol=2e-5, rtol=0)
     assert float(tokens.std()) == pytest.approx(deviation, abs=1e-5)
 
@@ -170,7 +162,9 @@ def test_the_folded_network_computes_the_same() -> None:
         torch.testing.assert_close(plain(image), network(image), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("how", ["frozen", "lora", "scratch"])
+@pytest.mark.parametrize(
+    "how", ["lora", *(pytest.param(how, marks=pytest.mark.slow) for how in ("frozen", "scratch"))]
+)
 def test_it_learns_eight_chips(how: str) -> None:
     torch.manual_seed(0)
     network = Galileo(of_bands("nir", "red", "slope", crop_px=32), SMALL_GALILEO)

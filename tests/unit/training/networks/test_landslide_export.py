@@ -27,9 +27,10 @@ OF_MASKING = {
 """Operators that masking and generated weights would leave in a graph."""
 
 
-ARCHITECTURES = ("prithvi", "clay_hybrid")
-"""Architectures that are tried in every run; between them they have every kind of layer."""
+ARCHITECTURES = ("clay_hybrid",)
+"""Tried in every run: generated kernels, adapters, a transformer and a U-Net."""
 OTHERS = (
+    "prithvi",
     *("unet_tiny", "efficientnet_unetpp_small", "efficientnet_fpn_small"),
     *("clay_terrain", "galileo"),
 )

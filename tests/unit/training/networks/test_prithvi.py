@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from quakestream.errors import ConfigError, RequestError, ShapeError
-from tests.helpers.landslide_networks import SMALL_PRITHVI, gmac, learnt, weights
+from tests.helpers.landslide_networks import (
+    SMALL_PRITHVI,
+    gmac,
+    learnt,
+    patterned,
+    waves,
+    weights,
+)
 from training.networks import NetworkInputs, of_bands
 from training.networks.importing import load_weights
 from training.networks.lora import LoraConfig, add_lora, lora_parameters
@@ -19,6 +26,7 @@ from training.networks.prithvi import (
     SIZES,
     Prithvi,
     PrithviConfig,
+    PrithviEncoder,
     PrithviSize,
     stem_by_name,
 )
@@ -74,6 +82,25 @@ def test_the_fine_tuned_file_has_just_these_tensors() -> None:
 def test_four_frames_have_the_published_code(name: str, tokens: int) -> None:
     network = on_meta(PrithviConfig(size=SIZES[name], frames=4))
     assert network.encoder.pos_embed.shape == (1, tokens, SIZES[name].width)
+
+
+def test_features_are_those_of_the_published_code() -> None:
+    """What `prithvi_mae.py` of IBM/terratorch @ 85467a9 gives with the same weights.
+
+    The features are of the second frame's patch in row 2, column 1, of the first and last block.
+    """
+    size = PrithviSize(width=48, depth=4, heads=3, patch_px=16, taps=(0, 1, 2, 3))
+    encoder = PrithviEncoder(PrithviConfig(size=size, frames=2), bands=6, side_px=48)
+    patterned(encoder)
+    time, place = torch.tensor([[[2018.0, 200.0], [2024.0, 30.0]]]), torch.tensor([[42.7, 141.9]])
+    with torch.no_grad():
+        maps = encoder(waves(1, 6, 2, 48, 48), time, place)
+    first = torch.tensor([0.2201, 0.89241, 0.94358, 0.24401, 0.20077, -0.22739])
+    last = torch.tensor([-1.80651, 0.47024, 1.46528, -0.3756, 0.94816, -0.50725])
+    torch.testing.assert_close(maps[0][0, 48:54, 2, 1], first, atol=5e-5, rtol=0)
+    torch.testing.assert_close(maps[3][0, 48:54, 2, 1], last, atol=5e-5, rtol=0)
+    assert float(maps[0].std()) == pytest.approx(0.52043, abs=2e-4)
+    assert float(maps[3].std()) == pytest.approx(1.03467, abs=2e-4)
 
 
 def published(size: PrithviSize, *, frames: int = 4, tl: bool = True) -> dict[str, Tensor]:
@@ -261,7 +288,7 @@ def test_a_small_network_maps_bands_to_the_six() -> None:
         file["encoder.patch_embed.proj.weight"],
     )
     with torch.no_grad():
-        assert network(torch.randn(1, 3, 32, 32)).shape == (1, 1, 32, 32)
+        assert network.eval()(torch.randn(1, 3, 32, 32)).shape == (1, 1, 32, 32)
 
 
 def test_it_learns_eight_chips() -> None:
