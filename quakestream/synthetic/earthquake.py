@@ -51,9 +51,9 @@ class SyntheticEarthquake:
     shakemap: Path
     vs30: Path
     dpm: Path
-    dem: Path | None
+    dem: Path | None = None
     """Elevation; None where the ground is flat."""
-    slides: Path | None
+    slides: Path | None = None
     """Outlines of landslides, the truth; None where there are none."""
     pre: tuple[Path, ...]
     """COGs of scenes before the event, in the order of the preset."""
