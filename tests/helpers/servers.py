@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -151,8 +152,10 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
-    def __init__(self, *args: Any, faults: dict[str, float], **kwargs: Any) -> None:
-        self._faults = faults
+    def __init__(
+        self, *args: Any, faults: dict[str, float], sent: Counter[str], **kwargs: Any
+    ) -> None:
+        self._faults, self._sent = faults, sent
         super().__init__(*args, **kwargs)
 
     def do_HEAD(self) -> None:
@@ -183,6 +186,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         if send:
             there = int(len(data) * abs(share))
             self.wfile.write(data[start : min(stop, there)])
+            self._sent[self.path] += max(min(stop, there) - start, 0)
             self.close_connection = there < stop
             if share < 0 and there < stop:
                 self.connection.settimeout(STALL_S)
@@ -205,17 +209,20 @@ class WebServer:
 
     url: str
     faults: dict[str, float]
+    sent: Counter[str]
+    """Bytes of each path that were sent as bodies."""
 
 
 @contextmanager
 def web_server(folder: Path, faults: dict[str, float] | None = None) -> Iterator[WebServer]:
     """Serves a folder on a free port for as long as the `with` lasts."""
     known = dict(faults or {})
-    handler = partial(_Handler, directory=str(folder), faults=known)
+    sent: Counter[str] = Counter()
+    handler = partial(_Handler, directory=str(folder), faults=known, sent=sent)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield WebServer(url=f"http://127.0.0.1:{server.server_port}", faults=known)
+        yield WebServer(url=f"http://127.0.0.1:{server.server_port}", faults=known, sent=sent)
         server.shutdown()
         thread.join()

@@ -44,6 +44,20 @@ def test_slides_are_those_of_the_uncut_scene(tmp_path: Path) -> None:
     assert np.sort(one.probability) == pytest.approx(probability, abs=1e-6)
 
 
+def test_a_run_with_lost_commits_ends_as_one_that_lost_none(tmp_path: Path) -> None:
+    sliding_world(tmp_path, execution={"cell_windows": 1, "group_cells": 2})
+    whole = mapped(tmp_path, "out")
+    before = (tmp_path / "out" / "landslides.parquet").read_bytes()
+    commits = sorted((tmp_path / "out" / "_ledger" / "landslides").iterdir())
+    for path in commits[::3]:
+        path.unlink()
+    commits[1].write_bytes(b"damaged")
+    again = mapped(tmp_path, "out")
+    assert 0 < again.run["counts"]["cells_scored"] < whole.run["counts"]["cells"] / 2
+    assert (tmp_path / "out" / "landslides.parquet").read_bytes() == before
+    assert again.run["snapshot"] == whole.run["snapshot"]
+
+
 def test_the_order_of_cells_changes_nothing(tmp_path: Path) -> None:
     sliding_world(tmp_path)
     mapped(tmp_path, "plain", cell_windows=1, group_cells=1)

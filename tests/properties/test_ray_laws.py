@@ -12,6 +12,7 @@ from tests.helpers.cropping import crop_world
 from tests.helpers.cutting import in_tiles
 from tests.helpers.mapping import map_file, mapped, same
 from tests.helpers.running import commits
+from tests.helpers.sliding import sliding_world
 
 pytest.importorskip("ray")
 
@@ -24,8 +25,9 @@ from quakestream.pipeline.backends.ray_backend import RayBackend
         lambda folder: make_world(folder, seed=11, execution={"cell_windows": 1}),
         lambda folder: crop_world(folder, hazard=("dpm", "vs30_m_s")),
         lambda folder: in_tiles(make_world(folder, seed=11, execution={"cell_windows": 1})),
+        lambda folder: sliding_world(folder, execution={"cell_windows": 1}),
     ],
-    ids=["windows", "crops", "tiles"],
+    ids=["windows", "crops", "tiles", "landslides"],
 )
 def test_ray_gives_what_the_loop_gives(
     tmp_path: Path, ray_backend: RayBackend, world: Callable[[Path], object]
@@ -35,6 +37,9 @@ def test_ray_gives_what_the_loop_gives(
     result = mapped(tmp_path, "ray", ray_backend, group_cells=4)
     same(local.buildings, result.buildings)
     assert commits(tmp_path / "ray") == commits(tmp_path / "local")
+    one, other = (tmp_path / name / "landslides.parquet" for name in ("ray", "local"))
+    assert one.exists() == other.exists()
+    assert not one.exists() or one.read_bytes() == other.read_bytes()
     assert result.run["backend"] == "ray"
 
 
