@@ -121,9 +121,14 @@ class LandslidePrior:
         ]
         return (*self.shaking.issues, *notes)
 
-    def window(self) -> Window:
-        """The pixels under all ShakeMaps; an empty window where there is none."""
-        windows = [self.frame.inside(w) for w in self.frame.box_windows(self.shaking.boxes_N4)]
+    def window(self, boxes_N4: Floats | None = None) -> Window:
+        """The pixels under boxes (EPSG:4326); an empty window where there is none.
+
+        Args:
+            boxes_N4: west, south, east, north; None: those of the ShakeMaps.
+        """
+        boxes = self.shaking.boxes_N4 if boxes_N4 is None else boxes_N4
+        windows = [self.frame.inside(w) for w in self.frame.box_windows(boxes)]
         windows = [window for window in windows if window.height]
         union = windows[0] if windows else Window(row=0, col=0, height=0, width=0)
         for window in windows[1:]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from pyproj import CRS
 from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
 from rasterio.windows import Window as Pixels
 
 from quakestream.domain import Window
@@ -15,7 +16,7 @@ from quakestream.errors import HazardError, SceneError
 from quakestream.hazard.frames import PixelFrame
 from quakestream.hazard.interpolation import Floats
 from quakestream.raster.datasets import GRID_DRIVERS, open_dataset
-from quakestream.raster.messages import reason_of
+from quakestream.raster.messages import reason_of, root_cause
 from quakestream.storage import StorageOptions, local_copy, protocol_of
 
 LARGEST_VALUE = 1e30
@@ -40,6 +41,9 @@ class RasterLayer:
 
         A window may reach beyond the raster. Around the Earth, columns go on from the last to
         the first.
+
+        Raises:
+            HazardError: if the file is damaged there.
         """
         values_YX = np.full(window.shape, np.nan)
         size = self.frame
@@ -55,8 +59,14 @@ class RasterLayer:
 
     def _pixels(self, window: Window, first: int) -> Floats:
         part = Pixels(window.col - first, window.row, window.width, window.height)
-        pixels_YX = self.dataset.read(1, window=part).astype(np.float64)
-        valid_YX = self.dataset.read_masks(1, window=part) != 0
+        try:
+            pixels_YX = self.dataset.read(1, window=part).astype(np.float64)
+            valid_YX = self.dataset.read_masks(1, window=part) != 0
+        except RasterioError as error:
+            cause = root_cause(error)
+            raise HazardError(
+                "cannot be read as a raster", self.uri, got=cause, remedy="check the file"
+            ) from error
         valid_YX &= np.abs(pixels_YX) < LARGEST_VALUE  # false for NaN, too
         scaled: Floats = pixels_YX * self.dataset.scales[0] + self.dataset.offsets[0]
         return np.where(valid_YX, scaled, np.nan)

@@ -11,6 +11,7 @@ from affine import Affine
 from quakestream.domain import Issue, Window
 from quakestream.errors import HazardError
 from quakestream.fusion.nowicki_jessee import SlideCoverage
+from quakestream.hazard.frames import PixelFrame
 from quakestream.hazard.horn import pixel_sizes
 from quakestream.hazard.interpolation import Floats
 from quakestream.hazard.landslide_prior import (
@@ -81,19 +82,43 @@ class PriorRaster:
     """True where a file has values without a meaning, or does not cover the shaken ground."""
 
 
-def prior_raster(prior: LandslidePrior) -> PriorRaster:
-    """Makes the prior of all ground under the ShakeMaps, block by block.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PriorArea:
+    """The ground whose prior is made."""
+
+    boxes_N4: Floats
+    """West, south, east, north (EPSG:4326)."""
+    name: str
+    """For messages: `the ShakeMap`."""
+
+    def covered(self, frame: PixelFrame) -> float:
+        """Share of the ground that a raster covers; a rim of a pixel does not count."""
+        asked = covered = 0
+        for window in frame.box_windows(self.boxes_N4):
+            inner = window.grown(-1) if min(window.shape) > 2 else window
+            asked += inner.height * inner.width
+            part = frame.inside(inner)
+            covered += part.height * part.width
+        return covered / max(asked, 1)
+
+
+def prior_raster(prior: LandslidePrior, area: PriorArea | None = None) -> PriorRaster:
+    """Makes the prior of some ground, block by block.
+
+    Args:
+        area: the ground; None: all ground under the ShakeMaps.
 
     Raises:
         HazardError: if a layer cannot be used, or no ground has a coverage.
     """
-    window = prior.window()
+    area = area or PriorArea(boxes_N4=prior.shaking.boxes_N4, name="the ShakeMap")
+    window = prior.window(area.boxes_N4)
     if not window.height:
         raise HazardError(
-            "slopes do not cover the ShakeMap",
+            f"slopes do not cover {area.name}",
             prior.slope.like.uri,
-            expected="a raster of the shaken ground",
-            got=f"shaking in {_boxes(prior)}",
+            expected=f"a raster of {area.name}",
+            got=f"{area.name} at {_boxes(area)}",
             remedy="give a layer of the event's region",
         )
     frame = prior.frame
@@ -124,7 +149,7 @@ def prior_raster(prior: LandslidePrior) -> PriorRaster:
         )
     corners = [transform @ (0, 0), transform @ (window.width, window.height)]
     (west, north), (east, south) = corners
-    issues = tuple(_missing_issues(prior))
+    issues = tuple(_missing_issues(prior, area))
     return PriorRaster(
         cog=cog,
         summary=summary,
@@ -167,7 +192,7 @@ def _describe(dataset: Any, prior: LandslidePrior) -> None:
     )
 
 
-def _missing_issues(prior: LandslidePrior) -> list[Issue]:
+def _missing_issues(prior: LandslidePrior, area: PriorArea) -> list[Issue]:
     """Shaken ground without a coverage, but for water, which has no topographic index."""
     causes = [
         (layer.uri, f"{cause} in {prior.missing[cause]:,} shaken pixels")
@@ -175,9 +200,9 @@ def _missing_issues(prior: LandslidePrior) -> list[Issue]:
         if prior.missing[cause] and cause != NO_CTI
     ]
     for layer in dict.fromkeys(_layers(prior).values()):
-        share = _covered(prior, layer)
+        share = area.covered(layer.frame)
         if share < 1:
-            causes.append((layer.uri, f"covers {share:.0%} of the ShakeMap"))
+            causes.append((layer.uri, f"covers {share:.0%} of {area.name}"))
     return [Issue(subject=uri, kind="terrain", cause=cause) for uri, cause in causes]
 
 
@@ -194,21 +219,10 @@ def _layers(prior: LandslidePrior) -> dict[str, RasterLayer]:
     }
 
 
-def _covered(prior: LandslidePrior, layer: RasterLayer) -> float:
-    """Share of the box of the ShakeMaps that a layer covers; a rim of a pixel does not count."""
-    asked = covered = 0
-    for window in layer.frame.box_windows(prior.shaking.boxes_N4):
-        inner = window.grown(-1) if min(window.shape) > 2 else window
-        asked += inner.height * inner.width
-        part = layer.frame.inside(inner)
-        covered += part.height * part.width
-    return covered / max(asked, 1)
-
-
 def _lacks(prior: LandslidePrior) -> str:
     return ", ".join(f"{cause} in {n:,} pixels" for cause, n in prior.missing.items() if n)
 
 
-def _boxes(prior: LandslidePrior) -> str:
-    boxes = [", ".join(f"{edge:g}" for edge in box) for box in prior.shaking.boxes_N4]
+def _boxes(area: PriorArea) -> str:
+    boxes = [", ".join(f"{edge:g}" for edge in box) for box in area.boxes_N4]
     return "; ".join(boxes)

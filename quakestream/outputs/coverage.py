@@ -20,6 +20,10 @@ KIND = "kind"
 """Column of runs that look for landslides: what the cells were read for."""
 BUILDINGS, LANDSLIDES = "buildings", "landslides"
 """Values of `kind`."""
+P_PRIOR, EVIDENCE = "p_prior", "evidence"
+"""Columns of runs with a landslide prior: its mean in cells of landslides, and what is known of
+them: `image+prior`, `image`, `prior` or null."""
+_MORE_TYPES = {KIND: pa.string(), P_PRIOR: pa.float32(), EVIDENCE: pa.string()}
 
 
 def coverage_parquet(frame: gpd.GeoDataFrame) -> bytes:
@@ -28,9 +32,7 @@ def coverage_parquet(frame: gpd.GeoDataFrame) -> bytes:
     Raises:
         ShapeError: if a column of the contract is missing.
     """
-    types = dict(COVERAGE_TYPES)
-    if KIND in frame.columns:
-        types[KIND] = pa.string()
+    types = COVERAGE_TYPES | {n: t for n, t in _MORE_TYPES.items() if n in frame.columns}
     if missing := [c for c in COVERAGE_TYPES if c not in frame.columns]:
         raise ShapeError(
             "columns are missing", "coverage", ", ".join(COVERAGE_TYPES), f"no {missing}"

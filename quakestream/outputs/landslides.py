@@ -24,6 +24,8 @@ LANDSLIDE_TYPES: dict[str, pa.DataType] = {
     "road_m": pa.float64(),
     "evidence": pa.string(),
     "p_prior": pa.float32(),
+    "p_image": pa.float32(),
+    "image_share": pa.float32(),
     "scene_post": pa.string(),
     "acquired_post": pa.timestamp("us", tz="UTC"),
     "model": pa.string(),
@@ -31,7 +33,7 @@ LANDSLIDE_TYPES: dict[str, pa.DataType] = {
     "run_id": pa.string(),
 }
 """Columns in order, without `geometry` and `bbox`."""
-OPTIONAL_COLUMNS = ("buildings_touched", "road_m", "p_prior")
+OPTIONAL_COLUMNS = ("buildings_touched", "road_m", "p_prior", "p_image", "image_share")
 """Columns that are null in every row where the run knows nothing of them."""
 BUILDING_COLUMNS = ("landslide_id", "landslide_distance_m")
 """Columns of buildings.parquet in runs that look for landslides."""

@@ -32,6 +32,8 @@ class RunProducts:
     landslides: gpd.GeoDataFrame | None = None
     """One row per landslide, EPSG:4326, with the columns of `landslides.LANDSLIDE_TYPES`; None in
     a run that looks for none."""
+    prior: bytes | None = None
+    """The landslide prior as a COG; None in a run that has none."""
     outputs: tuple[str, ...] = ()
     """Optional products that the run asks for."""
     large: Mapping[str, LargeProduct] = field(default_factory=dict)

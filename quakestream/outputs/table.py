@@ -79,6 +79,7 @@ TABLES: Mapping[str, Callable[[PublishContext], bytes | None]] = {
     "summary.csv": _summary,
     "areas.parquet": _areas,
     "landslides.parquet": _landslides,
+    "prior.tif": lambda context: context.products.prior,
 }
 """Products that every map has; None for one that this map has nothing of. Their content
 identifies a snapshot."""

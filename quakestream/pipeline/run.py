@@ -54,6 +54,7 @@ from quakestream.pipeline.result.evidence import hazard_evidence
 from quakestream.pipeline.result.joining import joined
 from quakestream.pipeline.result.progress import ProgressFile
 from quakestream.pipeline.result.record import WorkDone, run_id, run_record
+from quakestream.pipeline.result.slide_prior import with_prior
 from quakestream.pipeline.result.unread import check_something_was_read
 from quakestream.pipeline.work.prepare import Prepared, prepare, steps_for
 from quakestream.pipeline.work.results import GroupReport
@@ -283,13 +284,14 @@ class _MapRun:
         for of_job in products:  # a bad block is named once, however many jobs needed it
             self._add_issues(i for i in of_job.issues if (i.kind, i.subject) not in named)
             named |= {(i.kind, i.subject) for i in of_job.issues}
-        whole = joined(products, context)
+        whole = with_prior(joined(products, context), plan)
         self._add_issues(whole.issues)
         return whole
 
     def _publish(self, products: KindProducts) -> Result:
         plan, run = self.plan, self.plan.run
         record = run_record(plan, self.work, self._hazard(), self.backend.name)
+        record |= products.record
         record["notes"] += reading_notes(self.store)
         snapshot = publish(
             self.store,
@@ -297,6 +299,7 @@ class _MapRun:
                 buildings=products.buildings,
                 coverage=products.coverage,
                 landslides=products.landslides,
+                prior=products.prior,
                 outputs=run.outputs,
                 large=products.large,
                 issues=list(dict.fromkeys(self.issues)),

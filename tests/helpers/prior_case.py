@@ -9,6 +9,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
+from quakestream.fusion.nowicki_jessee import PriorTerms, slide_coverage
 from quakestream.hazard.landslide_prior import PriorInputs
 
 WEST, SOUTH, EAST, NORTH = 36.0, 37.0, 36.2, 37.1
@@ -22,6 +23,7 @@ def write_layer(
     values: NDArray[Any] | float,
     step: float = STEP,
     west: float = WEST - 0.05,
+    north: float = NORTH + 0.05,
     **profile: Any,
 ) -> str:
     """A raster over the box and 0.05° around it."""
@@ -29,7 +31,7 @@ def write_layer(
     full = np.broadcast_to(np.asarray(values, np.float32), (height, width))
     given: dict[str, Any] = {
         "crs": "EPSG:4326",
-        "transform": from_origin(west, NORTH + 0.05, step, step),
+        "transform": from_origin(west, north, step, step),
         "nodata": None,
     }
     with rasterio.open(
@@ -45,11 +47,12 @@ def write_grid(
     fields: dict[str, NDArray[Any] | float],
     *,
     west: float = WEST,
+    south: float = SOUTH,
     spread: float | None = None,
     event: str = "us1",
 ) -> str:
     """A grid.xml or uncertainty.xml of 9 × 5 nodes, 0.025° apart."""
-    lon, lat = west + np.arange(9) * 0.025, NORTH - np.arange(5) * 0.025
+    lon, lat = west + np.arange(9) * 0.025, south + 0.1 - np.arange(5) * 0.025
     lon_YX, lat_YX = np.meshgrid(lon, lat)
     columns = [lon_YX, lat_YX, *(np.broadcast_to(v, lon_YX.shape) for v in fields.values())]
     rows = np.column_stack([column.ravel() for column in columns])
@@ -61,7 +64,8 @@ def write_grid(
     path.parent.mkdir(exist_ok=True)
     path.write_text(
         f'<shakemap_grid event_id="{event}" shakemap_version="1"><grid_specification '
-        f'lon_min="{west}" lat_min="{SOUTH}" lon_max="{west + 0.2}" lat_max="{NORTH}" nlon="9" '
+        f'lon_min="{west}" lat_min="{south}" lon_max="{west + 0.2}" '
+        f'lat_max="{south + 0.1}" nlon="9" '
         f'nlat="5" />{whole}{described}<grid_data>'
         + "\n".join(" ".join(f"{v:.6f}" for v in row) for row in rows)
         + "</grid_data></shakemap_grid>"
@@ -82,15 +86,34 @@ class PriorWorld:
         return replace(self.inputs, **{name: write_layer(path, values, **profile)})
 
 
-def make_prior_world(folder: Path) -> PriorWorld:
+def make_prior_world(folder: Path, west: float = WEST, south: float = SOUTH) -> PriorWorld:
     folder.mkdir(exist_ok=True)
-    shakemap = write_grid(folder / "shake" / "grid.xml", {"PGV": PGV})
-    write_grid(folder / "shake" / "uncertainty.xml", {"STDPGV": SIGMA})
+    shakemap = write_grid(folder / "shake" / "grid.xml", {"PGV": PGV}, west=west, south=south)
+    write_grid(folder / "shake" / "uncertainty.xml", {"STDPGV": SIGMA}, west=west, south=south)
+
+    def layer(name: str, value: float, step: float = STEP) -> str:
+        return write_layer(folder / f"{name}.tif", value, step, west - 0.05, south + 0.15)
+
     inputs = PriorInputs(
         shakemaps=(shakemap,),
-        gradient=write_layer(folder / "gradient.tif", GRADIENT),
-        lithology=write_layer(folder / "lithology.tif", ROCK),
-        landcover=write_layer(folder / "landcover.tif", COVER, step=1 / 360),
-        cti=write_layer(folder / "cti.tif", CTI, step=1 / 120),
+        gradient=layer("gradient", GRADIENT),
+        lithology=layer("lithology", ROCK),
+        landcover=layer("landcover", COVER, 1 / 360),
+        cti=layer("cti", CTI, 1 / 120),
     )
     return PriorWorld(folder=folder, inputs=inputs)
+
+
+def expected(**changed: float) -> tuple[float, float]:
+    """Coverage and deviation of the world by the formula, with other terms where they are given."""
+    terms = {
+        "pgv_cm_s": PGV,
+        "slope_deg": float(np.degrees(np.arctan(GRADIENT))),
+        "lithology": ROCK,
+        "landcover": COVER,
+        "cti": CTI,
+        "stddev": 0.03,
+        "sigma_ln_pgv": SIGMA,
+    }
+    found = slide_coverage(PriorTerms(**{k: np.array([v]) for k, v in (terms | changed).items()}))
+    return float(found.coverage[0]), float(found.std[0])

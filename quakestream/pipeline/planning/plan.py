@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -46,6 +46,7 @@ from quakestream.pipeline.planning.places import (
     units_at_once,
     units_by_place,
 )
+from quakestream.pipeline.planning.reading_order import ReadingOrder
 from quakestream.pipeline.planning.scenes import used_scenes
 from quakestream.pipeline.result.evidence import HazardModel, hazard_model
 from quakestream.pipeline.work.scenes import header_notes, stretch_notes
@@ -84,6 +85,8 @@ class Plan:
     """What the tile store holds of the scenes in use."""
     admin: AdminUnits | None = None
     """Units of summary.csv; None: 500 m squares."""
+    order: ReadingOrder = field(default_factory=ReadingOrder)
+    """What is read first."""
     lost_tiles: tuple[Scene, ...] = ()
     """Tiles of acquisitions that could not be read when they were prepared."""
 
@@ -121,7 +124,7 @@ class Plan:
     @cached_property
     def cell_units(self) -> tuple[CellUnits, ...]:
         """Units by place: those over the same ground, which are read together."""
-        return units_by_place(self.jobs, self.views)
+        return self.order.ordered(units_by_place(self.jobs, self.views))
 
     def groups(self) -> list[tuple[CellUnits, ...]]:
         """Commit groups: cells that are committed together. The plan alone decides them."""
@@ -347,6 +350,7 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
     scenes = [scene for scene, _ in used]
     used_notes = (*stretch_notes(scenes), *header_notes(scenes))
     first = jobs[0]
+    order = ReadingOrder.of(run, jobs, issues, told)
     return Plan(
         run=run,
         jobs=jobs,
@@ -362,6 +366,7 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
         problems=_worst_first([*imagery.issues, *footprints.issues, *tiles.issues, *issues]),
         notes=(*footprints.notes, *imagery.notes, *tiles.notes, *used_notes, *told),
         tiles=tiles,
+        order=order,
     )
 
 

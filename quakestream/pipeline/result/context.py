@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import geopandas as gpd
 
@@ -47,4 +48,8 @@ class KindProducts:
     landslides: gpd.GeoDataFrame | None = None
     large: Mapping[str, LargeProduct] = field(default_factory=dict)
     """Products that a run file asks for, by their names in `outputs`."""
+    prior: bytes | None = None
+    """The landslide prior as a COG."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """What they add to run.json."""
     issues: tuple[Issue, ...] = ()

@@ -15,7 +15,7 @@ from rasterio.transform import Affine, from_origin
 from quakestream.config import HazardSection, TerrainSection
 from quakestream.domain import Grid, Window
 from quakestream.errors import HazardError
-from quakestream.fusion.nowicki_jessee import PriorTerms, SlideCoverage, slide_coverage
+from quakestream.fusion.nowicki_jessee import SlideCoverage
 from quakestream.hazard.landslide_prior import PriorInputs, open_prior
 from quakestream.hazard.prior_raster import PriorRaster, prior_raster
 from tests.helpers.prior_case import (
@@ -26,11 +26,11 @@ from tests.helpers.prior_case import (
     NORTH,
     PGV,
     ROCK,
-    SIGMA,
     SOUTH,
     STEP,
     WEST,
     PriorWorld,
+    expected,
     make_prior_world,
     write_grid,
     write_layer,
@@ -47,20 +47,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> PriorWorld:
 @pytest.fixture
 def world(made: PriorWorld, tmp_path: Path) -> PriorWorld:
     return replace(made, folder=tmp_path)
-
-
-def expected(**changed: float) -> tuple[float, float]:
-    terms = {
-        "pgv_cm_s": PGV,
-        "slope_deg": float(np.degrees(np.arctan(GRADIENT))),
-        "lithology": ROCK,
-        "landcover": COVER,
-        "cti": CTI,
-        "stddev": 0.03,
-        "sigma_ln_pgv": SIGMA,
-    }
-    found = slide_coverage(PriorTerms(**{k: np.array([v]) for k, v in (terms | changed).items()}))
-    return float(found.coverage[0]), float(found.std[0])
 
 
 def raster(inputs: PriorInputs) -> PriorRaster:
