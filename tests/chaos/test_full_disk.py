@@ -92,6 +92,7 @@ def test_a_full_disk_loses_nothing(
     _assert_finishes(run_file, out, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_limit_on_file_size_loses_nothing(
     run_file: Path, undisturbed: Map, tmp_path: Path
 ) -> None:

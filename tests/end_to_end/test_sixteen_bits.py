@@ -79,6 +79,7 @@ def test_the_run_says_what_its_counts_were_brought_to_eight_bits_by(made: Map) -
     assert not any("read through GDAL" in note for note in made.run["notes"])
 
 
+@pytest.mark.slow
 def test_tiling_does_not_matter(analytic: SyntheticEarthquake, made: Map, tmp_path: Path) -> None:
     for cells in (1, 5):
         other = mapped(analytic, tmp_path / str(cells), cell_windows=cells)

@@ -211,7 +211,7 @@ def test_a_store_that_cannot_be_written_fails(
     assert "cannot write" in done.error
 
 
-@pytest.mark.parametrize("kind", ["stored", "virtual"])
+@pytest.mark.parametrize("kind", [pytest.param("stored", marks=pytest.mark.slow), "virtual"])
 def test_scenes_and_tiles_in_an_object_store(
     kind: str,
     moto: S3Server,

@@ -99,7 +99,10 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("bundle", DAMAGE)
+@pytest.mark.parametrize(
+    "bundle",
+    [pytest.param(n, marks=pytest.mark.slow if "synthetic" in n else []) for n in DAMAGE],
+)
 def test_kahramanmaras_is_mapped_by_the_shipped_models(
     data_dir: Path, tmp_path: Path, bundle: str
 ) -> None:

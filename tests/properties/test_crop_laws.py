@@ -40,7 +40,7 @@ def test_the_cell_size_changes_nothing(tmp_path: Path, kind: str) -> None:
         assert {c[:5] for c in rows["cell_id"]} == {"32636", "32637"}
 
 
-@pytest.mark.parametrize("gsd_m", [0.3, 0.8])
+@pytest.mark.parametrize("gsd_m", [pytest.param(0.3, marks=pytest.mark.slow), 0.8])
 def test_the_cell_size_changes_nothing_where_scenes_are_resampled(
     tmp_path: Path, gsd_m: float
 ) -> None:
@@ -52,7 +52,9 @@ def test_the_cell_size_changes_nothing_where_scenes_are_resampled(
     same(maps[0].buildings, maps[1].buildings)
 
 
-@pytest.mark.parametrize("kind", ["both_epochs", "post_and_hazard"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("both_epochs", marks=pytest.mark.slow), "post_and_hazard"]
+)
 def test_each_footprint_scores_as_its_crop_does_alone(tmp_path: Path, kind: str) -> None:
     world = crop_world(tmp_path, **WORLDS[kind])
     result = mapped(tmp_path, "out", cell_windows=2)

@@ -104,10 +104,17 @@ def read_errors(frame: Any) -> pd.Series:
     return frame.set_index("building_id")["reason"] == "read_error"
 
 
-@pytest.mark.parametrize("resampled", [False, True], ids=["aligned", "resampled"])
-@pytest.mark.parametrize("opens", [RasterioSource, CogOpener()], ids=["GDAL", "blocks"])
+@pytest.mark.parametrize(
+    ("opens", "resampled"),
+    [
+        pytest.param(CogOpener(), False, id="blocks-aligned"),
+        pytest.param(RasterioSource, True, id="GDAL-resampled"),
+        pytest.param(RasterioSource, False, id="GDAL-aligned", marks=pytest.mark.slow),
+        pytest.param(CogOpener(), True, id="blocks-resampled", marks=pytest.mark.slow),
+    ],
+)
 def test_a_bad_block_fails_only_the_crops_it_touches(
-    tmp_path: Path, resampled: bool, opens: OpenSource
+    tmp_path: Path, opens: OpenSource, resampled: bool
 ) -> None:
     world = crop_world(tmp_path)
     if resampled:

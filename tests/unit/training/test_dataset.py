@@ -383,6 +383,7 @@ def test_xbd_folders_are_taken_by_the_same_command(
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_outlines_of_destroyed_buildings_over_a_real_pair(
     data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
