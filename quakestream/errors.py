@@ -9,6 +9,7 @@
     │       └── DigestError                a file of a bundle differs from its digest
     ├── InputError (ValueError)            one input is bad: it is quarantined
     │   ├── SceneError                     a scene's header, CRS, bands or georeference
+    │   │   ├── BandOrderError             nothing tells which bands are red, green and blue
     │   │   └── ReadError (OSError)        blocks of a scene cannot be read
     │   │       └── TileReadError          of a tile of an acquisition; `where` is the tile's id
     │   ├── CatalogItemError               one STAC item
@@ -165,6 +166,10 @@ class InputError(QuakestreamError, ValueError):
 
 class SceneError(InputError):
     """A scene's header, CRS, bands or georeference cannot be used."""
+
+
+class BandOrderError(SceneError):
+    """Nothing tells which bands of a scene are red, green and blue; the request has to."""
 
 
 class ReadError(SceneError, OSError):

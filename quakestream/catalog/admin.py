@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 import geopandas as gpd
+import numpy as np
 
 from quakestream.config import SummarySection
 from quakestream.errors import RequestError
 from quakestream.storage import StorageOptions
+from quakestream.tiling.antimeridian import cut_at_180
 from quakestream.vectors import Attributes, VectorRequest, read_vectors
 
 
@@ -15,7 +17,7 @@ class AdminUnits:
     """Polygons of districts or provinces."""
 
     table: gpd.GeoDataFrame
-    """EPSG:4326."""
+    """EPSG:4326, cut at 180°."""
     id_column: str
     """The column with the names of units."""
     code_column: str | None = None
@@ -40,4 +42,6 @@ def read_admin(summary: SummarySection | None, options: StorageOptions) -> Admin
         ),
     )
     table = read_vectors(request, options, RequestError)
+    shapes = cut_at_180(np.asarray(table.geometry.values, object))
+    table = table.set_geometry(gpd.GeoSeries(list(shapes), index=table.index, crs=table.crs))
     return AdminUnits(table=table, id_column=summary.id, code_column=summary.pcode)

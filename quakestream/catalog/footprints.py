@@ -148,8 +148,8 @@ def _among(frame: gpd.GeoDataFrame, request: FootprintRequest, aoi: BaseGeometry
     if column == AUTO_ID:
         return found
     note = (
-        f"footprints have no column {_USUAL_ID!r}: each building is named by a digest of its "
-        "outline (footprints.id: auto), the same in every run"
+        "the footprints have no ids: each building is named by a digest of its outline, the same "
+        "in every run; footprints.id names another column"
     )
     return replace(found, notes=(note, *found.notes))
 

@@ -19,6 +19,7 @@ from quakestream.catalog.times import AcquisitionTime, acquired_from_name, acqui
 from quakestream.errors import CatalogItemError, InputError, SceneError
 from quakestream.raster.bands import named_bands
 from quakestream.raster.datasets import open_dataset
+from quakestream.raster.messages import root_cause
 from quakestream.storage import StorageOptions, protocol_of
 from quakestream.tiling.antimeridian import bounds_of
 
@@ -61,7 +62,7 @@ def image_item(
             with open_dataset(uri, options) as dataset:
                 return _item(dataset, uri, asset, time)
     except (RasterioError, OSError) as error:
-        raise CatalogItemError("cannot read the header", got=str(error)) from error
+        raise CatalogItemError("cannot read the header", got=root_cause(error)) from error
     except CatalogItemError:
         raise
     except InputError as error:

@@ -11,7 +11,7 @@ from quakestream.catalog.images import is_image
 from quakestream.cli.common import EXIT_ATTENTION, S3Anon, S3Endpoint, counted, s3_options
 from quakestream.config import is_uri
 from quakestream.errors import RequestError
-from quakestream.storage import StorageOptions, open_store
+from quakestream.storage import MissingObjectError, StorageOptions, Store, open_store
 
 
 def catalog(
@@ -61,6 +61,13 @@ def catalog(
         raise typer.Exit(EXIT_ATTENTION)
 
 
+def _images_below(store: Store) -> list[str]:
+    try:
+        return [store.uri_of(name) for name in store.list() if is_image(name)]
+    except MissingObjectError as error:
+        raise RequestError.of(error.problem) from error
+
+
 def _expanded(images: list[str], options: StorageOptions) -> list[str]:
     """The images, with the content of folders in place of the folders.
 
@@ -68,13 +75,12 @@ def _expanded(images: list[str], options: StorageOptions) -> list[str]:
     folder of a store counts, at any depth, since its folders are only parts of names.
 
     Raises:
-        RequestError: if a folder holds no image.
+        RequestError: if a folder holds no image, or a bucket does not exist.
     """
     files = []
     for image in images:
         if is_uri(image) and image.endswith("/"):
-            store = open_store(image, options)
-            inside = [store.uri_of(name) for name in store.list() if is_image(name)]
+            inside = _images_below(open_store(image, options))
         elif not is_uri(image) and os.path.isdir(image):
             names = sorted(os.listdir(image))
             inside = [os.path.join(image, name) for name in names if is_image(name)]

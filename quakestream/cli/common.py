@@ -142,8 +142,11 @@ class _Plain:
 
     def __call__(self, event: Event) -> None:
         self._state.add(event)
-        if isinstance(event, StageStarted) and (self._verbose or event.name == "map"):
-            stderr.print(f"{event.name}: {self._state.line() if self._state.cells else ''}".strip())
+        if isinstance(event, StageStarted):
+            if self._state.cells and event.name == "map":
+                stderr.print(f"{event.name}: {self._state.line()}")
+            elif self._verbose:
+                stderr.print(f"{event.name}:")
         elif isinstance(event, OutputNotice):
             stderr.print(redacted(event.text))
         elif isinstance(event, InputQuarantined) and self._verbose:

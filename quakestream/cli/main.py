@@ -76,7 +76,7 @@ HELP = {
     "map": "Make the map: one verdict per building. Run it again and it resumes.",
     "tile": "Make a Zarr tile store of the scenes of a run. Run it again and it resumes.",
     "status": "Show counts and rates of a running or finished run.",
-    "report": "Write report.html next to the map: counts, uncertainty and inputs, to print.",
+    "report": "Write report.html next to the map anew, with scores: figures and inputs, to print.",
     "view": "Serve a finished map on this machine, to this machine only.",
     "prior": "Write the landslide prior of an earthquake: the share of ground that slides.",
     "serve": "Serve the HTTP API on this machine: jobs that map areas, and chips to score.",

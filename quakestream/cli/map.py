@@ -84,8 +84,16 @@ def report_result(result: Result, *, as_json: bool) -> None:
         stdout.print(f"  {label:<20}{number:>9,}")
     for reason, number in counts["reasons"].items():
         stdout.print(f"  not assessed: {reason:<20}{number:>9,}", style="dim")
+    if counts["outside_aoi"]:
+        stdout.print(outside_aoi(counts["outside_aoi"]), style="dim")
     _show_issues(result)
     stdout.print(redacted(f"map: {result.out.rstrip('/')}/index.html"))
+
+
+def outside_aoi(number: int) -> str:
+    """What became of footprints outside the AOI."""
+    verb = "lies" if number == 1 else "lie"
+    return f"{counted(number, 'footprint')} of the file {verb} outside the AOI: not on the map"
 
 
 def assessed(counts: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from quakestream.cli.common import (
     s3_options,
     stdout,
 )
-from quakestream.cli.map import Json, RunArgument
+from quakestream.cli.map import Json, RunArgument, outside_aoi
 from quakestream.config import open_run
 from quakestream.outputs.viewer_content import REASON_TITLES
 from quakestream.pipeline.planning.capacity import Capacity
@@ -61,6 +61,7 @@ def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str,
         "bundle": plan.bundle.spec.name,
         "hazard_bundle": plan.hazard_model.bundle.spec.name if plan.hazard_model else None,
         "footprints": len(plan.footprints.table),
+        "outside_aoi": plan.footprints.outside_aoi,
         "coverage": dict(sorted(reasons.items())),
         "cells": len(plan.units),
         "area_cells": len(plan.area_cells),
@@ -122,6 +123,8 @@ def _show(statement: dict[str, Any]) -> None:
         f"{counted(statement['views'], 'view')}, {statement['mpx']:,.1f} megapixels "
         f"({statement['read_bytes'] / 1e9:.2f} GB decoded)"
     )
+    if statement["outside_aoi"]:
+        stdout.print(f"  {outside_aoi(statement['outside_aoi'])}", style="dim")
     _show_time(statement)
     _show_memory(statement)
     for note in statement["notes"]:

@@ -20,7 +20,7 @@ def report(
     endpoint_url: S3Endpoint = None,
     anon: S3Anon = False,
 ) -> None:
-    """Write report.html next to the map: counts, uncertainty and inputs, to print.
+    """Write report.html next to the map anew, with scores: figures and inputs, to print.
 
     Example: quakestream report out/ --scores scores.json
     """

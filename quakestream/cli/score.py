@@ -18,7 +18,7 @@ from quakestream.cli.common import (
 from quakestream.errors import RequestError
 from quakestream.outputs.readback import current_run
 from quakestream.outputs.scores import Score, ScoreOptions, score_stored
-from quakestream.outputs.truth import TruthRequest
+from quakestream.outputs.truth import TruthRequest, if_all_destroyed
 from quakestream.redaction import redacted
 from quakestream.reduce.metrics import Interval
 from quakestream.storage import open_store
@@ -64,7 +64,7 @@ def score(
 
     Example: quakestream score out/ --truth builtUpP.json --positive-file osm_destroyed.geojson
     """
-    _check_pair(positive, negative)
+    _check_pair(truth, positive, negative)
     store = open_store(out, s3_options(endpoint_url, anon))
     warn_of_other_products(store)
     request = TruthRequest(
@@ -88,14 +88,15 @@ def score(
         _show(result, Console(markup=False, emoji=False, highlight=False))
 
 
-def _check_pair(positive: str, negative: str) -> None:
+def _check_pair(truth: str, positive: str, negative: str) -> None:
     if bool(positive) != bool(negative):
         missing = "--negative" if positive else "--positive"
+        alone = f"; {if_all_destroyed(truth)}" if positive else ""
         raise RequestError(
             "--positive and --negative go together",
             expected="both",
             got=f"no {missing}",
-            remedy=f"give the values of {missing} too",
+            remedy=f"give the values of {missing} too{alone}",
         )
 
 

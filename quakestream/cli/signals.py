@@ -21,7 +21,6 @@ GRACE_S = 6.0
 """Time to give the lease back and to end workers before the process ends anyway. Nothing that is
 committed can be lost by that."""
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-_STOPPING = "{word}: stopping; groups that are under way are dropped or committed whole\n"
 
 
 @dataclass(slots=True)
@@ -46,10 +45,27 @@ COMMITTED = CommittedGroups()
 """The run of this process; a process has one."""
 
 
+@dataclass(slots=True)
+class Farewell:
+    """What this process says when it is interrupted, behind the word for that."""
+
+    stopping: str = "stopping; groups that are under way are dropped or committed whole"
+    """Said where the end takes a while."""
+    remedy: str = "run the same command again to go on"
+
+
+FAREWELL = Farewell()
+
+
+def serves(what: str) -> None:
+    """Says that this process is a server: there is nothing to go on with when it ends."""
+    FAREWELL.stopping, FAREWELL.remedy = "stopping", f"{what} is served no longer"
+
+
 def last_line(code: int) -> str:
     """How an interrupted command ends, and how to go on."""
     word = "interrupted" if code == EXIT_INTERRUPTED else "terminated"
-    return f"error: {word}{COMMITTED}; run the same command again to go on\n"
+    return f"error: {word}{COMMITTED}; {FAREWELL.remedy}\n"
 
 
 def watch_signals() -> None:
@@ -101,7 +117,7 @@ def _watch(received: int) -> None:
             if code:  # a second time: the user does not want to wait
                 leave(code)
             code = 128 + signum
-            line = _STOPPING.format(word=_WORDS[signal.Signals(signum)])
+            line = f"{_WORDS[signal.Signals(signum)]}: {FAREWELL.stopping}\n"
             _later(PROMPT_S, _say, line)
             _later(GRACE_S, leave, code)
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import typer
 
 from quakestream.cli.common import S3Anon, S3Endpoint, s3_options, warn_of_other_products
+from quakestream.cli.signals import serves
 from quakestream.errors import RequestError
 from quakestream.outputs.live import LiveMap, live_part
 from quakestream.outputs.pictures import READ_ERRORS
@@ -33,6 +34,7 @@ def view(
     """
     store = open_store(out, s3_options(endpoint_url, anon))
     warn_of_other_products(store)
+    serves("the map")
     with map_server(store, port) as server:
         address = f"http://127.0.0.1:{server.server_port}/"
         typer.echo(address)

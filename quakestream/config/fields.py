@@ -126,7 +126,7 @@ def aoi_bbox(aoi: str) -> tuple[float, float, float, float]:
         raise ConfigError("not a box", expected="different longitudes of -180 to 180", got=aoi)
     if 0 < west - east < 180:  # read as a box across 180°, it is wider than half of the Earth
         raise ConfigError(
-            "west is east of east",
+            "the west edge lies east of the east edge",
             expected="west,south,east,north in degrees",
             got=aoi,
             remedy="swap the first and the third number",

@@ -5,6 +5,9 @@ from typing import Any
 
 from quakestream.storage import MissingObjectError, Store, is_remote
 
+_REWRITTEN = frozenset(("report.html",))
+"""Products that `quakestream report` writes anew, with scores."""
+
 
 def inventory(run: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What run.json says of each product: `bytes` and `sha256` by name."""
@@ -17,7 +20,11 @@ def other_products(store: Store, run: dict[str, Any]) -> list[str]:
     A run that was ended while it wrote them, or somebody's editor, leaves such. Sizes are
     compared, and digests of what lies on this machine.
     """
-    small = {name: entry for name, entry in inventory(run).items() if "/" not in name}
+    small = {
+        name: entry
+        for name, entry in inventory(run).items()
+        if "/" not in name and name not in _REWRITTEN
+    }
     return [name for name, entry in small.items() if not _is(store, name, entry)]
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from quakestream.errors import RequestError
+from quakestream.outputs.buckets import check_bucket
 from quakestream.outputs.layout import COMMITS, PROGRESS
 from quakestream.outputs.lease import SILENT_AFTER, LeaseRecord, newest_lease
 from quakestream.storage import MissingObjectError, Store
@@ -51,6 +52,8 @@ def read_status(store: Store, now: datetime | None = None) -> Status:
         RequestError: if there is no run.
     """
     progress, run = _json_at(store, PROGRESS), _json_at(store, "run.json")
+    if not progress and not run:
+        check_bucket(store)
     commits = len(store.list(COMMITS))
     lease = newest_lease(store)[1]
     if not progress and not run and not commits and lease is None:

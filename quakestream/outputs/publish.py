@@ -19,7 +19,7 @@ from quakestream.outputs.landslides import landslide_counts, ordered_landslides
 from quakestream.outputs.layout import RUN_JSON, SNAPSHOTS
 from quakestream.outputs.products import RunProducts
 from quakestream.outputs.quarantine import first_seen_in, merged_issues
-from quakestream.outputs.table import OPTIONAL, PAGES, TABLES, PublishContext
+from quakestream.outputs.table import OPTIONAL, PAGES, TABLES, PageContext, PublishContext
 from quakestream.redaction import redacted_tree
 from quakestream.storage import Store
 
@@ -61,7 +61,10 @@ def publish(store: Store, products: RunProducts, check: Callable[[], None] = lam
         "published": now.isoformat(timespec="seconds"),
     }
     run = redacted_tree(_plain(run))
-    objects = tables | {name: write(context, run) for name, write in PAGES.items()}
+    of_pages = PageContext(
+        products=products, rows=rows, now=now, first_seen=context.first_seen, run=run, tables=tables
+    )
+    objects = tables | {name: write(of_pages) for name, write in PAGES.items()}
     large = (item for extra in extras for item in extra.objects(context))
     writer = _SnapshotWriter(store=store, prefix=f"{SNAPSHOTS}{snapshot}/")
     for name, data in chain(objects.items(), large):

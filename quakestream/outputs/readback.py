@@ -10,6 +10,7 @@ import pandas as pd
 
 from quakestream.domain import ScaleClass
 from quakestream.errors import RequestError, StorageError
+from quakestream.outputs.buckets import check_bucket
 from quakestream.outputs.fixed_names import inventory
 from quakestream.outputs.layout import SNAPSHOTS
 from quakestream.storage import MissingObjectError, Store
@@ -27,6 +28,7 @@ def current_run(store: Store) -> dict[str, Any]:
     try:
         run = json.loads(store.get("run.json"))
     except MissingObjectError as error:
+        check_bucket(store)
         raise RequestError(
             "no finished map",
             store.uri,
@@ -75,8 +77,13 @@ def current_buildings(store: Store, run: dict[str, Any]) -> gpd.GeoDataFrame:
 
 def current_table(store: Store, run: dict[str, Any], name: str) -> pd.DataFrame:
     """summary.csv or quarantine.parquet of the snapshot."""
-    data = io.BytesIO(current_object(store, run, name))
-    return pd.read_csv(data) if name.endswith(".csv") else pd.read_parquet(data)
+    return table_of(name, current_object(store, run, name))
+
+
+def table_of(name: str, data: bytes) -> pd.DataFrame:
+    """The rows of a product that is a CSV or Parquet file."""
+    file = io.BytesIO(data)
+    return pd.read_csv(file) if name.endswith(".csv") else pd.read_parquet(file)
 
 
 def scale_of(run: dict[str, Any]) -> tuple[ScaleClass, ...]:

@@ -21,6 +21,8 @@ from quakestream.outputs.viewer_content import (
 )
 from quakestream.storage import Store
 
+REPORTED = "summary.csv", "quarantine.parquet"
+"""Tables that the report shows."""
 UNITS_AT_MOST = 25
 ROWS_AT_MOST = 60
 SHORT_TEXT = 24
@@ -40,8 +42,18 @@ def report_html(
         RequestError: if there is no finished map.
     """
     run = current_run(store)
-    summary = current_table(store, run, "summary.csv")
-    quarantine = current_table(store, run, "quarantine.parquet")
+    summary, quarantine = (current_table(store, run, name) for name in REPORTED)
+    return report_page(run, summary, quarantine, scores, map_link)
+
+
+def report_page(
+    run: Mapping[str, Any],
+    summary: pd.DataFrame,
+    quarantine: pd.DataFrame,
+    scores: Mapping[str, Any] | None = None,
+    map_link: str = "index.html",
+) -> bytes:
+    """The page for the content of run.json, summary.csv and quarantine.parquet."""
     event = run.get("event", {})
     parts = {
         "csp": content_security_policy([]),

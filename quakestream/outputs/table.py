@@ -19,6 +19,8 @@ from quakestream.outputs.landslides import landslides_parquet, ordered_landslide
 from quakestream.outputs.layout import SCORES
 from quakestream.outputs.products import LargeProduct, RunProducts
 from quakestream.outputs.quarantine import quarantine_parquet
+from quakestream.outputs.readback import table_of
+from quakestream.outputs.report import REPORTED, report_page
 from quakestream.outputs.summary import summary_csv, summary_table
 from quakestream.outputs.viewer import viewer_html
 
@@ -85,12 +87,30 @@ TABLES: Mapping[str, Callable[[PublishContext], bytes | None]] = {
 identifies a snapshot."""
 
 
-def _index(context: PublishContext, run: dict[str, Any]) -> bytes:
-    return viewer_html(context.products, context.rows, run)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PageContext(PublishContext):
+    """What pages are written from."""
+
+    run: dict[str, Any]
+    """The content of run.json."""
+    tables: Mapping[str, bytes]
+    """The products of `TABLES`."""
 
 
-PAGES: Mapping[str, Callable[[PublishContext, dict[str, Any]], bytes]] = {"index.html": _index}
-"""Products that show what the others hold. They are also given the content of run.json."""
+def _index(context: PageContext) -> bytes:
+    return viewer_html(context.products, context.rows, context.run)
+
+
+def _report(context: PageContext) -> bytes:
+    summary, quarantine = (table_of(name, context.tables[name]) for name in REPORTED)
+    return report_page(context.run, summary, quarantine)
+
+
+PAGES: Mapping[str, Callable[[PageContext], bytes]] = {
+    "index.html": _index,
+    "report.html": _report,
+}
+"""Products that show what the others hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

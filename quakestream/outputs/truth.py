@@ -54,6 +54,14 @@ class TruthRequest:
     negative: tuple[str, ...] = ()
 
 
+def if_all_destroyed(uri: str) -> str:
+    """What to do with a file that holds destroyed buildings and no others."""
+    return (
+        "if it holds destroyed buildings alone, it is the positive file, beside graded or harmless "
+        f"buildings: --truth graded.json --positive-file {uri}"
+    )
+
+
 def read_truth(
     request: TruthRequest, classes: Sequence[ScaleClass], storage: StorageOptions | None = None
 ) -> Truth:
@@ -130,7 +138,8 @@ def _label_column(
         f"reference {request.uri}",
         expected="one column with a known damage scale",
         got=f"{len(candidates)} of {', '.join(_columns(frame))}",
-        remedy="give the column with --label-column, its values with --positive and --negative",
+        remedy="give the column with --label-column, its values with --positive and --negative; "
+        + if_all_destroyed(request.uri),
     )
 
 
@@ -161,7 +170,8 @@ def _recognise(
         f"column {column.name!r}",
         expected="Copernicus, xBD, EMS-98 or the bundle's labels",
         got=str(values[:6]),
-        remedy="give their meaning with --positive and --negative",
+        remedy="give their meaning with --positive and --negative; "
+        + if_all_destroyed(request.uri),
     )
 
 
@@ -194,6 +204,7 @@ def _as_given(values: list[str], request: TruthRequest) -> dict[str, Grade]:
             f"--positive or --negative names unknown values {unknown}",
             f"reference {request.uri}",
             got=f"values {values[:10]}",
+            remedy=if_all_destroyed(request.uri) if set(values) <= set(request.positive) else "",
         )
     grades: dict[str, Grade] = dict.fromkeys(values, "ignored")
     grades |= dict.fromkeys(request.positive, "destroyed")

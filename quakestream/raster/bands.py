@@ -19,7 +19,8 @@ from rasterio.windows import Window as DatasetWindow
 
 from quakestream.domain import NOTHING_STATED, Bands, StatedBands
 from quakestream.domain.bands import COLOURS, band_names, rgb_of
-from quakestream.errors import SceneError
+from quakestream.errors import BandOrderError, SceneError
+from quakestream.raster.lost_blocks import LostBlocks
 from quakestream.raster.messages import counted
 
 RGB = (1, 2, 3)
@@ -137,7 +138,7 @@ def _order(
     if stated.order:
         red, green, blue = stated.order
         if max(stated.order) > dataset.count:
-            raise SceneError(
+            raise BandOrderError(
                 f"imagery.bands names band {max(stated.order)}",
                 dataset.name,
                 expected=f"bands of 1 to {dataset.count}",
@@ -150,7 +151,7 @@ def _order(
             return by, rgb
         if any(name != "alpha" for name in names if name):
             said = ", ".join(name or "not named" for name in names)
-            raise SceneError(
+            raise BandOrderError(
                 "image has not one band each of red, green and blue",
                 dataset.name,
                 expected=", ".join(COLOURS),
@@ -159,7 +160,7 @@ def _order(
             )
     if dataset.count == len(RGB):
         return "", RGB
-    raise SceneError(
+    raise BandOrderError(
         "nothing says which bands are red, green and blue",
         dataset.name,
         expected="their names in the STAC item or the file",
@@ -178,7 +179,7 @@ def _alpha(
     """The band of transparency; 0 where none is.
 
     Raises:
-        SceneError: if a band is neither named nor transparency.
+        BandOrderError: if a band is neither named nor transparency.
     """
     for band in range(1, dataset.count + 1):
         if band in rgb:
@@ -194,7 +195,7 @@ def _alpha(
             return band
         if by in (INTERPRETATION, ""):
             calls = "called transparency" if shown == ColorInterp.alpha else "not named"
-            raise SceneError(
+            raise BandOrderError(
                 f"band {band} is {calls} and holds other values, perhaps near infrared",
                 dataset.name,
                 expected="0 and one other count, or a name",
@@ -277,6 +278,8 @@ class BandReader:
 
     dataset: Any
     bands: Bands
+    lost: LostBlocks | None = None
+    """Which errors are lost blocks, whose ground is then missing; None: every error is raised."""
 
     @property
     def flags(self) -> set[MaskFlags]:

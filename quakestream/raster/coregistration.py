@@ -23,9 +23,11 @@ import scipy.ndimage as ndi
 from numpy.typing import NDArray
 
 from quakestream.domain import Grid, Scene, Shift, Window
+from quakestream.errors import ReadError
 from quakestream.raster.pasting import open_reference
+from quakestream.raster.patchy import PatchySource
 from quakestream.raster.shift_field import SIDE, evidence, node_weight, shift_field
-from quakestream.raster.source import Pixels, RasterSource, full_or_overviews
+from quakestream.raster.source import FULL_M2, Pixels, RasterSource, full_or_overviews
 from quakestream.storage import StorageOptions
 
 T = TypeVar("T")
@@ -111,21 +113,46 @@ def find_shifts(
 
     Raises:
         SceneError: if a scene cannot be opened.
-        ReadError: if a part of it cannot be read, neither at full resolution nor from overviews.
+        ReadError: if a part of it did not arrive, neither at full resolution nor from overviews.
     """
     ground_m2 = area.height * area.width * NODE_GSD_M**2
-    return full_or_overviews(partial(_measured, post, pre, grid, area, options), ground_m2)
+    reading = partial(_Reading, post=post, pre=pre, grid=grid, options=options)
+    try:
+        return full_or_overviews(
+            lambda overviews: _measured(reading(overviews=overviews), area), ground_m2
+        )
+    except ReadError:
+        return _measured(reading(overviews=ground_m2 > FULL_M2, patchy=True), area)
 
 
-def _measured(
-    post: Scene, pre: Scene, grid: Grid, area: Window, options: StorageOptions, overviews: bool
-) -> PairShifts:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Reading:
+    """A pair and how it is read."""
+
+    post: Scene
+    pre: Scene
+    grid: Grid
+    options: StorageOptions
+    overviews: bool
+    patchy: bool = False
+    """Blocks of a file that are lost for good are missing ground and no error. Of an acquisition
+    of tiles, the tile is lost."""
+
+    def opened(self, scene: Scene) -> RasterSource:
+        source = open_reference(scene, self.grid, self.options, overviews=self.overviews)
+        if not self.patchy or scene.tiles:
+            return source
+        return PatchySource(source, scene, self.options)
+
+
+def _measured(reading: _Reading, area: Window) -> PairShifts:
+    grid = reading.grid
     rows, cols = _node_rows(area), _node_cols(area)
     first = rows.start, cols.start
     sum_YX: NDArray[np.float64] = np.zeros((2 * REACH + 1, 2 * REACH + 1))
     weight_IL: NDArray[np.float32] = np.zeros((len(rows), len(cols)), np.float32)
     evidence_ILYX = np.zeros((*weight_IL.shape, SIDE, SIDE), np.float16)
-    for (row, col), valid, surface_YX in _surfaces(post, pre, grid, area, options, overviews):
+    for (row, col), valid, surface_YX in _surfaces(reading, area):
         at = row - first[0], col - first[1]
         weight_IL[at] = node_weight(valid)
         sum_YX += surface_YX * weight_IL[at]
@@ -164,9 +191,7 @@ NodeSurface = tuple[tuple[int, int], float, NDArray[np.float32]]
 """A node (row, col), the share of its pixels that both scenes show, its correlation surface."""
 
 
-def _surfaces(
-    post: Scene, pre: Scene, grid: Grid, area: Window, options: StorageOptions, overviews: bool
-) -> Iterator[NodeSurface]:
+def _surfaces(reading: _Reading, area: Window) -> Iterator[NodeSurface]:
     """The correlation surface of each node that counts, for shifts up to REACH_M.
 
     Nodes are read in strips of columns, and row by row in a strip. Strips end at columns that
@@ -179,8 +204,8 @@ def _surfaces(
         for band in range(cols.start // STRIP_NODES, (cols.stop - 1) // STRIP_NODES + 1)
     ]
     with (
-        open_reference(post, grid, options, overviews=overviews) as post_source,
-        open_reference(pre, grid, options, overviews=overviews) as pre_source,
+        reading.opened(reading.post) as post_source,
+        reading.opened(reading.pre) as pre_source,
         ThreadPoolExecutor(THREADS) as pool,
     ):
         pair = _Pair(sources=(post_source, pre_source), lock=Lock())

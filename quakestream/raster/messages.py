@@ -1,6 +1,7 @@
 """Parts of messages that several readers need."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 from quakestream.errors import QuakestreamError
@@ -26,7 +27,7 @@ def reason_of(error: BaseException) -> str:
     """What went wrong, without the name of the object that it concerns."""
     if isinstance(error, QuakestreamError):
         return str(replace(error.problem, where=""))
-    return str(error) or type(error).__name__
+    return plain(str(error)) or type(error).__name__
 
 
 def root_cause(error: BaseException) -> str:
@@ -42,3 +43,58 @@ def root_cause(error: BaseException) -> str:
         return f"{NO_CREDENTIALS}; {CREDENTIALS_REMEDY}"
     code = _CODE.search(reason)
     return _ANSWERS.get(code[1], f"the store answers {code[1]}") if code else reason
+
+
+_FORMATS = {
+    "zip": "deflate",
+    "lzw": "LZW",
+    "lzma": "LZMA",
+    "packbits": "PackBits",
+    "jpeg": "JPEG",
+    "webp": "WebP",
+    "lerc": "LERC",
+}
+"""Names of formats as people write them, by those of decoders."""
+
+
+def damaged_block(decoder: str) -> str:
+    """What is wrong with a block that a decoder refuses."""
+    name = decoder.lower()
+    return f"block is damaged: its {_FORMATS.get(name, name)} data cannot be decoded"
+
+
+def _truncated(match: re.Match[str]) -> str:
+    missing = int(match["expected"]) - int(match["got"])
+    return f"block truncated: {counted(missing, 'byte')} missing"
+
+
+def _damaged(match: re.Match[str]) -> str:
+    return damaged_block(match["decoder"])
+
+
+_DECODER = re.compile(r"\b(?P<decoder>[A-Z]\w+?)(?:Pre)?(?:Decode|Lib): ?\S")
+_WORDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
+    (re.compile(r"TIFF\w+: ?Read error.* got (?P<got>\d+) bytes, expected (?P<expected>\d+)"),
+     _truncated),
+    (re.compile(r"TIFF\w+: ?Seek error"), lambda _: "block truncated: the file ends before it"),
+    (_DECODER, _damaged),
+    (re.compile(r"Failed to read directory at offset (?P<at>\d+)"),
+     lambda match: f"file is cut: its directory at byte {int(match['at']):,} is not whole"),
+    (re.compile(r"Cannot read TIFF header"), lambda _: "file is cut: its header is not whole"),
+)  # fmt: skip
+"""Messages of libtiff, which speak of its functions, and what they mean."""
+
+
+def tells_of_damage(error: BaseException) -> bool:
+    """True if the innermost cause is a decoder's: its bytes arrived and are damaged."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return _DECODER.search(str(error)) is not None
+
+
+def plain(text: str) -> str:
+    """A message of GDAL in plain words, where it is one of libtiff's; else unchanged."""
+    for pattern, words in _WORDS:
+        if match := pattern.search(text):
+            return words(match)
+    return text

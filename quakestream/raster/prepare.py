@@ -12,6 +12,7 @@ from rasterio.errors import RasterioError
 from quakestream.domain import Scene
 from quakestream.errors import ReadError
 from quakestream.raster.bands import BandReader, bands_in
+from quakestream.raster.lost_blocks import LostBlocks
 from quakestream.raster.masks import BLOCK_M, Blocks, CoarseQuality, block_quality
 from quakestream.raster.messages import root_cause
 from quakestream.raster.samples import (
@@ -41,15 +42,20 @@ class PreparedScene:
     """Valid pixels of about 4 m behind the statistics."""
 
 
-def prepare_scene(scene: Scene, options: StorageOptions) -> PreparedScene:
+def prepare_scene(scene: Scene, options: StorageOptions, *, patchy: bool = True) -> PreparedScene:
     """Reads a scene once at 4 m. `raster.samples` states what that costs.
 
     Of a scene with layers nothing is read: models of physical values take no statistics, and
     clouds come from its mask.
+    Blocks that are lost for good are left out, but not of an acquisition of tiles, where the tile
+    is left out.
+
+    Args:
+        patchy: False for a scene that has to be whole, such as a tile.
 
     Raises:
         SceneError: if the scene cannot be opened.
-        ReadError: if a part of it cannot be read.
+        ReadError: if a part of it did not arrive.
     """
     if scene.layers:
         return _nothing_known(len(scene.layers))
@@ -57,7 +63,9 @@ def prepare_scene(scene: Scene, options: StorageOptions) -> PreparedScene:
         try:
             bands = bands_in(dataset, scene.bands, scene.stated)
             tables_BV = tables_for(dataset, bands, scene.stretch)
-            reader = BandReader(dataset=dataset, bands=bands)
+            whole = not patchy or scene.tiles
+            lost = None if whole else LostBlocks(scene=scene, options=options)
+            reader = BandReader(dataset=dataset, bands=bands, lost=lost)
             gsd_m = scene.gsd_m or STATISTICS_GSD_M
             prepare = _sampled if is_sampled(dataset) else _whole
             return prepare(reader, tables_BV, gsd_m)

@@ -17,6 +17,7 @@ from quakestream.domain import Bands, Scene, Stretch, sheets_of
 from quakestream.errors import SceneError, StorageError
 from quakestream.raster.bands import BandReader, bands_in, resolve_bands
 from quakestream.raster.datasets import open_dataset
+from quakestream.raster.lost_blocks import LostBlocks
 from quakestream.raster.messages import root_cause
 from quakestream.raster.prepare import coarse_overview
 from quakestream.raster.samples import is_sampled
@@ -55,10 +56,10 @@ def probe(scene: Scene, options: StorageOptions) -> Scene:
                 etag=etag,
                 bands=bands,
                 notes=(*bands.notes, *_size_notes(dataset, gsd_m)),
-                stretch=_stretch(dataset, scene.href, bands, gsd_m),
+                stretch=_stretch(dataset, replace(scene, gsd_m=gsd_m), bands, options),
             )
         except RasterioError as error:
-            raise SceneError(f"cannot read header: {error}", scene.href) from error
+            raise SceneError(f"cannot read header: {root_cause(error)}", scene.href) from error
 
 
 def common_stretch(scene: Scene, options: StorageOptions) -> Stretch | None:
@@ -70,7 +71,7 @@ def common_stretch(scene: Scene, options: StorageOptions) -> Stretch | None:
     try:
         with open_scene(sheet, options) as dataset:
             bands = bands_in(dataset, sheet.bands, sheet.stated)
-            return _stretch(dataset, scene.id, bands, sheet.gsd_m or 1.0)
+            return _stretch(dataset, sheet, bands, options)
     except SceneError:
         return sheet.parts[0].stretch
 
@@ -111,7 +112,7 @@ def _bands(dataset: Any, scene: Scene) -> Bands:
     try:
         return resolve_bands(dataset, scene.stated)
     except SceneError as error:  # GDAL's name of what it reads through us is not the scene's
-        raise SceneError.of(replace(error.problem, where=scene.href)) from error
+        raise type(error).of(replace(error.problem, where=scene.href)) from error
 
 
 def _check_dtype(dataset: Any, href: str, bands: Bands) -> None:
@@ -126,14 +127,16 @@ def _check_dtype(dataset: Any, href: str, bands: Bands) -> None:
         )
 
 
-def _stretch(dataset: Any, href: str, bands: Bands, gsd_m: float) -> Stretch | None:
+def _stretch(dataset: Any, scene: Scene, bands: Bands, options: StorageOptions) -> Stretch | None:
     if dataset.dtypes[bands.rgb[0] - 1] == "uint8":
         return None
     try:
-        return measured_stretch(BandReader(dataset=dataset, bands=bands), gsd_m)
+        lost = None if scene.tiles else LostBlocks(scene=scene, options=options)
+        reader = BandReader(dataset=dataset, bands=bands, lost=lost)
+        return measured_stretch(reader, scene.gsd_m or 1.0)
     except RasterioError as error:
         what = f"cannot measure how to bring 16-bit counts to 8 bits: {root_cause(error)}"
-        raise SceneError(what, href) from error
+        raise SceneError(what, scene.id if scene.tiles else scene.href) from error
 
 
 def _size_notes(dataset: Any, gsd_m: float) -> list[str]:

@@ -20,7 +20,9 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as DatasetWindow
 
+from quakestream.domain import Window
 from quakestream.raster.bands import BandReader, lattice_windows
+from quakestream.raster.lost_blocks import readable
 from quakestream.raster.statistics import STATISTICS_GSD_M
 
 WHOLE_PX = 1 << 26
@@ -29,6 +31,8 @@ SAMPLE_M = 32.0
 """Side of a sample on the ground, metres."""
 SAMPLES = 16, 64
 """Samples along the rows and the columns of a scene. Samples side by side are cheap in strips."""
+LEAST_PX = 64
+"""Smallest side of a part that is read alone where blocks are lost, pixels."""
 STRIP_PX = 1 << 23
 """Pixels of a scene that are held at once."""
 
@@ -73,8 +77,8 @@ def averaged_samples(
             yield part.counts_BYX, part.valid_YX
         return
     side = max(round(SAMPLE_M / STATISTICS_GSD_M) * by, 1)
-    for window in lattice_windows(dataset.height, dataset.width, side, SAMPLES):
-        part = _averaged(reader, window, by)
+    windows = lattice_windows(dataset.height, dataset.width, side, SAMPLES)
+    for part in _some(reader, (_averaged(reader, window, by) for window in windows)):
         yield part.counts_BYX, part.valid_YX & (not part.white_YX.all())
 
 
@@ -89,9 +93,25 @@ def averaged_strips(reader: BandReader, by: int, rows: int) -> Iterator[Means]:
     by = min(by, dataset.height, dataset.width)
     width, height = dataset.width // by, dataset.height // by
     step = max(STRIP_PX // (by * by * width) // rows, 1) * rows
-    for top in range(0, height, step):
-        high = min(step, height - top)
-        yield _averaged(reader, DatasetWindow(0, top * by, width * by, high * by), by)
+    windows = (
+        DatasetWindow(0, top * by, width * by, min(step, height - top) * by)
+        for top in range(0, height, step)
+    )
+    return _some(reader, (_averaged(reader, window, by) for window in windows))
+
+
+def _some(reader: BandReader, parts: Iterator[Means]) -> Iterator[Means]:
+    """The parts of a scene, of which some pixel can be read.
+
+    Raises:
+        RasterioError: if lost blocks leave no pixel.
+    """
+    seen = False
+    for part in parts:
+        seen |= bool(part.valid_YX.any())
+        yield part
+    if not seen and reader.lost is not None and reader.lost.latest is not None:
+        raise reader.lost.latest
 
 
 def overview_strips(reader: BandReader, by: int, rows: int) -> Iterator[Means]:
@@ -110,8 +130,58 @@ def _averaged(reader: BandReader, window: DatasetWindow, by: int) -> Means:
             window, (int(window.height), int(window.width)), Resampling.nearest
         )
     except RasterioError:
-        # a block is lost: its overview may be there, as in a file whose end was cut off
+        return _instead(reader, window, by)
+    return _means(stored_BYX, valid_YX, by)
+
+
+def _instead(reader: BandReader, window: DatasetWindow, by: int) -> Means:
+    """What is known of a window in which a block cannot be read.
+
+    Its overview may be there, as in a file whose end was cut off. Else the parts of the window
+    that can be read stand alone.
+    """
+    try:
         return _overview(reader, window, by)
+    except RasterioError as error:
+        if reader.lost is None or not reader.lost.are_why(error):
+            raise
+        are_why = reader.lost.are_why
+    whole = Window(row=0, col=0, height=int(window.height), width=int(window.width))
+
+    def read(part: Window) -> Means:
+        at = DatasetWindow(
+            window.col_off + part.col, window.row_off + part.row, part.width, part.height
+        )
+        shape = part.height, part.width
+        return _means(*reader.read(at, shape, Resampling.nearest), by)
+
+    shape = max(whole.height // by, 1), max(whole.width // by, 1)
+    masks = [np.zeros(shape, np.bool_) for _ in range(3)]
+    dtype = reader.dataset.dtypes[reader.bands.rgb[0] - 1]
+    counts_BYX = np.zeros((len(reader.bands.rgb), *shape), dtype)
+    for part, means in readable(whole, read, are_why, _least(reader.dataset), by):
+        rows, cols = (
+            slice(at // by, at // by + size)
+            for at, size in (
+                (part.row, means.valid_YX.shape[0]),
+                (part.col, means.valid_YX.shape[1]),
+            )
+        )
+        counts_BYX[:, rows, cols] = means.counts_BYX
+        for mask_YX, part_YX in zip(
+            masks, (means.valid_YX, means.black_YX, means.white_YX), strict=True
+        ):
+            mask_YX[rows, cols] = part_YX
+    return Means(counts_BYX=counts_BYX, valid_YX=masks[0], black_YX=masks[1], white_YX=masks[2])
+
+
+def _least(dataset: Any) -> tuple[int, int]:
+    """Height and width of a part that is not divided any more: a quarter of a block."""
+    height, width = getattr(dataset, "block_shapes", [(256, 256)])[0]
+    return max(height // 4, LEAST_PX), max(width // 4, LEAST_PX)
+
+
+def _means(stored_BYX: NDArray[Any], valid_YX: NDArray[np.bool_], by: int) -> Means:
     high, wide = (max(side // by, 1) for side in valid_YX.shape)
     by = min(by, *valid_YX.shape)
     tiles = (slice(0, high * by), slice(0, wide * by))

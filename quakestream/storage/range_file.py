@@ -15,16 +15,16 @@ CHUNKS_KEPT = 128
 """Chunks that a `CachedFile` keeps: 8 MiB."""
 
 
-class RangeFile(io.RawIOBase):
-    """Reads ranges as a file. It keeps every piece in memory: for headers, not for pixels."""
+class _SeekableFile(io.RawIOBase):
+    """A file over an object whose bytes can be read anywhere; subclasses say how."""
 
-    def __init__(self, fetcher: Fetcher) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
-        self._fetcher, self._size = fetcher, fetcher.size()
-        self._position = 0
-        self._next_bytes = FIRST_BYTES
-        self._pieces: list[tuple[int, bytes]] = []
-        self.requests = 0
+        self._size, self._position = size, 0
+
+    def bytes_at(self, start: int, length: int) -> bytes:
+        """`length` bytes from `start`, which lie inside the object."""
+        raise NotImplementedError
 
     def readable(self) -> bool:
         return True
@@ -42,7 +42,8 @@ class RangeFile(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         left = max(self._size - self._position, 0)
-        data = self._range(self._position, left if size < 0 else min(size, left))
+        length = left if size < 0 else min(size, left)
+        data = self.bytes_at(self._position, length) if length else b""
         self._position += len(data)
         return data
 
@@ -51,9 +52,18 @@ class RangeFile(io.RawIOBase):
         buffer[: len(data)] = data
         return len(data)
 
-    def _range(self, start: int, length: int) -> bytes:
-        if length == 0:
-            return b""
+
+class RangeFile(_SeekableFile):
+    """Reads ranges as a file. It keeps every piece in memory: for headers, not for pixels."""
+
+    def __init__(self, fetcher: Fetcher) -> None:
+        super().__init__(fetcher.size())
+        self._fetcher = fetcher
+        self._next_bytes = FIRST_BYTES
+        self._pieces: list[tuple[int, bytes]] = []
+        self.requests = 0
+
+    def bytes_at(self, start: int, length: int) -> bytes:
         for begin, piece in self._pieces:
             if begin <= start and start + length <= begin + len(piece):
                 return piece[start - begin : start - begin + length]
@@ -116,28 +126,12 @@ class ChunkCache:
         return b"".join(chunks[n] for n in wanted)[skip : skip + length]
 
 
-class CachedFile(io.RawIOBase):
+class CachedFile(_SeekableFile):
     """A seekable file over a `ChunkCache`; several may share one."""
 
     def __init__(self, cache: ChunkCache) -> None:
-        super().__init__()
-        self._cache, self._position = cache, 0
+        super().__init__(cache.size)
+        self._cache = cache
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._cache.size}[whence]
-        self._position = max(base + offset, 0)
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._cache.read(self._position, self._cache.size if size < 0 else size)
-        self._position += len(data)
-        return data
+    def bytes_at(self, start: int, length: int) -> bytes:
+        return self._cache.read(start, length)

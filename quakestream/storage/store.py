@@ -21,6 +21,7 @@ from quakestream.storage.regular import regular_file
 from quakestream.storage.uris import is_web, local_path, protocol_of
 
 _TEMP_PREFIX = ".quakestream-part-"
+_WITH_BUCKETS = ("s3", "gs", "az")
 _creating = threading.Lock()
 """fsspec's file system in memory looks first and writes then."""
 
@@ -96,6 +97,7 @@ class Store:
         """Sorted keys that start with `prefix`, at any depth; empty where nothing exists yet.
 
         Raises:
+            MissingObjectError: if there is no such bucket.
             StorageError: if the store cannot be listed.
         """
         folder = prefix.rpartition("/")[0]
@@ -105,7 +107,35 @@ class Store:
                 if protocol_of(self.uri) == "file"
                 else _list_objects(self, folder)
             )
+            if not keys:
+                self.check_bucket()
         return sorted(key for key in keys if key.startswith(prefix))
+
+    def check_bucket(self) -> None:
+        """Tells a bucket that does not exist from one that holds nothing under the prefix.
+
+        Raises:
+            MissingObjectError: if there is no such bucket.
+            StorageError: if the store does not say.
+        """
+        if protocol_of(self.uri) not in _WITH_BUCKETS:
+            return
+        fs, root = filesystem(self.uri, self.options)
+        bucket, _, prefix = root.partition("/")
+        with storage_errors("list", self.uri):
+            try:
+                if protocol_of(self.uri) == "s3":  # some may list their own prefix alone
+                    fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
+                else:
+                    fs.ls(bucket)
+            except PermissionError:
+                return
+            except FileNotFoundError as error:
+                raise MissingObjectError(
+                    "there is no such bucket",
+                    f"{protocol_of(self.uri)}://{bucket}",
+                    remedy="check its name and the endpoint (--s3-endpoint)",
+                ) from error
 
     def exists(self, key: str) -> bool:
         """True if the object exists now; no cache is used.

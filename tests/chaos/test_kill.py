@@ -17,19 +17,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.helpers.running import (
-    CLI,
-    ROOT,
-    Map,
-    assert_same_map,
-    commits,
-    environment,
-    quakestream,
-    read_map,
-)
+from tests.helpers.ending import map_process, wait_for_commits
+from tests.helpers.running import Map, assert_same_map, commits, quakestream, read_map
 
 pytestmark = pytest.mark.alone
-PATIENCE_S = 120
 LEAST = 3
 """Commits that must exist before a process is killed."""
 
@@ -46,19 +37,12 @@ class KilledRun:
 def kill_midway(arguments: list[str], out: Path, delay_s: float, env: dict[str, str]) -> KilledRun:
     """Starts a run, waits for new commits and then `delay_s`, and kills its process group."""
     before = len(_ledger(out))
-    process = subprocess.Popen(
-        [*CLI, "map", *arguments, "--out", str(out), "--quiet"],
-        cwd=ROOT,
-        env=environment(env),
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = map_process(
+        *arguments, "--out", out, "--quiet", env=env, start_new_session=True, **quiet
     )
     try:
-        until = time.monotonic() + PATIENCE_S
-        while len(_ledger(out)) < before + LEAST and process.poll() is None:
-            assert time.monotonic() < until, "no commits"
-            time.sleep(0.002)
+        wait_for_commits(process, lambda: len(_ledger(out)), before + LEAST)
         time.sleep(delay_s)
     finally:
         os.killpg(process.pid, signal.SIGKILL)

@@ -22,8 +22,8 @@ import pytest
 from quakestream.storage import Store, open_store
 from quakestream.storage.filesystems import filesystem
 from quakestream.synthetic import SyntheticEarthquake
+from tests.helpers.ending import map_process, wait_for_commits
 from tests.helpers.running import (
-    CLI,
     ROOT,
     Map,
     assert_accounted,
@@ -160,6 +160,25 @@ def test_a_folder_of_a_bucket_becomes_a_catalogue(
     )
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("catalog", "s3://nowhere/images/", "-o", "stac"),
+        ("status", "s3://nowhere/run"),
+        ("report", "s3://nowhere/run"),
+        ("score", "s3://nowhere/run", "--truth", "truth.json"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_missing_bucket_is_no_empty_folder(moto: S3Server, arguments: tuple[str, ...]) -> None:
+    done = quakestream(*arguments, "--s3-endpoint", moto.endpoint, env=moto.env)
+    assert (done.code, done.error) == (
+        2,
+        "error: s3://nowhere: there is no such bucket; "
+        "check its name and the endpoint (--s3-endpoint)",
+    )
+
+
 def test_missing_credentials_are_told_in_one_line(
     town: SyntheticEarthquake, moto: S3Server, bundle: Path, tmp_path: Path
 ) -> None:
@@ -247,18 +266,11 @@ def test_the_real_pair_from_a_real_s3_server_killed_on_its_way(
 
 
 def _kill_after_commits(run_file: Path, out: str, server: S3Server) -> dict[str, Any]:
-    process = subprocess.Popen(
-        [*CLI, "map", str(run_file), "--quiet"],
-        cwd=ROOT,
-        env=environment(server.env),
-        start_new_session=True,
-        stderr=subprocess.DEVNULL,
-    )
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = map_process(run_file, "--quiet", env=server.env, start_new_session=True, **quiet)
     try:
-        until = time.monotonic() + 120
-        while len(commits(out, server.options)) < 3:
-            assert process.poll() is None, "it ended before it could be killed"
-            assert time.monotonic() < until, "no commits"
+        wait_for_commits(process, lambda: len(commits(out, server.options)), 3)
+        assert process.poll() is None, "it ended before it could be killed"
         time.sleep(random.Random(5).uniform(0.0, 0.05))
     finally:
         os.killpg(process.pid, signal.SIGKILL)

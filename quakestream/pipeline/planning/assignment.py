@@ -1,6 +1,6 @@
 """Which views each footprint is judged from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -11,6 +11,8 @@ from quakestream.catalog import Footprints, Views, assign_views
 from quakestream.domain import BundleSpec, Scene, View
 from quakestream.pipeline.planning.scenes import EpochScenes
 
+COARSE_SHOWN = 3
+"""Scenes too coarse for a bundle that are named; the others are counted."""
 MAX_SCALE = 2.0
 """Scenes coarser than this many times the bundle's GSD cannot show what the model knows."""
 
@@ -72,6 +74,21 @@ class Assignment:
 def sharp(scenes: Sequence[Scene], spec: BundleSpec) -> list[Scene]:
     """Scenes fine enough for a bundle."""
     return [s for s in scenes if (s.gsd_m or 0) <= MAX_SCALE * spec.gsd_m]
+
+
+def coarse_notes(epochs: Iterable[EpochScenes], spec: BundleSpec) -> tuple[str, ...]:
+    """Names the scenes that are too coarse for a bundle; empty where none is."""
+    scenes = [scene for epoch in epochs for scene in epoch.scenes]
+    coarse = [s for s in scenes if (s.gsd_m or 0) > MAX_SCALE * spec.gsd_m]
+    if not coarse:
+        return ()
+    shown = ", ".join(f"{s.id} ({s.gsd_m:g} m)" for s in coarse[:COARSE_SHOWN])
+    more = f" and {len(coarse) - COARSE_SHOWN:,} more" if len(coarse) > COARSE_SHOWN else ""
+    number = "1 scene is" if len(coarse) == 1 else f"{len(coarse):,} scenes are"
+    return (
+        f"{number} too coarse for {spec.name}, which takes pixels of up to "
+        f"{MAX_SCALE * spec.gsd_m:g} m: {shown}{more}",
+    )
 
 
 def assign(

@@ -16,7 +16,7 @@ from quakestream.domain import BandNeed, BundleSpec, Issue, LayerFile, Scene, Sc
 from quakestream.errors import AoiError, ConfigError, HazardError
 from quakestream.hazard.terrain import open_dem
 from quakestream.pipeline.planning.assignment import sharp
-from quakestream.pipeline.planning.scenes import EpochScenes, probe_scenes
+from quakestream.pipeline.planning.scenes import EpochScenes, check_bands, probe_scenes
 from quakestream.storage import fingerprint
 
 NAMED = 3
@@ -55,8 +55,9 @@ def find_imagery(run: RunFile, aoi: BaseGeometry, specs: Sequence[BundleSpec]) -
 
     Raises:
         AoiError: if no post-event scene lies in the AOI.
-        ConfigError: if no post-event scene offers the bands of a bundle, or the run gives no
-            elevation model for its terrain channels.
+        ConfigError: if no post-event scene offers the bands of a bundle, nothing says which bands
+            of the only scenes are red, green and blue, or the run gives no elevation model for
+            terrain channels.
         StorageError: if the store or service fails.
     """
     options = run.storage_options
@@ -79,6 +80,8 @@ def find_imagery(run: RunFile, aoi: BaseGeometry, specs: Sequence[BundleSpec]) -
         usable[bands] = probe_scenes(post, options), probe_scenes(pre, options)
         if bands[0] is None:
             taken = {i for spec in some for epoch in usable[bands] for i in _used(epoch, spec)}
+    for epochs in usable.values():
+        check_bands(*epochs)
     probed = [issue for post, pre in usable.values() for issue in (*post.issues, *pre.issues)]
     names = [(", ".join(spec.name for spec in alike[bands]), one) for bands, one in found.items()]
     return FoundImagery(

@@ -25,7 +25,7 @@ from quakestream.engines.machine import usable_cores
 from quakestream.hazard import inputs_not_given
 from quakestream.pipeline.kinds.units import PlanInputs, Unit, ViewTable
 from quakestream.pipeline.planning.area import area_cells
-from quakestream.pipeline.planning.assignment import Assignment, assign, sharp
+from quakestream.pipeline.planning.assignment import Assignment, assign, coarse_notes, sharp
 from quakestream.pipeline.planning.capacity import (
     Capacity,
     Fleet,
@@ -37,7 +37,7 @@ from quakestream.pipeline.planning.capacity import (
 )
 from quakestream.pipeline.planning.checks import check_files_exist
 from quakestream.pipeline.planning.engine import EngineFacts, PickEngine, pick_engine
-from quakestream.pipeline.planning.imagery import find_imagery
+from quakestream.pipeline.planning.imagery import FoundImagery, find_imagery
 from quakestream.pipeline.planning.jobs import Job, RunBundles, lattices, make_jobs
 from quakestream.pipeline.planning.memory import MemoryStatement, state_memory
 from quakestream.pipeline.planning.places import (
@@ -343,12 +343,10 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
 
     used_bundles = [b for b in (bundles.damage, bundles.landslide) if b is not None]
     jobs = tuple(make_jobs(run, bundles, {b.digest: inputs_for(b.spec) for b in used_bundles}))
-    views = table.views
-    used = used_scenes((unit for job in jobs for unit in job.units), views)
+    used = used_scenes((unit for job in jobs for unit in job.units), table.views)
     counts = [(scene, grid) for scene, grid in used if not scene.layers]
     tiles = survey_tiles(run.imagery.store, counts, options)
-    scenes = [scene for scene, _ in used]
-    used_notes = (*stretch_notes(scenes), *header_notes(scenes))
+    more = _scene_notes([scene for scene, _ in used], imagery, bundles.specs)
     first = jobs[0]
     order = ReadingOrder.of(run, jobs, issues, told)
     return Plan(
@@ -361,13 +359,21 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
         zone_N=zone_N,
         polygon_N=polygon_N,
         assignment=assignment,
-        views=views,
+        views=table.views,
         area_cells=area_cells(zones, lattices(run, first.kind, first.bundle.spec), run.aoi),
         problems=_worst_first([*imagery.issues, *footprints.issues, *tiles.issues, *issues]),
-        notes=(*footprints.notes, *imagery.notes, *tiles.notes, *used_notes, *told),
+        notes=(*footprints.notes, *imagery.notes, *tiles.notes, *told, *more),
         tiles=tiles,
         order=order,
     )
+
+
+def _scene_notes(
+    scenes: Sequence[Scene], imagery: FoundImagery, specs: Sequence[BundleSpec]
+) -> tuple[str, ...]:
+    """What the headers of scenes in use tell, and which scenes are too coarse for a bundle."""
+    coarse = (note for spec in specs for note in coarse_notes(imagery.of(spec), spec))
+    return (*stretch_notes(scenes), *header_notes(scenes), *coarse)
 
 
 def _footprints(run: RunFile, aoi: BaseGeometry) -> Footprints:

@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 
 from quakestream.catalog import acquisitions, extent_issues, of_tiles
 from quakestream.domain import Grid, Issue, Scene, View
-from quakestream.errors import InputError, MissingExtraError, QuakestreamError, StorageError
+from quakestream.errors import (
+    BandOrderError,
+    ConfigError,
+    InputError,
+    MissingExtraError,
+    Problem,
+    QuakestreamError,
+    StorageError,
+)
 from quakestream.pipeline.kinds.units import Unit
 from quakestream.raster.layer_probe import probe_layers
 from quakestream.raster.probe import common_stretch, probe
@@ -26,6 +34,8 @@ class EpochScenes:
     unusable: list[Scene]
     """Scenes whose headers cannot be used, as the catalogue describes them."""
     issues: list[Issue]
+    unclear: tuple[Problem, ...] = ()
+    """Scenes whose bands the run file has to name, with what is known of them."""
 
     def listed(self) -> list[Scene]:
         """Everything the catalogue lists, with tiles that cannot be used in their acquisitions."""
@@ -36,6 +46,8 @@ class EpochScenes:
 
 def probe_scenes(scenes: Sequence[Scene], options: StorageOptions) -> EpochScenes:
     """Reads the header of each scene; scenes that cannot be used become issues."""
+
+    unclear: dict[str, Problem] = {}
 
     def one(scene: Scene) -> Scene | Issue:
         causes: list[QuakestreamError] = []
@@ -48,6 +60,7 @@ def probe_scenes(scenes: Sequence[Scene], options: StorageOptions) -> EpochScene
             except (InputError, StorageError, MissingExtraError) as error:
                 causes.append(error)
         retryable = any(isinstance(cause, StorageError) for cause in causes)
+        unclear.update((scene.id, c.problem) for c in causes if isinstance(c, BandOrderError))
         cause = "; ".join(str(one) for one in causes)
         return Issue(subject=scene.id, kind="scene", cause=cause, retryable=retryable)
 
@@ -58,7 +71,26 @@ def probe_scenes(scenes: Sequence[Scene], options: StorageOptions) -> EpochScene
         scenes=[with_one_stretch(scene, options) for scene in acquisitions(good)],
         unusable=[s for s, d in zip(scenes, done, strict=True) if isinstance(d, Issue)],
         issues=[*(d for d in done if isinstance(d, Issue)), *extent_issues(good)],
+        unclear=tuple(unclear[scene.id] for scene in scenes if scene.id in unclear),
     )
+
+
+def check_bands(*epochs: EpochScenes) -> None:
+    """Asks for `imagery.bands` where an epoch has no other scenes than those that need it.
+
+    Scenes of one cause are one problem.
+
+    Raises:
+        ConfigError: if an epoch has no usable scene, and naming bands may change that.
+    """
+    together: dict[Problem, list[str]] = {}
+    for problem in (p for epoch in epochs if not epoch.scenes for p in epoch.unclear):
+        together.setdefault(replace(problem, where=""), []).append(problem.where)
+    if together:
+        raise ConfigError.of_all(
+            replace(problem, where=places[0] + (f" and {len(places) - 1} more" * (len(places) > 1)))
+            for problem, places in together.items()
+        )
 
 
 def with_one_stretch(scene: Scene, options: StorageOptions) -> Scene:

@@ -44,7 +44,9 @@ class PrepareScene:
 
     def faulty(self) -> tuple[Issue, ...]:
         """Tiles that cannot be prepared alone, either."""
-        return faulty_tiles([self.scene], lambda tile: prepare_scene(tile, self.options))
+        return faulty_tiles(
+            [self.scene], lambda tile: prepare_scene(tile, self.options, patchy=False)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

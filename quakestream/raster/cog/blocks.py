@@ -26,7 +26,7 @@ from quakestream.raster.cog.block_sharing import Block, SceneBlocks
 from quakestream.raster.cog.layout import CogLayout
 from quakestream.raster.cog.places import BlockTask, SamplePlace
 from quakestream.raster.cog.workers import Team
-from quakestream.raster.messages import reason_of
+from quakestream.raster.messages import damaged_block, reason_of
 from quakestream.storage.fetchers import LocalFetcher
 from quakestream.storage.ranges import Buffer, Fetcher, RangeRequest
 
@@ -203,4 +203,11 @@ class BlockReader:
             raise error
         block = block_name(task.part, len(self._layout.levels))
         where = f"{self._layout.href} ({self._name}{', ' if self._name else ''}{block})"
-        raise ReadError(reason_of(error), where) from error
+        raise ReadError(_why(task, error), where) from error
+
+
+def _why(task: BlockTask, error: Exception) -> str:
+    """Why a block cannot be had. Codecs speak of their functions, so their words are not passed."""
+    if type(error).__module__.startswith("imagecodecs"):
+        return damaged_block(task.part.level.coding.codec)
+    return reason_of(error)

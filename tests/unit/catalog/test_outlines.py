@@ -112,7 +112,7 @@ def test_footprints_without_ids_are_named_by_outline_and_said_once(tmp_path: Pat
     assert (found.rows_read, found.duplicates_collapsed) == (3, 1)
     assert found.issues == []
     assert len(found.notes) == 1
-    assert "named by a digest of its outline (footprints.id: auto)" in found.notes[0]
+    assert "have no ids: each building is named by a digest of its outline" in found.notes[0]
     backwards = footprint_file(tmp_path / "b.geojson", [HOLED, L_SHAPE])
     assert set(read(backwards).table["building_id"]) == set(found.table["building_id"])
     # In another CRS and format the names are the same.

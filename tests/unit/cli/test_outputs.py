@@ -1,6 +1,7 @@
 """status, view, report and score, as a person calls them."""
 
 import json
+import subprocess
 import threading
 import urllib.error
 import urllib.request
@@ -23,6 +24,7 @@ from quakestream.outputs.publish import publish
 from quakestream.outputs.readback import current_buildings, current_run
 from quakestream.storage import Store, open_store
 from tests.helpers.outputs_case import HAZARD_BUNDLE, buildings, products, with_hazard_evidence
+from tests.helpers.running import CLI, ROOT, environment
 
 NOW = datetime(2023, 2, 7, 12, tzinfo=UTC)
 
@@ -142,6 +144,33 @@ def test_view_serves_the_snapshot_and_nothing_else(finished: Store):
         server.shutdown()
 
 
+def test_a_server_that_is_terminated_has_nothing_to_go_on_with(finished: Store) -> None:
+    command = [*CLI, "view", finished.uri, "--no-browser"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith(b"http://127.0.0.1:")
+    process.terminate()
+    said = process.communicate(timeout=60)[1].decode().splitlines()
+    assert process.returncode == 143
+    assert said[-1] == "error: terminated; the map is served no longer"
+    assert not any("again" in line or "groups" in line for line in said)
+
+
+def test_a_map_has_its_report_and_the_command_writes_it_anew(finished: Store, tmp_path: Path):
+    assert b"not compared with a reference" in finished.get("report.html")
+    assert 'href="report.html"' in finished.get("index.html").decode()
+    rows = current_buildings(finished, current_run(finished))
+    grades = ["Destroyed", "No visible damage"] * (len(rows) // 2)
+    rows[["geometry"]].assign(damage_gra=grades).to_file(tmp_path / "truth.geojson")
+    scores = _call("score", finished.uri, "--truth", str(tmp_path / "truth.geojson"), "--json")
+    (tmp_path / "scores.json").write_text(scores)
+    _call("report", finished.uri, "--scores", str(tmp_path / "scores.json"))
+    assert b"not compared with a reference" not in finished.get("report.html")
+    assert other_products(finished, current_run(finished)) == []
+
+
 def test_view_says_when_a_port_is_taken(finished: Store):
     with map_server(finished) as server, pytest.raises(RequestError, match="--port 0"):
         map_server(finished, server.server_port)
@@ -186,6 +215,36 @@ def test_a_report_says_what_hazard_values_said(tmp_path: Path):
 def test_one_side_of_the_question_is_not_a_question(finished: Store, tmp_path: Path):
     with pytest.raises(RequestError, match="go together"):
         _call("score", finished.uri, "--truth", "x.geojson", "--positive", "a")
+    with pytest.raises(RequestError, match=r"give the values of --positive too$"):
+        _call("score", finished.uri, "--truth", "x.geojson", "--negative", "a")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        ("--label-column", "destroyed_building"),
+        ("--label-column", "destroyed_building", "--positive", "yes"),
+        ("--label-column", "destroyed_building", "--positive", "yes", "--negative", "no"),
+    ],
+    ids=["nothing", "column", "positive", "both"],
+)
+def test_a_file_of_destroyed_buildings_alone_is_the_positive_file(
+    finished: Store, tmp_path: Path, more: tuple[str, ...]
+):
+    """As OpenStreetMap has them. What the error says to do is then done."""
+    rows = current_buildings(finished, current_run(finished))
+    fallen = rows[["geometry"]].iloc[:4].assign(destroyed_building="yes", osm_id=range(4))
+    fallen.to_file(tmp_path / "osm.geojson")
+    with pytest.raises(RequestError) as caught:
+        _call("score", finished.uri, "--truth", str(tmp_path / "osm.geojson"), *more)
+    way = f"--truth graded.json --positive-file {tmp_path}/osm.geojson"
+    assert caught.value.remedy.endswith(f"beside graded or harmless buildings: {way}")
+    graded = rows[["geometry"]].iloc[4:].assign(damage_gra="No visible damage")
+    graded.to_file(tmp_path / "graded.json", driver="GeoJSON")
+    arguments = way.replace("graded.json", str(tmp_path / "graded.json")).split()
+    said = _call("score", finished.uri, *arguments, "--json")
+    assert json.loads(said)["positive"] == "polygons of the positive file"
 
 
 def test_a_report_escapes_what_strangers_wrote(tmp_path: Path):

@@ -2,13 +2,18 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
+import pandas as pd
 import pytest
+import rasterio
 import shapely
 
+from quakestream.cli.map import report_result
 from quakestream.cli.plan import plan_statement
 from quakestream.config import RunFile, open_run
 from quakestream.errors import ConfigError, RequestError
@@ -16,7 +21,10 @@ from quakestream.pipeline.planning.capacity import around_s
 from quakestream.pipeline.planning.checks import check_files_exist, later_problems
 from quakestream.pipeline.planning.plan import make_plan
 from quakestream.synthetic import SyntheticEarthquake
-from quakestream.testing import write_bundle
+from quakestream.testing import make_world, write_bundle
+from quakestream.testing.worlds import write_scene
+from tests.helpers.cropping import resample
+from tests.helpers.mapping import edit, map_file
 from tests.helpers.running import run_content
 
 
@@ -94,6 +102,67 @@ def test_a_plan_with_nothing_to_score_says_so(town: SyntheticEarthquake, tmp_pat
     assert statement["cells"] == 0
     assert statement["coverage"] == {"no_pre": statement["footprints"]}
     assert json.dumps(statement)
+
+
+def nameless(path: Path) -> None:
+    """Writes a scene anew with a fourth band, and no names."""
+    with rasterio.open(path) as dataset:
+        counts_BYX, transform = dataset.read(), dataset.transform
+    path.unlink()
+    four_BYX = np.concatenate([counts_BYX, counts_BYX[:1] // 2])
+    write_scene(path, four_BYX, transform=transform, photometric="minisblack")
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_scenes_whose_bands_nothing_names_are_asked_for(tmp_path: Path, both: bool) -> None:
+    world = make_world(tmp_path, side_px=200, buildings=10)
+    nameless(world.post)
+    if both:
+        nameless(world.pre)
+    with pytest.raises(ConfigError) as caught:
+        make_plan(open_run(world.run_file))
+    (problem,) = caught.value.problems
+    assert problem.where == f"{world.post}{' and 1 more' if both else ''}"
+    assert problem.got == "4 bands without names"
+    assert "imagery.bands, such as [3, 2, 1]" in problem.remedy
+    edit(world.run_file, lambda content: content["imagery"].update(bands=[1, 2, 3]))
+    assert make_plan(open_run(world.run_file)).units
+
+
+def test_a_scene_without_names_beside_one_with_them_is_quarantined(tmp_path: Path) -> None:
+    world = make_world(tmp_path, side_px=200, buildings=10)
+    other = shutil.copy(world.post, tmp_path / "post_20230212.tif")
+    nameless(Path(other))
+    edit(world.run_file, lambda content: content["imagery"]["catalog"].append(str(other)))
+    plan = make_plan(open_run(world.run_file))
+    assert plan.units
+    (issue,) = plan.problems
+    assert (issue.kind, issue.subject) == ("scene", "post_20230212")
+
+
+def test_a_scene_too_coarse_for_the_model_is_named(tmp_path: Path) -> None:
+    world = make_world(tmp_path, side_px=200, buildings=10)
+    resample(world.pre, 1.3)
+    plan = make_plan(open_run(world.run_file))
+    assert set(plan.assignment.reason_N) <= {"outside_model_scale", "no_imagery"}
+    (note,) = [note for note in plan.notes if "too coarse" in note]
+    assert note == (
+        "1 scene is too coarse for no-network, which takes pixels of up to 1 m: "
+        "pre_20220801 (1.3 m)"
+    )
+
+
+def test_footprints_outside_the_area_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = make_world(tmp_path, side_px=200, buildings=10)
+    frame = gpd.read_file(world.footprints)
+    far = frame.iloc[:3].assign(id=["x", "y", "z"]).set_geometry(frame.geometry[:3].translate(1))
+    pd.concat([frame, far]).to_file(world.footprints)
+    assert plan_statement(make_plan(open_run(world.run_file)))["outside_aoi"] == 3
+    report_result(map_file(world.run_file), as_json=False)
+    said = capsys.readouterr().out
+    assert "3 footprints of the file lie outside the AOI: not on the map" in said
 
 
 @pytest.mark.parametrize(

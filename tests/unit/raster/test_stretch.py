@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -190,10 +191,19 @@ def test_other_counts_are_refused(dtype: str, tmp_path: Path) -> None:
         write(tmp_path / "scene.tif", (texture() + 1).astype(dtype))
 
 
-def test_a_scene_whose_pixels_cannot_be_read_has_no_stretch(tmp_path: Path) -> None:
+def test_a_stretch_does_without_lost_blocks_and_needs_some(tmp_path: Path) -> None:
     path = write_wide(tmp_path / "scene.tif", compress="deflate")
-    data = bytearray(path.read_bytes())
-    data[len(data) // 3 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 3)
+    whole, data = scene_of(path).stretch, bytearray(path.read_bytes())
+    third, half = len(data) // 3, len(data) // 2
+    path.write_bytes(data[:third] + bytes(half - third) + data[half:])
+    rest = scene_of(path).stretch
+    assert whole is not None
+    assert rest is not None
+    assert abs(rest.span / whole.span - 1) < 0.1
+    with tifffile.TiffFile(path) as tiff:
+        blocks = list(zip(tiff.pages[0].dataoffsets, tiff.pages[0].databytecounts, strict=True))
+    for at, size in blocks:
+        data[at : at + size] = bytes(size)
     path.write_bytes(data)
     with pytest.raises(
         SceneError, match=r"scene\.tif: cannot measure how to bring 16-bit counts to 8 bits"

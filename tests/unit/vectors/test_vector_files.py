@@ -196,11 +196,13 @@ def test_several_shapefiles_of_a_zip_are_layers(tmp_path: Path) -> None:
     assert "has no layer 'east': got layers north, south" in refusal(path, layer="east")
 
 
-def test_an_archive_in_an_archive_and_a_kmz(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["archive in an archive", "kmz"])
+def test_members_beside_the_outlines_are_left_alone(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.zip"
-    path.write_bytes(zipped({"inner.zip": zipped(shapefile(tmp_path / "s")), "map.pdf": b"%PDF-"}))
-    assert read(path)["id"].tolist() == NAMES
-    path.write_bytes(zipped({"doc.kml": as_kml(), "files/icon.png": b"\x89PNG"}))
+    members = {"doc.kml": as_kml(), "files/icon.png": b"\x89PNG"}
+    if kind != "kmz":
+        members = {"inner.zip": zipped(shapefile(tmp_path / "s")), "map.pdf": b"%PDF-"}
+    path.write_bytes(zipped(members))
     assert read(path)["id"].tolist() == NAMES
 
 
@@ -217,19 +219,24 @@ def test_a_folder_and_a_geodatabase(tmp_path: Path) -> None:
 # Text of shapefiles ---------------------------------------------------------------------------
 
 
+def with_language(shapes: Path, code: int) -> None:
+    """Writes the code of a text's encoding into the header of a shapefile's table."""
+    table = shapes.with_suffix(".dbf")
+    data = bytearray(table.read_bytes())
+    data[29] = code
+    table.write_bytes(data)
+
+
 def test_text_in_another_encoding_than_the_cpg_says_is_refused_unless_certain(
     tmp_path: Path,
 ) -> None:
     shapefile(tmp_path / "s", encoding="cp1254")
-    path, table = tmp_path / "s" / "outlines.shp", tmp_path / "s" / "outlines.dbf"
+    path = tmp_path / "s" / "outlines.shp"
     path.with_suffix(".cpg").write_text("UTF-8")
-    data = bytearray(table.read_bytes())
-    data[29] = 0
-    table.write_bytes(data)
+    with_language(path, 0)
     assert "its text is not UTF-8" in refusal(path)
     assert len(read(path, attributes=Attributes())) == 3  # outlines alone need no text
-    data[29] = 0xCA  # Windows-1254, says the header
-    table.write_bytes(data)
+    with_language(path, 0xCA)  # Windows-1254
     assert read(path)["id"].tolist() == NAMES
 
 
@@ -237,10 +244,7 @@ def test_utf8_without_a_cpg_is_read_as_utf8(tmp_path: Path) -> None:
     shapefile(tmp_path / "s", encoding="UTF-8")
     path = tmp_path / "s" / "outlines.shp"
     path.with_suffix(".cpg").unlink()
-    table = path.with_suffix(".dbf")
-    data = bytearray(table.read_bytes())
-    data[29] = 0
-    table.write_bytes(data)
+    with_language(path, 0)
     assert read(path)["id"].tolist() == NAMES
 
 
@@ -327,15 +331,17 @@ def test_a_table_in_metres_has_no_crs(tmp_path: Path) -> None:
     assert "has no CRS" in refusal(path)
 
 
-def test_feature_numbers_of_any_kind(tmp_path: Path) -> None:
-    wanted = Attributes(required=(FID,))
-    path = tmp_path / "a.csv"
-    path.write_bytes(as_csv())
-    assert read(path, attributes=wanted)[FID].tolist() == [0, 1, 2]
-    FRAME.to_file(tmp_path / "a.gpkg")
-    assert read(tmp_path / "a.gpkg", attributes=wanted)[FID].tolist() == [1, 2, 3]
-    FRAME.to_parquet(tmp_path / "a.parquet")
-    assert read(tmp_path / "a.parquet", attributes=wanted)[FID].tolist() == [0, 1, 2]
+@pytest.mark.parametrize(
+    ("suffix", "made", "first"),
+    [(".csv", as_csv, 0), (".gpkg", as_file(".gpkg"), 1), (".parquet", as_geoparquet, 0)],
+)
+def test_feature_numbers_of_any_kind(
+    tmp_path: Path, suffix: str, made: Callable[[], bytes], first: int
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(made())
+    numbers = read(path, attributes=Attributes(required=(FID,)))[FID]
+    assert numbers.tolist() == [first, first + 1, first + 2]
 
 
 # What is no vector file -------------------------------------------------------------------------
