@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from getpass import getuser
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ RADOSGW_PORT = 7480
 ATTEMPTS = 3
 """To start the gateway."""
 _NGINX = """
-worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
+user {user}; worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 256; }}
 http {{
   access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;
@@ -61,7 +62,7 @@ def web(folder: Path) -> Iterator[Served]:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="qs-nginx-") as place:
         settings = Path(place) / "nginx.conf"
-        settings.write_text(_NGINX.format(folder=place, port=port, root=folder))
+        settings.write_text(_NGINX.format(folder=place, port=port, root=folder, user=getuser()))
         server = subprocess.Popen([program, "-c", str(settings)], stderr=subprocess.DEVNULL)
         try:
             _wait(port, "nginx")
