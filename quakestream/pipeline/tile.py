@@ -134,6 +134,11 @@ class _Maker:
 
     def make(self, scene: Scene, grids: tuple[Grid, ...]) -> SceneTiles:
         began = time.perf_counter()
+        if scene.layers:
+            reason = (
+                "a scene of reflectance: tile stores hold red, green and blue; it is read directly"
+            )
+            return _failed(scene, "refused", reason, began)
         if entry := self._existing(scene, grids):
             return _of(entry, "kept", began)
         drop_entry(self.store, scene.id)

@@ -223,11 +223,12 @@ def _weighted_sum(weight_B: NDArray[np.float32], bias: float, window_px: int) ->
 
 def run_file(folder: Path, catalogue: Path | list[Path], bundle: Path, **more: Any) -> Path:
     """A run over squares of 120 m, one in each 240 m of the tile."""
-    ground = shapely.box(WEST_M, NORTH_M - 2400, WEST_M + 2400, NORTH_M)
+    side_m = more.pop("side_m", 2400)
+    ground = shapely.box(WEST_M, NORTH_M - side_m, WEST_M + side_m, NORTH_M)
     squares = [
         shapely.box(WEST_M + x, NORTH_M - y - 120, WEST_M + x + 120, NORTH_M - y)
-        for y in range(60, 2400, 240)
-        for x in range(60, 2400, 240)
+        for y in range(60, side_m, 240)
+        for x in range(60, side_m, 240)
     ]
     shown = unproject(np.array(squares, object), EPSG)
     features = [

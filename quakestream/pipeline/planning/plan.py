@@ -163,7 +163,8 @@ class Plan:
     @property
     def read_bytes(self) -> int:
         """Decoded bytes to read."""
-        return round(self.mpx * 1e6) * len(self.bundle.spec.bands)
+        spec = self.bundle.spec
+        return round(self.mpx * 1e6) * len(spec.bands) * np.dtype(spec.dtype).itemsize
 
     @cached_property
     def load(self) -> Load:
@@ -194,7 +195,8 @@ class Plan:
     def _around_s(self) -> float:
         """Time before the first cell and after the last one."""
         files = {part.id: part for view in self.views for part in view.files}.values()
-        mpx = sum(math.prod(part.shape or (0, 0)) for part in files) / 1e6
+        # nothing is measured of scenes of physical values
+        mpx = sum(math.prod(part.shape or (0, 0)) for part in files if not part.layers) / 1e6
         rows = len(self.footprints.table)
         return around_s(scenes=len(files), mpx=mpx, footprints=rows, cores=usable_cores())
 

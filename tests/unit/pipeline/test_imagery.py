@@ -11,6 +11,7 @@ from quakestream.config import open_run
 from quakestream.domain import BundleSpec
 from quakestream.errors import ConfigError
 from quakestream.pipeline.planning.imagery import FoundImagery, find_imagery
+from quakestream.pipeline.tile import tile_run
 from quakestream.testing import write_bundle
 from quakestream.testing.worlds import write_scene
 from tests.helpers.sentinel import (
@@ -102,3 +103,12 @@ def test_counts_that_nothing_explains_are_an_issue_of_their_scene(tmp_path: Path
     ((post, _),) = found.of_bands.values()
     assert post.scenes == []
     assert "nothing says what the counts of band red mean" in found.issues[0].cause
+
+
+def test_a_tile_store_holds_no_scenes_of_reflectance(tmp_path: Path) -> None:
+    bundle = write_reflectance_bundle(tmp_path / "b", ("red", "nir"), {"red": 1.0})
+    path = run_file(tmp_path, make_item(tmp_path, bands=("B04", "B08")).write(), bundle)
+    report = tile_run(open_run(str(path)), str(tmp_path / "tiles.zarr"))
+    (scene,) = report.scenes
+    assert scene.status == "refused"
+    assert "tile stores hold red, green and blue" in scene.reason
