@@ -1,8 +1,8 @@
 """Landslide graphs that also say how sure they are: Monte Carlo dropout in one batched graph.
 
 Dropout masks are drawn once and baked in. Results are then the same in every run and at every
-place, which masks drawn anew would not be. The encoder has no dropout and runs once; the decoder
-runs for all masks as one batch.
+place, which masks drawn anew would not be. What comes before the first dropout runs once where
+the network allows it: the encoder of a U-Net, and all up to the head of an FPN.
 """
 
 import copy
@@ -25,22 +25,24 @@ LARGEST_LOGIT = 15.0
 
 
 class FixedDropout(nn.Module):
-    """Drops the same channels in every run: a batch holds the passes of each image in turn."""
+    """Drops the same channels in every run: a batch holds the passes of each image in turn.
+
+    Args:
+        kept_TD: factor of each channel in each pass; 0 drops it.
+        alone: it is the network's only dropout: it takes each image once and gives all passes.
+    """
 
     kept_TD: Tensor
 
-    def __init__(
-        self, channels: int, passes: int, share: float, generator: torch.Generator
-    ) -> None:
+    def __init__(self, kept_TD: Tensor, *, alone: bool) -> None:
         super().__init__()
-        kept_TD = torch.rand(passes, channels, generator=generator) >= share
-        self.register_buffer("kept_TD", kept_TD.float() / (1.0 - share))
-        self.passes = passes
+        self.register_buffer("kept_TD", kept_TD)
+        self.passes, self.alone = len(kept_TD), alone
 
     def forward(self, map_NDYX: Tensor) -> Tensor:
-        """Maps of N / passes images."""
         _, channels, height, width = map_NDYX.shape
-        each = map_NDYX.reshape(-1, self.passes, channels, height, width)
+        passes = 1 if self.alone else self.passes
+        each = map_NDYX.reshape(-1, passes, channels, height, width)
         return (each * self.kept_TD[None, :, :, None, None]).reshape(-1, channels, height, width)
 
 
@@ -104,13 +106,17 @@ def _log_mean(logs_NTYX: Tensor) -> Tensor:
 
 def pass_logits(network: nn.Module, z_NBYX: Tensor, passes: int) -> Tensor:
     """Logits (N, pass, y, x) of a network with fixed masks."""
-    if isinstance(network, UNet):
+    dropouts = [m for m in network.modules() if isinstance(m, FixedDropout)]
+    if not dropouts or dropouts[0].alone:
+        logits = network(z_NBYX)
+    elif isinstance(network, UNet):
         bottom, skips = network.encode(z_NBYX)
         logits = network.decode(_repeated(bottom, passes), [_repeated(s, passes) for s in skips])
     else:
         logits = network(_repeated(z_NBYX, passes))
     height, width = logits.shape[2:]
-    return logits.reshape(-1, passes, height, width)
+    each: Tensor = logits.reshape(-1, passes, height, width)
+    return each
 
 
 def with_fixed_masks(network: PixelNetwork, passes: int, seed: int) -> PixelNetwork:
@@ -132,7 +138,9 @@ def with_fixed_masks(network: PixelNetwork, passes: int, seed: int) -> PixelNetw
     generator = torch.Generator().manual_seed(seed)
     for name, module in dropouts.items():
         parent, _, last = name.rpartition(".")
-        mask = FixedDropout(channels[name], passes, module.p, generator)
+        kept_TD = torch.rand(passes, channels[name], generator=generator) >= module.p
+        factor_TD = kept_TD.float() / (1.0 - module.p)
+        mask = FixedDropout(factor_TD, alone=len(dropouts) == 1)
         setattr(fixed.get_submodule(parent), last, mask)
     return fixed
 

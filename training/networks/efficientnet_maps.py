@@ -107,13 +107,14 @@ class UNetPlusPlus(nn.Module):
         super().__init__()
         self.levels = len(channels)
         self.nodes = nn.ModuleDict()
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropouts = nn.ModuleDict()  # one per node, so that each can get masks of its own
         for column in range(1, self.levels):
             for level in range(self.levels - column):
                 below = channels[level + 1] if column == 1 else widths[level + 1]
                 width = widths[level]
                 c_in = channels[level] + (column - 1) * width + below
                 self.nodes[f"{level}_{column}"] = DoubleConv(c_in, width, middle=width, bias=False)
+                self.dropouts[f"{level}_{column}"] = nn.Dropout2d(dropout)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """The last node of the finest level."""
@@ -122,7 +123,7 @@ class UNetPlusPlus(nn.Module):
             for level in range(self.levels - column):
                 below = _doubled(grid[level + 1][column - 1])
                 node = self.nodes[f"{level}_{column}"](torch.cat([*grid[level], below], dim=1))
-                grid[level].append(self.dropout(node))
+                grid[level].append(self.dropouts[f"{level}_{column}"](node))
         return grid[0][-1]
 
 

@@ -10,14 +10,17 @@ from scipy.special import expit
 
 from quakestream.bundles import load_bundle
 from quakestream.errors import RequestError
-from training.checkpoints import load_checkpoint
+from training.checkpoints import load_checkpoint, start_from
 from training.config import SlidesConfig, SlideView
 from training.data.slide_augment import coarsened, recoloured, training_crop
 from training.data.slide_chips import ChipSetInfo, write_chip, write_info
 from training.export import main as export_command
 from training.lessons.slides import open_slides
+from training.loop import run
 from training.metrics.scores import ScoreCounts
-from training.settings import from_json, new_config, to_json
+from training.networks.landslide import LANDSLIDE_NETWORKS
+from training.reporting import LogReporter
+from training.settings import from_json, new_config, to_json, with_values
 from training.slides.__main__ import main as slides_command
 from training.slides.export import thresholds_of
 from training.slides.gradcam import diverging, signed_gradcam
@@ -230,3 +233,27 @@ def test_gradcam_is_the_gradient_times_the_map_where_that_is_linear():
     ]
     with pytest.raises(RequestError, match="no such layer"):
         signed_gradcam(network, z, "7")
+
+
+def test_a_second_stage_trains_adapters_alone_and_starts_where_the_first_ended(
+    chips: Path, tmp_path: Path
+):
+    bands = {"bands": ("red", "nir", "slope", "elevation"), "freeze_encoder": True, "steps": 2}
+    patterns = LANDSLIDE_NETWORKS["galileo_nano"].lora
+    first = with_values(config(chips, **bands), network="galileo_nano")
+    one = run(first, open_slides(first), LogReporter(lambda _: None))
+    one.save(tmp_path / "one.pt")
+    second = with_values(first, init=str(tmp_path / "one.pt"), rank=2, patterns=patterns, lr=0.1)
+    lesson = open_slides(second)
+    network = lesson.network()
+    assert start_from(network, second) == "all but the adapters"
+    z = torch.randn(1, 4, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.eval()(z), one.network()(z))
+    two = run(second, lesson, LogReporter(lambda _: None))
+    assert any(value.abs().sum() > 0 for name, value in two.weights.items() if "lora_b" in name)
+    for name, value in two.weights.items():
+        if name.startswith("encoder.") and "lora_" not in name:
+            assert torch.equal(value, one.weights[name.replace(".base.", ".")]), name
+    merged = two.network()
+    assert not [name for name, _ in merged.named_parameters() if "lora_" in name]
