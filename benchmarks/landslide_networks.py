@@ -27,7 +27,7 @@ SIX = ("blue", "green", "red", "nir", "swir16", "swir22")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Variant:
+class NetworkStart:
     """A network and how its training starts."""
 
     network: str
@@ -36,16 +36,16 @@ class Variant:
     """Row whose checkpoint this one starts from."""
 
 
-def variants(galileo: Path | None) -> dict[str, Variant]:
+def variants(galileo: Path | None) -> dict[str, NetworkStart]:
     """Rows of the table by name."""
     rows = {
-        "U-Net tiny": Variant(network="unet_tiny"),
-        "U-Net++ on EfficientNet, ImageNet": Variant(
+        "U-Net tiny": NetworkStart(network="unet_tiny"),
+        "U-Net++ on EfficientNet, ImageNet": NetworkStart(
             network="efficientnet_unetpp_small", settings={"init": "official:"}
         ),
-        "Clay hybrid tiny, random": Variant(network="clay_hybrid_tiny"),
-        "Prithvi tiny, random": Variant(network="prithvi_tiny_light", settings={"bands": SIX}),
-        "Galileo nano, from scratch": Variant(network="galileo_nano"),
+        "Clay hybrid tiny, random": NetworkStart(network="clay_hybrid_tiny"),
+        "Prithvi tiny, random": NetworkStart(network="prithvi_tiny_light", settings={"bands": SIX}),
+        "Galileo nano, from scratch": NetworkStart(network="galileo_nano"),
     }
     if galileo is not None:
         frozen = {"init": f"official:{galileo}", "freeze_encoder": True}
@@ -55,15 +55,15 @@ def variants(galileo: Path | None) -> dict[str, Variant]:
             "patterns": LANDSLIDE_NETWORKS["galileo_nano"].lora,
             "lr": 1e-3,
         }
-        rows["Galileo nano, frozen"] = Variant(network="galileo_nano", settings=frozen)
-        rows["Galileo nano, LoRA"] = Variant(
+        rows["Galileo nano, frozen"] = NetworkStart(network="galileo_nano", settings=frozen)
+        rows["Galileo nano, LoRA"] = NetworkStart(
             network="galileo_nano", settings=adapted, after="Galileo nano, frozen"
         )
     return rows
 
 
 def trials(
-    rows: dict[str, Variant], options: argparse.Namespace, seed: int, share: float
+    rows: dict[str, NetworkStart], options: argparse.Namespace, seed: int, share: float
 ) -> Iterator[Trial]:
     """The trials of one seed and share, those that others start from first."""
     for name, variant in rows.items():
