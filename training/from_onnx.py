@@ -139,12 +139,16 @@ def _same_sides(pads: Sequence[int]) -> tuple[int, ...]:
 def _conv(x: Tensor, w: Tensor, b: Tensor | None = None, **given: Any) -> Tensor:
     convolve: Operator = {3: _F.conv1d, 4: _F.conv2d}[x.ndim]
     axes = x.ndim - 2
+    before, after = _pads(given.get("pads", [0] * 2 * axes))
+    if before != after:  # TensorFlow's rule for convolutions of stride 2
+        x = _pad(x, [0, 0, *before, 0, 0, *after])
+        before = (0,) * axes
     result: Tensor = convolve(
         x,
         w,
         b,
         stride=tuple(given.get("strides", [1] * axes)),
-        padding=_same_sides(given.get("pads", [0] * 2 * axes)),
+        padding=before,
         dilation=tuple(given.get("dilations", [1] * axes)),
         groups=given.get("group", 1),
     )
