@@ -227,7 +227,7 @@ def landslide_s2_synthetic() -> SlidesConfig:
         SlidesConfig,
         recipe="landslide_s2_synthetic",
         network="unet_tiny",
-        steps=1500,
+        steps=800,
         batch=8,
         lr=3e-3,
         best="f1",
@@ -238,19 +238,25 @@ def landslide_s2_synthetic() -> SlidesConfig:
 
 
 def landslide_rgb() -> SlidesConfig:
-    """The model that ships under this name: FPN on an ImageNet encoder, RGB counts of 1 m."""
+    """The first stage of the model that ships under this name: FPN on ImageNet, RGB of 1 m.
+
+    Make its set with `python -m training.data.slide_scenery_rgb -o FOLDER --regions 60,6,8`. The
+    second stage has real chips in the set: `--set init=FIRST --set steps=45 --set lr=1.5e-3
+    --set checks=1 --set best=`.
+    """
     return new_config(
         SlidesConfig,
         recipe="landslide_rgb",
         network="efficientnet_fpn_small",
         init="official:",
-        steps=900,
+        steps=350,
         batch=8,
         lr=2e-3,
         encoder_lr=0.3,
+        checks=2,
         best="f1",
         dropout=0.1,
-        crop_px=256,
+        crop_px=192,
         zoom=1.5,
         recolour=1.0,
         positive_weight=5.0,

@@ -14,11 +14,14 @@ from training.checkpoints import load_checkpoint, start_from
 from training.config import SlidesConfig, SlideView
 from training.data.slide_augment import coarsened, recoloured, training_crop
 from training.data.slide_chips import ChipSetInfo, write_chip, write_info
+from training.data.slide_photos import read_photos
 from training.export import main as export_command
 from training.lessons.slides import open_slides
 from training.loop import run
+from training.metrics import PixelCounts
 from training.metrics.scores import ScoreCounts
 from training.networks.landslide import LANDSLIDE_NETWORKS
+from training.onnx_graph import run_onnx
 from training.reporting import LogReporter
 from training.settings import from_json, new_config, to_json, with_values
 from training.slides.__main__ import main as slides_command
@@ -257,3 +260,26 @@ def test_a_second_stage_trains_adapters_alone_and_starts_where_the_first_ended(
             assert torch.equal(value, one.weights[name.replace(".base.", ".")]), name
     merged = two.network()
     assert not [name for name, _ in merged.named_parameters() if "lora_" in name]
+
+
+@pytest.mark.parametrize("name", ["landslide-s2-synthetic", "landslide-rgb"])
+def test_shipped_bundles_are_small_and_say_what_they_saw(name: str):
+    bundle = load_bundle(name)
+    assert sum(len(data) for data in bundle.files.values()) < 6e6
+    assert bundle.spec.deviation
+    card = bundle.files["card.md"].decode()
+    assert "What it has not seen" in card
+    assert bundle.spec.training["data"] in card
+    assert ("CC BY-NC" in card) == (name == "landslide-rgb")
+
+
+def test_the_shipped_rgb_bundle_finds_slides_of_real_scenes_that_it_saw(data_dir: Path):
+    """Its figures on scenes that it had not seen are in its manifest; this holds its units."""
+    bundle = load_bundle("landslide-rgb")
+    counts = PixelCounts()
+    for photo in read_photos(data_dir / "hokkaido-iburi-rgb-mini")[1:14:6]:
+        out = run_onnx(bundle.graph, {"post": photo.pixels_BYX[None]})
+        found = expit(out[0, 0]) >= bundle.spec.thresholds.balanced
+        counts += PixelCounts.of(found, photo.mask_YX > 0)
+        assert 0 <= out[0, 1].min() <= out[0, 1].max() < 0.6
+    assert counts.figures()["f1"] > 0.6
