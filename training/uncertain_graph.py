@@ -6,7 +6,7 @@ the network allows it: the encoder of a U-Net, and all up to the head of an FPN.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -28,22 +28,28 @@ class FixedDropout(nn.Module):
     """Drops the same channels in every run: a batch holds the passes of each image in turn.
 
     Args:
-        kept_TD: factor of each channel in each pass; 0 drops it.
+        kept: factor of each channel in each pass (pass, channel), 0 drops it, for each number of
+            channels that the network sends here. Maps of one size share their masks.
         alone: it is the network's only dropout: it takes each image once and gives all passes.
     """
 
-    kept_TD: Tensor
-
-    def __init__(self, kept_TD: Tensor, *, alone: bool) -> None:
+    def __init__(self, kept: Mapping[int, Tensor], *, alone: bool) -> None:
         super().__init__()
-        self.register_buffer("kept_TD", kept_TD)
-        self.passes, self.alone = len(kept_TD), alone
+        for channels, kept_TD in kept.items():
+            self.register_buffer(f"kept_{channels}", kept_TD)
+        self.passes, self.alone = len(next(iter(kept.values()))), alone
+
+    def kept_for(self, channels: int) -> Tensor:
+        """The factors of maps with so many channels, (pass, channel)."""
+        kept_TD: Tensor = self.get_buffer(f"kept_{channels}")
+        return kept_TD
 
     def forward(self, map_NDYX: Tensor) -> Tensor:
         _, channels, height, width = map_NDYX.shape
         passes = 1 if self.alone else self.passes
         each = map_NDYX.reshape(-1, passes, channels, height, width)
-        return (each * self.kept_TD[None, :, :, None, None]).reshape(-1, channels, height, width)
+        factor = self.kept_for(channels)[None, :, :, None, None]
+        return (each * factor).reshape(-1, channels, height, width)
 
 
 class UncertainLandslideGraph(LandslideGraph):
@@ -134,24 +140,27 @@ def with_fixed_masks(network: PixelNetwork, passes: int, seed: int) -> PixelNetw
             expected="a network trained with dropout above 0, and two passes or more",
             got=f"{len(dropouts)} dropouts, {passes} passes",
         )
-    channels = _channels_at(fixed, dropouts)
+    seen = _channels_at(fixed, dropouts)
+    alone = sum(len(calls) for calls in seen.values()) == 1
     generator = torch.Generator().manual_seed(seed)
     for name, module in dropouts.items():
+        kept = {}
+        for channels in dict.fromkeys(seen[name]):
+            kept_TD = torch.rand(passes, channels, generator=generator) >= module.p
+            kept[channels] = kept_TD.float() / (1.0 - module.p)
         parent, _, last = name.rpartition(".")
-        kept_TD = torch.rand(passes, channels[name], generator=generator) >= module.p
-        factor_TD = kept_TD.float() / (1.0 - module.p)
-        mask = FixedDropout(factor_TD, alone=len(dropouts) == 1)
-        setattr(fixed.get_submodule(parent), last, mask)
+        if kept:
+            setattr(fixed.get_submodule(parent), last, FixedDropout(kept, alone=alone))
     return fixed
 
 
-def _channels_at(network: PixelNetwork, modules: dict[str, nn.Dropout2d]) -> dict[str, int]:
-    """Number of channels that reach each module."""
-    seen: dict[str, int] = {}
+def _channels_at(network: PixelNetwork, modules: dict[str, nn.Dropout2d]) -> dict[str, list[int]]:
+    """Number of channels of each map that reaches each module, in the order of the calls."""
+    seen: dict[str, list[int]] = {name: [] for name in modules}
 
     def note(name: str) -> RemovableHandle:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            seen[name] = inputs[0].shape[1]
+            seen[name].append(inputs[0].shape[1])
 
         return modules[name].register_forward_pre_hook(hook)
 
