@@ -97,11 +97,11 @@ class ClayTerrain(ClayNetwork):
         self.project = nn.Sequential(
             nn.Conv2d(config.size.width, width, 1), norm8(width), nn.ReLU()
         )
+        starts, strides = (len(self.terrain), width, width, width), (1, 2, 2, 2)
         self.pyramid = nn.ModuleList(
-            _conv(width if number else len(self.terrain), width, stride=2 if number else 1)
-            for number in range(4)
+            nn.Sequential(_conv(c_in, width, stride=stride), nn.Dropout2d(dropout))
+            for c_in, stride in zip(starts, strides, strict=True)
         )
-        self.pyramid_dropout = nn.Dropout2d(dropout)
         self.fuse_8, self.fuse_4 = (TerrainFusion(width, dropout) for _ in range(2))
         self.up = nn.ModuleList(
             nn.Sequential(_conv(width, width), nn.Dropout2d(dropout), _conv(width, width))
@@ -120,7 +120,7 @@ class ClayTerrain(ClayNetwork):
         x = self.project(self.clay_map(image_NBYX))
         levels = [picked(image_NBYX, self.terrain)]
         for conv in self.pyramid:
-            levels.append(self.pyramid_dropout(conv(levels[-1])))
+            levels.append(conv(levels[-1]))
         x = self.fuse_8(x, levels[4])
         x = self.fuse_4(self.up[0](doubled(x)), levels[3])
         x = self.up[2](doubled(self.up[1](doubled(x))))

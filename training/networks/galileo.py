@@ -236,7 +236,7 @@ class Galileo(PixelNetwork):
         self.decoder = nn.ModuleList(
             DoubleConv(a + skip, b, middle=b, bias=False) for a, b in pairwise(widths)
         )
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropouts = nn.ModuleList(nn.Dropout2d(dropout) for _ in self.decoder)
         self.head = nn.Conv2d(widths[-1], inputs.outputs, 1)
 
     def forward(self, image_NBYX: Tensor) -> Tensor:
@@ -248,11 +248,12 @@ class Galileo(PixelNetwork):
         self.check_image(image_NBYX, self.inputs.crop_px)
         x = self.encoder(image_NBYX)
         details = self._details(image_NBYX)
-        for number, conv in enumerate(self.decoder):
+        steps = zip(self.decoder, self.dropouts, strict=True)
+        for number, (conv, dropout) in enumerate(steps):
             x = nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
             if details:
                 x = torch.cat([x, details[-1 - number]], dim=1)
-            x = self.dropout(conv(x))
+            x = dropout(conv(x))
         logits: Tensor = self.head(x)
         return logits
 

@@ -25,7 +25,8 @@ from training.export import main as export_command
 from training.loop import held_out_logits, train
 from training.losses import LossWeights, damage_loss
 from training.metrics import arrays
-from training.networks import NetworkInputs, build_network
+from training.networks import NetworkInputs, build_network, of_bands
+from training.networks.landslide import LANDSLIDE_NETWORKS
 from training.recipes import RECIPES, recipe
 from training.scoring import BuildingLogits, score_buildings
 from training.settings import from_json, to_json, with_settings
@@ -329,8 +330,11 @@ def test_every_recipe_gives_a_configuration_whose_network_exists(name: str) -> N
     assert config.recipe == name
     assert from_json(to_json(config)) == config
     groups = (3, 6, 1) if config.network.startswith(("qmf", "hazard")) else ()
+    inputs = NetworkInputs(hazard_groups=groups)
+    if config.network in LANDSLIDE_NETWORKS:
+        inputs = of_bands("red", "green", "nir", "slope")
     with torch.device("meta"):
-        build_network(config.network, inputs=NetworkInputs(hazard_groups=groups))
+        build_network(config.network, inputs=inputs)
 
 
 def still(*, turn_share: float, shift_px: float = 0.0) -> Augmentation:

@@ -50,6 +50,19 @@ def test_the_inputs_of_a_checkpoint_come_back() -> None:
         torch.testing.assert_close(again.network()(image), network.eval()(image))
 
 
+DROPOUTS = (torch.nn.Dropout, torch.nn.Dropout2d)
+
+
+def calls_of(network: torch.nn.Module) -> int:
+    """How often dropout happens in one pass; masks that are fixed need a module for each."""
+    calls = []
+    for module in network.modules():
+        if isinstance(module, DROPOUTS):
+            module.register_forward_hook(lambda *_: calls.append(1))
+    network(torch.empty(2, 14, 128, 128))
+    return len(calls)
+
+
 LARGE = ("100m", "300m", "600m", "clay_terrain", "clay_hybrid")
 
 
@@ -66,6 +79,8 @@ def test_every_network_is_built_by_name(name: str) -> None:
     with torch.device("meta"):
         network = build_landslide_network(name, of_bands(*L4S_BANDS), dropout=0.1)
         assert network(torch.empty(2, 14, 128, 128)).shape == (2, 1, 128, 128)
+        places = [id(m) for m in network.modules() if isinstance(m, DROPOUTS)]
+        assert 0 < len(places) == len(set(places)) == calls_of(network)
         if patterns := LANDSLIDE_NETWORKS[name].lora:
             assert add_lora(network, LoraConfig(patterns=patterns))
 
