@@ -48,7 +48,8 @@ def ray_head(
     """
     port, page, metrics = _free_port(), _free_port(), _free_port()
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("RAY_", "AWS_"))}
-    env = kept | dict(extra or {}) | _token()
+    # A busy machine takes longer than Ray's half a minute to start an agent.
+    env = kept | {"RAY_agent_register_timeout_ms": "120000"} | dict(extra or {}) | _token()
     head = Head(
         address=f"127.0.0.1:{port}",
         dashboard=f"http://127.0.0.1:{page}",
@@ -78,22 +79,44 @@ def ray_worker(head: Head, *, cpus: int = 1) -> Iterator["subprocess.Popen[bytes
 def _node(
     options: list[str], env: dict[str, str], *, own_folder: bool = False
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """`ray start --block`, which ends what it started when it is told to end."""
+    """`ray start --block`, which ends what it started when it is told to end.
+
+    It is there once its agent is, without which a head takes no jobs. On a busy machine an agent
+    may be too late for its raylet, which ends then; the node is started again.
+    """
     folder = tempfile.mkdtemp(prefix="qsh", dir="/tmp")  # paths of sockets are short
-    process = subprocess.Popen(
-        [*RAY, "start", "--block", *options, *([f"--temp-dir={folder}"] if own_folder else [])],
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    agent = _free_port()  # all agents of a machine want one port
+    command = [*RAY, "start", "--block", *options, f"--dashboard-agent-listen-port={agent}"]
+    command += [f"--temp-dir={folder}"] if own_folder else []
+    process = _started(command, env, agent)
     try:
         yield process
     finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(30)
-        process.kill()
+        _end(process)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(
+    command: list[str], env: dict[str, str], agent: int, attempts: int = 3
+) -> "subprocess.Popen[bytes]":
+    for _ in range(attempts):
+        process = subprocess.Popen(
+            command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + START_S
+        while process.poll() is None and time.monotonic() < deadline:
+            if _listens(agent):
+                return process
+            time.sleep(0.5)
+        _end(process)
+    raise TimeoutError("a node of Ray did not start")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(30)
+    process.kill()
 
 
 def _token() -> dict[str, str]:
