@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -107,14 +107,26 @@ def commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def main(name: str, run: Callable[[bool], tuple[dict[str, Any], dict[str, Any]]]) -> None:
-    """`python -m benchmarks.NAME [--quick] [--json] [--save]` around (settings, metrics)."""
+Run = Callable[[bool], tuple[dict[str, Any], dict[str, Any]]]
+"""From whether it is a quick one: the settings and the metrics of a benchmark."""
+
+
+def main(name: str, run: Run, kinds: Mapping[str, Run] | None = None) -> None:
+    """`python -m benchmarks.NAME [--quick] [--json] [--save]` around (settings, metrics).
+
+    Args:
+        kinds: other things to measure, by the name that `--kind` gives them.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
     parser.add_argument("--quick", action="store_true", help="smaller, for a look")
     parser.add_argument("--json", action="store_true", help="the default, and only, form")
     parser.add_argument("--save", action="store_true", help="also into benchmarks/results/")
+    if kinds:
+        parser.add_argument("--kind", choices=sorted(kinds), help="measure this instead")
     arguments = parser.parse_args()
     about = machine()
+    if kinds and arguments.kind is not None:
+        name, run = f"{name}_{arguments.kind}", kinds[arguments.kind]
     settings, metrics = run(arguments.quick)
     result = {
         "name": name,

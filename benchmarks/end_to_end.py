@@ -6,6 +6,10 @@ bundle and what `auto` picks. `km2_per_h` is ground whose pixels were scored ove
 of the whole command: start-up, plan, co-registration, map, report. Efficiency compares the map
 stage with its stages alone, measured in the same run: with the slower of the two, and, since
 reading and scoring share the processor here, with the sum of their processor times.
+
+`--kind landslide` measures maps of landslides instead, from local files and each beside its own
+limit: a Sentinel-2 tile at 10 m with the shipped bundle, and a mosaic at 0.5 m with the network
+of `landslide-rgb`, untrained (for speed only).
 """
 
 import json
@@ -22,6 +26,8 @@ import yaml
 
 from benchmarks.common import Measured, main, quakestream
 from benchmarks.mosaic import make_mosaic
+from benchmarks.slide_bundles import untrained_rgb
+from benchmarks.slide_scenes import mosaic_run, sentinel_run
 from benchmarks.stages import stage_rates
 from benchmarks.stores import Served, UnavailableError, bucket
 from quakestream.bundles import load_bundle
@@ -29,6 +35,7 @@ from training.rewindow import Windows, rewindow
 
 GSD_M = 0.3
 DEFAULT = "damage-turkiye-2023"
+SLIDES_10_M, SLIDES_FINE_M = "landslide-s2-synthetic", 0.5
 PUBLISHED_KM2_PER_H = 1241
 """A Ray and Triton pipeline on one A4000, imagery of 0.3 m (aegean.ai)."""
 SPARSE_SHARE = 0.25
@@ -162,10 +169,82 @@ def _efficiency(row: dict[str, Any], alone: dict[str, Any]) -> dict[str, float]:
     """The map stage's rate over its limits."""
     rate = row["windows_mpx_per_s_map_stage"]
     slower = min(alone["read"]["mpx_per_s"], alone["score"]["mpx_per_s"])
-    cpu_s = alone["read"]["cpu_s_per_mpx"] + alone["score"]["cpu_s_per_mpx"]
-    shared = (os.cpu_count() or 1) / cpu_s
+    shared = _limit_mpx_per_s(alone)
     return {"of_slower": round(rate / slower, 3), "of_shared_processor": round(rate / shared, 3)}
 
 
+def run_landslides(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    folder = Path(tempfile.gettempdir()) / "quakestream-landslides"
+    side_m = 20_520 if quick else 109_800
+    across, down = (1, 1) if quick else (8, 4)
+    untrained = untrained_rgb(folder / "untrained", SLIDES_FINE_M)
+    files = {
+        "10 m": sentinel_run(folder / f"tile-{side_m}", SLIDES_10_M, side_m),
+        "0.5 m": mosaic_run(folder / f"{across}x{down}", str(untrained), across=across, down=down),
+    }
+    rows = [_slide_row(name, path) for name, path in files.items()]
+    first = rows[0]
+    settings = {
+        "bundles": [SLIDES_10_M, load_bundle(str(untrained)).spec.name],
+        "source": "local files, one process",
+        "load_after": round(os.getloadavg()[0], 2),
+    }
+    return settings, {
+        "km2_per_h": first["km2_per_h"],
+        "mpx_per_s": first["mpx_per_s"],
+        "efficiency": first["of_slower"],
+        "peak_rss_mb": first["peak_mb"],
+        "planned_peak_mb": first["planned_peak_mb"],
+        "rows": rows,
+    }
+
+
+def _slide_row(name: str, run_file: Path) -> dict[str, Any]:
+    """One run, and the map stage's rate over the rates of its stages alone."""
+    done = quakestream("map", str(run_file), "--backend", "local", "--fresh", "--json", "--quiet")
+    if done.returncode not in (0, 1):
+        raise RuntimeError(done.stderr)
+    result = json.loads(done.stdout)
+    spec = load_bundle(yaml.safe_load(run_file.read_text())["models"]["landslide"]).spec
+    alone, rates = stage_rates(run_file), result["rates"]
+    # windows on the rim reach over the scene's edge: ground that nobody saw does not count
+    km2 = min(rates["km2"], _scene_km2(run_file))
+    mpx = km2 / spec.gsd_m**2
+    rate = {"windows_mpx_per_s_map_stage": rates["km2"] / spec.gsd_m**2 / rates["map_s"]}
+    return {
+        "name": name,
+        "engine": alone["engine"],
+        "bands": len(spec.bands),
+        "gsd_m": spec.gsd_m,
+        "km2": round(km2, 2),
+        "wall_s": round(done.wall_s, 1),
+        "map_s": rates["map_s"],
+        "km2_per_h": round(km2 / done.wall_s * 3600),
+        "km2_per_h_map_stage": round(km2 / rates["map_s"] * 3600),
+        "mpx_per_s": round(mpx / done.wall_s, 3),
+        "slides": result["counts"]["landslides"]["slides"],
+        **_efficiency(rate, alone),
+        "limit_km2_per_h": round(_limit_mpx_per_s(alone) * spec.gsd_m**2 * 3600),
+        "stages_alone": alone,
+        "peak_mb": round(done.peak_mb),
+        "planned_peak_mb": result["memory"]["planned_peak_mb"],
+    }
+
+
+def _scene_km2(run_file: Path) -> float:
+    """Ground of the largest file beside a run file."""
+    sizes = []
+    for path in run_file.parent.glob("*.tif"):
+        with rasterio.open(path) as scene:
+            sizes.append(scene.width * scene.height * scene.res[0] * scene.res[1] / 1e6)
+    return float(max(sizes))
+
+
+def _limit_mpx_per_s(alone: dict[str, Any]) -> float:
+    """What all cores could do if reading and scoring cost nothing but their processor time."""
+    cpu_s = alone["read"]["cpu_s_per_mpx"] + alone["score"]["cpu_s_per_mpx"]
+    return float((os.cpu_count() or 1) / cpu_s)
+
+
 if __name__ == "__main__":
-    main("end_to_end", run)
+    main("end_to_end", run, {"landslide": run_landslides})

@@ -19,7 +19,9 @@ import numpy as np
 
 from benchmarks.common import ROOT
 from benchmarks.streams import PreparedRun
-from quakestream.engines import open_engine
+from quakestream.engines import Engine, open_engine
+from quakestream.pipeline.kinds.landslides import SlideGround
+from quakestream.pipeline.kinds.rasters import WINDOWS_AT_ONCE
 from quakestream.pipeline.kinds.windows import CellWindows
 from quakestream.pipeline.work.readahead import ReadAhead, ThreadReaders
 
@@ -62,26 +64,26 @@ def _rates(opened: PreparedRun, cells: int) -> dict[str, Any]:
     )
     core_px = (bundle.window_px - 2 * bundle.halo_px) ** 2
     windows = sum(len(part.window_W2) for cell in cells_read for part in cell.parts)
-    kept: list[CellWindows] = []
+    kept: list[CellWindows | SlideGround] = []
 
     def read() -> None:
         ahead = ReadAhead(ThreadReaders(spec), readers=settings.readers)
         with closing(ahead), closing(ahead.cells(cells_read)) as stream:
             for (pixels,) in stream:
-                if len(kept) < HELD and isinstance(pixels, CellWindows):
+                if len(kept) < HELD and isinstance(pixels, CellWindows | SlideGround):
                     kept.append(pixels)
 
     def score() -> int:
         scored = 0
         while scored < windows:
             for pixels in kept:
-                engine.sums(pixels.batch, pixels.owner_NYX)
+                _score(engine, pixels)
                 scored += len(pixels.batch)
         return scored
 
     with _clock() as reading:
         read()
-    engine.sums(kept[0].batch, kept[0].owner_NYX)
+    _score(engine, kept[0])
     with _clock() as scoring:
         scored = score()
     return {
@@ -91,6 +93,15 @@ def _rates(opened: PreparedRun, cells: int) -> dict[str, Any]:
         "read": _row(reading(), windows * core_px),
         "score": _row(scoring(), scored * core_px),
     }
+
+
+def _score(engine: Engine, pixels: CellWindows | SlideGround) -> None:
+    """Scores the windows of a unit as its kind does."""
+    if isinstance(pixels, CellWindows):
+        engine.sums(pixels.batch, pixels.owner_NYX)
+        return
+    for start in range(0, len(pixels.batch), WINDOWS_AT_ONCE):
+        engine.score(pixels.batch.part(start, start + WINDOWS_AT_ONCE))
 
 
 def _row(taken: tuple[float, float], pixels: int) -> dict[str, float]:
