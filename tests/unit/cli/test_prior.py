@@ -77,3 +77,16 @@ def test_a_file_that_cannot_be_used_is_a_wrong_request(made: PriorWorld, tmp_pat
         result = call(inputs, tmp_path / "prior.tif")
         assert isinstance(result.exception, RequestError), result.output
         assert not (tmp_path / "prior.tif").exists()
+
+
+def test_a_layer_that_is_cut_is_a_wrong_request_and_no_crash(
+    made: PriorWorld, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(1).random((96, 144)).astype(np.float32)
+    inputs = replace(made, folder=tmp_path).with_layer("cti", random, tiled=False)
+    path = Path(inputs.cti)
+    path.write_bytes(path.read_bytes()[:20_000])
+    result = call(inputs, tmp_path / "prior.tif")
+    assert isinstance(result.exception, RequestError), result.output
+    assert "cannot be read as a raster" in str(result.exception)
+    assert str(path) in str(result.exception)
