@@ -264,7 +264,7 @@ def _table(
             remedy="download the file again",
         )
     try:
-        return np.array([float(token) for token in tokens]).reshape(rows, len(columns))
+        return np.fromiter(map(float, tokens), np.float64, len(tokens)).reshape(rows, -1)
     except ValueError as error:
         raise HazardError(
             "grid_data holds other text", uri, expected="numbers or NaN", got=str(error)
