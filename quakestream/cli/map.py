@@ -69,7 +69,8 @@ def map_command(
         observers = [*observers, *metrics, COMMITTED]
         result = map_run(run, backend=opened, out=out, fresh=fresh, observers=observers)
     report_result(result, as_json=as_json)
-    if result.issues or not result.run["counts"]["assessed"]:
+    judged = "bundle" in result.run
+    if result.issues or (judged and not result.run["counts"]["assessed"]):
         raise typer.Exit(EXIT_ATTENTION)
 
 
@@ -79,10 +80,13 @@ def report_result(result: Result, *, as_json: bool) -> None:
         print_json({"out": result.out, **result.run})
         return
     counts: dict[str, Any] = result.run["counts"]
-    stdout.print(f"{counted(counts['footprints'], 'building')}: {assessed(counts)}")
+    if "bundle" in result.run:
+        stdout.print(f"{counted(counts['footprints'], 'building')}: {assessed(counts)}")
+    if slides := counts.get("landslides"):
+        stdout.print(f"{counted(slides['slides'], 'landslide')}, {slides['km2']:.3f} km²")
     for label, number in counts["damage"].items():
         stdout.print(f"  {label:<20}{number:>9,}")
-    for reason, number in counts["reasons"].items():
+    for reason, number in counts["reasons"].items() if "bundle" in result.run else ():
         stdout.print(f"  not assessed: {reason:<20}{number:>9,}", style="dim")
     if counts["outside_aoi"]:
         stdout.print(outside_aoi(counts["outside_aoi"]), style="dim")

@@ -58,7 +58,8 @@ def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str,
     capacity = plan.capacity(price_per_hour=price_per_hour)
     return {
         "event": plan.run.event.id,
-        "bundle": plan.bundle.spec.name,
+        "bundle": plan.bundle.spec.name if plan.judges else None,
+        "landslide_bundle": _landslide_bundle(plan),
         "hazard_bundle": plan.hazard_model.bundle.spec.name if plan.hazard_model else None,
         "footprints": len(plan.footprints.table),
         "outside_aoi": plan.footprints.outside_aoi,
@@ -94,6 +95,11 @@ def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str,
     }
 
 
+def _landslide_bundle(plan: Plan) -> str | None:
+    names = [j.bundle.spec.name for j in plan.jobs if j.bundle.spec.task == "landslide"]
+    return names[0] if names else None
+
+
 def _stages(plan: Plan, capacity: Capacity) -> dict[str, Any]:
     """Time of each stage, and the rates it is estimated from."""
     rates = plan.rates
@@ -111,10 +117,12 @@ def _stages(plan: Plan, capacity: Capacity) -> dict[str, Any]:
 
 def _show(statement: dict[str, Any]) -> None:
     hazard = statement["hazard_bundle"]
-    models = statement["bundle"] + (f" and hazard evidence of {hazard}" if hazard else "")
-    stdout.print(f"{statement['event']} with {models}")
-    buildings = counted(statement["footprints"], "building")
-    stdout.print(f"  {buildings}, of which")
+    models = [m for m in (statement["bundle"], statement["landslide_bundle"]) if m]
+    models += [f"hazard evidence of {hazard}"] if hazard else []
+    stdout.print(f"{statement['event']} with {' and '.join(models)}")
+    if statement["footprints"]:
+        buildings = counted(statement["footprints"], "building")
+        stdout.print(f"  {buildings}, of which")
     for reason, number in statement["coverage"].items():
         meaning = COVERED_TEXT if reason == COVERED else f"{reason}: {REASON_TITLES[reason]}"
         stdout.print(f"  {number:>9,} {meaning}")

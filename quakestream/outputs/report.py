@@ -66,7 +66,7 @@ def report_page(
         "reasons": _reasons(run["counts"]),
         "units": _units(summary, run),
         "scores": _scores(scores),
-        "models": _model(run.get("bundle")) + _hazard_model(run),
+        "models": _models(run),
         "rates": _pairs(flat_metrics({**run.get("rates", {}), **run.get("memory", {})})),
         "notes": "".join(f"<li>{_safe(n)}</li>" for n in run.get("notes", [])),
         "hazard": _inputs(_hazard_inputs(run.get("hazard"))),
@@ -84,6 +84,9 @@ def report_page(
 
 def _lead(run: Mapping[str, Any]) -> str:
     counts, first = run["counts"], headline(run)
+    slides = _slides(counts.get("landslides"))
+    if not run.get("bundle"):
+        return slides
     time = str(run.get("event", {}).get("time", "")).replace("T", " ")
     struck = f"Earthquake of {_safe(time)}. " if time else ""
     return (
@@ -92,6 +95,29 @@ def _lead(run: Mapping[str, Any]) -> str:
         f"{counts['not_assessed']:,} were not assessed: {_safe(_unassessed(counts))}.</p>"
         f"{_headline(first)}"
         f"{f'<p>{_safe(evidence)}</p>' if (evidence := evidence_sentence(run)) else ''}"
+        f"{slides}"
+    )
+
+
+def _slides(counts: Mapping[str, Any] | None) -> str:
+    """What the run says of landslides; nothing where it looked for none."""
+    if counts is None:
+        return ""
+    more = [
+        f"{counts[key]:,} {text}"
+        for key, text in (
+            ("buildings_touched", "buildings touched"),
+            ("buildings_within_50_m", "within 50 m"),
+            ("road_km", "km of road"),
+        )
+        if counts.get(key)
+    ]
+    number = f"{counts['slides']:,} landslide{'' if counts['slides'] == 1 else 's'}"
+    beside = f": {', '.join(more)}" if more else ""
+    return (
+        f"<div class='headline'><p><b>{number}</b>, {counts['km2']:.3f} km², by the model"
+        f"{_safe(beside)}.</p><p>A model takes bare ground in one image for a fresh slide. Look at "
+        "the image before anybody is sent.</p></div>"
     )
 
 
@@ -148,7 +174,8 @@ def _units(summary: pd.DataFrame, run: Mapping[str, Any]) -> str:
     severe = [c["label"] for c in run["damage_scale"] if c["xbd"] in SEVERE]
     order = summary[severe].sum(axis=1).sort_values(ascending=False, kind="stable").index
     top = summary.loc[order].head(UNITS_AT_MOST)
-    names = ("unit", "buildings", "share_assessed", *labels, "not_assessed")
+    slides = [n for n in ("landslides", "landslide_km2") if n in summary]
+    names = ("unit", "buildings", "share_assessed", *labels, "not_assessed", *slides)
     cells = [
         [f"{v:.1%}" if n == "share_assessed" else str(v) for n, v in zip(names, row, strict=True)]
         for row in top[list(names)].itertuples(index=False)
@@ -194,6 +221,11 @@ def _model(bundle: Mapping[str, Any] | None) -> str:
     return (
         f"<h3>{_safe(title)}</h3>{card}{_pairs([*facts, *flat_metrics(bundle.get('metrics', {}))])}"
     )
+
+
+def _models(run: Mapping[str, Any]) -> str:
+    named = [run[key] for key in ("bundle", "landslide_bundle") if run.get(key)]
+    return ("".join(map(_model, named)) or _model(None)) + _hazard_model(run)
 
 
 def _hazard_model(run: Mapping[str, Any]) -> str:

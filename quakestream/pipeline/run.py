@@ -55,7 +55,7 @@ from quakestream.pipeline.result.joining import joined
 from quakestream.pipeline.result.progress import ProgressFile
 from quakestream.pipeline.result.record import WorkDone, run_id, run_record
 from quakestream.pipeline.result.slide_prior import with_prior
-from quakestream.pipeline.result.unread import check_something_was_read
+from quakestream.pipeline.result.unread import check_ground_was_read, check_something_was_read
 from quakestream.pipeline.work.prepare import Prepared, prepare, steps_for
 from quakestream.pipeline.work.results import GroupReport
 from quakestream.pipeline.work.scenes import reading_notes
@@ -173,6 +173,8 @@ class _MapRun:
 
         if plan.judges and products.buildings is not None:
             check_something_was_read(products.buildings["reason"], self.issues)
+        elif products.coverage is not None:
+            check_ground_was_read(products.coverage, self.issues)
         self.events(StageStarted(name="publish"))
         return self._publish(products)
 

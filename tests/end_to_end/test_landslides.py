@@ -15,6 +15,7 @@ from quakestream.errors import ConfigError, RequestError
 from quakestream.outputs.rasters import NODATA
 from quakestream.testing.worlds import BORDER_M, EPSG, NORTH_M, WEST_M
 from tests.helpers.mapping import edit, map_file, mapped
+from tests.helpers.running import quakestream
 from tests.helpers.sliding import SIDE_PX, expected_steps, sliding_world, write_slide_bundle
 
 
@@ -241,3 +242,30 @@ def test_districts_count_slides_roads_and_buildings(tmp_path: Path) -> None:
     without = mapped(tmp_path, "without")
     assert [issue.kind for issue in without.issues] == ["roads"]
     assert slides(tmp_path / "without")["road_m"].isna().all()
+
+
+def test_the_command_line_plans_maps_and_reports_landslides_alone(tmp_path: Path) -> None:
+    world = sliding_world(tmp_path, damage=False)
+    plan = quakestream("plan", world.run_file)
+    assert plan.code == 0, plan.stderr
+    assert "small-world with no-slides" in plan.stdout
+    done = quakestream("map", world.run_file, "--quiet")
+    assert done.code == 0, done.stderr
+    number = len(slides(tmp_path / "out"))
+    assert f"{number} landslides, " in done.stdout
+    assert "building" not in done.stdout
+    assert quakestream("report", tmp_path / "out").code == 0
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert f"<b>{number} landslides</b>" in report
+
+
+def test_landslides_of_which_no_pixel_could_be_read_are_no_map(tmp_path: Path) -> None:
+    world = sliding_world(tmp_path, damage=False)
+    whole = world.post.read_bytes()
+    world.post.write_bytes(whole[: len(whole) // 8])
+    done = quakestream("map", world.run_file, "--quiet")
+    assert done.code == 3, done.stdout
+    assert "no ground could be read" in done.error
+    assert not (tmp_path / "out" / "run.json").exists()
+    world.post.write_bytes(whole)
+    assert quakestream("map", world.run_file, "--quiet").code == 0

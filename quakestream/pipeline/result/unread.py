@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+import geopandas as gpd
 import numpy as np
 
 from quakestream.domain import Issue
@@ -37,9 +38,35 @@ def check_something_was_read(reasons: Iterable[str | None], issues: Sequence[Iss
     raise NothingReadError(
         f"no footprint could be read: {unread or len(reason_N):,} of {len(reason_N):,} {kinds}",
         got=_causes(issues),
-        remedy="nothing was published, and an earlier map stays as it is; remove the cause and "
-        "run the same command again",
+        remedy=_NOTHING_PUBLISHED,
     )
+
+
+def check_ground_was_read(coverage: gpd.GeoDataFrame, issues: Sequence[Issue]) -> None:
+    """Does nothing if a pixel was read, or if there was none to read.
+
+    Args:
+        coverage: rows of a run without a damage model.
+        issues: faults of the inputs, for the message.
+
+    Raises:
+        NothingReadError: ground should have been scored, and nothing could be read or scored.
+    """
+    unread = int(coverage["reason"].isin(UNREAD).sum())
+    lost = any(i.kind == "scene" for i in issues) and not (coverage["status"] == "scored").any()
+    if not (unread or lost) or coverage["valid_fraction"].notna().any():
+        return
+    raise NothingReadError(
+        f"no ground could be read: {unread or len(coverage):,} of {len(coverage):,} cells",
+        got=_causes(issues),
+        remedy=_NOTHING_PUBLISHED,
+    )
+
+
+_NOTHING_PUBLISHED = (
+    "nothing was published, and an earlier map stays as it is; remove the cause and "
+    "run the same command again"
+)
 
 
 def _causes(issues: Sequence[Issue]) -> str:
