@@ -39,7 +39,9 @@ def ground_units(
             item_T=np.arange(len(view_A)), row_T=window_A2[:, 0], col_T=window_A2[:, 1]
         )
         joint = _joint(window_A2)
-        for unit in grouped_units(view_A, np.zeros_like(view_A), touches, lattice, sizes):
+        cells = None if inputs.cells_of is None else inputs.cells_of(epsg)
+        none_A = np.zeros_like(view_A)
+        for unit in grouped_units(view_A, none_A, touches, lattice, sizes, cells):
             yield _of_ground(unit, joint)
 
 

@@ -63,6 +63,8 @@ class PlanInputs:
     pre: tuple[Scene, ...]
     """Scenes sharp enough for the bundle; no pre scenes where it needs none."""
     views: "ViewTable"
+    cells_of: LatticeOf | None = None
+    """The lattice of the run's first job at this GSD, whose cells others share."""
     issues: list[Issue] = field(default_factory=list)
     """Faults of inputs that a kind finds; kinds add to it."""
     notes: list[str] = field(default_factory=list)
@@ -105,6 +107,7 @@ def grouped_units(
     touches: WindowTouches,
     lattice: Lattice,
     sizes: Sizes,
+    cells: Lattice | None = None,
 ) -> Iterator[Unit]:
     """One zone's units by view, then by cell from north to south and west to east.
 
@@ -115,11 +118,14 @@ def grouped_units(
         footprint_A: footprint of each pair.
         touches: windows that each pair needs; `item_T` indexes pairs.
         sizes: what a unit costs.
+        cells: the lattice whose cells hold the middles of windows; None: `lattice`.
     """
-    side = lattice.cell_windows
-    cell_T3 = np.stack(
-        [view_A[touches.item_T], touches.row_T // side, touches.col_T // side], axis=1
+    cells, side = cells or lattice, lattice.core_px
+    row_T, col_T = (
+        (window_T * side + side // 2) // cells.cell_px
+        for window_T in (touches.row_T, touches.col_T)
     )
+    cell_T3 = np.stack([view_A[touches.item_T], row_T, col_T], axis=1)
     group_T, cell_G3 = _numbered(cell_T3)
     windows, first_window = _distinct(group_T, touches.row_T, touches.col_T)
     footprints, first_footprint = _distinct(group_T, footprint_A[touches.item_T])
@@ -129,7 +135,7 @@ def grouped_units(
         window_W2 = windows[first_window[n] : first_window[n + 1]]
         scored, read_px = sizes(window_W2, pair_T[first_pair[n] : first_pair[n + 1]])
         yield Unit(
-            cell=lattice.cell(row, col),
+            cell=cells.cell(row, col),
             view=view,
             window_W2=window_W2,
             footprint_F=footprints[first_footprint[n] : first_footprint[n + 1], 0],

@@ -111,8 +111,12 @@ def make_jobs(
                 raise _no_such_product(product, kind, damage.spec)
     if landslide is not None:
         kinds.append((landslide_kind(run, LANDSLIDE_KINDS[landslide.spec.task]), landslide))
+    first, of_first = kinds[0]
     for kind, bundle in kinds:
-        yield _job(run, kind, bundle, inputs_of[bundle.digest])
+        inputs = inputs_of[bundle.digest]
+        if bundle is not of_first and bundle.spec.gsd_m == of_first.spec.gsd_m:
+            inputs = replace(inputs, cells_of=lattices(run, first, of_first.spec))
+        yield _job(run, kind, bundle, inputs)
 
 
 def _job(run: RunFile, kind: Kind, bundle: Bundle, inputs: PlanInputs) -> Job:

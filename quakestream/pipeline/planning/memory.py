@@ -38,7 +38,7 @@ class MemoryStatement:
 
 
 def state_memory(
-    jobs: Sequence[tuple[Kind, Bundle, int]],
+    jobs: Sequence[tuple[Kind, Bundle]],
     settings: Profile,
     *,
     footprints: int,
@@ -48,23 +48,19 @@ def state_memory(
     """The statement for one machine.
 
     Args:
-        jobs: kinds with their bundles, and how many units of each are read together at most.
         on_ray: whether Ray's daemons and one worker per engine run beside the driver.
     """
     engines = (settings.engines or 1) if on_ray else 1
-    needs = [kind.memory(bundle.spec, settings.cell_windows) for kind, bundle, _ in jobs]
+    needs = [kind.memory(bundle.spec, settings.cell_windows) for kind, bundle in jobs]
     # Each reader holds a cell as read and as stacked; one more waits, one is scored.
-    together = [units for _, _, units in jobs]
-    cell_bytes = sum(
-        units * need.copies * need.cell_bytes for need, units in zip(needs, together, strict=True)
-    )
+    cell_bytes = sum(need.copies * need.cell_bytes for need in needs)
     pixels = engines * held_cells(settings.readers) * cell_bytes
     stacked = max(need.stacked_bytes for need in needs)
     base_mb = BASE_MB + engines * READERS_SHARE_MB
     if on_ray:
         base_mb += RAY_DAEMONS_MB + engines * RAY_WORKER_MB
     engine_mb: dict[str, float] = {}
-    for need, (_, bundle, _) in zip(needs, jobs, strict=True):
+    for need, (_, bundle) in zip(needs, jobs, strict=True):
         weights_mb = len(bundle.graph) * 3 / 1e6
         needed_mb = weights_mb + ENGINE_MB_PER_MPX * need.engine_px / 1e6
         engine_mb[bundle.digest] = max(engine_mb.get(bundle.digest, 0.0), needed_mb)

@@ -1,14 +1,11 @@
 """Places: units of several jobs over the same ground, which are read together.
 
-Jobs of one lattice share their cells. Windows of another bundle lie on another lattice, so that
-its cells are other squares. A unit of it joins the unit of the first job whose cell holds the
-middle of its own, where both see the same post-event scene at the same GSD: the blocks of the
-scene are then fetched and decoded once for both.
+Jobs of one GSD share their cells, though the windows of each bundle lie on a lattice of their own.
+Units of two jobs on one cell that see the same post-event scene are one place: the scene is then
+fetched and decoded once for both, whatever else each of them reads.
 """
 
-from collections.abc import Sequence
-
-import numpy as np
+from collections.abc import Iterable, Sequence
 
 from quakestream.domain import View
 from quakestream.pipeline.kinds.units import Unit, distinct_windows
@@ -31,66 +28,35 @@ def units_by_place(jobs: Sequence[Job], views: Sequence[View]) -> tuple[CellUnit
             exact.setdefault((unit.view, unit.cell), []).append((n, unit))
     if len({job.bundle.digest for job in jobs}) < 2:
         return tuple(tuple(parts) for parts in exact.values())
-    anchors: dict[tuple[str, float, int, int, int], list[tuple[int, Unit]]] = {}
     places: list[list[tuple[int, Unit]]] = []
-    sides = _sides(jobs)
+    known: dict[tuple[str, Cell], list[tuple[int, Unit]]] = {}
     for (view, cell), parts in exact.items():
-        place = anchors.get((views[view].post.id, *_square(cell, sides)))
+        place = known.get((views[view].post.id, cell))
         if place is None or parts[0][0] == place[0][0]:
-            anchors[(views[view].post.id, *_square(cell, sides))] = place = []
+            known[views[view].post.id, cell] = place = []
             places.append(place)
         place.extend(parts)
     order = {post: n for n, post in enumerate(dict.fromkeys(views[v].post.id for v, _ in exact))}
 
-    def from_north(place: list[tuple[int, Unit]]) -> tuple[int, int, int, float, float]:
+    def from_north(place: list[tuple[int, Unit]]) -> tuple[int, int, float, int, int]:
         unit = place[0][1]
-        west, _, _, north = unit.cell.grid.bounds(unit.cell.core)
-        square = _square(unit.cell, sides)
-        return order[views[unit.view].post.id], unit.cell.epsg, square[2], west, -north
+        cell = unit.cell
+        return order[views[unit.view].post.id], cell.epsg, cell.gsd_m, cell.row, cell.col
 
     return tuple(tuple(place) for place in sorted(places, key=from_north))
 
 
-def _sides(jobs: Sequence[Job]) -> dict[float, int]:
-    """Side of a place by GSD: that of the first job's cells, pixels."""
-    sides: dict[float, int] = {}
-    for job in jobs:
-        for unit in job.units[:1]:
-            sides.setdefault(unit.cell.gsd_m, unit.cell.size_px)
-    return sides
-
-
-def _square(cell: Cell, sides: dict[float, int]) -> tuple[float, int, int, int]:
-    """The square of the first job's cells that holds the middle of a cell."""
-    side = sides[cell.gsd_m]
-    middle = cell.size_px // 2
-    row, col = cell.core.row + middle, cell.core.col + middle
-    return cell.gsd_m, cell.epsg, row // side, col // side
-
-
-def place_km2(units: Sequence[Unit], cell_windows: int) -> float:
+def place_km2(parts: Iterable[tuple[Job, Unit]]) -> float:
     """Ground that the units of a place score, km².
 
     Ground that several jobs of one lattice score counts once; of several lattices, the one that
     covers most counts.
     """
-    by_cell: dict[Cell, list[Unit]] = {}
-    for unit in units:
-        by_cell.setdefault(unit.cell, []).append(unit)
-    of_lattice: dict[tuple[float, int], float] = {}
-    for cell, parts in by_cell.items():
-        side_m = cell.size_px / cell_windows * cell.gsd_m
-        windows = distinct_windows([unit.window_W2 for unit in parts])
-        key = (cell.gsd_m, cell.size_px)
-        of_lattice[key] = of_lattice.get(key, 0.0) + windows * side_m**2 / 1e6
-    return max(of_lattice.values())
-
-
-def units_at_once(jobs: Sequence[Job]) -> tuple[int, ...]:
-    """How many units of each job a place holds at most, for the statement of memory."""
-    sides = _sides(jobs)
-    most = []
-    for job in jobs:
-        ratio = [sides[u.cell.gsd_m] / u.cell.size_px for u in job.units[:1]]
-        most.append(int(np.ceil(ratio[0]) ** 2) if ratio else 1)
-    return tuple(most)
+    of_side: dict[float, list[Unit]] = {}
+    for job, unit in parts:
+        lattice = job.kind.lattice(job.bundle.spec, unit.cell.grid, 1)
+        of_side.setdefault(lattice.core_px * unit.cell.gsd_m, []).append(unit)
+    return max(
+        distinct_windows([unit.window_W2 for unit in units]) * side_m**2 / 1e6
+        for side_m, units in of_side.items()
+    )

@@ -43,7 +43,6 @@ from quakestream.pipeline.planning.memory import MemoryStatement, state_memory
 from quakestream.pipeline.planning.places import (
     CellUnits,
     place_km2,
-    units_at_once,
     units_by_place,
 )
 from quakestream.pipeline.planning.reading_order import ReadingOrder
@@ -149,8 +148,7 @@ class Plan:
         It counts the cores of the lattice's windows that hold a footprint or the middle of a
         crop; ground that several jobs score counts once.
         """
-        cell_windows = self.run.profile_settings.cell_windows
-        return sum(place_km2([u for _, u in parts], cell_windows) for parts in self.cell_units)
+        return sum(place_km2((self.jobs[n], u) for n, u in parts) for parts in self.cell_units)
 
     @property
     def mpx(self) -> float:
@@ -246,10 +244,7 @@ class Plan:
     def memory(self, backend: str = "local") -> MemoryStatement:
         """Peak memory on one machine, with backend `local` or `ray`."""
         return state_memory(
-            [
-                (job.kind, job.bundle, units)
-                for job, units in zip(self.jobs, units_at_once(self.jobs), strict=True)
-            ],
+            [(job.kind, job.bundle) for job in self.jobs],
             self.run.profile_settings,
             footprints=len(self.footprints.table),
             cells=len(self.area_cells),

@@ -195,10 +195,9 @@ class TaskMaker:
         return GroupTask(name=group_name(keys), cells=cells)
 
     def cell(self, cell: KeyedCell) -> CellTask:
-        cell_windows = self.spec.jobs[cell[0].job].cell_windows
         return CellTask(
             parts=tuple(self.unit(part.job, part.unit, part.key) for part in cell),
-            km2=place_km2([part.unit for part in cell], cell_windows),
+            km2=place_km2((self.plan.jobs[part.job], part.unit) for part in cell),
         )
 
     def unit(self, job: int, unit: Unit, key: str) -> UnitTask:

@@ -28,9 +28,8 @@ class AnsweredFootprints:
         """Footprints that some unit judges."""
         self.done = self.total - int(np.count_nonzero(self._left_N))
         """Footprints that earlier runs answered."""
-        cell_windows = plan.run.profile_settings.cell_windows
         self.km2_done = plan.km2 - sum(
-            place_km2([part.unit for part in cell], cell_windows)
+            place_km2((plan.jobs[part.job], part.unit) for part in cell)
             for group in pending.groups
             for cell in group
         )

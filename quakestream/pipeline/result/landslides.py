@@ -82,9 +82,10 @@ def landslide_products(
 def _coverage(parts: SlideParts, context: RunContext) -> gpd.GeoDataFrame:
     """One row per cell of the AOI on the lattice of the landslide bundle."""
     plan, job = context.plan, context.job
-    lattice_of = lattices(plan.run, job.kind, job.bundle.spec)
-    zones = split_by_zone(plan.aoi)
-    area = [cell for epsg in sorted(zones) for cell in lattice_of(epsg).cells_over(zones[epsg])]
+    area = plan.area_cells
+    if job.bundle.spec.gsd_m != plan.bundle.spec.gsd_m:
+        lattice_of, zones = lattices(plan.run, job.kind, job.bundle.spec), split_by_zone(plan.aoi)
+        area = tuple(c for epsg in sorted(zones) for c in lattice_of(epsg).cells_over(zones[epsg]))
     posts = {plan.views[unit.view].post.id: plan.views[unit.view].post for unit in job.units}
     imaged = imaged_ground(posts.values())
     return coverage_rows(context, parts.records, imaged, area, TOO_FLAT)

@@ -1,6 +1,6 @@
 """The read stage: pixels of a cell's windows or crops, for every job that wants them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -10,6 +10,7 @@ from quakestream.errors import ReadError, SceneError
 from quakestream.pipeline.work.quality import WindowPixels, with_quality
 from quakestream.pipeline.work.scenes import OpenScenes, OpenSource, opener
 from quakestream.pipeline.work.tasks import CellTask, UnitTask, WorkerScene, WorkerSpec
+from quakestream.raster.source import Pixels
 from quakestream.tiling import crop_groups
 
 if TYPE_CHECKING:
@@ -23,9 +24,18 @@ pixels. Of a cell with few buildings, only the corners that hold them are read."
 class CellReads:
     """Reads windows for the jobs of one cell; a window that two jobs want is read once."""
 
-    def __init__(self, scenes: OpenScenes) -> None:
+    def __init__(
+        self, scenes: OpenScenes, shared: Mapping[tuple[str, ...], list[Window]] | None = None
+    ) -> None:
+        """Reads for one cell.
+
+        Args:
+            shared: windows around what several jobs want of a scene, by its version.
+        """
         self.scenes = scenes
         self._known: dict[tuple[tuple[str, ...], Window], WindowPixels | Exception] = {}
+        self._shared = shared or {}
+        self._outer: dict[tuple[tuple[str, ...], Window], Pixels] = {}
 
     def windows(
         self, scene: WorkerScene, grid: Grid, windows: Sequence[Window]
@@ -63,14 +73,30 @@ class CellReads:
         self, scene: WorkerScene, grid: Grid, windows: list[Window]
     ) -> list[WindowPixels | Exception]:
         """Reads windows of a seamless scene as parts of one array."""
-        outer = around(windows)
+        outer = self._around(scene, windows)
         try:
-            pixels = self.scenes.read(scene.scene, grid, outer)
+            pixels = self._pixels(scene, grid, outer)
         except ReadError:  # some block is bad: read the windows that can do without it
             return [self._alone(scene, grid, w) for w in windows]
         except (SceneError, OSError) as error:
             return [error] * len(windows)
         return [with_quality(pixels.part(outer, w), scene, grid, w) for w in windows]
+
+    def _around(self, scene: WorkerScene, windows: list[Window]) -> Window:
+        """The window to read for some windows: one that serves other jobs, too, if there is one."""
+        outer = around(windows)
+        for wider in self._shared.get(scene.scene.version, ()):
+            if wider.union(outer) == wider:
+                return wider
+        return outer
+
+    def _pixels(self, scene: WorkerScene, grid: Grid, outer: Window) -> Pixels:
+        version = scene.scene.version
+        if outer not in self._shared.get(version, ()):
+            return self.scenes.read(scene.scene, grid, outer)
+        if (version, outer) not in self._outer:
+            self._outer[version, outer] = self.scenes.read(scene.scene, grid, outer)
+        return self._outer[version, outer]
 
     def _alone(self, scene: WorkerScene, grid: Grid, window: Window) -> WindowPixels | Exception:
         pixels = self.scenes.attempt(scene.scene, grid, window)
@@ -101,12 +127,28 @@ class Reader:
 
         What cannot be read becomes failures, never an exception.
         """
-        reads = CellReads(self._scenes)
+        reads = CellReads(self._scenes, self._shared(cell))
         return tuple(self._read_part(part, reads) for part in cell.parts)
 
     def _read_part(self, part: UnitTask, reads: CellReads) -> "CellPixels":
         job = self._jobs[part.job]
         return job.kind.read(part, job, reads)
+
+    def _shared(self, cell: CellTask) -> dict[tuple[str, ...], list[Window]]:
+        """Windows around what several jobs want of a scene; nothing for one job.
+
+        Parts of an acquisition know the tiles around their own windows alone, and read apart.
+        """
+        if len(cell.parts) < 2:
+            return {}
+        wanted: dict[tuple[str, ...], list[Window]] = {}
+        for part in cell.parts:
+            job = self._jobs[part.job]
+            for epoch, window in job.kind.requests(part, job):
+                scene = part.scenes[epoch].scene
+                if not scene.tiles:
+                    wanted.setdefault(scene.version, []).append(window)
+        return {version: joined_windows(windows) for version, windows in wanted.items()}
 
     def prefetch(self, *cells: CellTask) -> None:
         """Asks for the bytes of cells that will be read soon, and returns at once.
@@ -122,6 +164,26 @@ class Reader:
                 wanted.setdefault((scene.version, grid), (scene, []))[1].append(window)
         for (_, grid), (scene, windows) in wanted.items():
             self._scenes.prefetch(scene, grid, *windows)
+
+
+def joined_windows(windows: Sequence[Window]) -> list[Window]:
+    """Windows with those that overlap joined, where that adds little ground."""
+    joined: list[Window] = []
+    for window in windows:
+        for n, other in enumerate(joined):
+            both = window.union(other)
+            shared = window.shared(other)
+            apart = _area(window) + _area(other) - _area(shared)
+            if _area(shared) and _area(both) <= SPARE * apart:
+                joined[n] = both
+                break
+        else:
+            joined.append(window)
+    return joined
+
+
+def _area(window: Window) -> int:
+    return window.height * window.width
 
 
 def around(windows: Iterable[Window]) -> Window:
