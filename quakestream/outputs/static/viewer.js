@@ -87,6 +87,8 @@ class Page {
     let w = 1, n = 1, e = 0, s = 0;
     const add = (x0, y0, x1, y1) => { w = Math.min(w, x0); n = Math.min(n, y0); e = Math.max(e, x1); s = Math.max(s, y1); };
     for (let i = 0; i < data.n; i++) if (data.placed(i)) add(data.x[i], data.y[i], data.x[i], data.y[i]);
+    const slides = this.slides?.shapes;
+    for (let i = 0; i < (slides?.n ?? 0); i++) add(...slides.box.subarray(4 * i, 4 * i + 4));
     if (e < w) for (let i = 0; i < areas.shapes.n; i++) add(...areas.shapes.box.subarray(4 * i, 4 * i + 4));
     if (e > w) return L.latLngBounds([latOf(n), lonOf(w)], [latOf(s), lonOf(e)]);
     if (pictures.length) return L.latLngBounds(pictures.flatMap((p) => [[p.bounds[0], p.bounds[1]], [p.bounds[2], p.bounds[3]]]));
