@@ -153,4 +153,4 @@ def test_a_missing_bucket_is_refused_before_any_work(
     content = run_content(town, bundle, storage=moto.storage, out="s3://no-such-bucket/run")
     done = quakestream("map", write_run(tmp_path / "run.yaml", content), env=moto.env)
     assert "map:" not in done.stderr
-    _assert_refused(done, "s3://no-such-bucket/run", "cannot write", "bucket", "does not exist")
+    _assert_refused(done, "s3://no-such-bucket", "there is no such bucket", "check its name")

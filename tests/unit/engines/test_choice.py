@@ -204,11 +204,11 @@ def test_the_plan_names_the_runtime_that_will_run(tmp_path: Path) -> None:
     crop_world(tmp_path)
     edit(tmp_path / "run.yaml", lambda content: content["execution"].update(runtime="auto"))
     plans = [make_plan(open_run(tmp_path / "run.yaml")) for _ in range(2)]
-    named, again = (plan.damage.engine.spec.runtime for plan in plans)
+    named, again = (plan.first.engine.spec.runtime for plan in plans)
     assert named == again
     assert named in RUNTIMES
     assert any(f"runtime {named} chosen" in note for note in plans[0].notes)
-    assert plans[0].damage.engine.seconds_per_window > 0
+    assert plans[0].first.engine.seconds_per_window > 0
 
 
 def test_the_batch_that_was_picked_is_part_of_what_commits_are_known_by(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_the_batch_that_was_picked_is_part_of_what_commits_are_known_by(tmp_path
     specs = [worker_spec(plan, str(tmp_path)) for plan in plans]
     assert [spec.jobs[0].engine.batch for spec in specs] == [0, 3, 2]
     assert any("the fastest measured here" in note for note in measured.notes)
-    known = [model_identity(plan.damage) for plan in plans]
+    known = [model_identity(plan.first) for plan in plans]
     assert known[0] == f"{bundle.digest}/onnxruntime"
     assert len(set(known)) == 3
     for spec, batch in zip(specs[1:], (3, 2), strict=True):
