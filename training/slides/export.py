@@ -51,6 +51,8 @@ def slide_bundle(
     trust = trust_of(checkpoint, lesson, passes=options.passes)
     facts = checkpoint.facts
     mean, std = physical_scale(facts, config.source)
+    metrics = _metrics(lesson, trust)
+    slid = metrics["landslide_pixels"] / metrics["pixels"]
     spec = BundleSpec(
         name=name,
         version=VERSION,
@@ -65,9 +67,10 @@ def slide_bundle(
         mean=tuple(mean),
         std=tuple(std),
         classes=CLASSES,
+        prior=(round(1.0 - slid, 4), round(slid, 4)),  # where the probabilities were judged
         deviation=trust.passes > 1,
         thresholds=thresholds_of(_validation(lesson, trust), trust.threshold),
-        metrics=plain(_metrics(lesson, trust) | options.figures),
+        metrics=plain(metrics | options.figures),
         training={
             "data": options.data,
             "licence": options.licence,
