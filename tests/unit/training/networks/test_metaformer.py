@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from quakestream.errors import ConfigError, ShapeError
 from training.networks import MetaFormer, NetworkInputs, build_network, network_names
 from training.networks.attention import RelativeAttention, relative_index, table_rows
+from training.networks.landslide import LANDSLIDE_NETWORKS
 from training.networks.mbconv import MBConv, StochasticDepth
 from training.networks.metadata import ENCODERS, metadata_encoder
 from training.schedules import mask_metadata
@@ -334,7 +335,8 @@ def test_reduced_precision_stays_close() -> None:
 
 
 def test_every_name_builds() -> None:
-    for name in network_names():
+    """Networks of landslides, which take named bands, are built in tests of their own."""
+    for name in sorted(set(network_names()) - set(LANDSLIDE_NETWORKS)):
         groups = GROUPS if name.startswith(("qmf", "hazard")) else ()
         with torch.device("meta"):
             assert parameters(build_network(name, inputs=inputs(64, groups))) > 0
