@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import shapely
 from affine import Affine
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -74,13 +74,11 @@ def polygons(parts: PolygonParts) -> PolygonParts:
 COLUMNS = tuple(n for n in PolygonParts.__dataclass_fields__ if n != "runs")
 
 
-@settings(max_examples=150, deadline=None)
 @given(p_YX=rasters, seed=seeds)
 def test_cuts_do_not_show(p_YX: NDArray[np.uint8], seed: int) -> None:
     assert polygons(merge(cut(p_YX, seed))).equals(polygons(whole(p_YX)))
 
 
-@settings(max_examples=80, deadline=None)
 @given(p_YX=rasters)
 def test_polygons_are_the_groups_of_pixels_that_share_a_side(p_YX: NDArray[np.uint8]) -> None:
     marked_YX = (p_YX >= THRESHOLD) & (p_YX != STEPS_NODATA)
@@ -102,7 +100,6 @@ def test_polygons_are_the_groups_of_pixels_that_share_a_side(p_YX: NDArray[np.ui
         assert parts.slope_sum_N[n] == (p_YX[sloping].astype(int) // 3).sum()
 
 
-@settings(max_examples=80, deadline=None)
 @given(p_YX=rasters, seed=seeds)
 def test_merge_is_associative_and_commutative_with_an_identity(
     p_YX: NDArray[np.uint8], seed: int
@@ -119,7 +116,6 @@ def test_merge_is_associative_and_commutative_with_an_identity(
     assert merge([at_once, PolygonParts.empty()]).equals(at_once)
 
 
-@settings(max_examples=80, deadline=None)
 @given(p_YX=rasters, seed=seeds, least=st.integers(1, 6))
 def test_what_is_dropped_early_is_too_small_at_the_end(
     p_YX: NDArray[np.uint8], seed: int, least: int
@@ -133,7 +129,6 @@ def test_what_is_dropped_early_is_too_small_at_the_end(
     assert large(merge(cut(p_YX, seed, least))) == large(whole(p_YX))
 
 
-@settings(max_examples=80, deadline=None)
 @given(p_YX=rasters, tolerance=st.sampled_from([0.5, 1.0, 2.0]))
 def test_simplified_outlines_are_valid_and_near(p_YX: NDArray[np.uint8], tolerance: float) -> None:
     for outline in whole(p_YX).outline_N:
