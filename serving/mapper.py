@@ -74,8 +74,11 @@ def request_run(runs: Mapping[str, str], request: Mapping[str, Any]) -> RunFile:
 
 
 def with_changes(run: RunFile, changed: Mapping[str, Any]) -> RunFile:
-    """A run with some keys replaced; `out` is left to the caller."""
-    content = run.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+    """A run with some keys replaced; `out` is left to the caller.
+
+    A key that is null stays so: `models.damage: null` is not the default model.
+    """
+    content = run.model_dump(mode="json", exclude_unset=True)
     return open_run({**content, **changed, "out": None})
 
 

@@ -12,6 +12,7 @@ from fastapi_problem.handler import add_exception_handler, new_exception_handler
 from quakestream.errors import BundleError, QuakestreamError, RequestError, StorageError
 from quakestream.redaction import redacted, without_credentials
 from serving.jobs import FullError
+from serving.processes import LargeAreaError
 from serving.services import BusyError
 
 OGC = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0/"
@@ -77,6 +78,8 @@ def problem_of(error: QuakestreamError) -> Problem:
     if status >= 500:  # paths and causes of the machine are for its log
         log.error("%s", without_credentials(str(error)))
         return Problem("the service failed", type_="failed", status=status)
+    if isinstance(error, LargeAreaError):
+        return too_large("the area", facts.expected.removeprefix("at most "), facts.got)
     if facts.remedy:
         shown["remedy"] = redacted(facts.remedy)
     return Problem(redacted(facts.what), type_="invalid-request", status=400, **shown)

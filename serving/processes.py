@@ -27,8 +27,13 @@ RESULTS: Mapping[str, tuple[str, str]] = {
     "coverage": ("coverage.parquet", "application/vnd.apache.parquet"),
     "quarantine": ("quarantine.parquet", "application/vnd.apache.parquet"),
     "run": ("run.json", "application/json"),
+    "landslides": ("landslides.parquet", "application/vnd.apache.parquet"),
 }
-"""Outputs of `map`: the product and its media type."""
+"""Outputs of `map`: the product and its media type. A run without landslides has none of them."""
+
+
+class LargeAreaError(RequestError):
+    """The area is larger than the service takes."""
 
 
 def link(href: str, rel: str, title: str, type_: str = "application/json") -> dict[str, str]:
@@ -68,11 +73,12 @@ def _map_process(runs: Mapping[str, str]) -> dict[str, Any]:
         "coverage": "What was looked at",
         "quarantine": "Inputs that could not be used",
         "run": "Versions, inputs, counts and rates",
+        "landslides": "One row per landslide, where the run looks for them",
     }
     return {
         "id": "map",
         "version": "1.0.0",
-        "title": "Damage of the buildings in an area",
+        "title": "Damage of the buildings in an area, and landslides",
         "description": "Maps an area with a run that the operator offers: scenes, footprints, "
         "hazard layers and model are those of the run.",
         "jobControlOptions": ["async-execute", "dismiss"],
@@ -192,7 +198,7 @@ def aoi_wkt(aoi: Any, limits: Limits) -> str:
     area = read_aoi(wkt)
     km2 = sum(zone.area for zone in split_by_zone(area).values()) / 1e6
     if km2 > limits.area_km2:
-        raise RequestError(
+        raise LargeAreaError(
             "the area is too large",
             where,
             expected=f"at most {limits.area_km2:g} km²",

@@ -29,6 +29,8 @@ class LayerRule:
     """Values outside have no meaning: they are classes that nobody knows, or fills."""
     method: Literal["nearest", "linear"]
     remedy: str
+    typical: float = float("inf")
+    """Ground of which half is above this is of another unit."""
 
 
 LITHOLOGY = LayerRule(
@@ -70,6 +72,7 @@ GRADIENT = LayerRule(
     high=30.0,
     method="linear",
     remedy="give the tangent of the slope, not degrees or percent",
+    typical=1.0,  # at 230 m, ground of which half is steeper than 45° does not exist
 )
 
 
@@ -95,15 +98,17 @@ class RuledLayer:
         known = np.isfinite(values)
         strange = known & ~((values >= self.rule.low) & (values <= self.rule.high))
         if 2 * int(strange.sum()) > int(known.sum()):
-            found = values[strange]
-            raise HazardError(
-                f"values are no {self.rule.meaning}",
-                self.layer.uri,
-                expected=f"{self.rule.low:g} to {self.rule.high:g}",
-                got=f"{found.min():g} to {found.max():g}",
-                remedy=self.rule.remedy,
-            )
+            raise self._other(f"{self.rule.low:g} to {self.rule.high:g}", values[strange])
+        large = known & (values > self.rule.typical)
+        if 2 * int(large.sum()) > int(known.sum()):
+            raise self._other(f"mostly up to {self.rule.typical:g}", values[large])
         return np.where(strange, np.nan, values), strange
+
+    def _other(self, expected: str, found: Floats) -> HazardError:
+        """The error of a file that is not this layer."""
+        got = f"{found.min():g} to {found.max():g}"
+        what = f"values are no {self.rule.meaning}"
+        return HazardError(what, self.layer.uri, expected, got, self.rule.remedy)
 
     def at(self, lon_YX: Floats, lat_YX: Floats) -> tuple[Floats, Bools]:
         """Values at points (EPSG:4326), NaN where missing, and True where it has no meaning.

@@ -105,8 +105,11 @@ def _results(job: ServiceJob, context: Context, base: str) -> dict[str, Any]:
     if live is None:
         raise no_such("run", job.id)
     answer: dict[str, Any] = {}
+    made = {product["name"] for product in live.run["products"]} | {"run.json"}
     for name in job.request["outputs"]:
         product, media_type = RESULTS[name]
+        if product not in made:
+            continue
         if name in job.request["by_value"]:
             answer[name] = _value(name, live, job, context)
         else:

@@ -21,6 +21,7 @@ from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.run import map_run
 from quakestream.storage import open_store
 from quakestream.synthetic import SyntheticEarthquake
+from serving.mapper import with_changes
 from serving.processes import CONFORMANCE
 from tests.helpers.running import run_content, write_run, write_threshold_bundle
 from tests.helpers.services import (
@@ -224,7 +225,6 @@ SQUARE = [[37.0, 37.5], [37.3, 37.5], [37.3, 37.8], [37.0, 37.8], [37.0, 37.5]]
     [
         ({}, "no area"),
         ({"aoi": "POLYGON ((0 0, 1 0, 1 1, 0 0))"}, "no area"),
-        ({"aoi": {"type": "Polygon", "coordinates": [SQUARE]}}, "too large"),
         ({"aoi": {"type": "Polygon", "coordinates": [[["a", 1]]]}}, "not GeoJSON"),
         ({"aoi": {"type": "Polygon", "coordinates": []}}, "holds no area"),
         ({"aoi": {"type": "Point", "coordinates": [37, 37]}}, "no area"),
@@ -243,6 +243,22 @@ def test_wrong_inputs(with_service: Callable[..., Any], inputs: dict[str, Any], 
         assert (await service.get("/jobs")).json()["jobs"] == []
 
     with_service(use)
+
+
+def test_a_large_area_is_413(with_service: Callable[..., Any]) -> None:
+    async def use(service: Service) -> None:
+        answer = await service.map({"aoi": {"type": "Polygon", "coordinates": [SQUARE]}})
+        assert "25 km²" in is_problem(answer, 413)["detail"]
+
+    with_service(use)
+
+
+def test_a_model_that_is_switched_off_stays_off(town: SyntheticEarthquake, bundle: Path) -> None:
+    content = run_content(town, bundle, models={"damage": None, "landslide": "landslide-rgb"})
+    changed = with_changes(open_run(content), {"profile": "standard"})
+    assert changed.models.damage is None
+    assert changed.models.landslide == "landslide-rgb"
+    assert changed.profile == "standard"
 
 
 def test_an_area_outside_the_imagery_fails_with_its_reason(
