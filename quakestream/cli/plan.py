@@ -22,6 +22,14 @@ from quakestream.pipeline.planning.capacity import Capacity
 from quakestream.pipeline.planning.checks import later_problems
 from quakestream.pipeline.planning.plan import Plan, make_plan
 
+NOTHING_TO_DO = (
+    "nothing can be assessed: no building is covered by the images that the model needs; check "
+    "the AOI, the dates and the catalogue"
+)
+NOTHING_TO_LOOK_AT = (
+    "no ground will be looked at for landslides: all of it is flat (the notes say how much), or no "
+    "image covers it; check terrain.dem, the AOI, the dates and the catalogue"
+)
 COVERED = "covered"
 """Key of footprints that imagery covers; the others are counted by their reason."""
 COVERED_TEXT = "are covered by imagery and will be looked at"
@@ -140,10 +148,7 @@ def _show(statement: dict[str, Any]) -> None:
     for problem in statement["problems"]:
         stdout.print(f"  {problem['kind']} {problem['subject']}: {problem['cause']}")
     if not statement["cells"]:
-        stdout.print(
-            "  nothing can be assessed: no building is covered by the images that the model "
-            "needs; check the AOI, the dates and the catalogue"
-        )
+        stdout.print(f"  {NOTHING_TO_DO if statement['footprints'] else NOTHING_TO_LOOK_AT}")
 
 
 def _show_time(statement: dict[str, Any]) -> None:

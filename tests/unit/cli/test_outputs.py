@@ -198,7 +198,8 @@ def test_score_then_report_tell_one_story(finished: Store, tmp_path: Path):
 
 def test_a_report_says_what_hazard_values_said(tmp_path: Path):
     store = open_store(str(tmp_path))
-    run = {"counts": {"footprints": 12}, "hazard_bundle": HAZARD_BUNDLE}
+    bundle = {"name": "threshold", "version": "1"}
+    run = {"counts": {"footprints": 12}, "hazard_bundle": HAZARD_BUNDLE, "bundle": bundle}
     publish(store, products(buildings=with_hazard_evidence(buildings()), run=run))
     page = Path(_call("report", store.uri).strip()).read_text()
     for words in (

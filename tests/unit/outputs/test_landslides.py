@@ -70,6 +70,7 @@ def test_the_table_has_the_columns_of_the_contract_and_no_id_twice() -> None:
 def test_counts_say_what_lies_on_a_slide_and_what_near() -> None:
     assert landslide_counts(ordered_landslides(slides()), rows_with_slides()) == {
         "slides": 2,
+        "slides_on_flat_ground": 0,
         "km2": 0.0046,
         "buildings_touched": 1,
         "buildings_within_50_m": 2,
