@@ -71,8 +71,8 @@ def landslide_counts(slides: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame) -> d
         "km2": round(float(slides["area_m2"].sum()) / 1e6, 6),
     }
     slope_N = pd.to_numeric(slides["slope_deg"]).to_numpy(np.float64)
-    if np.isfinite(slope_N).any():
-        counts["slides_on_flat_ground"] = int((slope_N < FLAT_DEG).sum())
+    if flat := int((slope_N < FLAT_DEG).sum()):
+        counts["slides_on_flat_ground"] = flat
     if len(buildings):
         on_N = touched(buildings)
         counts["buildings_touched"] = int(on_N.sum())

@@ -70,12 +70,21 @@ def test_the_table_has_the_columns_of_the_contract_and_no_id_twice() -> None:
 def test_counts_say_what_lies_on_a_slide_and_what_near() -> None:
     assert landslide_counts(ordered_landslides(slides()), rows_with_slides()) == {
         "slides": 2,
-        "slides_on_flat_ground": 0,
         "km2": 0.0046,
         "buildings_touched": 1,
         "buildings_within_50_m": 2,
         "road_km": 0.02,
     }
+
+
+def test_slides_on_flat_ground_are_counted_apart() -> None:
+    flat = slides().assign(slope_deg=[2.9, 3.0])
+    counts = landslide_counts(ordered_landslides(flat), rows_with_slides())
+    assert counts["slides_on_flat_ground"] == 1
+    unknown = slides().assign(slope_deg=None)
+    assert "slides_on_flat_ground" not in landslide_counts(
+        ordered_landslides(unknown), rows_with_slides()
+    )
 
 
 def test_a_district_with_slides_and_no_building_has_a_row() -> None:
