@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from quakestream.config import open_run
-from quakestream.pipeline.planning.plan import Plan, damage_bundle, plan_for
+from quakestream.pipeline.planning.jobs import RunBundles
+from quakestream.pipeline.planning.plan import Plan, plan_for
 from quakestream.pipeline.tile import (
     TileReport,
     TileSettings,
@@ -22,7 +23,6 @@ from tests.helpers.mapping import by_id, edit, map_file
 
 pytest.importorskip("zarr")
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
 SIDE_PX = 300
 CUT_PX = 157
 
@@ -42,7 +42,7 @@ def tile(world: World, **settings: bool) -> TileReport:
 
 def _plan(world: World) -> Plan:
     run = open_run(world.run_file)
-    return plan_for(run, damage_bundle(run))
+    return plan_for(run, RunBundles.of(run))
 
 
 @pytest.mark.parametrize("virtual", [False, True], ids=["stored", "virtual"])

@@ -245,6 +245,7 @@ def test_scenes_and_tiles_in_an_object_store(
 
 @pytest.mark.alone
 @pytest.mark.usefixtures("ray_backend")
+@pytest.mark.slow
 def test_dask_on_ray_writes_the_same_bytes(
     stored: Path, town: SyntheticEarthquake, bundle: Path, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def test_ray_gives_what_the_loop_gives(
     assert result.run["backend"] == "ray"
 
 
+@pytest.mark.slow
 def test_more_workers_than_cores_are_opened_all_the_same(
     tmp_path: Path, ray_backend: RayBackend
 ) -> None:

@@ -123,6 +123,7 @@ def test_a_folder_without_usable_tiles_is_one_clear_line(tmp_path: Path) -> None
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_the_mexico_tile_as_png_and_as_geotiff(data_dir: Path, tmp_path: Path) -> None:
     folder = data_dir / "xbd-mexico-2017"
     (tile,) = find_tiles(folder).tiles
