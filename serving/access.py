@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from serving.jobs import ServiceJob
-from serving.problems import OGC, forbidden, no_such, too_many, unauthorized
+from serving.problems import forbidden, no_such, too_many, unauthorized
 from serving.services import Context
 from serving.tokens import Caller, Permission
 
@@ -68,6 +68,3 @@ async def visible_run(run_id: str, caller: Caller, context: Context) -> str:
     if job is None or not caller.sees(job.owner):
         raise no_such("run", run_id)
     return job.id
-
-
-__all__ = ["OGC", "Admin", "InContext", "Reader", "Submitter", "own_job", "visible_run"]

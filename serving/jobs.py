@@ -194,13 +194,6 @@ class JobQueue:
             await asyncio.to_thread(_remove_map, self._store, job)
         return job
 
-    def counts(self) -> dict[str, int]:
-        """Number of jobs in each state."""
-        counts: dict[str, int] = {}
-        for job in self._jobs.values():
-            counts[job.state] = counts.get(job.state, 0) + 1
-        return counts
-
     async def _work(self) -> None:
         while True:
             job_id = await self._queue.get()

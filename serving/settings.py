@@ -33,7 +33,6 @@ class Limits(_Section):
     jobs_per_token: int = Field(default=4, ge=1, description="Unfinished jobs of one token")
     jobs_waiting: int = Field(default=50, ge=1, description="Jobs that wait, of all tokens")
     requests_per_minute: int = Field(default=240, ge=1, description="Requests of one token")
-    request_s: float = Field(default=30.0, gt=0, description="Longest time of a request, seconds")
     rows_by_value: int = Field(
         default=2_000, ge=0, description="Most buildings of a result that is sent by value"
     )
