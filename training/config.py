@@ -20,7 +20,7 @@ from typing import ClassVar, Literal
 from quakestream.errors import ConfigError
 from training.data.augment import Augmentation
 from training.data.splits import BlockSplit, GroundSplit, PairSplit, RegionSplit, RowSplit
-from training.losses import CLAY_POSITIVE_WEIGHT, LossWeights
+from training.losses import CLAY_POSITIVE_WEIGHT, LossWeights, UnlabelledRisk
 from training.losses.grades import Reduction
 
 LessonName = Literal["pairs", "pretrain", "chips", "vectors", "slides"]
@@ -202,9 +202,15 @@ class PairsConfig(ImagePairsConfig):
 
     lesson: ClassVar[LessonName] = "pairs"
 
-    objective: Literal["buildings", "bce", "dice", "iou"] = "buildings"
-    """`buildings` uses `loss`; the others are the papers' losses on pixels."""
+    objective: Literal["buildings", "nnpu", "bce", "dice", "iou"] = "buildings"
+    """`buildings` uses `loss`; `nnpu` uses it too, and takes buildings that are not labelled
+    destroyed for unlabelled; the others are the papers' losses on pixels."""
     loss: LossWeights = field(default_factory=LossWeights)
+    unlabelled: UnlabelledRisk = field(default_factory=UnlabelledRisk)
+    """What `nnpu` assumes of unlabelled buildings."""
+    vanished_boxes: bool = False
+    """Also train on the Türkiye boxes that the detector found before the event alone. Their state
+    is not known, so that only `objective=nnpu` can use them."""
     windows: WindowConfig = field(default_factory=WindowConfig)
 
 

@@ -20,12 +20,14 @@ RGB = (1, 2, 3)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Building:
-    """A building of known state. Buildings of unknown state are left out."""
+    """A building of known state. Buildings of unknown state are left out, unless asked for."""
 
     id: str
     geometry: BaseGeometry
     """Outline in the CRS of the pair's grid."""
     destroyed: bool
+    judged: bool = True
+    """False if the state is not known; `destroyed` is then False, and means "not labelled"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,7 +7,9 @@ are wrong.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import geopandas as gpd
 from shapely import STRtree
@@ -31,8 +33,13 @@ CLEAR_M = 4.0
 """Boxes nearer than this to a destroyed polygon are unlabelled, because polygons are metres off."""
 
 
-def turkiye_pairs(data_dir: Path) -> list[LabelledPair]:
+def turkiye_pairs(data_dir: Path, *, vanished: bool = False) -> list[LabelledPair]:
     """The pairs of all scenes. Ground that two scenes show is labelled in the first one only.
+
+    Args:
+        data_dir: folder of the data.
+        vanished: add boxes that the detector found before the event alone. Their state is not
+            known: the building may be gone, or the detector may have missed it.
 
     Raises:
         RequestError: if the scenes are missing.
@@ -55,6 +62,11 @@ def turkiye_pairs(data_dir: Path) -> list[LabelledPair]:
             boxes=_by_id(
                 boxes[boxes["status"] == "present_in_both"].to_crs(crs), prefix=f"box-{name}"
             ),
+            unlabelled=_by_id(
+                boxes[boxes["status"] == "only_in_pre"].to_crs(crs), prefix=f"gone-{name}"
+            )
+            if vanished
+            else {},
             own_ground=pair.outline.difference(unary_union(shown)),
         )
         pairs.append(
@@ -68,11 +80,13 @@ def label_buildings(
     destroyed: dict[str, BaseGeometry],
     boxes: dict[str, BaseGeometry],
     own_ground: BaseGeometry,
+    unlabelled: Mapping[str, BaseGeometry] = MappingProxyType({}),
     clear_m: float = CLEAR_M,
 ) -> tuple[Building, ...]:
-    """Buildings of known state that lie wholly on a scene's own ground (metres, one CRS).
+    """Buildings that lie wholly on a scene's own ground (metres, one CRS).
 
     A box within `clear_m` of a destroyed polygon has an unknown state and is left out.
+    `unlabelled` boxes are kept as such, so that no model is judged on them.
     """
     known = [
         Building(id=id_, geometry=geometry, destroyed=True)
@@ -80,10 +94,11 @@ def label_buildings(
         if own_ground.contains(geometry)
     ]
     tree = STRtree(list(destroyed.values()))
-    for id_, geometry in boxes.items():
+    for id_, geometry in {**boxes, **unlabelled}.items():
         touched = tree.query(geometry, predicate="dwithin", distance=clear_m)
         if own_ground.contains(geometry) and not len(touched):
-            known.append(Building(id=id_, geometry=geometry, destroyed=False))
+            building = Building(id=id_, geometry=geometry, destroyed=False, judged=id_ in boxes)
+            known.append(building)
     return tuple(known)
 
 

@@ -120,6 +120,8 @@ def pixel_loss(config: PairsConfig, logits_N1YX: Tensor, owner_NYX: Tensor) -> T
     """The configuration's loss on a whole batch. Unlabelled ground does not count."""
     if config.objective == "buildings":
         return damage_loss(logits_N1YX, owner_NYX, config.loss)
+    if config.objective == "nnpu":
+        return damage_loss(logits_N1YX, owner_NYX, config.loss, config.unlabelled)
     maps = (logits_N1YX[:, 0], owner_NYX > 0, owner_NYX != 0)
     if config.objective == "bce":
         return bce_loss(*maps)

@@ -16,6 +16,7 @@ from training.losses.grades import (
 )
 from training.losses.pixels import POSITIVE_WEIGHT, bce_loss, dice_loss, iou_loss
 from training.losses.slides import CLAY_POSITIVE_WEIGHT, FocalNorm, focal_loss, lovasz_hinge
+from training.losses.unlabelled import Surrogate, UnlabelledRisk, unlabelled_risk
 
 __all__ = [
     "CLAY_POSITIVE_WEIGHT",
@@ -23,6 +24,8 @@ __all__ = [
     "UNKNOWN",
     "FocalNorm",
     "LossWeights",
+    "Surrogate",
+    "UnlabelledRisk",
     "balanced_weights",
     "bce_loss",
     "contrastive_loss",
@@ -35,4 +38,5 @@ __all__ = [
     "modified_focal",
     "pairs_contrast",
     "siamese_contrast",
+    "unlabelled_risk",
 ]

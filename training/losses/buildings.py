@@ -1,9 +1,12 @@
 """The loss on buildings inside image chips. Unlabelled ground does not count."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+from training.losses.unlabelled import UnlabelledRisk, unlabelled_risk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,21 +21,28 @@ class LossWeights:
     """Label smoothing, because some labels are wrong."""
 
 
-def damage_loss(logits_N1YX: Tensor, owner_NYX: Tensor, weights: LossWeights) -> Tensor:
+def damage_loss(
+    logits_N1YX: Tensor,
+    owner_NYX: Tensor,
+    weights: LossWeights,
+    unlabelled: UnlabelledRisk | None = None,
+) -> Tensor:
     """Cross-entropy, balanced over the two states, so that it assumes a prior of one half.
 
     Args:
         logits_N1YX: logits of "destroyed".
         owner_NYX: building per pixel as in `RawChips`: the sign is the state, 0 is unknown.
         weights: weights of the terms.
+        unlabelled: take buildings of negative sign for unlabelled, not for intact.
     """
     known = owner_NYX != 0
     logit_P, owner_P = logits_N1YX[:, 0][known].float(), owner_NYX[known]
     if not len(logit_P):
         return logits_N1YX.sum() * 0.0
-    pixel = _balanced(logit_P, owner_P > 0, weights.smoothing)
+    risk = partial(unlabelled_risk, how=unlabelled) if unlabelled else _balanced
+    pixel = risk(logit_P, owner_P > 0, smoothing=weights.smoothing)
     logit_K, destroyed_K = _building_logits(logit_P, owner_P, known)
-    building = _balanced(logit_K, destroyed_K, weights.smoothing)
+    building = risk(logit_K, destroyed_K, smoothing=weights.smoothing)
     return weights.pixel * pixel + weights.building * building
 
 
@@ -48,7 +58,7 @@ def _building_logits(logit_P: Tensor, owner_P: Tensor, known: Tensor) -> tuple[T
     return logit_K, keys % (2 * span) > span
 
 
-def _balanced(logit_P: Tensor, destroyed_P: Tensor, smoothing: float) -> Tensor:
+def _balanced(logit_P: Tensor, destroyed_P: Tensor, *, smoothing: float) -> Tensor:
     """Mean cross-entropy of each state, averaged over the states that occur."""
     target_P = destroyed_P.float() * (1 - smoothing) + smoothing / 2
     each_P = nn.functional.binary_cross_entropy_with_logits(logit_P, target_P, reduction="none")

@@ -1,6 +1,7 @@
 """Networks, labels, chips, augmentation, the loop and its configuration."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from training.checkpoints import Checkpoint, load_checkpoint
 from training.data.augment import Augmentation, augment
 from training.data.chips import ChipSource, RawChips, owner_map
 from training.data.pairs import Building, LabelledPair
-from training.data.splits import RegionSplit
+from training.data.sources import load_pairs
+from training.data.splits import RegionSplit, buildings_on
 from training.data.turkiye import label_buildings
 from training.evaluate import differences
 from training.export import main as export_command
@@ -122,6 +124,29 @@ def test_labels_leave_the_unknown_out() -> None:
         destroyed=destroyed, boxes=boxes, own_ground=shapely.box(0, 0, 100, 100), clear_m=4.0
     )
     assert {b.id: b.destroyed for b in known} == {"d": True, "far": False, "just clear": False}
+
+
+def test_boxes_of_unknown_state_are_trained_on_when_asked_for_and_never_judged() -> None:
+    ground = shapely.box(0, 0, 100, 100)
+    buildings = label_buildings(
+        destroyed={"d": shapely.box(10, 10, 20, 20)},
+        boxes={"stands": shapely.box(40, 40, 50, 50)},
+        unlabelled={"gone": shapely.box(70, 70, 80, 80), "at d": shapely.box(21, 10, 30, 20)},
+        own_ground=ground,
+    )
+    assert {b.id: (b.destroyed, b.judged) for b in buildings} == {
+        "d": (True, True),
+        "stands": (False, True),
+        "gone": (False, False),
+    }
+    pair = replace(town(side=200, buildings=[]), buildings=buildings)
+    judged = buildings_on("held", pair, ground, buffer_m=0.0)
+    trained = buildings_on("train", pair, shapely.Polygon(), buffer_m=0.0)
+    assert [b.id for b in judged] == ["d", "stands"]
+    assert [b.id for b in trained] == ["d", "stands", "gone"]
+    config = with_settings(recipe("fc_siam_diff_small"), ["vanished_boxes=true"])
+    with pytest.raises(RequestError, match="expected objective nnpu"):
+        load_pairs(config)
 
 
 def test_pixels_are_labelled_at_their_centres_and_nowhere_else() -> None:

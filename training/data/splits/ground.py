@@ -25,12 +25,12 @@ def buildings_on(
 ) -> tuple[Building, ...]:
     """Buildings of one side. A building within `buffer_m` of both sides belongs to neither.
 
-    `held` buildings lie wholly on held-out ground. `train` buildings keep `buffer_m` away from
-    it, because outlines are metres off the pixels.
+    `held` buildings lie wholly on held-out ground, and their state is known. `train` buildings
+    keep `buffer_m` away from it, because outlines are metres off the pixels.
     """
     shapely.prepare(held)
     if side == "held":
-        return tuple(b for b in pair.buildings if held.contains(b.geometry))
+        return tuple(b for b in pair.buildings if b.judged and held.contains(b.geometry))
     return tuple(b for b in pair.buildings if not held.dwithin(b.geometry, buffer_m))
 
 

@@ -14,6 +14,7 @@ from quakestream.errors import ConfigError
 from training.losses import (
     UNKNOWN,
     LossWeights,
+    UnlabelledRisk,
     balanced_weights,
     bce_loss,
     contrastive_loss,
@@ -115,6 +116,13 @@ def _pixels(loss: Callable[..., Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     return of
 
 
+def _nnpu(logits: Tensor, known: Tensor) -> Tensor:
+    owner_N = torch.where(_LABELS == 1, 2, -1).where(known, 0)
+    return damage_loss(
+        logits[:, :1, None, None], owner_N[:, None, None], LossWeights(), UnlabelledRisk()
+    )
+
+
 def _buildings(logits: Tensor, known: Tensor) -> Tensor:
     owner_N = torch.where(_LABELS == 1, 2, -1).where(known, 0)
     return damage_loss(logits[:, :1, None, None], owner_N[:, None, None], LossWeights())
@@ -129,6 +137,7 @@ LOSSES = {
     "dice": _pixels(dice_loss),
     "iou": _pixels(iou_loss),
     "buildings": _buildings,
+    "nnpu": _nnpu,
 }
 
 
