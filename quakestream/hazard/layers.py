@@ -108,8 +108,9 @@ def _opened(uri: str, options: StorageOptions) -> Iterator[Any]:
         try:
             dataset = stack.enter_context(open_dataset(name, options, drivers=GRID_DRIVERS))
         except SceneError as error:
+            got = error.problem.got or reason_of(error)
             raise HazardError(
-                "cannot be read as a raster", uri, got=reason_of(error), remedy="check the file"
+                "cannot be read as a raster", uri, got=got, remedy="check the file"
             ) from error
         yield dataset
 

@@ -81,8 +81,10 @@ _WORDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"Failed to read directory at offset (?P<at>\d+)"),
      lambda match: f"file is cut: its directory at byte {int(match['at']):,} is not whole"),
     (re.compile(r"Cannot read TIFF header"), lambda _: "file is cut: its header is not whole"),
+    (re.compile(r"not recognized as being in a supported file format"),
+     lambda _: "not a raster of a supported format"),
 )  # fmt: skip
-"""Messages of libtiff, which speak of its functions, and what they mean."""
+"""Messages of GDAL and libtiff, which speak of functions and repeat paths, and what they mean."""
 
 
 def tells_of_damage(error: BaseException) -> bool:
@@ -93,7 +95,7 @@ def tells_of_damage(error: BaseException) -> bool:
 
 
 def plain(text: str) -> str:
-    """A message of GDAL in plain words, where it is one of libtiff's; else unchanged."""
+    """A message of GDAL in plain words, where it is a known one; else unchanged."""
     for pattern, words in _WORDS:
         if match := pattern.search(text):
             return words(match)

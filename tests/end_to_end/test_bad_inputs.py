@@ -228,7 +228,7 @@ def test_scenes_that_cannot_be_opened_are_named(messy: Messy) -> None:
     assert "not on Earth" in causes["site-grid"]
     assert "ground control points alone are not enough" in causes["points-only"]
     assert "no CRS" in causes["unplaced"]
-    assert "not recognized as being in a supported file format" in causes["no-tiff"]
+    assert "not a raster of a supported format" in causes["no-tiff"]
     assert "there is no such file; check the path" in causes["not-there"]
     assert "expected red, green and blue, got 1 band" in causes["grey"]
 

@@ -198,6 +198,12 @@ def test_flat_ground_is_not_looked_at_and_slopes_are_those_of_the_dem(tmp_path: 
     assert any("are flatter than 3°" in note for note in maps[0].run["notes"])
     coverage = gpd.read_parquet(tmp_path / "out1" / "coverage.parquet")
     assert {"scored", "too_flat"} <= set(coverage["status"])
+    write_dem(dem, np.zeros((90, 90)))
+    mapped(tmp_path, "flat", cell_windows=1)
+    assert slides(tmp_path / "flat").empty
+    flat = gpd.read_parquet(tmp_path / "flat" / "coverage.parquet").set_index("cell_id")["status"]
+    seen = coverage.set_index("cell_id")["status"].replace("scored", "too_flat")
+    assert dict(flat) == dict(seen)
 
 
 def test_a_dem_that_does_not_cover_the_area_is_named_and_the_map_is_made(tmp_path: Path) -> None:

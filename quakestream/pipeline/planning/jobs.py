@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from quakestream.bundles import Bundle, load_bundle
 from quakestream.config import RunFile
-from quakestream.domain import BundleSpec, Grid, Issue
+from quakestream.domain import BundleSpec, Grid, Issue, Scene
 from quakestream.engines import EngineSpec
 from quakestream.errors import ConfigError, HazardError, QuakestreamError, StorageError
 from quakestream.pipeline.kinds.base import Kind
@@ -27,6 +27,8 @@ class Job:
     kind: Kind
     bundle: Bundle
     units: tuple[Unit, ...]
+    posts: tuple[Scene, ...] = ()
+    """Post-event scenes that the bundle can use, whether a unit reads them or not."""
     engine: EngineFacts = NO_ENGINE
 
 
@@ -131,7 +133,7 @@ def _job(run: RunFile, kind: Kind, bundle: Bundle, inputs: PlanInputs) -> Job:
         inputs.issues.append(Issue(subject=kind.dem, kind="terrain", cause=cause))
         kind = replace(kind, dem=None)
         units = kind.units(inputs, bundle.spec, lattice_of)
-    return Job(kind=kind, bundle=bundle, units=units)
+    return Job(kind=kind, bundle=bundle, units=units, posts=inputs.post)
 
 
 def landslide_kind(run: RunFile, kind: LandslideKind) -> Kind:

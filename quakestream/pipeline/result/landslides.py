@@ -86,9 +86,8 @@ def _coverage(parts: SlideParts, context: RunContext) -> gpd.GeoDataFrame:
     if job.bundle.spec.gsd_m != plan.bundle.spec.gsd_m:
         lattice_of, zones = lattices(plan.run, job.kind, job.bundle.spec), split_by_zone(plan.aoi)
         area = tuple(c for epsg in sorted(zones) for c in lattice_of(epsg).cells_over(zones[epsg]))
-    posts = {plan.views[unit.view].post.id: plan.views[unit.view].post for unit in job.units}
-    imaged = imaged_ground(posts.values())
-    return coverage_rows(context, parts.records, imaged, area, TOO_FLAT)
+    # Scenes over flat ground alone have no unit. Their cells are too flat, not without imagery.
+    return coverage_rows(context, parts.records, imaged_ground(job.posts), area, TOO_FLAT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -313,6 +313,14 @@ def test_a_dem_elsewhere_is_a_named_issue_and_no_crash(tmp_path: Path) -> None:
     assert "covers no cell" in nothing.cause
 
 
+def test_a_file_that_is_no_raster_is_one_line_that_names_it_once(tmp_path: Path) -> None:
+    path = tmp_path / "dem.tif"
+    path.write_text("no elevations\n")
+    with pytest.raises(HazardError) as caught, open_dem(str(path)):
+        pass
+    assert str(caught.value) == f"{path}: cannot be read as a raster: got text; check the file"
+
+
 def test_max_slope_is_that_of_the_pixels_below(rough: Callable[[float], str]) -> None:
     random = np.random.default_rng(2)
     with open_dem(rough(1 / 3600)) as dem:
