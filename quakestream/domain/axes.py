@@ -30,5 +30,6 @@ AXES = {
     "J": "plane waves",
     "I": "rows of the nodes of a pair of scenes",
     "L": "columns of the nodes of a pair of scenes",
+    "Z": "bins of a value, or places of a grid of values",
 }
 """Meaning of each axis letter."""

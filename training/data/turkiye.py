@@ -20,14 +20,16 @@ from quakestream.errors import RequestError
 from training.data.pairs import Building, Image, LabelledPair, pair_up, read_image
 
 REGION_OF_SCENE = {
-    "adiyaman3": "adiyaman-east",  # overlaps adiyaman4 by 245 m
-    "adiyaman4": "adiyaman-east",
-    "adiyaman2": "adiyaman-centre",
-    "adiyaman6": "adiyaman-west",
-    "turkoglu1": "turkoglu",
-    "hatay_ekinci": "hatay",
+    "adiyaman2": "adiyaman",
+    "adiyaman3": "adiyaman",
+    "adiyaman4": "adiyaman",
+    "adiyaman6": "adiyaman",
+    "turkoglu1": "turkoglu-hatay",
+    "hatay_ekinci": "turkoglu-hatay",
 }
-"""Region of each scene. gaziantep2 is left out, because its images lie 2 km apart."""
+"""Region of each scene. A region is a city: its scenes share the sensor, the day and the way of
+building. Türkoğlu and Hatay are one region, because they have three destroyed buildings together.
+gaziantep2 is left out, because its images lie 2 km apart."""
 
 CLEAR_M = 4.0
 """Boxes nearer than this to a destroyed polygon are unlabelled, because polygons are metres off."""

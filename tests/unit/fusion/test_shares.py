@@ -1,0 +1,108 @@
+"""Estimated shares of destroyed buildings against drawn ones."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from quakestream.domain.calibration import Calibration
+from quakestream.errors import ShapeError
+from quakestream.fusion.shares import AreaShares, SharePrior, at_share, estimate_shares
+
+DISTANCE = 3.0
+"""Log-ratios of intact and destroyed buildings are normal, this far apart in deviations."""
+PLAIN = Calibration(
+    share=0.5,
+    features=("score_logit",),
+    weights=(1.0,),
+    intercept=0.0,
+    covariance=((0.01, 0.0), (0.0, 0.01)),
+    region_sd=0.1,
+    fitted_on="normal scores",
+)
+NONE = np.empty((0, 2), np.int64)
+
+
+def town(rng: np.random.Generator, count: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Exact log-ratios of two normal distributions, and who is destroyed."""
+    destroyed_N = np.arange(count) < round(share * count)
+    seen_N = rng.normal(0.0, 1.0, count) + DISTANCE * destroyed_N
+    return DISTANCE * seen_N - DISTANCE**2 / 2, destroyed_N
+
+
+def estimate(ratio_N: np.ndarray, area_N: np.ndarray, areas: int) -> AreaShares:
+    return estimate_shares(ratio_N, area_N, NONE, SharePrior.weak(areas), PLAIN)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.6])
+def test_the_share_of_a_town_is_found(share: float) -> None:
+    ratio_N, _ = town(np.random.default_rng(0), 4000, share)
+    found = estimate(ratio_N, np.zeros(4000, np.int64), 1)
+    assert found.share_G[0] == pytest.approx(share, abs=0.01)
+    assert found.low_G[0] - 0.002 <= share <= found.high_G[0]
+    assert found.run.expected == pytest.approx(4000 * share, abs=40)
+
+
+def test_areas_have_shares_of_their_own() -> None:
+    rng = np.random.default_rng(1)
+    parts = [town(rng, 800, share)[0] for share in (0.01, 0.5)]
+    found = estimate(np.concatenate(parts), np.repeat([0, 1], 800), 3)
+    assert found.share_G[:2].tolist() == pytest.approx([0.01, 0.5], abs=0.03)
+    assert found.buildings_G.tolist() == [800, 800, 0]
+    assert found.expected_G[2] == 0.0
+    assert found.high_G[2] - found.low_G[2] > 0.3  # nothing was seen there
+
+
+def test_the_order_of_buildings_does_not_matter() -> None:
+    rng = np.random.default_rng(2)
+    ratio_N, _ = town(rng, 500, 0.2)
+    area_N = rng.integers(0, 4, 500)
+    order_N = rng.permutation(500)
+    a, b = estimate(ratio_N, area_N, 4), estimate(ratio_N[order_N], area_N[order_N], 4)
+    assert np.array_equal(a.share_G, b.share_G)
+    assert a.run == b.run
+
+
+def test_buildings_without_a_score_do_not_count() -> None:
+    ratio_N, _ = town(np.random.default_rng(3), 300, 0.2)
+    holes_N = np.concatenate([ratio_N, np.full(50, np.nan)])
+    a = estimate(ratio_N, np.zeros(300, np.int64), 1)
+    b = estimate(holes_N, np.zeros(350, np.int64), 1)
+    assert a.run == b.run
+    assert np.isnan(b.log_ratio_N[300:]).all()
+
+
+def test_a_single_building_and_none_at_all_say_little() -> None:
+    one = estimate(np.array([5.0]), np.zeros(1, np.int64), 1)
+    assert one.low_G[0] < one.share_G[0] < one.high_G[0]
+    none = estimate(np.empty(0), np.empty(0, np.int64), 1)
+    assert none.run.buildings == 0
+    assert none.run.expected == 0.0
+
+
+def test_probabilities_at_a_share_are_bayes_rule() -> None:
+    got = at_share(np.array([0.0, 2.0]), np.array([0.1, 0.1]))
+    assert got.tolist() == pytest.approx([0.1, float(expit(2.0 + np.log(0.1 / 0.9)))])
+
+
+def test_less_certain_intercepts_widen_the_interval() -> None:
+    ratio_N, _ = town(np.random.default_rng(4), 4000, 0.3)
+    area_N = np.zeros(4000, np.int64)
+    narrow, wide = (
+        estimate_shares(
+            ratio_N, area_N, NONE, SharePrior.weak(1), replace(PLAIN, region_sd=region_sd)
+        )
+        for region_sd in (0.01, 1.0)
+    )
+    assert wide.high_G[0] - wide.low_G[0] > narrow.high_G[0] - narrow.low_G[0]
+
+
+def test_a_building_of_no_area_is_refused() -> None:
+    with pytest.raises(ShapeError, match="no area"):
+        estimate(np.zeros(1), np.ones(1, np.int64), 1)
+
+
+def test_a_certain_prior_is_refused() -> None:
+    with pytest.raises(ShapeError, match="prior"):
+        SharePrior(share_G=np.array([0.0]), strength=1.0)
