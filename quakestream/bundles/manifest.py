@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.bundles.files import MANIFEST, listed_in, read_files
-from quakestream.domain import BundleSpec, HazardInput, ScaleClass, Thresholds
+from quakestream.domain import BundleSpec, Calibration, HazardInput, ScaleClass, Thresholds
 from quakestream.domain.bands import COLOURS
-from quakestream.domain.bundle import Task
+from quakestream.domain.bundle import BUILDING_TASKS, Task
 from quakestream.domain.layers import REFLECTANCE
 from quakestream.domain.spectrum import RANGE_UM, TERRAIN_BANDS
-from quakestream.errors import BundleError, DigestError, Problem
+from quakestream.errors import BundleError, DigestError, Problem, ShapeError
 from quakestream.storage import StorageOptions
 
 LANDSLIDE_LABELS = ("background", "landslide")
@@ -29,6 +30,10 @@ _WRONG = (TypeError, ValueError, AttributeError, ArithmeticError, RecursionError
 """Errors of a manifest whose values have other types than those of a manifest."""
 DTYPES = ("uint8", REFLECTANCE)
 """Counts of red, green and blue, or physical values."""
+FORMAT = 2
+"""Version of the manifest. Manifests of version 1 do not say it, and have no `calibration`."""
+_OPTIONAL = ("band_substitutes", "calibration")
+"""Keys that a manifest leaves out where they are empty."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,10 +91,15 @@ def load_bundle(name_or_uri: str, options: StorageOptions | None = None) -> Bund
     files, uri = read_files(name_or_uri, options or StorageOptions())
     _verify(uri, files, listed_in(files[MANIFEST], uri))
     try:
-        spec = _spec(json.loads(files[MANIFEST]))
+        raw = json.loads(files[MANIFEST])
+        _check_format(uri, raw)
+        spec = _spec(raw)
         _check(uri, spec)
     except BundleError:
         raise
+    except ShapeError as error:
+        problem = replace(error.problem, where=f"bundle {uri}", remedy="export the bundle again")
+        raise BundleError.of(problem) from error
     except KeyError as error:
         raise BundleError(f"key {error} is missing", f"{uri}/{MANIFEST}") from error
     except _WRONG as error:
@@ -103,8 +113,9 @@ def write_manifest(folder: Path, spec: BundleSpec) -> Path:
     others = sorted(p for p in folder.iterdir() if p.is_file() and p.name != MANIFEST)
     digests = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in others}
     path = folder / MANIFEST
-    content = {k: v for k, v in asdict(spec).items() if v or k != "band_substitutes"}
-    path.write_text(json.dumps({**content, "sha256": digests}, indent=2) + "\n")
+    content = {k: v for k, v in asdict(spec).items() if v or k not in _OPTIONAL}
+    text = json.dumps({"format": FORMAT, **content, "sha256": digests}, indent=2)
+    path.write_text(text + "\n")
     return path
 
 
@@ -125,6 +136,25 @@ def _verify(uri: str, files: Mapping[str, bytes], listed: Mapping[str, str]) -> 
         raise BundleError("manifest lists no model.onnx", f"bundle {uri}")
 
 
+def _check_format(uri: str, raw: Mapping[str, Any]) -> None:
+    """Raises BundleError for a manifest that a later version of quakestream wrote."""
+    version = raw.get("format", 1)
+    if type(version) is int and 1 <= version <= FORMAT:
+        if version == 1 and raw.get("calibration") is not None:
+            raise BundleError(
+                "calibration in a manifest of format 1", f"bundle {uri}", "format 2", "format 1"
+            )
+        return
+    newer = type(version) is int and version > FORMAT
+    raise BundleError(
+        "unknown format of the manifest",
+        f"bundle {uri}",
+        expected=f"1 to {FORMAT}",
+        got=str(version),
+        remedy="install a newer quakestream" if newer else "export the bundle again",
+    )
+
+
 def _spec(raw: Mapping[str, Any]) -> BundleSpec:
     known = {f.name for f in fields(BundleSpec)}
     values: dict[str, Any] = {k: v for k, v in raw.items() if k in known}
@@ -133,6 +163,8 @@ def _spec(raw: Mapping[str, Any]) -> BundleSpec:
     )
     values["hazard"] = tuple(HazardInput(**h) for h in raw.get("hazard", ()))
     values["thresholds"] = Thresholds(**raw["thresholds"])
+    if raw.get("calibration") is not None:
+        values["calibration"] = Calibration.from_json(raw["calibration"])
     for name in ("epochs", "bands", "mean", "std", "prior", "hazard_groups"):
         values[name] = tuple(raw.get(name, ()))
     values["band_substitutes"] = {
@@ -169,6 +201,11 @@ def _contradictions(spec: BundleSpec) -> Iterator[Problem]:
         yield from _hazard_contradictions(spec)
     else:
         yield from _image_contradictions(spec)
+    if spec.calibration is not None and spec.task not in BUILDING_TASKS:
+        tasks = f"task {' or '.join(BUILDING_TASKS)}"
+        yield Problem("calibration is for models of buildings", expected=tasks, got=spec.task)
+    if spec.calibration is not None and not _finite(asdict(spec.calibration)):
+        yield Problem("calibration", expected="finite numbers", got="NaN or infinity")
     values = len(spec.hazard)
     if spec.hazard_groups and sum(spec.hazard_groups) != values:
         got = f"{spec.hazard_groups} for {values} values"
@@ -243,3 +280,12 @@ def _band_contradictions(spec: BundleSpec) -> Iterator[Problem]:
 
 def _flat(groups: Iterable[tuple[str, ...]]) -> list[str]:
     return [band for group in groups for band in group]
+
+
+def _finite(value: Any) -> bool:
+    """True if no number in nested values is NaN or infinite."""
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)

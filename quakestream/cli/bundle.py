@@ -12,6 +12,7 @@ from quakestream.bundles import Bundle, load_bundle, shipped_names
 from quakestream.cli.common import EXIT_FAILED, print_json, stdout
 from quakestream.cli.map import Json
 from quakestream.domain import BundleSpec
+from quakestream.domain.bundle import BUILDING_TASKS
 from quakestream.engines import Batch, Engine, open_engine
 from quakestream.engines.parity import ALLOWED, check_golden
 from quakestream.engines.runtimes import runtime_named
@@ -51,6 +52,8 @@ def show(name: Name, as_json: Json = False) -> None:
     for line in _needs(spec):
         stdout.print(f"  {line}")
     stdout.print(f"  classes {', '.join(spec.labels)}; threshold {spec.thresholds.balanced:g}")
+    if spec.task in BUILDING_TASKS:
+        stdout.print(f"  {_calibrated(spec)}")
     if "card.md" in bundle.files:
         stdout.print(bundle.files["card.md"].decode())
 
@@ -74,6 +77,18 @@ def _needs(spec: BundleSpec) -> Iterator[str]:
         yield f"{spec.gsd_m:g} m, windows of {spec.window_px} px with halo {spec.halo_px} px"
     if spec.hazard:
         yield f"hazard values {', '.join(f'{h.name} ({h.unit})' for h in spec.hazard)}"
+
+
+def _calibrated(spec: BundleSpec) -> str:
+    """How scores of buildings become probabilities."""
+    calibration = spec.calibration
+    if calibration is None:
+        return "no calibration of buildings: a map has scores, and no share of destroyed ones"
+    return (
+        f"calibrated for buildings on {calibration.fitted_on}; by "
+        f"{', '.join(calibration.features)}; between regions it is off by "
+        f"{calibration.region_sd:.2f} in log-odds (standard deviation)"
+    )
 
 
 @bundle_app.command("verify")

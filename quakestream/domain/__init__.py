@@ -2,6 +2,7 @@
 
 from quakestream.domain.bands import NOTHING_STATED, Bands, StatedBands
 from quakestream.domain.bundle import BundleSpec, HazardInput, ScaleClass, Thresholds
+from quakestream.domain.calibration import Calibration
 from quakestream.domain.footprint import REASONS, Quality, Reason
 from quakestream.domain.grid import Grid, Shift, Window, utm_epsg
 from quakestream.domain.layers import BandNeed, LayerFile, SceneLayer
@@ -14,6 +15,7 @@ __all__ = [
     "BandNeed",
     "Bands",
     "BundleSpec",
+    "Calibration",
     "Epoch",
     "Grid",
     "HazardInput",

@@ -3,12 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from quakestream.domain.calibration import Calibration
 from quakestream.domain.layers import REFLECTANCE, BandNeed
 from quakestream.domain.spectrum import TERRAIN_BANDS
 
 Task = Literal["segmentation", "building", "landslide", "hazard"]
 PIXEL_TASKS = ("segmentation", "landslide")
 """Tasks whose graphs score the pixels of windows."""
+BUILDING_TASKS = ("segmentation", "building")
+"""Tasks that give each building a score."""
 Normalisation = Literal["fixed", "per_scene"]
 
 
@@ -104,6 +107,9 @@ class BundleSpec:
     of the last class (`landslide`)."""
     temperature: float = 1.0
     thresholds: Thresholds = Thresholds(high_precision=0.8, balanced=0.5, high_recall=0.2)
+    """For the scores of an uncalibrated bundle, and of pixels."""
+    calibration: Calibration | None = None
+    """Turns the scores of buildings into probabilities at any share of destroyed ones."""
     metrics: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
 

@@ -28,7 +28,40 @@ def _common_fields(spec: BundleSpec) -> dict[str, Any]:
         "network": spec.training["config"]["network"],
         "gsd_m": spec.gsd_m,
         "split": spec.metrics["split"],
+        "building_probability": building_probability(spec),
     }
+
+
+def building_probability(spec: BundleSpec) -> str:
+    """The paragraph on how the score of a building becomes a probability."""
+    worst, calibration = spec.classes[-1].label, spec.calibration
+    if calibration is None:
+        text = (
+            f"The score of a building is not calibrated as a building's probability, so a map "
+            f"states no share of `{worst}` buildings and no expected number of them."
+        )
+        return f"**A building's probability.** {text}"
+    others = [_FEATURES[name] for name in calibration.features[1:]]
+    takes = f" and {', '.join(others)}" if others else ""
+    return (
+        "**A building's probability.** The mean over a footprint is its score. A logistic curve of "
+        f"the score{takes} turns it into the probability that the building is `{worst}`. It was "
+        f"fitted on {calibration.fitted_on}, with a bootstrap over blocks of ground. It holds at "
+        "any share of such buildings: a run estimates the share in each unit of `summary.csv`, or "
+        "is told it (`models.share`). From one region to another the curve moves by "
+        f"{calibration.region_sd:.2f} in log-odds (standard deviation); intervals include that. "
+        "Verdicts of a map follow from this probability, not from the thresholds above."
+    )
+
+
+_FEATURES = {
+    "log_area_m2": "the area of the footprint",
+    "shift_quality": "how well the two images could be aligned",
+    "shift_m": "the shift between the two images",
+    "log_difference": "the difference of the two images",
+    "valid_fraction": "the share of the footprint that is seen",
+}
+"""Features of a calibration in words."""
 
 
 def _pair_fields(spec: BundleSpec) -> dict[str, Any]:
