@@ -9,6 +9,7 @@ import typer
 from quakestream.cli.common import counted, print_json, progress_observer, stdout
 from quakestream.cli.map import Json, Quiet
 from quakestream.config import open_run
+from quakestream.outputs.expected import expected
 from quakestream.outputs.scores import Score, score_stored
 from quakestream.outputs.truth import TruthRequest
 from quakestream.pipeline.backends.local import LocalBackend
@@ -60,6 +61,8 @@ def _show(result: Result, score: Score, seconds: float) -> None:
         f"{counted(counts['footprints'], 'footprint')}: {counts['assessed']:,} assessed; "
         f"not assessed: {reasons or 'none'}"
     )
+    if found := expected(result.run):
+        stdout.print(f"{found.label}: {found.sentence} (known: {score.n_positive:,})")
     stdout.print(
         f"against the known truth: ROC-AUC {score.auc.value:.3f} "
         f"({score.auc.low:.3f} to {score.auc.high:.3f}), F1 {score.severe.f1:.3f}"

@@ -19,6 +19,7 @@ from quakestream.cli.common import (
 from quakestream.cli.signals import COMMITTED, watch_signals
 from quakestream.config import open_run
 from quakestream.events import Observer
+from quakestream.outputs.expected import expected
 from quakestream.outputs.landslides import FLAT_DEG
 from quakestream.outputs.metrics import MetricsFile
 from quakestream.pipeline.backends import open_backend
@@ -87,6 +88,8 @@ def report_result(result: Result, *, as_json: bool) -> None:
         stdout.print(f"{counted(slides['slides'], 'landslide')}, {slides['km2']:.3f} km²")
         if flat := slides.get("slides_on_flat_ground"):
             stdout.print(f"  of which on ground flatter than {FLAT_DEG:g}°: {flat:,} (look first)")
+    if found := expected(result.run):
+        stdout.print(f"{found.label}: {found.sentence}")
     for label, number in counts["damage"].items():
         stdout.print(f"  {label:<20}{number:>9,}")
     for reason, number in counts["reasons"].items() if "bundle" in result.run else ():

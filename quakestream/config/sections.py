@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from quakestream.config.columns import RESERVED
 from quakestream.config.fields import (
     SCHEMES,
     Aoi,
@@ -37,6 +38,7 @@ from quakestream.config.profiles import (
     Views,
     profile_settings,
 )
+from quakestream.config.shares import AUTO, Share, ShareLayer
 from quakestream.errors import ConfigError
 from quakestream.redaction import names_secret
 from quakestream.storage import StorageOptions
@@ -48,37 +50,6 @@ _ENVIRONMENT = (
     "profile)"
 )
 _COLUMN = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
-# Columns of buildings.parquet that a hazard layer of the same name would overwrite. Columns of
-# ShakeMap and VS30 are left out: a layer may take the place of a missing file.
-_RESERVED = frozenset(
-    [
-        "building_id",
-        "geometry",
-        "bbox",
-        "status",
-        "reason",
-        "damage",
-        "damage_label",
-        "evidence",
-        "confidence",
-        "uncertainty",
-        "valid_fraction",
-        "scene_post",
-        "scene_pre",
-        "acquired_post",
-        "views",
-        "shift_m",
-        "shift_quality",
-        "hazard_missing",
-        "model",
-        "model_digest",
-        "engine",
-        "run_id",
-        "pre_post_difference",
-        "landslide_id",
-        "landslide_distance_m",
-    ]
-)
 
 
 class Section(BaseModel):
@@ -219,7 +190,7 @@ class HazardSection(Section):
                     expected="letters, digits and _",
                     got=repr(name),
                 )
-            if name in _RESERVED or name.startswith("p_"):
+            if name in RESERVED or name.startswith("p_"):
                 raise ConfigError(
                     "layer name is a column of the product",
                     got=repr(name),
@@ -283,6 +254,12 @@ class ModelsSection(Section):
         description="Damage from the values of `hazard` alone, a bundle of task hazard. Its "
         "log-odds are added to those of the image, and every building with a value gets "
         "p_hazard_*. A damage bundle that takes hazard values itself gets p_hazard_* only",
+    )
+    share: Share = Field(
+        default=AUTO,
+        description="Share of destroyed buildings that probabilities assume, where the damage "
+        "bundle is calibrated. auto: estimated in each unit of summary.csv; a number between 0 "
+        "and 1: that share everywhere; {layer: NAME}: the shares in a raster of hazard.layers",
     )
 
 
@@ -393,6 +370,20 @@ class RunFile(Section):
         return self
 
     @model_validator(mode="after")
+    def _share_is_a_layer_of_the_run(self) -> Self:
+        share = self.models.share
+        if isinstance(share, ShareLayer) and share.layer not in self.hazard.layers:
+            named = ", ".join(self.hazard.layers) or "none"
+            raise ConfigError(
+                "no such layer",
+                "models.share.layer",
+                expected=f"one of hazard.layers ({named})",
+                got=repr(share.layer),
+                remedy="name the raster of shares under hazard.layers",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _epochs_fit_the_event(self) -> Self:
         when = self.event.time
         if self.imagery.post.end < when:
@@ -437,8 +428,9 @@ class RunFile(Section):
         """SHA-256 over all keys that decide the map.
 
         `out`, `execution` and the profile's name do not count. Intervals and times count by
-        their meaning, paths as resolved. `outputs` counts only where it names a product, so
-        that runs from before the key keep their digest.
+        their meaning, paths as resolved. `outputs` counts only where it names a product, and
+        `models.share` where it is not `auto`, so that runs from before the keys keep their
+        digest.
         """
         excluded = {"out", "execution", "profile"} | (set() if self.outputs else {"outputs"})
         content = self.model_dump(mode="json", exclude=excluded)
@@ -455,6 +447,8 @@ class RunFile(Section):
                 content["imagery"][epoch]["datetime"] = interval
         _drop_null(content["imagery"], "bands")
         _drop_null(content, "roads")
+        if self.models.share == AUTO:
+            del content["models"]["share"]
         for key in ("lithology", "landcover", "cti", "stddev", "slope"):
             _drop_null(content["terrain"] or {}, key)
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -136,6 +136,10 @@ models:
 #   # Damage from hazard values alone (task hazard). Its log-odds are added to the image's, and
 #   # its probabilities are the columns p_hazard_*, also for buildings that no image shows.
 #   hazard: ./hazard-bundle
+#   # Share of destroyed buildings that probabilities assume, for calibrated damage models. auto:
+#   # estimated in each unit of summary.csv, with an interval. Or a number such as 0.02 for all
+#   # buildings, or {layer: NAME} for a raster of hazard.layers that holds shares of 0 to 1.
+#   share: auto
 
 # Roads as lines: metres under landslides, per slide and per district.
 # roads:

@@ -22,6 +22,14 @@ SHAKING_COLUMNS = ("mmi", "pga_g", "pgv_cm_s", "psa03_g", "psa10_g", "psa30_g", 
 PROBABILITY_TOLERANCE = 1e-3
 """Largest difference of a row's probabilities from sum 1, for float32 rounding."""
 
+SCORE = "score"
+"""Mean model probability of the most severe class, in maps of calibrated bundles: before
+calibration, and without hazard values."""
+SHARE_COLUMNS = ("share", "share_low", "share_high")
+"""Share of destroyed buildings around a building, and the ends of its 90 % interval."""
+SHARE_AREA = "share_area"
+"""Unit of summary.csv that the share is of."""
+
 _REQUIRED = ("building_id", "status", "reason", "damage")
 
 
@@ -32,7 +40,8 @@ def arrow_types(
 
     Args:
         labels: the bundle's classes, mildest first.
-        columns: columns of the frame; `p_hazard_*` appear only if they are among them.
+        columns: columns of the frame; `p_hazard_*`, and `score` with `SHARE_COLUMNS`, appear only
+            if they are among them.
         layers: hazard-layer columns, in the run file's order.
     """
     types: dict[str, pa.DataType] = {
@@ -42,7 +51,11 @@ def arrow_types(
         "damage": pa.int8(),
         "damage_label": pa.string(),
     }
+    if SCORE in columns:
+        types[SCORE] = pa.float32()
     types |= {f"p_{label}": pa.float32() for label in labels}
+    if SCORE in columns:
+        types |= dict.fromkeys(SHARE_COLUMNS, pa.float32()) | {SHARE_AREA: pa.string()}
     types["evidence"] = pa.string()
     types |= {f"p_hazard_{a}": pa.float32() for a in labels if f"p_hazard_{a}" in columns}
     types |= dict.fromkeys(("confidence", "uncertainty", "valid_fraction"), pa.float32())
@@ -117,7 +130,8 @@ def check_rows(frame: gpd.GeoDataFrame, labels: tuple[str, ...]) -> None:
         "probabilities do not sum to 1": assessed & ~(np.abs(sums - 1) <= PROBABILITY_TOLERANCE),
         "not assessed but with probabilities": ~assessed & ~unfilled,
     }
-    for rule, broken in (rules | _evidence_rules(frame, labels, assessed)).items():
+    rules |= _evidence_rules(frame, labels, assessed) | _share_rules(frame, assessed)
+    for rule, broken in rules.items():
         if broken.any():
             some = ids[broken].astype(str).head(3).tolist()
             number = int(broken.sum())
@@ -142,6 +156,23 @@ def _evidence_rules(
         "assessed without evidence of an image": assessed_N & alone_N,
         "evidence of hazard values without p_hazard": alone_N & ~filled_N,
         "p_hazard does not sum to 1": filled_N & ~(np.abs(sums_N - 1) <= PROBABILITY_TOLERANCE),
+    }
+
+
+def _share_rules(
+    frame: gpd.GeoDataFrame, assessed_N: NDArray[np.bool_]
+) -> dict[str, NDArray[np.bool_]]:
+    """Rules on scores and shares, with True for rows that break them."""
+    if SCORE not in frame.columns:
+        return {}
+    values_N4 = frame[[SCORE, *SHARE_COLUMNS]].to_numpy(np.float64, na_value=np.nan)
+    known_N = np.isfinite(values_N4).all(axis=1) & frame[SHARE_AREA].notna().to_numpy()
+    empty_N = np.isnan(values_N4).all(axis=1) & frame[SHARE_AREA].isna().to_numpy()
+    inside_N = ((values_N4 >= 0) & (values_N4 <= 1)).all(axis=1)
+    return {
+        "assessed without a score or a share": assessed_N & ~known_N,
+        "not assessed but with a score or a share": ~assessed_N & ~empty_N,
+        "a score or a share is not between 0 and 1": known_N & ~inside_N,
     }
 
 

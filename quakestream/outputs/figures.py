@@ -1,7 +1,8 @@
 """The figures that people quote from a map, each with what belongs beside it.
 
-Shares are of the buildings that were assessed, with those that nobody saw named beside them. The
-count of severe verdicts carries what the model card says of such counts.
+Shares are of the buildings that were assessed, with those that nobody saw named beside them. For a
+calibrated bundle the expected number of destroyed buildings stands first, with its interval. For
+another one the count of severe verdicts carries what the model card says of such counts.
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from quakestream.outputs.expected import Expected, expected
 
 SEVERE = ("major", "destroyed")
 """xBD grades that count as severe."""
@@ -25,8 +28,10 @@ class Headline:
     """Labels of the severe classes, such as `heavy or destroyed`."""
     assessed: int
     total: int
+    expected: Expected | None
+    """How many are destroyed, in maps of calibrated bundles."""
     caveat: tuple[str, ...]
-    """What the model card says of `severe`, one sentence each."""
+    """What belongs beside these figures, one sentence each."""
 
     @property
     def sentence(self) -> str:
@@ -39,12 +44,18 @@ def headline(run: Mapping[str, Any]) -> Headline:
     counts, scale = run["counts"], run["damage_scale"]
     severe = [c["label"] for c in scale if c["xbd"] in SEVERE]
     number = sum(int(counts.get("damage", {}).get(label, 0)) for label in severe)
+    bundle, found = run.get("bundle") or {}, expected(run)
+    if found is None:
+        caveat = card_caveats(bundle, number, int(counts["assessed"]))
+    else:
+        caveat = [*found.basis, *card_use(str(bundle.get("card", "")))]
     return Headline(
         severe=number,
         names=" or ".join(severe) or "severe",
         assessed=int(counts["assessed"]),
         total=int(counts["footprints"]),
-        caveat=tuple(card_caveats(run.get("bundle") or {}, number, int(counts["assessed"]))),
+        expected=found,
+        caveat=tuple(caveat),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from quakestream.outputs.expected import amount, share_interval
 from quakestream.outputs.figures import SEVERE, Headline, headline, percent
 from quakestream.outputs.pages import cards_html, content_security_policy, fill, static
 from quakestream.outputs.readback import current_run, current_table
@@ -127,11 +128,20 @@ def _credits(run: Mapping[str, Any]) -> str:
 
 
 def _headline(first: Headline) -> str:
-    """The largest figure, its share of the assessed, and what the model card says of it."""
+    """The figure to quote, with what belongs beside it.
+
+    It is the expected number of destroyed buildings, or else the count of severe verdicts.
+    """
     caveat = "".join(f"<p>{_safe(sentence)}</p>" for sentence in first.caveat)
+    if first.expected is None:
+        return (
+            f"<div class='headline'><p><b>{first.severe:,}</b> {_safe(first.names)}, by the model: "
+            f"{_safe(first.sentence)}.</p>{caveat}</div>"
+        )
+    found = first.expected
     return (
-        f"<div class='headline'><p><b>{first.severe:,}</b> {_safe(first.names)}, by the model: "
-        f"{_safe(first.sentence)}.</p>{caveat}</div>"
+        f"<div class='headline'><p><b>{found.amount}</b> expected to be {_safe(found.label)}: "
+        f"{_safe(found.sentence)}.</p><p>Declared: {_safe(first.sentence)}.</p>{caveat}</div>"
     )
 
 
@@ -172,18 +182,35 @@ def _units(summary: pd.DataFrame, run: Mapping[str, Any]) -> str:
     """Table of the units with most severe damage."""
     labels = [c["label"] for c in run["damage_scale"]]
     severe = [c["label"] for c in run["damage_scale"] if c["xbd"] in SEVERE]
-    order = summary[severe].sum(axis=1).sort_values(ascending=False, kind="stable").index
-    top = summary.loc[order].head(UNITS_AT_MOST)
+    calibrated = "expected_destroyed" in summary
+    by = summary["expected_destroyed"].fillna(0) if calibrated else summary[severe].sum(axis=1)
+    top = summary.loc[by.sort_values(ascending=False, kind="stable").index].head(UNITS_AT_MOST)
     slides = [n for n in ("landslides", "landslide_km2") if n in summary]
     names = ("unit", "buildings", "share_assessed", *labels, "not_assessed", *slides)
     cells = [
         [f"{v:.1%}" if n == "share_assessed" else str(v) for n, v in zip(names, row, strict=True)]
         for row in top[list(names)].itertuples(index=False)
     ]
-    heads = tuple(n.replace("_", " ") for n in names)
+    heads = [n.replace("_", " ") for n in names]
+    if calibrated:
+        heads += ["expected destroyed", "90 %", "share"]
+        cells = [[*c, *_of_unit(r)] for c, r in zip(cells, top.to_dict("records"), strict=True)]
     more = len(summary) - len(top)
     note = f"<p class='quiet'>summary.csv lists {more:,} more.</p>" if more else ""
     return _table(heads, cells, numbers=range(1, len(heads))) + note
+
+
+def _of_unit(row: Mapping[Any, Any]) -> tuple[str, str, str]:
+    """Expected number, its interval, and the share of a row of summary.csv."""
+    if pd.isna(row["expected_destroyed"]):
+        return "–", "–", "–"
+    ends = f"{amount(row['expected_low'])} to {amount(row['expected_high'])}"
+    share = {"share": "share_destroyed", "low": "share_low", "high": "share_high"}
+    return (
+        amount(row["expected_destroyed"]),
+        ends,
+        share_interval({key: row[column] for key, column in share.items()}),
+    )
 
 
 def _scores(scores: Mapping[str, Any] | None) -> str:

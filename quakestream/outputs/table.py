@@ -61,6 +61,7 @@ def _summary(context: PublishContext) -> bytes:
             products.admin_id,
             products.admin_code,
             None if products.landslides is None else ordered_landslides(products.landslides),
+            products.run.get("shares"),
         )
     )
 

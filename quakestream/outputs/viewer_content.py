@@ -10,6 +10,7 @@ import pandas as pd
 from quakestream.domain import REASONS, ScaleClass, Scene
 from quakestream.outputs.areas import DISTRICT, areas_frame
 from quakestream.outputs.coverage import BUILDINGS, KIND
+from quakestream.outputs.expected import Expected, amount, share_interval
 from quakestream.outputs.figures import headline
 from quakestream.outputs.landslides import ordered_landslides
 from quakestream.outputs.products import RunProducts
@@ -19,6 +20,7 @@ from quakestream.outputs.viewer_rows import rings
 CELLS_AT_MOST = 20_000
 ISSUES_AT_MOST = 500
 DISTRICTS_AT_MOST = 2000
+UNITS_AT_MOST = 50
 SLIDES_AT_MOST = 5000
 SLIDE_SIMPLIFY_DEG = 5e-6
 """About 0.5 m."""
@@ -69,6 +71,8 @@ class MapContent:
     @property
     def threshold(self) -> float:
         """The threshold by which verdicts were declared."""
+        if shares := self.run.get("shares"):
+            return float(shares["threshold"])
         thresholds = (self.run.get("bundle") or {}).get("thresholds") or {}
         return float(thresholds.get("balanced", 0.5))
 
@@ -133,7 +137,12 @@ def about(content: MapContent, notes: Sequence[str]) -> dict[str, Any]:
         "run": {k: run[k] for k in ("run_id", "snapshot", "published") if k in run},
         "models": [_model(run[key]) for key in MODEL_KEYS if run.get(key)],
         "evidence": evidence_sentence(run),
-        "headline": {"names": first.names, "caveat": list(first.caveat)},
+        "headline": {
+            "names": first.names,
+            "caveat": list(first.caveat),
+            "expected": _expected(first.expected),
+        },
+        "shares": _shares(run, said),
         "total": first.total,
         "threshold": content.threshold,
         "thresholds": (run.get("bundle") or {}).get("thresholds") or {},
@@ -155,6 +164,42 @@ def about(content: MapContent, notes: Sequence[str]) -> dict[str, Any]:
         "scenes": _scenes(content.scenes),
         "credits": image_credits(content.scenes),
     }
+
+
+def _expected(found: Expected | None) -> dict[str, Any] | None:
+    """The expected number in figures; None where the map has none."""
+    if found is None:
+        return None
+    return {
+        "label": found.label,
+        "amount": found.amount,
+        "interval": found.interval,
+        "buildings": found.buildings,
+    }
+
+
+def _shares(run: Mapping[str, Any], notes: list[str]) -> list[dict[str, Any]] | None:
+    """Units with the most destroyed buildings; None for a bundle without calibration."""
+    shares = run.get("shares")
+    if shares is None:
+        return None
+    areas = sorted(shares["areas"], key=lambda a: (-a["expected"], a["id"]))
+    if len(areas) > UNITS_AT_MOST:
+        notes.append(
+            f"This page lists the {UNITS_AT_MOST} units with most destroyed buildings of "
+            f"{len(areas):,}; summary.csv holds all."
+        )
+    return [
+        {
+            "id": a["id"],
+            "buildings": a["buildings"],
+            "declared": a["declared"],
+            "expected": amount(a["expected"]),
+            "interval": f"{amount(a['expected_low'])} to {amount(a['expected_high'])}",
+            "share": share_interval(a),
+        }
+        for a in areas[:UNITS_AT_MOST]
+    ]
 
 
 def _reasons(counts: Mapping[str, int]) -> list[dict[str, Any]]:

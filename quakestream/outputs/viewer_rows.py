@@ -19,7 +19,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from quakestream.outputs.buildings import SHAKING_COLUMNS
+from quakestream.outputs.buildings import SCORE, SHAKING_COLUMNS, SHARE_AREA, SHARE_COLUMNS
 from quakestream.outputs.figures import decisions
 from quakestream.tiling.antimeridian import side_by_side
 
@@ -43,6 +43,8 @@ HAZARD_TITLES = {
 }
 _TEXT = ("reason", "evidence", "scene_post", "scene_pre", "model", "engine")
 _SCALED = {"valid_fraction": 2, "shift_m": 1, "shift_quality": 2}
+_SHARES = dict.fromkeys((SCORE, *SHARE_COLUMNS), 3)
+"""Columns of calibrated maps, and their digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -122,15 +124,18 @@ def detail_columns(
     hazards = {name: HAZARD_TITLES.get(name, name) for name in (*SHAKING_COLUMNS, *layers)}
     hazards |= {f"p_hazard_{a}": f"{a}, from hazard values alone" for a in labels}
     damage = np.array(_integers(rows["damage"], missing=-1), np.int64)
+    calibrated = SCORE in rows.columns
+    texts = (*_TEXT, SHARE_AREA) if calibrated else _TEXT
+    scaled = _SCALED | _SHARES if calibrated else _SCALED
     return {
         "row": np.diff(np.asarray(positions, np.int64), prepend=0).tolist(),
         "id": rows["building_id"].astype(str).tolist(),
         "p": [_fixed(rows[f"p_{label}"], 3) for label in labels],
         "decided": _decided(_probabilities(rows, labels), damage, threshold),
-        "text": {name: _dictionary(_as_text(rows[name])) for name in _TEXT},
+        "text": {name: _dictionary(_as_text(rows[name])) for name in texts},
         "acquired": _dictionary(_as_dates(rows["acquired_post"])),
         "missing": _dictionary(rows["hazard_missing"].map(_joined)),
-        "number": {name: _fixed(rows[name], digits) for name, digits in _SCALED.items()},
+        "number": {name: _fixed(rows[name], digits) for name, digits in scaled.items()},
         "hazard": [
             {"name": name, "title": title, "values": _significant(rows[name])}
             for name, title in hazards.items()

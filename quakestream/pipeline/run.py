@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from quakestream.catalog import scene_extent
 from quakestream.config import RunFile
+from quakestream.config.shares import ShareLayer
 from quakestream.domain import Issue
 from quakestream.errors import ConfigError, LedgerError
 from quakestream.events import (
@@ -54,6 +55,7 @@ from quakestream.pipeline.result.evidence import hazard_evidence
 from quakestream.pipeline.result.joining import joined
 from quakestream.pipeline.result.progress import ProgressFile
 from quakestream.pipeline.result.record import WorkDone, run_id, run_record
+from quakestream.pipeline.result.shares import check_share_layer
 from quakestream.pipeline.result.slide_prior import with_prior
 from quakestream.pipeline.result.unread import check_ground_was_read, check_something_was_read
 from quakestream.pipeline.work.prepare import Prepared, prepare, steps_for
@@ -147,6 +149,8 @@ class _MapRun:
     def finish(self) -> Result:
         plan, store = self.plan, self.store
         self._add_issues(plan.problems)
+        if isinstance(plan.run.models.share, ShareLayer):
+            check_share_layer(plan, self._hazard().table)
         hazard_NM = self._model_inputs()
         groups = keyed_groups(plan, hazard_NM)
         pending = pending_work(store, plan, groups)

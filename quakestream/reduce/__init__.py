@@ -1,6 +1,14 @@
 """Adds tallies and decides verdicts. Pure."""
 
 from quakestream.reduce.tally import PROBABILITY_ONE, Tally, merge
-from quakestream.reduce.verdict import Revision, Verdicts, decide
+from quakestream.reduce.verdict import Verdicts, decide, image_probabilities, unseen_reasons
 
-__all__ = ["PROBABILITY_ONE", "Revision", "Tally", "Verdicts", "decide", "merge"]
+__all__ = [
+    "PROBABILITY_ONE",
+    "Tally",
+    "Verdicts",
+    "decide",
+    "image_probabilities",
+    "merge",
+    "unseen_reasons",
+]

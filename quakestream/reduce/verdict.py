@@ -1,6 +1,5 @@
 """Decides one verdict per building from tallies."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +12,6 @@ MIN_PIXELS = 4
 """A footprint with fewer pixels is `too_small` to be assessed."""
 MIN_VALID_FRACTION = 0.5
 """Smallest share of valid pixels of a footprint that is assessed."""
-
-Revision = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""Maps class probabilities of the image, shape (N, C), to those that decide the verdict."""
 
 _REASON_OF_QUALITY = {
     Quality.NODATA: "nodata",
@@ -48,36 +44,32 @@ def decide(
     tally: Tally,
     spec: BundleSpec,
     views_N: NDArray[np.int64] | None = None,
-    revise: Revision | None = None,
+    p_NC: NDArray[np.float64] | None = None,
+    threshold: float | None = None,
 ) -> Verdicts:
     """One verdict per building of a merged tally.
 
     The declared class is the most severe one whose cumulative probability (its own and worse)
-    reaches the balanced threshold of the bundle.
+    reaches the threshold.
 
     Args:
         views_N: number of views of the same ground in the tally; None: one. A building that one
             of three views shows whole counts as whole, whatever clouds the others have.
-        revise: adds other evidence about the buildings before classes are declared. It does not
-            change which buildings are assessed.
+        p_NC: class probabilities that decide; None: those of the image. They do not change which
+            buildings are assessed.
+        threshold: None: the balanced threshold of the bundle.
     """
-    pixels_N = tally.pixels_NQ.sum(axis=1)
-    valid_N = tally.pixels_NQ[:, Quality.VALID]
-    once_N = pixels_N if views_N is None else pixels_N / np.maximum(views_N, 1)
-    fraction_N = np.minimum(valid_N / np.maximum(once_N, 1), 1.0)
-    reason_N = _reasons(tally, pixels_N, fraction_N)
+    fraction_N = _valid_fraction(tally, views_N)
+    reason_N = unseen_reasons(tally, views_N)
     assessed_N = np.array([r is None for r in reason_N], np.bool_)
-
-    whole_N = tally.sum_NC.sum(axis=1, keepdims=True)
-    p_NC = tally.sum_NC / np.maximum(whole_N, 1)
-    if revise is not None:
-        p_NC = np.where(assessed_N[:, None], revise(p_NC), p_NC)
+    p_NC = image_probabilities(tally) if p_NC is None else p_NC
     cumulative_NC = p_NC[:, ::-1].cumsum(axis=1)[:, ::-1]
-    reaches_NC = cumulative_NC >= spec.thresholds.balanced
+    reaches_NC = cumulative_NC >= (spec.thresholds.balanced if threshold is None else threshold)
     reaches_NC[:, 0] = True  # the mildest class where no worse one is reached
     classes = p_NC.shape[1]
     damage_N = classes - 1 - reaches_NC[:, ::-1].argmax(axis=1)
     confidence_N = p_NC[np.arange(len(p_NC)), damage_N]
+    valid_N = tally.pixels_NQ[:, Quality.VALID]
     return Verdicts(
         reason_N=reason_N,
         damage_N=np.where(assessed_N, damage_N, -1).astype(np.int8),
@@ -89,6 +81,30 @@ def decide(
             tally.change_N / np.maximum(valid_N * len(spec.bands), 1), valid_N > 0
         ),
     )
+
+
+def image_probabilities(tally: Tally) -> NDArray[np.float64]:
+    """Mean class probabilities over the valid pixels of each building, shape (N, C).
+
+    The last column is the *score* of a building. Rows without a valid pixel are 0.
+    """
+    whole_N1 = tally.sum_NC.sum(axis=1, keepdims=True)
+    p_NC: NDArray[np.float64] = tally.sum_NC / np.maximum(whole_N1, 1)
+    return p_NC
+
+
+def unseen_reasons(tally: Tally, views_N: NDArray[np.int64] | None = None) -> NDArray[np.object_]:
+    """Why the pixels of a building do not suffice for a verdict; None where they do."""
+    pixels_N = tally.pixels_NQ.sum(axis=1)
+    return _reasons(tally, pixels_N, _valid_fraction(tally, views_N))
+
+
+def _valid_fraction(tally: Tally, views_N: NDArray[np.int64] | None) -> NDArray[np.float64]:
+    """Valid pixels of a building over its pixels in one view, at most 1."""
+    pixels_N = tally.pixels_NQ.sum(axis=1)
+    once_N = pixels_N if views_N is None else pixels_N / np.maximum(views_N, 1)
+    fraction_N: NDArray[np.float64] = tally.pixels_NQ[:, Quality.VALID] / np.maximum(once_N, 1)
+    return np.minimum(fraction_N, 1.0)
 
 
 def _reasons(

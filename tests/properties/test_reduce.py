@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from quakestream.domain import BundleSpec, Quality, ScaleClass, Thresholds
-from quakestream.reduce import PROBABILITY_ONE, Tally, decide, merge
+from quakestream.reduce import PROBABILITY_ONE, Tally, decide, image_probabilities, merge
 
 CLASSES = 3
 
@@ -159,8 +159,8 @@ def test_other_evidence_changes_verdicts_and_never_which_buildings_are_assessed(
         building_N=np.arange(6), pixels_NQ=pixels, sum_NC=sums, change_N=np.zeros(6, np.int64)
     )
     known = known / known.sum(axis=1, keepdims=True)
-    plain, same = decide(tally, SPEC), decide(tally, SPEC, revise=lambda p_NC: p_NC)
-    revised = decide(tally, SPEC, revise=lambda _: known)
+    plain, same = decide(tally, SPEC), decide(tally, SPEC, p_NC=image_probabilities(tally))
+    revised = decide(tally, SPEC, p_NC=known)
     for name in ("reason_N", "damage_N", "p_NC", "confidence_N", "uncertainty_N"):
         assert np.array_equal(
             getattr(plain, name), getattr(same, name), equal_nan=name != "reason_N"

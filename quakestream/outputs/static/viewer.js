@@ -54,6 +54,7 @@ class Page {
     this.buildMap(pictures);
     this.buildHeader();
     this.buildCounts();
+    this.buildExpected();
     this.buildReasons();
     this.buildSlides();
     this.buildTexts();
@@ -204,6 +205,35 @@ class Page {
     $("score-input").value = Math.round(100 * this.about.threshold);
   }
 
+  // Maps of calibrated models: how many are expected, before how many are declared one by one.
+  buildExpected() {
+    const { expected } = this.about.headline;
+    $("score-word").textContent = this.word = this.about.shares ? "probability" : "score";
+    $("units").hidden = !this.about.shares?.length;
+    if (!expected) return;
+    const { label, amount, interval, buildings } = expected;
+    for (const id of ["expected", "expected-range"]) $(id).hidden = false;
+    $("declared").className = "";
+    $("expected").firstElementChild.textContent = amount;
+    $("expected").lastElementChild.textContent = `${label}, expected`;
+    $("expected-range").textContent = `${interval} with 90 % probability, of the ${number(buildings)} assessed`;
+    const head = ["unit", "assessed", "declared", "expected", "90 %", "share (90 %)"];
+    $("units-table").append(element("tr", {}, ...head.map((text, n) => element("th", { text, className: n ? "n" : "" }))));
+    for (const unit of this.about.shares) $("units-table").append(this.unitRow(unit));
+  }
+
+  unitRow({ id, buildings, declared, expected, interval, share }) {
+    const area = this.areas.name.indexOf(id);
+    const name = element("td", { text: area < 0 ? id : "" });
+    if (area >= 0) {
+      const button = element("button", { type: "button", className: "plain", text: id, title: "Show this unit on the map" });
+      button.addEventListener("click", () => this.showArea(area));
+      name.append(button);
+    }
+    const cells = [number(buildings), number(declared), expected, interval, share];
+    return element("tr", {}, name, ...cells.map((text) => element("td", { className: "n", text })));
+  }
+
   legendRow(k, name, colour) {
     const box = element("input", { type: "checkbox", checked: true });
     box.dataset.key = k;
@@ -272,7 +302,7 @@ class Page {
     const from = this.data.severeFrom;
     const severe = from < 0 ? 0 : counts.slice(from + 1).reduce((a, b) => a + b, 0);
     $("severe").textContent = number(severe);
-    $("severe-what").textContent = names;
+    $("severe-what").textContent = this.about.headline.expected ? `declared ${names}` : names;
     const beside = unseen ? `${number(unseen)} of ${number(total)} not seen` : `all ${number(total)} seen`;
     $("share").textContent = assessed ? `${percent(severe, assessed)} of the ${number(assessed)} assessed; ${beside}` : `no building was assessed; ${beside}`;
     for (const part of $("stack").children) part.style.flexGrow = counts[Number(part.dataset.key) + 1];
@@ -296,7 +326,7 @@ class Page {
     $("score-value").textContent = `${now} %`;
     $("score-what").textContent = this.about.headline.names;
     $("what-if").hidden = this.threshold === null;
-    $("what-if").firstElementChild.textContent = `What if: counts and colours at ${now} %. The published verdicts, in every file, use ${own} %; the model card's figures hold there.`;
+    $("what-if").firstElementChild.textContent = `What if: counts and colours at ${now} %. The published verdicts, in every file, use ${own} %; ${this.about.shares ? "the expected number does not depend on it" : "the model card's figures hold there"}.`;
     document.body.classList.toggle("trying", this.threshold !== null);
   }
 
@@ -519,8 +549,9 @@ class Page {
       const name = k < about.classes.length - 1 ? `${about.classes[k].label} or worse` : about.classes[k].label;
       rows.push(element("div", { className: "prob" }, element("span", { text: name }), element("span", { className: "track" }, line, tick), element("b", { text: (100 * score).toFixed(1) })));
     }
-    const title = `Score, % — declared from ${(100 * least).toFixed(1)} %`;
-    return [element("h3", { text: title }), ...rows, element("p", { className: "quiet small", text: "A score is the model's, not the share of such buildings that fell: see the model card." })];
+    const title = `${capital(this.word)}, % — declared from ${(100 * least).toFixed(1)} %`;
+    const what = about.shares ? "Of 100 buildings with this probability so many are expected to be destroyed, if the share around them is right." : "A score is the model's, not the share of such buildings that fell: see the model card.";
+    return [element("h3", { text: title }), ...rows, element("p", { className: "quiet small", text: what })];
   }
 
   detailsOf(i, group, j) {
@@ -536,6 +567,7 @@ class Page {
     return [
       ...this.chipsOf(i, group, j),
       tools,
+      ...this.facts("Share around it", this.shareOf(group, j)),
       ...this.facts("Images", this.imagesOf(group, j)),
       ...this.facts("Shaking and ground", [...group.hazard.map((h) => [h.title, h.values[j]]), ["No value for", word(group.missing, j)]]),
       ...this.facts("Technical", this.technicalOf(group, j, position)),
@@ -575,6 +607,19 @@ class Page {
     if (!known.length) return [];
     const cells = known.flatMap(([name, value]) => [element("dt", { text: name }), element("dd", { text: String(value) })]);
     return [element("h3", { text: title }), element("dl", {}, ...cells)];
+  }
+
+  // The share of destroyed buildings that the probability assumes; nothing without calibration.
+  shareOf(group, j) {
+    if (!group.number.share) return [];
+    const [share, low, high, score] = ["share", "share_low", "share_high", "score"].map((name) => fixed(group.number[name], j));
+    if (share === null) return [];
+    const per = (value) => `${(100 * value).toFixed(1)} %`;
+    return [
+      ["Destroyed", low === high ? per(share) : `${per(share)} (90 %: ${per(low)} to ${per(high)})`],
+      ["Unit", word(group.text.share_area, j)],
+      ["Model's score", per(score)],
+    ];
   }
 
   imagesOf(group, j) {

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from quakestream.bundles import Bundle, load_bundle
 from quakestream.config import RunFile
+from quakestream.config.shares import AUTO
 from quakestream.domain import BundleSpec, Grid, Issue, Scene
 from quakestream.engines import EngineSpec
 from quakestream.errors import ConfigError, HazardError, QuakestreamError, StorageError
@@ -51,6 +52,8 @@ class RunBundles:
         landslide = None if models.landslide is None else load_bundle(models.landslide, options)
         if damage is not None:
             _check_damage(run, damage.spec)
+        if models.share != AUTO:
+            _check_share(None if damage is None else damage.spec)
         if landslide is not None:
             _check_landslide(landslide.spec)
         return cls(damage=damage, landslide=landslide)
@@ -75,6 +78,24 @@ def _check_damage(run: RunFile, spec: BundleSpec) -> None:
             f"bundle {spec.name} compares pre and post imagery",
             "imagery.pre",
             remedy="add imagery.pre.datetime",
+        )
+
+
+def _check_share(spec: BundleSpec | None) -> None:
+    """Raises ConfigError where a share is stated and no model can be told it."""
+    if spec is None:
+        raise ConfigError(
+            "a share is stated and there is no damage model",
+            "models.share",
+            remedy="leave models.share out",
+        )
+    if spec.calibration is None:
+        raise ConfigError(
+            f"bundle {spec.name} has no calibration, so it cannot be told a share of destroyed "
+            "buildings",
+            "models.share",
+            remedy="leave models.share out, or name a calibrated bundle; `quakestream bundle show` "
+            "says which one is",
         )
 
 

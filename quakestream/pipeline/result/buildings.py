@@ -21,8 +21,10 @@ def building_products(
     plan = context.plan
     ids = plan.footprints.table["building_id"].tolist()
     reduced = reduce_commits(store, commits, keys, ids, len(plan.bundle.spec.classes))
+    rows = building_rows(context, reduced)
     return KindProducts(
-        buildings=building_rows(context, reduced),
+        buildings=rows.table,
+        record={} if rows.shares is None else {"shares": rows.shares},
         coverage=coverage_rows(
             context,
             reduced.records,

@@ -36,6 +36,7 @@ def joined(products: Sequence[KindProducts], context: RunContext) -> KindProduct
         landslides=slides,
         coverage=gpd.GeoDataFrame(pd.concat(coverage, ignore_index=True), crs=4326),
         large=large,
+        record={key: value for p in products for key, value in p.record.items()},
         issues=issues,
     )
 

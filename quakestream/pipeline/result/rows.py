@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import geopandas as gpd
@@ -19,20 +20,33 @@ from quakestream.pipeline.planning.plan import Plan
 from quakestream.pipeline.result.context import FootprintHazard, RunContext, ViewFailures
 from quakestream.pipeline.result.evidence import HazardEvidence
 from quakestream.pipeline.result.reduce import Reduced
+from quakestream.pipeline.result.shares import THRESHOLD, RunShares, run_shares
 from quakestream.pipeline.work.ledger import CellRecord
 from quakestream.raster.pasting import parts_in
-from quakestream.reduce import Verdicts, decide
+from quakestream.reduce import Verdicts, decide, image_probabilities
 from quakestream.tiling import Cell, unproject
 from quakestream.tiling.antimeridian import cut_at_180
 
 
-def building_rows(context: RunContext, reduced: Reduced) -> gpd.GeoDataFrame:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BuildingRows:
+    """The rows of buildings.parquet, and what they say of shares."""
+
+    table: gpd.GeoDataFrame
     """One row per footprint, in the order of the footprint table."""
+    shares: dict[str, Any] | None
+    """`shares` of run.json; None for a bundle without calibration."""
+
+
+def building_rows(context: RunContext, reduced: Reduced) -> BuildingRows:
+    """One row per footprint."""
     plan, hazard = context.plan, context.hazard
-    spec = plan.bundle.spec
-    verdicts = _verdicts(plan, reduced, hazard.evidence)
-    reason_N = _reasons(plan, reduced, context.view_failures, verdicts)
+    spec, views_N = plan.bundle.spec, plan.assignment.views_N
+    image = decide(reduced.tally, spec, views_N)
+    reason_N = _reasons(plan, reduced, context.view_failures, image)
     assessed_N = np.array([r is None for r in reason_N], np.bool_)
+    shares = run_shares(plan, reduced, hazard, image, assessed_N)
+    verdicts = _verdicts(plan, reduced, hazard.evidence, shares) or image
     damage = pd.array(np.where(assessed_N, verdicts.damage_N, -1), dtype="Int8")
     damage[~assessed_N] = pd.NA
     columns: dict[str, Any] = {
@@ -50,12 +64,20 @@ def building_rows(context: RunContext, reduced: Reduced) -> gpd.GeoDataFrame:
         columns[f"p_{label}"] = _blank(verdicts.p_NC[:, c], assessed_N)
         if hazard.evidence is not None:
             columns[f"p_hazard_{label}"] = hazard.evidence.p_NC[:, c]
+    columns |= {} if shares is None else shares.columns(len(reason_N))
     columns |= _view_columns(plan, reduced)
     values = hazard.table.values
     columns |= {name: values[name].to_numpy() for name in values.columns}
     columns["hazard_missing"] = hazard.table.missing_N
     columns |= context.constants
-    return gpd.GeoDataFrame(columns, geometry=plan.footprints.table.geometry.values, crs=4326)
+    outlines = plan.footprints.table.geometry.values
+    worst = len(spec.classes) - 1
+    return BuildingRows(
+        table=gpd.GeoDataFrame(columns, geometry=outlines, crs=4326),
+        shares=None
+        if shares is None
+        else shares.record(assessed_N & (verdicts.damage_N == worst), spec.labels[-1]),
+    )
 
 
 def unjudged_rows(context: RunContext) -> gpd.GeoDataFrame:
@@ -73,13 +95,20 @@ def unjudged_rows(context: RunContext) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(columns, index=table.index, geometry=table.geometry.values, crs=4326)
 
 
-def _verdicts(plan: Plan, reduced: Reduced, evidence: HazardEvidence | None) -> Verdicts:
-    """Verdicts from the image's probabilities and the evidence of hazard values."""
-    spec, views_N = plan.bundle.spec, plan.assignment.views_N
-    if evidence is None:
-        return decide(reduced.tally, spec, views_N)
-    prior_C = prior_of(spec)
-    return decide(reduced.tally, spec, views_N, lambda p_NC: evidence.revised(p_NC, prior_C))
+def _verdicts(
+    plan: Plan, reduced: Reduced, evidence: HazardEvidence | None, shares: RunShares | None
+) -> Verdicts | None:
+    """Verdicts at the share of destroyed buildings, or with the evidence of hazard values.
+
+    None where there is neither: the image decides.
+    """
+    spec, views_N, tally = plan.bundle.spec, plan.assignment.views_N, reduced.tally
+    image_NC = image_probabilities(tally)
+    if shares is not None:
+        return decide(tally, spec, views_N, shares.all_probabilities(image_NC), THRESHOLD)
+    if evidence is not None:
+        return decide(tally, spec, views_N, evidence.revised(image_NC, prior_of(spec)))
+    return None
 
 
 def evidence_column(

@@ -38,7 +38,7 @@ hazard:
   vs30: vs30.tif
   layers: {dpm: dpm.tif, sar_vv: vv.tif, sar_vh: vh.tif}
 terrain:   {dem: dem.tif}
-models:    {damage: BUNDLE, landslide: ./folder, hazard: bundle.zip}
+models:    {damage: BUNDLE, landslide: ./folder, hazard: bundle.zip, share: auto}
 summary:   {admin: districts.gpkg, id: name}
 profile:   rapid
 out:       s3://bucket/runs/kahramanmaras
@@ -119,6 +119,14 @@ def test_a_catalogue_may_be_a_list_of_files() -> None:
         ("aoi.geojson|36.928,37.577,36.924,37.58", 2, ("aoi", "swap the first and the third")),
         ("asset:   visual|catalog: twice.json", 5, ("catalog", "stands twice", "line 4")),
         ("vs30: vs30.tif|12: vs30.tif", 13, ("hazard.12", "quotes")),
+        ("share: auto|share: 0", 16, ("models.share", "above 0 and below 1", "got 0")),
+        ("share: auto|share: 1", 16, ("models.share", "above 0 and below 1", "estimated")),
+        ("share: auto|share: 2.5", 16, ("models.share", "write 0.025 for 2.5 per cent")),
+        ("share: auto|share: -0.1", 16, ("models.share", "got -0.1")),
+        ("share: auto|share: 'much'", 16, ("models.share", "{layer: NAME}", "got 'much'")),
+        ("share: auto|share: true", 16, ("models.share", "{layer: NAME}", "got True")),
+        ("share: auto|share: {layers: dpm}", 16, ("models.share", "got {layers}")),
+        ("share: auto|share: {layer: fell}", 16, ("models.share.layer", "(dpm,", "'fell'")),
     ],
 )
 def test_a_mistake_is_named_with_its_line_and_what_to_do(
@@ -304,6 +312,7 @@ def test_the_digest_is_of_what_decides_the_map() -> None:
         SMALL + "execution: {group_cells: 1}\n",
         SMALL + "profile: standard\n",
         SMALL + "outputs: []\n",
+        SMALL + "models: {share: auto}\n",
         SMALL.replace("01:17:34Z", "04:17:34+03:00"),
         SMALL.replace("2023-02-07", "2023-02-07/2023-02-07"),
         "".join(reversed(SMALL.splitlines(keepends=True))),
@@ -316,6 +325,9 @@ def test_the_digest_is_of_what_decides_the_map() -> None:
         SMALL + "outputs: [scores]\n",
         SMALL + "hazard: {vs30: v.tif}\n",
         SMALL + "models: {damage: damage-synthetic}\n",
+        SMALL + "models: {share: 0.02}\n",
+        SMALL + "models: {share: 0.03}\n",
+        SMALL + "models: {share: {layer: fell}}\nhazard: {layers: {fell: f.tif}}\n",
     ]
     assert {parse_run(text, "/d/run.yaml").digest() for text in same} == {base}
     digests = {parse_run(text, "/d/run.yaml").digest() for text in other}

@@ -26,7 +26,8 @@ from quakestream.outputs.coverage import COVERAGE_TYPES, coverage_parquet
 from quakestream.outputs.publish import publish
 from quakestream.outputs.quarantine import first_seen_in, quarantine_parquet
 from quakestream.outputs.readback import current_buildings, current_run, scale_of
-from quakestream.outputs.summary import square_ids, summary_table
+from quakestream.outputs.summary import summary_table
+from quakestream.outputs.units import square_ids
 from quakestream.storage import Store, open_store
 from tests.helpers.outputs_case import LABELS, buildings, coverage, products, with_hazard_evidence
 

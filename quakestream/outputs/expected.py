@@ -1,0 +1,110 @@
+"""The expected number of destroyed buildings and their share, in the words of pages."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """How many buildings are destroyed, from `shares` of run.json."""
+
+    label: str
+    """The most severe class."""
+    buildings: int
+    """Assessed buildings, of which the number is."""
+    number: float
+    low: float
+    high: float
+    """Ends of the 90 % interval."""
+    declared: int
+    mode: str
+    prior: Mapping[str, Any]
+    threshold: float
+
+    @property
+    def amount(self) -> str:
+        """The number in figures."""
+        return amount(self.number)
+
+    @property
+    def interval(self) -> str:
+        """`150 to 210`."""
+        return f"{amount(self.low)} to {amount(self.high)}"
+
+    @property
+    def sentence(self) -> str:
+        """`178 of the 726 assessed (24 %), with 90 % probability 150 to 210; declared: 165`."""
+        share = _percent(self.number, self.buildings)
+        return (
+            f"{self.amount} of the {self.buildings:,} assessed ({share}), with 90 % probability "
+            f"{self.interval}; declared: {self.declared:,}"
+        )
+
+    @property
+    def basis(self) -> tuple[str, ...]:
+        """What the number rests on, one sentence each."""
+        at = f"{100 * self.threshold:.0f} %"
+        return (
+            _SHARES[self.mode].format(self.label, _stated(self.prior)),
+            f"A building is declared {self.label} from a probability of {at}. The expected number "
+            "adds up all probabilities, so it differs from the number declared: quote the expected "
+            "number with its interval, and take single buildings from the list.",
+        )
+
+
+_FAR = "The interval holds how far the model may be off in a region that it does not know"
+_SHARES = {
+    "auto": "The share of {0} buildings was estimated in each unit of summary.csv, from the scores "
+    f"of its buildings{{1}}. {_FAR}.",
+    "number": "The run was told that {1} of the buildings are {0} (models.share). "
+    f"{_FAR}, and not that the share may be wrong.",
+    "layer": "The run was told the share of {0} buildings by the layer {1} (models.share). "
+    f"{_FAR}, and not that the layer may be wrong.",
+}
+
+
+def expected(run: Mapping[str, Any]) -> Expected | None:
+    """The expected number of a published run; None without a calibrated bundle or any verdict."""
+    shares = run.get("shares") or {}
+    whole = shares.get("run") or {}
+    if not whole.get("buildings"):
+        return None
+    return Expected(
+        label=str(shares["label"]),
+        buildings=int(whole["buildings"]),
+        number=float(whole["expected"]),
+        low=float(whole["expected_low"]),
+        high=float(whole["expected_high"]),
+        declared=int(whole["declared"]),
+        mode=str(shares["mode"]),
+        prior=shares.get("prior") or {},
+        threshold=float(shares["threshold"]),
+    )
+
+
+def amount(number: float) -> str:
+    """`1,204`, `12`, `3.4`, `0`: whole numbers from ten on, a tenth below."""
+    if number >= 9.95:
+        return f"{number:,.0f}"
+    return f"{number:.1f}".removesuffix(".0")
+
+
+def share_interval(area: Mapping[str, Any]) -> str:
+    """`12 % (8 to 18 %)` of an area or the run of `shares`."""
+    low, high = 100 * float(area["low"]), 100 * float(area["high"])
+    own = f"{amount(100 * float(area['share']))} %"
+    return own if low == high else f"{own} ({amount(low)} to {amount(high)} %)"
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{amount(100 * part / whole)} %"
+
+
+def _stated(prior: Mapping[str, Any]) -> str:
+    """The part of a sentence on shares that names what was assumed."""
+    if "layer" in prior:
+        return str(prior["layer"])
+    if "from" not in prior:
+        return f"{100 * float(prior.get('share', 0)):g} %"
+    return " and what hazard values say of it" if prior["from"] == "hazard values" else ""

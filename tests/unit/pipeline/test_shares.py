@@ -1,0 +1,190 @@
+"""Probabilities at a share, in whole runs of a small world with a calibrated bundle."""
+
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+from scipy.special import expit, logit
+
+from quakestream.errors import ConfigError
+from quakestream.pipeline.run import Result
+from tests.helpers.calibrating import calibrate_bundle
+from tests.helpers.cropping import crop_world
+from tests.helpers.mapping import by_id, edit, map_file
+
+COLUMNS = ["score", "share", "share_low", "share_high", "share_area"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shares")
+    crop_world(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(folder: Path) -> pd.DataFrame:
+    """The map before the bundle was calibrated."""
+    return by_id(map_file(folder / "run.yaml", folder / "plain").buildings)
+
+
+@pytest.fixture(scope="module")
+def auto(folder: Path, plain: pd.DataFrame) -> Result:
+    assert not {*COLUMNS} & {*plain.columns}
+    calibrate_bundle(folder / "crops")
+    return map_file(folder / "run.yaml")
+
+
+def at(folder: Path, share: Any) -> Result:
+    """The map at another share, from the commits of the first."""
+    edit(folder / "run.yaml", lambda content: content["models"].update(share=share))
+    try:
+        return map_file(folder / "run.yaml")
+    finally:
+        edit(folder / "run.yaml", lambda content: content["models"].pop("share"))
+
+
+def ratio_of(rows: pd.DataFrame) -> np.ndarray:
+    """The log-ratio of `PLAIN`, from the scores."""
+    return 1.0 + 2.0 * logit(rows["score"].to_numpy(np.float64).clip(1e-3, 1 - 1e-3))
+
+
+def test_the_score_is_the_probability_before_calibration(plain: pd.DataFrame, auto: Result) -> None:
+    rows = by_id(auto.buildings)
+    assert rows["score"].to_numpy() == pytest.approx(
+        plain["p_destroyed"].to_numpy(), abs=1e-6, nan_ok=True
+    )
+    assert (rows["status"] == plain["status"]).all()
+    assert rows.loc[rows["status"] != "assessed", COLUMNS].isna().all(axis=None)
+    assert rows.loc[rows["status"] == "assessed", COLUMNS].notna().all(axis=None)
+
+
+def test_probabilities_are_those_of_the_score_at_the_share_around_a_building(
+    auto: Result,
+) -> None:
+    rows = by_id(auto.buildings).query("status == 'assessed'")
+    p = rows["p_destroyed"].to_numpy(np.float64)
+    clear = (p > 1e-5) & (p < 1 - 1e-5)
+    moved = logit(p) - ratio_of(rows) - logit(rows["share"].to_numpy(np.float64))
+    assert clear.sum() > 50
+    assert moved[clear] == pytest.approx(moved[clear][0], abs=5e-3)  # one shift for the run
+    assert (rows["damage"].astype(int) == (p >= 0.5)).all()
+    assert rows["share"].between(rows["share_low"], rows["share_high"]).all()
+
+
+def test_run_json_and_summary_say_the_shares(auto: Result, folder: Path) -> None:
+    shares = auto.run["shares"]
+    assert (shares["mode"], shares["label"], shares["threshold"]) == ("auto", "destroyed", 0.5)
+    rows = auto.buildings
+    assert sum(a["buildings"] for a in shares["areas"]) == auto.run["counts"]["assessed"]
+    assert shares["run"]["buildings"] == auto.run["counts"]["assessed"]
+    assert shares["run"]["declared"] == int((rows["damage"] == 1).sum())
+    summary = pd.read_csv(folder / "out" / "summary.csv", index_col="unit")
+    for area in shares["areas"]:
+        here = rows[rows["share_area"] == area["id"]]
+        assert len(here) == area["buildings"] == summary.loc[area["id"], "assessed"]
+        assert int((here["damage"] == 1).sum()) == area["declared"]
+        assert here["share"].to_numpy() == pytest.approx(area["share"], abs=1e-5)
+        row = summary.loc[area["id"]]
+        assert row["expected_destroyed"] == pytest.approx(area["expected"], abs=0.06)
+        assert row["expected_low"] <= row["expected_destroyed"] <= row["expected_high"]
+    unseen = summary[summary["assessed"] == 0]
+    assert unseen["expected_destroyed"].isna().all()
+
+
+def test_a_share_that_is_told_moves_every_probability_and_reads_no_pixel(
+    auto: Result, folder: Path
+) -> None:
+    before = by_id(auto.buildings)
+    for share in (0.02, 0.6):
+        told = at(folder, share)
+        assert told.run["counts"]["cells_scored"] == 0
+        rows = by_id(told.buildings).query("status == 'assessed'")
+        expected = expit(ratio_of(rows) + logit(share))
+        assert rows["p_destroyed"].to_numpy() == pytest.approx(expected, abs=2e-5)
+        assert (rows[["share", "share_low", "share_high"]] == np.float32(share)).all(axis=None)
+        run = told.run["shares"]
+        assert run["prior"] == {"share": share}
+        assert run["run"]["expected"] == pytest.approx(expected.sum(), abs=0.01)
+    again = map_file(folder / "run.yaml")
+    pd.testing.assert_frame_equal(by_id(again.buildings)[COLUMNS], before[COLUMNS])
+
+
+def test_a_layer_of_shares_is_taken_building_by_building(auto: Result, folder: Path) -> None:
+    told = at(folder, {"layer": "dpm"})
+    rows = by_id(told.buildings).query("status == 'assessed'")
+    dpm = rows["dpm"].to_numpy(np.float64)
+    hole = np.isnan(dpm)
+    assert 0 < hole.sum() < len(rows)
+    everyone = by_id(told.buildings)["dpm"].astype(float)
+    share = np.where(hole, everyone.mean(), dpm).clip(1e-3, 1 - 1e-3)
+    assert rows["share"].to_numpy() == pytest.approx(share, abs=1e-6)
+    assert rows["p_destroyed"].to_numpy() == pytest.approx(
+        expit(ratio_of(rows) + logit(share)), abs=2e-5
+    )
+    assert told.run["shares"]["mode"] == "layer"
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        ({"layer": "vs30"}, "no such layer"),
+        ({"layer": "percent"}, "0 to 1.*per cent are divided by 100"),
+        ({"layer": "elsewhere"}, "no value at any footprint"),
+    ],
+)
+def test_a_layer_that_holds_no_shares_is_refused_before_a_pixel_is_read(
+    auto: Result, folder: Path, share: Any, words: str
+) -> None:
+    def add(content: dict[str, Any]) -> None:
+        layers = content["hazard"]["layers"]
+        layers |= {"percent": str(folder / "percent.tif"), "elsewhere": str(folder / "sea.tif")}
+
+    with rasterio.open(folder / "dpm.tif") as dataset:
+        profile, values = dict(dataset.profile), dataset.read(1)
+    with rasterio.open(folder / "percent.tif", "w", **profile) as dataset:
+        dataset.write(values * 100, 1)
+    with rasterio.open(folder / "sea.tif", "w", **profile) as dataset:
+        dataset.write(np.full_like(values, np.nan), 1)
+    before = (folder / "run.yaml").read_text()
+    edit(folder / "run.yaml", add)
+    try:
+        with pytest.raises(ConfigError, match=words):
+            at(folder, share)
+    finally:
+        (folder / "run.yaml").write_text(before)
+
+
+def test_a_share_for_a_bundle_without_calibration_is_refused(tmp_path: Path) -> None:
+    world = crop_world(tmp_path)
+    edit(world.run_file, lambda content: content["models"].update(share=0.1))
+    with pytest.raises(ConfigError, match="has no calibration") as caught:
+        map_file(world.run_file)
+    assert caught.value.where == "models.share"
+
+
+def test_a_map_on_which_nothing_is_assessed_has_no_shares(
+    auto: Result, folder: Path, tmp_path: Path
+) -> None:
+    rows = auto.buildings
+    unseen = rows[rows["status"] != "assessed"]
+    gpd.GeoDataFrame({"id": unseen["building_id"]}, geometry=unseen.geometry, crs=4326).to_file(
+        tmp_path / "unseen.geojson"
+    )
+    before = (folder / "run.yaml").read_text()
+    edit(
+        folder / "run.yaml", lambda c: c["footprints"].update(path=str(tmp_path / "unseen.geojson"))
+    )
+    try:
+        result = map_file(folder / "run.yaml", tmp_path / "out")
+    finally:
+        (folder / "run.yaml").write_text(before)
+    assert result.run["counts"]["assessed"] == 0
+    assert result.run["shares"]["areas"] == []
+    assert result.run["shares"]["run"] == {"buildings": 0, "declared": 0}
+    assert "score" in result.buildings
+    assert (tmp_path / "out" / "index.html").stat().st_size > 0
