@@ -31,7 +31,7 @@ OFFSET_PENALTY = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
+class PixelCalibration:
     """p of a building = mean over its pixels of σ(logit / temperature).
 
     It has no offset for another prior. An offset before the mean over pixels would also change the
@@ -42,7 +42,7 @@ class Calibration:
     prior: float
 
 
-def calibrate(scored: Sequence[BuildingLogits], *, prior: float = PRIOR) -> Calibration:
+def calibrate(scored: Sequence[BuildingLogits], *, prior: float = PRIOR) -> PixelCalibration:
     """Finds the temperature with the least log-loss at the prior.
 
     It is fitted to the mean probability of buildings, not of pixels. Neighbouring pixels are
@@ -59,7 +59,7 @@ def calibrate(scored: Sequence[BuildingLogits], *, prior: float = PRIOR) -> Cali
         return balanced_log_loss(p_N, destroyed_N, prior=prior)
 
     minimum = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
-    return Calibration(temperature=float(np.exp(minimum.x)), prior=prior)
+    return PixelCalibration(temperature=float(np.exp(minimum.x)), prior=prior)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

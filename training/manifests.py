@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 
 from quakestream.domain import BundleSpec, HazardInput, Thresholds
-from training.calibrate import Calibration
+from training.calibrate import PixelCalibration
 from training.checkpoints import Checkpoint
 from training.config import GradesConfig, PairsConfig
 from training.graphs import BuildingGraph, BundleGraph, HazardGraph
@@ -34,7 +34,7 @@ PROVENANCE: dict[str, dict[str, Any]] = {
 
 
 def bundle_spec(
-    checkpoint: Checkpoint, name: str, calibration: Calibration, metrics: dict[str, Any]
+    checkpoint: Checkpoint, name: str, calibration: PixelCalibration, metrics: dict[str, Any]
 ) -> BundleSpec:
     """The manifest of a segmentation bundle.
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from quakestream.domain import Thresholds
-from training.calibrate import Calibration, calibration_error, choose_thresholds
+from training.calibrate import PixelCalibration, calibration_error, choose_thresholds
 from training.data.pairs import LabelledPair
 from training.metrics import (
     PixelCounts,
@@ -26,7 +26,7 @@ BOOTSTRAP_BLOCK_M = 150.0
 
 
 def report(
-    scored: Sequence[BuildingLogits], pairs: Sequence[LabelledPair], calibration: Calibration
+    scored: Sequence[BuildingLogits], pairs: Sequence[LabelledPair], calibration: PixelCalibration
 ) -> dict[str, Any]:
     """Figures of held-out buildings, and of the plain difference on the same buildings."""
     p_N, destroyed_N = arrays(scored, temperature=calibration.temperature)

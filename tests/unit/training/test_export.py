@@ -16,7 +16,7 @@ from quakestream.domain import BundleSpec, HazardInput
 from quakestream.errors import ConfigError, EngineError, RequestError
 from quakestream.synthetic.shaking import GRADES
 from tests.helpers.mlm_case import MLM_RULES
-from training.calibrate import Calibration
+from training.calibrate import PixelCalibration
 from training.checkpoints import Checkpoint
 from training.config import PairsConfig
 from training.data.labels import SCALES
@@ -85,7 +85,7 @@ def bundle_folder(graph: BundleGraph, tmp_path_factory: pytest.TempPathFactory) 
         source="synthetic",
     )
     checkpoint = Checkpoint(config=config, weights={}, step=3, figures={})
-    calibration = Calibration(temperature=1.5, prior=0.5)
+    calibration = PixelCalibration(temperature=1.5, prior=0.5)
     spec = bundle_spec(checkpoint, folder.name, calibration, METRICS)
     write_bundle(graph, spec, folder)
     return folder
@@ -353,7 +353,7 @@ def test_a_manifest_names_no_place_of_this_machine() -> None:
         recipe="x", network="fc_siam_diff_small", init="/home/me/runs/first-1/checkpoint.pt"
     )
     checkpoint = Checkpoint(config=config, weights={}, step=3, figures={})
-    spec = bundle_spec(checkpoint, "x", Calibration(temperature=1.0, prior=0.5), METRICS)
+    spec = bundle_spec(checkpoint, "x", PixelCalibration(temperature=1.0, prior=0.5), METRICS)
     assert spec.training["config"]["init"] == "first-1/checkpoint.pt"
     assert "/home" not in json.dumps(spec.training)
 
