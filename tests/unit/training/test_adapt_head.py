@@ -1,0 +1,67 @@
+"""The head against scikit-learn, and its folds of whole blocks."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from quakestream.reduce.metrics import roc_auc
+from training.adapt.head import (
+    OLD_PENALTY,
+    Examples,
+    choose_penalty,
+    fit_head,
+    folds,
+    left_out_logits,
+)
+
+
+def examples(count: int = 200, features: int = 30, signal: float = 1.0, seed: int = 0) -> Examples:
+    rng = np.random.default_rng(seed)
+    destroyed_N = rng.random(count) < 0.3
+    feature_ND = rng.normal(size=(count, features))
+    feature_ND[:, :3] += signal * destroyed_N[:, None]
+    return Examples(
+        feature_ND=feature_ND.astype(np.float32),
+        old_N=rng.normal(size=count) + destroyed_N,
+        destroyed_N=destroyed_N,
+        block_N=rng.integers(0, 40, count),
+    )
+
+
+@pytest.mark.parametrize("features", [30, 400])  # fewer and more than buildings
+def test_it_is_ridge_logistic_regression(features: int) -> None:
+    given = examples(features=features)
+    head = fit_head(given, penalty=30.0)
+    z_ND = (given.feature_ND - head.mean_D) / head.std_D
+    # A column that is k times as long is penalised by 1 / k² as much.
+    fixed_N2 = np.stack([np.ones(len(given)), given.old_N], axis=1) * (30.0 / OLD_PENALTY) ** 0.5
+    design_ND = np.concatenate([z_ND, fixed_N2], axis=1)
+    oracle = LogisticRegression(C=1 / 30.0, fit_intercept=False, tol=1e-10, max_iter=10_000)
+    oracle.fit(design_ND, given.destroyed_N)
+    np.testing.assert_allclose(
+        head.logit(given.feature_ND, given.old_N), oracle.decision_function(design_ND), atol=1e-3
+    )
+
+
+def test_labels_that_say_nothing_new_leave_the_old_order() -> None:
+    given = examples(signal=0.0)
+    assert choose_penalty(given) >= 300
+    gain = roc_auc(given.destroyed_N, left_out_logits(given)) - roc_auc(
+        given.destroyed_N, given.old_N
+    )
+    assert abs(gain) < 0.05
+
+
+def test_labels_that_say_much_are_used() -> None:
+    given = examples(signal=1.5)
+    assert roc_auc(given.destroyed_N, left_out_logits(given)) > 0.9
+    assert roc_auc(given.destroyed_N, given.old_N) < 0.85
+
+
+def test_folds_hold_whole_blocks_and_both_states() -> None:
+    given = examples()
+    parts = folds(given.block_N, given.destroyed_N, 5)
+    assert (np.sum(parts, axis=0) == 1).all()
+    assert all(not set(given.block_N[m]) & set(given.block_N[~m]) for m in parts)
+    assert all(0.1 < given.destroyed_N[m].mean() < 0.6 for m in parts)
+    assert len(folds(np.array([0, 0, 1]), np.array([True, False, True]), 5)) == 2
