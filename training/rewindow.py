@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from quakestream.bundles import Bundle, load_bundle, write_manifest
@@ -26,6 +25,7 @@ from training.foreign_errors import first_line
 from training.graphs import Arrays, example_images
 from training.mlm import ModelFacts, write_record
 from training.onnx_graph import PARITY, compressed, run_onnx
+from training.onnx_sides import resized
 
 ACROSS = 2
 """Windows along each side of the image on which they are compared."""
@@ -124,27 +124,6 @@ def tiling_difference(bundle: Bundle, windows: Windows) -> float:
             within_KYX = whole_KYX[:, row : row + core, col : col + core]
             worst = max(worst, float(np.abs(alone_KYX - within_KYX).max()))
     return worst
-
-
-def resized(model: bytes, side_px: int) -> bytes:
-    """The ONNX graph for images of another size.
-
-    Raises:
-        RequestError: if the graph does not take that size.
-    """
-    graph = onnx.load_model_from_string(model)
-    for value in [*graph.graph.input, *graph.graph.output]:
-        axes = value.type.tensor_type.shape.dim
-        if len(axes) == 4:
-            axes[2].dim_value = axes[3].dim_value = side_px
-    del graph.graph.value_info[:]
-    try:
-        checked = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True)
-    except onnx.shape_inference.InferenceError as error:
-        raise RequestError(
-            f"graph does not take windows of {side_px} px: {first_line(error)}"
-        ) from error
-    return bytes(checked.SerializeToString())
 
 
 def _run(bundle: Bundle, inputs: Arrays, side_px: int) -> NDArray[np.float32]:

@@ -85,23 +85,22 @@ class CropGraph:
         return nodes.model(self._inputs(), (logit, "logits", 1))
 
     def _inputs(self) -> dict[str, tuple[int, tuple[int, ...]]]:
-        side = self.crop_px
-        statistics = {
-            f"{e}_{figure}_NB": (TensorProto.FLOAT, (3,))
-            for e in self.epochs
-            for figure in ("mean", "std")
-        }
-        images = {e: (TensorProto.UINT8, (3, side, side)) for e in self.epochs}
-        return images | statistics
+        """Type and shape of an item of each input."""
+        square = (3, self.crop_px, self.crop_px)
+        inputs: dict[str, tuple[int, tuple[int, ...]]] = {}
+        for epoch in self.epochs:
+            inputs[epoch] = (TensorProto.UINT8, square)
+            inputs |= {f"{epoch}_{f}_NB": (TensorProto.FLOAT, (3,)) for f in ("mean", "std")}
+        return inputs
 
     def _features(self, nodes: "_Nodes") -> str:
         parts = self._old(nodes)
         means: dict[str, list[str]] = {}
         for epoch in self.epochs:
             image = nodes.centre(_as_imagenet(nodes, epoch), self.crop_px, CROP_PX)
-            maps = nodes.inline(_backbone(), {INPUT: image}, prefix=f"{epoch}/")
+            maps = nodes.inline(_backbone(), {INPUT: image}, prefix=f"{epoch}/", weights="lite0/")
             means[epoch] = [
-                nodes.mean(nodes.centre(maps[map_name(s)], CROP_PX // s, box // s), keep=False)
+                nodes.mean(nodes.centre(maps[map_name(s)], CROP_PX // s, box // s))
                 for s in STRIDES
                 for box in BOXES_PX
             ]
@@ -121,13 +120,16 @@ class CropGraph:
             resized(self.old.graph, side) if pixels else self.old.graph
         )
         inputs = {f"{e}_{s}_NB": f"{e}_{s}_NB" for e in spec.epochs for s in ("mean", "std")}
-        inputs |= {e: nodes.centre(e, side, side if pixels else spec.window_px) for e in spec.epochs}
-        outputs = nodes.inline(_converted(graph), inputs, prefix="old/")
-        p = _last_class(nodes, next(iter(outputs.values())), spec)
+        inputs |= {
+            e: nodes.centre(e, side, side if pixels else spec.window_px) for e in spec.epochs
+        }
+        (output,) = nodes.inline(_converted(graph), inputs, prefix="old/").values()
+        outputs = graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+        p = _last_class(nodes, output, outputs, spec)
         if not pixels:
             return [_log_odds(nodes, p)]
         squares = [nodes.centre(p, side, box) for box in OLD_BOXES_PX]
-        return [_log_odds(nodes, nodes.mean(square, keep=False)) for square in squares]
+        return [_log_odds(nodes, nodes.mean(square)) for square in squares]
 
 
 def can_fold(spec: BundleSpec, epochs: Sequence[str]) -> bool:
@@ -151,20 +153,17 @@ def _as_imagenet(nodes: "_Nodes", epoch: str) -> str:
     return nodes.add("Add", scaled, nodes.constant(np.array(SCENE_MEAN, np.float32)))
 
 
-def _last_class(nodes: "_Nodes", output: str, spec: BundleSpec) -> str:
+def _last_class(nodes: "_Nodes", output: str, outputs: int, spec: BundleSpec) -> str:
     """Probability of the last class, with the axes of the output and one channel."""
     if spec.outputs == "logits":
         temperature = nodes.constant(np.array(spec.temperature, np.float32))
         output = nodes.add("Div", output, temperature)
-    # A graph of two classes has one output, or two.
-    whole = nodes.add("Softmax", output, axis=1) if spec.outputs == "logits" else output
-    last = nodes.add("Slice", whole, *nodes.indices((-1,), (np.iinfo(np.int64).max,), (1,)))
-    alone = nodes.add("Sigmoid", output) if spec.outputs == "logits" else output
-    return last if len(spec.classes) > 2 or _outputs_of(spec) > 1 else alone
-
-
-def _outputs_of(spec: BundleSpec) -> int:
-    return int(spec.training.get("outputs", 1 if len(spec.classes) == 2 else len(spec.classes)))
+        if outputs == 1:
+            return nodes.add("Sigmoid", output)
+        output = nodes.add("Softmax", output, axis=1)
+    if outputs == 1:
+        return output
+    return nodes.add("Slice", output, *nodes.indices((outputs - 1,), (outputs,), (1,)))
 
 
 def _log_odds(nodes: "_Nodes", p: str) -> str:
@@ -225,28 +224,33 @@ class _Nodes:
         places = self.indices((first, first), (first + inner, first + inner), (2, 3))
         return self.add("Slice", value, *places)
 
-    def mean(self, value: str, *, keep: bool) -> str:
-        """The mean over rows and columns."""
-        return self.add("ReduceMean", value, *self.indices((2, 3)), keepdims=int(keep))
+    def mean(self, value: str) -> str:
+        """The mean over rows and columns, without these axes."""
+        return self.add("ReduceMean", value, *self.indices((2, 3)), keepdims=0)
 
     def inline(
-        self, model: onnx.ModelProto, inputs: Mapping[str, str], *, prefix: str
+        self, model: onnx.ModelProto, inputs: Mapping[str, str], *, prefix: str, weights: str = ""
     ) -> dict[str, str]:
-        """Adds a graph whose inputs are values of this one; returns its outputs by their names.
+        """Adds a graph whose inputs are values of this one.
 
-        Weights of the same name and content are kept once.
+        Args:
+            model: the graph.
+            inputs: value that stands for each of its inputs.
+            prefix: put before the names of its values.
+            weights: put before the names of its weights; the prefix if empty. A graph that is
+                added twice with one such word has its weights once.
+
+        Returns:
+            Names of its outputs here.
         """
-        graph = model.graph
-        known = {t.name for t in graph.initializer}
-        renamed = {"": ""} | {name: f"{prefix.split('/')[0]}/{name}" for name in ()} | dict(inputs)
-        for tensor in graph.initializer:
-            name = tensor.name
-            renamed[name] = name if prefix in ("pre/", "post/") else prefix + name
+        renamed = {"": ""} | dict(inputs)
+        for tensor in model.graph.initializer:
+            renamed[tensor.name] = (weights or prefix) + tensor.name
             copy = onnx.TensorProto()
             copy.CopyFrom(tensor)
-            copy.name = renamed[name]
-            self.constants[renamed[name]] = copy
-        for node in graph.node:
+            copy.name = renamed[tensor.name]
+            self.constants[copy.name] = copy
+        for node in model.graph.node:
             copied = onnx.NodeProto()
             copied.CopyFrom(node)
             copied.name = prefix + node.name
@@ -254,4 +258,27 @@ class _Nodes:
             copied.input.extend(renamed.get(name, prefix + name) for name in node.input)
             copied.output.extend(prefix + name if name else "" for name in node.output)
             self.nodes.append(copied)
-        return {o.name: prefix + o.name for o in graph.output if o.name not in known}
+        return {output.name: prefix + output.name for output in model.graph.output}
+
+    def model(
+        self, inputs: Mapping[str, tuple[int, tuple[int, ...]]], output: tuple[str, str, int]
+    ) -> bytes:
+        """The graph of all nodes.
+
+        Args:
+            inputs: type and shape of an item of each input.
+            output: value, its public name, and its length.
+        """
+        value, name, length = output
+        self.nodes.append(helper.make_node("Identity", [value], [name]))
+        graph = helper.make_graph(
+            self.nodes,
+            "adapted",
+            [helper.make_tensor_value_info(n, k, ["N", *s]) for n, (k, s) in inputs.items()],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", length])],
+            list(self.constants.values()),
+        )
+        opset = helper.make_opsetid("", OPSET)
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=_backbone().ir_version)
+        onnx.checker.check_model(model, full_check=True)
+        return bytes(model.SerializeToString())

@@ -1,9 +1,9 @@
 """The head of an adapted bundle: logistic regression on features, with a ridge.
 
-The log-odds are `intercept + scale * old + weights · z`. `old` is the log-odds of the model that is
-adapted, `z` are standardised features of the backbone. Only `weights` are penalised: as the penalty
-grows the head becomes the old model, re-calibrated. Penalties are chosen by the log-loss on blocks
-of ground that were left out.
+The log-odds are `intercept + weights · z`, where `z` are standardised features. The first features
+are trusted: they are log-odds of the model that is adapted, and hardly penalised. As the penalty of
+the others grows, the head becomes the old model, re-calibrated. Penalties are chosen by the
+log-loss on blocks of ground that were left out.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,10 @@ F64 = NDArray[np.float64]
 
 PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
 """Ridges that are tried, on features of deviation 1."""
-OLD_PENALTY = 0.1
-"""Ridge on intercept and scale, so that labels which the old model separates stay finite."""
+TRUSTED_PENALTY = 1.0
+"""Ridge on the weights of trusted features and on the intercept, which keeps them finite."""
+DIRECTIONS = 96
+"""Most directions of the features that a head uses: those in which the buildings differ most."""
 STEPS = 25
 FOLDS = 5
 
@@ -31,15 +33,13 @@ class Head:
     std_D: F64
     weight_D: F64
     """Weights of standardised features."""
-    scale: float
-    """Factor of the old model's log-odds; 0 without an old model."""
     intercept: float
     penalty: float
 
-    def logit(self, feature_ND: NDArray[np.floating], old_N: NDArray[np.floating]) -> F64:
+    def logit(self, feature_ND: NDArray[np.floating]) -> F64:
         """Log-odds of destroyed."""
         z_ND = (np.asarray(feature_ND, np.float64) - self.mean_D) / self.std_D
-        logit_N: F64 = self.intercept + self.scale * old_N + z_ND @ self.weight_D
+        logit_N: F64 = self.intercept + z_ND @ self.weight_D
         return logit_N
 
 
@@ -48,11 +48,11 @@ class Examples:
     """Labelled buildings."""
 
     feature_ND: NDArray[np.float32]
-    old_N: F64
-    """Log-odds of the model that is adapted; zeros if there is none."""
     destroyed_N: NDArray[np.bool_]
     block_N: NDArray[np.int64]
     """Block of ground that each building lies on."""
+    trusted: int = 0
+    """Number of leading features that are log-odds of the model that is adapted."""
 
     def __len__(self) -> int:
         return len(self.destroyed_N)
@@ -61,9 +61,9 @@ class Examples:
         """Some of the buildings, by mask or index."""
         return Examples(
             feature_ND=self.feature_ND[chosen],
-            old_N=self.old_N[chosen],
             destroyed_N=self.destroyed_N[chosen],
             block_N=self.block_N[chosen],
+            trusted=self.trusted,
         )
 
 
@@ -80,7 +80,7 @@ def choose_penalty(examples: Examples) -> float:
     for held_N in folds(examples.block_N, examples.destroyed_N, FOLDS):
         held = examples.some(held_N)
         for place, head in enumerate(_fit(examples.some(~held_N), PENALTIES)):
-            loss_P[place] += log_loss(head.logit(held.feature_ND, held.old_N), held.destroyed_N)
+            loss_P[place] += log_loss(head.logit(held.feature_ND), held.destroyed_N)
     best = loss_P.min()
     return max(p for p, loss in zip(PENALTIES, loss_P, strict=True) if loss <= best + 1e-9)
 
@@ -94,7 +94,7 @@ def left_out_logits(examples: Examples) -> F64:
     for held_N in folds(examples.block_N, examples.destroyed_N, FOLDS):
         head = fit_head(examples.some(~held_N))
         held = examples.some(held_N)
-        logit_N[held_N] = head.logit(held.feature_ND, held.old_N)
+        logit_N[held_N] = head.logit(held.feature_ND)
     return logit_N
 
 
@@ -132,32 +132,30 @@ def log_loss(logit_N: F64, destroyed_N: NDArray[np.bool_]) -> float:
 
 
 def _fit(examples: Examples, penalties: Sequence[float]) -> list[Head]:
-    """Heads of several penalties. The features are turned once, to at most N directions."""
+    """Heads of several penalties. The features are turned once, to their main directions."""
     feature_ND = np.asarray(examples.feature_ND, np.float64)
     mean_D, std_D = feature_ND.mean(axis=0), feature_ND.std(axis=0)
     std_D = np.where(std_D > 1e-6, std_D, 1.0)
-    left_NK, size_K, right_KD = np.linalg.svd((feature_ND - mean_D) / std_D, full_matrices=False)
-    kept = size_K > 1e-6 * max(float(size_K.max(initial=0.0)), 1e-12)
+    z_ND, trusted = (feature_ND - mean_D) / std_D, examples.trusted
+    left_NK, size_K, right_KD = np.linalg.svd(z_ND[:, trusted:], full_matrices=False)
+    kept = np.flatnonzero(size_K > 1e-6 * max(float(size_K.max(initial=0.0)), 1e-12))[:DIRECTIONS]
     turned_NK, right_KD = (left_NK * size_K)[:, kept], right_KD[kept]
-    fixed_N2 = np.stack([np.ones(len(examples)), examples.old_N], axis=1)
-    design_NK = np.concatenate([fixed_N2, turned_NK], axis=1)
-    heads, start_K = [], np.zeros(design_NK.shape[1])
+    ones_N1 = np.ones((len(examples), 1))
+    design_NK = np.concatenate([ones_N1, z_ND[:, :trusted], turned_NK], axis=1)
+    heads, weight_K = {}, np.zeros(design_NK.shape[1])
     for penalty in sorted(penalties, reverse=True):
         ridge_K = np.full(design_NK.shape[1], penalty)
-        ridge_K[:2] = OLD_PENALTY
-        start_K = _newton(design_NK, examples.destroyed_N, ridge_K, start_K)
-        heads.append(
-            Head(
-                mean_D=mean_D,
-                std_D=std_D,
-                weight_D=start_K[2:] @ right_KD,
-                scale=float(start_K[1]),
-                intercept=float(start_K[0]),
-                penalty=penalty,
-            )
+        ridge_K[: 1 + trusted] = TRUSTED_PENALTY
+        weight_K = _newton(design_NK, examples.destroyed_N, ridge_K, weight_K)
+        others_D = weight_K[1 + trusted :] @ right_KD
+        heads[penalty] = Head(
+            mean_D=mean_D,
+            std_D=std_D,
+            weight_D=np.concatenate([weight_K[1 : 1 + trusted], others_D]),
+            intercept=float(weight_K[0]),
+            penalty=penalty,
         )
-    place = {head.penalty: head for head in heads}
-    return [place[penalty] for penalty in penalties]
+    return [heads[penalty] for penalty in penalties]
 
 
 def _newton(design_NK: F64, destroyed_N: NDArray[np.bool_], ridge_K: F64, start_K: F64) -> F64:
@@ -178,6 +176,6 @@ def _newton(design_NK: F64, destroyed_N: NDArray[np.bool_], ridge_K: F64, start_
             size /= 2
         weight_K = weight_K - size * step_K
         before, value = value, objective(weight_K)
-        if before - value < 1e-8 * max(abs(before), 1.0):
+        if before - value < 1e-7 * max(abs(before), 1.0):
             break
     return weight_K

@@ -6,9 +6,8 @@ from sklearn.linear_model import LogisticRegression
 
 from quakestream.reduce.metrics import roc_auc
 from training.adapt.head import (
-    OLD_PENALTY,
+    TRUSTED_PENALTY,
     Examples,
-    choose_penalty,
     fit_head,
     folds,
     left_out_logits,
@@ -19,35 +18,35 @@ def examples(count: int = 200, features: int = 30, signal: float = 1.0, seed: in
     rng = np.random.default_rng(seed)
     destroyed_N = rng.random(count) < 0.3
     feature_ND = rng.normal(size=(count, features))
-    feature_ND[:, :3] += signal * destroyed_N[:, None]
+    feature_ND[:, 0] += destroyed_N  # the old model
+    feature_ND[:, 1:4] += signal * destroyed_N[:, None]
     return Examples(
         feature_ND=feature_ND.astype(np.float32),
-        old_N=rng.normal(size=count) + destroyed_N,
         destroyed_N=destroyed_N,
         block_N=rng.integers(0, 40, count),
+        trusted=1,
     )
 
 
-@pytest.mark.parametrize("features", [30, 400])  # fewer and more than buildings
-def test_it_is_ridge_logistic_regression(features: int) -> None:
-    given = examples(features=features)
+@pytest.mark.parametrize(("count", "features"), [(200, 30), (80, 150)])
+def test_it_is_ridge_logistic_regression(count: int, features: int) -> None:
+    given = examples(count, features)
     head = fit_head(given, penalty=30.0)
     z_ND = (given.feature_ND - head.mean_D) / head.std_D
     # A column that is k times as long is penalised by 1 / k² as much.
-    fixed_N2 = np.stack([np.ones(len(given)), given.old_N], axis=1) * (30.0 / OLD_PENALTY) ** 0.5
-    design_ND = np.concatenate([z_ND, fixed_N2], axis=1)
+    light_N2 = np.stack([np.ones(len(given)), z_ND[:, 0]], axis=1)
+    design_ND = np.concatenate([z_ND[:, 1:], light_N2 * (30.0 / TRUSTED_PENALTY) ** 0.5], axis=1)
     oracle = LogisticRegression(C=1 / 30.0, fit_intercept=False, tol=1e-10, max_iter=10_000)
     oracle.fit(design_ND, given.destroyed_N)
     np.testing.assert_allclose(
-        head.logit(given.feature_ND, given.old_N), oracle.decision_function(design_ND), atol=1e-3
+        head.logit(given.feature_ND), oracle.decision_function(design_ND), atol=1e-3
     )
 
 
 def test_labels_that_say_nothing_new_leave_the_old_order() -> None:
     given = examples(signal=0.0)
-    assert choose_penalty(given) >= 300
     gain = roc_auc(given.destroyed_N, left_out_logits(given)) - roc_auc(
-        given.destroyed_N, given.old_N
+        given.destroyed_N, given.feature_ND[:, 0]
     )
     assert abs(gain) < 0.05
 
@@ -55,7 +54,7 @@ def test_labels_that_say_nothing_new_leave_the_old_order() -> None:
 def test_labels_that_say_much_are_used() -> None:
     given = examples(signal=1.5)
     assert roc_auc(given.destroyed_N, left_out_logits(given)) > 0.9
-    assert roc_auc(given.destroyed_N, given.old_N) < 0.85
+    assert roc_auc(given.destroyed_N, given.feature_ND[:, 0]) < 0.85
 
 
 def test_folds_hold_whole_blocks_and_both_states() -> None:
