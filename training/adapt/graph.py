@@ -69,13 +69,13 @@ class CropGraph:
 
     def features_model(self) -> bytes:
         """The graph whose output `features` is (N, D): the old model's log-odds come first."""
-        nodes = _Nodes()
+        nodes = _CropNodes()
         feature = self._features(nodes)
         return nodes.model(self._inputs(), (feature, "features", self.features))
 
     def bundle_model(self, head: Head) -> bytes:
         """The graph of the bundle, whose output `logits` is (N, 1)."""
-        nodes = _Nodes()
+        nodes = _CropNodes()
         weight_D = head.weight_D / head.std_D
         offset = head.intercept - float(weight_D @ head.mean_D)
         product = nodes.add(
@@ -93,7 +93,7 @@ class CropGraph:
             inputs |= {f"{epoch}_{f}_NB": (TensorProto.FLOAT, (3,)) for f in ("mean", "std")}
         return inputs
 
-    def _features(self, nodes: "_Nodes") -> str:
+    def _features(self, nodes: "_CropNodes") -> str:
         parts = self._old(nodes)
         means: dict[str, list[str]] = {}
         for epoch in self.epochs:
@@ -110,7 +110,7 @@ class CropGraph:
             parts += [nodes.add("Sub", post, pre) for post, pre in pairs]
         return nodes.add("Concat", *parts, axis=1)
 
-    def _old(self, nodes: "_Nodes") -> list[str]:
+    def _old(self, nodes: "_CropNodes") -> list[str]:
         """Log-odds of the old model's last class, each of shape (N, 1)."""
         if self.old is None:
             return []
@@ -143,7 +143,7 @@ def can_fold(spec: BundleSpec, epochs: Sequence[str]) -> bool:
     )
 
 
-def _as_imagenet(nodes: "_Nodes", epoch: str) -> str:
+def _as_imagenet(nodes: "_CropNodes", epoch: str) -> str:
     """Counts of a scene, moved to the mean and deviation of the pictures of ImageNet."""
     axes = nodes.constant(np.array([2, 3], np.int64))
     mean, std = (nodes.add("Unsqueeze", f"{epoch}_{f}_NB", axes) for f in ("mean", "std"))
@@ -153,7 +153,7 @@ def _as_imagenet(nodes: "_Nodes", epoch: str) -> str:
     return nodes.add("Add", scaled, nodes.constant(np.array(SCENE_MEAN, np.float32)))
 
 
-def _last_class(nodes: "_Nodes", output: str, outputs: int, spec: BundleSpec) -> str:
+def _last_class(nodes: "_CropNodes", output: str, outputs: int, spec: BundleSpec) -> str:
     """Probability of the last class, with the axes of the output and one channel."""
     if spec.outputs == "logits":
         temperature = nodes.constant(np.array(spec.temperature, np.float32))
@@ -166,7 +166,7 @@ def _last_class(nodes: "_Nodes", output: str, outputs: int, spec: BundleSpec) ->
     return nodes.add("Slice", output, *nodes.indices((outputs - 1,), (outputs,), (1,)))
 
 
-def _log_odds(nodes: "_Nodes", p: str) -> str:
+def _log_odds(nodes: "_CropNodes", p: str) -> str:
     bounds = [nodes.constant(np.array(v, np.float32)) for v in (SURE, 1 - SURE)]
     clipped = nodes.add("Clip", p, *bounds)
     rest = nodes.add("Sub", nodes.constant(np.array(1.0, np.float32)), clipped)
@@ -196,7 +196,7 @@ def _backbone() -> onnx.ModelProto:
 
 
 @dataclass(slots=True)
-class _Nodes:
+class _CropNodes:
     """Collects the nodes and constants of a graph."""
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
