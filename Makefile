@@ -1,6 +1,8 @@
 # Two commands on a fresh machine: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests start hundreds of processes: each would compile what it imports.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo serve-demo test test-all lint typecheck bench lock sbom licences clean
 
