@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # A busy machine is slow, and no law is about time. The examples are the same each time, so that
 # a test that fails is one that a change broke; `make test-all` tries new ones, and more of them.
-settings.register_profile("same", deadline=None, derandomize=True, max_examples=40)
+settings.register_profile("same", deadline=None, derandomize=True, max_examples=20)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("same")
 
@@ -64,21 +64,18 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> "SyntheticEarthquake":
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_pictures() -> Iterator[int]:
-    """Maps without pictures of their scenes, which take half of a small run's time."""
-    from quakestream.outputs import viewer
+def lighter() -> int:
+    """Maps without pictures and without waiting for the disk; gives the usual size of pictures."""
+    from tests.helpers.lighter import PICTURES_AT_MOST_BYTES
 
-    usual = viewer.PICTURES_AT_MOST_BYTES
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(viewer, "PICTURES_AT_MOST_BYTES", 0)
-        yield usual
+    return PICTURES_AT_MOST_BYTES
 
 
 @pytest.fixture(scope="module")
-def pictures(_no_pictures: int) -> Iterator[None]:
+def pictures(lighter: int) -> Iterator[None]:
     """Pages with pictures, as users get them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("quakestream.outputs.viewer.PICTURES_AT_MOST_BYTES", _no_pictures)
+        patch.setattr("quakestream.outputs.viewer.PICTURES_AT_MOST_BYTES", lighter)
         yield
 
 

@@ -46,19 +46,18 @@ def summary_table(
     """
     named = None if admin is None else named_units(admin, admin_id, admin_code)
     unit = unit_ids(buildings, named)
-    frame = pd.DataFrame(
-        {
-            "unit": unit,
-            "label": buildings["damage_label"].to_numpy(dtype=object),
-            "reason": buildings["reason"].to_numpy(dtype=object),
-            "assessed": (buildings["status"] == "assessed").to_numpy(),
-        }
-    )
-    by_unit = frame.groupby("unit", sort=True)
-    out = pd.DataFrame({"buildings": by_unit.size(), "assessed": by_unit["assessed"].sum()})
+    code_N, names = pd.factorize(unit, sort=True)
+
+    def counted(chosen: "pd.Series[bool]") -> NDArray[np.int64]:
+        chosen_N = chosen.to_numpy(bool, na_value=False)
+        return np.bincount(code_N[chosen_N], minlength=len(names))
+
+    every = np.bincount(code_N, minlength=len(names))
+    out = pd.DataFrame({"buildings": every}, index=pd.Index(names))
+    out["assessed"] = counted(buildings["status"] == "assessed")
     out["share_assessed"] = (out["assessed"] / out["buildings"]).round(4)
     for label in labels:
-        out[label] = (frame["label"] == label).groupby(frame["unit"]).sum()
+        out[label] = counted(buildings["damage_label"].isin([label]))
     for label in labels:
         out[f"share_of_assessed_{label}"] = (
             out[label] / out["assessed"].where(out["assessed"] > 0)
@@ -67,9 +66,9 @@ def summary_table(
         out = out.join(_of_shares(shares))
     out["not_assessed"] = out["buildings"] - out["assessed"]
     for reason in REASONS:
-        if reason == "no_model" and not (frame["reason"] == reason).any():
-            continue
-        out[f"not_assessed_{reason}"] = (frame["reason"] == reason).groupby(frame["unit"]).sum()
+        of_reason = counted(buildings["reason"].isin([reason]))
+        if reason != "no_model" or of_reason.any():
+            out[f"not_assessed_{reason}"] = of_reason
     if landslides is not None:
         slides = _of_landslides(landslides, unit_ids(landslides, named))
         slides = slides.join(_touched(buildings, unit), how="outer")

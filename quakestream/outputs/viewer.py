@@ -119,7 +119,7 @@ class _Details:
     def packed(self, room: int, notes: list[str]) -> list[str]:
         """Groups of details within `room` bytes; `notes` gets what was left out."""
         total = len(self.order)
-        if self._estimate(total) <= 1.1 * room:
+        if total <= SAMPLE_ROWS or self._estimate(total) <= 1.1 * room:
             groups = self._groups(total)
             if sum(map(len, groups)) <= room:
                 return groups

@@ -1,5 +1,7 @@
 """UTM zones of points and areas, and geometries in their CRS."""
 
+from functools import lru_cache
+
 import numpy as np
 import pyproj
 import shapely
@@ -70,13 +72,18 @@ def foreign_ground(grid: Grid, window: Window) -> NDArray[np.bool_] | None:
 def _lonlat(
     grid: Grid, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    transformer = pyproj.Transformer.from_crs(grid.epsg, 4326, always_xy=True)
-    lon, lat = transformer.transform(x, y)
+    lon, lat = _transformer(grid.epsg, 4326).transform(x, y)
     return lon, lat
 
 
+@lru_cache(maxsize=256)
+def _transformer(source: int, target: int) -> pyproj.Transformer:
+    """Opened once: that takes longer than to move a few outlines. Threads may share it."""
+    return pyproj.Transformer.from_crs(source, target, always_xy=True)
+
+
 def _transformed(geometry_N: NDArray[np.object_], source: int, target: int) -> NDArray[np.object_]:
-    transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
+    transformer = _transformer(source, target)
 
     def moved(xy_N2: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.stack(transformer.transform(xy_N2[:, 0], xy_N2[:, 1]), axis=1)

@@ -54,6 +54,7 @@ class TestLocal(BackendContract):
         return self.plan.bundle, self.plan.run.profile_settings
 
 
+@pytest.mark.alone
 class TestRay(TestLocal):
     @pytest.fixture(autouse=True)
     def _cluster(self, ray_backend: Any) -> None:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 CLI = [sys.executable, "-m", "quakestream.cli.main"]
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
-    ["quakestream.cli.map", "quakestream.pipeline.run", "tests.helpers.no_pictures", __name__]
+    ["quakestream.cli.map", "quakestream.pipeline.run", "tests.helpers.lighter", __name__]
 )
 SMALL_CELLS = {"runtime": "threshold", "cell_windows": 1, "group_cells": 1}
 """A cell has one window and a commit one cell: a tiny town has more than twenty commits."""
@@ -92,7 +92,7 @@ def quakestream(
         env: variables over those of this process.
         from_start: starts Python anew, as a user does, which takes two seconds of imports. Else
             the process is forked from one that has imported what `map` needs and has done
-            nothing yet; its pages have no pictures of the scenes.
+            nothing yet, made lighter by tests/helpers/lighter.py.
     """
     run = _started if from_start else _forked
     done = run([str(a) for a in arguments], environment(env), timeout_s)

@@ -18,13 +18,18 @@ pytest.importorskip("ray")
 
 from quakestream.pipeline.backends.ray_backend import RayBackend
 
+pytestmark = pytest.mark.alone  # one Ray for all that uses it, not one for each of pytest's workers
+
 
 @pytest.mark.parametrize(
     "world",
     [
         lambda folder: make_world(folder, seed=11, execution={"cell_windows": 1}),
         lambda folder: crop_world(folder, hazard=("dpm", "vs30_m_s")),
-        lambda folder: in_tiles(make_world(folder, seed=11, execution={"cell_windows": 1})),
+        pytest.param(
+            lambda folder: in_tiles(make_world(folder, seed=11, execution={"cell_windows": 1})),
+            marks=pytest.mark.slow,  # tiles are one view before Ray sees them
+        ),
         lambda folder: sliding_world(folder, execution={"cell_windows": 1}),
     ],
     ids=["windows", "crops", "tiles", "landslides"],
