@@ -27,6 +27,7 @@ from shapely.geometry import Polygon
 from quakestream.domain import Scene, SceneLayer, Stretch
 from quakestream.outputs.areas import AREA_TYPES
 from quakestream.outputs.buildings import TILES_JOINT, arrow_types
+from quakestream.outputs.map_tiles import MapTiles
 from quakestream.outputs.pictures import Frame, PictureSource, picture_source, tile_frame, webp
 from quakestream.outputs.previews import chip_frame
 from quakestream.outputs.readback import current_object, current_run, current_table, scale_of
@@ -168,6 +169,12 @@ class LiveMap:
             bounds: (west, south, east, north) of the building, degrees.
         """
         return self._scenes.window(scene, bounds)
+
+    @cached_property
+    def tiles(self) -> MapTiles:
+        """The map as vector tiles."""
+        labels = tuple(c.label for c in scale_of(self.run))
+        return MapTiles(self._file, self._lock, labels, self._landslides())
 
     def report(self) -> bytes:
         """The report of the snapshot."""

@@ -18,6 +18,7 @@ _TYPES = {
     "kmz": "application/vnd.google-earth.kmz",
     "parquet": "application/vnd.apache.parquet",
     "pmtiles": "application/vnd.pmtiles",
+    "mvt": "application/vnd.mapbox-vector-tile",
     "gpkg": "application/geopackage+sqlite3",
     "fgb": "application/vnd.flatgeobuf",
     "tif": "image/tiff; application=geotiff; profile=cloud-optimized",

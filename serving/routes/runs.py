@@ -1,6 +1,7 @@
 """`/runs`: products and page of a map, and `/view`: the page through a signed link."""
 
 import asyncio
+import json
 import re
 from urllib.parse import parse_qs
 
@@ -17,11 +18,29 @@ from serving.services import Context
 
 router = APIRouter(tags=["runs"])
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})$")
+_TILE = re.compile(r"(\d{1,2})/(\d{1,8})/(\d{1,8})(?:\.mvt)?$", re.ASCII)
 _PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
 }
+
+
+@router.get("/runs/{run_id}/tiles", response_class=Response)
+async def tiles_of_run(
+    run_id: str, request: Request, context: InContext, caller: Reader
+) -> Response:
+    """The TileJSON of a map: zooms, bounds, and layers with their fields."""
+    return await _part(await visible_run(run_id, caller, context), "tiles", request, context)
+
+
+@router.get("/runs/{run_id}/tiles/{z}/{x}/{y}", response_class=Response)
+async def tile_of_run(
+    run_id: str, z: str, x: str, y: str, request: Request, context: InContext, caller: Reader
+) -> Response:
+    """A Mapbox vector tile of a map, XYZ numbering; `.mvt` may follow the last number."""
+    run = await visible_run(run_id, caller, context)
+    return await _part(run, f"tiles/{z}/{x}/{y}", request, context)
 
 
 @router.get("/runs/{run_id}/{path:path}", response_class=Response)
@@ -43,12 +62,10 @@ async def part_of_view(signed: str, path: str, request: Request, context: InCont
 
 
 async def _part(run_id: str, path: str, request: Request, context: Context) -> Response:
-    return await asyncio.to_thread(
-        _answer, run_id, path, str(request.url.query), request.headers.get("range", ""), context
-    )
+    return await asyncio.to_thread(_answer, run_id, path, request, context)
 
 
-def _answer(run_id: str, path: str, query: str, ranges: str, context: Context) -> Response:
+def _answer(run_id: str, path: str, request: Request, context: Context) -> Response:
     live = context.maps.live(run_id)
     if live is None:
         raise no_such("run", run_id)
@@ -57,13 +74,26 @@ def _answer(run_id: str, path: str, query: str, ranges: str, context: Context) -
     if path == "report.html":
         return _bytes(live.report(), path)
     if path.startswith("live/"):
-        return _live(live, path.split("/")[1:], query)
+        return _live(live, path.split("/")[1:], str(request.url.query))
+    if path == "tiles":
+        address = f"{str(request.url.replace(query='')).rstrip('/')}/{{z}}/{{x}}/{{y}}"
+        return _bytes(json.dumps(live.tiles.description(address)).encode(), "tiles.json")
+    if path.startswith("tiles/"):
+        return _tile(live, path.removeprefix("tiles/"))
     names = {product["name"] for product in live.run["products"]} | {"run.json"}
     if path not in names:
         raise no_such("product", path)
     store = context.maps.store(run_id)
     data = store.get("run.json") if path == "run.json" else current_object(store, live.run, path)
-    return _ranged(data, path, ranges)
+    return _ranged(data, path, request.headers.get("range", ""))
+
+
+def _tile(live: LiveMap, path: str) -> Response:
+    place = _TILE.match(path)
+    data = live.tiles.tile(*(int(n) for n in place.groups())) if place else None
+    if data is None:
+        raise no_such("tile", path)
+    return _bytes(data, "tile.mvt")
 
 
 def _live(live: LiveMap, parts: list[str], query: str) -> Response:

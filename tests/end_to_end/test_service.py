@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import io
 import json
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,14 +12,16 @@ from typing import Any, TypeVar
 import geopandas as gpd
 import httpx
 import pandas as pd
+import pyogrio
 import pytest
+import shapely
 
 pytest.importorskip("fastapi", reason="the service needs quakestream[serve]")
 
 from quakestream.config import open_run
 from quakestream.outputs.readback import current_buildings, current_run
 from quakestream.pipeline.backends.local import LocalBackend
-from quakestream.pipeline.run import map_run
+from quakestream.pipeline.run import Result, map_run
 from quakestream.storage import open_store
 from quakestream.synthetic import SyntheticEarthquake
 from serving.mapper import with_changes
@@ -426,27 +429,126 @@ def test_products_by_range_and_names_that_are_none(
     with_service(use)
 
 
-def test_maps_of_the_settings_are_shown_to_readers(
-    with_service: Callable[..., Any],
-    town: SyntheticEarthquake,
-    bundle: Path,
-    tmp_path: Path,
-) -> None:
-    run = open_run(write_run(tmp_path / "m" / "run.yaml", run_content(town, bundle)))
-    made = map_run(run, backend=LocalBackend(), out=str(tmp_path / "m" / "out"))
+@pytest.fixture(scope="module")
+def night(
+    town: SyntheticEarthquake, bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Result:
+    """A finished map."""
+    folder = tmp_path_factory.mktemp("night")
+    run = open_run(write_run(folder / "run.yaml", run_content(town, bundle)))
+    return map_run(run, backend=LocalBackend(), out=str(folder / "out"))
 
+
+def test_maps_of_the_settings_are_shown_to_readers(
+    with_service: Callable[..., Any], night: Result
+) -> None:
     async def use(service: Service) -> None:
         answer = await service.get("/runs/last-night/buildings.parquet", "reader")
         rows = gpd.read_parquet(io.BytesIO(answer.content))
-        assert len(rows) == made.run["counts"]["footprints"]
+        assert len(rows) == night.run["counts"]["footprints"]
         assert (await service.get("/runs/last-night/", "reader")).status_code == 200
         core = await service.get("/runs/last-night/live/core", "reader")
         assert core.status_code == 200
         is_problem(await service.get("/runs/last-night/live/nothing", "reader"), 404)
 
-    with_service(use, maps={"last-night": made.out})
-    store = open_store(made.out)
+    with_service(use, maps={"last-night": night.out})
+    store = open_store(night.out)
     assert len(current_buildings(store, current_run(store))) > 0
+
+
+def test_tiles_hold_the_buildings_of_the_map(
+    with_service: Callable[..., Any], night: Result, tmp_path: Path
+) -> None:
+    """GDAL decodes them: outlines close up, counts far away."""
+    rows = night.buildings.set_index("building_id")
+    zoom = 17
+
+    async def use(service: Service) -> None:
+        about = (await service.get("/runs/night/tiles", "reader")).json()
+        west, south, east, north = about["bounds"]
+        assert rows.total_bounds == pytest.approx(about["bounds"], abs=1e-5)
+        names = [layer["id"] for layer in about["vector_layers"]]
+        assert names == ["buildings", "building_counts"]
+        found = []
+        for x, y in tiles_over(west, south, east, north, zoom):
+            address = about["tiles"][0].format(z=zoom, x=x, y=y)
+            answer = await service.get(address, "reader")
+            assert answer.headers["content-type"] == "application/vnd.mapbox-vector-tile"
+            if answer.content:
+                found.append(read_tile(answer.content, (zoom, x, y), tmp_path))
+        parts = pd.concat(found)
+        for n, (column, value) in enumerate(same_columns(parts, rows)):
+            assert column == value, n
+        assert outlines_are_near(parts, rows)
+        (x, y), *_ = tiles_over(west, south, east, north, 9)
+        far = (await service.get(f"/runs/night/tiles/9/{x}/{y}.mvt", "reader")).content
+        squares = read_tile(far, (9, x, y), tmp_path, "building_counts")
+        assert squares["buildings"].sum() == len(rows)
+        assert squares["assessed"].sum() == (rows["status"] == "assessed").sum()
+        assert squares["destroyed"].sum() == (rows["damage_label"] == "destroyed").sum()
+        assert (await service.get("/runs/night/tiles/9/0/0", "reader")).content == b""
+
+    with_service(use, maps={"night": night.out})
+
+
+def tiles_over(
+    west: float, south: float, east: float, north: float, zoom: int
+) -> list[tuple[int, int]]:
+    """(x, y) of the tiles over a rectangle."""
+
+    def place(lon: float, lat: float) -> tuple[int, int]:
+        across = math.asinh(math.tan(math.radians(lat))) / math.pi
+        return int((lon / 360 + 0.5) * 2**zoom), int((1 - across) / 2 * 2**zoom)
+
+    (left, top), (right, low) = place(west, north), place(east, south)
+    return [(x, y) for x in range(left, right + 1) for y in range(top, low + 1)]
+
+
+def read_tile(
+    data: bytes, place: tuple[int, int, int], folder: Path, layer: str = "buildings"
+) -> gpd.GeoDataFrame:
+    path = folder / "tile.mvt"
+    path.write_bytes(data)
+    z, x, y = map(str, place)
+    return pyogrio.read_dataframe(f"MVT:{path}", layer=layer, Z=z, X=x, Y=y, CLIP="NO")
+
+
+def same_columns(found: gpd.GeoDataFrame, rows: gpd.GeoDataFrame) -> Iterator[tuple[Any, Any]]:
+    """Values of the tiles beside those of the table."""
+    yield set(found["building_id"]), set(rows.index)
+    names = ["status", "reason", "damage_label", "p_destroyed"]
+    once = found.drop_duplicates("building_id").set_index("building_id").loc[rows.index]
+    once = once.reindex(columns=names)  # GDAL has no column of what no feature has
+    for name in names:
+        one, other = once[name], rows[name]
+        if name.startswith("p_"):
+            one, other = one.astype(float).round(3), other.astype(float).round(3)
+        yield (
+            [None if v != v else v for v in one.astype(object).where(one.notna(), None)],
+            [None if v != v else v for v in other.astype(object).where(other.notna(), None)],
+        )
+
+
+def outlines_are_near(found: gpd.GeoDataFrame, rows: gpd.GeoDataFrame) -> bool:
+    """True if the parts of each building make its outline to within two units, 0.15 m."""
+    whole = found.dissolve("building_id").geometry
+    true = rows.geometry.to_crs(3857).loc[whole.index].to_numpy()
+    apart = shapely.symmetric_difference(whole.to_numpy(), true)
+    return bool(shapely.is_empty(shapely.buffer(apart, -0.08)).all())
+
+
+def test_tiles_that_are_none(with_service: Callable[..., Any], night: Result) -> None:
+    async def use(service: Service) -> None:
+        for tile in (
+            *("23/0/0", "9/512/0", "9/0/512", "-1/0/0", "1/0/0.png", "1/0", "1/0/0/0", "a/b/c"),
+            *("1.0/0/0", "9/1e2/0", "\u0661/0/0", "99999999999999999999/0/0", "%2e%2e/0/0"),
+            "..%2f..%2f/run.json/0",
+        ):
+            is_problem(await service.get(f"/runs/night/tiles/{tile}", "reader"), 404)
+        is_problem(await service.client.get("/runs/night/tiles/1/0/0"), 401)
+        is_problem(await service.get("/runs/another/tiles/1/0/0", "reader"), 404)
+
+    with_service(use, maps={"night": night.out})
 
 
 def test_links_end_and_name_one_map(with_service: Callable[..., Any], aoi: dict[str, Any]) -> None:
