@@ -113,11 +113,11 @@ class MapTiles:
         inside_N = np.logical_and.reduce([(p >= 0) & (p < EXTENT) for p in places])
         side = EXTENT // SQUARES
         col_N, row_N = (np.floor(p[inside_N] / side).astype(np.int64) for p in places)
-        square_K, of_N = np.unique(row_N * SQUARES + col_N, return_inverse=True)
+        square_G, of_N = np.unique(row_N * SQUARES + col_N, return_inverse=True)
         damage_N = damage_N[inside_N]
 
         def counted(chosen_N: NDArray[np.bool_]) -> list[int]:
-            counts: list[int] = np.bincount(of_N[chosen_N], minlength=len(square_K)).tolist()
+            counts: list[int] = np.bincount(of_N[chosen_N], minlength=len(square_G)).tolist()
             return counts
 
         columns = {
@@ -125,13 +125,13 @@ class MapTiles:
             "assessed": counted(damage_N >= 0),
         }
         columns |= {label: counted(damage_N == k) for k, label in enumerate(self._labels)}
-        row_K, col_K = np.divmod(square_K, SQUARES)
-        centres = shapely.points((col_K + 0.5) * side, (row_K + 0.5) * side)
+        row_G, col_G = np.divmod(square_G, SQUARES)
+        centres = shapely.points((col_G + 0.5) * side, (row_G + 0.5) * side)
         return [
             TileLayer(
                 name="building_counts",
                 geometry_N=np.asarray(centres, object),
-                id_N=square_K.tolist(),
+                id_N=square_G.tolist(),
                 attributes=columns,
             )
         ]
