@@ -56,6 +56,7 @@ def backend(tmp_path: Path, run: RunFile, monkeypatch: pytest.MonkeyPatch) -> It
         cluster.shutdown()
 
 
+@pytest.mark.slow  # the contract of backends picks on a worker of one node
 def test_a_run_uses_the_runtime_that_is_fastest_on_its_workers(
     tmp_path: Path, run: RunFile, backend: RayBackend
 ) -> None:

@@ -341,6 +341,7 @@ def test_a_damage_bundle_that_takes_hazard_values_is_never_given_them_twice(
 
 
 @pytest.mark.alone
+@pytest.mark.slow  # what Ray reads and scores, properties/test_ray_laws.py compares
 def test_ray_fuses_what_the_loop_fuses(
     world: ShakenWorld, link: Path, fused: gpd.GeoDataFrame, ray_backend: "RayBackend"
 ) -> None:

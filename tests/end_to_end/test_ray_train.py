@@ -71,6 +71,7 @@ def config() -> PairsConfig:
     )
 
 
+@pytest.mark.slow  # unit/training/test_worker_group.py says it of plain processes
 def test_two_workers_give_the_loss_curve_of_one_with_the_doubled_batch(two: Ran) -> None:
     doubled = rubble.tiny_config(steps=STEPS, batch=16, precision="fp32")
     told: list[dict[str, float]] = []

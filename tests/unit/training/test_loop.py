@@ -157,7 +157,7 @@ class Stops(PairsLesson):
         return super().loss(network, batch, number)
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("ema", [pytest.param(0.0, marks=pytest.mark.slow), 0.9])
 def test_a_run_goes_on_from_its_last_state_as_if_nothing_had_happened(
     tmp_path: Path, ema: float
 ) -> None:

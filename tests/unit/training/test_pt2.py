@@ -24,6 +24,9 @@ from training.pt2_graph import FILE, add_pt2, check_pt2, export_pt2, exported
 HAZARD = tuple(HazardInput(name=n, unit="1", mean=7.0, std=2.0) for n in ("mmi", "pga_g", "dpm"))
 
 
+GRAPHS = ["fc_siam_diff_small", pytest.param("qmf_tiny", marks=pytest.mark.slow), "hazard_mlp"]
+
+
 def graph_of(name: str) -> BundleGraph:
     torch.manual_seed(0)
     inputs = NetworkInputs(crop_px=32, hazard_groups=(2, 1), learned_missing=True)
@@ -35,7 +38,7 @@ def graph_of(name: str) -> BundleGraph:
     return BuildingGraph(network, epochs=("post",), crop_px=32, hazard=HAZARD, offset_C=(0.1, -0.1))
 
 
-@pytest.fixture(scope="module", params=["fc_siam_diff_small", "qmf_tiny", "hazard_mlp"])
+@pytest.fixture(scope="module", params=GRAPHS)
 def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     graph = graph_of(request.param)
     folder = tmp_path_factory.mktemp(request.param)
