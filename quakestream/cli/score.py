@@ -16,6 +16,7 @@ from quakestream.cli.common import (
     warn_of_other_products,
 )
 from quakestream.errors import RequestError
+from quakestream.outputs.expected import amount
 from quakestream.outputs.readback import current_run
 from quakestream.outputs.scores import Score, ScoreOptions, score_stored
 from quakestream.outputs.truth import TruthRequest, if_all_destroyed
@@ -117,6 +118,11 @@ def _show(result: Score, console: Console) -> None:
         f"{c.footprints_ignored} graded in between, "
         f"{c.footprints_not_assessed} not assessed ({c.footprints_not_assessed_severe} of them "
         "severe)."
+    )
+    expects = "" if result.n_expected is None else f" and expects {amount(result.n_expected)}"
+    console.print(
+        f"Of these buildings the map declares {result.n_declared} severe{expects}; "
+        f"in the reference it is {result.n_positive}."
     )
     console.print(_severe_table(result))
     if sum(map(sum, result.confusion)):

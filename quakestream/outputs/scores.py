@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from quakestream.domain import ScaleClass
 from quakestream.domain.damage_words import SEVERITY
 from quakestream.errors import RequestError
+from quakestream.outputs.buildings import SCORE
 from quakestream.outputs.matching import MatchResult, match, overlapping, utm_of
 from quakestream.outputs.notebook import facts_html
 from quakestream.outputs.readback import current_buildings, current_run, scale_of
@@ -75,6 +76,10 @@ class Score:
     coverage: ReferenceCoverage
     n_positive: int
     n_negative: int
+    n_declared: int
+    """Compared buildings that the map declares severe."""
+    n_expected: float | None
+    """Sum of their probabilities of severe damage, in maps of calibrated bundles."""
     auc: Interval
     average_precision: Interval
     f1: Interval
@@ -246,6 +251,8 @@ def _severe(
         "blocks": len(np.unique(block_N)),
         "n_positive": int(truth_N.sum()),
         "n_negative": int((~truth_N).sum()),
+        "n_declared": int(declared_N.sum()),
+        "n_expected": float(p_N.sum()) if SCORE in rows.columns else None,
         "auc": interval(metrics.roc_auc, p_N),
         "average_precision": interval(metrics.average_precision, p_N),
         "f1": interval(_f1_of_declared, declared_N.astype(np.float64)),

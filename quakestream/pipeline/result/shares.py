@@ -149,7 +149,7 @@ def run_shares(
         fused_NC = hazard.evidence.revised(image_NC, prior_of(plan.bundle.spec))
     return RunShares(
         place_n=place_n,
-        p_nC=_with_worst(fused_NC[place_n], at_share(found.log_ratio_N, share_n)),
+        p_nC=with_worst(fused_NC[place_n], at_share(found.log_ratio_N, share_n)),
         score_n=image_NC[place_n, -1],
         area_n=buildings.area_N,
         areas=areas,
@@ -263,7 +263,7 @@ def _units(
     return unit_ids(plan.footprints.table.iloc[place_n], named), named
 
 
-def _with_worst(p_nC: F64, worst_n: F64) -> F64:
+def with_worst(p_nC: F64, worst_n: F64) -> F64:
     """Probabilities with another one of the last class; the others keep their proportions."""
     others_nC = p_nC[:, :-1].copy()
     total_n = others_nC.sum(axis=1)

@@ -195,6 +195,13 @@ def test_figures_are_those_of_scikit_learn():
     assert got.prior_average_precision == pytest.approx(truth_N.mean())
     assert got.auc.low < got.auc.value < got.auc.high
     assert json.loads(json.dumps(got.to_json(), allow_nan=False))["n_positive"] == truth_N.sum()
+    assert (got.n_declared, got.n_expected) == (declared.sum(), None)
+
+
+def test_maps_of_calibrated_bundles_say_how_many_they_expect():
+    _, rows, truth = _case()
+    got = score(rows.assign(score=0.5), TWO, truth, QUICK)
+    assert got.n_expected == pytest.approx(rows["p_destroyed"].sum())
 
 
 def test_what_was_not_assessed_is_counted_and_never_undamaged():

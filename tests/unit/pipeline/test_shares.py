@@ -11,7 +11,10 @@ import rasterio
 from scipy.special import expit, logit
 
 from quakestream.errors import ConfigError
+from quakestream.fusion.shares import WEAK_SHARE
+from quakestream.pipeline.result.shares import with_worst
 from quakestream.pipeline.run import Result
+from quakestream.testing import write_hazard_bundle
 from tests.helpers.calibrating import calibrate_bundle
 from tests.helpers.cropping import crop_world
 from tests.helpers.mapping import by_id, edit, map_file
@@ -165,6 +168,37 @@ def test_a_share_for_a_bundle_without_calibration_is_refused(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="has no calibration") as caught:
         map_file(world.run_file)
     assert caught.value.where == "models.share"
+
+
+def test_hazard_evidence_counts_once(auto: Result, folder: Path) -> None:
+    """Its level in a unit moves the prior of the share; the rest moves single buildings."""
+    hazard = write_hazard_bundle(folder / "hazard", hazard=("vs30_m_s",), prior=(0.7, 0.3))
+    edit(folder / "run.yaml", lambda content: content["models"].update(hazard=str(hazard)))
+    try:
+        result = map_file(folder / "run.yaml")
+    finally:
+        edit(folder / "run.yaml", lambda content: content["models"].pop("hazard"))
+    assert result.run["counts"]["cells_scored"] == 0
+    rows = by_id(result.buildings).query("status == 'assessed'")
+    hazard_p = rows["p_hazard_destroyed"].to_numpy(np.float64).clip(1e-3, 1 - 1e-3)
+    strength = pd.Series(logit(hazard_p) - logit(0.3), index=rows.index)
+    rest = strength - strength.groupby(rows["share_area"]).transform("mean")
+    p = rows["p_destroyed"].to_numpy(np.float64)
+    moved = logit(p) - ratio_of(rows) - logit(rows["share"].to_numpy(np.float64)) - rest
+    clear = (p > 1e-5) & (p < 1 - 1e-5)
+    assert rest.abs().max() > 0.2
+    assert moved[clear].to_numpy() == pytest.approx(moved[clear].iloc[0], abs=5e-3)
+    prior = result.run["shares"]["prior"]
+    level = strength.groupby(rows["share_area"]).transform("mean")
+    assert prior["from"] == "hazard values"
+    assert prior["share"] == pytest.approx(expit(logit(WEAK_SHARE) + level).mean(), abs=1e-4)
+    assert (rows["score"] == by_id(auto.buildings).loc[rows.index, "score"]).all()
+
+
+def test_other_classes_keep_their_proportions() -> None:
+    p_nC = np.array([[0.5, 0.3, 0.2], [0.0, 0.0, 1.0], [0.2, 0.0, 0.8]])
+    out = with_worst(p_nC, np.array([0.6, 0.9, 0.1]))
+    assert out == pytest.approx(np.array([[0.25, 0.15, 0.6], [0.0, 0.1, 0.9], [0.9, 0.0, 0.1]]))
 
 
 def test_a_map_on_which_nothing_is_assessed_has_no_shares(
