@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,8 @@ from quakestream.storage.limits import DOCUMENT
 from quakestream.vectors import contents
 from quakestream.vectors.contents import parsed_json
 from quakestream.vectors.datasets import DataSet
-from quakestream.vectors.selection import FID, Attributes
+from quakestream.vectors.indexed import read_indexed
+from quakestream.vectors.selection import FID, Attributes, Box
 
 # Integers stay integers where some are missing: long ids lose digits as floats.
 EXACT = {"integer_object_nulls": True}
@@ -58,9 +60,15 @@ def layer_names(source: DataSet) -> list[str]:
     return filled or names[:1]
 
 
-def read_layer(source: DataSet, name: str, attributes: Attributes) -> gpd.GeoDataFrame:
+def read_layer(
+    source: DataSet, name: str, attributes: Attributes, near: Box | None = None
+) -> gpd.GeoDataFrame:
     """Features of a layer in file order, curves as lines; geometries that cannot be decoded are
     None. The CRS is None where the file has none.
+
+    Args:
+        near: features apart from this box may be left out, and are counted in `attrs`. A
+            FlatGeobuf or GeoPackage with a spatial index finds the others without reading it all.
 
     Raises:
         RequestError: if the layer is empty, lacks a column, its text cannot be decoded, or
@@ -84,7 +92,10 @@ def read_layer(source: DataSet, name: str, attributes: Attributes) -> gpd.GeoDat
             "encoding": _encoding(source),
             **options,
         }
-        frame = _read(path, request)
+        nearby = None
+        if near is not None and not ids:
+            nearby = read_indexed(source, info, near, partial(_read, path), request)
+        frame = _read(path, request) if nearby is None else nearby
     if with_fid:
         frame[FID] = frame.index.to_numpy()
     for column, values in ids.items():

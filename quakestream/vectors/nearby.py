@@ -19,13 +19,8 @@ import shapely
 from numpy.typing import NDArray
 
 from quakestream.vectors.gdal_files import EXACT
+from quakestream.vectors.selection import LEFT_OUT, MARGIN_DEG, Box
 
-Box = tuple[float, float, float, float]
-"""West, south, east, north, degrees."""
-MARGIN_DEG = 1e-4
-"""Bounds are floats of 32 bits in many files, rounded by a metre or so."""
-LEFT_OUT = "left_out"
-"""Key of `attrs` with the number of features that were left out."""
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 

@@ -12,8 +12,8 @@ import pyproj
 
 from quakestream.errors import RequestError
 from quakestream.vectors.gdal_files import EXACT, first_line
-from quakestream.vectors.nearby import Box, read_near
-from quakestream.vectors.selection import FID, Attributes
+from quakestream.vectors.nearby import read_near
+from quakestream.vectors.selection import FID, Attributes, Box
 from quakestream.vectors.tables import geometry_columns, with_geometry
 
 _LON_LAT = "OGC:CRS84"

@@ -18,9 +18,15 @@ from quakestream.vectors import contents, gdal_files
 from quakestream.vectors.contents import KNOWN, Format, not_vectors
 from quakestream.vectors.datasets import DataSet, open_data_sets
 from quakestream.vectors.json_files import read_esri_json, read_xbd
-from quakestream.vectors.nearby import LEFT_OUT, Box
 from quakestream.vectors.parquet import read_parquet
-from quakestream.vectors.selection import Attributes, Layer, chosen, labelled
+from quakestream.vectors.selection import (
+    LEFT_OUT,
+    Attributes,
+    Box,
+    Layer,
+    chosen,
+    labelled,
+)
 from quakestream.vectors.tables import read_csv, read_wkt
 
 _READERS: dict[Format, Callable[[Path, Attributes], gpd.GeoDataFrame]] = {
@@ -116,7 +122,7 @@ def _has_geometry(source: DataSet) -> bool:
 def _layer(layer: Layer, request: VectorRequest) -> gpd.GeoDataFrame:
     source = layer.source
     if source.format.drivers:
-        return gdal_files.read_layer(source, layer.name, request.attributes)
+        return gdal_files.read_layer(source, layer.name, request.attributes, request.near)
     if source.format is contents.PARQUET:
         frame = read_parquet(source.path, request.attributes, request.near)
     else:

@@ -9,6 +9,12 @@ from quakestream.vectors.datasets import DataSet
 
 FID = "fid"
 """Name under which the feature numbers of a file are asked for."""
+Box = tuple[float, float, float, float]
+"""West, south, east, north, degrees."""
+MARGIN_DEG = 1e-4
+"""Bounds are floats of 32 bits in many files, rounded by a metre or so."""
+LEFT_OUT = "left_out"
+"""Key of `attrs` with the number of features that were left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
