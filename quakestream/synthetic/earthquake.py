@@ -132,7 +132,7 @@ def make_epochs(seed: int, size: SizePreset) -> Epochs:
     if upland is not None:
         town = on_the_plain(town, upland, world)
     buildings = town.buildings
-    damage = BuildingDamage.random(seed, shaking, buildings.centre_N2)
+    damage = BuildingDamage.random(seed, shaking, buildings.centre_N2, size.destroyed)
     collapse = Collapse.random(seed, buildings, damage)
     textures = Textures.of(seed, world)
     id_YX = burn_polygons(world, list(buildings.polygons))

@@ -62,6 +62,8 @@ class SizePreset:
     """Approximate share of the extent that is fields around the town."""
     hills: float = 0.0
     """Share of the extent, at its north, that is hills with landslides."""
+    destroyed: float | None = None
+    """Expected share of destroyed buildings; None leaves it to the shaking."""
 
 
 def _day(year: int, month: int, day: int, hour: int = 8) -> datetime:

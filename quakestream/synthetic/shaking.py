@@ -123,13 +123,18 @@ class BuildingDamage:
         return np.array(GRADES, object)[place]
 
     @classmethod
-    def random(cls, seed: int, shaking: Shaking, centres_N2: F64) -> "BuildingDamage":
+    def random(
+        cls, seed: int, shaking: Shaking, centres_N2: F64, expected: float | None = None
+    ) -> "BuildingDamage":
+        """Damage by the shaking; with `expected`, odds are scaled to that share of destroyed."""
         rng = stream(seed, "damage")
         count = len(centres_N2)
         vulnerability = rng.standard_normal(count)
         mmi = shaking.measures(centres_N2)["MMI"]
         vs30 = shaking.vs30_m_s(centres_N2)
         p = fragility(mmi, vs30, vulnerability)
+        if expected is not None:
+            p = with_mean(p, expected)
         destroyed = rng.random(count) < p
         mean = DAMAGE_BASE + DAMAGE_PER_P * p
         spread = DAMAGE_CONCENTRATION * np.stack([mean, 1 - mean])
@@ -154,6 +159,19 @@ def fragility(mmi: F64, vs30_m_s: F64, vulnerability: F64) -> F64:
         + PER_VULNERABILITY * vulnerability
     )
     return np.asarray(1.0 / (1.0 + np.exp(-logit)))
+
+
+def with_mean(p_N: F64, mean: float) -> F64:
+    """Probabilities with all odds scaled by one factor, so that their mean is the given one."""
+    if mean <= 0 or mean >= 1 or not len(p_N):
+        return np.full_like(p_N, min(max(mean, 0.0), 1.0))
+    logit_N = np.log(p_N) - np.log1p(-p_N)
+    low, high = -40.0, 40.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        above = float((1.0 / (1.0 + np.exp(-logit_N - middle))).mean()) > mean
+        low, high = (low, middle) if above else (middle, high)
+    return np.asarray(1.0 / (1.0 + np.exp(-logit_N - low)))
 
 
 def _waves(

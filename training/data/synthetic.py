@@ -1,6 +1,7 @@
 """Labelled pairs of synthetic earthquakes, in which the state of every building is known."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,11 +25,12 @@ def region_of(seed: int) -> str:
 def synthetic_pairs(seeds: Sequence[int]) -> list[LabelledPair]:
     """One pair per seed, generated anew so that it is never older than the generator."""
     with TemporaryDirectory() as folder:
-        return [_pair(seed, Path(folder) / str(seed)) for seed in seeds]
+        return [synthetic_pair(seed, Path(folder) / str(seed)) for seed in seeds]
 
 
-def _pair(seed: int, folder: Path) -> LabelledPair:
-    town = make_earthquake(folder, seed=seed, size=TRAINING)
+def synthetic_pair(seed: int, folder: Path, *, destroyed: float | None = None) -> LabelledPair:
+    """The pair of one seed, with an expected share of destroyed buildings if one is given."""
+    town = make_earthquake(folder, seed=seed, size=replace(TRAINING, destroyed=destroyed))
     pre, post = pair_up(read_image(town.pre[0]), read_image(town.post[0]))
     state = gpd.read_parquet(town.truth).set_index("building_id")["damage_label"]
     outlines = gpd.read_file(town.footprints).to_crs(f"EPSG:{post.grid.epsg}")

@@ -1,0 +1,153 @@
+"""`python -m training.shares.tables MODEL -o DIR`: scores of labelled buildings, a table per town.
+
+Towns are cities of the Türkiye pairs and synthetic towns of seeds that no model was trained on,
+with stated shares of destroyed buildings. Buildings of real cities are judged inside their
+axis-aligned bounds, because destroyed ones are polygons and the others boxes.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+from shapely import STRtree
+from torch import nn
+
+from quakestream.bundles import load_bundle
+from quakestream.errors import QuakestreamError, RequestError
+from quakestream.tiling.lattice import Lattice
+from training.checkpoints import Checkpoint, load_checkpoint
+from training.config import PairsConfig
+from training.data.pairs import Building, LabelledPair, outlined_by_bounds
+from training.data.synthetic import synthetic_pair
+from training.data.turkiye import default_data_dir, turkiye_pairs
+from training.pair_report import differences
+from training.restore import checkpoint_of
+from training.scoring import BuildingLogits, score_buildings
+
+SHARES = (0.0, 0.002, 0.02, 0.1, 0.3, 0.6)
+FITTED_TOWNS = tuple(zip(range(501, 509), (0.0, 0.0, 0.002, 0.02, 0.1, 0.1, 0.3, 0.6), strict=True))
+"""Seed and expected share of synthetic towns that calibrations are fitted on."""
+JUDGED_TOWNS = tuple(
+    zip(
+        range(601, 617),
+        (0.0, 0.002, 0.02, 0.1, 0.3, 0.6, 0.0, 0.002, 0.02, 0.1, 0.3, 0.6, 0.02, 0.1, 0.3, 0.0),
+        strict=True,
+    )
+)
+"""Seed and expected share of synthetic towns that estimates are judged on."""
+
+
+def town_name(seed: int, share: float) -> str:
+    """Name of a synthetic town."""
+    return f"synthetic-{seed}-{share:g}"
+
+
+def real_pairs() -> Iterator[LabelledPair]:
+    """The Türkiye pairs by bounds, with outlines that were verified by eye where there are any."""
+    path = default_data_dir() / "turkiye-verified-footprints" / "verified_footprints.geojson"
+    verified = gpd.read_file(path)
+    for pair in turkiye_pairs(default_data_dir()):
+        yield outlined_by_bounds(with_verified(pair, verified))
+
+
+def with_verified(pair: LabelledPair, verified: gpd.GeoDataFrame) -> LabelledPair:
+    """The pair with verified outlines in place of the buildings that they touch."""
+    own = verified.to_crs(f"EPSG:{pair.grid.epsg}")
+    own = own[own.geometry.within(pair.outline)]
+    outlines = [geometry.buffer(0) for geometry in own.geometry]
+    tree = STRtree(outlines)
+    kept = [b for b in pair.buildings if not len(tree.query(b.geometry, predicate="intersects"))]
+    added = [
+        Building(id=f"verified-{id_}", geometry=geometry, destroyed=bool(destroyed))
+        for id_, geometry, destroyed in zip(own["osm_id"], outlines, own["destroyed"], strict=True)
+    ]
+    return replace(pair, buildings=(*kept, *added))
+
+
+def synthetic_towns(towns: Sequence[tuple[int, float]]) -> Iterator[LabelledPair]:
+    """Synthetic towns, each made when it is asked for."""
+    for seed, share in towns:
+        with TemporaryDirectory() as folder:
+            pair = synthetic_pair(seed, Path(folder), destroyed=share)
+        yield replace(pair, name=town_name(seed, share), region=town_name(seed, share))
+
+
+def table_of(network: nn.Module, pair: LabelledPair, temperature: float) -> pd.DataFrame:
+    """A row per labelled building of a pair."""
+    lattice = Lattice(grid=pair.grid, window_px=512, halo_px=16, cell_windows=1)
+    scored = score_buildings(network, pair, pair.buildings, lattice)
+    centres = [s.building.geometry.centroid for s in scored]
+    return pd.DataFrame(
+        {
+            "town": pair.region,
+            "pair": pair.name,
+            "building_id": [s.building.id for s in scored],
+            "destroyed": [s.building.destroyed for s in scored],
+            "score": [s.probability(temperature=temperature) for s in scored],
+            "confident": [_confident(s) for s in scored],
+            "area_m2": [s.building.geometry.area for s in scored],
+            "pre_post_difference": differences(scored, [pair]),
+            "x_m": [c.x for c in centres],
+            "y_m": [c.y for c in centres],
+        }
+    )
+
+
+def _confident(scored: BuildingLogits) -> float:
+    """Share of pixels with a logit above 1."""
+    return float(np.mean(scored.logit_P > 1.0))
+
+
+def write_tables(
+    models: dict[str, Checkpoint], temperatures: dict[str, float], towns: str, out: Path
+) -> None:
+    """Writes `MODEL/TOWN.parquet`; tables that exist are kept.
+
+    Raises:
+        RequestError: if there are no towns of this name.
+    """
+    synthetic = {"fitted": FITTED_TOWNS, "judged": JUDGED_TOWNS}
+    if towns != "real" and towns not in synthetic:
+        raise RequestError("unknown towns", towns, expected=f"real, {', '.join(synthetic)}")
+    networks = {name: checkpoint.network() for name, checkpoint in models.items()}
+    for pair in real_pairs() if towns == "real" else synthetic_towns(synthetic[towns]):
+        for name, network in networks.items():
+            path = out / name / f"{pair.name}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held = models[name].config_as(PairsConfig).split.held_regions
+            if "none" in held or pair.region in held or towns != "real" or "synthetic" in name:
+                table_of(network, pair, temperatures[name]).to_parquet(path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Scores towns. Returns 0 when done, 2 if the request is wrong, 3 if it failed."""
+    parser = argparse.ArgumentParser(prog="python -m training.shares.tables", description=__doc__)
+    parser.add_argument("models", nargs="+", metavar="NAME=BUNDLE_OR_CKPT")
+    parser.add_argument("--towns", default="real", help="real, fitted or judged")
+    parser.add_argument("--temperature", type=float, help="for checkpoints; bundles have their own")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    options = parser.parse_args(arguments)
+    try:
+        models, temperatures = {}, {}
+        for given in options.models:
+            name, _, path = given.partition("=")
+            if path.endswith(".pt"):
+                models[name], temperatures[name] = load_checkpoint(Path(path)), options.temperature
+            else:
+                models[name] = checkpoint_of(Path(path))
+                temperatures[name] = load_bundle(path).spec.temperature
+        write_tables(models, temperatures, options.towns, options.out)
+    except QuakestreamError as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, RequestError) else 3
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
