@@ -28,6 +28,8 @@ SCOPES = {
     "S": ("quakestream/raster/cog/", "quakestream/raster/tiles/"),
     "V": ("quakestream/domain/", "quakestream/raster/"),
     "W": ("quakestream/pipeline/", "training/"),
+    "U": ("quakestream/fusion/",),
+    "O": ("quakestream/fusion/",),
     "Z": ("quakestream/fusion/", "training/"),
 }
 """Where a letter with a narrow meaning may be used; other letters may be used anywhere."""

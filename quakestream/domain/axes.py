@@ -30,6 +30,8 @@ AXES = {
     "J": "plane waves",
     "I": "rows of the nodes of a pair of scenes",
     "L": "columns of the nodes of a pair of scenes",
-    "Z": "bins of a value, or places of a grid of values",
+    "Z": "bins of a value",
+    "U": "shapes that the scores of a run may have",
+    "O": "shares of a grid",
 }
 """Meaning of each axis letter."""

@@ -24,6 +24,46 @@ columns of these names.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreShape:
+    """How the log-ratios of a run's buildings are spread, and how that differs between runs.
+
+    Log-ratios of intact buildings have one peak with a width on its right side, and those of
+    destroyed buildings another peak. A town of another land, sensor or view angle has its peaks
+    elsewhere. What is the same everywhere is that intact buildings are one peak.
+
+    Raises:
+        ShapeError: if a width or a standard deviation is not above 0.
+    """
+
+    intact_at: float = -4.5
+    """Peak of intact buildings, mean of regions."""
+    intact_at_sd: float = 1.5
+    """Its standard deviation between regions."""
+    intact_width: float = 2.5
+    """Standard deviation of intact buildings above their peak, geometric mean of regions."""
+    intact_width_log_sd: float = 0.4
+    """Standard deviation of its logarithm between regions."""
+    destroyed_at: float = 4.5
+    """Peak of destroyed buildings, mean of regions."""
+    destroyed_at_sd: float = 1.5
+    """Its standard deviation between regions."""
+    destroyed_width: float = 3.0
+    """Standard deviation of destroyed buildings within a region."""
+
+    def __post_init__(self) -> None:
+        spreads = (
+            *(self.intact_at_sd, self.intact_width, self.intact_width_log_sd),
+            *(self.destroyed_at_sd, self.destroyed_width),
+        )
+        if not all(spread > 0 for spread in spreads) or not self.intact_at < self.destroyed_at:
+            raise ShapeError(
+                "shape of scores",
+                expected="spreads above 0, and intact buildings below destroyed ones",
+                got=str(self),
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """Turns the score of a building into the probability that it is destroyed.
 
@@ -51,6 +91,8 @@ class Calibration:
     """Regions, buildings and destroyed ones, in words."""
     centres: tuple[float, ...] = ()
     """Typical value of each feature, which a missing value counts as; empty for zeros."""
+    shape: ScoreShape = ScoreShape()
+    """Spread of log-ratios within a run, from which its share is estimated."""
 
     def __post_init__(self) -> None:
         for problem in self._problems():
@@ -66,7 +108,10 @@ class Calibration:
             TypeError: if a value is of another type.
         """
         known = {field.name for field in fields(cls)}
-        return cls(**{name: _tuples(value) for name, value in raw.items() if name in known})
+        values = {name: _tuples(value) for name, value in raw.items() if name in known}
+        if "shape" in values:
+            values["shape"] = ScoreShape(**values["shape"])
+        return cls(**values)
 
     def _problems(self) -> list[str]:
         found = []

@@ -1,18 +1,19 @@
 """Share of destroyed buildings per area, from the scores of its buildings.
 
-Of an area with the share π, the scores are a mixture of those of destroyed and of intact
-buildings. With the log-ratio r of a building, the likelihood of π is the product over buildings of
-1 - π + π exp(r) (label shift, Saerens et al. 2002, doi:10.1162/089976602753284446). A run may
-show buildings that score higher or lower than those the calibration was fitted on. All its
-log-ratios are therefore moved by one unknown amount, whose spread between regions is known.
+The scores of an area are a mixture of those of intact and of destroyed buildings. Its share of
+destroyed ones is where the mixture fits (label shift, Saerens et al. 2002,
+doi:10.1162/089976602753284446). How both are spread differs between runs, so all shapes that fit
+the scores of the whole run count, each by its probability (`fusion.score_shapes`). An area is drawn
+towards its neighbours and the run, as strongly as areas of this run are alike.
 
 Everything is computed on grids and on binned log-ratios. The result is the same for every order
 of the buildings, and a million of them take seconds.
 
-Axes: N buildings, G areas, A pairs of neighbouring areas, Z bins of a log-ratio or places of a
-grid.
+Axes: N buildings, G areas, A pairs of neighbouring areas, Z bins of a log-ratio, U shapes, O
+shares of a grid.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -21,6 +22,14 @@ from numpy.typing import NDArray
 
 from quakestream.domain.calibration import Calibration
 from quakestream.errors import ShapeError
+from quakestream.fusion.score_shapes import (
+    CENTRE_Z,
+    SHARE_O,
+    WeighedShapes,
+    histograms,
+    log_beta,
+    weighed_shapes,
+)
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -121,50 +130,45 @@ def estimate_shares(
     areas = len(prior.share_G)
     _check(log_ratio_N, area_N, neighbour_A2, areas)
     known_N = np.isfinite(log_ratio_N)
-    count_GZ = _histograms(np.asarray(log_ratio_N)[known_N], area_N[known_N], areas)
-    shift_Z, weight_Z = _run_shifts(count_GZ, prior, calibration)
-    density_GZ = _posteriors(count_GZ, shift_Z, weight_Z, neighbour_A2, prior)
-    run_Z = _posteriors(
-        count_GZ.sum(axis=0, keepdims=True),
-        shift_Z,
-        weight_Z,
-        np.empty((0, 2), np.int64),
-        SharePrior(share_G=np.array([_mean_share(prior, count_GZ)]), strength=prior.strength),
-    )
+    count_GZ = histograms(np.asarray(log_ratio_N)[known_N], area_N[known_N], areas)
     buildings_G = count_GZ.sum(axis=1)
-    share_G, low_G, high_G = _summary(density_GZ)
-    run_share, run_low, run_high = (float(value_G[0]) for value_G in _summary(run_Z))
-    moved = float(weight_Z @ shift_Z)
     total = int(buildings_G.sum())
+    expected = float(np.average(prior.share_G, weights=buildings_G + 1e-9))
+    shapes = weighed_shapes(count_GZ.sum(axis=0), calibration.shape, expected)
+    run_O = _posterior(
+        shapes.log_likelihood(count_GZ.sum(axis=0, keepdims=True)),
+        np.log(shapes.weight_U),
+        log_beta(np.array([expected]), prior.strength),
+    )
+    share_G, low_G, high_G = _of_areas(count_GZ, shapes, neighbour_A2, prior)
+    (run_share,), (run_low,), (run_high,) = _summary(run_O, np.array([total]))
     return AreaShares(
         buildings_G=buildings_G,
         share_G=share_G,
         low_G=low_G,
         high_G=high_G,
         expected_G=share_G * buildings_G,
-        expected_low_G=low_G * buildings_G,
-        expected_high_G=high_G * buildings_G,
+        expected_low_G=np.round(low_G * buildings_G),
+        expected_high_G=np.round(high_G * buildings_G),
         run=ShareEstimate(
             buildings=total,
-            share=run_share,
-            low=run_low,
-            high=run_high,
-            expected=run_share * total,
-            expected_low=run_low * total,
-            expected_high=run_high * total,
+            share=float(run_share),
+            low=float(run_low),
+            high=float(run_high),
+            expected=float(run_share * total),
+            expected_low=float(np.round(run_low * total)),
+            expected_high=float(np.round(run_high * total)),
         ),
-        log_ratio_N=np.asarray(log_ratio_N, np.float64) - moved,
+        log_ratio_N=_revised(np.asarray(log_ratio_N, np.float64), shapes),
     )
 
 
-WIDEST = 12.0
-"""Log-ratios beyond this count as this."""
-BINS = 240
-CENTRE_Z: F64 = np.asarray((np.arange(BINS) + 0.5) * (2 * WIDEST / BINS) - WIDEST, np.float64)
-SHARE_Z: F64 = np.asarray(1.0 / (1.0 + np.exp(-np.linspace(-9.0, 6.0, 121))), np.float64)
-"""Shares at which likelihoods are computed, evenly spaced in log-odds."""
-SHIFTS: F64 = np.linspace(-2.5, 2.5, 21, dtype=np.float64)
-"""Shifts of a run, in standard deviations between regions."""
+CHUNK = 500
+"""Areas whose likelihoods are held at once."""
+ALIKE = (1.0, 3.0, 10.0, 30.0, 100.0)
+"""Strengths, in buildings, with which an area may be drawn towards its surroundings."""
+RUN_BUILDINGS = 50.0
+"""Buildings of neighbours that count as much as the whole run in an area's surroundings."""
 
 
 def _check(log_ratio_N: NDArray[np.floating], area_N: I64, neighbour_A2: I64, areas: int) -> None:
@@ -179,51 +183,70 @@ def _check(log_ratio_N: NDArray[np.floating], area_N: I64, neighbour_A2: I64, ar
             )
 
 
-def _histograms(log_ratio_N: NDArray[np.floating], area_N: I64, areas: int) -> I64:
-    """Buildings per area and bin, shape (G, Z)."""
-    place_N = np.floor((np.asarray(log_ratio_N, np.float64) + WIDEST) * (BINS / (2 * WIDEST)))
-    bin_N = np.clip(place_N, 0, BINS - 1).astype(np.int64)
-    count = np.bincount(area_N * BINS + bin_N, minlength=areas * BINS)
-    return np.asarray(count.reshape(areas, BINS), np.int64)
+def _of_areas(
+    count_GZ: I64, shapes: WeighedShapes, neighbour_A2: I64, prior: SharePrior
+) -> tuple[F64, F64, F64]:
+    """Shares of areas with the ends of their intervals; each area is drawn to its surroundings."""
+    alone_GO = _over_areas(count_GZ, shapes, [log_beta(prior.share_G, prior.strength)])[1]
+    if len(count_GZ) == 1:
+        return _summary(alone_GO, count_GZ.sum(axis=1))
+    around_G = _surroundings(alone_GO @ SHARE_O, count_GZ.sum(axis=1), neighbour_A2)
+    weak_GO = log_beta(prior.share_G, prior.strength)
+    strengths = [log_beta(around_G, strength) + weak_GO for strength in ALIKE]
+    best_GO = _over_areas(count_GZ, shapes, strengths)[1]
+    return _summary(best_GO, count_GZ.sum(axis=1))
 
 
-def _run_shifts(count_GZ: I64, prior: SharePrior, calibration: Calibration) -> tuple[F64, F64]:
-    """Shifts of the run's log-ratios, and the probability of each."""
-    weight_Z = np.exp(-0.5 * SHIFTS**2)
-    return SHIFTS * calibration.region_sd, weight_Z / weight_Z.sum()
+def _over_areas(count_GZ: I64, shapes: WeighedShapes, starts: Sequence[F64]) -> tuple[int, F64]:
+    """The prior of `starts` under which the areas are likeliest, and their posteriors, (G, O)."""
+    evidence = np.zeros(len(starts))
+    parts: list[list[F64]] = [[] for _ in starts]
+    log_weight_U = np.log(shapes.weight_U)
+    for at in range(0, len(count_GZ), CHUNK):
+        log_GUO = shapes.log_likelihood(count_GZ[at : at + CHUNK])
+        for number, start_GO in enumerate(starts):
+            part_GO = start_GO[at : at + CHUNK]
+            whole_GO = part_GO - np.logaddexp.reduce(part_GO, axis=1, keepdims=True)
+            parts[number].append(_posterior(log_GUO, log_weight_U, whole_GO))
+            all_GU = np.logaddexp.reduce(log_GUO + whole_GO[:, None], axis=2) + log_weight_U
+            evidence[number] += np.logaddexp.reduce(all_GU, axis=1).sum()
+    best = int(np.argmax(evidence))
+    return best, np.concatenate(parts[best])
 
 
-def _posteriors(
-    count_GZ: I64, shift_Z: F64, weight_Z: F64, neighbour_A2: I64, prior: SharePrior
-) -> F64:
-    """Probability of each share of the grid, per area, shape (G, Z)."""
-    start_GZ = _beta(prior.share_G, prior.strength)
-    total_GZ = np.zeros_like(start_GZ)
-    for shift, weight in zip(shift_Z, weight_Z, strict=True):
-        ratio_Z = np.exp(CENTRE_Z - shift)
-        mixed_ZZ = np.log1p(SHARE_Z[None, :] * (ratio_Z[:, None] - 1.0))
-        log_GZ = count_GZ @ mixed_ZZ + start_GZ
-        p_GZ = np.exp(log_GZ - log_GZ.max(axis=1, keepdims=True))
-        total_GZ += weight * p_GZ / p_GZ.sum(axis=1, keepdims=True)
-    return total_GZ
+def _posterior(log_GUO: F64, log_weight_U: F64, start_GO: F64) -> F64:
+    """Probability of each share, (G, O). All shapes count by what the whole run says of them."""
+    log_GUO = log_GUO + start_GO[:, None]
+    p_GUO = np.exp(log_GUO - np.logaddexp.reduce(log_GUO, axis=2, keepdims=True))
+    return np.asarray(np.einsum("u,guo->go", np.exp(log_weight_U), p_GUO), np.float64)
 
 
-def _beta(share_G: F64, strength: float) -> F64:
-    """Logarithm of a beta density of the share, over the evenly spaced log-odds of the grid."""
-    a_G, b_G = share_G * strength, (1.0 - share_G) * strength
-    return a_G[:, None] * np.log(SHARE_Z) + b_G[:, None] * np.log1p(-SHARE_Z)
+def _surroundings(share_G: F64, buildings_G: I64, neighbour_A2: I64) -> F64:
+    """Share around each area: of its neighbours by their buildings, and of the whole run."""
+    total = float(buildings_G.sum())
+    run = float(share_G @ buildings_G) / total if total else float(share_G.mean())
+    fallen_G = np.full(len(share_G), run * RUN_BUILDINGS)
+    all_G = np.full(len(share_G), RUN_BUILDINGS)
+    for one, other in (neighbour_A2.T, neighbour_A2.T[::-1]):
+        np.add.at(fallen_G, one, share_G[other] * buildings_G[other])
+        np.add.at(all_G, one, buildings_G[other])
+    return np.asarray(np.clip(fallen_G / all_G, SHARE_O[0], SHARE_O[-1]), np.float64)
 
 
-def _mean_share(prior: SharePrior, count_GZ: I64) -> float:
-    """Expected share of the whole run."""
-    weight_G = count_GZ.sum(axis=1) + 1e-9
-    return float(weight_G @ prior.share_G / weight_G.sum())
-
-
-def _summary(p_GZ: F64) -> tuple[F64, F64, F64]:
-    """Mean share and the ends of its interval, per area."""
-    below_GZ = np.cumsum(p_GZ, axis=1)
+def _summary(p_GO: F64, buildings_G: I64) -> tuple[F64, F64, F64]:
+    """Mean share per area, and its interval, whose ends are whole buildings where there are any."""
+    below_GO = np.cumsum(p_GO, axis=1)
     tail = (1.0 - COVERAGE) / 2
-    low_G = SHARE_Z[np.argmax(below_GZ >= tail, axis=1)]
-    high_G = SHARE_Z[np.argmax(below_GZ >= 1.0 - tail, axis=1)]
-    return p_GZ @ SHARE_Z, low_G, high_G
+    low_G = SHARE_O[np.argmax(below_GO >= tail, axis=1)]
+    high_G = SHARE_O[np.argmax(below_GO >= 1.0 - tail, axis=1)]
+    count_G = np.maximum(buildings_G, 1)
+    there_G = buildings_G > 0
+    low_G = np.where(there_G, np.floor(low_G * count_G) / count_G, low_G)
+    high_G = np.where(there_G, np.minimum(np.ceil(high_G * count_G) / count_G, 1.0), high_G)
+    return np.asarray(p_GO @ SHARE_O), low_G, high_G
+
+
+def _revised(log_ratio_N: F64, shapes: WeighedShapes) -> F64:
+    """Log-ratios by the shapes of this run; the order of buildings stays."""
+    revised_N = np.interp(log_ratio_N, CENTRE_Z, shapes.log_ratio_Z())
+    return np.asarray(np.where(np.isfinite(log_ratio_N), revised_N, np.nan), np.float64)

@@ -28,9 +28,14 @@ def synthetic_pairs(seeds: Sequence[int]) -> list[LabelledPair]:
         return [synthetic_pair(seed, Path(folder) / str(seed)) for seed in seeds]
 
 
-def synthetic_pair(seed: int, folder: Path, *, destroyed: float | None = None) -> LabelledPair:
+def synthetic_pair(
+    seed: int, folder: Path, *, destroyed: float | None = None, side_m: float | None = None
+) -> LabelledPair:
     """The pair of one seed, with an expected share of destroyed buildings if one is given."""
-    town = make_earthquake(folder, seed=seed, size=replace(TRAINING, destroyed=destroyed))
+    size = replace(TRAINING, destroyed=destroyed)
+    if side_m is not None:
+        size = replace(size, extent_m=(side_m, side_m))
+    town = make_earthquake(folder, seed=seed, size=size)
     pre, post = pair_up(read_image(town.pre[0]), read_image(town.post[0]))
     state = gpd.read_parquet(town.truth).set_index("building_id")["damage_label"]
     outlines = gpd.read_file(town.footprints).to_crs(f"EPSG:{post.grid.epsg}")

@@ -7,40 +7,39 @@ axis-aligned bounds, because destroyed ones are polygons and the others boxes.
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Self
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 from shapely import STRtree
-from torch import nn
 
 from quakestream.bundles import load_bundle
+from quakestream.engines import open_engine
 from quakestream.errors import QuakestreamError, RequestError
 from quakestream.tiling.lattice import Lattice
-from training.checkpoints import Checkpoint, load_checkpoint
+from training.checkpoints import load_checkpoint
 from training.config import PairsConfig
 from training.data.pairs import Building, LabelledPair, outlined_by_bounds
 from training.data.synthetic import synthetic_pair
 from training.data.turkiye import default_data_dir, turkiye_pairs
 from training.pair_report import differences
-from training.restore import checkpoint_of
+from training.quantise_gate import engine_logits
 from training.scoring import BuildingLogits, score_buildings
 
 SHARES = (0.0, 0.002, 0.02, 0.1, 0.3, 0.6)
 FITTED_TOWNS = tuple(zip(range(501, 509), (0.0, 0.0, 0.002, 0.02, 0.1, 0.1, 0.3, 0.6), strict=True))
 """Seed and expected share of synthetic towns that calibrations are fitted on."""
-JUDGED_TOWNS = tuple(
-    zip(
-        range(601, 617),
-        (0.0, 0.002, 0.02, 0.1, 0.3, 0.6, 0.0, 0.002, 0.02, 0.1, 0.3, 0.6, 0.02, 0.1, 0.3, 0.0),
-        strict=True,
-    )
-)
+JUDGED_TOWNS = tuple(zip(range(601, 613), (*SHARES, *SHARES), strict=True))
 """Seed and expected share of synthetic towns that estimates are judged on."""
+SIDE_M = 700.0
+"""Side of a synthetic town."""
+
+Scorer = Callable[[LabelledPair], list[BuildingLogits]]
 
 
 def town_name(seed: int, share: float) -> str:
@@ -74,14 +73,53 @@ def synthetic_towns(towns: Sequence[tuple[int, float]]) -> Iterator[LabelledPair
     """Synthetic towns, each made when it is asked for."""
     for seed, share in towns:
         with TemporaryDirectory() as folder:
-            pair = synthetic_pair(seed, Path(folder), destroyed=share)
+            pair = synthetic_pair(seed, Path(folder), destroyed=share, side_m=SIDE_M)
         yield replace(pair, name=town_name(seed, share), region=town_name(seed, share))
 
 
-def table_of(network: nn.Module, pair: LabelledPair, temperature: float) -> pd.DataFrame:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TownScorer:
+    """A model that scores towns."""
+
+    temperature: float
+    score: Scorer
+    regions: tuple[str, ...] | None
+    """Real regions that it was not trained on; None for a model of synthetic towns alone."""
+
+    @classmethod
+    def of(cls, path: str, temperature: float) -> Self:
+        """A bundle in the runtime that this machine prefers, or a checkpoint in torch.
+
+        Args:
+            path: folder of a bundle, or a checkpoint `.pt`.
+            temperature: of a checkpoint; a bundle has its own.
+        """
+        if path.endswith(".pt"):
+            checkpoint = load_checkpoint(Path(path))
+            network, config = checkpoint.network(), checkpoint.config_as(PairsConfig)
+            return cls(
+                temperature=temperature,
+                score=lambda pair: score_buildings(network, pair, pair.buildings, _lattice(pair)),
+                regions=config.split.held_regions,
+            )
+        bundle = load_bundle(path)
+        engine = open_engine(bundle)
+        source = bundle.spec.training["config"]["source"]
+        return cls(
+            temperature=bundle.spec.temperature,
+            score=lambda pair: engine_logits(engine, bundle.spec, pair),
+            regions=None if source == "synthetic" else (),
+        )
+
+    def may_judge(self, pair: LabelledPair) -> bool:
+        """True where the pair was not used for training."""
+        synthetic = pair.region.startswith("synthetic")
+        return synthetic or self.regions is None or pair.region in self.regions
+
+
+def table_of(scorer: TownScorer, pair: LabelledPair) -> pd.DataFrame:
     """A row per labelled building of a pair."""
-    lattice = Lattice(grid=pair.grid, window_px=512, halo_px=16, cell_windows=1)
-    scored = score_buildings(network, pair, pair.buildings, lattice)
+    scored = scorer.score(pair)
     centres = [s.building.geometry.centroid for s in scored]
     return pd.DataFrame(
         {
@@ -89,7 +127,7 @@ def table_of(network: nn.Module, pair: LabelledPair, temperature: float) -> pd.D
             "pair": pair.name,
             "building_id": [s.building.id for s in scored],
             "destroyed": [s.building.destroyed for s in scored],
-            "score": [s.probability(temperature=temperature) for s in scored],
+            "score": [s.probability(temperature=scorer.temperature) for s in scored],
             "confident": [_confident(s) for s in scored],
             "area_m2": [s.building.geometry.area for s in scored],
             "pre_post_difference": differences(scored, [pair]),
@@ -104,10 +142,12 @@ def _confident(scored: BuildingLogits) -> float:
     return float(np.mean(scored.logit_P > 1.0))
 
 
-def write_tables(
-    models: dict[str, Checkpoint], temperatures: dict[str, float], towns: str, out: Path
-) -> None:
-    """Writes `MODEL/TOWN.parquet`; tables that exist are kept.
+def _lattice(pair: LabelledPair) -> Lattice:
+    return Lattice(grid=pair.grid, window_px=512, halo_px=16, cell_windows=1)
+
+
+def write_tables(scorers: dict[str, TownScorer], towns: str, out: Path) -> None:
+    """Writes `MODEL/PAIR.parquet` for every pair that a model was not trained on.
 
     Raises:
         RequestError: if there are no towns of this name.
@@ -115,14 +155,12 @@ def write_tables(
     synthetic = {"fitted": FITTED_TOWNS, "judged": JUDGED_TOWNS}
     if towns != "real" and towns not in synthetic:
         raise RequestError("unknown towns", towns, expected=f"real, {', '.join(synthetic)}")
-    networks = {name: checkpoint.network() for name, checkpoint in models.items()}
     for pair in real_pairs() if towns == "real" else synthetic_towns(synthetic[towns]):
-        for name, network in networks.items():
+        for name, scorer in scorers.items():
             path = out / name / f"{pair.name}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
-            held = models[name].config_as(PairsConfig).split.held_regions
-            if "none" in held or pair.region in held or towns != "real" or "synthetic" in name:
-                table_of(network, pair, temperatures[name]).to_parquet(path)
+            if scorer.may_judge(pair):
+                table_of(scorer, pair).to_parquet(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -130,19 +168,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.shares.tables", description=__doc__)
     parser.add_argument("models", nargs="+", metavar="NAME=BUNDLE_OR_CKPT")
     parser.add_argument("--towns", default="real", help="real, fitted or judged")
-    parser.add_argument("--temperature", type=float, help="for checkpoints; bundles have their own")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of checkpoints")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     options = parser.parse_args(arguments)
     try:
-        models, temperatures = {}, {}
-        for given in options.models:
-            name, _, path = given.partition("=")
-            if path.endswith(".pt"):
-                models[name], temperatures[name] = load_checkpoint(Path(path)), options.temperature
-            else:
-                models[name] = checkpoint_of(Path(path))
-                temperatures[name] = load_bundle(path).spec.temperature
-        write_tables(models, temperatures, options.towns, options.out)
+        given = dict(model.partition("=")[::2] for model in options.models)
+        scorers = {n: TownScorer.of(path, options.temperature) for n, path in given.items()}
+        write_tables(scorers, options.towns, options.out)
     except QuakestreamError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 3

@@ -1,0 +1,162 @@
+"""Shapes that the scores of a run may have: where intact and destroyed buildings have their peaks.
+
+A run may show a town whose intact buildings score higher than those a calibration was fitted on,
+because of the sensor, the view angle or the way of building. Its scores alone tell: intact
+buildings are one peak, wherever it lies, and destroyed ones are a second peak above it. Shapes of
+many places and widths are therefore weighed by the scores of the whole run, with their spread
+between regions as the prior.
+
+Axes: Z bins of a log-ratio, U shapes, G areas, O shares of a grid.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quakestream.domain.calibration import ScoreShape
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+WIDEST = 14.0
+"""Log-ratios beyond this count as this."""
+BINS = 112
+STEP = 2 * WIDEST / BINS
+CENTRE_Z: F64 = np.asarray((np.arange(BINS) + 0.5) * STEP - WIDEST, np.float64)
+SHARE_O: F64 = np.asarray(1.0 / (1.0 + np.exp(-np.linspace(-9.0, 4.5, 55))), np.float64)
+"""Shares at which likelihoods are computed, evenly spaced in log-odds."""
+INTACT_PLACES: F64 = np.linspace(-2.5, 2.5, 29, dtype=np.float64)
+INTACT_WIDTHS: F64 = np.linspace(-2.0, 2.0, 7, dtype=np.float64)
+"""In standard deviations between regions."""
+LEFT_WIDTHS = (0.4, 1.0, 1.8)
+"""Widths below the peak of intact buildings, in widths above it."""
+DESTROYED_PLACES: F64 = np.linspace(-2.0, 2.0, 9, dtype=np.float64)
+DESTROYED_WIDTHS = (0.7, 1.0, 1.3)
+"""In widths of the shape."""
+LEAST_GAP = 1.5
+"""Peaks of destroyed buildings lie at least this far above that of intact ones, in widths."""
+STRAY, STRAY_WIDTH = 0.03, 2.0
+"""Share of intact buildings with wider scores: works, trees, wrong outlines."""
+CLUSTERING = 2.0
+"""Buildings that count as one: neighbours look alike."""
+MOST_BUILDINGS = 300.0
+"""Independent buildings that a town counts as at most: no shape is exact, and more buildings do not
+make it so."""
+SHAPES = 64
+"""Most shapes that are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WeighedShapes:
+    """The likeliest shapes of a run's scores."""
+
+    weight_U: F64
+    """Probability of each shape; sums to 1."""
+    intact_UZ: F64
+    """Probability of each bin for an intact building."""
+    destroyed_UZ: F64
+    """Probability of each bin for a destroyed building."""
+
+    def log_likelihood(self, count_GZ: I64) -> F64:
+        """Of the scores of areas, per shape and share, shape (G, U, O)."""
+        mixed_UOZ = _mixed(self.intact_UZ, self.destroyed_UZ, SHARE_O)
+        flat = np.log(mixed_UOZ).reshape(-1, BINS).T
+        log_GUO = (_independent(count_GZ) @ flat).reshape(len(count_GZ), *mixed_UOZ.shape[:2])
+        return np.asarray(log_GUO, np.float64)
+
+    def log_ratio_Z(self) -> F64:
+        """Log-ratio of destroyed over intact per bin, never falling, with no share assumed."""
+        ratio_Z = np.log(self.weight_U @ self.destroyed_UZ) - np.log(self.weight_U @ self.intact_UZ)
+        lowest = int(np.argmin(ratio_Z))
+        ratio_Z[:lowest] = ratio_Z[lowest]
+        return np.asarray(np.maximum.accumulate(ratio_Z), np.float64)
+
+
+def weighed_shapes(count_Z: I64, shape: ScoreShape, expected_share: float) -> WeighedShapes:
+    """Weighs shapes by all scores of a run.
+
+    Args:
+        count_Z: buildings per bin.
+        shape: of the calibration.
+        expected_share: share of destroyed buildings that is expected before.
+    """
+    intact = list(_intact(shape))
+    intact_UZ = np.stack([density_Z for _, _, density_Z in intact])
+    seen = np.flatnonzero(count_Z)
+    prior_O = log_beta(np.array([expected_share]), 0.5)[0, ::2]
+    log_prior_U = np.array([log for log, _, _ in intact])
+    least_U = np.array([least for _, least, _ in intact])
+    found: list[tuple[F64, F64]] = []
+    for log_place, place, destroyed_Z in _destroyed(shape):
+        mixed_UOZ = _mixed(intact_UZ[:, seen], destroyed_Z[None, seen], SHARE_O[::2])
+        log_UO = np.log(mixed_UOZ) @ _independent(count_Z[seen]) + prior_O
+        log_U = np.logaddexp.reduce(log_UO, axis=1) + log_prior_U + log_place
+        found.append((np.where(place >= least_U, log_U, -np.inf), destroyed_Z))
+    log_GU = np.stack([log_U for log_U, _ in found])
+    best = np.argsort(log_GU, axis=None, kind="stable")[::-1][:SHAPES]
+    row, column = np.unravel_index(best, log_GU.shape)
+    weight_U = np.exp(log_GU[row, column] - log_GU.max())
+    return WeighedShapes(
+        weight_U=weight_U / weight_U.sum(),
+        intact_UZ=intact_UZ[column],
+        destroyed_UZ=np.stack([found[r][1] for r in row]),
+    )
+
+
+def histograms(log_ratio_N: NDArray[np.floating], area_N: I64, areas: int) -> I64:
+    """Buildings per area and bin, shape (G, Z)."""
+    index_N = area_N * BINS + bins_of(log_ratio_N)
+    count = np.bincount(index_N, minlength=areas * BINS)
+    return np.asarray(count.reshape(areas, BINS), np.int64)
+
+
+def bins_of(log_ratio_N: NDArray[np.floating]) -> I64:
+    """Bin of each log-ratio."""
+    place_N = np.floor((np.asarray(log_ratio_N, np.float64) + WIDEST) / STEP)
+    return np.clip(place_N, 0, BINS - 1).astype(np.int64)
+
+
+def log_beta(share_G: F64, strength: float) -> F64:
+    """Logarithm of a beta density of the share, over the log-odds of the grid, shape (G, O)."""
+    a_G, b_G = share_G * strength, (1.0 - share_G) * strength
+    return np.asarray(a_G[:, None] * np.log(SHARE_O) + b_G[:, None] * np.log1p(-SHARE_O))
+
+
+def _independent(count_Z: I64) -> F64:
+    """Counts of independent buildings; the last axis is bins."""
+    all_ = count_Z.sum(axis=-1, keepdims=True)
+    return np.asarray(count_Z / (CLUSTERING + all_ / MOST_BUILDINGS), np.float64)
+
+
+def _mixed(intact_UZ: F64, destroyed_UZ: F64, share_O: F64) -> F64:
+    """Probability of each bin in a town of each share, shape (U, O, Z)."""
+    apart_UZ = destroyed_UZ - intact_UZ
+    return np.asarray(intact_UZ[:, None, :] + share_O[None, :, None] * apart_UZ[:, None, :])
+
+
+def _intact(shape: ScoreShape) -> Iterator[tuple[float, float, F64]]:
+    """Log-prior, least place of destroyed buildings, and bins, of each peak of intact ones."""
+    for place, width, left in product(INTACT_PLACES, INTACT_WIDTHS, LEFT_WIDTHS):
+        at = shape.intact_at + shape.intact_at_sd * place
+        above = shape.intact_width * float(np.exp(shape.intact_width_log_sd * width))
+        density_Z = (1 - STRAY) * _peak(at, above, left * above)
+        density_Z += STRAY * _peak(at, STRAY_WIDTH * above, STRAY_WIDTH * left * above)
+        yield float(-(place**2 + width**2) / 2), at + LEAST_GAP * above, density_Z
+
+
+def _destroyed(shape: ScoreShape) -> Iterator[tuple[float, float, F64]]:
+    """Log-prior, place, and bins, of each peak of destroyed buildings."""
+    for place, width in product(DESTROYED_PLACES, DESTROYED_WIDTHS):
+        at = shape.destroyed_at + shape.destroyed_at_sd * place
+        spread = shape.destroyed_width * width
+        yield float(-(place**2) / 2), at, _peak(at, spread, spread)
+
+
+def _peak(at: float, above: float, below: float) -> F64:
+    """A normal peak with two widths, as probabilities of bins."""
+    width_Z = np.where(at < CENTRE_Z, above, below)
+    density_Z = np.exp(-0.5 * ((CENTRE_Z - at) / width_Z) ** 2) + 1e-7
+    return np.asarray(density_Z / density_Z.sum(), np.float64)
