@@ -28,7 +28,6 @@ SCOPES = {
     "S": ("quakestream/raster/cog/", "quakestream/raster/tiles/"),
     "V": ("quakestream/domain/", "quakestream/raster/"),
     "W": ("quakestream/pipeline/", "training/"),
-    "U": ("quakestream/fusion/",),
     "O": ("quakestream/fusion/",),
     "Z": ("quakestream/fusion/", "training/"),
 }

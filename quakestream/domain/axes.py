@@ -20,7 +20,7 @@ AXES = {
     "Q": "qualities of a pixel",
     "P": "pixels in a flat list",
     "A": "pairs of two things: a footprint and a view, or a region and a footprint",
-    "U": "draws of a posterior",
+    "U": "draws of a posterior, or alternatives that it weighs",
     "T": "touches: pairs of an item and a window or part",
     "G": "groups of items",
     "E": "edges or corners of a ring",
@@ -30,8 +30,7 @@ AXES = {
     "J": "plane waves",
     "I": "rows of the nodes of a pair of scenes",
     "L": "columns of the nodes of a pair of scenes",
-    "Z": "bins of a value",
-    "U": "shapes that the scores of a run may have",
+    "Z": "bins of a value, or places of a grid of values",
     "O": "shares of a grid",
 }
 """Meaning of each axis letter."""

@@ -33,7 +33,7 @@ INTACT_WIDTHS: F64 = np.linspace(-2.0, 2.0, 7, dtype=np.float64)
 """In standard deviations between regions."""
 LEFT_WIDTHS = (0.4, 1.0, 1.8)
 """Widths below the peak of intact buildings, in widths above it."""
-DESTROYED_PLACES: F64 = np.linspace(-2.0, 2.0, 9, dtype=np.float64)
+DESTROYED_PLACES: F64 = np.linspace(-1.3, 1.3, 9, dtype=np.float64)
 DESTROYED_WIDTHS = (0.7, 1.0, 1.3)
 """In widths of the shape."""
 LEAST_GAP = 1.5
@@ -84,13 +84,15 @@ def weighed_shapes(count_Z: I64, shape: ScoreShape, expected_share: float) -> We
         expected_share: share of destroyed buildings that is expected before.
     """
     intact = list(_intact(shape))
-    intact_UZ = np.stack([density_Z for _, _, density_Z in intact])
-    seen = np.flatnonzero(count_Z)
+    seen = np.flatnonzero(count_Z) if count_Z.any() else np.arange(BINS)
+    ends = int(seen[0]), int(seen[-1])
+    intact_UZ = _within(np.stack([density_Z for _, _, density_Z in intact]), ends)
     prior_O = log_beta(np.array([expected_share]), 0.5)[0, ::2]
     log_prior_U = np.array([log for log, _, _ in intact])
     least_U = np.array([least for _, least, _ in intact])
     found: list[tuple[F64, F64]] = []
-    for log_place, place, destroyed_Z in _destroyed(shape):
+    for log_place, place, peak_Z in _destroyed(shape):
+        destroyed_Z = _within(peak_Z, ends)
         mixed_UOZ = _mixed(intact_UZ[:, seen], destroyed_Z[None, seen], SHARE_O[::2])
         log_UO = np.log(mixed_UOZ) @ _independent(count_Z[seen]) + prior_O
         log_U = np.logaddexp.reduce(log_UO, axis=1) + log_prior_U + log_place
@@ -123,6 +125,18 @@ def log_beta(share_G: F64, strength: float) -> F64:
     """Logarithm of a beta density of the share, over the log-odds of the grid, shape (G, O)."""
     a_G, b_G = share_G * strength, (1.0 - share_G) * strength
     return np.asarray(a_G[:, None] * np.log(SHARE_O) + b_G[:, None] * np.log1p(-SHARE_O))
+
+
+def _within(density_Z: F64, ends: tuple[int, int]) -> F64:
+    """Probabilities of bins where what lies beyond the ends counts as the ends.
+
+    Scores are bounded, so many buildings may lie at a bound. The last axis is bins.
+    """
+    low, high = ends
+    within_Z = density_Z.copy()
+    within_Z[..., low] += density_Z[..., :low].sum(axis=-1)
+    within_Z[..., high] += density_Z[..., high + 1 :].sum(axis=-1)
+    return within_Z
 
 
 def _independent(count_Z: I64) -> F64:

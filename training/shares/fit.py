@@ -37,6 +37,8 @@ LEAST_DESTROYED = 8
 UPPER = 0.9
 """Quantile of intact scores that tells their width above the peak; more is wrong labels."""
 NORMAL_UPPER = 1.2816
+LEAST_WIDTH = 0.4
+"""Least width of a peak, log-ratios: scores are bounded, so a peak may lie at the bound."""
 LEAST_SPREAD = 0.3
 """Least standard deviation between towns, log-ratios: three regions tell little of it."""
 
@@ -156,7 +158,7 @@ def town_figures(tables: pd.DataFrame, ratio_N: F64) -> list[TownFigures]:
             TownFigures(
                 family=str(tables["family"].iloc[rows[0]]),
                 intact_at=float(middle),
-                intact_width=float((upper - middle) / NORMAL_UPPER),
+                intact_width=max(float((upper - middle) / NORMAL_UPPER), LEAST_WIDTH),
                 destroyed_at=float(np.median(fallen)) if enough else float("nan"),
                 destroyed_width=float(fallen.std()) if enough else float("nan"),
             )
@@ -173,9 +175,13 @@ def shape_of(towns: Sequence[TownFigures]) -> ScoreShape:
     means = frame.groupby("family").mean()
     within = frame.groupby("family").std().fillna(0.0).mean()
     between = means.std().fillna(0.0)
-    count = max(len(means), 2)
-    # Of few families the spread is known badly: a new one lies farther off than these do.
-    spread = np.hypot(between * np.sqrt((count + 1) / (count - 1)), within)
+    spread = np.hypot(between * np.sqrt(1 + 1 / len(means)), within)
+    gap = float(means["destroyed_at"].mean() - means["intact_at"].mean())
+    # One family tells nothing of another's peak. Of several, the range is taken as it is: a peak
+    # that may lie anywhere fits any few high scores of an untouched town.
+    spread["destroyed_at"] = means["destroyed_at"].std(ddof=0)
+    if means["destroyed_at"].notna().sum() < 2:
+        spread["destroyed_at"] = gap / 2
     return ScoreShape(
         intact_at=float(means["intact_at"].mean()),
         intact_at_sd=max(float(spread["intact_at"]), LEAST_SPREAD),
