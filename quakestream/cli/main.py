@@ -81,6 +81,8 @@ HELP = {
     "prior": "Write the landslide prior of an earthquake: the share of ground that slides.",
     "serve": "Serve the HTTP API on this machine: jobs that map areas, and chips to score.",
     "score": "Score a map against reference damage.",
+    "adapt": "Make a bundle of this event out of 50 to 500 labels of its buildings, in minutes.",
+    "suggest": "Choose the buildings to label next: uncertain ones, spread over the map.",
     "bundle": "List, show and verify models.",
     "engine": "Compare, time and build the runtimes of a bundle.",
 }

@@ -90,6 +90,9 @@ def report_result(result: Result, *, as_json: bool) -> None:
             stdout.print(f"  of which on ground flatter than {FLAT_DEG:g}°: {flat:,} (look first)")
     if found := expected(result.run):
         stdout.print(f"{found.label}: {found.sentence}")
+    adapted_to = result.run.get("bundle", {}).get("adapted_to")
+    if adapted_to not in (None, result.run["event"]["id"]):
+        stdout.print(f"note: the bundle was adapted to event {adapted_to}, which is another one")
     for label, number in counts["damage"].items():
         stdout.print(f"  {label:<20}{number:>9,}")
     for reason, number in counts["reasons"].items() if "bundle" in result.run else ():

@@ -424,6 +424,10 @@ class RunFile(Section):
         overrides = self.execution.model_dump(exclude_none=True)
         return profile_settings(self.profile, {**overrides, "views": self.imagery.views})
 
+    def recorded(self) -> dict[str, Any]:
+        """The request as `run.json` keeps it; `open_run` reads it back. It holds no credentials."""
+        return self.model_dump(mode="json", exclude={"out"}, exclude_unset=True)
+
     def digest(self) -> str:
         """SHA-256 over all keys that decide the map.
 

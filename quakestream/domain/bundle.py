@@ -149,5 +149,11 @@ class BundleSpec:
         return "pre" in self.epochs
 
     @property
+    def adapted_to(self) -> str | None:
+        """Id of the event that `quakestream adapt` made it for; None for other bundles."""
+        event = self.training.get("adapted", {}).get("event")
+        return None if event is None else str(event)
+
+    @property
     def labels(self) -> tuple[str, ...]:
         return tuple(c.label for c in self.classes)

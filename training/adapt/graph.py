@@ -74,15 +74,15 @@ class CropGraph:
         return nodes.model(self._inputs(), (feature, "features", self.features))
 
     def bundle_model(self, head: Head) -> bytes:
-        """The graph of the bundle, whose output `logits` is (N, 1)."""
+        """The graph of the bundle, whose output `logits` is (N, 2): half the log-odds, signed."""
         nodes = _CropNodes()
         weight_D = head.weight_D / head.std_D
         offset = head.intercept - float(weight_D @ head.mean_D)
-        product = nodes.add(
-            "MatMul", self._features(nodes), nodes.constant(weight_D[:, None].astype(np.float32))
-        )
-        logit = nodes.add("Add", product, nodes.constant(np.array([offset], np.float32)))
-        return nodes.model(self._inputs(), (logit, "logits", 1))
+        half_2 = np.array([-0.5, 0.5])
+        weight = nodes.constant((weight_D[:, None] * half_2).astype(np.float32))
+        product = nodes.add("MatMul", self._features(nodes), weight)
+        logits = nodes.add("Add", product, nodes.constant((offset * half_2).astype(np.float32)))
+        return nodes.model(self._inputs(), (logits, "logits", 2))
 
     def _inputs(self) -> dict[str, tuple[int, tuple[int, ...]]]:
         """Type and shape of an item of each input."""
@@ -253,7 +253,7 @@ class _CropNodes:
         for node in model.graph.node:
             copied = onnx.NodeProto()
             copied.CopyFrom(node)
-            copied.name = prefix + node.name
+            copied.name = prefix + node.name if node.name else ""
             del copied.input[:], copied.output[:]
             copied.input.extend(renamed.get(name, prefix + name) for name in node.input)
             copied.output.extend(prefix + name if name else "" for name in node.output)

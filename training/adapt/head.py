@@ -70,19 +70,30 @@ class Examples:
 def fit_head(examples: Examples, penalty: float | None = None) -> Head:
     """Fits a head; the penalty is chosen on left-out blocks if None is given."""
     if penalty is None:
-        penalty = choose_penalty(examples)
+        penalty, _ = choose_penalty(examples)
     return _fit(examples, (penalty,))[0]
 
 
-def choose_penalty(examples: Examples) -> float:
-    """The penalty with the least log-loss on left-out blocks; the largest one of equals."""
-    loss_P = np.zeros(len(PENALTIES))
+def choose_penalty(examples: Examples) -> tuple[float, F64]:
+    """The largest penalty whose log-loss on left-out blocks is that of the best, within an error.
+
+    The error is the standard error of the mean difference to the best (one-standard-error rule of
+    Breiman et al. 1984). A few labels therefore leave the old model's order as it is.
+
+    Returns:
+        The penalty, and the left-out log-odds of each building at it.
+    """
+    logit_KN = np.zeros((len(PENALTIES), len(examples)))
     for held_N in folds(examples.block_N, examples.destroyed_N, FOLDS):
-        held = examples.some(held_N)
-        for place, head in enumerate(_fit(examples.some(~held_N), PENALTIES)):
-            loss_P[place] += log_loss(head.logit(held.feature_ND), held.destroyed_N)
-    best = loss_P.min()
-    return max(p for p, loss in zip(PENALTIES, loss_P, strict=True) if loss <= best + 1e-9)
+        feature_ND = examples.feature_ND[held_N]
+        heads = _fit(examples.some(~held_N), PENALTIES)
+        logit_KN[:, held_N] = [head.logit(feature_ND) for head in heads]
+    loss_KN = losses(logit_KN, examples.destroyed_N)
+    worse_KN = loss_KN - loss_KN[loss_KN.mean(axis=1).argmin()]
+    error_K = worse_KN.std(axis=1) / np.sqrt(worse_KN.shape[1])
+    near_K = worse_KN.mean(axis=1) <= error_K
+    chosen = int(np.flatnonzero(near_K)[-1])  # penalties grow
+    return PENALTIES[chosen], logit_KN[chosen]
 
 
 def left_out_logits(examples: Examples) -> F64:
@@ -126,9 +137,10 @@ def folds(
     return [mask for mask in masks if mask.any()]
 
 
-def log_loss(logit_N: F64, destroyed_N: NDArray[np.bool_]) -> float:
-    """Sum of the log-loss, in nats."""
-    return float(np.logaddexp(0.0, np.where(destroyed_N, -logit_N, logit_N)).sum())
+def losses(logit_N: F64, destroyed_N: NDArray[np.bool_]) -> F64:
+    """Log-loss of each building, in nats; other axes may come first."""
+    loss_N: F64 = np.logaddexp(0.0, np.where(destroyed_N, -logit_N, logit_N))
+    return loss_N
 
 
 def _fit(examples: Examples, penalties: Sequence[float]) -> list[Head]:
@@ -162,8 +174,8 @@ def _newton(design_NK: F64, destroyed_N: NDArray[np.bool_], ridge_K: F64, start_
     """Minimises the log-loss plus half the ridge by Newton's method with halved steps."""
 
     def objective(weight_K: F64) -> float:
-        loss = log_loss(design_NK @ weight_K, destroyed_N)
-        return loss + 0.5 * float((ridge_K * weight_K**2).sum())
+        loss = losses(design_NK @ weight_K, destroyed_N).sum()
+        return float(loss + 0.5 * (ridge_K * weight_K**2).sum())
 
     weight_K, value = start_K, objective(start_K)
     for _ in range(STEPS):

@@ -10,6 +10,8 @@ CARDS = Path(__file__).parent
 
 def card_of(spec: BundleSpec) -> str:
     """The card of a bundle, with the figures of its manifest."""
+    if "adapted" in spec.training:
+        return (CARDS / "adapted.md").read_text().format(**_adapted_fields(spec))
     fields = {"segmentation": _pair_fields, "landslide": _slide_fields}.get(
         spec.task, _class_fields
     )(spec)
@@ -62,6 +64,55 @@ _FEATURES = {
     "valid_fraction": "the share of the footprint that is seen",
 }
 """Features of a calibration in words."""
+
+
+def _adapted_fields(spec: BundleSpec) -> dict[str, Any]:
+    metrics, origin = spec.metrics, spec.training["adapted"]
+    before = metrics["before"] or {}
+    names = {
+        "auc": "ROC-AUC",
+        "average_precision": "average precision",
+        "recall_at_90_precision": "recall at 90 % precision",
+        "calibration_error": "calibration error (ECE)",
+    }
+    forced = (
+        "**Not shown to be better than the model before it.** It was written all the same, because "
+        "`--force` was given.\n\n"
+        if not metrics["better"]
+        else ""
+    )
+    return {
+        **origin,
+        "name": spec.name,
+        "forced": forced,
+        "gain": _with_interval(metrics["gain_auc"], sign="+"),
+        "figures": "\n".join(
+            f"| {title} | {_with_interval(metrics['adapted'][key])} | "
+            f"{_with_interval(before.get(key))} |"
+            for key, title in names.items()
+        ),
+        "labels": metrics["labels"],
+        "destroyed": metrics["destroyed"],
+        "share": f"{metrics['share']:.1%}",
+        "label_share": f"{metrics['destroyed'] / metrics['labels']:.0%}",
+        "blocks": metrics["blocks"],
+        "block_m": f"{metrics['block_m']:g}",
+        "split": metrics["split"],
+        "compared": metrics["compared"],
+        "images": " and ".join(spec.epochs),
+        "side": f"{spec.window_px} px of {spec.gsd_m:g} m",
+        "parent_digest": origin["parent_digest"][:12],
+        "licence": spec.training["licence"],
+    }
+
+
+def _with_interval(figure: list[float | None] | None, sign: str = "") -> str:
+    if figure is None or figure[0] is None:
+        return "–"
+    value, low, high = figure
+    if low is None or high is None:
+        return f"{value:{sign}.3f}"
+    return f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
 
 
 def _pair_fields(spec: BundleSpec) -> dict[str, Any]:

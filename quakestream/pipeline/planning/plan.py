@@ -275,7 +275,10 @@ def make_plan(run: RunFile, pick: PickEngine = pick_engine) -> Plan:
     check_files_exist(run)
     bundles = RunBundles.of(run)
     hazard = hazard_model(run, None if bundles.damage is None else bundles.damage.spec)
-    notes = () if bundles.damage is None else tuple(_inputs_notes(bundles.damage.spec, run))
+    notes: tuple[str, ...] = ()
+    if bundles.damage is not None:
+        damage = bundles.damage.spec
+        notes = (*_inputs_notes(damage, run), *_event_note(damage, run))
     admin = read_admin(run.summary, run.storage_options)
     plan = plan_for(run, bundles)
     engines: dict[str, EngineFacts] = {}
@@ -393,6 +396,15 @@ def _inputs_notes(spec: BundleSpec, run: RunFile) -> Iterator[str]:
         yield (
             f"models.damage {spec.name} takes {len(spec.hazard)} hazard values; the run gives no "
             f"{', '.join(absent)}: missing for every footprint"
+        )
+
+
+def _event_note(spec: BundleSpec, run: RunFile) -> Iterator[str]:
+    """Says that a bundle was adapted to another event than the run's."""
+    if spec.adapted_to not in (None, run.event.id):
+        yield (
+            f"models.damage {spec.name} was adapted to event {spec.adapted_to}, and this is "
+            f"{run.event.id}: expect no more of it than of the model before it"
         )
 
 

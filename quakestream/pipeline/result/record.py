@@ -70,6 +70,7 @@ def run_record(plan: Plan, work: WorkDone, hazard: FootprintHazard, backend: str
     return {
         "run_id": run_id(plan),
         "run_digest": plan.run.digest(),
+        "request": plan.run.recorded(),
         "event": plan.run.event.model_dump(mode="json"),
         "backend": backend,
         "versions": _versions(),
@@ -111,6 +112,7 @@ def _bundle(bundle: Bundle, engine: str) -> dict[str, Any]:
         "digest": bundle.digest,
         "uri": bundle.uri,
         "engine": engine,
+        **({"adapted_to": spec.adapted_to} if spec.adapted_to else {}),
         "thresholds": {
             "high_precision": spec.thresholds.high_precision,
             "balanced": spec.thresholds.balanced,

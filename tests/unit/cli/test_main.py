@@ -207,7 +207,7 @@ def test_a_signal_during_the_imports_is_one_line(signum: signal.Signals) -> None
 NO_COMMANDS = {"__init__", "main", "start", "common", "failures", "signals"}
 
 
-ELSEWHERE = {"serve"}
+ELSEWHERE = {"serve", "adapt", "suggest"}
 """Commands of packages that use the library, found by their entry points."""
 
 

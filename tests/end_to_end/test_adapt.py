@@ -1,0 +1,104 @@
+"""Labels of a map become a bundle of its event, and the next map is made with it."""
+
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+from rasterio.features import rasterize
+
+from quakestream.bundles import load_bundle
+from quakestream.cli.map import map_command
+from quakestream.errors import RequestError
+from quakestream.outputs.readback import current_buildings, current_run
+from quakestream.reduce.metrics import roc_auc
+from quakestream.storage import open_store
+from quakestream.testing import make_world
+from quakestream.testing.bundles import write_building_bundle
+from tests.helpers.mapping import edit
+from training.adapt.command import adapt
+from training.adapt.suggest import suggest
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bool]]:
+    """A map of 80 buildings by a model of brightness; rubble on every third has its brightness."""
+    folder = tmp_path_factory.mktemp("world")
+    made = make_world(folder, seed=5, buildings=80, execution={"runtime": "onnxruntime"})
+    write_building_bundle(folder / "old")
+    outlines = gpd.read_file(made.footprints).to_crs(32637)
+    destroyed = np.arange(len(outlines)) % 3 == 0
+    with rasterio.open(made.post, "r+") as scene:
+        shapes = [(g.buffer(2), 1) for g in outlines.geometry[destroyed]]
+        where = rasterize(shapes, out_shape=scene.shape, transform=scene.transform) > 0
+        pixels = scene.read()
+        rows, cols = np.indices(scene.shape)
+        stripes = np.where((rows // 3 + cols // 5) % 2, 70, 160).astype(np.uint8)
+        scene.write(np.where(where, stripes, pixels))
+    edit(made.run_file, lambda c: c["models"].update(damage=str(folder / "old")))
+    map_command(str(made.run_file), backend="local", quiet=True)
+    return folder, dict(zip(outlines["id"].astype(str), destroyed.tolist(), strict=True))
+
+
+def answers(folder: Path, truth: dict[str, bool]) -> str:
+    path = folder / "answers.csv"
+    words = ["destroyed" if d else "intact" for d in truth.values()]
+    pd.DataFrame({"building_id": list(truth), "answer": words}).to_csv(path, index=False)
+    return str(path)
+
+
+@pytest.mark.slow
+def test_labels_become_a_bundle_and_a_better_map(
+    world: tuple[Path, dict[str, bool]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, truth = world
+    some = dict(list(truth.items())[:60])
+    adapt(str(folder / "out"), answers(tmp_path, some), tmp_path / "event")
+    assert "gain of ROC-AUC" in capsys.readouterr().out
+    bundle = load_bundle(str(tmp_path / "event"))
+    assert bundle.spec.adapted_to == "small-world"
+    assert bundle.spec.calibration is not None
+    origin = bundle.spec.training["adapted"]
+    assert origin["parent_digest"] == load_bundle(str(folder / "old")).digest
+    assert "A bundle of one event, **small-world**" in bundle.files["card.md"].decode()
+
+    def other(content: dict) -> None:
+        content["models"] = {"damage": str(tmp_path / "event")}
+        content["event"]["id"] = "another-town"
+
+    edit(folder / "run.yaml", other)
+    map_command(str(folder / "run.yaml"), out=str(tmp_path / "out"), backend="local", quiet=True)
+    assert "adapted to event small-world" in capsys.readouterr().out
+    record = current_run(open_store(str(tmp_path / "out")))
+    assert any("small-world" in note for note in record["notes"])
+    rows = current_buildings(open_store(str(tmp_path / "out")), record)
+    unseen = rows[~rows["building_id"].isin(some) & (rows["status"] == "assessed")]
+    assert roc_auc([truth[i] for i in unseen["building_id"]], unseen["score"]) > 0.8
+
+
+def test_labels_that_mean_nothing_are_refused(
+    world: tuple[Path, dict[str, bool]], tmp_path: Path
+) -> None:
+    folder, truth = world
+    drawn = np.random.default_rng(0).permutation(list(truth.values()))[:40]
+    noise = dict(zip(list(truth)[:40], drawn.tolist(), strict=True))
+    with pytest.raises(RequestError, match="not shown to be better, so no bundle was written"):
+        adapt(str(folder / "out"), answers(tmp_path, noise), tmp_path / "event")
+    assert not (tmp_path / "event").exists()
+
+
+def test_suggestions_can_be_filled_in(
+    world: tuple[Path, dict[str, bool]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, truth = world
+    taken = dict(list(truth.items())[:10])
+    out, labels = str(folder / "out"), answers(tmp_path, taken)
+    suggest(out, n=12, labels=labels, to=tmp_path / "next", as_json=True)
+    listed = json.loads(capsys.readouterr().out)["buildings"]
+    table = pd.read_csv(tmp_path / "next.csv")
+    assert len(listed) == len(table) == len(gpd.read_file(tmp_path / "next.geojson")) == 12
+    assert not set(table["building_id"]) & set(taken)
+    assert table["answer"].isna().all()
