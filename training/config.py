@@ -7,7 +7,8 @@
     ├── GradesConfig            split by rows, loss on damage grades
     │   ├── ChipsConfig         crops of a store
     │   └── VectorsConfig       hazard values alone
-    └── SlidesConfig            landslides per pixel: chips, loss, adapters
+    ├── SlidesConfig            landslides per pixel: chips, loss, adapters
+    └── TransferConfig          damage per pixel after the event, on a frozen encoder
 
 A configuration is one frozen value that travels with the checkpoint. `training.settings` reads,
 writes and changes it.
@@ -23,7 +24,7 @@ from training.data.splits import BlockSplit, GroundSplit, PairSplit, RegionSplit
 from training.losses import CLAY_POSITIVE_WEIGHT, LossWeights, UnlabelledRisk
 from training.losses.grades import Reduction
 
-LessonName = Literal["pairs", "pretrain", "chips", "vectors", "slides"]
+LessonName = Literal["pairs", "pretrain", "chips", "vectors", "slides", "transfer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -372,9 +373,57 @@ class SlidesConfig(TrainConfig):
     """Probability at which `f1`, the figure that chooses a state, is taken."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferLoss:
+    """Focal loss on pixels, and the two losses of `training.losses.transfer`."""
+
+    alpha: float = 0.7
+    """Weight of damaged pixels."""
+    gamma: float = 2.0
+    prototype_weight: float = 0.01
+    """Weight of the loss on pixels whose nearest prototype agrees with the label; 0 is without."""
+    triplet_weight: float = 0.001
+    """Weight of the distance-penalised triplets; 0 is without."""
+    unsure_negatives: bool = False
+    """Let patches of unsure label be negatives of triplets, as the published code does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferConfig(TrainConfig):
+    """Damage per pixel of images after the event, decoded from a frozen encoder's features.
+
+    Domains are those of `training.data.post_tiles`. The last state is taken, because the held-out
+    domains are the test.
+    """
+
+    lesson: ClassVar[LessonName] = "transfer"
+
+    domains: tuple[str, ...] = ("synthetic", "adiyaman", "turkoglu-hatay")
+    """Domains that are trained on."""
+    held: tuple[str, ...] = ("islahiye",)
+    """Domains that are judged."""
+    tiles: int = 0
+    """Number of training tiles, drawn by the seed, for few-shot training; 0 takes all."""
+    encoder: str = "lite0"
+    weights: str = ""
+    """Path of the encoder's weights; see `training.networks.frozen`."""
+    transfer_loss: TransferLoss = field(default_factory=TransferLoss)
+
+    @property
+    def best_figure(self) -> str:
+        return ""
+
+
 CONFIGS: dict[LessonName, type[TrainConfig]] = {
     config.lesson: config
-    for config in (PairsConfig, PretrainConfig, ChipsConfig, VectorsConfig, SlidesConfig)
+    for config in (
+        PairsConfig,
+        PretrainConfig,
+        ChipsConfig,
+        VectorsConfig,
+        SlidesConfig,
+        TransferConfig,
+    )
 }
 
 

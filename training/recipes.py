@@ -12,6 +12,8 @@ from training.config import (
     PretrainConfig,
     SlidesConfig,
     TrainConfig,
+    TransferConfig,
+    TransferLoss,
     VectorsConfig,
 )
 from training.data.augment import Augmentation
@@ -263,6 +265,29 @@ def landslide_rgb() -> SlidesConfig:
     )
 
 
+def smart_transfer(width: int) -> TransferConfig:
+    """Smart Transfer (arXiv:2604.02627) on a frozen encoder.
+
+    As published: AdamW at a constant rate, batches of 32, 10 epochs. `small` has a decoder of 32
+    channels and few steps, for 2 cores. `python -m training.smart_transfer` runs the protocols.
+    """
+    published = width == 256
+    return new_config(
+        TransferConfig,
+        recipe="smart_transfer" if published else "smart_transfer_small",
+        network=f"transfer_{width}",
+        epochs=10 if published else 0,
+        steps=80,
+        batch=32 if published else 16,
+        lr=3e-4 if published else 2e-3,
+        weight_decay=1e-4,
+        shape="constant" if published else "one_cycle",
+        ema=0.0,
+        checks=1,
+        transfer_loss=TransferLoss(),
+    )
+
+
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     **{
         f"fc_{mode}_{width}": partial(fc_siam, mode, width)
@@ -294,6 +319,8 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     **{f"slides_{network}": partial(slides, network) for network in LANDSLIDE_NETWORKS},
     "landslide_s2_synthetic": landslide_s2_synthetic,
     "landslide_rgb": landslide_rgb,
+    "smart_transfer": partial(smart_transfer, 256),
+    "smart_transfer_small": partial(smart_transfer, 32),
 }
 
 

@@ -7,6 +7,7 @@ from training.config import (
     PretrainConfig,
     SlidesConfig,
     TrainConfig,
+    TransferConfig,
     VectorsConfig,
 )
 from training.data.sources import load_pairs
@@ -15,6 +16,7 @@ from training.lessons.chips import open_chips
 from training.lessons.pairs import PairsLesson
 from training.lessons.pretrain import PretrainLesson
 from training.lessons.slides import open_slides
+from training.lessons.transfer import open_transfer
 from training.lessons.vectors import open_vectors
 
 __all__ = ["TrainingBatch", "Lesson", "open_lesson"]
@@ -33,6 +35,8 @@ def open_lesson(config: TrainConfig) -> Lesson:
             return open_vectors(config)
         case SlidesConfig():
             return open_slides(config)
+        case TransferConfig():
+            return open_transfer(config)
         case PretrainConfig():
             return PretrainLesson(config, load_pairs(config))
         case PairsConfig():

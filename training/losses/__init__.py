@@ -16,6 +16,13 @@ from training.losses.grades import (
 )
 from training.losses.pixels import POSITIVE_WEIGHT, bce_loss, dice_loss, iou_loss
 from training.losses.slides import CLAY_POSITIVE_WEIGHT, FocalNorm, focal_loss, lovasz_hinge
+from training.losses.transfer import (
+    Triplets,
+    distance_triplet_loss,
+    draw_triplets,
+    patch_labels,
+    prototype_loss,
+)
 from training.losses.unlabelled import Surrogate, UnlabelledRisk, unlabelled_risk
 
 __all__ = [
@@ -25,18 +32,23 @@ __all__ = [
     "FocalNorm",
     "LossWeights",
     "Surrogate",
+    "Triplets",
     "UnlabelledRisk",
     "balanced_weights",
     "bce_loss",
     "contrastive_loss",
     "damage_loss",
     "dice_loss",
+    "distance_triplet_loss",
+    "draw_triplets",
     "focal_loss",
     "inverse_frequency_weights",
     "iou_loss",
     "lovasz_hinge",
     "modified_focal",
     "pairs_contrast",
+    "patch_labels",
+    "prototype_loss",
     "siamese_contrast",
     "unlabelled_risk",
 ]

@@ -57,6 +57,24 @@ def prior_weights(destroyed_N: NDArray[np.bool_], prior: float) -> NDArray[np.fl
     return weight_N
 
 
+def auc_within(
+    score_N: NDArray[np.float64], destroyed_N: NDArray[np.bool_], group_N: NDArray[np.int64]
+) -> float:
+    """Share of pairs of a destroyed and an intact building of one group that a score orders right.
+
+    With groups of buildings of about one size it says what a score knows beyond size. NaN if no
+    group has both states.
+    """
+    right, pairs = 0.0, 0
+    for group in np.unique(group_N):
+        here_N = group_N == group
+        count = int(destroyed_N[here_N].sum()) * int((~destroyed_N[here_N]).sum())
+        if count:
+            right += count * float(roc_auc_score(destroyed_N[here_N], score_N[here_N]))
+            pairs += count
+    return right / pairs if pairs else float("nan")
+
+
 def auc_interval(
     p_N: NDArray[np.float64],
     destroyed_N: NDArray[np.bool_],

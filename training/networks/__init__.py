@@ -13,6 +13,7 @@ from training.networks.inputs import NetworkInputs, of_bands
 from training.networks.landslide import LANDSLIDE_NETWORKS
 from training.networks.metadata import ENCODERS, EncoderKind
 from training.networks.metaformer import VARIANTS, MetaFormer
+from training.networks.transfer import TransferDecoder
 
 __all__ = [
     "Embedding",
@@ -21,6 +22,7 @@ __all__ = [
     "MetaFormer",
     "NetworkInputs",
     "PixelNetwork",
+    "TransferDecoder",
     "build_fc_siam",
     "build_landslide_network",
     "build_network",
@@ -29,6 +31,8 @@ __all__ = [
 ]
 
 _MODES: dict[str, Mode] = {"ef": "ef", "siam_conc": "conc", "siam_diff": "diff"}
+_DECODERS = (16, 32, 64, 256)
+"""Widths of the decoder of Smart Transfer, which publishes 256."""
 _Builder = Callable[[float, NetworkInputs], nn.Module]
 
 
@@ -40,7 +44,8 @@ def build_network(
     Args:
         name: `fc_MODE_WIDTH` compares two dates per pixel, such as `fc_siam_diff_small`.
             `qif_SIZE` grades one crop. `qmf_SIZE[_ENCODER]` grades one crop with hazard values.
-            `hazard_ENCODER` grades hazard values alone. Names in `LANDSLIDE_NETWORKS` score the
+            `hazard_ENCODER` grades hazard values alone. `transfer_WIDTH` decodes the features of a
+            frozen encoder, as many as `inputs.bands`. Names in `LANDSLIDE_NETWORKS` score the
             pixels of one image.
         dropout: share of activations that are dropped in training (`fc`, `hazard`, landslides),
             or share of samples that skip the deepest block (`qif`, `qmf`).
@@ -104,6 +109,7 @@ def _unknown(name: str, known: Iterable[str]) -> ConfigError:
 
 def _builders() -> dict[str, _Builder]:
     known: dict[str, _Builder] = {n: entry.build for n, entry in LANDSLIDE_NETWORKS.items()}
+    known |= {f"transfer_{width}": partial(_transfer, width) for width in _DECODERS}
     for key, mode in _MODES.items():
         known |= {f"fc_{key}_{width}": partial(_fc_siam, mode, width) for width in WIDTHS}
     known |= {f"qif_{size}": partial(_metaformer, size, "mlp") for size in VARIANTS}
@@ -116,6 +122,10 @@ def _builders() -> dict[str, _Builder]:
 
 def _fc_siam(mode: Mode, width: str, dropout: float, inputs: NetworkInputs) -> nn.Module:
     return FcSiam(mode=mode, widths=WIDTHS[width], dropout=dropout)
+
+
+def _transfer(width: int, dropout: float, inputs: NetworkInputs) -> nn.Module:
+    return TransferDecoder(inputs.bands, width)
 
 
 def _metaformer(

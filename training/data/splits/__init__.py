@@ -18,6 +18,7 @@ from training.data.splits.groups import (
     RegionSplit,
     chosen_groups,
     group_folds,
+    nearest_groups,
     table_region_folds,
 )
 from training.data.splits.masks import masks_of_points, masks_of_table
@@ -60,6 +61,7 @@ __all__ = [
     "label_fraction",
     "masks_of_points",
     "masks_of_table",
+    "nearest_groups",
     "paper_parts",
     "random_parts",
     "random_split",

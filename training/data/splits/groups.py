@@ -1,6 +1,6 @@
 """Splits by group: whole regions or whole sources are held out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +67,32 @@ def chosen_groups(
             remedy=f"name groups to train on and groups to hold out, of {', '.join(known)}",
         )
     return Fold(train_N=np.isin(group, list(train)), held_N=np.isin(group, list(test)))
+
+
+def nearest_groups(
+    value_of: Mapping[str, Sequence[float]], target: str, count: int = 1
+) -> tuple[str, ...]:
+    """The groups whose values are nearest to those of a target, nearest first.
+
+    With the share of destroyed buildings, or the position, as the value, these are the sources that
+    Smart Transfer chooses by damage level or by distance.
+
+    Raises:
+        RequestError: if the target is unknown, or there are too few other groups.
+    """
+    others = [name for name in value_of if name != target]
+    if target not in value_of or len(others) < count:
+        raise RequestError(
+            "no sources to choose for a target",
+            target,
+            expected=f"{count} or more other groups",
+            got=", ".join(others),
+        )
+
+    def apart(name: str) -> float:
+        return float(np.hypot.reduce(np.subtract(value_of[name], value_of[target])))
+
+    return tuple(sorted(others, key=lambda name: (apart(name), name))[:count])
 
 
 def table_region_folds(table: pd.DataFrame) -> dict[str, Fold]:
