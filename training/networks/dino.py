@@ -76,7 +76,7 @@ class Dino(nn.Module):
         super().__init__()
         self.size, width = size, size.width
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.patch_embed = _Patches(width, size.patch_px)
+        self.patch_embed = _PatchTokens(width, size.patch_px)
         if size.version == 2:
             places = size.pretrained_side**2
             self.pos_embed = nn.Parameter(torch.zeros(1, 1 + places, width))
@@ -85,7 +85,7 @@ class Dino(nn.Module):
         else:
             self.storage_tokens = nn.Parameter(torch.zeros(1, size.registers, width))
             self.rope_embed = RopePeriods(width // size.heads)
-        self.blocks = nn.ModuleList(_Block(size) for _ in range(size.depth))
+        self.blocks = nn.ModuleList(_DinoBlock(size) for _ in range(size.depth))
         self.norm = nn.LayerNorm(width, eps=_eps(size))
 
     def forward(self, image_NBYX: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ class Dino(nn.Module):
         return resized_code(self.pos_embed[:, 1:], side, exact=self.size.registers > 0)
 
 
-class _Patches(nn.Module):
+class _PatchTokens(nn.Module):
     """One token per patch."""
 
     def __init__(self, width: int, patch_px: int) -> None:
@@ -173,15 +173,15 @@ class RopePeriods(nn.Module):
         return angle_PD.sin(), angle_PD.cos()
 
 
-class _Block(nn.Module):
+class _DinoBlock(nn.Module):
     """Attention and MLP, each scaled by learned factors before it is added."""
 
     def __init__(self, size: DinoSize) -> None:
         super().__init__()
         width, eps = size.width, _eps(size)
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=eps), nn.LayerNorm(width, eps=eps)
-        self.attn = _Attention(width, size.heads)
-        self.ls1, self.ls2 = _Scale(width), _Scale(width)
+        self.attn = _TurnedAttention(width, size.heads)
+        self.ls1, self.ls2 = _BranchScale(width), _BranchScale(width)
         self.mlp = Mlp(width, size.mlp_ratio * width, width)
 
     def forward(self, tokens_NTD: Tensor, turn: tuple[Tensor, Tensor] | None) -> Tensor:
@@ -191,7 +191,7 @@ class _Block(nn.Module):
         return mixed
 
 
-class _Attention(FusedAttention):
+class _TurnedAttention(FusedAttention):
     """Self-attention in which patches are turned by their place."""
 
     def turned(self, tokens_NTD: Tensor, turn: tuple[Tensor, Tensor] | None) -> Tensor:
@@ -208,7 +208,7 @@ class _Attention(FusedAttention):
         return out
 
 
-class _Scale(nn.Module):
+class _BranchScale(nn.Module):
     """A learned factor per feature."""
 
     def __init__(self, width: int) -> None:
