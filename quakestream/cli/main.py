@@ -83,6 +83,8 @@ HELP = {
     "score": "Score a map against reference damage.",
     "adapt": "Make a bundle of this event out of 50 to 500 labels of its buildings, in minutes.",
     "suggest": "Choose the buildings to label next: uncertain ones, spread over the map.",
+    "sample": "Draw buildings for spot checks, and write an answer sheet that works offline.",
+    "verify": "Turn answers of spot checks into numbers with intervals, and restate the map.",
     "bundle": "List, show and verify models.",
     "engine": "Compare, time and build the runtimes of a bundle.",
 }
@@ -94,6 +96,12 @@ def load(name: str) -> Callable[..., None] | typer.Typer | None:
 
     Its module, and what that needs, is imported now, so that no command pays for another.
     """
+    command = _making_maps(name) or _reading_maps(name)
+    return _from_outside(name) if command is None and name in HELP else command
+
+
+def _making_maps(name: str) -> Callable[..., None] | typer.Typer | None:
+    """Commands that make maps, and what maps are made of."""
     match name:
         case "demo":
             from quakestream.cli.demo import demo
@@ -119,6 +127,24 @@ def load(name: str) -> Callable[..., None] | typer.Typer | None:
             from quakestream.cli.tile import tile
 
             return tile
+        case "prior":
+            from quakestream.cli.prior import prior
+
+            return prior
+        case "bundle":
+            from quakestream.cli.bundle import bundle_app
+
+            return bundle_app
+        case "engine":
+            from quakestream.cli.engine import engine_app
+
+            return engine_app
+    return None
+
+
+def _reading_maps(name: str) -> Callable[..., None] | typer.Typer | None:
+    """Commands that take a finished map."""
+    match name:
         case "status":
             from quakestream.cli.status import status
 
@@ -131,23 +157,19 @@ def load(name: str) -> Callable[..., None] | typer.Typer | None:
             from quakestream.cli.view import view
 
             return view
-        case "prior":
-            from quakestream.cli.prior import prior
-
-            return prior
         case "score":
             from quakestream.cli.score import score
 
             return score
-        case "bundle":
-            from quakestream.cli.bundle import bundle_app
+        case "sample":
+            from quakestream.cli.sample import sample
 
-            return bundle_app
-        case "engine":
-            from quakestream.cli.engine import engine_app
+            return sample
+        case "verify":
+            from quakestream.cli.verify import verify
 
-            return engine_app
-    return _from_outside(name) if name in HELP else None
+            return verify
+    return None
 
 
 def _from_outside(name: str) -> Callable[..., None]:

@@ -57,6 +57,8 @@ _FAR = "The interval holds how far the model may be off in a region that it does
 _SHARES = {
     "auto": "The share of {0} buildings was estimated in each unit of summary.csv, from the scores "
     f"of its buildings{{1}}. {_FAR}.",
+    "verified": "The number comes from {1} that people checked, spread over the map by its scores: "
+    "verification.json says how many of each class, and how often the model was right.",
     "number": "The run was told that {1} of the buildings are {0} (models.share). "
     f"{_FAR}, and not that the share may be wrong.",
     "layer": "The run was told the share of {0} buildings by the layer {1} (models.share). "
@@ -103,6 +105,8 @@ def _percent(part: float, whole: float) -> str:
 
 def _stated(prior: Mapping[str, Any]) -> str:
     """The part of a sentence on shares that names what was assumed."""
+    if "checks" in prior:
+        return f"{prior['checks']:,} buildings"
     if "layer" in prior:
         return str(prior["layer"])
     if "from" not in prior:

@@ -176,6 +176,10 @@ class LiveMap:
         labels = tuple(c.label for c in scale_of(self.run))
         return MapTiles(self._file, self._lock, labels, self._landslides())
 
+    def scene_record(self, scene: str) -> Mapping[str, Any]:
+        """What run.json says of a scene; empty for another scene."""
+        return self._scenes.records.get(scene, {})
+
     def report(self) -> bytes:
         """The report of the snapshot."""
         return report_html(self._store, map_link="./")

@@ -196,7 +196,7 @@ def chip_frame(
         native: side of the scene's pixels, EPSG:3857 metres.
     """
     west, south, east, north = bounds
-    (x0, y0), (x1, y1) = _mercator(west, south), _mercator(east, north)
+    (x0, y0), (x1, y1) = mercator(west, south), mercator(east, north)
     metre = math.cosh((y0 + y1) / 2 / 6378137.0)
     half = max(2 * (x1 - x0), 2 * (y1 - y0), CHIP_M * metre) / 2
     x, y = (x0 + x1) / 2, (y0 + y1) / 2
@@ -206,7 +206,8 @@ def chip_frame(
     )
 
 
-def _mercator(lon: float, lat: float) -> tuple[float, float]:
+def mercator(lon: float, lat: float) -> tuple[float, float]:
+    """Web Mercator, metres."""
     return lon / 360 * WORLD_M, 6378137.0 * math.asinh(math.tan(math.radians(lat)))
 
 

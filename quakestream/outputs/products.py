@@ -53,6 +53,10 @@ class RunProducts:
     """The column of `admin` with the names of units."""
     admin_code: str | None = None
     """The column of `admin` with their codes, which keep units of one name apart."""
+    verification: Mapping[str, bytes] = field(default_factory=dict)
+    """`verification.json` and `answers.csv` of a map that was corrected by spot checks."""
+    pictures: tuple[Mapping[str, Any], ...] | None = None
+    """Pictures of the page where they are there already; None: they are read from the views."""
     views: list[View] = field(default_factory=list)
     """The views of the buildings, for the previews."""
     storage: StorageOptions = field(default_factory=StorageOptions)

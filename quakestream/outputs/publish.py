@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from quakestream.errors import StorageError
 from quakestream.outputs.buildings import check_accounting, count, ordered_buildings
 from quakestream.outputs.landslides import landslide_counts, ordered_landslides
-from quakestream.outputs.layout import RUN_JSON, SNAPSHOTS
+from quakestream.outputs.layout import ANSWERS, RUN_JSON, SNAPSHOTS, SPOT_CHECKS
 from quakestream.outputs.products import RunProducts
 from quakestream.outputs.quarantine import first_seen_in, merged_issues
 from quakestream.outputs.table import OPTIONAL, PAGES, TABLES, PageContext, PublishContext
@@ -52,6 +52,7 @@ def publish(store: Store, products: RunProducts, check: Callable[[], None] = lam
     snapshot = _snapshot_id(store, digests, now)
     run = {
         **products.run,
+        **unused_answers(store, products),
         "counts": counts
         | count(rows)
         | _slide_counts(products, rows)
@@ -128,6 +129,21 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, bool)):
         return value
     return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def unused_answers(store: Store, products: RunProducts) -> dict[str, Any]:
+    """`answers_not_applied` of run.json, where spot checks of an earlier map are kept.
+
+    Their answers stay true. They do not change this map before it is verified by them.
+    """
+    if products.verification or not store.exists(ANSWERS):
+        return {}
+    text = (
+        f"Answers of spot checks are kept under {SPOT_CHECKS} and do not correct this map: "
+        "`quakestream verify OUT` applies them."
+    )
+    notes = [*products.run.get("notes", []), text]
+    return {"notes": notes, "answers_not_applied": ANSWERS}
 
 
 def _slide_counts(products: RunProducts, rows: gpd.GeoDataFrame) -> dict[str, Any]:

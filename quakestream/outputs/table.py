@@ -83,6 +83,8 @@ TABLES: Mapping[str, Callable[[PublishContext], bytes | None]] = {
     "areas.parquet": _areas,
     "landslides.parquet": _landslides,
     "prior.tif": lambda context: context.products.prior,
+    "verification.json": lambda context: context.products.verification.get("verification.json"),
+    "answers.csv": lambda context: context.products.verification.get("answers.csv"),
 }
 """Products that every map has; None for one that this map has nothing of. Their content
 identifies a snapshot."""

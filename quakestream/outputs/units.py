@@ -64,12 +64,12 @@ def named_units(admin: gpd.GeoDataFrame, admin_id: str, admin_code: str | None) 
 
 def _text(values: "pd.Series[Any]", missing: str) -> NDArray[np.object_]:
     """Values as text; what is missing would be left out of every count."""
-    texts = [missing if pd.isna(value) else _as_text(value) for value in values]
+    texts = [missing if pd.isna(value) else as_text(value) for value in values]
     return np.array(texts, object)
 
 
-def _as_text(value: object) -> str:
-    """Numbers of a column with gaps are floats in many files."""
+def as_text(value: object) -> str:
+    """A name or code as text. Numbers of a column with gaps are floats in many files."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 

@@ -68,24 +68,24 @@ def viewer_html(
     packed = _base64(core_blob(core))
     small = json.dumps(about(content, []), default=str, ensure_ascii=False)
     room = limit_bytes - SHELL_BYTES - len(packed) - len(packed_text(small))
+    given = products.pictures
     for_pictures = PICTURES_AT_LEAST_BYTES if products.views else 0
+    if given is not None:
+        for_pictures = sum(len(p["src"]) for p in given)
     details = _Details(content=content, rows=rows, score_N=severe_score(core, content))
     groups = details.packed(max(room - for_pictures, room // 2), notes)
     left = (room - sum(map(len, groups))) * 3 // 4
-    previews = page_pictures(
-        products.views,
-        rows,
-        details.score_N,
-        max(min(PICTURES_AT_MOST_BYTES, left), 0),
-        products.storage,
-    )
+    room = max(min(PICTURES_AT_MOST_BYTES, left), 0)
+    previews = page_pictures(products.views, rows, details.score_N, room, products.storage)
     notes += _picture_notes(previews)
+    pictures = [_picture(p, (west + east) / 2) for p in (*previews.shown, *previews.chips)]
+    pictures = pictures if given is None else [dict(p) for p in given]
     text = json.dumps(about(content, notes), separators=(",", ":"), ensure_ascii=False, default=str)
     return page(
         content,
         {"about": packed_text(text), "core": packed},
         groups,
-        [_picture(p, (west + east) / 2) for p in (*previews.shown, *previews.chips)],
+        pictures,
     )
 
 

@@ -96,7 +96,9 @@ def content_of(products: RunProducts, run: Mapping[str, Any]) -> MapContent:
         coverage=products.coverage,
         areas=areas_frame(products),
         issues=[asdict(issue) for issue in merged_issues(products.issues)],
-        scenes=[_scene_record(s) for s in scenes.values()],
+        scenes=[_scene_record(s) for s in scenes.values()]
+        if products.pictures is None
+        else list((run.get("inputs") or {}).get("scenes", [])),
         landslides=None if products.landslides is None else ordered_landslides(products.landslides),
     )
 

@@ -1,0 +1,253 @@
+"""Spot checks from a published map to a restated one."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+from sklearn.metrics import cohen_kappa_score
+from typer.testing import CliRunner
+
+from quakestream.cli.sample import sample
+from quakestream.cli.verify import verify
+from quakestream.errors import RequestError
+from quakestream.outputs.answers import Answers, read_answers
+from quakestream.outputs.fixed_names import other_products
+from quakestream.outputs.publish import publish
+from quakestream.outputs.readback import current_buildings, current_run, current_table
+from quakestream.outputs.spot_sample import SAMPLE_CSV, SampleRequest, draw_sample, read_sample
+from quakestream.outputs.verify_map import publish_verified, verify_map
+from quakestream.storage import StorageOptions, Store, open_store
+from tests.helpers.outputs_case import buildings, products
+
+HEAD = "building_id,answer,annotator,answered_at\n"
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A map of 200 buildings, 150 of them assessed, with a sample of 40."""
+    store = open_store(str(tmp_path_factory.mktemp("checks") / "out"))
+    publish(store, products(buildings=buildings(200)))
+    _draw(store, SampleRequest(checks=40))
+    return Path(store.uri)
+
+
+@pytest.fixture
+def store(published: Path, tmp_path: Path) -> Store:
+    shutil.copytree(published, tmp_path / "out")
+    return open_store(str(tmp_path / "out"))
+
+
+def _draw(store: Store, request: SampleRequest) -> None:
+    for name, data in draw_sample(store, current_run(store), request).files().items():
+        store.put(name, data)
+
+
+def _answered(store: Store, path: Path, **changes: str) -> str:
+    """Answers that follow the map's own verdicts, but for `changes` by building."""
+    table = read_sample(store).table
+    label = table["damage_label"].replace("", "intact")
+    said = [changes.get(b, a) for b, a in zip(table["building_id"], label, strict=True)]
+    lines = [f"{b},{a},ayse,\n" for b, a in zip(table["building_id"], said, strict=True)]
+    path.write_text(HEAD + "".join(lines))
+    return str(path)
+
+
+def _read(path: Path, text: str) -> Answers:
+    path.write_text(text)
+    return read_answers([str(path)], StorageOptions())
+
+
+def test_the_sample_says_how_it_was_drawn(store: Store):
+    table = pd.read_csv(store.uri_of(SAMPLE_CSV))
+    assert len(table) == table["building_id"].nunique() == 40
+    rows = current_buildings(store, current_run(store)).set_index("building_id")
+    drawn = rows.loc[table["building_id"]]
+    assert (drawn["status"] == "assessed").all()
+    assert (1 / table["inclusion_probability"]).sum() == pytest.approx(150, rel=1e-4)
+    inside = drawn.geometry.representative_point()
+    assert table["longitude"].to_numpy() == pytest.approx(inside.x, abs=1e-6)
+    again = read_sample(store)
+    same = draw_sample(store, current_run(store), SampleRequest(checks=40))
+    assert (again.strata, again.snapshot) == (same.strata, same.snapshot)
+    assert again.table["building_id"].tolist() == same.table["building_id"].tolist()
+
+
+def test_by_district_every_district_gets_checks(store: Store):
+    drawn = draw_sample(store, current_run(store), SampleRequest(checks=60, by_district=True))
+    counts = drawn.table["district"].value_counts()
+    assert len(counts) > 1
+    assert counts.min() >= 2
+    assert sorted(counts.index) == sorted(name for names in drawn.domains for name in names)
+
+
+def test_answers_restate_the_map_in_a_new_snapshot(store: Store, tmp_path: Path):
+    before = current_run(store)
+    done = verify_map(store, [_answered(store, tmp_path / "a.csv")])
+    snapshot = publish_verified(store, done, lambda: None)
+    run = current_run(store)
+    assert run["snapshot"] == snapshot != before["snapshot"]
+    assert run["verification"]["of"] == before["snapshot"]
+    assert other_products(store, run) == []
+    rows = current_buildings(store, run)
+    told = json.loads(store.get("verification.json"))
+    seen = rows["status"] == "assessed"
+    p_N = rows.loc[seen, "p_destroyed"].to_numpy(float)
+    assert p_N.sum() == pytest.approx(done.result.drawn.total_UC()[:, 2].mean(), rel=1e-3)
+    assert (p_N >= run["shares"]["threshold"]).sum() == (rows["damage"] == 2).sum()
+    assert told["restated"]["declared"]["destroyed"] == (rows["damage"] == 2).sum()
+    assert (
+        current_table(store, run, "summary.csv")["destroyed"].sum() == (rows["damage"] == 2).sum()
+    )
+    whole = run["shares"]["run"]
+    assert whole["expected_low"] < whole["expected"] < whole["expected_high"]
+    summary = current_table(store, run, "summary.csv")
+    assert summary["expected_destroyed"].notna().sum() == len(run["shares"]["areas"])
+    old = current_buildings(store, before)
+    order = old.loc[seen, "p_destroyed"].rank().corr(rows.loc[seen, "p_destroyed"].rank())
+    assert order > 0.9
+    again = verify_map(store, [])  # from the answers that were kept, and from the model's scores
+    assert publish_verified(store, again, lambda: None) == snapshot
+
+
+def test_a_census_gives_the_answers_themselves(store: Store, tmp_path: Path):
+    _draw(store, SampleRequest(checks=1000))
+    path = _answered(store, tmp_path / "a.csv")
+    told = verify_map(store, [path]).result.record
+    labels = current_buildings(store, current_run(store))["damage_label"].value_counts()
+    for name, one in told["totals"].items():
+        assert (one["low"], one["value"], one["high"]) == (labels[name],) * 3
+    assert told["precision"] == told["recall"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert told["by_design_alone"]["low"] == told["by_design_alone"]["high"] == labels["destroyed"]
+
+
+def test_unsure_missing_and_foreign_answers_are_counted(store: Store, tmp_path: Path):
+    path = tmp_path / "a.csv"
+    ids = read_sample(store).table["building_id"].tolist()
+    _answered(store, path, **{ids[0]: "cannot_tell", ids[1]: "cannot_tell"})
+    lines = path.read_text().splitlines()
+    spare = next(b for b in (f"b{n:02d}" for n in range(200)) if b not in ids)
+    kept = [line for line in lines if not line.startswith(f"{ids[2]},")]
+    path.write_text("\n".join([*kept, f"{spare},intact,ayse,", "nowhere,intact,ayse,"]))
+    told = verify_map(store, [str(path)]).result.record
+    assert told["answers"]["answered"] == 37
+    assert (told["answers"]["cannot_tell"], told["answers"]["missing"]) == (2, 1)
+    assert told["answers"]["outside_sample"] == sorted([spare, "nowhere"])
+    assert told["answers"]["not_in_map"] == ["nowhere"]
+    worst, best = (told["bounds"][f"if all of these are {a}"] for a in ("destroyed", "intact"))
+    assert told["bounds"]["buildings"] == 3
+    assert best["value"] <= told["totals"]["destroyed"]["value"] <= worst["value"]
+
+
+def test_only_intact_answers_are_an_answer(store: Store, tmp_path: Path):
+    ids = read_sample(store).table["building_id"]
+    path = tmp_path / "a.csv"
+    path.write_text(HEAD + "".join(f"{b},intact,ayse,\n" for b in ids))
+    done = verify_map(store, [str(path)])
+    told = done.result.record["totals"]["destroyed"]
+    assert told["low"] == 0
+    assert told["high"] < 15
+    assert (done.result.restated["damage"] == 2).sum() <= told["high"]
+
+
+def test_a_later_map_says_that_answers_are_kept(store: Store, tmp_path: Path):
+    done = verify_map(store, [_answered(store, tmp_path / "a.csv")])
+    publish_verified(store, done, lambda: None)
+    publish(store, products(buildings=buildings(200, seed=1)))
+    run = current_run(store)
+    assert run["answers_not_applied"] == "spot_checks/answers.csv"
+    assert not store.exists("verification.json")
+    told = verify_map(store, []).result.record
+    assert told["answers"]["answered"] == 40
+    assert told["sample"]["snapshot"] == done.base["snapshot"] != run["snapshot"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds no answers"),
+        (HEAD, "holds no answers"),
+        (HEAD + "b01,,a,\n", "holds no answers"),
+        ("id,answer\nb01,intact\n", "lacks the column 'building_id'"),
+        (HEAD + "b01,colapsed,a,\n", "unknown answer"),
+        (HEAD + ",intact,a,\n", "has no building_id"),
+        (HEAD + "b01,intact,a,\nb01,damaged,a,\n", "two answers"),
+        ('{"type": "FeatureCollection"}', "is not GeoJSON"),
+    ],
+)
+def test_bad_answers_are_refused_with_their_place(tmp_path: Path, text: str, said: str):
+    with pytest.raises(RequestError, match=said):
+        _read(tmp_path / "a.csv", text)
+
+
+def test_answers_of_another_sample_are_refused(store: Store, tmp_path: Path):
+    (tmp_path / "a.csv").write_text(HEAD + "x1,intact,a,\n")
+    with pytest.raises(RequestError, match="no answer is one of a building of the sample"):
+        verify_map(store, [str(tmp_path / "a.csv")])
+
+
+def test_a_map_without_a_sample_says_how_to_draw_one(tmp_path: Path):
+    store = open_store(str(tmp_path / "out"))
+    publish(store, products())
+    (tmp_path / "a.csv").write_text(HEAD + "b01,intact,a,\n")
+    with pytest.raises(RequestError, match="no sample was drawn"):
+        verify_map(store, [str(tmp_path / "a.csv")])
+
+
+def test_spreadsheets_and_geojson_are_read(tmp_path: Path):
+    text = "\ufeffbuilding_id;answer;annotator\r\n007;Cannot tell;\r\n8;Intact;ben\r\n"
+    told = _read(tmp_path / "cem.csv", text)
+    assert [(a.building_id, a.answer, a.annotator) for a in told.rows] == [
+        ("007", "cannot_tell", "cem"),
+        ("8", "intact", "ben"),
+    ]
+    feature = {"type": "Feature", "properties": {"building_id": 7, "answer": "destroyed"}}
+    document = json.dumps({"type": "FeatureCollection", "features": [feature]})
+    assert _read(tmp_path / "a.geojson", document).settled == {"7": "destroyed"}
+
+
+def test_the_majority_settles_and_a_tie_cannot_be_told(tmp_path: Path):
+    rows = ["b1,intact,a", "b1,intact,b", "b1,damaged,c", "b2,intact,a", "b2,damaged,b"]
+    rows += ["b3,cannot_tell,a", "b3,destroyed,b", "b4,cannot_tell,a", "b1,intact,a"]
+    told = _read(tmp_path / "a.csv", "building_id,answer,annotator\n" + "\n".join(rows))
+    expected = {"b1": "intact", "b2": "cannot_tell", "b3": "destroyed", "b4": "cannot_tell"}
+    assert told.settled == expected
+    assert told.tied == ("b2",)
+    assert set(told.conflicts) == {"b1", "b2"}
+    assert told.repeated == 1
+
+
+def test_kappa_is_that_of_scikit_learn(tmp_path: Path):
+    words = np.array(["destroyed", "damaged", "intact"])
+    rng = np.random.default_rng(2)
+    one = words[rng.integers(0, 3, 60)]
+    two = np.where(rng.random(60) < 0.7, one, words[rng.integers(0, 3, 60)])
+    lines = [f"b{n},{a},x\nb{n},{b},y" for n, (a, b) in enumerate(zip(one, two, strict=True))]
+    told = _read(tmp_path / "a.csv", "building_id,answer,annotator\n" + "\n".join(lines))
+    assert told.agreement[0].agree == pytest.approx((one == two).mean())
+    assert told.agreement[0].kappa == pytest.approx(cohen_kappa_score(one, two))
+
+
+def test_the_commands_write_a_sheet_and_print_the_numbers(store: Store, tmp_path: Path):
+    app = typer.Typer()
+    app.command()(sample)
+    app.command()(verify)
+    run = CliRunner().invoke
+    folder = tmp_path / "check"
+    drawn = run(app, ["sample", store.uri, "--n", "12", "--not-assessed", "3", "-o", str(folder)])
+    assert drawn.exit_code == 1, drawn.output  # this map has no scenes to show
+    assert "15 buildings without a picture" in drawn.output
+    assert "b0" in (folder / "sheet.html").read_text()
+    path = _answered(store, tmp_path / "a.csv")
+    told = run(app, ["verify", store.uri, path, "--dry-run"])
+    assert told.exit_code == 0, told.output
+    assert "150 assessed buildings" in told.output
+    assert "by 3 checks" in told.output
+    shown = run(app, ["verify", store.uri, path, "--json"])
+    assert json.loads(shown.output)["totals"].keys() == {"destroyed", "damaged", "intact"}
+    refused = run(app, ["sample", store.uri])
+    assert isinstance(refused.exception, RequestError)
+    assert "--replace" in refused.exception.remedy
