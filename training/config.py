@@ -189,8 +189,9 @@ class WindowConfig:
 
     window_px: int = 512
     halo_px: int = 16
-    """Margin of a window. 16 px is enough for the small networks to score a window as they would
-    score the whole scene."""
+    """Least margin of a window. A network whose pixels see farther gets the margin that it needs to
+    score a window as it would score the whole scene: 16 px for the small networks, 96 for the
+    medium, 192 for the large."""
     gsd_m: float = 0.5
     judge_bounds: bool = True
     """Score held-out buildings inside their axis-aligned bounds. Where destroyed buildings are

@@ -117,6 +117,11 @@ def _add_chips(group: Any) -> None:
     )
     group.add_argument("--gsd-m", type=float, default=0.5, help="pixel size, metres")
     group.add_argument("--epochs", choices=("post", "pre,post"), default="pre,post")
+    group.add_argument(
+        "--per-event",
+        action="store_true",
+        help="store the shaking of each ShakeMap, for models of aftershocks",
+    )
     group.add_argument("--filter", metavar="RULES", help="epfl, or black=0.05,snow=500,...")
     group.add_argument("--region", default="", help="name for splits (default: the event's id)")
     group.add_argument("--source", default="", help="name for splits (default: the event's id)")
@@ -183,6 +188,7 @@ def _store_request(options: argparse.Namespace) -> StoreRequest:
         tile_filter=TileFilter.parse(options.filter) if options.filter else None,
         unlabelled=options.unlabelled,
         empty_classes=options.allow_empty_class,
+        per_event=options.per_event,
     )
 
 

@@ -10,7 +10,9 @@ from training.calibrate import PixelCalibration
 from training.checkpoints import Checkpoint
 from training.config import GradesConfig, PairsConfig
 from training.graphs import BuildingGraph, BundleGraph, HazardGraph
+from training.lessons.pairs import halo_of
 from training.mlm import ModelFacts
+from training.networks import build_network
 from training.networks.landslide import LANDSLIDE_NETWORKS
 from training.onnx_graph import OPSET
 from training.scales import scale_of
@@ -51,7 +53,7 @@ def bundle_spec(
         bands=("red", "green", "blue"),
         gsd_m=config.windows.gsd_m,
         window_px=config.windows.window_px,
-        halo_px=config.windows.halo_px,
+        halo_px=halo_of(config, build_network(config.network)),
         context_m=0.0,
         dtype="uint8",
         normalisation="per_scene",

@@ -81,6 +81,7 @@ HELP = {
     "prior": "Write the landslide prior of an earthquake: the share of ground that slides.",
     "serve": "Serve the HTTP API on this machine: jobs that map areas, and chips to score.",
     "score": "Score a map against reference damage.",
+    "compare": "Compare a map with damage maps of others, per building and per square.",
     "adapt": "Make a bundle of this event out of 50 to 500 labels of its buildings, in minutes.",
     "suggest": "Choose the buildings to label next: uncertain ones, spread over the map.",
     "sample": "Draw buildings for spot checks, and write an answer sheet that works offline.",
@@ -131,6 +132,10 @@ def _making_maps(name: str) -> Callable[..., None] | typer.Typer | None:
             from quakestream.cli.prior import prior
 
             return prior
+        case "compare":
+            from quakestream.cli.compare import compare
+
+            return compare
         case "bundle":
             from quakestream.cli.bundle import bundle_app
 

@@ -62,6 +62,13 @@ class DamageScale:
             )
         return grades | dict.fromkeys(map(str.lower, self.unknown), "ignored")
 
+    def claims(self) -> dict[str, str]:
+        """What each word claims, by word in lower case: its grade, `unsure` or `not_analysed`."""
+        words = {word.lower(): "not_analysed" for word in self.unknown}
+        for c in self.classes:
+            words |= {w.lower(): "unsure" if c.uncertain else c.xbd for w in c.all_words}
+        return words
+
     def positions(self) -> dict[str, int]:
         """Position of the class that each word means, by word as it is written."""
         return {word: i for i, c in enumerate(self.classes) for word in c.all_words}
@@ -97,6 +104,47 @@ COPERNICUS = DamageScale(
     ),
     unknown=("Not analysed", "Not applicable", "Unknown"),
 )
+COPERNICUS_OLD = DamageScale(
+    name="Copernicus EMS until 2018",
+    classes=(
+        _class(
+            "no_visible_damage",
+            "no",
+            (0, 1),
+            "No visible damage",
+            "Negligible to slight damage",
+            "Not Affected",
+            "No damage",
+        ),
+        _class("moderate", "minor", (2,), "Possibly damaged", "Moderately Damaged"),
+        _class("high", "major", (3, 4), "Damaged", "Highly Damaged"),
+        _class("destroyed", "destroyed", (5,), "Destroyed", "Completely Destroyed"),
+    ),
+    unknown=("Not Analyzed",),
+)
+"""Words of the column `grading` in packages before the four grades of today."""
+UNOSAT = DamageScale(
+    # Numbers of the column Main_Damage_Site_Class, and its words in files that spell them.
+    name="UNOSAT",
+    classes=(
+        _class("none", "no", (0, 1), "No visible damage", "6", "No visible damage"),
+        _class(
+            "possible",
+            "minor",
+            (2,),
+            "Possibly damaged",
+            "4",
+            "11",
+            "Possible Damage",
+            "Possible Damage from adjacent impact, debris",
+            uncertain=True,
+        ),
+        _class("moderate", "minor", (2,), "Possibly damaged", "3", "Moderate Damage"),
+        _class("severe", "major", (3, 4), "Damaged", "2", "Severe Damage"),
+        _class("destroyed", "destroyed", (5,), "Destroyed", "1", "Destroyed"),
+    ),
+)
+"""Bare numbers may mean anything elsewhere: this scale is told by its column, not by its words."""
 XBD = DamageScale(
     name="xBD",
     classes=(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from quakestream.config import HazardSection
 from quakestream.domain import BundleSpec
-from quakestream.hazard.units import MEASURES, VS30_COLUMN, in_unit
+from quakestream.hazard.units import MEASURES, VS30_COLUMN, in_unit, measure_of
 
 
 def columns_given(hazard: HazardSection) -> frozenset[str]:
@@ -27,7 +27,13 @@ def inputs_not_given(spec: BundleSpec, hazard: HazardSection) -> tuple[str, ...]
     for column in spec.hazard:
         in_unit(np.empty(0), column.name, column.unit, spec.name)
     given = columns_given(hazard)
-    return tuple(column.name for column in spec.hazard if column.name not in given)
+    return tuple(column.name for column in spec.hazard if measure_of(column.name) not in given)
+
+
+def takes_events(*specs: BundleSpec | None) -> bool:
+    """True if a bundle takes the shaking of single events, such as aftershocks."""
+    names = [column.name for spec in specs if spec is not None for column in spec.hazard]
+    return any(measure_of(name) != name for name in names)
 
 
 def model_inputs(values: pd.DataFrame, spec: BundleSpec) -> NDArray[np.float32]:

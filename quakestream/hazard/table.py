@@ -15,6 +15,7 @@ from quakestream.hazard.interpolation import Floats
 from quakestream.hazard.rasters import RasterSample, sample_raster
 from quakestream.hazard.shakemap import ShakeMap, read_shakemap
 from quakestream.hazard.units import (
+    EVENT_JOINT,
     FIELD_OF_COLUMN,
     MEASURES,
     SITE_FIELD,
@@ -88,7 +89,7 @@ def sample_hazard(
     missing = _missing(columns)
     if per_event:
         columns |= {
-            f"{column}__{s.event_id}": s.at(field, lon, lat)
+            f"{column}{EVENT_JOINT}{s.event_id}": s.at(field, lon, lat)
             for s in shakemaps
             for field, column in MEASURES.items()
         }

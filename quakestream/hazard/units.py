@@ -29,6 +29,9 @@ FIELD_OF_COLUMN = {column: field for field, column in MEASURES.items()} | {VS30_
 LARGEST_G = 10.0
 """Larger values are percents: the strongest motion on record is 4.4 g (Iwate 2008)."""
 
+EVENT_JOINT = "__"
+"""Between a measure and the id of an event, in columns with the shaking of one event."""
+
 # ShakeMap writes an empty attribute or `%g` for percent of g.
 _ACCELERATION = {
     "": 0.01,
@@ -48,6 +51,12 @@ _VELOCITY_M_S = {"": 1.0, "m/s": 1.0, "ms": 1.0, "m/sec": 1.0, "cm/s": 0.01, "km
 _INTENSITY = {"": 1.0, "intensity": 1.0, "mmi": 1.0, "none": 1.0, "1": 1.0}
 
 _LOGARITHM = re.compile(r"^(?:ln|log)\((.*)\)$")
+
+
+def measure_of(column: str) -> str:
+    """`pga_g` of `pga_g__us6000jllz`, the shaking of one event; other names as they are."""
+    measure, joint, _ = column.partition(EVENT_JOINT)
+    return measure if joint and measure in MEASURES.values() else column
 
 
 def keeps(field: str) -> bool:
@@ -116,9 +125,10 @@ def in_unit(
     Raises:
         BundleError: if the unit is unknown for that column.
     """
-    if column not in FIELD_OF_COLUMN or not unit.strip():
+    measure = measure_of(column)
+    if measure not in FIELD_OF_COLUMN or not unit.strip():
         return values_N
-    known = _known_units(FIELD_OF_COLUMN[column])
+    known = _known_units(FIELD_OF_COLUMN[measure])
     name = _canonical(unit)
     if name not in known:
         raise BundleError(

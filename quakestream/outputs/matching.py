@@ -43,22 +43,27 @@ def match(truth: Truth, buildings: gpd.GeoDataFrame, distance_m: float) -> Match
         how = f"polygons sharing {OVERLAP_SHARE:.0%} of the smaller outline"
         pairs = overlapping(items, buildings)
     else:
-        pairs = _nearest(items, buildings, distance_m)
+        pairs = nearest(items, buildings, distance_m)
         how = f"points within {distance_m:g} m of the nearest footprint"
     return _one_answer_each(items, pairs, buildings.index, how)
 
 
 def overlapping(items: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame) -> pd.DataFrame:
-    """(item, building) index pairs that overlap enough, in the local UTM zone."""
+    """(item, building) index pairs that overlap enough, in the local UTM zone.
+
+    `likeness` is the area of the overlap over that of both outlines together: 1 for equal ones.
+    """
     crs = utm_of(buildings)
     left = gpd.GeoDataFrame(geometry=items.geometry.to_crs(crs).make_valid(), crs=crs)
     right = gpd.GeoDataFrame(geometry=buildings.geometry.to_crs(crs).make_valid(), crs=crs)
     pairs = gpd.sjoin(left, right, predicate="intersects").rename_axis("item").reset_index()
     a = left.geometry.loc[pairs["item"]].reset_index(drop=True)
     b = right.geometry.loc[pairs["index_right"]].reset_index(drop=True)
-    share = a.intersection(b).area / np.minimum(a.area, b.area)
+    overlap_m2 = a.intersection(b).area
+    pairs["likeness"] = (overlap_m2 / (a.area + b.area - overlap_m2)).to_numpy()
+    share = overlap_m2 / np.minimum(a.area, b.area)
     enough = pairs[(share >= OVERLAP_SHARE).to_numpy()]
-    named: pd.DataFrame = enough[["item", "index_right"]].rename(
+    named: pd.DataFrame = enough[["item", "index_right", "likeness"]].rename(
         columns={"index_right": "building"}
     )
     return named
@@ -82,7 +87,7 @@ def _by_id(items: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame) -> pd.DataFrame
     return pd.DataFrame({"item": known.index, "building": known.to_numpy().astype(int)})
 
 
-def _nearest(
+def nearest(
     items: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame, distance_m: float
 ) -> pd.DataFrame:
     """Each point with its nearest footprint; the smallest of those that hold the point."""

@@ -80,7 +80,7 @@ def read_truth(
             remedy="choose one with --label-column",
         )
     scale, mapping = _recognise(frame[column], request, classes)
-    values = frame[column].map(_text)
+    values = frame[column].map(text_of)
     items = frame[["geometry"]].assign(value=values, grade=values.map(mapping).fillna("ignored"))
     items["severe"] = items["grade"].map(SEVERITY).astype(int)
     items["class_index"] = _class_indices(items, scale, classes)
@@ -151,7 +151,7 @@ def _recognise(
     Raises:
         RequestError: if no scale has all values.
     """
-    values = sorted(set(column.dropna().map(_text)))
+    values = sorted(set(column.dropna().map(text_of)))
     if request.positive or request.negative:
         return "as given", _as_given(values, request)
     families: dict[str, dict[str, Grade]] = {
@@ -216,7 +216,8 @@ def _names_ems98(column: pd.Series) -> bool:
     return bool(re.search(r"ems|grade", str(column.name), re.I))
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A value of a label column as text; whole numbers of columns with gaps lose their `.0`."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value).strip()

@@ -1,5 +1,6 @@
 """Units of summary.csv: administrative units, or 500 m squares. Shares are estimated in them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import geopandas as gpd
@@ -8,6 +9,7 @@ import pandas as pd
 import shapely
 from numpy.typing import NDArray
 from pyproj import Transformer
+from shapely.geometry.base import BaseGeometry
 
 from quakestream.errors import ShapeError
 
@@ -32,7 +34,7 @@ def neighbours(unit_G: NDArray[np.object_], named: gpd.GeoDataFrame | None) -> N
     return np.array(sorted(pairs), np.int64).reshape(-1, 2)
 
 
-def square_ids(buildings: gpd.GeoDataFrame) -> NDArray[np.object_]:
+def square_ids(buildings: gpd.GeoDataFrame, side_m: int = SQUARE_M) -> NDArray[np.object_]:
     """Ids of the UTM-aligned squares, such as `37N_E612500_N4158000` (south-west corner)."""
     points = buildings.geometry.representative_point()
     lon, lat = points.x.to_numpy(), points.y.to_numpy()
@@ -45,8 +47,8 @@ def square_ids(buildings: gpd.GeoDataFrame) -> NDArray[np.object_]:
         to_utm = Transformer.from_crs(4326, int(code), always_xy=True)
         east, north = to_utm.transform(lon[rows], lat[rows])
         name = f"{code % 100}{'N' if code < 32700 else 'S'}"
-        for row, e, n in zip(rows, east // SQUARE_M, north // SQUARE_M, strict=True):
-            ids[row] = f"{name}_E{int(e) * SQUARE_M}_N{int(n) * SQUARE_M}"
+        for row, e, n in zip(rows, east // side_m, north // side_m, strict=True):
+            ids[row] = f"{name}_E{int(e) * side_m}_N{int(n) * side_m}"
     return ids
 
 
@@ -109,3 +111,18 @@ def _admin_pairs(place_of: dict[str, int], units: gpd.GeoDataFrame) -> set[tuple
     one_A, other_A = tree.query(shape_N, predicate="dwithin", distance=TOUCHING_DEG)
     pairs = np.sort(np.stack([place_N[one_A], place_N[other_A]], axis=1), axis=1)
     return {(int(a), int(b)) for a, b in pairs if a != b}
+
+
+def square_outlines(ids: Sequence[str], side_m: int = SQUARE_M) -> list[BaseGeometry | None]:
+    """Outlines of `square_ids`, EPSG:4326; None for `outside`."""
+    return [None if square == OUTSIDE else _outline(square, side_m) for square in ids]
+
+
+def _outline(square: str, side_m: int) -> BaseGeometry:
+    zone, east, north = square.split("_")
+    epsg = (32600 if zone.endswith("N") else 32700) + int(zone[:-1])
+    x, y = int(east[1:]), int(north[1:])
+    corner = np.array([(x, y), (x + side_m, y), (x + side_m, y + side_m), (x, y + side_m)])
+    to_degrees = Transformer.from_crs(epsg, 4326, always_xy=True)
+    outline: BaseGeometry = shapely.Polygon(np.column_stack(to_degrees.transform(*corner.T)))
+    return outline

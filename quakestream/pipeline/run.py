@@ -25,7 +25,7 @@ from quakestream.events import (
     PlanReady,
     StageStarted,
 )
-from quakestream.hazard import model_inputs, sample_hazard
+from quakestream.hazard import model_inputs, sample_hazard, takes_events
 from quakestream.outputs.buildings import SHAKING_COLUMNS
 from quakestream.outputs.layout import LEASE, LEDGER
 from quakestream.outputs.lease import Lease, held_lease
@@ -343,9 +343,15 @@ class _MapRun:
     def _sample_hazard(self) -> FootprintHazard:
         plan, point_N = self.plan, self.plan.footprints.representative
         lon_N, lat_N = shapely.get_x(point_N), shapely.get_y(point_N)
-        table = sample_hazard(lon_N, lat_N, plan.run.hazard, plan.run.storage_options)
-        self._add_issues(table.issues)
         model = plan.hazard_model
+        table = sample_hazard(
+            lon_N,
+            lat_N,
+            plan.run.hazard,
+            plan.run.storage_options,
+            per_event=takes_events(plan.bundle.spec, None if model is None else model.bundle.spec),
+        )
+        self._add_issues(table.issues)
         evidence = hazard_evidence(model, table.values) if model is not None else None
         self._add_issues(evidence.issues if evidence is not None else ())
         return FootprintHazard(table=table, evidence=evidence)

@@ -22,7 +22,7 @@ from quakestream.domain import BundleSpec, Issue
 from quakestream.errors import RequestError
 from quakestream.hazard import HazardTable, sample_hazard
 from quakestream.hazard.inputs import columns_given
-from quakestream.hazard.units import MEASURES, VS30_COLUMN
+from quakestream.hazard.units import MEASURES, VS30_COLUMN, measure_of
 from quakestream.pipeline.planning.jobs import RunBundles
 from quakestream.pipeline.planning.plan import Plan, plan_for
 from quakestream.pipeline.planning.tasks import TaskMaker, worker_spec
@@ -96,6 +96,8 @@ class StoreRequest:
     """Store footprints of unknown state too, with label -1."""
     empty_classes: bool = False
     """Accept a class without an example."""
+    per_event: bool = False
+    """Store the shaking of each event (a mainshock and its aftershocks), not the largest."""
 
 
 @dataclass(slots=True)
@@ -198,12 +200,15 @@ class _RunPlan:
     def hazard_columns(self) -> tuple[HazardColumn, ...]:
         """Layers, then shaking, then the site, as the papers order them."""
         given = columns_given(self.source.run.hazard)
-        shaking = [c for c in MEASURES.values() if c in given]
+        events = [c for c in map(str, self.hazard.values.columns) if measure_of(c) != c]
+        shaking = events or [c for c in MEASURES.values() if c in given]
         site = [VS30_COLUMN] if VS30_COLUMN in given else []
         layers = [c for c in self.source.run.hazard.layers if c not in (*shaking, *site)]
         return tuple(
             HazardColumn(
-                name=name, unit=UNITS.get(name, "g" if group == "shaking" else ""), group=group
+                name=name,
+                unit=UNITS.get(measure_of(name), "g" if group == "shaking" else ""),
+                group=group,
             )
             for group, names in (("layers", layers), ("shaking", shaking), ("site", site))
             for name in names
@@ -235,7 +240,9 @@ class _RunPlan:
             )
         point_N = plan.footprints.representative
         lon_N, lat_N = shapely.get_x(point_N), shapely.get_y(point_N)
-        hazard = sample_hazard(lon_N, lat_N, run.hazard, run.storage_options)
+        hazard = sample_hazard(
+            lon_N, lat_N, run.hazard, run.storage_options, per_event=request.per_event
+        )
         return cls(
             source=source,
             plan=plan,

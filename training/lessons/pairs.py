@@ -138,6 +138,11 @@ def _pixel_figures(scored: Sequence[BuildingLogits]) -> Figures:
     return {"pixel_f1": pooled["f1"], "pixel_iou": pooled["iou"]}
 
 
+def halo_of(config: PairsConfig, network: nn.Module) -> int:
+    """Margin of the windows that a network is judged and shipped with."""
+    return max(config.windows.halo_px, int(getattr(network, "halo_px", 0)))
+
+
 def held_out_logits(
     config: PairsConfig, pairs: Sequence[LabelledPair], network: nn.Module
 ) -> list[BuildingLogits]:
@@ -148,7 +153,7 @@ def held_out_logits(
         lattice = Lattice(
             grid=pair.grid,
             window_px=config.windows.window_px,
-            halo_px=config.windows.halo_px,
+            halo_px=halo_of(config, network),
             cell_windows=1,
         )
         held = config.ground.held_ground(pair)

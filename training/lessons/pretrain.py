@@ -97,7 +97,7 @@ class PretrainLesson:
 
     def judge(self, network: nn.Module) -> Figures:
         """ROC area of distance as a score of "differ", over held-out places."""
-        firsts, seconds, states = [], [], []
+        firsts, seconds, states = [], [], []  # one entry per chunk, places in the order of states
         with torch.inference_mode():
             for pair in self._pairs:
                 for pre, post, destroyed_N in held_chips(self._config, pair):
@@ -107,7 +107,9 @@ class PretrainLesson:
                     states.append(destroyed_N)
         differ_N = np.concatenate(states) if states else np.zeros(0, bool)
         if self._early:
-            point_ND, other = torch.cat([*firsts, *seconds]), self._others(0, len(differ_N))
+            # Both halves of a chunk, then the next chunk: the order of the states.
+            halves = [part for chunk in zip(firsts, seconds, strict=True) for part in chunk]
+            point_ND, other = torch.cat(halves), self._others(0, len(differ_N))
             apart_N = (point_ND - point_ND[other]).square().sum(dim=1)
             differ_N = differ_N != differ_N[other]
         else:

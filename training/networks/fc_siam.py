@@ -27,6 +27,16 @@ class Widths:
     decoder: tuple[tuple[int, ...], ...]
     """From the bottleneck upward, without the inputs: (64, 16) is two convolutions."""
 
+    def halo_px(self, stride: int) -> int:
+        """Margin around a core that lies on the stride, from which a core pixel takes nothing more.
+
+        A 3 × 3 convolution reaches one pixel of its level. Pooling and its inverse stay inside the
+        squares of the stride.
+        """
+        levels = zip(self.encoder, reversed(self.decoder), strict=True)
+        reach = sum((len(down) + len(up)) << level for level, (down, up) in enumerate(levels))
+        return -(-reach // stride) * stride
+
 
 _LEVELS = ((16, 16), (32, 32), (64, 64, 64), (128, 128, 128), (256, 256, 256))
 _STAGES = ((256, 256, 128), (128, 128, 64), (64, 64, 32), (32, 16), (16, 1))
@@ -51,6 +61,8 @@ class FcSiam(nn.Module):
         self.mode = mode
         self.stride = 2 ** len(widths.encoder)
         """Sides of the input must be multiples of this."""
+        self.halo_px = widths.halo_px(self.stride)
+        """Margin of a window that is scored as the whole scene would be."""
         tops = [level[-1] for level in widths.encoder]
         self.bottom = tops[-1]
         """Channels of the last encoder map."""

@@ -15,6 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from quakestream.catalog import scene_extent
 from quakestream.domain import BundleSpec, Quality, Scene
 from quakestream.fusion import prior_of
+from quakestream.hazard.units import measure_of
 from quakestream.outputs.buildings import TILES_JOINT
 from quakestream.pipeline.planning.plan import Plan
 from quakestream.pipeline.result.context import FootprintHazard, RunContext, ViewFailures
@@ -67,7 +68,7 @@ def building_rows(context: RunContext, reduced: Reduced) -> BuildingRows:
     columns |= {} if shares is None else shares.columns(len(reason_N))
     columns |= _view_columns(plan, reduced)
     values = hazard.table.values
-    columns |= {name: values[name].to_numpy() for name in values.columns}
+    columns |= _hazard_columns(values)
     columns["hazard_missing"] = hazard.table.missing_N
     columns |= context.constants
     outlines = plan.footprints.table.geometry.values
@@ -89,10 +90,15 @@ def unjudged_rows(context: RunContext) -> gpd.GeoDataFrame:
         "reason": np.full(len(table), "no_model", object),
         "damage": pd.array([pd.NA] * len(table), dtype="Int8"),
     }
-    columns |= {name: values[name].to_numpy() for name in values.columns}
+    columns |= _hazard_columns(values)
     columns["hazard_missing"] = context.hazard.table.missing_N
     columns["run_id"] = context.constants["run_id"]
     return gpd.GeoDataFrame(columns, index=table.index, geometry=table.geometry.values, crs=4326)
+
+
+def _hazard_columns(values: pd.DataFrame) -> dict[str, Any]:
+    """Hazard columns of the product; the shaking of single events is an input of models alone."""
+    return {name: values[name].to_numpy() for name in values.columns if measure_of(name) == name}
 
 
 def _verdicts(

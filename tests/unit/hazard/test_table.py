@@ -14,7 +14,7 @@ from rasterio.transform import from_origin
 from quakestream.config import HazardSection
 from quakestream.domain import BundleSpec, HazardInput
 from quakestream.errors import BundleError, ShapeError
-from quakestream.hazard import inputs_not_given, model_inputs, sample_hazard
+from quakestream.hazard import inputs_not_given, model_inputs, sample_hazard, takes_events
 
 MEASURES = ["mmi", "pga_g", "pgv_cm_s", "psa03_g", "psa10_g", "psa30_g"]
 LON, LAT = np.array([36.05, 36.15, 36.5]), np.array([37.05, 37.05, 37.05])
@@ -176,6 +176,12 @@ def test_of_several_events_the_largest_counts_and_each_is_there_on_request(
     assert table.values["pga_g__b"].isna().tolist() == [True, False, True]
     assert table.values["vs30_m_s"].tolist()[:2] == [400, 400]
     assert table.missing_N[0] == ["psa30_g"]
+    spec = takes(("pga_g__b", "%g"), ("pga_g", "g"))
+    assert takes_events(spec)
+    assert not takes_events(takes(("pga_g", "g")), None)
+    assert inputs_not_given(spec, hazard) == ()
+    assert inputs_not_given(spec, HazardSection()) == ("pga_g__b", "pga_g")
+    assert model_inputs(table.values, spec)[1].tolist() == pytest.approx([50, 0.5])
 
 
 @pytest.mark.parametrize("reverse", [False, True])

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import geopandas as gpd
 import numpy as np
@@ -18,6 +19,7 @@ from quakestream.config import RunFile, open_run
 from quakestream.domain import Grid
 from quakestream.errors import RequestError
 from quakestream.hazard import sample_hazard
+from quakestream.hazard.units import MEASURES
 from quakestream.pipeline.planning.jobs import RunBundles
 from quakestream.pipeline.planning.plan import Plan, plan_for
 from quakestream.pipeline.work.prepare import Prepared, run_step, steps_for
@@ -140,6 +142,30 @@ def test_chips_and_values_are_those_of_the_footprints_own_square_of_ground(
     rows = [ids.index(id_) for id_ in store.table["building_id"]]
     names = list(store.meta.hazard_names)
     np.testing.assert_array_equal(chips.hazard_NM, hazard.values[names].to_numpy()[rows])
+
+
+def test_the_shaking_of_each_event_reaches_the_store(
+    made: tuple[ChipStore, StoreReport, RunFile], town: SyntheticEarthquake, tmp_path: Path
+) -> None:
+    """A mainshock and an aftershock: the maximum of both would hide the second."""
+    first = next(iter(made[2].hazard.shakemaps))
+    name = ElementTree.parse(first).getroot().attrib["event_id"]
+    (tmp_path / "after.xml").write_text(Path(first).read_text().replace(name, "after"))
+    run = run_of(town, tmp_path)
+    hazard = run.hazard.model_copy(update={"shakemaps": [first, str(tmp_path / "after.xml")]})
+    source = source_of(run.model_copy(update={"hazard": hazard}), town)
+    request = replace(SMALL, per_event=True)
+    store, _ = write_run_store(str(tmp_path / "store"), [source], request)
+    shaking = [h for h in store.meta.hazard if h.group == "shaking"]
+    assert [h.name for h in shaking] == [
+        f"{measure}__{event}" for event in (name, "after") for measure in MEASURES.values()
+    ]
+    assert [h.unit for h in shaking[:3]] == ["MMI", "g", "cm/s"]
+    once = made[0].table.set_index("building_id")["pga_g"]
+    for event in (name, "after"):
+        known = store.table.set_index("building_id")[f"pga_g__{event}"].dropna()
+        assert len(known) > 10
+        pd.testing.assert_series_equal(known, once[known.index], check_names=False)
 
 
 def test_labels_are_the_truth_by_id_and_everything_else_is_counted(

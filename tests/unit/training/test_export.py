@@ -23,6 +23,7 @@ from training.data.labels import SCALES
 from training.data.vectors import FIELD_CLASSES
 from training.export import write_bundle
 from training.graphs import BuildingGraph, BundleGraph, HazardGraph, SegmentationGraph
+from training.lessons.pairs import halo_of
 from training.manifests import architecture, bundle_spec
 from training.networks import NetworkInputs, build_network, network_names
 from training.onnx_graph import OPSET, check_parity, export_onnx, run_onnx, wide_numbers
@@ -89,6 +90,14 @@ def bundle_folder(graph: BundleGraph, tmp_path_factory: pytest.TempPathFactory) 
     spec = bundle_spec(checkpoint, folder.name, calibration, METRICS)
     write_bundle(graph, spec, folder)
     return folder
+
+
+def test_a_medium_network_ships_with_the_margin_that_it_needs() -> None:
+    config = new_config(PairsConfig, recipe="m", network="fc_siam_diff_medium", source="synthetic")
+    network = build_network(config.network)
+    checkpoint = Checkpoint(config=config, weights=network.state_dict(), step=1, figures={})
+    spec = bundle_spec(checkpoint, "m", PixelCalibration(temperature=1.0, prior=0.5), METRICS)
+    assert spec.halo_px == halo_of(config, network) == 96
 
 
 @pytest.fixture(scope="module")

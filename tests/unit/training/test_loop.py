@@ -239,6 +239,29 @@ def test_every_architecture_can_be_pre_trained(network: str) -> None:
     assert learnt.figures["auc"] > 0.9
 
 
+class TellsRubble(nn.Module):
+    """Embeds places as one of two points: the dates differ, or they do not."""
+
+    def forward(self, first_NBYX: Tensor, second_NBYX: Tensor) -> tuple[Tensor, Tensor]:
+        def point(both_NBYX: Tensor) -> Tensor:
+            apart_N = (both_NBYX[:, :3] - both_NBYX[:, 3:]).abs().mean((1, 2, 3)) > 0.1
+            return torch.stack([apart_N, ~apart_N], dim=1).float()
+
+        return point(first_NBYX), point(second_NBYX)
+
+
+def test_places_of_several_chunks_are_judged_by_their_own_labels() -> None:
+    """Places of early fusion are embedded in halves of a chunk, and two towns are two chunks."""
+    config = pretrain_config(network="fc_ef_small", held_regions=("b", "c"))
+    towns = [rubble_town(name, i) for i, name in enumerate("abc")]
+    towns[1:] = [  # intact places first
+        replace(t, buildings=tuple(sorted(t.buildings, key=lambda b: b.destroyed)))
+        for t in towns[1:]
+    ]
+    lesson = PretrainLesson(config, towns)
+    assert lesson.judge(TellsRubble()) == {"auc": 1.0}
+
+
 def test_a_run_starts_from_all_weights_of_its_own_architecture_and_from_no_other(
     tmp_path: Path,
 ) -> None:

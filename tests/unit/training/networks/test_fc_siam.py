@@ -109,3 +109,29 @@ def test_a_frozen_encoder_keeps_weights_and_statistics() -> None:
 def test_an_image_that_does_not_fit_the_pooling_is_refused() -> None:
     with pytest.raises(ShapeError, match="multiples of 8, got 60×64"):
         fc_siam("fc_siam_diff_small").encode(torch.zeros(1, 3, 60, 64))
+
+
+@pytest.mark.parametrize(("width", "halo_px"), [("small", 16), ("medium", 96), ("large", 192)])
+def test_a_margin_is_as_wide_as_the_network_sees(width: str, halo_px: int) -> None:
+    for mode in ("ef", "siam_conc", "siam_diff"):
+        assert fc_siam(f"fc_{mode}_{width}").halo_px == halo_px
+
+
+@pytest.mark.parametrize(("name", "less"), [("fc_ef_small", 8), ("fc_siam_diff_medium", 16)])
+def test_a_window_with_its_margin_is_scored_as_the_whole_scene(name: str, less: int) -> None:
+    """Not so with the margin of a smaller network."""
+    network = fc_siam(name).eval().double()  # random weights see little of what is far
+    margin, core = network.halo_px, 2 * network.stride
+    side = 2 * (margin + network.stride) + core
+    pre, post = torch.randn(2, 1, 3, side, side, dtype=torch.float64)
+    start = (side - core) // 2
+
+    def scored(halo_px: int) -> Tensor:
+        window = slice(start - halo_px, start + core + halo_px)
+        logit_YX: Tensor = network(pre[..., window, window], post[..., window, window])[0, 0]
+        return logit_YX[halo_px : halo_px + core, halo_px : halo_px + core]
+
+    with torch.inference_mode():
+        whole = network(pre, post)[0, 0, start : start + core, start : start + core]
+        torch.testing.assert_close(scored(margin), whole, rtol=0, atol=1e-12)
+        assert (scored(less) - whole).abs().max() > 1e-9
