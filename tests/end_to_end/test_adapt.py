@@ -57,7 +57,7 @@ def test_labels_become_a_bundle_and_a_better_map(
     folder, truth = world
     some = dict(list(truth.items())[:60])
     adapt(str(folder / "out"), answers(tmp_path, some), tmp_path / "event")
-    assert "gain of ROC-AUC" in capsys.readouterr().out
+    assert "gain over the whole map" in capsys.readouterr().out
     bundle = load_bundle(str(tmp_path / "event"))
     assert bundle.spec.adapted_to == "small-world"
     assert bundle.spec.calibration is not None

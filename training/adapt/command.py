@@ -202,7 +202,7 @@ def _refusal(adaptation: _Adaptation, labels: str) -> RequestError:
     value, low, high = figures["gain_auc"]
     got = "no figure: the labelled buildings of one state lie in too few blocks"
     if value is not None and low is not None:
-        before, after = (figures[k]["auc"][0] for k in ("before", "adapted"))
+        before, after = (figures["event_auc"][k] for k in ("before", "adapted"))
         got = f"{value:+.3f} ({low:+.3f} to {high:+.3f}): AUC {after:.3f} after {before:.3f}"
     return RequestError(
         "the adapted model is not shown to be better, so no bundle was written",
@@ -237,7 +237,9 @@ def _show(spec: BundleSpec, folder: Path, seconds: float) -> None:
         stdout.print(f"  {title:<26}{before} -> {metrics['adapted'][key][0]:.3f}")
     value, low, high = metrics["gain_auc"]
     if value is not None and low is not None:
-        stdout.print(f"  gain of ROC-AUC           {value:+.3f} ({low:+.3f} to {high:+.3f})")
+        stdout.print(
+            f"  gain over the whole map   {value:+.3f} ({low:+.3f} to {high:+.3f}) ROC-AUC"
+        )
     if spec.training["adapted"]["forced"]:
         stdout.print("Not shown to be better: written because of --force, and its card says so.")
     stdout.print(f"{folder} ({seconds:.0f} s); use it with `models: {{damage: {folder}}}`")

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from scipy.special import expit, logit
-from sklearn.metrics import precision_recall_curve
+from sklearn.metrics import precision_recall_curve, roc_auc_score
 
 from quakestream.domain.calibration import Calibration
 from quakestream.fusion.calibration import log_ratio, score_logit
+from quakestream.reduce.metrics import roc_auc
 from training.adapt.head import Examples
 from training.adapt.judging import (
     calibration_of,
@@ -14,7 +15,9 @@ from training.adapt.judging import (
     fit_platt,
     judge,
     recall_at_precision,
+    score_weights,
     thresholds_of,
+    weighted_auc,
 )
 
 
@@ -55,6 +58,20 @@ def test_the_share_of_the_event_survives_a_choice_by_score() -> None:
     assert truth_N[by_score].mean() > 2 * truth_N.mean()
     share = event_share(truth_N[by_score], score_N[by_score], score_N)
     assert share == pytest.approx(truth_N.mean(), abs=0.03)
+
+
+def test_weights_undo_a_choice_by_score() -> None:
+    rng = np.random.default_rng(1)
+    score_N = expit(rng.normal(-1, 2, 20_000))
+    truth_N = rng.random(20_000) < score_N
+    unsure = np.exp(-20 * np.abs(score_N - 0.5)) + 0.02
+    some = rng.choice(20_000, 3000, replace=False, p=unsure / unsure.sum())
+    whole = roc_auc(truth_N, score_N)
+    assert roc_auc(truth_N[some], score_N[some]) < whole - 0.05
+    weight_N = score_weights(score_N[some], score_N)
+    assert weighted_auc(truth_N[some], score_N[some], weight_N) == pytest.approx(whole, abs=0.02)
+    expected = roc_auc_score(truth_N[some], score_N[some], sample_weight=weight_N)
+    assert weighted_auc(truth_N[some], score_N[some], weight_N) == pytest.approx(expected)
 
 
 def test_a_better_model_is_called_better_and_noise_is_not() -> None:
