@@ -47,9 +47,9 @@ LOCK := $(BIN)/uv pip compile --quiet --python-version 3.12 --python-platform x8
 	--generate-hashes --custom-compile-command "make lock"
 
 lock: .venv/.dev
-	$(LOCK) pyproject.toml deploy/docker/images.in --extra ray --extra openvino -c constraints.txt \
+	$(LOCK) pyproject.toml deploy/docker/images.in --extra ray --extra openvino --extra serve -c constraints.txt \
 		-o deploy/docker/requirements.cpu.txt
-	$(LOCK) pyproject.toml deploy/docker/images.in deploy/docker/gpu.in --extra ray \
+	$(LOCK) pyproject.toml deploy/docker/images.in deploy/docker/gpu.in --extra ray --extra serve \
 		-c constraints.txt -o deploy/docker/requirements.gpu.txt
 	$(LOCK) deploy/docker/build.in -o deploy/docker/requirements.build.txt
 

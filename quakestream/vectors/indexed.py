@@ -62,7 +62,7 @@ def _index_has_all(source: DataSet, info: Mapping[str, Any]) -> bool:
     if source.format is not contents.GPKG:
         return False
     table = f"rtree_{info['layer_name']}_{info['geometry_name']}".replace('"', '""')
-    query = f'SELECT count(*) AS n FROM "{table}"'  # noqa: S608 (quoted; the file is only read)
+    query = f'SELECT count(*) AS n FROM "{table}"'  # noqa: S608  # quoted; the file is only read
     try:
         found = pyogrio.read_dataframe(source.path, sql=query, read_geometry=False)
     except pyogrio.errors.DataLayerError:

@@ -24,7 +24,8 @@ from tests.helpers.deploying import (
 )
 
 jsonschema = pytest.importorskip("jsonschema")
-RAY_KINDS = ("RayJob", "RayCluster")
+ServeDeploySchema = pytest.importorskip("ray.serve.schema").ServeDeploySchema
+RAY_KINDS = ("RayJob", "RayCluster", "RayService")
 each_overlay = pytest.mark.parametrize(
     "overlay", OVERLAYS, ids=[str(p.relative_to(KUBERNETES)) for p in OVERLAYS]
 )
@@ -127,6 +128,46 @@ def test_accounts_and_settings_that_pods_name_exist(overlay: Path) -> None:
             assert {s["configMapRef"]["name"] for s in sources if "configMapRef" in s} <= settings
 
 
+def test_the_service_is_what_serving_knows() -> None:
+    """Its application is there, its settings are read, and the paths in it are mounted."""
+    from serving import app
+    from serving.settings import ServiceSettings
+
+    overlay = KUBERNETES / "overlays" / "kind" / "service"
+    (service,) = of_kind(overlay, "RayService")
+    serve = yaml.safe_load(service["spec"]["serveConfigV2"])
+    (application,) = ServeDeploySchema.model_validate(serve).applications
+    module, _, name = application.import_path.partition(":")
+    assert module == app.__name__
+    assert callable(getattr(app, name))
+    (config,) = (d for d in of_kind(overlay, "ConfigMap") if "service.yaml" in d["data"])
+    settings = ServiceSettings.of(yaml.safe_load(config["data"]["service.yaml"]), ROOT)
+    files = {str(application.args["settings"]), settings.tokens}
+    for group, template in pods(overlay):
+        (container,) = template["spec"]["containers"]
+        assert serve["http_options"]["port"] in {p["containerPort"] for p in container["ports"]}
+        mounted = {m["mountPath"] for m in container["volumeMounts"]}
+        assert {file.rpartition("/")[0] for file in files} <= mounted, group
+        volumes = {v["name"]: v for v in template["spec"]["volumes"]}
+        assert volumes["settings"]["configMap"]["name"] == config["metadata"]["name"]
+
+
+def test_the_service_stands_on_the_cluster_of_runs() -> None:
+    """Its pods have one port and two volumes more."""
+    base = KUBERNETES / "base"
+    service = yaml.safe_load((base / "service" / "rayservice.yaml").read_text())
+    cluster = yaml.safe_load((base / "cluster" / "raycluster.yaml").read_text())["spec"]
+    made = service["spec"]["rayClusterConfig"]
+    for group in (made["headGroupSpec"], *made["workerGroupSpecs"]):
+        spec = group["template"]["spec"]
+        spec["volumes"] = [v for v in spec["volumes"] if v["name"] not in ("settings", "tokens")]
+        for one in spec["containers"]:
+            one["ports"] = [p for p in one["ports"] if p["name"] != "serve"]
+            mounts = one["volumeMounts"]
+            one["volumeMounts"] = [m for m in mounts if m["name"] not in ("settings", "tokens")]
+    assert made == cluster
+
+
 def test_no_manifest_holds_a_secret() -> None:
     for path in KUBERNETES.rglob("*.yaml"):
         text = path.read_text()
@@ -181,6 +222,20 @@ JOB = KUBERNETES / "overlays" / "eks" / "job"
 )
 def test_a_planted_mistake_in_a_ray_resource_is_found(path: str, value: Any) -> None:
     (document,) = of_kind(JOB, "RayJob")
+    (problem,) = ray_problems(planted(document, path, value))
+    assert str(path.split(".")[-1]) in problem or str(value) in problem
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("spec.serveConfig", ""),
+        ("spec.upgradeStrategy.kind", "NewCluster"),
+        ("spec.rayClusterConfig.workerGroupSpecs.0.minReplica", 2),
+    ],
+)
+def test_a_planted_mistake_in_the_service_is_found(path: str, value: Any) -> None:
+    (document,) = of_kind(KUBERNETES / "overlays" / "kind" / "service", "RayService")
     (problem,) = ray_problems(planted(document, path, value))
     assert str(path.split(".")[-1]) in problem or str(value) in problem
 

@@ -49,10 +49,10 @@ def of_kind(overlay: Path, *kinds: str) -> list[Document]:
 
 
 def ray_cluster(overlay: Path) -> Document:
-    """The spec of an overlay's Ray cluster, in a job or alone."""
-    (found,) = of_kind(overlay, "RayJob", "RayCluster")
+    """The spec of an overlay's Ray cluster, in a job, in a service or alone."""
+    (found,) = of_kind(overlay, "RayJob", "RayCluster", "RayService")
     spec: Document = found["spec"]
-    return spec.get("rayClusterSpec", spec)
+    return spec.get("rayClusterSpec", spec.get("rayClusterConfig", spec))
 
 
 @cache
