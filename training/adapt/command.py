@@ -20,11 +20,13 @@ from quakestream.outputs.truth import TruthRequest
 from quakestream.storage import open_store
 from training.adapt.bundle import Origin, write_adapted
 from training.adapt.crops import CropRequest, LabelledCrops, crops_of, recorded_run
+from training.adapt.doubts import as_plain, labels_to_check
 from training.adapt.graph import CropGraph, can_fold
 from training.adapt.head import Examples, fit_head
 from training.adapt.judging import BLOCK_M, Judgement, judge
 from training.adapt.labels import EventLabels, check_enough, read_event_labels
 from training.adapt.scores import old_scores
+from training.support import LabelCheck
 
 Labels = Annotated[str, typer.Argument(help="Labels: an answer sheet, or points, polygons or ids.")]
 
@@ -76,17 +78,23 @@ def adapt(
     event = _labelled_map(out, request, run, distance, options)
     adaptation = _adapted(event)
     better = adaptation.judgement.better
+    head = fit_head(adaptation.examples)
+    checks = labels_to_check(
+        adaptation.building_id_N, adaptation.examples, head, adaptation.judgement.p_N
+    )
     if not (better or force):
+        if not as_json:
+            _show_checks(checks)
         raise _refusal(adaptation, labels)
     origin = event.origin(adaptation.counts, forced=not better)
-    spec = write_adapted(
-        bundle, adaptation.graph, fit_head(adaptation.examples), adaptation.judgement, origin
-    )
+    spec = write_adapted(bundle, adaptation.graph, head, adaptation.judgement, origin)
     seconds = time.perf_counter() - began
     if as_json:
-        print_json({"bundle": str(bundle), "seconds": round(seconds, 1), **_facts(spec)})
+        facts = {**_facts(spec), "check_first": as_plain(checks)}
+        print_json({"bundle": str(bundle), "seconds": round(seconds, 1), **facts})
     else:
         _show(spec, bundle, seconds)
+        _show_checks(checks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -117,6 +125,7 @@ class _Adaptation:
     """Examples of an event and what left-out ones say of a head on them."""
 
     graph: CropGraph
+    building_id_N: NDArray[np.object_]
     examples: Examples
     judgement: Judgement
     counts: dict[str, Any]
@@ -188,7 +197,13 @@ def _adapted(event: _LabelledMap) -> _Adaptation:
     old_of = dict(zip(id_N, score_N, strict=True))
     old_N = np.array([old_of[i] for i in crops.building_id_N], np.float64)
     judgement = judge(examples, old_N, score_N)
-    return _Adaptation(graph=graph, examples=examples, judgement=judgement, counts=counts.to_json())
+    return _Adaptation(
+        graph=graph,
+        building_id_N=crops.building_id_N,
+        examples=examples,
+        judgement=judgement,
+        counts=counts.to_json(),
+    )
 
 
 def _blocks(crops: LabelledCrops) -> NDArray[np.int64]:
@@ -243,6 +258,13 @@ def _show(spec: BundleSpec, folder: Path, seconds: float) -> None:
     if spec.training["adapted"]["forced"]:
         stdout.print("Not shown to be better: written because of --force, and its card says so.")
     stdout.print(f"{folder} ({seconds:.0f} s); use it with `models: {{damage: {folder}}}`")
+
+
+def _show_checks(checks: list[LabelCheck]) -> None:
+    if checks:
+        stdout.print("Check these labels first, which the others speak against:")
+    for check in checks:
+        stdout.print(f"  {check.item}: {check.reason}")
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -1,0 +1,25 @@
+"""Wrong labels of an event come first in the list of labels to check."""
+
+import numpy as np
+
+from training.adapt.doubts import as_plain, labels_to_check
+from training.adapt.head import Examples, fit_head, left_out_logits
+
+
+def test_a_wrong_label_is_named_first_with_its_reason() -> None:
+    rng = np.random.default_rng(0)
+    destroyed = np.arange(80) % 3 == 0
+    feature_ND = rng.normal(size=(80, 4)).astype(np.float32)
+    feature_ND[:, 1] += 5.0 * destroyed
+    wrong = destroyed.copy()
+    wrong[10] = True
+    examples = Examples(feature_ND=feature_ND, destroyed_N=wrong, block_N=np.arange(80) // 4)
+    ids = np.array([f"b{i}" for i in range(80)], object)
+    p_N = 1 / (1 + np.exp(-left_out_logits(examples)))
+    checks = labels_to_check(ids, examples, fit_head(examples), p_N)
+    assert checks[0].item == "b10"
+    assert all(check.probability < 0.5 for check in checks)
+    told = as_plain(checks)[0]
+    assert told["label"] == "destroyed"
+    assert told["reason"].startswith("A head that did not see this label gives destroyed only")
+    assert 0.01 < told["share"] < 0.5
