@@ -62,7 +62,8 @@ def _show(result: Result, score: Score, seconds: float) -> None:
         f"not assessed: {reasons or 'none'}"
     )
     if found := expected(result.run):
-        stdout.print(f"{found.label}: {found.sentence} (known: {score.n_positive:,})")
+        known = f"; known: {score.n_positive:,}"
+        stdout.print(f"{found.amount} {found.label}, expected, {found.beside}{known}")
     stdout.print(
         f"against the known truth: ROC-AUC {score.auc.value:.3f} "
         f"({score.auc.low:.3f} to {score.auc.high:.3f}), F1 {score.severe.f1:.3f}"

@@ -89,7 +89,7 @@ def report_result(result: Result, *, as_json: bool) -> None:
         if flat := slides.get("slides_on_flat_ground"):
             stdout.print(f"  of which on ground flatter than {FLAT_DEG:g}°: {flat:,} (look first)")
     if found := expected(result.run):
-        stdout.print(f"{found.label}: {found.sentence}")
+        stdout.print(f"{found.amount} {found.label}, expected, {found.beside}")
     adapted_to = result.run.get("bundle", {}).get("adapted_to")
     if adapted_to not in (None, result.run["event"]["id"]):
         stdout.print(f"note: the bundle was adapted to event {adapted_to}, which is another one")

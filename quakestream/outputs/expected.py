@@ -33,11 +33,11 @@ class Expected:
         return f"{amount(self.low)} to {amount(self.high)}"
 
     @property
-    def sentence(self) -> str:
-        """`178 of the 726 assessed (24 %), with 90 % probability 150 to 210; declared: 165`."""
-        share = _percent(self.number, self.buildings)
+    def beside(self) -> str:
+        """`of the 726 assessed (24 %), with 90 % probability 150 to 210; declared: 165`."""
+        share = f"{amount(100 * self.number / self.buildings)} %"
         return (
-            f"{self.amount} of the {self.buildings:,} assessed ({share}), with 90 % probability "
+            f"of the {self.buildings:,} assessed ({share}), with 90 % probability "
             f"{self.interval}; declared: {self.declared:,}"
         )
 
@@ -49,7 +49,8 @@ class Expected:
             _SHARES[self.mode].format(self.label, _stated(self.prior)),
             f"A building is declared {self.label} from a probability of {at}. The expected number "
             "adds up all probabilities, so it differs from the number declared: quote the expected "
-            "number with its interval, and take single buildings from the list.",
+            "number with its interval, and take single buildings from the list. Neither counts "
+            "buildings that were not seen.",
         )
 
 
@@ -97,10 +98,6 @@ def share_interval(area: Mapping[str, Any]) -> str:
     low, high = 100 * float(area["low"]), 100 * float(area["high"])
     own = f"{amount(100 * float(area['share']))} %"
     return own if low == high else f"{own} ({amount(low)} to {amount(high)} %)"
-
-
-def _percent(part: float, whole: float) -> str:
-    return f"{amount(100 * part / whole)} %"
 
 
 def _stated(prior: Mapping[str, Any]) -> str:

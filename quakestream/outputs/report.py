@@ -140,8 +140,8 @@ def _headline(first: Headline) -> str:
         )
     found = first.expected
     return (
-        f"<div class='headline'><p><b>{found.amount}</b> expected to be {_safe(found.label)}: "
-        f"{_safe(found.sentence)}.</p><p>Declared: {_safe(first.sentence)}.</p>{caveat}</div>"
+        f"<div class='headline'><p><b>{found.amount}</b> {_safe(found.label)}, expected, "
+        f"{_safe(found.beside)}.</p><p>Declared: {_safe(first.sentence)}.</p>{caveat}</div>"
     )
 
 

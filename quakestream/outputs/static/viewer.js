@@ -217,7 +217,7 @@ class Page {
     $("expected").firstElementChild.textContent = amount;
     $("expected").lastElementChild.textContent = `${label}, expected`;
     $("expected-range").textContent = `${interval} with 90 % probability, of the ${number(buildings)} assessed`;
-    const head = ["unit", "assessed", "declared", "expected", "90 %", "share (90 %)"];
+    const head = ["unit", "declared", "expected (90 %)", "share (90 %)"];
     $("units-table").append(element("tr", {}, ...head.map((text, n) => element("th", { text, className: n ? "n" : "" }))));
     for (const unit of this.about.shares) $("units-table").append(this.unitRow(unit));
   }
@@ -230,7 +230,7 @@ class Page {
       button.addEventListener("click", () => this.showArea(area));
       name.append(button);
     }
-    const cells = [number(buildings), number(declared), expected, interval, share];
+    const cells = [`${number(declared)} of ${number(buildings)}`, `${expected} (${interval})`, share];
     return element("tr", {}, name, ...cells.map((text) => element("td", { className: "n", text })));
   }
 
