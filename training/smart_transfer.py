@@ -22,7 +22,7 @@ from quakestream.engines import open_engine
 from quakestream.errors import QuakestreamError, RequestError
 from training.config import TransferConfig
 from training.data.pairs import outlined_by_bounds
-from training.data.post_tiles import CITY_REGIONS, DOMAINS, POSITION
+from training.data.post_tiles import DOMAINS, PAIR_CITIES, POSITION
 from training.data.splits import nearest_groups
 from training.data.turkiye import default_data_dir, turkiye_pairs
 from training.lessons.transfer import (
@@ -141,7 +141,7 @@ def standing(target: str, base: TransferConfig) -> pd.DataFrame:
     table = held.tiles.buildings
     parts = [table.assign(p=np.log(table["area_px"].clip(lower=1)), row="area alone")]
     parts.append(_probe(target, held, base))
-    if target in CITY_REGIONS:
+    if target in PAIR_CITIES:
         parts += _of_pairs(target, table)
     return pd.concat(parts, ignore_index=True)
 
@@ -161,7 +161,7 @@ def _probe(target: str, held: FeatureTiles, base: TransferConfig) -> pd.DataFram
 
 def _of_pairs(target: str, table: pd.DataFrame) -> list[pd.DataFrame]:
     """The difference of the two images, and bundles that saw no label of any domain."""
-    pairs = [p for p in turkiye_pairs(default_data_dir()) if p.region in CITY_REGIONS[target]]
+    pairs = [p for p in turkiye_pairs(default_data_dir()) if p.region == target]
     pairs = [outlined_by_bounds(pair) for pair in pairs]
     parts = []
     for name in ZERO_LABELS:

@@ -133,7 +133,7 @@ def load_domain(name: str) -> PostTiles:
 
 def _city(name: str) -> PostTiles:
     pairs = turkiye_pairs(default_data_dir())
-    return joined([tiles_of_pair(p, name) for p in pairs if p.region in CITY_REGIONS[name]])
+    return joined([tiles_of_pair(p, name) for p in pairs if p.region == name])
 
 
 def _islahiye() -> PostTiles:
@@ -144,14 +144,10 @@ def _synthetic() -> PostTiles:
     return joined([tiles_of_pair(pair, "synthetic") for pair in synthetic_pairs((101, 102))])
 
 
-CITY_REGIONS = {
-    "adiyaman": ("adiyaman-east", "adiyaman-centre", "adiyaman-west"),
-    "turkoglu-hatay": ("turkoglu", "hatay"),
-}
-"""Regions of the Türkiye pairs of each city; the second is two small ones with three destroyed."""
+PAIR_CITIES = ("adiyaman", "turkoglu-hatay")
+"""Regions of the Türkiye pairs; the second is two small scenes with three destroyed buildings."""
 DOMAINS: dict[str, Callable[[], PostTiles]] = {
-    "adiyaman": partial(_city, "adiyaman"),
-    "turkoglu-hatay": partial(_city, "turkoglu-hatay"),
+    **{name: partial(_city, name) for name in PAIR_CITIES},
     "islahiye": _islahiye,
     "synthetic": _synthetic,
 }

@@ -12,7 +12,7 @@ from quakestream.errors import ConfigError, RequestError
 from tests.helpers.rubble import rubble_town
 from training.config import TransferConfig, TransferLoss
 from training.data.islahiye import PostCrop
-from training.data.post_tiles import PostTiles, joined, tiles_of_crops, tiles_of_pair
+from training.data.post_tiles import PostTiles, joined, load_domain, tiles_of_crops, tiles_of_pair
 from training.data.splits import nearest_groups
 from training.lessons.transfer import FeatureTiles, TransferLesson, building_scores, open_transfer
 from training.loop import run
@@ -229,3 +229,16 @@ def test_galileo_stands_behind_the_one_call(data_dir: Path) -> None:
     encoder = open_encoder("galileo_nano", str(path), side_px=64)
     counts = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     assert encoder(counts).shape == (1, 128, 4, 4)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("domain", "destroyed"), [("adiyaman", 249), ("turkoglu-hatay", 3), ("islahiye", 93)]
+)
+def test_domains_are_the_cities_that_are_here(domain: str, destroyed: int) -> None:
+    tiles = load_domain(domain)
+    table = tiles.buildings
+    assert int(table["destroyed"].sum()) == destroyed
+    assert set(table["domain"]) == {domain}
+    assert len(np.unique(tiles.owner_NYX)) - 1 > 0.95 * len(table)
