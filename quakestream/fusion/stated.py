@@ -2,11 +2,11 @@
 
 Evidence of hazard values has two parts. Its level in an area says how many buildings fell there,
 and so belongs to the share. The rest says which of them fell, and is added to the log-ratios of
-the scores. Added whole, the level would count twice: once in the share that the scores give, and
-once more in each building.
+the scores once the share is known. Added whole, the level would count twice: once in the share
+that the scores give, and once more in each building.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,15 +60,16 @@ def share_prior(buildings: ScoredBuildings) -> SharePrior:
 
 
 def shares_from_scores(buildings: ScoredBuildings) -> AreaShares:
-    """Shares estimated from the scores, with hazard evidence where there is any."""
+    """Shares estimated from the scores; hazard evidence then says which buildings fell."""
     rest_N, _ = within_areas(buildings.hazard_N, buildings.area_N, buildings.areas)
-    return estimate_shares(
-        buildings.log_ratio_N + rest_N,
+    found = estimate_shares(
+        buildings.log_ratio_N,
         buildings.area_N,
         buildings.neighbour_A2,
         share_prior(buildings),
         buildings.calibration,
     )
+    return replace(found, log_ratio_N=found.log_ratio_N + rest_N)
 
 
 def shares_as_stated(buildings: ScoredBuildings, share_N: F64, *, everywhere: bool) -> AreaShares:

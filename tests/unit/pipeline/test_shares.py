@@ -11,11 +11,18 @@ import rasterio
 from scipy.special import expit, logit
 
 from quakestream.errors import ConfigError
-from quakestream.fusion.shares import WEAK_SHARE
+from quakestream.fusion.shares import (
+    WEAK_SHARE,
+    AreaShares,
+    SharePrior,
+    at_share,
+    estimate_shares,
+)
+from quakestream.outputs.units import neighbours
 from quakestream.pipeline.result.shares import with_worst
 from quakestream.pipeline.run import Result
 from quakestream.testing import write_hazard_bundle
-from tests.helpers.calibrating import calibrate_bundle
+from tests.helpers.calibrating import PLAIN, calibrate_bundle
 from tests.helpers.cropping import crop_world
 from tests.helpers.mapping import by_id, edit, map_file
 
@@ -56,6 +63,13 @@ def ratio_of(rows: pd.DataFrame) -> np.ndarray:
     return 1.0 + 2.0 * logit(rows["score"].to_numpy(np.float64).clip(1e-3, 1 - 1e-3))
 
 
+def estimated(rows: pd.DataFrame, prior: SharePrior) -> tuple[AreaShares, np.ndarray]:
+    """Shares from the columns of a map alone, and the place of each building's area."""
+    areas, area = np.unique(rows["share_area"].to_numpy(str), return_inverse=True)
+    pairs = neighbours(areas.astype(object), None)
+    return estimate_shares(ratio_of(rows), area, pairs, prior, PLAIN), area
+
+
 def test_the_score_is_the_probability_before_calibration(plain: pd.DataFrame, auto: Result) -> None:
     rows = by_id(auto.buildings)
     assert rows["score"].to_numpy() == pytest.approx(
@@ -71,10 +85,10 @@ def test_probabilities_are_those_of_the_score_at_the_share_around_a_building(
 ) -> None:
     rows = by_id(auto.buildings).query("status == 'assessed'")
     p = rows["p_destroyed"].to_numpy(np.float64)
-    clear = (p > 1e-5) & (p < 1 - 1e-5)
-    moved = logit(p) - ratio_of(rows) - logit(rows["share"].to_numpy(np.float64))
-    assert clear.sum() > 50
-    assert moved[clear] == pytest.approx(moved[clear][0], abs=5e-3)  # one shift for the run
+    found, area = estimated(rows, SharePrior.weak(rows["share_area"].nunique()))
+    assert len(found.share_G) > 1
+    assert rows["share"].to_numpy() == pytest.approx(found.share_G[area], abs=1e-5)
+    assert p == pytest.approx(at_share(found.log_ratio_N, found.share_G[area]), abs=1e-4)
     assert (rows["damage"].astype(int) == (p >= 0.5)).all()
     assert rows["share"].between(rows["share_low"], rows["share_high"]).all()
 
@@ -182,16 +196,19 @@ def test_hazard_evidence_counts_once(auto: Result, folder: Path) -> None:
     rows = by_id(result.buildings).query("status == 'assessed'")
     hazard_p = rows["p_hazard_destroyed"].to_numpy(np.float64).clip(1e-3, 1 - 1e-3)
     strength = pd.Series(logit(hazard_p) - logit(0.3), index=rows.index)
-    rest = strength - strength.groupby(rows["share_area"]).transform("mean")
-    p = rows["p_destroyed"].to_numpy(np.float64)
-    moved = logit(p) - ratio_of(rows) - logit(rows["share"].to_numpy(np.float64)) - rest
-    clear = (p > 1e-5) & (p < 1 - 1e-5)
+    level = strength.groupby(rows["share_area"]).mean()
+    rest = strength - rows["share_area"].map(level)
     assert rest.abs().max() > 0.2
-    assert moved[clear].to_numpy() == pytest.approx(moved[clear].iloc[0], abs=5e-3)
+    found, area = estimated(
+        rows, SharePrior(share_G=expit(logit(WEAK_SHARE) + level.to_numpy()), strength=4.0)
+    )
+    p = rows["p_destroyed"].to_numpy(np.float64)
+    expected = at_share(found.log_ratio_N + rest.to_numpy(), found.share_G[area])
+    assert p == pytest.approx(expected, abs=1e-4)
     prior = result.run["shares"]["prior"]
-    level = strength.groupby(rows["share_area"]).transform("mean")
     assert prior["from"] == "hazard values"
-    assert prior["share"] == pytest.approx(expit(logit(WEAK_SHARE) + level).mean(), abs=1e-4)
+    expected_share = expit(logit(WEAK_SHARE) + rows["share_area"].map(level))
+    assert prior["share"] == pytest.approx(expected_share.mean(), abs=1e-4)
     assert (rows["score"] == by_id(auto.buildings).loc[rows.index, "score"]).all()
 
 
