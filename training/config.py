@@ -196,6 +196,9 @@ class WindowConfig:
     judge_bounds: bool = True
     """Score held-out buildings inside their axis-aligned bounds. Where destroyed buildings are
     polygons and intact ones boxes, the outlines alone would tell them apart."""
+    judge_square_m: float = 0.0
+    """Score held-out buildings inside squares of this side around their middle, so that not even
+    their size can tell; 0: inside their own outlines or bounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,10 +24,11 @@ from training.evaluation_set import EvaluationSet, all_rows, evaluation_set
 from training.judging import ScoredRows, apart, class_report, over_seeds, plain
 from training.lessons.pairs import held_out_logits
 from training.manifests import TASKS, class_graph, class_spec
-from training.metrics import STATISTICS, class_figures
+from training.metrics import STATISTICS, arrays, class_figures, figures
 from training.models import Model, bundle_model, graph_model
 from training.pair_report import differences, report
 from training.settings import from_json, with_settings
+from training.standing import SQUARE_M, standing_figures
 
 __all__ = ["EvaluationRequest", "differences", "judge_classes", "judge_pairs", "main", "report"]
 
@@ -70,7 +71,15 @@ def judge_pairs(checkpoint: Checkpoint, request: EvaluationRequest) -> dict[str,
             config.recipe,
             remedy="see held_regions and fold of the checkpoint",
         )
-    return {"step": checkpoint.step, **report(scored, pairs, calibrate(scored))}
+    squares = held_out_logits(with_settings(config, [f"judge_square_m={SQUARE_M}"]), pairs, network)
+    return {
+        "step": checkpoint.step,
+        **report(scored, pairs, calibrate(scored)),
+        "standing": {
+            **standing_figures(scored, pairs),
+            f"this model in {SQUARE_M:g} m squares": figures(*arrays(squares)),
+        },
+    }
 
 
 def class_model(place: str) -> tuple[Model, GradesConfig]:

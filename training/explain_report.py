@@ -41,6 +41,11 @@ def markdown(result: Explanation) -> str:
         "",
         *_table(("", *result.classes), [(p, *_with_share(result, i)) for i, p in _places(result)]),
         "",
+        "Mean Shapley value with its sign, over the buildings of each class (above 0: speaks for "
+        "what is true):",
+        "",
+        *_table(("", *result.classes), [(p, *_signed(result, i)) for i, p in _places(result)]),
+        "",
         "Loss of each figure when an input is permuted among the buildings (± spread over the "
         f"permutations). With all inputs in place: {', '.join(figures)}.",
         "",
@@ -140,6 +145,10 @@ def _places(result: Explanation) -> Iterator[tuple[int, str]]:
 
 def _with_share(result: Explanation, p: int) -> list[str]:
     return [f"{v:.4f} ({s:.0%})" for v, s in zip(result.shapley[p], result.share[p], strict=True)]
+
+
+def _signed(result: Explanation, p: int) -> list[str]:
+    return ["–" if np.isnan(v) else f"{v:+.4f}" for v in result.signed[p]]
 
 
 def _drops(result: Explanation, p: int) -> list[str]:

@@ -85,6 +85,9 @@ class Explanation:
     """Mean |Shapley value| of a class's probability."""
     share: tuple[tuple[float, ...], ...]
     """`shapley` as shares of each class's sum over players."""
+    signed: tuple[tuple[float, ...], ...]
+    """Mean Shapley value of a class's probability, over the buildings of that class: above 0 where
+    an input speaks for what is true. NaN for a class without a building."""
     additivity: float
     """Largest |sum of values - (probability - base)| of a building, which is rounding error."""
     drop: tuple[dict[str, float], ...]
@@ -135,12 +138,24 @@ def explain(
         method="exact" if len(players.names) <= MAX_EXACT else "kernel",
         base=_row(ends_2NC[0].mean(axis=0)),
         shapley=_table(absolute_PC),
+        signed=_table(_towards_truth(value_NPC, label_N)),
         share=_table(absolute_PC / np.maximum(absolute_PC.sum(axis=0), 1e-12)),
         additivity=float(np.abs(gap_NC).max()),
         drop=drops,
         auc_drop=_table(auc_drop_PC),
         figures=figures,
     )
+
+
+def _towards_truth(
+    value_NPC: NDArray[np.float64], label_N: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Mean value of each player for a class, over the buildings of the class, (P, C)."""
+    means = []
+    for c in range(value_NPC.shape[2]):
+        own_NP = value_NPC[label_N == c, :, c]
+        means.append(own_NP.mean(axis=0) if len(own_NP) else np.full(value_NPC.shape[1], np.nan))
+    return np.stack(means, axis=1)
 
 
 def shapley_values(

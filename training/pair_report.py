@@ -25,6 +25,11 @@ from training.scoring import BuildingLogits, pixels_of
 BOOTSTRAP_BLOCK_M = 150.0
 
 
+COUNTED_PIXELS = (
+    "inside labelled buildings alone; studies that count whole tiles are not comparable"
+)
+
+
 def report(
     scored: Sequence[BuildingLogits], pairs: Sequence[LabelledPair], calibration: PixelCalibration
 ) -> dict[str, Any]:
@@ -41,7 +46,7 @@ def report(
         "calibration_error": calibration_error(p_N, destroyed_N, prior=prior),
         "prior": prior,
         "operating_points": _operating_points(p_N, destroyed_N, thresholds),
-        "pixels": pixel_report(scored),
+        "pixels": {"counted": COUNTED_PIXELS, **pixel_report(scored)},
     }
 
 

@@ -42,10 +42,13 @@ from training.reporting import LogReporter
 from training.run_log import RunLog
 from training.scoring import BuildingLogits
 from training.settings import with_settings, with_values
+from training.standing import AREA, SQUARE_M, standing_scores, standing_table
 
 BLOCK_M = 150.0
 """Side of a bootstrap block, metres."""
 ANSWERS = "answers.parquet"
+IN_SQUARES = "p_square"
+"""Column with the probability inside a square of `training.standing.SQUARE_M`."""
 TEMPERATURE = 0.5
 """Temperature of the pixel probabilities; every run so far was calibrated to it."""
 
@@ -109,7 +112,10 @@ def left_out_logits(folder: Path) -> tuple[list[BuildingLogits], list[LabelledPa
 
 
 def compare(runs: dict[str, pd.DataFrame], *, draws: int = 1000) -> dict[str, Any]:
-    """Figures of each experiment and of the plain pre/post difference, and gains over it.
+    """Figures of each experiment and of the standing rows, and gains over the plain difference.
+
+    The standing rows (see `training.standing`), and those in squares, are there for experiments on
+    pairs; experiments of earlier versions have the plain difference alone.
 
     Raises:
         RequestError: if two experiments did not score the same buildings.
@@ -120,7 +126,12 @@ def compare(runs: dict[str, pd.DataFrame], *, draws: int = 1000) -> dict[str, An
         if not table["building_id"].equals(first["building_id"]):
             raise RequestError(f"has other buildings than {next(iter(runs))}", name)
     scores = {"pre/post difference": first["difference"].to_numpy()}
-    scores |= {name: t["p"].to_numpy() for name, t in zip(runs, tables, strict=True)}
+    if AREA in first.columns:
+        scores |= standing_scores(first)
+    for name, table in zip(runs, tables, strict=True):
+        scores[name] = table["p"].to_numpy()
+        if IN_SQUARES in table.columns:
+            scores[f"{name} in {SQUARE_M:g} m squares"] = table[IN_SQUARES].to_numpy()
     baseline = scores["pre/post difference"]
     return {name: _figures(p_N, baseline, first, draws) for name, p_N in scores.items()}
 
@@ -162,10 +173,13 @@ def _left_out_pairs(
     checkpoint = _trained(config, out)
     checkpoint.save(out / "checkpoint.pt")
     pairs = [pair for pair in load_pairs(config, held_only=True) if pair.region == region]
-    scored = held_out_logits(config, pairs, checkpoint.network())
+    network = checkpoint.network()
+    scored = held_out_logits(config, pairs, network)
+    squares = held_out_logits(with_values(config, judge_square_m=SQUARE_M), pairs, network)
+    square_p = {s.building.id: s.probability(temperature=TEMPERATURE) for s in squares}
     centres = [s.building.geometry.centroid for s in scored]
     epsg_of = {pair.name: pair.grid.epsg for pair in pairs}
-    return pd.DataFrame(
+    answers = pd.DataFrame(
         {
             "region": region,
             "building_id": [s.building.id for s in scored],
@@ -175,8 +189,10 @@ def _left_out_pairs(
             "epsg": [epsg_of[s.pair] for s in scored],
             "p": [s.probability(temperature=TEMPERATURE) for s in scored],
             "difference": differences(scored, pairs),
+            IN_SQUARES: [square_p[s.building.id] for s in scored],
         }
     )
+    return answers.merge(standing_table(pairs), on="building_id", how="left", validate="1:1")
 
 
 def _left_out_chips(config: ChipsConfig, region: str, out: Path) -> pd.DataFrame:

@@ -1,7 +1,10 @@
 """Cards of bundles, for people who consider using them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from quakestream.domain import BundleSpec
 
@@ -21,7 +24,8 @@ def card_of(spec: BundleSpec) -> str:
 def _template(spec: BundleSpec) -> str:
     if spec.task == "segmentation":
         return str(spec.training["config"]["source"])
-    return spec.task
+    invented = str(spec.training["data"]).startswith("synthetic")
+    return f"{spec.task}_synthetic" if spec.task == "building" and invented else spec.task
 
 
 def _common_fields(spec: BundleSpec) -> dict[str, Any]:
@@ -161,6 +165,7 @@ def _class_fields(spec: BundleSpec) -> dict[str, Any]:
     low, high = metrics["macro_auc_95"]
     severe = " or ".join(c.label for c in spec.classes[metrics["first_severe"] :])
     return {
+        "seen": metrics.get("seen", "Nothing is known of its figures on real scenes."),
         "data": spec.training["data"],
         "licence": spec.training["licence"],
         "inputs": _inputs(spec),
@@ -168,6 +173,7 @@ def _class_fields(spec: BundleSpec) -> dict[str, Any]:
             f"| {c.label} | {c.copernicus} | {', '.join(map(str, c.ems98))} | {n} | {_auc(a)} |"
             for c, n, a in zip(spec.classes, metrics["support"], metrics["auc"], strict=True)
         ),
+        "verdict_classes": "\n".join(_verdict_rows(spec)),
         "items": metrics["items"],
         "macro_auc": f"{metrics['macro_auc']:.3f} ({low:.3f} to {high:.3f})",
         "macro_f1": f"{metrics['macro_f1']:.3f}",
@@ -184,6 +190,19 @@ def _class_fields(spec: BundleSpec) -> dict[str, Any]:
             f"{c.label} {100 * p:.3g} %" for c, p in zip(spec.classes, _prior(spec), strict=True)
         ),
     }
+
+
+def _verdict_rows(spec: BundleSpec) -> Iterator[str]:
+    """Recall and precision of the verdicts of each class, with its ROC area."""
+    counts_CC = np.array(spec.metrics["verdict"].get("confusion", []))
+    if counts_CC.shape != (len(spec.classes),) * 2:  # made before verdicts were counted by class
+        return
+    for c, one in enumerate(spec.classes):
+        right, occurring, declared = counts_CC[c, c], counts_CC[c].sum(), counts_CC[:, c].sum()
+        recall = f"{right / occurring:.2f}" if occurring else "–"
+        precision = f"{right / declared:.2f}" if declared else "–"
+        auc = _auc(spec.metrics["auc"][c])
+        yield f"| {one.label} | {occurring} | {declared} | {recall} | {precision} | {auc} |"
 
 
 def _inputs(spec: BundleSpec) -> str:

@@ -82,6 +82,17 @@ def outlined_by_bounds(pair: LabelledPair) -> LabelledPair:
     return replace(pair, buildings=boxes)
 
 
+def in_squares(pair: LabelledPair, side_m: float) -> LabelledPair:
+    """The pair with every outline replaced by a square of one size around its middle."""
+    half = side_m / 2
+    middles = [b.geometry.envelope.centroid for b in pair.buildings]
+    squares = [box(m.x - half, m.y - half, m.x + half, m.y + half) for m in middles]
+    buildings = tuple(
+        replace(b, geometry=square) for b, square in zip(pair.buildings, squares, strict=True)
+    )
+    return replace(pair, buildings=buildings)
+
+
 def read_image(path: Path) -> Image:
     """Reads the first three bands with GDAL, the decoder that inference uses.
 

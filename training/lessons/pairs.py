@@ -1,7 +1,7 @@
 """Segmentation of image pairs, trained where a building is known to be destroyed or intact."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from quakestream.tiling.lattice import Lattice
 from training.config import ImagePairsConfig, PairsConfig
 from training.data.augment import Chips, augment
 from training.data.chips import ChipSource, RawChips
-from training.data.pairs import LabelledPair, outlined_by_bounds
+from training.data.pairs import LabelledPair, in_squares, outlined_by_bounds
 from training.data.splits import buildings_on
 from training.lessons.base import Figures, Lesson, TrainingBatch
 from training.losses import bce_loss, damage_loss, dice_loss, iou_loss
@@ -129,13 +129,17 @@ def pixel_loss(config: PairsConfig, logits_N1YX: Tensor, owner_NYX: Tensor) -> T
 
 
 def _pixel_figures(scored: Sequence[BuildingLogits]) -> Figures:
-    """F1 and IoU of "destroyed" over the pixels of all buildings together."""
+    """F1 and IoU of "destroyed" over the pixels inside labelled buildings, all pairs together.
+
+    Studies that count every pixel of a tile give other figures: roads, trees and buildings without
+    a label, of which nobody knows the state, count as negatives there.
+    """
     counts = PixelCounts()
     for item in scored:
         truth_P = np.full(len(item.logit_P), item.building.destroyed)
         counts += PixelCounts.of(item.logit_P > 0, truth_P)
     pooled = counts.figures()
-    return {"pixel_f1": pooled["f1"], "pixel_iou": pooled["iou"]}
+    return {"labelled_pixel_f1": pooled["f1"], "labelled_pixel_iou": pooled["iou"]}
 
 
 def halo_of(config: PairsConfig, network: nn.Module) -> int:
@@ -158,6 +162,9 @@ def held_out_logits(
         )
         held = config.ground.held_ground(pair)
         chosen = buildings_on("held", pair, held, buffer_m=config.split.buffer_m)
+        if config.windows.judge_square_m > 0:  # of the same buildings
+            squares = in_squares(replace(pair, buildings=chosen), config.windows.judge_square_m)
+            chosen = squares.buildings
         scored += score_buildings(network, pair, chosen, lattice)
     return scored
 

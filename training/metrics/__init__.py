@@ -13,6 +13,7 @@ from training.metrics.binary import (
     balanced_log_loss,
     figures,
     prior_weights,
+    stratified_auc,
 )
 from training.metrics.intervals import (
     Statistic,
@@ -57,5 +58,6 @@ __all__ = [
     "prior_weights_of",
     "seed_interval",
     "statistic",
+    "stratified_auc",
     "top_label_error",
 ]

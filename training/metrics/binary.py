@@ -102,3 +102,31 @@ def arrays(
     """Probability and state per building."""
     p_N = np.array([s.probability(temperature=temperature) for s in scored])
     return p_N, np.array([s.building.destroyed for s in scored], bool)
+
+
+def stratified_auc(
+    p_N: NDArray[np.float64],
+    destroyed_N: NDArray[np.bool_],
+    size_N: NDArray[np.float64],
+    *,
+    strata: int = 5,
+) -> float:
+    """ROC area among buildings of about one size; NaN if no size has both states.
+
+    Where destroyed buildings are larger than others, the size alone ranks them, and a plain ROC
+    area cannot say whether a model saw damage. Strata hold equal numbers of destroyed buildings;
+    each has the weight of its pairs of a destroyed and another building.
+    """
+    if not destroyed_N.any():
+        return float("nan")
+    edges = np.quantile(size_N[destroyed_N], np.arange(1, strata) / strata)
+    stratum_N = np.searchsorted(edges, size_N)
+    area, pairs = 0.0, 0
+    for stratum in range(strata):
+        here_N = stratum_N == stratum
+        destroyed = int(destroyed_N[here_N].sum())
+        count = destroyed * (int(here_N.sum()) - destroyed)
+        if count:
+            area += count * float(roc_auc_score(destroyed_N[here_N], p_N[here_N]))
+            pairs += count
+    return area / pairs if pairs else float("nan")

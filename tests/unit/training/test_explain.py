@@ -194,6 +194,8 @@ def test_an_input_that_has_no_say_is_worth_nothing() -> None:
     assert told.drop[1]["macro_auc"] > 0.1
     assert told.drop[0]["macro_auc"] > 0.0
     assert sum(told.share[p][1] for p in range(3)) == pytest.approx(1.0)
+    assert told.signed[1][1] > 0.05  # shaking speaks for destruction where it is true
+    assert told.signed[1][0] > 0.05
     assert told.auc_drop[1][1] == pytest.approx(told.drop[1]["macro_auc"])
 
 
@@ -220,7 +222,8 @@ def test_the_report_is_a_table_and_a_figure() -> None:
     explanation = told()
     text = markdown(explanation)
     rows = [line for line in text.splitlines() if line.startswith("| h0 + h1")]
-    assert len(rows) == 2
+    assert len(rows) == 3
+    assert f"{explanation.signed[1][1]:+.4f}" in rows[1]
     assert f"{explanation.shapley[1][1]:.4f}" in rows[0]
     figure = ElementTree.fromstring(svg(explanation))
     namespace = "{http://www.w3.org/2000/svg}"
