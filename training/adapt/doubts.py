@@ -10,6 +10,9 @@ from training.support import LabelCheck, TrainedHead, check_first
 
 SHOWN = 10
 """Most labels that are named."""
+DOUBT = 0.75
+"""A label is named if it is less likely than this share of its frequency among the labels, so that
+a head that knows nothing doubts nothing."""
 
 
 def labels_to_check(
@@ -18,7 +21,7 @@ def labels_to_check(
     head: Head,
     left_out_N: NDArray[np.float64],
 ) -> list[LabelCheck]:
-    """Labels that heads without them find unlikely, the least likely first.
+    """Labels that heads without them speak against, the least likely first.
 
     Args:
         building_id_N: buildings of the examples.
@@ -35,7 +38,9 @@ def labels_to_check(
         bias_K=np.array([head.intercept]),
         apart_NC=np.column_stack([1.0 - left_out_N, left_out_N]),
     )
-    return [check for check in check_first(trained)[:SHOWN] if check.probability < 0.5]
+    frequent = {c: float((trained.class_N == n).mean()) for n, c in enumerate(trained.classes)}
+    checks = check_first(trained)[:SHOWN]
+    return [check for check in checks if check.probability < DOUBT * frequent[check.label]]
 
 
 def as_plain(checks: list[LabelCheck]) -> list[dict[str, Any]]:

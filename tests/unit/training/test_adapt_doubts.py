@@ -18,8 +18,19 @@ def test_a_wrong_label_is_named_first_with_its_reason() -> None:
     p_N = 1 / (1 + np.exp(-left_out_logits(examples)))
     checks = labels_to_check(ids, examples, fit_head(examples), p_N)
     assert checks[0].item == "b10"
-    assert all(check.probability < 0.5 for check in checks)
+    assert all(check.probability < 0.3 for check in checks)
     told = as_plain(checks)[0]
     assert told["label"] == "destroyed"
     assert told["reason"].startswith("A head that did not see this label gives destroyed only")
     assert 0.01 < told["share"] < 0.5
+
+
+def test_a_head_that_knows_nothing_doubts_no_label() -> None:
+    rng = np.random.default_rng(1)
+    feature_ND = rng.normal(size=(60, 4)).astype(np.float32)
+    examples = Examples(
+        feature_ND=feature_ND, destroyed_N=rng.random(60) < 0.3, block_N=np.arange(60) // 4
+    )
+    ids = np.array([f"b{i}" for i in range(60)], object)
+    p_N = 1 / (1 + np.exp(-left_out_logits(examples)))
+    assert labels_to_check(ids, examples, fit_head(examples), p_N) == []
