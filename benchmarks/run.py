@@ -18,6 +18,7 @@ NAMES = (
     "real_runs",
     "prior",
     "service",
+    "spot_checks",
 )
 
 if __name__ == "__main__":

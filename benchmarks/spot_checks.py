@@ -47,7 +47,12 @@ class KnownMap:
 
 
 def synthetic(
-    buildings: int, share: float, seed: int, *, unseen: float = 0.0, stated_at: float = 0.5
+    buildings: int,
+    share: float | NDArray[np.float64],
+    seed: int,
+    *,
+    unseen: float = 0.0,
+    stated_at: float = 0.5,
 ) -> KnownMap:
     """Scores of two normal distributions, AUC 0.93, flattened as those of footprints are.
 
@@ -99,6 +104,49 @@ def campaigns(known: KnownMap, *, checks: int, number: int) -> dict[str, Any]:
         **_figures(true, [r[0] for r in rows], [r[2] for r in rows]),
         "design_based": _figures(true, [r[1] for r in rows], [r[2] for r in rows]),
         "simple_random": _figures(true, [r[2] for r in rows], [r[2] for r in rows]),
+    }
+
+
+def town_campaigns(*, differ: bool, by_district: bool, number: int) -> dict[str, Any]:
+    """Coverage in ten districts of a new town per campaign, 100 checks in all.
+
+    Args:
+        differ: shares of districts are drawn from 0.5 to 90 %, around 20 %; else all are 20 %.
+    """
+    held, total = [], []
+    for seed in range(number):
+        rng = np.random.default_rng(seed)
+        district_N = rng.integers(0, 10, 5000)
+        share_R = np.clip(rng.beta(1, 4, 10), 0.005, 0.9) if differ else np.full(10, 0.2)
+        known = synthetic(5000, share_R[district_N], seed + 1)
+        domain_N = district_N if by_district else np.zeros(5000, np.int64)
+        strata = strata_of(known.p_N, domain_N, 100)
+        stratum_N = stratum_numbers(strata, known.p_N, domain_N)
+        chosen = draw(strata, stratum_N, seed)
+        answer_N = np.full(5000, UNKNOWN)
+        answer_N[chosen] = np.where(known.destroyed_N[chosen], DESTROYED, INTACT)
+        checked = CheckedMap(
+            p_N=known.p_N,
+            p_damaged_N=known.p_N,
+            stratum_N=stratum_N,
+            strata=len(strata),
+            district_N=district_N,
+            districts=10,
+            declared_N=known.p_N > 0.5,
+            answer_N=answer_N,
+        )
+        drawn = count_draws(checked, seed, DRAWS)
+        for r, true in enumerate(np.bincount(district_N, known.destroyed_N)):
+            told = Estimate.of(drawn.count_UR2C[:, r, :, DESTROYED].sum(axis=1))
+            held.append(told.low <= true <= told.high)
+        whole = Estimate.of(drawn.total_UC()[:, DESTROYED])
+        total.append(whole.low <= known.destroyed_N.sum() <= whole.high)
+    return {
+        "districts_differ": differ,
+        "by_district": by_district,
+        "campaigns": number,
+        "coverage_of_districts": round(float(np.mean(held)), 4),
+        "coverage_of_total": round(float(np.mean(total)), 4),
     }
 
 
@@ -178,7 +226,19 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         {"map": title, **campaigns(known, checks=checks, number=number)}
         for title, (known, checks) in maps.items()
     ]
-    return {"campaigns": number, "level": LEVEL, "draws": DRAWS}, {"rows": rows}
+    return {"campaigns": number, "level": LEVEL, "draws": DRAWS}, {
+        "rows": rows,
+        "districts": districts(50 if quick else 200),
+    }
+
+
+def districts(number: int) -> list[dict[str, Any]]:
+    """Towns whose districts differ or do not, sampled by district or not."""
+    return [
+        town_campaigns(differ=differ, by_district=by_district, number=number)
+        for differ in (True, False)
+        for by_district in (True, False)
+    ]
 
 
 if __name__ == "__main__":

@@ -100,6 +100,8 @@ def report_result(result: Result, *, as_json: bool) -> None:
     if counts["outside_aoi"]:
         stdout.print(outside_aoi(counts["outside_aoi"]), style="dim")
     _show_issues(result)
+    if kept := result.run.get("answers_not_applied"):
+        stdout.print(f"{kept} does not correct this map: `quakestream verify OUT` applies it")
     stdout.print(redacted(f"map: {result.out.rstrip('/')}/index.html"))
 
 

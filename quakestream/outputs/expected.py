@@ -45,6 +45,13 @@ class Expected:
     def basis(self) -> tuple[str, ...]:
         """What the number rests on, one sentence each."""
         at = f"{100 * self.threshold:.0f} %"
+        if self.mode == "verified":
+            return (
+                _SHARES[self.mode].format(self.label, _stated(self.prior)),
+                f"Probabilities and verdicts are restated by these checks. From {at} on a building "
+                f"is declared {self.label}, so that as many are declared as are expected: quote "
+                "the expected number with its interval.",
+            )
         return (
             _SHARES[self.mode].format(self.label, _stated(self.prior)),
             f"A building is declared {self.label} from a probability of {at}. The expected number "

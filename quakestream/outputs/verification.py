@@ -26,7 +26,7 @@ from quakestream.fusion.check_counts import (
     Estimate,
     count_draws,
 )
-from quakestream.fusion.checks import logit
+from quakestream.fusion.checks import DRAWS, logit
 from quakestream.outputs.answers import CANNOT_TELL, SHOWN, Answers
 from quakestream.outputs.buildings import SCORE, SHARE_AREA, SHARE_COLUMNS
 from quakestream.outputs.spot_sample import NOT_ASSESSED, SpotSample, assessed
@@ -37,6 +37,10 @@ CURVE_DRAWS = 400
 """Draws of the curve that restated probabilities are the mean of."""
 CURVE_STEP = 0.02
 """Steps of the map's log-odds in which the curve is evaluated."""
+
+NUMBERS_AT_ONCE = 2_000_000
+"""Draws times districts: fewer draws for very many districts, which would not fit in memory."""
+LEAST_DRAWS = 250
 
 Floats = NDArray[np.float64]
 
@@ -170,7 +174,8 @@ def verified(
             "no answer tells the state of an assessed building",
             f"{count.cannot_tell} cannot tell, {count.missing} missing",
         )
-    drawn = count_draws(seen)
+    draws = int(np.clip(NUMBERS_AT_ONCE // seen.districts, LEAST_DRAWS, DRAWS))
+    drawn = count_draws(seen, draws=draws)
     plain = survey_total(
         seen.p_N,
         np.unique(seen.stratum_N, return_inverse=True)[1],
@@ -198,7 +203,7 @@ def verified(
         "by_design_alone": None if plain is None else _rounded_of(asdict(plain)),
         "precision": _rounded(Estimate.of(drawn.precision_U()), 3),
         "recall": _rounded(Estimate.of(drawn.recall_U()), 3),
-        "bounds": _bounds(checked, seen),
+        "bounds": _bounds(checked, seen, draws),
         "not_assessed": _not_assessed(checked, sample),
         "districts": _districts(drawn, checked, seen),
         "restated": {
@@ -293,7 +298,7 @@ def _totals(total_UC: NDArray[np.int64]) -> dict[str, dict[str, float | None]]:
     return {name: _rounded(Estimate.of(total_UC[:, answer]), 0) for name, answer in ANSWERS.items()}
 
 
-def _bounds(checked: CheckedRows, seen: CheckedMap) -> dict[str, Any] | None:
+def _bounds(checked: CheckedRows, seen: CheckedMap, draws: int) -> dict[str, Any] | None:
     """The destroyed, if all buildings that nobody could tell were destroyed, or intact."""
     unsure_N = checked.unsure_N[checked.seen_N]
     if not unsure_N.any():
@@ -301,7 +306,7 @@ def _bounds(checked: CheckedRows, seen: CheckedMap) -> dict[str, Any] | None:
     told: dict[str, Any] = {"buildings": int(unsure_N.sum())}
     for name, text in BOUNDS.items():
         answer_N = np.where(unsure_N, ANSWERS[name], seen.answer_N)
-        drawn = count_draws(replace(seen, answer_N=answer_N))
+        drawn = count_draws(replace(seen, answer_N=answer_N), draws=draws)
         told[text] = _rounded(Estimate.of(drawn.total_UC()[:, DESTROYED]), 0)
     return told
 

@@ -251,3 +251,23 @@ def test_the_commands_write_a_sheet_and_print_the_numbers(store: Store, tmp_path
     refused = run(app, ["sample", store.uri])
     assert isinstance(refused.exception, RequestError)
     assert "--replace" in refused.exception.remedy
+
+
+def test_a_calibrated_map_has_the_shares_of_its_answers(tmp_path: Path):
+    rows = buildings(80)
+    seen = (rows["status"] == "assessed").to_numpy()
+    for column in ("score", "share", "share_low", "share_high"):
+        rows[column] = np.where(seen, 0.5, np.nan)
+    rows["share_area"] = np.where(seen, "all", None)
+    store = open_store(str(tmp_path / "out"))
+    publish(store, products(buildings=rows))
+    _draw(store, SampleRequest(checks=30))
+    done = verify_map(store, [_answered(store, tmp_path / "a.csv")])
+    publish_verified(store, done, lambda: None)
+    after = current_buildings(store, run := current_run(store)).set_index("building_id")
+    for area in run["shares"]["areas"]:
+        inside = after[after["share_area"] == area["id"]]
+        assert len(inside) == area["buildings"]
+        assert inside["share"].unique() == pytest.approx([area["share"]], abs=1e-6)
+        assert inside["share_high"].unique() == pytest.approx([area["high"]], abs=1e-6)
+    assert after.loc[after["status"] == "assessed", "score"].eq(0.5).all()
