@@ -27,7 +27,7 @@ serve-demo: .venv/.dev
 # A process per core, but for the tests that want the machine for themselves.
 test: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not alone" -n auto --dist worksteal
-	$(BIN)/python -m pytest -m "alone and not slow" $$(grep -rl "mark.alone" tests)
+	$(BIN)/python -m pytest -m "alone and not slow" $$(grep -rl --include=*.py "mark.alone" tests)
 
 test-all: .venv/.dev
 	$(BIN)/python -m pytest --hypothesis-profile=explore
