@@ -1,7 +1,6 @@
 """Settings and fixtures that all tests share: the real data, servers on loopback, a tiny town."""
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,16 +80,18 @@ def pictures(lighter: int) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def _ray_until_the_end() -> Iterator[None]:
-    yield
-    if ray := sys.modules.get("ray"):
-        ray.shutdown()
+    """One Ray on this machine for all tests that do not end it: each start takes seconds."""
+    pytest.importorskip("ray")
+    from quakestream.pipeline.backends.cluster import ray_cluster
+
+    with ray_cluster():
+        yield
 
 
 @pytest.fixture(scope="module")
 def ray_backend(_ray_until_the_end: None) -> "Iterator[RayBackend]":
     """A backend on this process's Ray, which is left running for the modules that follow."""
-    pytest.importorskip("ray")
-    from tests.helpers.ray_cases import shared_ray
+    from quakestream.pipeline.backends.ray_backend import RayBackend
 
-    with shared_ray() as backend:
+    with RayBackend() as backend:
         yield backend
