@@ -8,6 +8,7 @@ of one run count: both settings are measured side by side.
 
 import asyncio
 import io
+import os
 import socket
 import tempfile
 import time
@@ -53,6 +54,7 @@ class LoadFigures:
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     seconds = 6.0 if quick else 30.0
+    before = os.getloadavg()[1]
     with tempfile.TemporaryDirectory() as folder:
         rows, memory = _measure(Path(folder), seconds)
     best = {
@@ -63,16 +65,17 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "rows": [asdict(row) for row in rows],
         "batches_over_one_by_one": round(best["batches"] / best["one by one"], 2),
         "memory": memory,
+        "load_average": {"before": before, "after": os.getloadavg()[1]},
     }
     return {"bundle": BUNDLE, "seconds_per_row": seconds}, metrics
 
 
-def _measure(folder: Path, seconds: float) -> tuple[list[LoadFigures], dict[str, float]]:
+def _measure(folder: Path, seconds: float) -> tuple[list[LoadFigures], dict[str, Any]]:
     earthquake = make_earthquake(folder / "town", seed=3, size=TINY)
     token, entry = new_token("load", [Permission.READ], None)
     (folder / "tokens.yaml").write_text(entry)
     rows: list[LoadFigures] = []
-    memory: dict[str, float] = {}
+    memory: dict[str, Any] = {}
     for name, batching in (("one by one", {"size": 1, "wait_s": 0.0}), ("batches", {})):
         content = {
             "root": str(folder / name.replace(" ", "-")),
@@ -95,7 +98,26 @@ def _measure(folder: Path, seconds: float) -> tuple[list[LoadFigures], dict[str,
                     asyncio.run(_open(address, token, name, share * capacity, seconds, share))
                 )
             memory[f"{name}: growth_mb"] = round(_rss_mb() - before, 1)
+            if name == "batches":
+                rate = 0.25 * capacity
+                memory["steady"] = asyncio.run(_steady(address, token, rate, 10 * seconds))
     return rows, memory
+
+
+async def _steady(address: str, token: str, rate: float, seconds: float) -> dict[str, Any]:
+    """Memory while a low load goes on, ten times."""
+    rss_mb, parts = [round(_rss_mb(), 1)], []
+    for _ in range(10):
+        parts.append(await _open(address, token, "batches", rate, seconds / 10, 0.25))
+        rss_mb.append(round(_rss_mb(), 1))
+    return {
+        "seconds": seconds,
+        "per_s": round(rate, 1),
+        "answered": sum(part.answered for part in parts),
+        "failed": sum(part.failed for part in parts),
+        "rss_mb": rss_mb,
+        "largest_over_first": round(max(rss_mb) / rss_mb[0], 3),
+    }
 
 
 @contextmanager

@@ -119,6 +119,7 @@ def map_run(
     if target is None:
         raise ConfigError("no output is named", "out", remedy="give `out` in the run file or --out")
     events = Events([*observers, *backend.observers])
+    backend.listen(events)
     events(StageStarted(name="plan"))
     plan = make_plan(run, backend.pick)
     store = open_store(target, run.storage_options)

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from quakestream.config import open_run
+from quakestream.events import Event, OutputNotice
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.run import map_run
 from quakestream.testing import make_world, write_stand_in_bundle
@@ -50,7 +51,7 @@ class Killer(threading.Thread):
         return None
 
 
-def test_a_killed_worker_changes_nothing_and_prints_nothing(
+def test_a_killed_worker_changes_nothing_and_is_one_line(
     tmp_path: Path, ray_backend: RayBackend, capfd: pytest.CaptureFixture[str]
 ) -> None:
     execution = {"runtime": "stand-in", "cell_windows": 1, "group_cells": 2}
@@ -60,12 +61,16 @@ def test_a_killed_worker_changes_nothing_and_prints_nothing(
     out = tmp_path / "out"
     killer = Killer(out / "_ledger" / "cells", "RayWorker")
     killer.start()
-    made = map_run(run, backend=ray_backend, out=str(out))
+    told: list[Event] = []
+    made = map_run(run, backend=ray_backend, out=str(out), observers=[told.append])
     killer.join()
     assert killer.killed is not None, "no worker was running"
     assert made.run["counts"]["cells_scored"] == made.run["counts"]["cells"] > 10
     said = capfd.readouterr()
     assert said.out == ""  # where `--json` prints
     assert "raylet" not in said.err
+    notices = [event.text for event in told if isinstance(event, OutputNotice)]
+    assert len(notices) == 1
+    assert notices[0].startswith("a worker of Ray died (1 so far)")
     whole = map_run(run, backend=LocalBackend(), out=str(tmp_path / "whole"))
     same(made.buildings, whole.buildings)

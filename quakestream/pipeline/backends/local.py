@@ -27,6 +27,9 @@ class LocalBackend:
         self._engines: dict[EngineKey, Engine] = {}
         """Engines that `pick` opened; `run` uses them instead of opening them again."""
 
+    def listen(self, events: Observer) -> None:
+        """Does nothing: this process either works or ends."""
+
     def pick(self, bundle: Bundle, settings: Profile) -> EngineFacts:
         facts, engine = open_picked(bundle, settings)
         self._engines[engine_key(bundle, facts.spec, settings.threads)] = engine

@@ -25,6 +25,10 @@ class Backend(Protocol):
         """Observers of every run: a cluster's own metrics, if it has some."""
         ...
 
+    def listen(self, events: Observer) -> None:
+        """Takes where the backend says what the user of the run should know."""
+        ...
+
     def pick(self, bundle: Bundle, settings: Profile) -> EngineFacts:
         """Picks the engine of a bundle where engines will run.
 

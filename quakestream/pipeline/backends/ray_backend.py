@@ -12,7 +12,7 @@ import ray
 from quakestream.bundles import Bundle
 from quakestream.config import Profile
 from quakestream.engines import AUTO, RUNTIMES
-from quakestream.events import Observer
+from quakestream.events import Observer, OutputNotice
 from quakestream.pipeline.backends.cluster import (
     node_resources,
     ray_cluster,
@@ -48,6 +48,8 @@ class RayBackend:
         self._workers: list[Any] = []
         self._pool: WorkerPool | None = None
         self._access: Access | None = None
+        self._events: Observer = lambda event: None
+        self._deaths = 0
         self._stack = ExitStack()
         self._stack.enter_context(ray_cluster(address))
         self.observers: tuple[Observer, ...] = (RayMetrics(),)
@@ -58,6 +60,9 @@ class RayBackend:
     def __exit__(self, *_: object) -> None:
         self._end_workers()
         self._stack.close()
+
+    def listen(self, events: Observer) -> None:
+        self._events, self._deaths = events, 0
 
     def pick(self, bundle: Bundle, settings: Profile) -> EngineFacts:
         """Picks on a worker of the run, which keeps the engine open.
@@ -120,7 +125,9 @@ class RayBackend:
             readers = spec.readers
             if on_gpu:  # an engine on CPU wants the cores for itself, one on a GPU wants none
                 readers = max(readers, min(spec.readers_wanted, int(shape.cpus)))
-            self._pool = WorkerPool(spec, self._workers, shape=shape, readers=readers)
+            self._pool = WorkerPool(
+                spec, self._workers, shape=shape, readers=readers, on_death=self._died
+            )
         return self._pool
 
     def _start(self, *, on_gpu: bool, readers: int) -> WorkerShape:
@@ -130,6 +137,15 @@ class RayBackend:
             self._end_workers()
             self._shape, self._workers = shape, start_workers(shape)
         return shape
+
+    def _died(self) -> None:
+        self._deaths += 1
+        self._events(
+            OutputNotice(
+                text=f"a worker of Ray died ({self._deaths} so far); another one does its work, "
+                "and it is started again. Ray's logs say why; lack of memory is the usual reason"
+            )
+        )
 
     def _end_workers(self) -> None:
         for worker in self._workers:

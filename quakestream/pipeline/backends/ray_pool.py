@@ -38,9 +38,16 @@ class ActorPool:
         actors: actor handles with a method `open` that may be called again, made with
             `max_restarts=RESTARTS`. Ray itself may retry `open` alone. It is called at once.
         open_with: arguments of `open`.
+        on_death: called once for each death of an actor that comes back.
     """
 
-    def __init__(self, actors: Sequence[Any], *open_with: Any) -> None:
+    def __init__(
+        self,
+        actors: Sequence[Any],
+        *open_with: Any,
+        on_death: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_death = on_death
         self._actors, self._open_with = list(actors), open_with
         self._opening = {actor.open.remote(*open_with): n for n, actor in enumerate(actors)}
         self._open = [False] * len(actors)
@@ -126,5 +133,6 @@ class ActorPool:
             ) from error
         if self._open[attempt.actor]:
             self._open[attempt.actor] = False
+            self._on_death()
             opening = self._actors[attempt.actor].open.remote(*self._open_with)
             self._opening[opening] = attempt.actor

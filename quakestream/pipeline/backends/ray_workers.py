@@ -64,15 +64,22 @@ class WorkerPool:
     Args:
         workers: from `start_workers`.
         readers: threads that read beside the engines of one worker.
+        on_death: called when a worker died and comes back.
     """
 
     def __init__(
-        self, spec: WorkerSpec, workers: list[Any], *, shape: WorkerShape, readers: int
+        self,
+        spec: WorkerSpec,
+        workers: list[Any],
+        *,
+        shape: WorkerShape,
+        readers: int,
+        on_death: Callable[[], None],
     ) -> None:
         self.spec, self.shape = spec, shape
         self._groups = min(groups_at_once(readers, spec.group_cells), shape.calls)
         self._spec_ref = ray.put(spec)  # kept: a worker that is restarted fetches it again
-        self._actors = ActorPool(workers, self._spec_ref, readers)
+        self._actors = ActorPool(workers, self._spec_ref, readers, on_death=on_death)
         self._scenes: OrderedDict[tuple[str, ...], Any] = OrderedDict()
 
     def reports(self, groups: Iterable[GroupTask]) -> Iterator[GroupReport]:
