@@ -75,19 +75,22 @@ class WeighedShapes:
         return np.asarray(np.maximum.accumulate(ratio_Z), np.float64)
 
 
-def weighed_shapes(count_Z: I64, shape: ScoreShape, expected_share: float) -> WeighedShapes:
+def weighed_shapes(
+    count_Z: I64, shape: ScoreShape, expected_share: float, strength: float
+) -> WeighedShapes:
     """Weighs shapes by all scores of a run.
 
     Args:
         count_Z: buildings per bin.
         shape: of the calibration.
         expected_share: share of destroyed buildings that is expected before.
+        strength: number of buildings that the expectation counts as much as.
     """
     intact = list(_intact(shape))
     seen = np.flatnonzero(count_Z) if count_Z.any() else np.arange(BINS)
     ends = int(seen[0]), int(seen[-1])
     intact_UZ = _within(np.stack([density_Z for _, _, density_Z in intact]), ends)
-    prior_O = log_beta(np.array([expected_share]), 0.5)[0, ::2]
+    prior_O = log_beta(np.array([expected_share]), strength)[0, ::2]
     log_prior_U = np.array([log for log, _, _ in intact])
     least_U = np.array([least for _, least, _ in intact])
     found: list[tuple[F64, F64]] = []

@@ -61,11 +61,12 @@ class SharePrior:
 
     @classmethod
     def weak(cls, areas: int) -> Self:
-        """Next to nothing is known: few events destroy many buildings."""
+        """Little is known: few events destroy many of the buildings of a town."""
         return cls(share_G=np.full(areas, WEAK_SHARE), strength=WEAK_STRENGTH)
 
 
-WEAK_SHARE, WEAK_STRENGTH = 0.1, 0.5
+WEAK_SHARE, WEAK_STRENGTH = 0.06, 3.0
+"""Expected share, and the buildings that it counts as much as: 90 % of it lie below 0.2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +135,7 @@ def estimate_shares(
     buildings_G = count_GZ.sum(axis=1)
     total = int(buildings_G.sum())
     expected = float(np.average(prior.share_G, weights=buildings_G + 1e-9))
-    shapes = weighed_shapes(count_GZ.sum(axis=0), calibration.shape, expected)
+    shapes = weighed_shapes(count_GZ.sum(axis=0), calibration.shape, expected, prior.strength)
     run_O = _posterior(
         shapes.log_likelihood(count_GZ.sum(axis=0, keepdims=True)),
         np.log(shapes.weight_U),

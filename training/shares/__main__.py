@@ -16,7 +16,7 @@ import pandas as pd
 from quakestream.domain.calibration import Calibration
 from quakestream.errors import QuakestreamError, RequestError
 from training.shares.fit import fit
-from training.shares.judge import TownVerdict, districts, left_out
+from training.shares.judge import TownVerdict, districts, left_out, verdict_of
 from training.shares.restate import restate
 from training.shares.tables import JUDGED_TOWNS, town_name
 
@@ -41,12 +41,22 @@ def read_tables(folders: Sequence[Path]) -> pd.DataFrame:
     return tables.assign(family=np.where(made, SYNTHETIC, tables["town"]))
 
 
-def fit_and_judge(tables: pd.DataFrame) -> tuple[Calibration, str]:
-    """The calibration of all towns but those kept for judging, and what is said of it."""
+def fit_and_judge(
+    tables: pd.DataFrame, others: pd.DataFrame | None = None
+) -> tuple[Calibration, str]:
+    """The calibration of all towns but those kept for judging, and what is said of it.
+
+    Args:
+        tables: towns to fit on, and synthetic towns that are kept for judging.
+        others: towns that are judged alone.
+    """
     kept = tables["pair"].isin([town_name(*town) for town in JUDGED_TOWNS])
     fitted, judged = tables[~kept], tables[kept]
     lines = [_line(verdict) for verdict in left_out(fitted)]
     calibration = fit(fitted)
+    if others is not None:
+        towns = others.groupby("pair")
+        lines += [_line(verdict_of(calibration, rows, str(pair))) for pair, rows in towns]
     if len(judged):
         lines.append(json.dumps(asdict(districts(calibration, judged))))
     return calibration, "\n".join(lines)
@@ -66,10 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.shares", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="TABLES/MODEL")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="JSON")
+    parser.add_argument("--judge", nargs="+", type=Path, help="tables that are judged alone")
     parser.add_argument("--bundle", type=Path, help="write the calibration into this bundle")
     options = parser.parse_args(arguments)
     try:
-        calibration, told = fit_and_judge(read_tables(options.folders))
+        others = read_tables(options.judge) if options.judge else None
+        calibration, told = fit_and_judge(read_tables(options.folders), others)
         print(told)
         options.out.write_text(json.dumps(asdict(calibration), indent=2) + "\n")
         if options.bundle is not None:

@@ -30,7 +30,7 @@ SHARE = 0.5
 """Share of destroyed buildings that a fitted calibration assumes: its classes have equal weight."""
 RIDGE = 1e-2
 BLOCK_M = 150.0
-DRAWS = 100
+DRAWS = 40
 """Draws of the bootstrap over blocks."""
 LEAST_DESTROYED = 8
 """Fewest destroyed buildings of a town that tell where their peak is."""
@@ -39,8 +39,11 @@ UPPER = 0.9
 NORMAL_UPPER = 1.2816
 LEAST_WIDTH = 0.4
 """Least width of a peak, log-ratios: scores are bounded, so a peak may lie at the bound."""
-LEAST_SPREAD = 0.3
-"""Least standard deviation between towns, log-ratios: three regions tell little of it."""
+LEAST_SPREAD = 1.0
+"""Least standard deviation between towns, log-ratios: two or three families tell little of it."""
+
+
+NAMES = {"adiyaman": "Adıyaman", "turkoglu-hatay": "Türkoğlu and Hatay"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +97,12 @@ def fit(tables: pd.DataFrame, *, features: Sequence[str] = (SCORE_LOGIT,)) -> Ca
         centres=tuple(float(v) for v in centres),
         shape=shape,
     )
+
+
+def can_fit(tables: pd.DataFrame) -> bool:
+    """True if a town has destroyed buildings enough, and intact ones."""
+    destroyed = tables.groupby("town")["destroyed"]
+    return bool(((destroyed.sum() >= LEAST_DESTROYED) & ~destroyed.all()).any())
 
 
 def _logistic(tables: pd.DataFrame, value_NM: F64) -> F64:
@@ -196,7 +205,10 @@ def shape_of(towns: Sequence[TownFigures]) -> ScoreShape:
 def _words(tables: pd.DataFrame) -> str:
     parts = []
     for family, rows in tables.groupby("family"):
-        towns = rows["town"].nunique()
-        place = f"{towns} synthetic towns" if family == "synthetic" else str(family)
-        parts.append(f"{place}: {int(rows['destroyed'].sum())} destroyed of {len(rows)} buildings")
-    return "; ".join(parts)
+        place = NAMES.get(str(family), str(family))
+        if family == "synthetic":
+            place = f"{rows['town'].nunique()} synthetic towns"
+        parts.append(
+            f"{place} ({int(rows['destroyed'].sum())} destroyed of {len(rows):,} buildings)"
+        )
+    return ", ".join(parts)

@@ -11,7 +11,7 @@ from quakestream.domain.calibration import Calibration
 from quakestream.fusion.calibration import log_ratio
 from quakestream.fusion.shares import AreaShares, SharePrior, at_share, estimate_shares
 from training.metrics import blocks_of
-from training.shares.fit import features_of, fit
+from training.shares.fit import can_fit, features_of, fit
 
 F64 = NDArray[np.float64]
 
@@ -71,9 +71,15 @@ def calibration_error(p_N: F64, destroyed_N: NDArray[np.bool_]) -> float:
 
 
 def left_out(tables: pd.DataFrame) -> Iterator[TownVerdict]:
-    """Each pair judged by a calibration that was fitted without its family of towns."""
+    """Each pair judged by a calibration that was fitted without its family of towns.
+
+    A family is left in peace where the others have no destroyed buildings to fit with.
+    """
     for family in tables["family"].unique():
-        calibration = fit(tables[tables["family"] != family])
+        others = tables[tables["family"] != family]
+        if not can_fit(others):
+            continue
+        calibration = fit(others)
         for pair, rows in tables[tables["family"] == family].groupby("pair"):
             yield verdict_of(calibration, rows, str(pair))
 
