@@ -27,6 +27,7 @@ from shapely.geometry import Polygon
 from quakestream.domain import Scene, SceneLayer, Stretch
 from quakestream.outputs.areas import AREA_TYPES
 from quakestream.outputs.buildings import TILES_JOINT, arrow_types
+from quakestream.outputs.layout import SPOT_CHECKS
 from quakestream.outputs.map_tiles import MapTiles
 from quakestream.outputs.pictures import Frame, PictureSource, picture_source, tile_frame, webp
 from quakestream.outputs.previews import chip_frame
@@ -179,6 +180,13 @@ class LiveMap:
     def scene_record(self, scene: str) -> Mapping[str, Any]:
         """What run.json says of a scene; empty for another scene."""
         return self._scenes.records.get(scene, {})
+
+    def sample(self) -> bytes | None:
+        """The sample for spot checks as GeoJSON; None where none was drawn."""
+        try:
+            return self._store.get(f"{SPOT_CHECKS}sample.geojson")
+        except MissingObjectError:
+            return None
 
     def report(self) -> bytes:
         """The report of the snapshot."""
@@ -340,6 +348,8 @@ def live_part(
             return live.core, "core.gz"
         case ["details", group] if group.isdecimal():
             return live.details(int(group)), "details.gz"
+        case ["sample"]:
+            return live.sample(), "sample.json"
         case ["find"]:
             found = live.find(query.get("q", [""])[0]) if query.get("q") else []
             return json.dumps(found).encode(), "found.json"

@@ -44,7 +44,15 @@ SIMPLIFY_DEG = 5e-6
 GROUP_ROWS = 5000
 """Rows of a group of details."""
 SAMPLE_ROWS = 2000
-SCRIPTS = ("viewer_data.js", "viewer_map.js", "viewer_pictures.js", "viewer_find.js", "viewer.js")
+SCRIPTS = (
+    "viewer_data.js",
+    "viewer_map.js",
+    "viewer_pictures.js",
+    "viewer_find.js",
+    "answers.js",
+    "viewer_check.js",
+    "viewer.js",
+)
 
 
 def viewer_html(

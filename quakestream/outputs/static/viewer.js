@@ -60,6 +60,8 @@ class Page {
     this.buildTexts();
     this.buildControls();
     this.find = new Find(this);
+    this.blind = false; // hides verdicts during spot checks
+    this.check = new SpotCheck(this);
     this.apply();
   }
 
@@ -113,6 +115,7 @@ class Page {
   }
 
   click(latlng) {
+    if (this.blind) return;
     if (this.layer.far()) this.map.setView(latlng, Math.min(this.map.getZoom() + 2, 17));
     else this.select(this.buildingAt(latlng));
   }
@@ -127,6 +130,7 @@ class Page {
   }
 
   hover(event) {
+    if (this.blind) return;
     const building = this.layer.far() ? this.hexagonText(event.latlng) : this.buildingText(this.buildingAt(event.latlng));
     const text = building || this.slideText(event.latlng);
     $("map").classList.toggle("over", Boolean(text));
@@ -428,7 +432,9 @@ class Page {
   }
 
   key(event) {
-    if (event.target.tagName === "INPUT" || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (this.check.on) { this.check.key(event); return; }
+    if (event.target.tagName === "INPUT") return;
     if (event.key === "Escape") this.select(-1);
     if (event.key === "n") this.step(1);
     if (event.key === "p") this.step(-1);
@@ -512,6 +518,11 @@ class Page {
   fillCard(i) {
     const details = this.data.details(i);
     this.selectedId = details ? details[0].id[details[1]] : "";
+    if (this.blind) {
+      const shown = details ? this.chipsOf(i, ...details) : [this.withoutDetails()];
+      $("card").replaceChildren(element("div", { className: "id", text: this.selectedId }), ...shown);
+      return;
+    }
     const close = element("button", { type: "button", className: "close", text: "×", title: "Close" });
     close.setAttribute("aria-label", "Close");
     close.addEventListener("click", () => this.select(-1));

@@ -155,8 +155,8 @@ const VerdictLayer = L.Renderer.extend({
     if (state.showCells) this._drawCells(f);
     if (state.showSlides) this._drawSlides(f);
     const far = this.far();
-    if (far) this._drawHexagons(f);
-    else this._drawBuildings(f);
+    if (far && !state.blind) this._drawHexagons(f);
+    else if (!state.blind) this._drawBuildings(f);
     if (state.showAreas) this._drawAreas(f);
     if (state.selected >= 0) this._drawSelected(state.selected, f);
     state.onDrawn(far);
