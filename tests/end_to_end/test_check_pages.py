@@ -198,6 +198,15 @@ def test_a_sheet_fits_its_screen(browser: Browser, out: Path, size: str, dark: b
             "one.getBoundingClientRect().toJSON())"
         )
         assert all(one["bottom"] <= SIZES[size][1] and one["height"] >= 44 for one in buttons)
+        first, second = browser.evaluate(
+            "[...document.querySelectorAll('.picture')].map((one) => "
+            "one.getBoundingClientRect().toJSON())"
+        )
+        above = browser.evaluate("document.getElementById('place').getBoundingClientRect().bottom")
+        assert above <= first["top"] == second["top"]
+        assert first["right"] < second["left"]
+        assert first["width"] > 150
+        assert first["bottom"] < min(one["top"] for one in buttons)
         assert (browser.screenshot()[-3, 3].mean() < 128) == dark
     finally:
         browser.call("Emulation.clearDeviceMetricsOverride")
