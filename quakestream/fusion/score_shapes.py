@@ -67,6 +67,18 @@ class WeighedShapes:
         log_GUO = (_independent(count_GZ) @ flat).reshape(len(count_GZ), *mixed_UOZ.shape[:2])
         return np.asarray(log_GUO, np.float64)
 
+    def posterior_ZUO(self) -> F64:
+        """Probability that a building of a bin is destroyed, per shape and share, (Z, U, O).
+
+        It never falls with the score.
+        """
+        mixed_UOZ = _mixed(self.intact_UZ, self.destroyed_UZ, SHARE_O)
+        p_UOZ = SHARE_O[None, :, None] * self.destroyed_UZ[:, None, :] / mixed_UOZ
+        lowest_UO = np.argmin(p_UOZ, axis=2)
+        fallen_UOZ = np.arange(p_UOZ.shape[2]) < lowest_UO[:, :, None]
+        p_UOZ = np.where(fallen_UOZ, p_UOZ.min(axis=2, keepdims=True), p_UOZ)
+        return np.asarray(np.maximum.accumulate(p_UOZ, axis=2).transpose(2, 0, 1))
+
     def log_ratio_Z(self) -> F64:
         """Log-ratio of destroyed over intact per bin, never falling, with no share assumed."""
         ratio_Z = np.log(self.weight_U @ self.destroyed_UZ) - np.log(self.weight_U @ self.intact_UZ)

@@ -9,7 +9,8 @@ towards its neighbours and the run, as strongly as areas of this run are alike.
 Everything is computed on grids and on binned log-ratios. The result is the same for every order
 of the buildings, and a million of them take seconds.
 
-Axes: N buildings, G areas, A pairs of neighbouring areas, Z bins of a log-ratio, U shapes, O
+Axes: N buildings, G areas, A pairs of neighbouring areas or of a shape and a share, Z bins of a
+log-ratio, U shapes, O
 shares of a grid.
 """
 
@@ -24,6 +25,7 @@ from quakestream.domain.calibration import Calibration
 from quakestream.errors import ShapeError
 from quakestream.fusion.score_shapes import (
     CENTRE_Z,
+    CLUSTERING,
     SHARE_O,
     WeighedShapes,
     histograms,
@@ -36,6 +38,8 @@ I64 = NDArray[np.int64]
 
 COVERAGE = 0.9
 """Probability that the truth lies in an interval."""
+NORMAL_90 = 1.6449
+"""Standard deviations on each side of the mean that hold 90 % of a normal distribution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -141,24 +145,28 @@ def estimate_shares(
         np.log(shapes.weight_U),
         log_beta(np.array([expected]), prior.strength),
     )
-    share_G, low_G, high_G = _of_areas(count_GZ, shapes, neighbour_A2, prior)
     (run_share,), (run_low,), (run_high,) = _summary(run_O, np.array([total]))
+    areas_GO = _of_areas(count_GZ, shapes, neighbour_A2, _moved(prior, expected, float(run_share)))
+    share_G, low_G, high_G = _summary(areas_GO, buildings_G)
+    number_G3 = _numbers(count_GZ, shapes, areas_GO, low_G, high_G)
+    run_GZ = count_GZ.sum(axis=0, keepdims=True)
+    (number_3,) = _numbers(run_GZ, shapes, run_O, np.array([run_low]), np.array([run_high]))
     return AreaShares(
         buildings_G=buildings_G,
         share_G=share_G,
         low_G=low_G,
         high_G=high_G,
-        expected_G=share_G * buildings_G,
-        expected_low_G=np.round(low_G * buildings_G),
-        expected_high_G=np.round(high_G * buildings_G),
+        expected_G=number_G3[:, 1],
+        expected_low_G=number_G3[:, 0],
+        expected_high_G=number_G3[:, 2],
         run=ShareEstimate(
             buildings=total,
             share=float(run_share),
             low=float(run_low),
             high=float(run_high),
-            expected=float(run_share * total),
-            expected_low=float(np.round(run_low * total)),
-            expected_high=float(np.round(run_high * total)),
+            expected=float(number_3[1]),
+            expected_low=float(number_3[0]),
+            expected_high=float(number_3[2]),
         ),
         log_ratio_N=_revised(np.asarray(log_ratio_N, np.float64), shapes),
     )
@@ -184,18 +192,80 @@ def _check(log_ratio_N: NDArray[np.floating], area_N: I64, neighbour_A2: I64, ar
             )
 
 
-def _of_areas(
-    count_GZ: I64, shapes: WeighedShapes, neighbour_A2: I64, prior: SharePrior
-) -> tuple[F64, F64, F64]:
-    """Shares of areas with the ends of their intervals; each area is drawn to its surroundings."""
-    alone_GO = _over_areas(count_GZ, shapes, [log_beta(prior.share_G, prior.strength)])[1]
+def _moved(prior: SharePrior, expected: float, run_share: float) -> SharePrior:
+    """The prior after the scores of the whole run: its areas keep their odds to one another.
+
+    Without this, few buildings in an area would leave it near what was expected of an unknown
+    event, though the run shows what happened.
+    """
+    odds = run_share / (1.0 - run_share) * (1.0 - expected) / expected
+    moved_G = prior.share_G * odds / (prior.share_G * odds + 1.0 - prior.share_G)
+    return SharePrior(share_G=np.clip(moved_G, SHARE_O[0], SHARE_O[-1]), strength=prior.strength)
+
+
+def _of_areas(count_GZ: I64, shapes: WeighedShapes, neighbour_A2: I64, prior: SharePrior) -> F64:
+    """Probability of each share of each area, (G, O); each area is drawn to its surroundings."""
+    own_GO = log_beta(prior.share_G, prior.strength)
+    alone_GO = _over_areas(count_GZ, shapes, [own_GO])[1]
     if len(count_GZ) == 1:
-        return _summary(alone_GO, count_GZ.sum(axis=1))
+        return alone_GO
     around_G = _surroundings(alone_GO @ SHARE_O, count_GZ.sum(axis=1), neighbour_A2)
-    weak_GO = log_beta(prior.share_G, prior.strength)
-    strengths = [log_beta(around_G, strength) + weak_GO for strength in ALIKE]
-    best_GO = _over_areas(count_GZ, shapes, strengths)[1]
-    return _summary(best_GO, count_GZ.sum(axis=1))
+    strengths = [log_beta(around_G, strength) + own_GO for strength in ALIKE]
+    return _over_areas(count_GZ, shapes, strengths)[1]
+
+
+def _numbers(count_GZ: I64, shapes: WeighedShapes, share_GO: F64, low_G: F64, high_G: F64) -> F64:
+    """Number of destroyed buildings: low end, mean and high end per area, shape (G, 3).
+
+    The mean counts the buildings themselves, not a share of all that might stand there: where each
+    of ten scores is clear, their number is, too. The interval holds that of the share as well,
+    because no shape is exact.
+
+    Args:
+        share_GO: probability of each share of each area.
+        low_G: low end of the share.
+        high_G: high end of the share.
+    """
+    buildings_G = count_GZ.sum(axis=1)
+    p_ZUO = shapes.posterior_ZUO()
+    chance_ZUO = p_ZUO * (1.0 - p_ZUO)
+    number_G3 = np.zeros((len(count_GZ), 3))
+    for at in range(0, len(count_GZ), CHUNK):
+        part_GZ = count_GZ[at : at + CHUNK].astype(np.float64)
+        weight_GUO = shapes.weight_U[:, None] * share_GO[at : at + CHUNK, None, :]
+        weight_GA = weight_GUO.reshape(len(part_GZ), -1)
+        mean_GA = part_GZ @ p_ZUO.reshape(len(p_ZUO), -1)
+        spread_GA = part_GZ @ chance_ZUO.reshape(len(p_ZUO), -1)
+        ends_G2 = _weighed_ends(mean_GA, weight_GA)
+        number_G3[at : at + CHUNK] = _with_chance(
+            (weight_GA * mean_GA).sum(axis=1),
+            ends_G2,
+            CLUSTERING * (weight_GA * spread_GA).sum(axis=1),
+            part_GZ.sum(axis=1),
+        )
+    number_G3[:, 0] = np.minimum(number_G3[:, 0], np.round(low_G * buildings_G))
+    number_G3[:, 2] = np.maximum(number_G3[:, 2], np.round(high_G * buildings_G))
+    return number_G3
+
+
+def _weighed_ends(value_GA: F64, weight_GA: F64) -> F64:
+    """Ends of the interval of values with weights that sum to 1, shape (G, 2)."""
+    order_GA = np.argsort(value_GA, axis=1, kind="stable")
+    below_GA = np.cumsum(np.take_along_axis(weight_GA, order_GA, axis=1), axis=1)
+    tail = (1.0 - COVERAGE) / 2
+    columns = [np.argmax(below_GA >= at, axis=1) for at in (tail, 1.0 - tail - 1e-12)]
+    places = [np.take_along_axis(order_GA, column[:, None], axis=1) for column in columns]
+    return np.concatenate([np.take_along_axis(value_GA, place, axis=1) for place in places], axis=1)
+
+
+def _with_chance(mean_G: F64, ends_G2: F64, variance_G: F64, count_G: F64) -> F64:
+    """Whole numbers around a mean: what is not known of shapes, and chance, together."""
+    chance_G = NORMAL_90 * np.sqrt(variance_G)
+    low_G = mean_G - np.hypot(mean_G - ends_G2[:, 0], chance_G)
+    high_G = mean_G + np.hypot(ends_G2[:, 1] - mean_G, chance_G)
+    return np.stack(
+        [np.maximum(np.floor(low_G), 0.0), mean_G, np.minimum(np.ceil(high_G), count_G)], axis=1
+    )
 
 
 def _over_areas(count_GZ: I64, shapes: WeighedShapes, starts: Sequence[F64]) -> tuple[int, F64]:

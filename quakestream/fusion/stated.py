@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from quakestream.domain.calibration import Calibration
 from quakestream.fusion.shares import (
+    NORMAL_90,
     WEAK_SHARE,
     WEAK_STRENGTH,
     AreaShares,
@@ -24,10 +25,6 @@ from quakestream.fusion.shares import (
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
-
-NORMAL_90 = 1.6449
-"""Standard deviations on each side of the mean that hold 90 % of a normal distribution."""
-
 
 HAZARD_STRENGTH = 4.0
 """Buildings that the share expected from hazard values counts as much as."""

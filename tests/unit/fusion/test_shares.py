@@ -54,6 +54,19 @@ def test_areas_have_shares_of_their_own() -> None:
     assert found.high_G[2] - found.low_G[2] > 0.3  # nothing was seen there
 
 
+def test_few_buildings_with_clear_scores_are_counted_and_not_shrunk() -> None:
+    """Once 17 buildings at p > 0.99 of 29 were "14.6 expected", 8 of an area's 13 "4 to 6"."""
+    clear_N = np.array([-8.0] * 5 + [8.0] * 8 + [-8.0] * 6 + [8.0] * 9)
+    area_N = np.repeat([0, 1], [13, 15])
+    found = estimate(clear_N, area_N, 2)
+    assert found.expected_G.tolist() == pytest.approx([8.0, 9.0], abs=0.2)
+    assert found.run.expected == pytest.approx(17.0, abs=0.3)
+    p_N = at_share(found.log_ratio_N, found.share_G[area_N])
+    assert np.bincount(area_N, p_N).tolist() == pytest.approx(found.expected_G.tolist(), abs=0.3)
+    assert (found.expected_low_G <= [8.0, 9.0]).all()
+    assert (found.expected_high_G >= [8.0, 9.0]).all()
+
+
 def test_the_order_of_buildings_does_not_matter() -> None:
     rng = np.random.default_rng(2)
     ratio_N, _ = town(rng, 500, 0.2)
