@@ -213,9 +213,6 @@ class PairsConfig(ImagePairsConfig):
     loss: LossWeights = field(default_factory=LossWeights)
     unlabelled: UnlabelledRisk = field(default_factory=UnlabelledRisk)
     """What `nnpu` assumes of unlabelled buildings."""
-    vanished_boxes: bool = False
-    """Also train on the Türkiye boxes that the detector found before the event alone. Their state
-    is not known, so that only `objective=nnpu` can use them."""
     windows: WindowConfig = field(default_factory=WindowConfig)
 
 

@@ -164,5 +164,7 @@ def architecture(network: str) -> str:
     size, _, encoder = rest.partition("_")
     if kind == "hazard":
         return f"Multi-layer perceptron over hazard groups ({rest})"
+    if kind == "transfer":
+        return f"Smart Transfer decoder ({rest})"
     shown = {"qif": "QuakeImageFormer", "qmf": "QuakeMetaFormer"}[kind]
     return f"{shown} (MetaFormer-{size}{f', {encoder} encoders' if encoder else ''})"

@@ -164,9 +164,9 @@ def estimate_shares(
             share=float(run_share),
             low=float(run_low),
             high=float(run_high),
-            expected=float(number_3[1]),
-            expected_low=float(number_3[0]),
-            expected_high=float(number_3[2]),
+            expected=float(number_G3[:, 1].sum()),
+            expected_low=float(min(number_3[0], np.floor(number_G3[:, 1].sum()))),
+            expected_high=float(max(number_3[2], np.ceil(number_G3[:, 1].sum()))),
         ),
         log_ratio_N=_revised(np.asarray(log_ratio_N, np.float64), shapes),
     )

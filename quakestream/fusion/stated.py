@@ -28,6 +28,8 @@ I64 = NDArray[np.int64]
 
 HAZARD_STRENGTH = 4.0
 """Buildings that the share expected from hazard values counts as much as."""
+LABELS_STRENGTH = 30.0
+"""Buildings that the share counts as much as which labels of the event have stated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,15 +47,23 @@ class ScoredBuildings:
     neighbour_A2: I64
     """Pairs of neighbouring areas."""
     calibration: Calibration
+    of_event: bool = False
+    """True where the calibration was fitted on labels of this very event, whose share of destroyed
+    buildings it then states."""
 
 
 def share_prior(buildings: ScoredBuildings) -> SharePrior:
-    """Expected shares before the scores are known: weak, moved by the level of hazard evidence."""
+    """Expected shares before the scores are known, moved by the level of hazard evidence.
+
+    They are weak, unless labels of this event have stated its share.
+    """
     _, level_G = within_areas(buildings.hazard_N, buildings.area_N, buildings.areas)
-    if not np.isfinite(buildings.hazard_N).any():
-        return SharePrior.weak(buildings.areas)
-    share_G = at_share(level_G, WEAK_SHARE)
-    return SharePrior(share_G=share_G, strength=max(HAZARD_STRENGTH, WEAK_STRENGTH))
+    share, strength = WEAK_SHARE, WEAK_STRENGTH
+    if buildings.of_event:
+        share, strength = buildings.calibration.share, LABELS_STRENGTH
+    elif np.isfinite(buildings.hazard_N).any():
+        strength = max(HAZARD_STRENGTH, WEAK_STRENGTH)
+    return SharePrior(share_G=at_share(level_G, share), strength=strength)
 
 
 def shares_from_scores(buildings: ScoredBuildings) -> AreaShares:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from quakestream.domain import Thresholds
-from quakestream.domain.calibration import SCORE_LOGIT, Calibration
+from quakestream.domain.calibration import SCORE_LOGIT, Calibration, ScoreShape
+from quakestream.fusion.calibration import logit
 from quakestream.reduce.metrics import Interval, average_precision, calibration_error, roc_auc
 from training.adapt.head import F64, FOLDS, Examples, folds, left_out_logits
 from training.adapt.scores import log_odds
@@ -25,6 +26,12 @@ RECALL = 0.95
 PLATT_STEPS = 20
 PLATT_PENALTY = 1.0
 """Ridge that holds the slope near 1 and the offset near 0 while labels are few."""
+
+MOVED_INTACT, MOVED_WIDTH, MOVED_DESTROYED = 0.4, 0.2, 0.6
+"""Standard deviations of what labels of the event say of the peaks and of the width's logarithm."""
+LEAST_WIDTH = 0.5
+LEAST_APART = 1.0
+"""Least distance of the peaks of the two states, in log-ratios."""
 
 Mask = NDArray[np.bool_]
 Figure = Callable[[Mask, F64], float]
@@ -136,6 +143,34 @@ def event_share(truth_N: Mask, old_N: F64, event_N: F64) -> float:
     return min(max(share, 0.001), 0.999)
 
 
+def shape_of(ratio_N: F64, truth_N: Mask) -> ScoreShape:
+    """Where the log-ratios of labelled buildings of each state lie.
+
+    The map of the same event has its peaks there, so they may move by less than those of a bundle
+    for any event. A head that cannot tell the states apart has no such shape; the default one is
+    wide.
+    """
+    intact_at, intact_width = _peak(ratio_N[~truth_N])
+    destroyed_at, destroyed_width = _peak(ratio_N[truth_N])
+    if destroyed_at - intact_at < LEAST_APART:
+        return ScoreShape()
+    return ScoreShape(
+        intact_at=intact_at,
+        intact_at_sd=MOVED_INTACT,
+        intact_width=intact_width,
+        intact_width_log_sd=MOVED_WIDTH,
+        destroyed_at=destroyed_at,
+        destroyed_at_sd=MOVED_DESTROYED,
+        destroyed_width=destroyed_width,
+    )
+
+
+def _peak(ratio_N: F64) -> tuple[float, float]:
+    """Median, and the standard deviation that the middle half of a normal peak would have."""
+    low, middle, high = np.quantile(ratio_N, (0.25, 0.5, 0.75))
+    return float(middle), max(float(high - low) / 1.349, LEAST_WIDTH)
+
+
 def calibration_of(judgement: Judgement, event: str) -> Calibration:
     """What the manifest says of the scores: they are calibrated, and how surely."""
     logit_N, truth_N = log_odds(judgement.p_N), judgement.truth_N
@@ -158,6 +193,7 @@ def calibration_of(judgement: Judgement, event: str) -> Calibration:
         region_sd=0.0,
         fitted_on=f"{event} alone: {figures['labels']} labelled buildings, "
         f"{figures['destroyed']} destroyed, on left-out blocks",
+        shape=shape_of(logit_N - logit(figures["share"]), truth_N),
     )
 
 

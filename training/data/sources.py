@@ -24,7 +24,7 @@ def load_pairs(config: ImagePairsConfig, *, held_only: bool = False) -> list[Lab
 
 
 def _with_vanished(config: ImagePairsConfig) -> bool:
-    if not isinstance(config, PairsConfig) or not config.vanished_boxes:
+    if not isinstance(config, PairsConfig) or not config.unlabelled.vanished_boxes:
         return False
     if config.objective != "nnpu":
         raise RequestError(

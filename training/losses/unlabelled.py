@@ -34,6 +34,9 @@ class UnlabelledRisk:
     """The paper's beta: how far below 0 the risk of intact examples may be estimated."""
     ascent: float = 1.0
     """The paper's gamma: size of the step back when that estimate is too low."""
+    vanished_boxes: bool = False
+    """Also train on the Türkiye boxes that the detector found before the event alone. Their state
+    is not known, so that only `objective=nnpu` can use them."""
 
     def __post_init__(self) -> None:
         shares = 0 <= self.prior < 1 and 0 < self.assumed_share < 1

@@ -37,6 +37,7 @@ F64 = NDArray[np.float64]
 
 THRESHOLD = 0.5
 """Probability from which a building is declared, once it is stated at the share of its area."""
+NOTHING_KNOWN = "no knowledge of the event"
 LEAST_SHARE = 1e-3
 """Shares of a layer nearer to 0 or 1 count as this near."""
 
@@ -142,6 +143,7 @@ def run_shares(
         areas=len(areas),
         neighbour_A2=neighbours(areas, named),
         calibration=calibration,
+        of_event=plan.bundle.spec.adapted_to == plan.run.event.id,
     )
     found, share_n, prior = _shares(plan, hazard.table, buildings, place_n)
     fused_NC = image_NC
@@ -177,9 +179,9 @@ def _shares(
         found = shares_as_stated(buildings, np.empty(0), everywhere=True)
         return found, np.empty(0), {"mode": AUTO, "prior": {}}
     found = shares_from_scores(buildings)
-    known = bool(np.isfinite(buildings.hazard_N).any())
+    source = "hazard values" if np.isfinite(buildings.hazard_N).any() else NOTHING_KNOWN
     assumed = {
-        "from": "hazard values" if known else "no knowledge of the event",
+        "from": "labels of this event" if buildings.of_event else source,
         "share": round(float(prior.share_G[buildings.area_N].mean()), 5),
         "buildings": prior.strength,
     }

@@ -60,7 +60,7 @@ def test_few_buildings_with_clear_scores_are_counted_and_not_shrunk() -> None:
     area_N = np.repeat([0, 1], [13, 15])
     found = estimate(clear_N, area_N, 2)
     assert found.expected_G.tolist() == pytest.approx([8.0, 9.0], abs=0.2)
-    assert found.run.expected == pytest.approx(17.0, abs=0.3)
+    assert found.run.expected == found.expected_G.sum() == pytest.approx(17.0, abs=0.3)
     p_N = at_share(found.log_ratio_N, found.share_G[area_N])
     assert np.bincount(area_N, p_N).tolist() == pytest.approx(found.expected_G.tolist(), abs=0.3)
     assert (found.expected_low_G <= [8.0, 9.0]).all()

@@ -54,6 +54,12 @@ def test_the_level_of_hazard_evidence_moves_the_prior_and_the_rest_the_buildings
     assert found.log_ratio_N[:3] - alone.log_ratio_N[:3] == pytest.approx([-1.0, 1.0, 0.0])
 
 
+def test_labels_of_the_event_state_its_share_before_the_scores_do() -> None:
+    prior = share_prior(scored(of_event=True))
+    assert prior.share_G == pytest.approx([PLAIN.share] * 2)
+    assert prior.strength > share_prior(scored()).strength
+
+
 def test_hazard_evidence_that_is_the_same_in_an_area_says_nothing_of_its_buildings() -> None:
     strong = scored(hazard_N=np.array([2.0, 2.0, -1.0, -1.0]))
     alone = estimate_shares(RATIO, AREA, np.empty((0, 2), np.int64), share_prior(strong), PLAIN)

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
-from quakestream.domain.calibration import Calibration
+from quakestream.domain.calibration import Calibration, ScoreShape
 from quakestream.fusion.calibration import log_ratio, score_logit
 from quakestream.reduce.metrics import roc_auc
 from training.adapt.head import Examples
@@ -16,6 +16,7 @@ from training.adapt.judging import (
     judge,
     recall_at_precision,
     score_weights,
+    shape_of,
     thresholds_of,
     weighted_auc,
 )
@@ -93,6 +94,16 @@ def test_the_calibration_takes_the_score_as_it_is() -> None:
     np.testing.assert_allclose(p_N, score_N)
     assert one.covariance[0][0] > 0
     assert one.covariance[1][1] > 0
+
+
+def test_the_peaks_of_an_event_are_those_of_its_labels() -> None:
+    rng = np.random.default_rng(0)
+    truth_N = np.arange(8000) < 2000
+    ratio_N = np.where(truth_N, rng.normal(2.5, 1.5, 8000), rng.normal(-1.0, 0.8, 8000))
+    shape = shape_of(ratio_N, truth_N)
+    assert (shape.intact_at, shape.intact_width) == pytest.approx((-1.0, 0.8), abs=0.1)
+    assert (shape.destroyed_at, shape.destroyed_width) == pytest.approx((2.5, 1.5), abs=0.1)
+    assert shape_of(-ratio_N, truth_N) == ScoreShape()  # a head that tells nothing
 
 
 def test_thresholds_keep_their_promises() -> None:

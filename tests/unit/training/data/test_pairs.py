@@ -237,7 +237,7 @@ def test_a_store_of_a_turkiye_scene(data_dir: Path, tmp_path: Path) -> None:
     (pair,) = (p for p in turkiye_pairs(data_dir) if p.name == "hatay_ekinci")
     store = turkiye_store(str(tmp_path), [pair], crop_px=96)
     assert store.meta.classes == ("intact", "destroyed")
-    assert set(store.table["region"]) == {"hatay"}
+    assert set(store.table["region"]) == {"turkoglu-hatay"}
     assert len(store) == len(pair.buildings)
     assert store.table["label"].sum() == sum(b.destroyed for b in pair.buildings) == 1
     chips = store.read(range(len(store)))
