@@ -173,7 +173,7 @@ def _sums(value_N: F64, area_N: I64, areas: int) -> F64:
 
 
 def _interval(expected_G: F64, low_G: F64, high_G: F64, spread_G: F64, count_G: I64) -> F64:
-    """Ends of the intervals of numbers, shape (G, 2).
+    """Ends of the intervals of numbers, whole buildings, shape (G, 2).
 
     Args:
         low_G: the number where the calibration is off by so much that 5 % of regions are further.
@@ -184,5 +184,9 @@ def _interval(expected_G: F64, low_G: F64, high_G: F64, spread_G: F64, count_G: 
     down_G = np.hypot(expected_G - low_G, chance_G)
     up_G = np.hypot(high_G - expected_G, chance_G)
     return np.stack(
-        [np.maximum(expected_G - down_G, 0.0), np.minimum(expected_G + up_G, count_G)], axis=1
+        [
+            np.maximum(np.floor(expected_G - down_G), 0.0),
+            np.minimum(np.ceil(expected_G + up_G), count_G),
+        ],
+        axis=1,
     )

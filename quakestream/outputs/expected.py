@@ -62,6 +62,11 @@ class Expected:
 
 
 _FAR = "The interval holds how far the model may be off in a region that it does not know"
+_SOURCES = {
+    "hazard values": " and what hazard values say of it",
+    "labels of this event": " and the share that labels of this event state",
+}
+"""What a share was estimated from besides the scores, by `prior.from` of run.json."""
 _SHARES = {
     "auto": "The share of {0} buildings was estimated in each unit of summary.csv, from the scores "
     f"of its buildings{{1}}. {_FAR}.",
@@ -115,4 +120,4 @@ def _stated(prior: Mapping[str, Any]) -> str:
         return str(prior["layer"])
     if "from" not in prior:
         return f"{100 * float(prior.get('share', 0)):g} %"
-    return " and what hazard values say of it" if prior["from"] == "hazard values" else ""
+    return _SOURCES.get(str(prior["from"]), "")
