@@ -24,6 +24,9 @@ from quakestream.storage import StorageOptions, protocol_of
 from quakestream.tiling.antimeridian import bounds_of
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".jpg", ".jpeg", ".png", ".img", ".ntf")
+TIMES_REMEDY = (
+    "make a catalogue: quakestream catalog *.tif --times FILE.csv -o stac (columns file,datetime)"
+)
 _PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 _EO = "https://stac-extensions.github.io/eo/v2.0.0/schema.json"
 
@@ -137,16 +140,14 @@ def _time_of(uri: str, tag: str, time: AcquisitionTime | None) -> tuple[Acquisit
         from_name = acquired_from_name(image_name(uri))
     except CatalogItemError as error:
         if from_tag is None:
-            raise CatalogItemError.of(
-                replace(error.problem, remedy="give its time with --times FILE.csv")
-            ) from None
+            raise CatalogItemError.of(replace(error.problem, remedy=TIMES_REMEDY)) from None
         from_name = None
     if from_name is None:
         if from_tag is None:
             raise CatalogItemError(
                 "image has no date",
                 expected="TIFFTAG_DATETIME, or YYYYMMDD or YYYY-MM-DD in the file name",
-                remedy="give it with --times FILE.csv (columns file,datetime)",
+                remedy=TIMES_REMEDY,
             )
         return from_tag, ""
     if from_tag is None:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,6 +52,17 @@ def s3_options(endpoint: str | None, anon: bool) -> "StorageOptions | None":
 
     s3: dict[str, Any] = {"endpoint_url": endpoint} if endpoint else {}
     return StorageOptions(protocols={"s3": s3 | ({"anon": True} if anon else {})})
+
+
+def left_out_hint(reason: str, kinds: Iterable[str]) -> str:
+    """Where to look if buildings have no image and images were left out; else empty.
+
+    Args:
+        reason: why the buildings were not assessed.
+        kinds: the kinds of the issues of the run.
+    """
+    lost = reason in ("no_imagery", "no_pre") and not {"item", "scene"}.isdisjoint(kinds)
+    return " (some images were left out: see below)" if lost else ""
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

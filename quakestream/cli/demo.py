@@ -63,7 +63,7 @@ def _show(result: Result, score: Score, seconds: float) -> None:
     )
     if found := expected(result.run):
         known = f"; known: {score.n_positive:,}"
-        stdout.print(f"{found.amount} {found.label}, expected, {found.beside}{known}")
+        stdout.print(f"{found.line}{known}")
     stdout.print(
         f"against the known truth: ROC-AUC {score.auc.value:.3f} "
         f"({score.auc.low:.3f} to {score.auc.high:.3f}), F1 {score.severe.f1:.3f}"

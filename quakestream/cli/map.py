@@ -11,6 +11,7 @@ from quakestream.cli.common import (
     S3Anon,
     S3Endpoint,
     counted,
+    left_out_hint,
     print_json,
     progress_observer,
     s3_options,
@@ -89,14 +90,17 @@ def report_result(result: Result, *, as_json: bool) -> None:
         if flat := slides.get("slides_on_flat_ground"):
             stdout.print(f"  of which on ground flatter than {FLAT_DEG:g}°: {flat:,} (look first)")
     if found := expected(result.run):
-        stdout.print(f"{found.amount} {found.label}, expected, {found.beside}")
+        stdout.print(found.line)
     adapted_to = result.run.get("bundle", {}).get("adapted_to")
     if adapted_to not in (None, result.run["event"]["id"]):
         stdout.print(f"note: the bundle was adapted to event {adapted_to}, which is another one")
+    if result.run.get("bundle", {}).get("forced"):
+        stdout.print("note: the bundle was not shown to be better than the map it was made from")
     for label, number in counts["damage"].items():
         stdout.print(f"  {label:<20}{number:>9,}")
     for reason, number in counts["reasons"].items() if "bundle" in result.run else ():
-        stdout.print(f"  not assessed: {reason:<20}{number:>9,}", style="dim")
+        hint = left_out_hint(reason, (i.kind for i in result.issues))
+        stdout.print(f"  not assessed: {reason:<20}{number:>9,}{hint}", style="dim")
     if counts["outside_aoi"]:
         stdout.print(outside_aoi(counts["outside_aoi"]), style="dim")
     _show_issues(result)

@@ -11,6 +11,7 @@ from quakestream.cli.common import (
     S3Anon,
     S3Endpoint,
     counted,
+    left_out_hint,
     print_json,
     s3_options,
     stdout,
@@ -133,7 +134,8 @@ def _show(statement: dict[str, Any]) -> None:
         stdout.print(f"  {buildings}, of which")
     for reason, number in statement["coverage"].items():
         meaning = COVERED_TEXT if reason == COVERED else f"{reason}: {REASON_TITLES[reason]}"
-        stdout.print(f"  {number:>9,} {meaning}")
+        hint = left_out_hint(reason, (p["kind"] for p in statement["problems"]))
+        stdout.print(f"  {number:>9,} {meaning}{hint}")
     stdout.print(
         f"  to read: {counted(statement['cells'], 'cell')}, {statement['km2']:.2f} km² in "
         f"{counted(statement['views'], 'view')}, {statement['mpx']:,.1f} megapixels "

@@ -33,8 +33,10 @@ def _checked_share(value: Any) -> Any:
     share = float(value)
     if 0 < share < 1:
         return share
-    remedy = "no image could change that; leave the key out, and the share is estimated"
-    if 1 < share <= 100:
+    remedy = "leave the key out, and the share is estimated"
+    if share in (0, 1):
+        remedy = f"no image could change that; {remedy}"
+    elif 1 < share <= 100:
         remedy = f"write {share / 100:g} for {share:g} per cent"
     raise ConfigError(
         "not a share of buildings",

@@ -155,5 +155,10 @@ class BundleSpec:
         return None if event is None else str(event)
 
     @property
+    def forced(self) -> bool:
+        """True if `quakestream adapt --force` wrote it, not shown to be better than its parent."""
+        return bool(self.training.get("adapted", {}).get("forced"))
+
+    @property
     def labels(self) -> tuple[str, ...]:
         return tuple(c.label for c in self.classes)

@@ -33,13 +33,20 @@ class Expected:
         return f"{amount(self.low)} to {amount(self.high)}"
 
     @property
+    def rest(self) -> str:
+        """What follows the number: `destroyed (90 %: 150 to 210), estimated`."""
+        return f"{self.label} (90 %: {self.interval}), estimated"
+
+    @property
     def beside(self) -> str:
-        """`of the 726 assessed (24 %), with 90 % probability 150 to 210; declared: 165`."""
+        """`of the 726 assessed (24 %); declared: 165`."""
         share = f"{amount(100 * self.number / self.buildings)} %"
-        return (
-            f"of the {self.buildings:,} assessed ({share}), with 90 % probability "
-            f"{self.interval}; declared: {self.declared:,}"
-        )
+        return f"of the {self.buildings:,} assessed ({share}); declared: {self.declared:,}"
+
+    @property
+    def line(self) -> str:
+        """One line: `About 176 destroyed (90 %: 150 to 210), estimated, of the 726 assessed …`."""
+        return f"About {self.amount} {self.rest}, {self.beside}"
 
     @property
     def basis(self) -> tuple[str, ...]:
@@ -49,15 +56,15 @@ class Expected:
             return (
                 _SHARES[self.mode].format(self.label, _stated(self.prior)),
                 f"Probabilities and verdicts are restated by these checks. From {at} on a building "
-                f"is declared {self.label}, so that as many are declared as are expected: quote "
-                "the expected number with its interval.",
+                f"is declared {self.label}, so that as many are declared as are estimated: quote "
+                "the estimated number with its interval.",
             )
         return (
             _SHARES[self.mode].format(self.label, _stated(self.prior)),
-            f"A building is declared {self.label} from a probability of {at}. The expected number "
-            "adds up all probabilities, so it differs from the number declared: quote the expected "
-            "number with its interval, and take single buildings from the list. Neither counts "
-            "buildings that were not seen.",
+            f"A building is declared {self.label} from a probability of {at}. The estimated number "
+            "adds up all probabilities, so it differs from the number declared: quote the "
+            "estimated number with its interval, and take single buildings from the list. Neither "
+            "counts buildings that were not seen.",
         )
 
 

@@ -123,11 +123,16 @@ def _balanced_point(metrics: Any) -> tuple[float, float] | None:
 
 def card_use(card: str) -> list[str]:
     """What the card's paragraph `**Use.**` warns of, in its own words; empty without warnings."""
+    warnings = card_warnings(card)
+    return [f"The model card: “{' '.join(warnings[:3])}”"] if warnings else []
+
+
+def card_warnings(card: str) -> list[str]:
+    """The sentences of the card's paragraph `**Use.**` that warn."""
     paragraph = next((p for p in card.split("\n\n") if p.lstrip().startswith("**Use.**")), "")
     text = " ".join(paragraph.replace("**Use.**", "").replace("**", "").replace("`", "").split())
     sentences = [s.strip() for s in text.replace(". ", ".\n").split("\n")]
-    warnings = [s for s in sentences if s.startswith(("Not ", "Never", "Do not", "Expect "))]
-    return [f"The model card: “{' '.join(warnings[:3])}”"] if warnings else []
+    return [s for s in sentences if s.startswith(("Not ", "Never", "Do not", "Expect "))]
 
 
 MARGINS = (0.5, 1.5)

@@ -140,7 +140,7 @@ def _headline(first: Headline) -> str:
         )
     found = first.expected
     return (
-        f"<div class='headline'><p><b>{found.amount}</b> {_safe(found.label)}, expected, "
+        f"<div class='headline'><p><b>About {found.amount}</b> {_safe(found.rest)}, "
         f"{_safe(found.beside)}.</p><p>Declared: {_safe(first.sentence)}.</p>{caveat}</div>"
     )
 
@@ -193,7 +193,7 @@ def _units(summary: pd.DataFrame, run: Mapping[str, Any]) -> str:
     ]
     heads = [n.replace("_", " ") for n in names]
     if calibrated:
-        heads += ["expected destroyed", "90 %", "share"]
+        heads += ["estimated destroyed", "90 %", "share"]
         cells = [[*c, *_of_unit(r)] for c, r in zip(cells, top.to_dict("records"), strict=True)]
     more = len(summary) - len(top)
     note = f"<p class='quiet'>summary.csv lists {more:,} more.</p>" if more else ""
@@ -326,7 +326,8 @@ def _table(
 
     def cell(tag: str, i: int, value: Any) -> str:
         text = str(value) if i in html_columns else _safe(value)
-        kind = "n" if i in right else "short" if len(str(value)) <= SHORT_TEXT else "long"
+        length = "short" if len(str(value)) <= SHORT_TEXT else "long"
+        kind = length if i not in right else "n" if length == "short" else "n long"
         return f"<{tag} class='{kind}'>{text}</{tag}>"
 
     head = "".join(cell("th", i, name) for i, name in enumerate(heads))

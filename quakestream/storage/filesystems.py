@@ -131,7 +131,9 @@ def storage_errors(verb: str, uri: str) -> Iterator[None]:
         web_error = error.__cause__
         if _is_aiohttp(web_error) and getattr(web_error, "status", 0) not in (404, 410):
             raise _storage_error(verb, uri, web_error or error) from error
-        if verb == "write":
+        if verb == "write" and protocol_of(uri) == "file":
+            what, remedy = "its folder cannot be made", _OTHER_PLACE
+        elif verb == "write":
             what, remedy = "its bucket or container does not exist", "make it, or check the name"
         else:
             what, remedy = _NOT_THERE[protocol_of(uri) == "file"]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+import typer
 from rasterio.features import rasterize
 
 from quakestream.bundles import load_bundle
@@ -57,7 +58,9 @@ def test_labels_become_a_bundle_and_a_better_map(
     folder, truth = world
     some = dict(list(truth.items())[:60])
     adapt(str(folder / "out"), answers(tmp_path, some), tmp_path / "event")
-    assert "gain over the whole map" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.count("ROC-AUC") == 1
+    assert "its gain" in said
     bundle = load_bundle(str(tmp_path / "event"))
     assert bundle.spec.adapted_to == "small-world"
     assert bundle.spec.calibration is not None
@@ -80,13 +83,21 @@ def test_labels_become_a_bundle_and_a_better_map(
 
 
 def test_labels_that_mean_nothing_are_refused(
-    world: tuple[Path, dict[str, bool]], tmp_path: Path
+    world: tuple[Path, dict[str, bool]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, truth = world
     drawn = np.random.default_rng(0).permutation(list(truth.values()))[:40]
     noise = dict(zip(list(truth)[:40], drawn.tolist(), strict=True))
-    with pytest.raises(RequestError, match="not shown to be better, so no bundle was written"):
-        adapt(str(folder / "out"), answers(tmp_path, noise), tmp_path / "event")
+    labels = answers(tmp_path, noise)
+    with pytest.raises(typer.Exit) as ended:
+        adapt(str(folder / "out"), labels, tmp_path / "event")
+    assert ended.value.exit_code == 2
+    said = capsys.readouterr()
+    assert "not shown to be better, so no bundle was written" in said.err
+    with pytest.raises(RequestError, match=r"answers\.csv is a file"):
+        adapt(str(folder / "out"), labels, Path(labels))
+    with pytest.raises(RequestError, match="cannot make the folder"):
+        adapt(str(folder / "out"), labels, Path("/proc/none/event"))
     assert not (tmp_path / "event").exists()
 
 
@@ -96,9 +107,9 @@ def test_suggestions_can_be_filled_in(
     folder, truth = world
     taken = dict(list(truth.items())[:10])
     out, labels = str(folder / "out"), answers(tmp_path, taken)
-    suggest(out, n=12, labels=labels, to=tmp_path / "next", as_json=True)
+    suggest(out, n=12, labels=labels, to=tmp_path / "new" / "next", as_json=True)
     listed = json.loads(capsys.readouterr().out)["buildings"]
-    table = pd.read_csv(tmp_path / "next.csv")
-    assert len(listed) == len(table) == len(gpd.read_file(tmp_path / "next.geojson")) == 12
+    table = pd.read_csv(tmp_path / "new" / "next.csv")
+    assert len(listed) == len(table) == len(gpd.read_file(tmp_path / "new" / "next.geojson")) == 12
     assert not set(table["building_id"]) & set(taken)
     assert table["answer"].isna().all()

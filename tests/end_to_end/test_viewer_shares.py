@@ -36,14 +36,14 @@ def text(page: Browser, name: str) -> str:
 
 def test_the_expected_number_stands_first_and_the_slider_does_not_move_it(page: Browser) -> None:
     first = text(page, "headline")
-    assert first.startswith("1.8 destroyed, expected 0.9 to 2.7 with 90 % probability, of the 9")
+    assert first.startswith("About 1.8 destroyed (90 %: 0.9 to 2.7), estimated Of the 9")
     assert "declared damaged or destroyed" in first
-    assert "quote the expected number with its interval" in first
+    assert "quote the estimated number with its interval" in first
     declared = text(page, "declared")
     page.evaluate("page.setThreshold(0.05)")
-    assert text(page, "expected") == "1.8 destroyed, expected"
+    assert text(page, "expected") == "About 1.8 destroyed (90 %: 0.9 to 2.7), estimated"
     assert text(page, "declared") != declared
-    assert "the expected number does not depend on it" in text(page, "what-if")
+    assert "the estimated number does not depend on it" in text(page, "what-if")
     assert "from a probability of 5 %" in text(page, "score")
     page.evaluate("page.setThreshold(null)")
     assert text(page, "declared") == declared
@@ -55,7 +55,7 @@ def test_units_are_listed_with_their_intervals_and_texts_stay_text(page: Browser
         "[...document.querySelectorAll('#units-table tr')].map((r) => "
         "[...r.children].map((c) => c.textContent))"
     )
-    assert rows[0] == ["unit", "declared", "expected (90 %)", "share (90 %)"]
+    assert rows[0] == ["unit", "declared", "estimated (90 %)", "share (90 %)"]
     assert rows[1][1:] == ["2 of 3", "1.2 (0.9 to 1.5)", "40 % (30 to 50 %)"]
     assert {rows[1][0], rows[2][0]} == {"east", HOSTILE}
     assert rows[3] == ["west", "0 of 6", "0.6 (0.1 to 1.2)", "10 % (2 to 20 %)"]

@@ -34,6 +34,8 @@ class Origin:
     gsd_m: float
     counts: Mapping[str, Any]
     """What became of the items of the label file."""
+    caution: str
+    """What the parent's card says that it is not for; empty where it says nothing."""
     forced: bool
     """True where it is written although it is not shown to be better."""
 
@@ -93,6 +95,7 @@ def adapted_spec(name: str, graph: CropGraph, judgement: Judgement, origin: Orig
                 "event": origin.event,
                 "parent": origin.parent,
                 "parent_digest": origin.parent_digest,
+                "caution": origin.caution,
                 "forced": origin.forced,
                 "labels": dict(origin.counts),
             },

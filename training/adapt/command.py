@@ -11,22 +11,36 @@ import typer
 from numpy.typing import NDArray
 
 from quakestream.bundles import Bundle, load_bundle
-from quakestream.cli.common import S3Anon, S3Endpoint, counted, print_json, s3_options, stdout
+from quakestream.cli.common import (
+    EXIT_REQUEST,
+    S3Anon,
+    S3Endpoint,
+    counted,
+    print_json,
+    s3_options,
+    stdout,
+)
+from quakestream.cli.failures import print_problems
+from quakestream.cli.folders import check_folder
 from quakestream.config import RunFile
 from quakestream.domain import BundleSpec
 from quakestream.errors import BundleError, RequestError
+from quakestream.outputs.figures import card_warnings
 from quakestream.outputs.readback import current_buildings, current_run, scale_of
 from quakestream.outputs.truth import TruthRequest
 from quakestream.storage import open_store
 from training.adapt.bundle import Origin, write_adapted
 from training.adapt.crops import CropRequest, LabelledCrops, crops_of, recorded_run
-from training.adapt.doubts import as_plain, labels_to_check
+from training.adapt.doubts import as_plain, doubt, labels_to_check
 from training.adapt.graph import CropGraph, can_fold
 from training.adapt.head import Examples, fit_head
 from training.adapt.judging import BLOCK_M, Judgement, judge
 from training.adapt.labels import EventLabels, check_enough, read_event_labels
 from training.adapt.scores import old_scores
 from training.support import LabelCheck
+
+AUC_NAME = "ROC-AUC over the map"
+"""Of labels weighted so that their scores are distributed as those of the whole map: it decides."""
 
 Labels = Annotated[str, typer.Argument(help="Labels: an answer sheet, or points, polygons or ids.")]
 
@@ -75,6 +89,7 @@ def adapt(
         negative=_words(negative),
     )
     options = s3_options(endpoint_url, anon)
+    check_folder(bundle)
     event = _labelled_map(out, request, run, distance, options)
     adaptation = _adapted(event)
     better = adaptation.judgement.better
@@ -83,9 +98,12 @@ def adapt(
         adaptation.building_id_N, adaptation.examples, head, adaptation.judgement.p_N
     )
     if not (better or force):
-        if not as_json:
-            _show_checks(checks)
-        raise _refusal(adaptation, labels)
+        refusal = _refusal(adaptation, labels)
+        if as_json:
+            raise refusal
+        print_problems(refusal.problems)
+        _show_checks(checks)
+        raise typer.Exit(EXIT_REQUEST)
     origin = event.origin(adaptation.counts, forced=not better)
     spec = write_adapted(bundle, adaptation.graph, head, adaptation.judgement, origin)
     seconds = time.perf_counter() - began
@@ -116,8 +134,16 @@ class _LabelledMap:
             parent_digest=self.parent.digest,
             gsd_m=self.parent.spec.gsd_m,
             counts=counts,
+            caution=_caution(self.parent),
             forced=forced,
         )
+
+
+def _caution(parent: Bundle) -> str:
+    """What the parent's card says that it is not for, in its own words."""
+    card = (parent.file("card.md") or b"").decode("utf-8", "replace")
+    own = ("Expect ", "Not shown ")  # these speak of the parent's figures and of its making
+    return " ".join(s for s in card_warnings(card) if not s.startswith(own))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -218,7 +244,7 @@ def _refusal(adaptation: _Adaptation, labels: str) -> RequestError:
     got = "no figure: the labelled buildings of one state lie in too few blocks"
     if value is not None and low is not None:
         before, after = (figures["event_auc"][k] for k in ("before", "adapted"))
-        got = f"{value:+.3f} ({low:+.3f} to {high:+.3f}): AUC {after:.3f} after {before:.3f}"
+        got = f"{value:+.3f} ({low:+.3f} to {high:+.3f}): {AUC_NAME} {before:.3f} -> {after:.3f}"
     return RequestError(
         "the adapted model is not shown to be better, so no bundle was written",
         f"{figures['labels']} labels of {labels}",
@@ -235,14 +261,18 @@ def _facts(spec: BundleSpec) -> dict[str, Any]:
 def _show(spec: BundleSpec, folder: Path, seconds: float) -> None:
     metrics, counts = spec.metrics, spec.training["adapted"]["labels"]
     unread = sum(counts["unreadable"].values())
+    if spec.training["adapted"]["forced"]:
+        stdout.print("Not shown to be better: written because of --force, and its card says so.")
     stdout.print(
         f"{counted(metrics['labels'], 'label')} used, {metrics['destroyed']} destroyed, in "
         f"{counted(metrics['blocks'], 'block')} of {BLOCK_M:g} m. Left out: "
         f"{counts['unmatched']} on no building of the map, {counts['contradicting']} "
         f"contradicting, {counts['cannot_tell']} cannot tell, {unread} whose pixels cannot be used."
     )
+    event = metrics["event_auc"]
+    if event["before"] is not None:
+        stdout.print(f"  {AUC_NAME:<26}{event['before']:.3f} -> {event['adapted']:.3f}")
     for key, title in (
-        ("auc", "ROC-AUC"),
         ("average_precision", "average precision"),
         ("recall_at_90_precision", "recall at 90 % precision"),
         ("calibration_error", "calibration error"),
@@ -252,19 +282,15 @@ def _show(spec: BundleSpec, folder: Path, seconds: float) -> None:
         stdout.print(f"  {title:<26}{before} -> {metrics['adapted'][key][0]:.3f}")
     value, low, high = metrics["gain_auc"]
     if value is not None and low is not None:
-        stdout.print(
-            f"  gain over the whole map   {value:+.3f} ({low:+.3f} to {high:+.3f}) ROC-AUC"
-        )
-    if spec.training["adapted"]["forced"]:
-        stdout.print("Not shown to be better: written because of --force, and its card says so.")
+        stdout.print(f"  {'its gain':<26}{value:+.3f} ({low:+.3f} to {high:+.3f})")
     stdout.print(f"{folder} ({seconds:.0f} s); use it with `models: {{damage: {folder}}}`")
 
 
 def _show_checks(checks: list[LabelCheck]) -> None:
     if checks:
-        stdout.print("Check these labels first, which the others speak against:")
+        stdout.print("Check these labels first:")
     for check in checks:
-        stdout.print(f"  {check.item}: {check.reason}")
+        stdout.print(f"  {check.item}: {doubt(check)}")
 
 
 def _words(text: str) -> tuple[str, ...]:

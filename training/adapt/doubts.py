@@ -13,6 +13,8 @@ SHOWN = 10
 DOUBT = 0.75
 """A label is named if it is less likely than this share of its frequency among the labels, so that
 a head that knows nothing doubts nothing."""
+SURE = 0.2
+"""A label that is less likely than this is called probably wrong, not doubtful."""
 
 
 def labels_to_check(
@@ -43,6 +45,12 @@ def labels_to_check(
     return [check for check in checks if check.probability < DOUBT * frequent[check.label]]
 
 
+def doubt(check: LabelCheck) -> str:
+    """The doubt in words: `probably wrong: you say destroyed, the others say 1 %`."""
+    how = "probably wrong" if check.probability < SURE else "doubtful"
+    return f"{how}: you say {check.label}, the others say {100 * check.probability:.0f} %"
+
+
 def as_plain(checks: list[LabelCheck]) -> list[dict[str, Any]]:
     """For JSON."""
     return [
@@ -51,7 +59,7 @@ def as_plain(checks: list[LabelCheck]) -> list[dict[str, Any]]:
             "label": check.label,
             "probability": round(check.probability, 3),
             "share": round(check.share, 4),
-            "reason": check.reason,
+            "reason": doubt(check),
         }
         for check in checks
     ]

@@ -11,6 +11,7 @@ import typer
 from numpy.typing import NDArray
 
 from quakestream.cli.common import S3Anon, S3Endpoint, counted, print_json, s3_options, stdout
+from quakestream.cli.folders import make_folder
 from quakestream.errors import ConfigError, RequestError
 from quakestream.outputs.matching import match, utm_of
 from quakestream.outputs.readback import current_buildings, current_run, scale_of
@@ -73,6 +74,7 @@ def suggest(
             got=f"{len(buildings):,} buildings, {int(taken_N.sum()):,} labelled",
         )
     rows = suggested(free, record, method, n, seed=seed)
+    make_folder(to.parent)
     files = [to.with_name(f"{to.name}{ending}") for ending in (".csv", ".geojson")]
     pd.DataFrame(rows.drop(columns="geometry")).to_csv(files[0], index=False)
     files[1].write_text(rows.to_json(drop_id=True))

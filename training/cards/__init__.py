@@ -9,6 +9,8 @@ import numpy as np
 from quakestream.domain import BundleSpec
 
 CARDS = Path(__file__).parent
+CAUTION = "Not for decisions about single buildings."
+"""What an adapted card says where the card of the model before it warns of nothing."""
 
 
 def card_of(spec: BundleSpec) -> str:
@@ -80,8 +82,8 @@ def _adapted_fields(spec: BundleSpec) -> dict[str, Any]:
         "calibration_error": "calibration error (ECE)",
     }
     forced = (
-        "**Not shown to be better than the model before it.** It was written all the same, because "
-        "`--force` was given.\n\n"
+        "Not shown to be better than the map it was made from; it was written because `--force` "
+        "was given. "
         if not metrics["better"]
         else ""
     )
@@ -89,6 +91,7 @@ def _adapted_fields(spec: BundleSpec) -> dict[str, Any]:
         **origin,
         "name": spec.name,
         "forced": forced,
+        "caution": origin.get("caution") or CAUTION,
         "gain": _with_interval(metrics["gain_auc"], sign="+"),
         "figures": "\n".join(
             f"| {title} | {_with_interval(metrics['adapted'][key])} | "

@@ -218,10 +218,10 @@ class Page {
     const { label, amount, interval, buildings } = expected;
     for (const id of ["expected", "expected-range"]) $(id).hidden = false;
     $("declared").className = "";
-    $("expected").firstElementChild.textContent = amount;
-    $("expected").lastElementChild.textContent = `${label}, expected`;
-    $("expected-range").textContent = `${interval} with 90 % probability, of the ${number(buildings)} assessed`;
-    const head = ["unit", "declared", "expected (90 %)", "share (90 %)"];
+    $("expected").firstElementChild.textContent = `About ${amount}`;
+    $("expected").lastElementChild.textContent = `${label} (90 %: ${interval}), estimated`;
+    $("expected-range").textContent = `Of the ${number(buildings)} assessed.`;
+    const head = ["unit", "declared", "estimated (90 %)", "share (90 %)"];
     $("units-table").append(element("tr", {}, ...head.map((text, n) => element("th", { text, className: n ? "n" : "" }))));
     for (const unit of this.about.shares) $("units-table").append(this.unitRow(unit));
   }
@@ -235,7 +235,9 @@ class Page {
       name.append(button);
     }
     const cells = [`${number(declared)} of ${number(buildings)}`, `${expected} (${interval})`, share];
-    return element("tr", {}, name, ...cells.map((text) => element("td", { className: "n", text })));
+    // the interval is not broken, and may stand below its number
+    const parts = (text) => text.split(/(?=\()/).map((part) => part.startsWith("(") ? element("span", { text: part }) : part);
+    return element("tr", {}, name, ...cells.map((text) => element("td", { className: "n" }, ...parts(text))));
   }
 
   legendRow(k, name, colour) {
@@ -330,7 +332,7 @@ class Page {
     $("score-value").textContent = `${now} %`;
     $("score-what").textContent = this.about.headline.names;
     $("what-if").hidden = this.threshold === null;
-    $("what-if").firstElementChild.textContent = `What if: counts and colours at ${now} %. The published verdicts, in every file, use ${own} %; ${this.about.shares ? "the expected number does not depend on it" : "the model card's figures hold there"}.`;
+    $("what-if").firstElementChild.textContent = `What if: counts and colours at ${now} %. The published verdicts, in every file, use ${own} %; ${this.about.shares ? "the estimated number does not depend on it" : "the model card's figures hold there"}.`;
     document.body.classList.toggle("trying", this.threshold !== null);
   }
 

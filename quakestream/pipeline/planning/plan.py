@@ -400,7 +400,12 @@ def _inputs_notes(spec: BundleSpec, run: RunFile) -> Iterator[str]:
 
 
 def _event_note(spec: BundleSpec, run: RunFile) -> Iterator[str]:
-    """Says that a bundle was adapted to another event than the run's."""
+    """Says that a bundle was adapted to another event than the run's, or is not shown better."""
+    if spec.forced:
+        yield (
+            f"models.damage {spec.name} was not shown to be better than the map it was made from: "
+            "it was written because of --force"
+        )
     if spec.adapted_to not in (None, run.event.id):
         yield (
             f"models.damage {spec.name} was adapted to event {spec.adapted_to}, and this is "

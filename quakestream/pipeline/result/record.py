@@ -113,6 +113,7 @@ def _bundle(bundle: Bundle, engine: str) -> dict[str, Any]:
         "uri": bundle.uri,
         "engine": engine,
         **({"adapted_to": spec.adapted_to} if spec.adapted_to else {}),
+        **({"forced": True} if spec.forced else {}),
         "thresholds": {
             "high_precision": spec.thresholds.high_precision,
             "balanced": spec.thresholds.balanced,

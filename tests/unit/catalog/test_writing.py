@@ -63,6 +63,7 @@ def test_times_come_from_csv_then_tag_then_name(tmp_path: Path) -> None:
     written = write_catalogue(images, str(tmp_path / "stac"), times)
     causes = {Path(issue.subject).name: issue.cause for issue in written.issues}
     assert "image has no date" in causes["undated.tif"]
+    assert "quakestream catalog *.tif --times FILE.csv -o stac" in causes["undated.tif"]
     assert (
         "several dates: expected one, got 2021-04-03, 2023-02-07"
         in causes["two_20210403_20230207.tif"]

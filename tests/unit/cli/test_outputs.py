@@ -12,7 +12,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from quakestream.cli.common import warn_of_other_products
+from quakestream.cli.common import left_out_hint, warn_of_other_products
+from quakestream.cli.folders import check_folder, make_folder
 from quakestream.cli.report import report
 from quakestream.cli.score import score
 from quakestream.cli.status import status
@@ -305,3 +306,22 @@ def test_a_damaged_run_json_is_one_line(finished: Store, content: bytes):
     if b"snapshot" not in content:  # and there is no ledger beside it
         with pytest.raises(RequestError, match="holds no run"):
             _call("status", finished.uri)
+
+
+def test_folders_are_made_or_refused_in_words(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    check_folder(tmp_path / "c" / "d")
+    assert not (tmp_path / "c").exists()
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(RequestError, match="file"):
+            check_folder(path)
+    with pytest.raises(RequestError, match="cannot make the folder /proc/none"):
+        make_folder(Path("/proc/none"))
+
+
+def test_a_count_without_images_points_to_the_images_left_out() -> None:
+    assert "see below" in left_out_hint("no_imagery", ["item"])
+    assert not left_out_hint("no_imagery", ["hazard"])
+    assert not left_out_hint("nodata", ["item"])

@@ -109,12 +109,10 @@ def test_numbers_are_told_as_people_say_them() -> None:
 def test_the_first_figure_is_the_expected_number_with_its_interval() -> None:
     first = headline(run_of())
     assert first.expected is not None
-    assert first.expected.beside == (
-        "of the 9 assessed (20 %), with 90 % probability 0.9 to 2.7; declared: 2"
-    )
+    assert first.expected.beside == ("of the 9 assessed (20 %); declared: 2")
     assert "estimated in each unit of summary.csv" in first.caveat[0]
     assert "declared destroyed from a probability of 50 %" in first.caveat[1]
-    assert "quote the expected number" in first.caveat[1]
+    assert "quote the estimated number" in first.caveat[1]
     assert headline(run_of(shares=None)).expected is None
     nobody = {**SHARES, "run": {"buildings": 0, "declared": 0}, "areas": []}
     assert expected(run_of(shares=nobody)) is None
@@ -142,7 +140,9 @@ def test_the_report_opens_with_the_expected_number_and_lists_units() -> None:
     shares = {**SHARES, "areas": [{**SHARES["areas"][0], "id": square_ids(frame)[0]}]}
     summary = summary_table(frame, LABELS, shares=shares)
     page = report_page(run_of(shares=shares), summary, pd.DataFrame()).decode()
-    assert "<b>1.8</b> destroyed, expected, of the 9 assessed (20 %)" in page
+    assert (
+        "<b>About 1.8</b> destroyed (90 %: 0.9 to 2.7), estimated, of the 9 assessed (20 %)" in page
+    )
     assert ">40 % (30 to 50 %)<" in page
     assert ">0.9 to 1.5<" in page
     unseen = summary_table(frame, LABELS, shares={**SHARES, "areas": []})

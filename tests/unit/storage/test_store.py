@@ -297,3 +297,8 @@ def test_one_object_of_each_bucket() -> None:
     uris = ("s3://b/x", "a.tif", "https://h/a.tif", "gs://b/y", "s3a://b/z", "s3://c/x", "/s3/w")
     assert one_of_each_bucket(uris) == ("s3://b/x", "gs://b/y", "s3://c/x")
     assert [bucket_of(uri) for uri in uris[:4]] == ["s3://b", "", "", "gs://b"]
+
+
+def test_a_local_folder_that_cannot_be_made_is_not_called_a_bucket() -> None:
+    with pytest.raises(StorageError, match="cannot write: its folder cannot be made"):
+        open_store("/proc/none").put("file", b"")

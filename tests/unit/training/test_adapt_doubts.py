@@ -1,8 +1,10 @@
 """Wrong labels of an event come first in the list of labels to check."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from training.adapt.doubts import as_plain, labels_to_check
+from training.adapt.doubts import as_plain, doubt, labels_to_check
 from training.adapt.head import Examples, fit_head, left_out_logits
 
 
@@ -21,7 +23,9 @@ def test_a_wrong_label_is_named_first_with_its_reason() -> None:
     assert all(check.probability < 0.3 for check in checks)
     told = as_plain(checks)[0]
     assert told["label"] == "destroyed"
-    assert told["reason"].startswith("A head that did not see this label gives destroyed only")
+    assert told["reason"].startswith("doubtful: you say destroyed, the others say ")
+    sure = replace(checks[0], probability=0.012)
+    assert doubt(sure) == "probably wrong: you say destroyed, the others say 1 %"
     assert 0.01 < told["share"] < 0.5
 
 
