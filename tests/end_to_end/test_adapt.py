@@ -1,6 +1,7 @@
 """Labels of a map become a bundle of its event, and the next map is made with it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import geopandas as gpd
@@ -13,8 +14,11 @@ from rasterio.features import rasterize
 
 from quakestream.bundles import load_bundle
 from quakestream.cli.map import map_command
+from quakestream.config import open_run
 from quakestream.errors import RequestError
+from quakestream.outputs.figures import card_use
 from quakestream.outputs.readback import current_buildings, current_run
+from quakestream.pipeline.planning.plan import make_plan
 from quakestream.reduce.metrics import roc_auc
 from quakestream.storage import open_store
 from quakestream.testing import make_world
@@ -99,6 +103,20 @@ def test_labels_that_mean_nothing_are_refused(
     with pytest.raises(RequestError, match="cannot make the folder"):
         adapt(str(folder / "out"), labels, Path("/proc/none/event"))
     assert not (tmp_path / "event").exists()
+
+    adapt(str(folder / "out"), labels, tmp_path / "event", force=True)
+    assert capsys.readouterr().out.startswith("Not shown to be better")
+    bundle = load_bundle(str(tmp_path / "event"))
+    assert bundle.spec.forced
+    (quoted,) = card_use(bundle.files["card.md"].decode())
+    assert quoted.startswith(
+        "The model card: “Not shown to be better than the map it was made from"
+    )
+    assert quoted.endswith("Not for decisions about single buildings.”")
+    shutil.copy(folder / "run.yaml", folder / "forced.yaml")
+    edit(folder / "forced.yaml", lambda c: c.update(models={"damage": str(tmp_path / "event")}))
+    notes = make_plan(open_run(str(folder / "forced.yaml"))).notes
+    assert any("was not shown to be better than the map it was made from" in n for n in notes)
 
 
 def test_suggestions_can_be_filled_in(
