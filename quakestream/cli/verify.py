@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from quakestream.cli.common import (
+    EXIT_ATTENTION,
     S3Anon,
     S3Endpoint,
     counted,
@@ -18,7 +19,8 @@ from quakestream.cli.common import (
 )
 from quakestream.outputs.answers import SHOWN
 from quakestream.outputs.lease import held_lease
-from quakestream.outputs.verification import unseen_sentence
+from quakestream.outputs.readback import current_run
+from quakestream.outputs.verification import BEYOND, BOUNDS, unseen_sentence
 from quakestream.outputs.verify_map import publish_verified, verify_map
 from quakestream.redaction import redacted
 from quakestream.storage import open_store
@@ -43,12 +45,14 @@ def verify(
 
     Publishes a new snapshot with corrected probabilities and verdicts, and verification.json; no
     pixel is read. The answers are kept: after the map was made anew, `quakestream verify OUT`
-    applies them again. Give the files of all annotators at once.
+    applies them again. Give the files of all annotators at once. Ends with code 1 where checks
+    that could not be told may carry the number out of its interval.
 
     Example: quakestream verify out/ answers-ayse.csv answers-ben.csv
     """
     options = s3_options(endpoint_url, anon)
     store = open_store(out, options)
+    current_run(store)  # refused before anything is written
     warn_of_other_products(store)
     with held_lease(store, lambda text: stderr.print(redacted(text))) as lease:
         done = verify_map(store, answers or [])
@@ -56,23 +60,28 @@ def verify(
     record = done.result.record
     if as_json:
         print_json({"out": redacted(out), "snapshot": snapshot, **record})
-        return
-    _show(record, Console(markup=False, emoji=False, highlight=False, soft_wrap=True))
-    if snapshot:
-        typer.echo(f"snapshot: {snapshot}; verification.json and answers.csv are beside the map")
+    else:
+        _show(record, Console(markup=False, emoji=False, highlight=False, soft_wrap=True))
+        if snapshot:
+            typer.echo(f"snapshot: {snapshot}; verification.json and answers.csv beside the map")
+    if record["bounds"] and record["bounds"][BEYOND]:
+        raise typer.Exit(EXIT_ATTENTION)
 
 
 def _show(record: Mapping[str, Any], console: Console) -> None:
     console.print(_answers_line(record["answers"]))
     console.print(_totals(record))
+    for text in record["warnings"]:
+        console.print(text)
     plain = record["by_design_alone"]
     if plain:
         console.print(f"Destroyed by the design of the sample alone: {_whole(plain)}.")
     else:
         console.print("A stratum has no answer: there is no estimate by the design alone.")
     console.print(
-        f"The map's “{next(iter(record['declared']))}”: precision {_share(record['precision'])}, "
-        f"recall {_share(record['recall'])}."
+        f"The map's “{next(iter(record['declared']))}”: precision "
+        f"{_share(record['precision'], 'it declares none')}, "
+        f"recall {_share(record['recall'], 'nothing fell in the sample')}."
     )
     _show_bounds(record["bounds"], console)
     console.print(unseen_sentence(record))
@@ -81,7 +90,10 @@ def _show(record: Mapping[str, Any], console: Console) -> None:
     _show_annotators(record["annotators"], console)
     restated = record["restated"]
     told = ", ".join(f"{name} {number:,}" for name, number in restated["declared"].items())
-    console.print(f"Restated map, threshold {restated['threshold']:.3f}: {told}.")
+    alike = ""
+    if next(iter(restated["declared"].values())) != record["totals"]["destroyed"]["value"]:
+        alike = " Buildings of equal score are declared alike, so the number differs."
+    console.print(f"Restated map, threshold {restated['threshold']:.3f}: {told}.{alike}")
 
 
 def _answers_line(count: Mapping[str, Any]) -> str:
@@ -142,7 +154,7 @@ def _districts(districts: list[dict[str, Any]]) -> Table:
 def _show_bounds(bounds: Mapping[str, Any] | None, console: Console) -> None:
     if not bounds:
         return
-    parts = [f"{_whole(one)} {text}" for text, one in bounds.items() if text != "buildings"]
+    parts = [f"{_whole(bounds[text])} {text}" for text in BOUNDS.values()]
     told = counted(bounds["buildings"], "sampled building")
     console.print(f"{told} without a telling answer. Destroyed: {'; '.join(parts)}.")
 
@@ -165,7 +177,7 @@ def _whole(one: Mapping[str, float]) -> str:
     return f"{one['value']:,.0f} ({one['low']:,.0f} to {one['high']:,.0f})"
 
 
-def _share(one: Mapping[str, float | None]) -> str:
+def _share(one: Mapping[str, float | None], why_not: str) -> str:
     if one["value"] is None:
-        return "not known, since it declares none"
+        return f"– ({why_not})"
     return f"{one['value']:.2f} ({one['low']:.2f} to {one['high']:.2f})"

@@ -3,6 +3,7 @@
 RESERVED = frozenset(
     (
         *("building_id", "geometry", "bbox", "status", "reason", "damage", "damage_label"),
+        "checked",
         *("score", "share", "share_low", "share_high", "share_area", "evidence"),
         *("confidence", "uncertainty", "valid_fraction", "pre_post_difference"),
         *("scene_post", "scene_pre", "acquired_post", "views", "shift_m", "shift_quality"),

@@ -54,11 +54,16 @@ class CountDraws:
         total_UC: Integers = self.count_UR2C.sum(axis=(1, 2))
         return total_UC
 
+    @property
+    def destroyed(self) -> int:
+        """The estimated number of destroyed buildings: the median, as a whole number."""
+        return round(Estimate.of(self.total_UC()[:, DESTROYED]).value)
+
     def recall_U(self) -> Floats:
-        """Share of the destroyed that the map declares; 1 in draws where nothing is destroyed."""
+        """Share of the destroyed that the map declares; NaN in draws where nothing is destroyed."""
         destroyed_U2 = self.count_UR2C[..., DESTROYED].sum(axis=1)
         total_U = destroyed_U2.sum(axis=1)
-        return np.where(total_U > 0, destroyed_U2[:, 1] / np.maximum(total_U, 1), 1.0)
+        return np.where(total_U > 0, destroyed_U2[:, 1] / np.maximum(total_U, 1), np.nan)
 
     def precision_U(self) -> Floats:
         """Share of the declared that are destroyed; NaN where the map declares none."""

@@ -29,6 +29,8 @@ SHARE_COLUMNS = ("share", "share_low", "share_high")
 """Share of destroyed buildings around a building, and the ends of its 90 % interval."""
 SHARE_AREA = "share_area"
 """Unit of summary.csv that the share is of."""
+CHECKED = "checked"
+"""The answer of a spot check, in maps that were verified by them."""
 
 _REQUIRED = ("building_id", "status", "reason", "damage")
 
@@ -40,8 +42,8 @@ def arrow_types(
 
     Args:
         labels: the bundle's classes, mildest first.
-        columns: columns of the frame; `p_hazard_*`, and `score` with `SHARE_COLUMNS`, appear only
-            if they are among them.
+        columns: columns of the frame; `checked`, `p_hazard_*`, and `score` with `SHARE_COLUMNS`
+            appear only if they are among them.
         layers: hazard-layer columns, in the run file's order.
     """
     types: dict[str, pa.DataType] = {
@@ -51,6 +53,8 @@ def arrow_types(
         "damage": pa.int8(),
         "damage_label": pa.string(),
     }
+    if CHECKED in columns:
+        types[CHECKED] = pa.string()
     if SCORE in columns:
         types[SCORE] = pa.float32()
     types |= {f"p_{label}": pa.float32() for label in labels}

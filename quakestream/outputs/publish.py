@@ -23,6 +23,12 @@ from quakestream.outputs.table import OPTIONAL, PAGES, TABLES, PageContext, Publ
 from quakestream.redaction import redacted_tree
 from quakestream.storage import Store
 
+UNUSED_ANSWERS = (
+    f"Answers of spot checks are kept under {SPOT_CHECKS} and do not correct this map: "
+    "`quakestream verify OUT` applies them."
+)
+"""Note of run.json on a map that does not use the answers that are kept with it."""
+
 
 def publish(store: Store, products: RunProducts, check: Callable[[], None] = lambda: None) -> str:
     """Writes every product and returns the id of the snapshot.
@@ -138,11 +144,7 @@ def unused_answers(store: Store, products: RunProducts) -> dict[str, Any]:
     """
     if products.verification or not store.exists(ANSWERS):
         return {}
-    text = (
-        f"Answers of spot checks are kept under {SPOT_CHECKS} and do not correct this map: "
-        "`quakestream verify OUT` applies them."
-    )
-    notes = [*products.run.get("notes", []), text]
+    notes = [*products.run.get("notes", []), UNUSED_ANSWERS]
     return {"notes": notes, "answers_not_applied": ANSWERS}
 
 

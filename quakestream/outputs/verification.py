@@ -19,6 +19,7 @@ from quakestream.errors import RequestError
 from quakestream.fusion.check_counts import (
     ANSWERS,
     DESTROYED,
+    INTACT,
     LEVEL,
     UNKNOWN,
     CheckedMap,
@@ -26,17 +27,16 @@ from quakestream.fusion.check_counts import (
     Estimate,
     count_draws,
 )
-from quakestream.fusion.checks import DRAWS, logit
+from quakestream.fusion.checks import DRAWS
 from quakestream.outputs.answers import CANNOT_TELL, SHOWN, Answers
 from quakestream.outputs.buildings import SCORE, SHARE_AREA, SHARE_COLUMNS
+from quakestream.outputs.restated import restate
 from quakestream.outputs.spot_sample import NOT_ASSESSED, SpotSample, assessed
 from quakestream.reduce.survey import survey_total
 
 BOUNDS = {"destroyed": "if all of these are destroyed", "intact": "if all of these are intact"}
-CURVE_DRAWS = 400
-"""Draws of the curve that restated probabilities are the mean of."""
-CURVE_STEP = 0.02
-"""Steps of the map's log-odds in which the curve is evaluated."""
+BEYOND = "beyond_interval"
+"""Key of `bounds`: true where they lie outside the interval of the total."""
 
 NUMBERS_AT_ONCE = 2_000_000
 """Draws times districts: fewer draws for very many districts, which would not fit in memory."""
@@ -182,14 +182,14 @@ def verified(
         seen.answer_N != UNKNOWN,
         seen.answer_N == DESTROYED,
     )
-    restated, threshold = restate(checked, seen, drawn, classes)
+    restated, threshold = restate(checked.rows, checked.answer_N, seen, drawn)
     seen_N = checked.seen_N
+    totals = _totals(drawn.total_UC())
+    bounds = _bounds(checked, seen, draws, totals["destroyed"])
+    fell = bool((seen.answer_N == DESTROYED).any())
     shares = _shares(drawn, checked, restated, count.answered) | {
         "label": classes[-1].label,
         "threshold": threshold,
-    }
-    declared = {
-        label: int((checked.rows["damage_label"] == label).sum()) for label in _labels(classes)
     }
     record = {
         "sample": {"snapshot": sample.snapshot, **asdict(sample.request)},
@@ -197,20 +197,19 @@ def verified(
         "annotators": _annotators(answers),
         "level": LEVEL,
         "buildings": int(seen_N.sum()),
-        "declared": declared,
-        "totals": _totals(drawn.total_UC()),
+        "declared": _declared(checked.rows, classes),
+        "totals": totals,
+        "warnings": [*_bounds_warning(bounds, seen, totals), *_one_class_warning(seen)],
         "share_destroyed": _rounded(Estimate.of(drawn.total_UC()[:, DESTROYED] / len(seen.p_N)), 4),
         "by_design_alone": None if plain is None else _rounded_of(asdict(plain)),
         "precision": _rounded(Estimate.of(drawn.precision_U()), 3),
-        "recall": _rounded(Estimate.of(drawn.recall_U()), 3),
-        "bounds": _bounds(checked, seen, draws),
+        "recall": _rounded(Estimate.of(drawn.recall_U() if fell else np.full(1, np.nan)), 3),
+        "bounds": bounds,
         "not_assessed": _not_assessed(checked, sample),
         "districts": _districts(drawn, checked, seen),
         "restated": {
             "threshold": round(threshold, 6),
-            "declared": {
-                label: int((restated["damage_label"] == label).sum()) for label in _labels(classes)
-            },
+            "declared": _declared(restated, classes),
         },
     }
     return Verification(
@@ -243,6 +242,7 @@ def _shares(
 
 def _expected(destroyed_U: NDArray[np.int64], buildings: int, declared: int) -> dict[str, Any]:
     told = Estimate.of(destroyed_U)
+    told = Estimate(value=round(told.value), low=round(told.low), high=round(told.high))
     ends = {"expected": told.value, "expected_low": told.low, "expected_high": told.high}
     shares = {"share": told.value, "low": told.low, "high": told.high}
     return {
@@ -271,8 +271,9 @@ def _with_shares(
     return rows
 
 
-def _labels(classes: tuple[ScaleClass, ...]) -> list[str]:
-    return [c.label for c in reversed(classes)]
+def _declared(rows: gpd.GeoDataFrame, classes: tuple[ScaleClass, ...]) -> dict[str, int]:
+    """Verdicts of each class, the most severe one first."""
+    return {c.label: int((rows["damage_label"] == c.label).sum()) for c in reversed(classes)}
 
 
 def _checked_map(checked: CheckedRows, sample: SpotSample) -> CheckedMap:
@@ -294,11 +295,48 @@ def _checked_map(checked: CheckedRows, sample: SpotSample) -> CheckedMap:
     )
 
 
-def _totals(total_UC: NDArray[np.int64]) -> dict[str, dict[str, float | None]]:
-    return {name: _rounded(Estimate.of(total_UC[:, answer]), 0) for name, answer in ANSWERS.items()}
+def _totals(total_UC: NDArray[np.int64]) -> dict[str, dict[str, int]]:
+    """Whole numbers that add up to all buildings: medians, and for intact what they leave."""
+    left = int(total_UC[0].sum())
+    told = {}
+    for name, answer in ANSWERS.items():
+        one = Estimate.of(total_UC[:, answer])
+        value = left if answer == INTACT else min(round(one.value), left)
+        low, high = min(round(one.low), value), max(round(one.high), value)
+        told[name] = {"value": value, "low": low, "high": high}
+        left -= value
+    return told
 
 
-def _bounds(checked: CheckedRows, seen: CheckedMap, draws: int) -> dict[str, Any] | None:
+def _bounds_warning(
+    bounds: Mapping[str, Any] | None, seen: CheckedMap, totals: Mapping[str, Mapping[str, int]]
+) -> list[str]:
+    """What to say first where the buildings that nobody could tell may change the number."""
+    if bounds is None or not bounds[BEYOND]:
+        return []
+    told = int((seen.answer_N != UNKNOWN).sum())
+    low, high = bounds[BOUNDS["intact"]]["low"], bounds[BOUNDS["destroyed"]]["high"]
+    return [
+        f"Only {told:,} of {told + bounds['buildings']:,} checks could be told. If the others "
+        f"differ, the number is {low:,} to {high:,}: do not quote "
+        f"{totals['destroyed']['value']:,} without this."
+    ]
+
+
+def _one_class_warning(seen: CheckedMap) -> list[str]:
+    known = seen.answer_N[seen.answer_N != UNKNOWN]
+    if len(np.unique(known)) > 1:
+        return []
+    name = next(word for word, answer in ANSWERS.items() if answer == known[0])
+    return [
+        f"Every answer is {name} ({len(known):,} of {len(known):,}): answers of one class cannot "
+        "say whether the map's order is right."
+    ]
+
+
+def _bounds(
+    checked: CheckedRows, seen: CheckedMap, draws: int, total: Mapping[str, int]
+) -> dict[str, Any] | None:
     """The destroyed, if all buildings that nobody could tell were destroyed, or intact."""
     unsure_N = checked.unsure_N[checked.seen_N]
     if not unsure_N.any():
@@ -308,6 +346,8 @@ def _bounds(checked: CheckedRows, seen: CheckedMap, draws: int) -> dict[str, Any
         answer_N = np.where(unsure_N, ANSWERS[name], seen.answer_N)
         drawn = count_draws(replace(seen, answer_N=answer_N), draws=draws)
         told[text] = _rounded(Estimate.of(drawn.total_UC()[:, DESTROYED]), 0)
+    most, least = (told[text]["value"] for text in BOUNDS.values())
+    told[BEYOND] = most > total["high"] or least < total["low"]
     return told
 
 
@@ -366,86 +406,6 @@ def _annotators(answers: Answers) -> dict[str, Any]:
         "tied": list(answers.tied),
         "repeated_rows": answers.repeated,
     }
-
-
-def restate(
-    checked: CheckedRows, seen: CheckedMap, drawn: CountDraws, classes: tuple[ScaleClass, ...]
-) -> tuple[gpd.GeoDataFrame, float]:
-    """Rows with probabilities by the curve of the answers, and the threshold of their verdicts.
-
-    The order of buildings within a district stays. The probabilities sum to the estimated number
-    of destroyed, and the threshold is the one at which as many are declared.
-    """
-    total = float(drawn.total_UC()[:, DESTROYED].mean())
-    p_N = _shifted(_curve_of(seen, drawn), total).astype(np.float32)
-    threshold = threshold_for(p_N, round(total))
-    rows, seen_N = checked.rows.copy(), checked.seen_N
-    labels = [c.label for c in classes]
-    names = [f"p_{a}" for a in labels]
-    old_NC = rows.loc[seen_N, names].to_numpy(np.float64)
-    mild_NC = np.maximum(old_NC[:, :-1], 1e-9)
-    mild_NC *= (1 - p_N.astype(np.float64))[:, None] / mild_NC.sum(axis=1, keepdims=True)
-    new_NC = np.column_stack([mild_NC, p_N]).astype(np.float32)
-    reaches_NC = new_NC[:, ::-1].cumsum(axis=1)[:, ::-1] >= np.float32(threshold)
-    reaches_NC[:, -1] = p_N >= np.float32(threshold)
-    reaches_NC[:, 0] = True
-    damage_N = len(labels) - 1 - reaches_NC[:, ::-1].argmax(axis=1)
-    for k, name in enumerate(names):
-        rows.loc[seen_N, name] = new_NC[:, k]
-    verdict = pd.array([pd.NA] * len(rows), dtype="Int8")
-    verdict[seen_N] = damage_N.astype(np.int8)
-    label_N = np.full(len(rows), None, object)
-    label_N[seen_N] = np.array(labels, object)[damage_N]
-    rows["damage"], rows["damage_label"] = verdict, label_N
-    certain_N = new_NC[np.arange(len(new_NC)), damage_N]
-    rows.loc[seen_N, "confidence"] = certain_N
-    rows.loc[seen_N, "uncertainty"] = 1 - certain_N
-    return rows, threshold
-
-
-def _curve_of(seen: CheckedMap, drawn: CountDraws) -> Floats:
-    """Mean probability of each building by its log-odds and its district."""
-    curve = drawn.curve
-    step_N = np.round(logit(seen.p_N) / CURVE_STEP).astype(np.int64)
-    keys, place_N = np.unique(
-        np.column_stack([step_N, seen.district_N]), axis=0, return_inverse=True
-    )
-    take = slice(None, None, max(1, len(curve.level_U) // CURVE_DRAWS))
-    mean_G = np.zeros(len(keys))
-    for at in range(0, len(keys), 2000):
-        part = slice(at, at + 2000)
-        eta_UG = (
-            curve.level_U[take, None]
-            + curve.slope_U[take, None] * keys[part, 0] * CURVE_STEP
-            + curve.district_UR[take][:, keys[part, 1]]
-        )
-        mean_G[part] = (1 / (1 + np.exp(-eta_UG))).mean(axis=0)
-    return mean_G[place_N.reshape(-1)]
-
-
-def _shifted(p_N: Floats, total: float) -> Floats:
-    """Probabilities with one shift of their log-odds, so that they sum to `total`."""
-    bounded_N = np.clip(p_N, 1e-6, 1 - 1e-6)
-    logit_N = np.log(bounded_N / (1 - bounded_N))
-    low, high = -20.0, 20.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if (1 / (1 + np.exp(-(logit_N + middle)))).sum() < total:
-            low = middle
-        else:
-            high = middle
-    shifted_N: Floats = 1 / (1 + np.exp(-(logit_N + low)))
-    return shifted_N
-
-
-def threshold_for(p_N: NDArray[np.float32], number: int) -> float:
-    """The threshold that as many buildings reach; the next larger number where some are alike."""
-    order_N = np.sort(p_N.astype(np.float64))[::-1]
-    if number <= 0:
-        return float((order_N[0] + 1) / 2)
-    if number >= len(order_N):
-        return float(order_N[-1] / 2)
-    return float((order_N[number - 1] + order_N[number]) / 2)
 
 
 def _rounded(estimate: Estimate, digits: int) -> dict[str, float | None]:

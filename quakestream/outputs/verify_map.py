@@ -8,7 +8,7 @@ from typing import Any
 from quakestream.errors import RequestError
 from quakestream.outputs.answers import Answers, answers_csv, read_answers
 from quakestream.outputs.layout import ANSWERS, RUN_JSON, SNAPSHOTS
-from quakestream.outputs.publish import publish, run_json
+from quakestream.outputs.publish import UNUSED_ANSWERS, publish, run_json
 from quakestream.outputs.readback import current_run, scale_of
 from quakestream.outputs.republish import snapshot_products
 from quakestream.outputs.spot_sample import (
@@ -20,7 +20,10 @@ from quakestream.outputs.spot_sample import (
 from quakestream.outputs.verification import Verification, join_answers, verified
 from quakestream.storage import MissingObjectError, StorageOptions, Store
 
-KEPT_KEYS = ("totals", "share_destroyed", "precision", "recall", "answers", "restated")
+KEPT_KEYS = (
+    *("totals", "share_destroyed", "precision", "recall"),
+    *("answers", "bounds", "warnings", "restated"),
+)
 """Parts of verification.json that run.json repeats."""
 
 
@@ -73,6 +76,9 @@ def publish_verified(store: Store, one: VerifiedMap, check: Callable[[], None]) 
         **{key: result.record[key] for key in KEPT_KEYS},
     }
     record["shares"] = result.shares
+    record.pop("answers_not_applied", None)
+    notes = [note for note in record.get("notes", []) if note != UNUSED_ANSWERS]
+    record["notes"] = [*notes, *result.record["warnings"]]
     store.put(ANSWERS, kept)
     return publish(
         store,

@@ -11,13 +11,23 @@ import typer
 from sklearn.metrics import cohen_kappa_score
 from typer.testing import CliRunner
 
+from quakestream.cli.common import EXIT_ATTENTION
 from quakestream.cli.sample import sample
 from quakestream.cli.verify import verify
 from quakestream.errors import RequestError
+from quakestream.fusion.check_counts import (
+    DAMAGED,
+    DESTROYED,
+    INTACT,
+    UNKNOWN,
+    CheckedMap,
+    count_draws,
+)
 from quakestream.outputs.answers import Answers, read_answers
 from quakestream.outputs.fixed_names import other_products
 from quakestream.outputs.publish import publish
 from quakestream.outputs.readback import current_buildings, current_run, current_table
+from quakestream.outputs.restated import restate, threshold_for
 from quakestream.outputs.spot_sample import SAMPLE_CSV, SampleRequest, draw_sample, read_sample
 from quakestream.outputs.verify_map import publish_verified, verify_map
 from quakestream.storage import StorageOptions, Store, open_store
@@ -54,6 +64,13 @@ def _answered(store: Store, path: Path, **changes: str) -> str:
     lines = [f"{b},{a},ayse,\n" for b, a in zip(table["building_id"], said, strict=True)]
     path.write_text(HEAD + "".join(lines))
     return str(path)
+
+
+def _commands() -> typer.Typer:
+    app = typer.Typer()
+    app.command()(sample)
+    app.command()(verify)
+    return app
 
 
 def _read(path: Path, text: str) -> Answers:
@@ -96,7 +113,10 @@ def test_answers_restate_the_map_in_a_new_snapshot(store: Store, tmp_path: Path)
     told = json.loads(store.get("verification.json"))
     seen = rows["status"] == "assessed"
     p_N = rows.loc[seen, "p_destroyed"].to_numpy(float)
-    assert p_N.sum() == pytest.approx(done.result.drawn.total_UC()[:, 2].mean(), rel=1e-3)
+    number = told["totals"]["destroyed"]["value"]
+    assert p_N.sum() == pytest.approx(number, abs=1e-3)
+    assert run["shares"]["run"]["expected"] == number == (rows["damage"] == 2).sum()
+    assert sum(one["value"] for one in told["totals"].values()) == 150
     assert (p_N >= run["shares"]["threshold"]).sum() == (rows["damage"] == 2).sum()
     assert told["restated"]["declared"]["destroyed"] == (rows["damage"] == 2).sum()
     assert (
@@ -107,7 +127,9 @@ def test_answers_restate_the_map_in_a_new_snapshot(store: Store, tmp_path: Path)
     summary = current_table(store, run, "summary.csv")
     assert summary["expected_destroyed"].notna().sum() == len(run["shares"]["areas"])
     old = current_buildings(store, before)
-    order = old.loc[seen, "p_destroyed"].rank().corr(rows.loc[seen, "p_destroyed"].rank())
+    unchecked = rows["checked"].isna() & seen
+    pair = (frame.loc[unchecked, "p_destroyed"].rank() for frame in (old, rows))
+    order = next(pair).corr(next(pair))
     assert order > 0.9
     again = verify_map(store, [])  # from the answers that were kept, and from the model's scores
     assert publish_verified(store, again, lambda: None) == snapshot
@@ -147,10 +169,99 @@ def test_only_intact_answers_are_an_answer(store: Store, tmp_path: Path):
     path = tmp_path / "a.csv"
     path.write_text(HEAD + "".join(f"{b},intact,ayse,\n" for b in ids))
     done = verify_map(store, [str(path)])
-    told = done.result.record["totals"]["destroyed"]
+    record, restated = done.result.record, done.result.restated
+    told = record["totals"]["destroyed"]
     assert told["low"] == 0
     assert told["high"] < 15
-    assert (done.result.restated["damage"] == 2).sum() <= told["high"]
+    assert (restated["damage"] == 2).sum() == told["value"]
+    assert not (restated["damage"] == 2)[restated["checked"] == "intact"].any()
+    assert record["recall"] == {"value": None, "low": None, "high": None}
+    assert record["warnings"] == [
+        "Every answer is intact (40 of 40): answers of one class cannot say whether the map's "
+        "order is right."
+    ]
+    shown = CliRunner().invoke(_commands(), ["verify", store.uri, str(path), "--dry-run"])
+    assert shown.exit_code == 0, shown.output
+    assert "recall – (nothing fell in the sample)" in shown.output
+
+
+def test_checked_buildings_carry_their_answers(store: Store, tmp_path: Path):
+    table = read_sample(store).table.set_index("building_id")
+    wrong = [table.index[table["damage_label"] == a][0] for a in ("destroyed", "damaged", "intact")]
+    said = dict(zip(wrong, ("intact", "destroyed", "damaged"), strict=True))
+    unsure = next(b for b in table.index if b not in said)
+    path = _answered(store, tmp_path / "a.csv", **said, **{unsure: "cannot_tell"})
+    publish_verified(store, verify_map(store, [path]), lambda: None)
+    rows = current_buildings(store, current_run(store)).set_index("building_id")
+    answers = table["damage_label"].to_dict() | said
+    del answers[unsure]
+    assert rows["checked"].dropna().to_dict() == answers
+    checked = rows.loc[list(answers)]
+    assert checked["damage_label"].tolist() == list(answers.values())
+    for label in ("destroyed", "damaged", "intact"):
+        assert checked[f"p_{label}"].tolist() == [float(a == label) for a in answers.values()]
+    assert (checked["uncertainty"] == 0).all()
+
+
+def test_damaged_is_not_destroyed_on_a_scale_of_two_classes():
+    rows = buildings(8).query("status == 'assessed'").reset_index(drop=True)
+    rows["p_intact"] = 1 - rows["p_destroyed"]
+    rows.attrs["labels"] = ("intact", "destroyed")
+    answer_N = np.array([DAMAGED, DESTROYED, INTACT, UNKNOWN, UNKNOWN, UNKNOWN])
+    p_N, zero_N = rows["p_destroyed"].to_numpy(float), np.zeros(6, np.int64)
+    seen = CheckedMap(
+        p_N=p_N,
+        p_damaged_N=p_N,
+        stratum_N=zero_N,
+        strata=1,
+        district_N=zero_N,
+        districts=1,
+        declared_N=p_N > 0.5,
+        answer_N=answer_N,
+    )
+    drawn = count_draws(seen, draws=200)
+    told, _ = restate(rows, answer_N, seen, drawn)
+    assert told["checked"].dropna().tolist() == ["damaged", "destroyed", "intact"]
+    assert told["damage_label"].tolist()[:3] == ["intact", "destroyed", "intact"]
+    assert told["p_destroyed"].tolist()[:3] == [0, 1, 0]
+    assert (told["damage"] == 1).sum() == drawn.destroyed
+    assert told["p_destroyed"].sum() == pytest.approx(drawn.destroyed, abs=1e-5)
+
+
+def test_buildings_of_equal_score_are_declared_alike():
+    p_N = np.array([0.9, 0.5, 0.5, 0.5, 0.1], np.float32)
+    reached = [int((p_N >= threshold_for(p_N, number)).sum()) for number in range(6)]
+    assert reached == [0, 1, 1, 4, 4, 5]
+
+
+def test_checks_that_nobody_could_tell_are_said_first(store: Store, tmp_path: Path):
+    ids = read_sample(store).table["building_id"]
+    unsure = dict.fromkeys(ids[:32], "cannot_tell")
+    path = _answered(store, tmp_path / "a.csv", **unsure)
+    shown = CliRunner().invoke(_commands(), ["verify", store.uri, path])
+    assert shown.exit_code == EXIT_ATTENTION, shown.output
+    told = json.loads(store.get("verification.json"))
+    low, high = (told["bounds"][f"if all of these are {a}"] for a in ("intact", "destroyed"))
+    total = told["totals"]["destroyed"]
+    assert low["value"] < total["low"] or high["value"] > total["high"]
+    warning = (
+        f"Only 8 of 40 checks could be told. If the others differ, the number is {low['low']} to "
+        f"{high['high']}: do not quote {total['value']} without this."
+    )
+    lines = shown.output.splitlines()
+    assert lines[lines.index("90 % intervals") + 1] == warning
+    run = current_run(store)
+    assert run["notes"] == run["verification"]["warnings"] == [warning]
+
+
+def test_a_folder_without_a_map_stays_as_it_is(tmp_path: Path):
+    (tmp_path / "a.csv").write_text(HEAD + "b01,intact,a,\n")
+    (tmp_path / "empty").mkdir()
+    refused = CliRunner().invoke(
+        _commands(), ["verify", str(tmp_path / "empty"), str(tmp_path / "a.csv")]
+    )
+    assert isinstance(refused.exception, RequestError)
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 def test_a_later_map_says_that_answers_are_kept(store: Store, tmp_path: Path):
@@ -160,9 +271,14 @@ def test_a_later_map_says_that_answers_are_kept(store: Store, tmp_path: Path):
     run = current_run(store)
     assert run["answers_not_applied"] == "spot_checks/answers.csv"
     assert not store.exists("verification.json")
-    told = verify_map(store, []).result.record
+    again = verify_map(store, [])
+    told = again.result.record
     assert told["answers"]["answered"] == 40
     assert told["sample"]["snapshot"] == done.base["snapshot"] != run["snapshot"]
+    publish_verified(store, again, lambda: None)
+    applied = current_run(store)
+    assert "answers_not_applied" not in applied
+    assert applied["notes"] == []
 
 
 @pytest.mark.parametrize(
@@ -232,10 +348,7 @@ def test_kappa_is_that_of_scikit_learn(tmp_path: Path):
 
 
 def test_the_commands_write_a_sheet_and_print_the_numbers(store: Store, tmp_path: Path):
-    app = typer.Typer()
-    app.command()(sample)
-    app.command()(verify)
-    run = CliRunner().invoke
+    app, run = _commands(), CliRunner().invoke
     folder = tmp_path / "check"
     drawn = run(app, ["sample", store.uri, "--n", "12", "--not-assessed", "3", "-o", str(folder)])
     assert drawn.exit_code == 1, drawn.output  # this map has no scenes to show
