@@ -37,8 +37,13 @@ class CommittedGroups:
             self.done += 1
 
     def __str__(self) -> str:
-        """`: 12 of 30 groups are committed`, or nothing before the plan is made."""
-        return f": {self.done:,} of {self.total:,} groups are committed" if self.total else ""
+        """`: at least 12 of 30 groups are committed`, or nothing before the plan is made.
+
+        Workers commit, and this process hears of it a little later.
+        """
+        if not self.total:
+            return ""
+        return f": at least {self.done:,} of {self.total:,} groups are committed"
 
 
 COMMITTED = CommittedGroups()

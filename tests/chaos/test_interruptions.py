@@ -42,14 +42,15 @@ def test_an_interrupted_run_says_what_is_committed_and_goes_on(
     assert "Traceback" not in err
     last = err.splitlines()[-1]
     said = re.fullmatch(
-        rf"error: {word}: (\d+) of (\d+) groups are committed; run the same command again to go on",
+        rf"error: {word}: at least (\d+) of (\d+) groups are committed; "
+        "run the same command again to go on",
         last,
     )
     assert said is not None, err
     kept, cells = commits(out), undisturbed.run["counts"]["cells"]
     assert int(said[2]) == cells
-    assert int(said[1]) + 2 >= 3  # two may be committed and not be counted yet
-    assert len(kept) - 2 <= int(said[1]) <= len(kept) < cells
+    assert len(kept) >= 3
+    assert int(said[1]) <= len(kept) < cells  # some may be committed and not be counted yet
     status = read_status(open_store(str(out)))
     assert (status.state, status.groups_done) == ("interrupted", len(kept))
     assert took_s < PROMPT_S
