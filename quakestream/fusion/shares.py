@@ -10,8 +10,7 @@ Everything is computed on grids and on binned log-ratios. The result is the same
 of the buildings, and a million of them take seconds.
 
 Axes: N buildings, G areas, A pairs of neighbouring areas or of a shape and a share, Z bins of a
-log-ratio, U shapes, O
-shares of a grid.
+log-ratio, U shapes, O shares of a grid.
 """
 
 from collections.abc import Sequence
@@ -136,21 +135,19 @@ def estimate_shares(
     _check(log_ratio_N, area_N, neighbour_A2, areas)
     known_N = np.isfinite(log_ratio_N)
     count_GZ = histograms(np.asarray(log_ratio_N)[known_N], area_N[known_N], areas)
+    run_GZ = count_GZ.sum(axis=0, keepdims=True)
     buildings_G = count_GZ.sum(axis=1)
-    total = int(buildings_G.sum())
     expected = float(np.average(prior.share_G, weights=buildings_G + 1e-9))
-    shapes = weighed_shapes(count_GZ.sum(axis=0), calibration.shape, expected, prior.strength)
+    shapes = weighed_shapes(run_GZ[0], calibration.shape, expected, prior.strength)
     run_O = _posterior(
-        shapes.log_likelihood(count_GZ.sum(axis=0, keepdims=True)),
+        shapes.log_likelihood(run_GZ),
         np.log(shapes.weight_U),
         log_beta(np.array([expected]), prior.strength),
     )
-    (run_share,), (run_low,), (run_high,) = _summary(run_O, np.array([total]))
-    areas_GO = _of_areas(count_GZ, shapes, neighbour_A2, _moved(prior, expected, float(run_share)))
+    run_share = float(run_O[0] @ SHARE_O)
+    areas_GO = _of_areas(count_GZ, shapes, neighbour_A2, _moved(prior, expected, run_share))
     share_G, low_G, high_G = _summary(areas_GO, buildings_G)
     number_G3 = _numbers(count_GZ, shapes, areas_GO, low_G, high_G)
-    run_GZ = count_GZ.sum(axis=0, keepdims=True)
-    (number_3,) = _numbers(run_GZ, shapes, run_O, np.array([run_low]), np.array([run_high]))
     return AreaShares(
         buildings_G=buildings_G,
         share_G=share_G,
@@ -159,15 +156,7 @@ def estimate_shares(
         expected_G=number_G3[:, 1],
         expected_low_G=number_G3[:, 0],
         expected_high_G=number_G3[:, 2],
-        run=ShareEstimate(
-            buildings=total,
-            share=float(run_share),
-            low=float(run_low),
-            high=float(run_high),
-            expected=float(number_G3[:, 1].sum()),
-            expected_low=float(min(number_3[0], np.floor(number_G3[:, 1].sum()))),
-            expected_high=float(max(number_3[2], np.ceil(number_G3[:, 1].sum()))),
-        ),
+        run=_whole_run(run_GZ, shapes, run_O, float(number_G3[:, 1].sum())),
         log_ratio_N=_revised(np.asarray(log_ratio_N, np.float64), shapes),
     )
 
@@ -190,6 +179,27 @@ def _check(log_ratio_N: NDArray[np.floating], area_N: I64, neighbour_A2: I64, ar
                 expected=f"0 to {areas - 1}",
                 got=f"{index.min()} to {index.max()}",
             )
+
+
+def _whole_run(run_GZ: I64, shapes: WeighedShapes, share_GO: F64, expected: float) -> ShareEstimate:
+    """The estimate of all areas together.
+
+    Args:
+        run_GZ: buildings of the run per bin, one row.
+        share_GO: probability of each share of the run, one row.
+        expected: sum of the numbers that are expected of the areas. The interval holds it.
+    """
+    share_G, low_G, high_G = _summary(share_GO, run_GZ.sum(axis=1))
+    (number_3,) = _numbers(run_GZ, shapes, share_GO, low_G, high_G)
+    return ShareEstimate(
+        buildings=int(run_GZ.sum()),
+        share=float(share_G[0]),
+        low=float(low_G[0]),
+        high=float(high_G[0]),
+        expected=expected,
+        expected_low=float(min(number_3[0], np.floor(expected))),
+        expected_high=float(max(number_3[2], np.ceil(expected))),
+    )
 
 
 def _moved(prior: SharePrior, expected: float, run_share: float) -> SharePrior:
