@@ -1,67 +1,17 @@
 """Searches STAC APIs with pystac-client and returns raw items."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlencode
-
-import pystac_client
-from pystac_client.stac_api_io import StacApiIO
 
 from quakestream.catalog.documents import Harvest, item_base
 from quakestream.catalog.hrefs import HrefRule
 from quakestream.catalog.items import Document, RawItem
-from quakestream.catalog.parsing import parse_json, unpacked
-from quakestream.errors import StorageError
-from quakestream.raster.messages import reason_of
 from quakestream.storage import StorageOptions, is_web
 from quakestream.storage.filesystems import storage_errors
-from quakestream.storage.limits import CATALOGUE_BYTES, CATALOGUE_ITEMS, DOCUMENT, SEARCH_PAGES
+from quakestream.storage.limits import CATALOGUE_ITEMS, SEARCH_PAGES
 
 PAGE_ITEMS = 200
 Bounds = tuple[float, float, float, float]
-
-
-class _Requests(StacApiIO):
-    """pystac-client's requests, made by our own client: bounded, and held to the rule of hrefs."""
-
-    def __init__(self, rule: HrefRule) -> None:
-        super().__init__()
-        self._rule = rule
-        self._bytes = 0
-
-    def request(
-        self,
-        href: str,
-        method: str | None = None,
-        headers: dict[str, str] | None = None,
-        parameters: dict[str, Any] | None = None,
-    ) -> str:
-        from quakestream.storage.web import WebRequest, web_get
-
-        url = self._rule.place(self._rule.root, href)
-        sent = {str(name): str(value) for name, value in (headers or {}).items()}
-        if (method or "GET").upper() == "POST":
-            sent["Content-Type"] = "application/json"
-            body = json.dumps(parameters or {}).encode()
-            request = WebRequest(url=url, method="POST", body=body, headers=sent)
-        else:
-            query = urlencode(parameters or {}, doseq=True)
-            mark = "&" if "?" in url else "?"
-            request = WebRequest(url=f"{url}{mark}{query}" if query else url, headers=sent)
-        try:
-            data = unpacked(web_get(request, self._rule.options, DOCUMENT).data, url)
-        except StorageError as error:
-            remedy = "try again later, or save its items to a file and name that"
-            raise StorageError("cannot search", url, got=reason_of(error), remedy=remedy) from error
-        self._bytes += len(data)
-        if self._bytes > CATALOGUE_BYTES:
-            raise StorageError("service sends too much", url, f"at most {CATALOGUE_BYTES:,} bytes")
-        return data.decode("utf-8-sig")
-
-    def json_loads(self, txt: str, *_: Any, **__: Any) -> dict[str, Any]:
-        value: dict[str, Any] = parse_json(txt)
-        return value
 
 
 def api_root(document: Document, uri: str, options: StorageOptions) -> tuple[str, list[str]] | None:
@@ -102,12 +52,14 @@ def search_api(
     Raises:
         StorageError: if the service fails.
     """
+    from quakestream.catalog.api_requests import open_client  # a second of imports
+
     rule = rule or HrefRule(root=root)
     boxes = bounds if isinstance(bounds, list) else [bounds]
     harvest = Harvest(rule=rule)
     added: set[tuple[str, str]] = set()
     with storage_errors("search", root):
-        client = pystac_client.Client.open(root, stac_io=_Requests(rule))
+        client = open_client(root, rule)
         if not client.conforms_to("ITEM_SEARCH"):
             client.add_conforms_to("ITEM_SEARCH")
         for box in boxes:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 import geopandas as gpd
@@ -36,6 +37,8 @@ CHIPS_WORST, CHIPS_RANDOM = 250, 100
 CHIP_PX, CHIP_M = 320, 50.0
 """Largest side of a chip in pixels, and its smallest side on the ground."""
 _PART, _READERS = 64, 8
+_SCENES_AT_ONCE = 2
+"""Pictures of scenes drawn at a time: each holds a scene of 2,048 px a side in memory."""
 NO_ROOM = "no room within the viewer's size"
 
 
@@ -72,31 +75,40 @@ class Previews:
 def scene_previews(views: Iterable[View], budget_bytes: int, storage: StorageOptions) -> Previews:
     """Pictures of every scene of the views, within `budget_bytes` together.
 
-    Each scene gets an equal share of the remaining bytes. A scene that cannot be read is left
-    out with its cause: a missing picture must not cost the map.
+    Each scene gets an equal share of the bytes. Where that is too little for a picture, the
+    oldest scenes have none. A scene that cannot be read is left out with its cause: a missing
+    picture must not cost the map.
     """
     scenes = _scenes_of(views)
-    shown: list[Preview] = []
-    left_out: list[tuple[str, str]] = []
-    remaining = budget_bytes
-    for done, (epoch, scene) in enumerate(scenes):
-        share = remaining // (len(scenes) - done)
-        side = min(MAX_SIDE_PX, int((share / BYTES_PER_PIXEL) ** 0.5))
-        if side < SMALLEST_SIDE_PX:
-            left_out.append((scene.id, NO_ROOM))
-            continue
-        try:
-            with open_pictures(scene, storage) as source:
-                preview = _preview(source, epoch, side, share)
-        except READ_ERRORS as error:
-            left_out.append((scene.id, str(error) or type(error).__name__))
-            continue
-        if preview is None:
-            left_out.append((scene.id, NO_ROOM))
-            continue
-        remaining -= len(preview.webp)
-        shown.append(preview)
-    return Previews(shown=tuple(shown), left_out=tuple(left_out))
+    fit = min(len(scenes), int(budget_bytes / (BYTES_PER_PIXEL * SMALLEST_SIDE_PX**2)))
+    without, pictured = scenes[: len(scenes) - fit], scenes[len(scenes) - fit :]
+    draw = partial(_drawn, share=budget_bytes // max(1, fit), storage=storage)
+    with ThreadPoolExecutor(_SCENES_AT_ONCE) as pool:
+        drawn = list(pool.map(draw, pictured))
+    return Previews(
+        shown=tuple(one for one in drawn if isinstance(one, Preview)),
+        left_out=(
+            *((scene.id, NO_ROOM) for _, scene in without),
+            *(
+                (s.id, one)
+                for (_, s), one in zip(pictured, drawn, strict=True)
+                if isinstance(one, str)
+            ),
+        ),
+    )
+
+
+def _drawn(
+    epoch_and_scene: tuple[Epoch, Scene], share: int, storage: StorageOptions
+) -> Preview | str:
+    """The picture of a scene within `share` bytes, or why it has none."""
+    epoch, scene = epoch_and_scene
+    side = min(MAX_SIDE_PX, int((share / BYTES_PER_PIXEL) ** 0.5))
+    try:
+        with open_pictures(scene, storage) as source:
+            return _preview(source, epoch, side, share) or NO_ROOM
+    except READ_ERRORS as error:
+        return str(error) or type(error).__name__
 
 
 def page_pictures(

@@ -1,5 +1,6 @@
 """How commands end: one line a problem, an exit code, and a file where nobody foresaw it."""
 
+import ast
 import json
 import os
 import signal
@@ -261,6 +262,17 @@ def test_a_command_imports_no_more_than_it_needs(arguments: list[str]) -> None:
     modules = set(json.loads(done.stderr.splitlines()[-1]))
     assert not modules & HEAVY
     assert "quakestream.cli.main" in modules
+
+
+def test_mapping_files_does_not_import_the_client_of_apis() -> None:
+    """Its JSON schema validator takes a second to import, a fifth of a small map."""
+    script = "import sys, quakestream.cli.map; print(sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    modules = set(ast.literal_eval(done.stdout))
+    assert not modules & {"pystac_client", "jsonschema", "torch", "ray"}
+    assert "quakestream.catalog.search" in modules
 
 
 def test_help_lists_every_command_with_its_line() -> None:

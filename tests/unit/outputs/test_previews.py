@@ -97,6 +97,15 @@ def test_no_room_is_said_by_name(tmp_path: Path):
     assert got.left_out == (("s", "no room within the viewer's size"),)
 
 
+def test_the_newest_scenes_have_pictures_where_there_is_no_room_for_all(tmp_path: Path):
+    flat = np.full((3, 220, 220), 90, dtype=np.uint8)
+    views = [View(id=s, post=_scene(tmp_path, s, d, flat)) for d, s in enumerate("abcd", 1)]
+    room_for_two = int(2.5 * 0.35 * 192**2)
+    got = scene_previews(views, room_for_two, StorageOptions())
+    assert [p.scene for p in got.shown] == ["c", "d"]
+    assert [name for name, _ in got.left_out] == ["a", "b"]
+
+
 def test_an_unreadable_scene_loses_its_picture_only(tmp_path: Path):
     good = _scene(tmp_path, "good", 7, _noise(220))
     bad = _scene(tmp_path, "bad", 8, _noise(220))
