@@ -135,14 +135,11 @@ class _Reading:
     options: StorageOptions
     overviews: bool
     patchy: bool = False
-    """Blocks of a file that are lost for good are missing ground and no error. Of an acquisition
-    of tiles, the tile is lost."""
+    """Blocks that are lost for good are missing ground and no error."""
 
     def opened(self, scene: Scene) -> RasterSource:
         source = open_reference(scene, self.grid, self.options, overviews=self.overviews)
-        if not self.patchy or scene.tiles:
-            return source
-        return PatchySource(source, scene, self.options)
+        return PatchySource(source, scene, self.options) if self.patchy else source
 
 
 def _measured(reading: _Reading, area: Window) -> PairShifts:

@@ -47,15 +47,14 @@ def prepare_scene(scene: Scene, options: StorageOptions, *, patchy: bool = True)
 
     Of a scene with layers nothing is read: models of physical values take no statistics, and
     clouds come from its mask.
-    Blocks that are lost for good are left out, but not of an acquisition of tiles, where the tile
-    is left out.
+    Blocks that are lost for good are left out.
 
     Args:
-        patchy: False for a scene that has to be whole, such as a tile.
+        patchy: False for a scene that has to be whole.
 
     Raises:
         SceneError: if the scene cannot be opened.
-        ReadError: if a part of it did not arrive.
+        ReadError: if a part of it did not arrive, or lost blocks leave nothing.
     """
     if scene.layers:
         return _nothing_known(len(scene.layers))
@@ -63,8 +62,7 @@ def prepare_scene(scene: Scene, options: StorageOptions, *, patchy: bool = True)
         try:
             bands = bands_in(dataset, scene.bands, scene.stated)
             tables_BV = tables_for(dataset, bands, scene.stretch)
-            whole = not patchy or scene.tiles
-            lost = None if whole else LostBlocks(scene=scene, options=options)
+            lost = LostBlocks(scene=scene, options=options) if patchy else None
             reader = BandReader(dataset=dataset, bands=bands, lost=lost)
             gsd_m = scene.gsd_m or STATISTICS_GSD_M
             prepare = _sampled if is_sampled(dataset) else _whole

@@ -25,7 +25,8 @@ from quakestream.storage import StorageOptions, Store
 from quakestream.storage.seals import sealed, unsealed
 from quakestream.tiling import project
 
-PREPARE_VERSION = 6
+PREPARE_VERSION = 7
+_FAILURES = (QuakestreamError, OSError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,13 +41,16 @@ class PrepareScene:
         return _key("scene", *self.scene.version)
 
     def run(self) -> PreparedScene:
+        """Needs every block of tiles: one of which nothing can be read would not be noticed."""
+        return prepare_scene(self.scene, self.options, patchy=not self.scene.tiles)
+
+    def around_lost_blocks(self) -> PreparedScene:
+        """The tiles, without blocks that are lost for good."""
         return prepare_scene(self.scene, self.options)
 
     def faulty(self) -> tuple[Issue, ...]:
-        """Tiles that cannot be prepared alone, either."""
-        return faulty_tiles(
-            [self.scene], lambda tile: prepare_scene(tile, self.options, patchy=False)
-        )
+        """Tiles that cannot be opened, or of which nothing can be read."""
+        return faulty_tiles([self.scene], lambda tile: prepare_scene(tile, self.options))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,7 +75,7 @@ class PreparePair:
         return find_shifts(self.view.post, self.pre, grid, self.area, self.options)
 
     def faulty(self) -> tuple[Issue, ...]:
-        """Tiles that cannot be read in the area."""
+        """Tiles that cannot be opened, or of which a part in the area did not arrive."""
         grid = Grid(epsg=self.epsg, gsd_m=NODE_GSD_M)
         return faulty_tiles(
             self.view.scenes, lambda tile: read_through(tile, grid, self.area, self.options)
@@ -144,11 +148,17 @@ def run_step(step: PrepareStep) -> PreparedScene | PairShifts | LostTiles | Issu
     """Runs one step. A failure becomes an issue, or one for each tile that causes it."""
     try:
         return step.run()
-    except (QuakestreamError, OSError, MemoryError) as error:
-        if faulty := step.faulty():
-            return LostTiles(issues=faulty)
-        subject = step.scene.id if isinstance(step, PrepareScene) else step.view.post.id
-        return Issue(subject=subject, kind="scene", cause=str(error), retryable=True)
+    except _FAILURES as error:
+        failure = error
+    if faulty := step.faulty():
+        return LostTiles(issues=faulty)
+    if isinstance(step, PrepareScene) and step.scene.tiles:
+        try:
+            return step.around_lost_blocks()
+        except _FAILURES as error:
+            failure = error
+    subject = step.scene.id if isinstance(step, PrepareScene) else step.view.post.id
+    return Issue(subject=subject, kind="scene", cause=str(failure), retryable=True)
 
 
 def prepare(

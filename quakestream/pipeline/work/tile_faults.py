@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from quakestream.domain import Grid, Issue, Scene, Window
 from quakestream.errors import QuakestreamError
+from quakestream.raster.patchy import PatchySource
 from quakestream.raster.source import RasterioSource
 from quakestream.raster.tiles.placement import extent_on
 from quakestream.storage import StorageOptions
@@ -30,12 +31,13 @@ def faulty_tiles(scenes: Iterable[Scene], attempt: Callable[[Scene], object]) ->
 
 
 def read_through(tile: Scene, grid: Grid, area: Window, options: StorageOptions) -> None:
-    """Reads every pixel of a tile in an area, and keeps none.
+    """Reads every pixel of a tile in an area, around blocks that are lost for good.
 
     Raises:
-        SceneError: if it cannot be opened or read.
+        SceneError: if it cannot be opened.
+        ReadError: if a part of it did not arrive.
     """
-    with RasterioSource(tile, grid, options) as source:
+    with PatchySource(RasterioSource(tile, grid, options), tile, options) as source:
         for window in _strips(area.shared(extent_on(tile, grid))):
             source.read(window)
 
