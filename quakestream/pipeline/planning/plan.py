@@ -313,14 +313,7 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
     footprints = _footprints(run, aoi)
     imagery = find_imagery(run, aoi, bundles.specs)
     zone_N, polygon_N = _projected(footprints)
-    all_views = run.profile_settings.views == "all"
-    assignment = (
-        Assignment.none(len(footprints.table))
-        if bundles.damage is None
-        else assign(
-            footprints, *imagery.of(bundles.damage.spec), bundles.damage.spec, all_views=all_views
-        )
-    )
+    assignment = _assignment(run, bundles.damage, footprints, imagery)
     zones = split_by_zone(aoi)
     table = ViewTable(assignment.views)
     issues: list[Issue] = []
@@ -366,6 +359,16 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
         tiles=tiles,
         order=order,
     )
+
+
+def _assignment(
+    run: RunFile, damage: Bundle | None, footprints: Footprints, imagery: FoundImagery
+) -> Assignment:
+    """The views of every footprint; none without a damage model."""
+    if damage is None:
+        return Assignment.none(len(footprints.table))
+    all_views = run.profile_settings.views == "all"
+    return assign(footprints, *imagery.of(damage.spec), damage.spec, all_views=all_views)
 
 
 def _scene_notes(
