@@ -1,5 +1,6 @@
 """Reads items from static catalogues, item collections, NDJSON and stac-geoparquet."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -22,13 +23,14 @@ from quakestream.errors import (
     QuakestreamError,
     StorageError,
 )
-from quakestream.storage import MissingObjectError, StorageOptions, read_bytes
+from quakestream.storage import MissingObjectError, StorageOptions, is_remote, read_bytes
 from quakestream.storage.limits import (
     CATALOGUE_BYTES,
     CATALOGUE_DOCUMENTS,
     CATALOGUE_ITEMS,
     DOCUMENT,
 )
+from quakestream.storage.uris import local_path
 
 NOT_STAC = "not a STAC document"
 _FOLLOWED = ("child", "item", "items", "next")
@@ -87,6 +89,8 @@ def read_root(uri: str, options: StorageOptions) -> list[Document]:
         ConfigError: if it is missing or has another format.
         StorageError: if the store fails for another reason.
     """
+    if not is_remote(uri) and os.path.isdir(local_path(uri)):
+        raise _is_folder(uri)
     try:
         return parse_documents(read_bytes(uri, options, DOCUMENT), uri)
     except (MissingObjectError, CatalogItemError) as error:
@@ -94,6 +98,18 @@ def read_root(uri: str, options: StorageOptions) -> list[Document]:
         raise ConfigError.of(
             replace(problem, where=f"imagery.catalog {problem.where or uri}")
         ) from error
+
+
+def _is_folder(uri: str) -> ConfigError:
+    inside = [n for n in ("catalog.json", "collection.json") if os.path.isfile(f"{uri}/{n}")]
+    make = f"`quakestream catalog {uri} -o catalog/` makes a catalogue of the images in it"
+    return ConfigError(
+        "a folder is no catalogue",
+        f"imagery.catalog {uri}",
+        expected="a catalogue, items or images",
+        got="a folder",
+        remedy=f"name {uri.rstrip('/')}/{inside[0]}" if inside else make,
+    )
 
 
 def parse_documents(data: bytes, uri: str) -> list[Document]:
@@ -176,7 +192,7 @@ def _take(document: Document, uri: str, harvest: Harvest) -> list[str]:
             else:
                 harvest.issue(uri, f"feature {position} is not a JSON object")
     elif kind not in ("Catalog", "Collection") and "stac_version" not in document:
-        harvest.issue(uri, f"{NOT_STAC}: got type {kind!r}")
+        harvest.issue(uri, f"{NOT_STAC}: {_what_else(document)}")
         return []
     places = []
     for href in _links(document, uri, harvest):
@@ -185,6 +201,13 @@ def _take(document: Document, uri: str, harvest: Harvest) -> list[str]:
         except CatalogItemError as error:
             harvest.issue(uri, error)
     return places
+
+
+def _what_else(document: Document) -> str:
+    for key, name in (("mosaicjson", "a MosaicJSON"), ("tilejson", "a TileJSON")):
+        if key in document:
+            return f"it is {name}, which says neither place nor time of each image; name STAC items"
+    return f"got type {document.get('type')!r}"
 
 
 def _links(document: Document, uri: str, harvest: Harvest) -> list[str]:

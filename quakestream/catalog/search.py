@@ -31,6 +31,8 @@ from quakestream.storage import StorageOptions
 from quakestream.tiling.antimeridian import HALF_TURN
 
 _HEADERS = 8
+NOTE_IDS = 5
+"""Items that a note about them names."""
 MOST_CAUSE = 300
 """Characters of a foreign error that are kept."""
 
@@ -308,8 +310,9 @@ def _unknown_limits(scene: Scene, limits: EpochFilter) -> list[str]:
 
 
 def _note(phrase: str, ids: list[str]) -> str:
-    items = "1 item" if len(ids) == 1 else f"{len(ids)} items"
-    return f"{items}: {phrase}: {', '.join(ids)}"
+    items = "1 item" if len(ids) == 1 else f"{len(ids):,} items"
+    more = f" and {len(ids) - NOTE_IDS:,} more" if len(ids) > NOTE_IDS else ""
+    return f"{items}: {phrase}: {', '.join(ids[:NOTE_IDS])}{more}"
 
 
 def _in_order(scenes: list[Scene]) -> list[Scene]:

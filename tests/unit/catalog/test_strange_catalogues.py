@@ -214,6 +214,36 @@ def test_more_pages_than_are_read_are_an_issue(
     assert any("more than is read" in issue.cause for issue in found.issues)
 
 
+@pytest.mark.parametrize("name", ["catalog.json", "collection.json", None])
+def test_a_folder_as_catalogue_is_refused_with_what_to_name(
+    tmp_path: Path, name: str | None
+) -> None:
+    if name:
+        (tmp_path / name).write_text("{}")
+    remedy = f"name {tmp_path}/{name}" if name else "`quakestream catalog .* makes a catalogue"
+    with pytest.raises(ConfigError, match=f"a folder is no catalogue.*{remedy}"):
+        search(imagery(str(tmp_path), pre=None), AOI)
+
+
+def test_a_mosaic_is_named_as_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps({"mosaicjson": "0.0.2", "tiles": {"1": ["https://x.org/a.tif"]}}))
+    (issue,) = search(imagery(str(path), pre=None), AOI).issues
+    assert "it is a MosaicJSON" in issue.cause
+    assert "name STAC items" in issue.cause
+
+
+def test_a_note_names_some_of_many_items(tmp_path: Path) -> None:
+    items = [item(f"i{n}") for n in range(12)]
+    for one in items:
+        one["properties"]["datetime"] = "2023-02-07"
+    (tmp_path / "items.json").write_text(collection(*items))
+    notes = search(imagery(str(tmp_path / "items.json"), pre=None), AOI).notes
+    (note,) = (n for n in notes if "date without a time" in n)
+    assert note.startswith("12 items: ")
+    assert note.endswith("i0, i1, i10, i11, i2 and 7 more")
+
+
 def test_places_are_tried_in_order_and_a_missing_package_costs_one_scene(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     with web_server(tmp_path) as server:
