@@ -72,9 +72,16 @@ def map_command(
         observers = [*observers, *metrics, COMMITTED]
         result = map_run(run, backend=opened, out=out, fresh=fresh, observers=observers)
     report_result(result, as_json=as_json)
-    judged = "bundle" in result.run
-    if result.issues or (judged and not result.run["counts"]["assessed"]):
+    if needs_attention(result):
         raise typer.Exit(EXIT_ATTENTION)
+
+
+def needs_attention(result: Result) -> bool:
+    """True if inputs failed, no building was assessed, or a stated share is contradicted."""
+    found = expected(result.run)
+    judged = "bundle" in result.run
+    unseen = judged and not result.run["counts"]["assessed"]
+    return bool(result.issues) or unseen or bool(found and found.contradiction)
 
 
 def report_result(result: Result, *, as_json: bool) -> None:
@@ -91,11 +98,16 @@ def report_result(result: Result, *, as_json: bool) -> None:
             stdout.print(f"  of which on ground flatter than {FLAT_DEG:g}°: {flat:,} (look first)")
     if found := expected(result.run):
         stdout.print(found.line)
+        if found.contradiction:
+            stdout.print(found.contradiction)
     adapted_to = result.run.get("bundle", {}).get("adapted_to")
     if adapted_to not in (None, result.run["event"]["id"]):
         stdout.print(f"note: the bundle was adapted to event {adapted_to}, which is another one")
     if result.run.get("bundle", {}).get("forced"):
-        stdout.print("note: the bundle was not shown to be better than the map it was made from")
+        stdout.print(
+            "note: the bundle was not shown to be better than the map it was made from; the number "
+            "of destroyed buildings may be too low"
+        )
     for label, number in counts["damage"].items():
         stdout.print(f"  {label:<20}{number:>9,}")
     for reason, number in counts["reasons"].items() if "bundle" in result.run else ():

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.domain.calibration import Calibration
+from quakestream.fusion.score_shapes import CLUSTERING
 from quakestream.fusion.shares import (
     NORMAL_90,
     WEAK_SHARE,
@@ -30,6 +31,11 @@ HAZARD_STRENGTH = 4.0
 """Buildings that the share expected from hazard values counts as much as."""
 LABELS_STRENGTH = 30.0
 """Buildings that the share counts as much as which labels of the event have stated."""
+FURTHEST_SD = 20.0
+"""Standard deviations within which the log-ratios of a region are looked for."""
+BISECTIONS = 40
+LEAST_SD = 0.01
+"""Least of what a region may move all log-ratios by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -98,6 +104,18 @@ def shares_as_stated(buildings: ScoredBuildings, share_N: F64, *, everywhere: bo
     )
 
 
+def share_by_scores(buildings: ScoredBuildings) -> ShareEstimate:
+    """Share of the whole run that its scores alone say, whatever is stated."""
+    alone = replace(
+        buildings,
+        hazard_N=np.full_like(buildings.hazard_N, np.nan),
+        area_N=np.zeros_like(buildings.area_N),
+        areas=1,
+        neighbour_A2=np.empty((0, 2), np.int64),
+    )
+    return shares_from_scores(alone).run
+
+
 def within_areas(log_ratio_N: F64, area_N: I64, areas: int) -> tuple[F64, F64]:
     """Parts hazard evidence into the level of each area and the rest of each building.
 
@@ -122,8 +140,9 @@ def stated_shares(
 ) -> AreaShares:
     """Expected numbers of destroyed buildings where the share of them is stated, not estimated.
 
-    Intervals hold what is not known of the calibration in this region and of single buildings.
-    The share itself has none.
+    In a region that the calibration does not know, all scores may be higher or lower. The stated
+    share says by how much: the more buildings, the nearer comes their expected number to it.
+    Intervals hold what is left unknown of that, and chance. The share itself has none.
 
     Args:
         log_ratio_N: as for `estimate_shares`.
@@ -134,8 +153,10 @@ def stated_shares(
     """
     known_N = np.isfinite(log_ratio_N)
     ratio_N, share_N, area_N = log_ratio_N[known_N], share_N[known_N], area_N[known_N]
-    moved = NORMAL_90 * float(np.hypot(calibration.region_sd, calibration.covariance[0][0] ** 0.5))
-    p_3N = [at_share(ratio_N + shift, share_N) for shift in (-moved, 0.0, moved)]
+    known = max(np.hypot(calibration.region_sd, calibration.covariance[0][0] ** 0.5), LEAST_SD)
+    shift, sd = shift_to_share(ratio_N, share_N, float(known))
+    shifts = (shift - NORMAL_90 * sd, shift, shift + NORMAL_90 * sd)
+    p_3N = [at_share(ratio_N + moved, share_N) for moved in shifts]
     low_G, expected_G, high_G = (_sums(p_N, area_N, areas) for p_N in p_3N)
     spread_G = _sums(p_3N[1] * (1 - p_3N[1]), area_N, areas)
     count_G = np.bincount(area_N, minlength=areas).astype(np.int64)
@@ -164,8 +185,35 @@ def stated_shares(
             expected_low=float(ends[0]),
             expected_high=float(ends[1]),
         ),
-        log_ratio_N=np.where(known_N, log_ratio_N, np.nan),
+        log_ratio_N=np.where(known_N, log_ratio_N + shift, np.nan),
     )
+
+
+def shift_to_share(ratio_N: F64, share_N: F64, region_sd: float) -> tuple[float, float]:
+    """By how much log-ratios are off where the share of destroyed buildings is known.
+
+    The intercept of a logistic regression on the stated shares, with the differences between
+    regions as its prior and neighbours that count as one (`CLUSTERING`).
+
+    Args:
+        ratio_N: log-ratios by the calibration.
+        share_N: stated share around each building.
+        region_sd: standard deviation of what a region moves all log-ratios by, above 0.
+
+    Returns:
+        What is to be added to all of them, and its standard deviation.
+    """
+    low, high = -FURTHEST_SD * region_sd, FURTHEST_SD * region_sd
+    for _ in range(BISECTIONS):
+        shift = (low + high) / 2
+        too_many = float((at_share(ratio_N + shift, share_N) - share_N).sum())
+        if shift / region_sd**2 + too_many / CLUSTERING > 0:
+            high = shift
+        else:
+            low = shift
+    p_N = at_share(ratio_N + shift, share_N)
+    information = 1 / region_sd**2 + float((p_N * (1 - p_N)).sum()) / CLUSTERING
+    return shift, information**-0.5
 
 
 def _sums(value_N: F64, area_N: I64, areas: int) -> F64:
@@ -176,7 +224,7 @@ def _interval(expected_G: F64, low_G: F64, high_G: F64, spread_G: F64, count_G: 
     """Ends of the intervals of numbers, whole buildings, shape (G, 2).
 
     Args:
-        low_G: the number where the calibration is off by so much that 5 % of regions are further.
+        low_G: the number where all scores are off by so much that it is more in 5 % of cases.
         high_G: the same to the other side.
         spread_G: variance of the number, if the probabilities are right.
     """

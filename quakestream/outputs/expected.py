@@ -21,6 +21,8 @@ class Expected:
     mode: str
     prior: Mapping[str, Any]
     threshold: float
+    contradiction: str = ""
+    """A sentence where the scores contradict the share that the run was told; else empty."""
 
     @property
     def amount(self) -> str:
@@ -60,6 +62,7 @@ class Expected:
                 "the estimated number with its interval.",
             )
         return (
+            *((self.contradiction,) if self.contradiction else ()),
             _SHARES[self.mode].format(self.label, _stated(self.prior)),
             f"A building is declared {self.label} from a probability of {at}. The estimated number "
             "adds up all probabilities, so it differs from the number declared: quote the "
@@ -102,6 +105,19 @@ def expected(run: Mapping[str, Any]) -> Expected | None:
         mode=str(shares["mode"]),
         prior=shares.get("prior") or {},
         threshold=float(shares["threshold"]),
+        contradiction=_contradiction(shares),
+    )
+
+
+def _contradiction(shares: Mapping[str, Any]) -> str:
+    """What to say where the scores of a map contradict the share that the run was told."""
+    scores = shares.get("by_scores") or {}
+    if not scores.get("contradict"):
+        return ""
+    return (
+        f"The scores contradict models.share: it says {amount(100 * shares['run']['share'])} % "
+        f"{shares['label']}, and they fit {share_interval(scores)}. Check a sample "
+        "(`quakestream sample`), or leave the share to the run (`auto`)."
     )
 
 

@@ -112,6 +112,7 @@ def test_labels_that_mean_nothing_are_refused(
     assert quoted.startswith(
         "The model card: “Not shown to be better than the map it was made from"
     )
+    assert "Expect too few destroyed buildings" in quoted
     assert quoted.endswith("Not for decisions about single buildings.”")
     shutil.copy(folder / "run.yaml", folder / "forced.yaml")
     edit(folder / "forced.yaml", lambda c: c.update(models={"damage": str(tmp_path / "event")}))

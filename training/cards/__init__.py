@@ -83,7 +83,8 @@ def _adapted_fields(spec: BundleSpec) -> dict[str, Any]:
     }
     forced = (
         "Not shown to be better than the map it was made from; it was written because `--force` "
-        "was given. "
+        "was given. Expect too few destroyed buildings in the numbers of its maps, since a model "
+        "that hardly tells the states apart is sure of few. "
         if not metrics["better"]
         else ""
     )

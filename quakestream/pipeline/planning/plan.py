@@ -407,7 +407,7 @@ def _event_note(spec: BundleSpec, run: RunFile) -> Iterator[str]:
     if spec.forced:
         yield (
             f"models.damage {spec.name} was not shown to be better than the map it was made from: "
-            "it was written because of --force"
+            "it was written because of --force, and its maps may expect too few destroyed buildings"
         )
     if spec.adapted_to not in (None, run.event.id):
         yield (

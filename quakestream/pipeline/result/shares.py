@@ -21,6 +21,7 @@ from quakestream.fusion.calibration import log_ratio, score_logit
 from quakestream.fusion.shares import AreaShares, at_share
 from quakestream.fusion.stated import (
     ScoredBuildings,
+    share_by_scores,
     share_prior,
     shares_as_stated,
     shares_from_scores,
@@ -169,11 +170,13 @@ def _shares(
     if isinstance(stated, ShareLayer):
         share_n = layer_shares(table, stated.layer)[place_n]
         found = shares_as_stated(buildings, share_n, everywhere=False)
-        return found, share_n, {"mode": "layer", "prior": {"layer": stated.layer}}
+        told = {"mode": "layer", "prior": {"layer": stated.layer}}
+        return found, share_n, told | _by_scores(buildings, found)
     if stated != AUTO:
         share_n = np.full(len(place_n), float(stated))
         found = shares_as_stated(buildings, share_n, everywhere=True)
-        return found, share_n, {"mode": "number", "prior": {"share": float(stated)}}
+        told = {"mode": "number", "prior": {"share": float(stated)}}
+        return found, share_n, told | _by_scores(buildings, found)
     prior = share_prior(buildings)
     if not len(place_n):  # no share can be estimated, and none is needed
         found = shares_as_stated(buildings, np.empty(0), everywhere=True)
@@ -186,6 +189,16 @@ def _shares(
         "buildings": prior.strength,
     }
     return found, found.share_G[buildings.area_N], {"mode": AUTO, "prior": assumed}
+
+
+def _by_scores(buildings: ScoredBuildings, found: AreaShares) -> dict[str, Any]:
+    """`by_scores` of run.json: the share that the scores fit, and whether they contradict."""
+    if not found.run.buildings:
+        return {}
+    alone = share_by_scores(buildings)
+    contradict = not alone.low <= found.run.share <= alone.high
+    figures = {"share": alone.share, "low": alone.low, "high": alone.high}
+    return {"by_scores": _rounded(figures) | {"contradict": contradict}}
 
 
 def layer_shares(table: HazardTable, layer: str) -> F64:

@@ -10,6 +10,7 @@ import pytest
 import rasterio
 from scipy.special import expit, logit
 
+from quakestream.cli.map import needs_attention
 from quakestream.errors import ConfigError
 from quakestream.fusion.shares import (
     WEAK_SHARE,
@@ -18,6 +19,7 @@ from quakestream.fusion.shares import (
     at_share,
     estimate_shares,
 )
+from quakestream.fusion.stated import shift_to_share
 from quakestream.outputs.units import neighbours
 from quakestream.pipeline.result.shares import with_worst
 from quakestream.pipeline.run import Result
@@ -26,6 +28,7 @@ from tests.helpers.calibrating import PLAIN, calibrate_bundle
 from tests.helpers.cropping import crop_world
 from tests.helpers.mapping import by_id, edit, map_file
 
+REGION_SD = float(np.hypot(PLAIN.region_sd, PLAIN.covariance[0][0] ** 0.5))
 COLUMNS = ["score", "share", "share_low", "share_high", "share_area"]
 
 
@@ -117,16 +120,20 @@ def test_a_share_that_is_told_moves_every_probability_and_reads_no_pixel(
     auto: Result, folder: Path
 ) -> None:
     before = by_id(auto.buildings)
-    for share in (0.02, 0.6):
+    for share in (0.02, 0.4):
         told = at(folder, share)
         assert told.run["counts"]["cells_scored"] == 0
         rows = by_id(told.buildings).query("status == 'assessed'")
-        expected = expit(ratio_of(rows) + logit(share))
+        shift, _ = shift_to_share(ratio_of(rows), np.full(len(rows), share), REGION_SD)
+        expected = expit(ratio_of(rows) + shift + logit(share))
         assert rows["p_destroyed"].to_numpy() == pytest.approx(expected, abs=2e-5)
         assert (rows[["share", "share_low", "share_high"]] == np.float32(share)).all(axis=None)
         run = told.run["shares"]
         assert run["prior"] == {"share": share}
         assert run["run"]["expected"] == pytest.approx(expected.sum(), abs=0.01)
+        alone = run["by_scores"]
+        assert alone["low"] < 0.4 < alone["high"]
+        assert alone["contradict"] == needs_attention(told) == (share == 0.02)
     again = map_file(folder / "run.yaml")
     pd.testing.assert_frame_equal(by_id(again.buildings)[COLUMNS], before[COLUMNS])
 
@@ -140,8 +147,9 @@ def test_a_layer_of_shares_is_taken_building_by_building(auto: Result, folder: P
     everyone = by_id(told.buildings)["dpm"].astype(float)
     share = np.where(hole, everyone.mean(), dpm).clip(1e-3, 1 - 1e-3)
     assert rows["share"].to_numpy() == pytest.approx(share, abs=1e-6)
+    shift, _ = shift_to_share(ratio_of(rows), share, REGION_SD)
     assert rows["p_destroyed"].to_numpy() == pytest.approx(
-        expit(ratio_of(rows) + logit(share)), abs=2e-5
+        expit(ratio_of(rows) + shift + logit(share)), abs=2e-5
     )
     assert told.run["shares"]["mode"] == "layer"
 
