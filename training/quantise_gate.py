@@ -1,12 +1,13 @@
 """Data that a quantised graph is calibrated and evaluated on.
 
 Both are training data. For pair models, some regions calibrate and the others evaluate. For
-building models, training rows of a store calibrate and validation rows evaluate.
+building models, training rows of a store calibrate and validation rows evaluate. For landslide
+models see `training.quantise_slides`.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from quakestream.engines import Batch, Engine
 from quakestream.errors import RequestError
 from quakestream.tiling.lattice import Lattice
 from training.calibrate import first_severe
-from training.config import ChipsConfig, PairsConfig
+from training.config import ChipsConfig, PairsConfig, SlidesConfig
 from training.data.pairs import LabelledPair, outlined_by_bounds
 from training.data.splits import SplitPart
 from training.data.synthetic import HELD_SEEDS, TRAINING_SEEDS, region_of, synthetic_pairs
@@ -26,6 +27,8 @@ from training.evaluation_set import evaluation_set
 from training.graphs import Arrays
 from training.metrics import arrays, class_figures, figures
 from training.models import Model
+from training.quantise_data import CalibrationData, EngineResult
+from training.quantise_slides import slide_calibration_data
 from training.scoring import BuildingLogits, cut_out, score_windows, windows_over
 from training.settings import from_json
 
@@ -35,36 +38,16 @@ SYNTHETIC_TOWNS = 4
 """Synthetic training towns that calibrate."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class EngineResult:
-    """Scores of an engine on the evaluation buildings."""
-
-    auc: float
-    """AUC over buildings; for several classes the mean of each class against the rest."""
-    severe_N: NDArray[np.bool_]
-    """True for buildings declared severely damaged at the balanced threshold."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CalibrationData:
-    """Samples to calibrate on, and an evaluation on other buildings."""
-
-    samples: Sequence[Arrays]
-    judge: Callable[[Engine], EngineResult]
-    about: dict[str, Any]
-    """Origin of both, for the manifest."""
-
-
 def calibration_data(
     bundle: Bundle, *, calibrate: str = "", samples: int = SAMPLES
 ) -> CalibrationData:
     """Calibration data of a bundle, from the data of its recipe.
 
     Args:
-        bundle: a bundle of image pairs or of crops that was exported from a checkpoint.
+        bundle: a bundle of images that was exported from a checkpoint.
         calibrate: for pairs, comma-separated regions to calibrate on; if empty, all but the
             region with most destroyed buildings, or the training towns of synthetic data. For
-            crops, the URI of the store.
+            crops, the URI of the store. For landslides, the folder of the set.
         samples: number of windows.
 
     Raises:
@@ -77,6 +60,9 @@ def calibration_data(
         if isinstance(config, PairsConfig):
             pairs, regions = _pairs(config, calibrate)
             return pair_calibration_data(bundle.spec, config, pairs, regions, samples)
+        if isinstance(config, SlidesConfig):
+            root = Path(calibrate or config.source)
+            return slide_calibration_data(bundle.spec, root, samples)
     raise RequestError(
         "manifest does not say what images the bundle was trained on",
         bundle.uri,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from quakestream.bundles import load_bundle, shipped_names, write_manifest
 from quakestream.cli.bundle import PARITY, golden_difference
@@ -300,6 +301,23 @@ def test_a_prior_and_groups_come_back_and_may_be_left_out(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", shipped_names())
 def test_shipped_bundles_give_their_golden_logits(name: str) -> None:
     assert golden_difference(load_bundle(name), "onnxruntime") < PARITY
+
+
+@pytest.mark.parametrize("name", [n for n in shipped_names() if n.startswith("landslide")])
+def test_landslide_bundles_say_the_same_on_openvino(name: str) -> None:
+    """Probability and deviation both; in eight bits, about the same probability."""
+    pytest.importorskip("openvino")
+    bundle = load_bundle(name)
+    assert golden_difference(bundle, "openvino") < PARITY
+    if bundle.file("model.int8.onnx") is None:
+        return
+    logits = open_engine(bundle, runtime="openvino-int8").score(
+        Batch.of(bundle.golden, bundle.spec)
+    )
+    assert logits is not None
+    apart = np.abs(expit(logits[:, 0]) - expit(bundle.golden["logits"][:, 0]))
+    assert apart.mean() < 0.02
+    assert np.abs(logits[:, 1] - bundle.golden["logits"][:, 1]).mean() < 0.02
 
 
 @pytest.mark.parametrize("name", shipped_names())

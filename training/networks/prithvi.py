@@ -390,6 +390,7 @@ def _head(config: PrithviConfig, outputs: int, dropout: float) -> nn.Sequential:
     for place, (c_in, c_out) in enumerate(pairwise(widths)):
         layers = nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU()
         head.add_module(str(place), nn.Sequential(*layers))
-    head.add_module("dropout", nn.Dropout(dropout))
+    # Whole channels, as in the other networks, so that fixed masks give a deviation.
+    head.add_module("dropout", nn.Dropout2d(dropout))
     head.add_module("last", nn.Conv2d(widths[-1], outputs, 1))
     return head

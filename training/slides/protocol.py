@@ -81,9 +81,9 @@ def evaluated(
 ) -> dict[str, Any]:
     """Figures on the test, after calibration and threshold were locked on validation."""
     trust = trust_of(checkpoint, lesson, passes=passes)
-    test = scores_on(lesson, trust)
-    raw = MapScores(threshold=0.5)
+    test, raw = MapScores(threshold=trust.threshold), MapScores(threshold=0.5)
     for logits, mask in scored_passes(lesson, trust.network, "test", passes=trust.passes):
+        test = test.add(trust.platt(logits), mask)
         raw = raw.add(Platt()(logits), mask)
     return {
         "threshold": trust.threshold,
@@ -93,6 +93,7 @@ def evaluated(
         "test": test.figures(),
         "test_uncalibrated": raw.counts.calibration(),
         "uncertainty": test.uncertainty() if trust.passes > 1 else {},
+        "doubt": test.doubt(),
         "targets": {root.name: scores_on(lesson, trust, root=root).figures() for root in targets},
     }
 
@@ -140,6 +141,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             values[f"{target}_f1"] = [row["targets"][target]["f1"] for row in same]
         values["ece_before"] = [r["test_uncalibrated"]["calibration_error"] for r in same]
         values["ece_after"] = [row["test"]["calibration_error"] for row in same]
+        key = "errors_in_least_sure_tenth"
+        values[key] = [row["doubt"][key] for row in same]
         if all(row["uncertainty"] for row in same):
             key = "errors_in_most_uncertain_tenth"
             values[key] = [row["uncertainty"][key] for row in same]
@@ -159,7 +162,7 @@ def as_text(table: Sequence[dict[str, Any]]) -> str:
     """A Markdown table of F1, IoU, calibration and errors among uncertain pixels."""
     extra = sorted({k for row in table for k in row if k.endswith("_f1") and k != "test_f1"})
     columns = ["test_f1", "test_iou", *extra, "ece_before", "ece_after"]
-    columns += ["errors_in_most_uncertain_tenth"]
+    columns += ["errors_in_most_uncertain_tenth", "errors_in_least_sure_tenth"]
     lines = ["| trial | seeds | chips | " + " | ".join(columns) + " |"]
     lines.append("|" + "---|" * (len(columns) + 3))
     for row in table:

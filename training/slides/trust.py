@@ -14,6 +14,7 @@ from quakestream.errors import RequestError
 from training.data.slide_augment import coarsened
 from training.data.slide_chips import Part, open_chips_of
 from training.lessons.slides import AT_ONCE, SlidesLesson
+from training.metrics.scores import BINS as PROBABILITY_BINS
 from training.metrics.scores import ScoreCounts
 from training.networks import PixelNetwork
 from training.uncertain_graph import pass_logits
@@ -98,6 +99,19 @@ class MapScores:
             **self.counts.calibration(),
         }
 
+    def doubt(self, share: float = 0.1) -> dict[str, float]:
+        """Share of the errors among the tenth of pixels whose mean probability is least sure.
+
+        It is what a network without several passes has, and what the deviation must beat.
+        """
+        middle_P = (np.arange(PROBABILITY_BINS) + 0.5) / PROBABILITY_BINS
+        declared_P = np.arange(PROBABILITY_BINS) >= round(self.threshold * PROBABILITY_BINS)
+        positive_P, negative_P = self.counts.positive_P, self.counts.negative_P
+        wrong_P = np.where(declared_P, negative_P, positive_P)
+        order = np.argsort(middle_P * (1.0 - middle_P), kind="stable")
+        caught = _share_in_top((positive_P + negative_P)[order], wrong_P[order], share)
+        return {"errors_in_least_sure_tenth": caught}
+
     def uncertainty(self) -> dict[str, float]:
         """Mean deviation by outcome, and how errors gather where the deviation is large."""
         middle = (np.arange(_BINS) + 0.5) / _BINS * _LARGEST_STD
@@ -153,7 +167,7 @@ def sample_pixels(scored: Iterator[tuple[F32, U8]], seed: int = 0) -> tuple[F32,
 
 
 def _share_in_top(all_P: NDArray[np.int64], wrong_P: NDArray[np.int64], share: float) -> float:
-    """Share of the wrong pixels among the `share` of pixels with the largest deviation."""
+    """Share of the wrong pixels among the `share` of pixels in the last bins."""
     left = share * all_P.sum()
     caught = 0.0
     for count, wrong in zip(all_P[::-1], wrong_P[::-1], strict=True):

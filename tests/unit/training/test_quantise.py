@@ -9,22 +9,20 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from quakestream.bundles import Bundle, load_bundle
+from quakestream.bundles import Bundle, load_bundle, shipped_names
 from quakestream.engines import Batch, Engine, open_engine
 from quakestream.engines.openvino import INT8_GRAPH
 from quakestream.errors import BundleError, RequestError
 from quakestream.testing import write_hazard_bundle
 from tests.helpers.rubble import rubble_town
 from training.config import PairsConfig
+from training.data.slide_chips import ChipSetInfo, write_chip, write_info
 from training.onnx_graph import run_onnx
 from training.quantise import QuantisedGraph, quantise, write_quantised
-from training.quantise_gate import (
-    CalibrationData,
-    EngineResult,
-    calibration_data,
-    pair_calibration_data,
-)
+from training.quantise_data import CalibrationData, EngineResult
+from training.quantise_gate import calibration_data, pair_calibration_data
 from training.quantise_graph import HEAVY, heavy, normalisation, quantised
+from training.quantise_slides import slide_calibration_data, windows
 from training.settings import from_json
 
 pytest.importorskip("nncf")
@@ -159,6 +157,60 @@ def test_a_graph_that_ranks_worse_or_judges_otherwise_does_not_ship(
     with pytest.raises(RequestError, match=says):
         write_quantised(bundle, QuantisedGraph(graph=b"", figures=figures), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("f1_drop", "changed", "passes"),
+    [(0.004, 0.04, True), (0.006, 0.0, False), (0.0, 0.06, False)],
+)
+def test_a_landslide_graph_is_held_to_f1_and_to_the_ground_that_it_declares(
+    f1_drop: float, changed: float, passes: bool
+) -> None:
+    figures = {"drop": 0.0, "f1_drop": f1_drop, "verdicts_changed": changed}
+    assert QuantisedGraph(graph=b"", figures=figures).passed == passes
+
+
+def test_changed_ground_is_counted_among_what_either_declares() -> None:
+    before, after = np.zeros((2, 1000), bool)
+    before[:10], after[1:11] = True, True
+    old, new = (EngineResult(auc=0.9, severe_N=s, f1=0.8) for s in (before, after))
+    assert new.changed(old) == pytest.approx(2 / 11)
+    assert replace(new, f1=None).changed(replace(old, f1=None)) == pytest.approx(2 / 1000)
+
+
+def test_chips_fill_windows_side_by_side_in_physical_units(tmp_path: Path) -> None:
+    bands = ("red", "slope")
+    write_info(tmp_path, ChipSetInfo(bands=bands, physical_per_stored=(0.1, 15.0)))
+    for part, count in (("train", 9), ("test", 4)):
+        for number in range(count):
+            mask = np.zeros((16, 16), np.uint8)
+            mask[:8] = number % 2
+            image = np.stack([np.full((16, 16), number), 2.0 * mask]).astype(np.float32)
+            write_chip(tmp_path, part, str(number), image, mask)
+    spec = replace(load_bundle("landslide-s2-synthetic").spec, bands=bands, window_px=32, halo_px=8)
+    found = list(windows(spec, tmp_path, "train"))
+    assert len(found) == 2  # the ninth chip is left over
+    post, mask = found[1][0]["post"], found[1][1]
+    assert post.dtype == np.float32
+    np.testing.assert_allclose(post[0, 0, ::16, ::16], [[0.4, 0.5], [0.6, 0.7]])
+    np.testing.assert_array_equal(post[0, 1], 30.0 * mask)
+    assert mask[:8, 16:].all()
+    assert mask.sum() == 2 * 8 * 16
+    material = slide_calibration_data(spec, tmp_path, 1)
+    assert material.about["landslide_pixels"] == 2 * 8 * 16
+    with pytest.raises(RequestError, match="a side that divides 40"):
+        slide_calibration_data(replace(spec, window_px=40), tmp_path, 1)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in shipped_names() if "int8" in load_bundle(n).spec.metrics]
+)
+def test_every_shipped_graph_in_eight_bits_passed_the_gate(name: str) -> None:
+    shipped = load_bundle(name)
+    figures = shipped.spec.metrics["int8"]
+    assert shipped.file(INT8_GRAPH) is not None
+    assert QuantisedGraph(graph=b"", figures=figures).passed
+    assert ("f1_drop" in figures) == (shipped.spec.task == "landslide")
 
 
 def test_eight_bits_of_another_graph_are_refused(bundle: Bundle) -> None:

@@ -158,6 +158,8 @@ def test_errors_among_the_most_uncertain_pixels_are_counted():
     assert found["std_above_0.05"] == pytest.approx(0.1)
     assert found["std_fn"] == pytest.approx(9 / 12 * 0.4 / 2**0.5, abs=1e-3)
     assert scores.figures()["recall"] == 0
+    # By the mean probability alone the same ten pixels are the least sure.
+    assert scores.doubt()["errors_in_least_sure_tenth"] == pytest.approx(9 / 12)
 
 
 def test_outer_thresholds_reach_their_aims_on_validation():
