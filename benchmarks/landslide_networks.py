@@ -21,12 +21,7 @@ from typing import Any
 
 from training.config import SlidesConfig
 from training.data.slide_chips import PARTS, info_of, open_chips_of, write_chip, write_info
-from training.lessons.slides import open_slides
-from training.loop import run
-from training.networks.landslide import LANDSLIDE_NETWORKS
 from training.recipes import recipe
-from training.reporting import LogReporter
-from training.run_log import RunLog
 from training.settings import with_values
 from training.slides.protocol import SEEDS, Trial, as_text, run_trial, summary
 
@@ -61,8 +56,7 @@ def variants(galileo: Path | None) -> dict[str, NetworkStart]:
     }
     if galileo is not None:
         frozen = {"init": f"official:{galileo}", "freeze_encoder": True}
-        patterns = LANDSLIDE_NETWORKS["galileo_nano"].lora
-        adapted = {"freeze_encoder": True, "rank": 8, "patterns": patterns, "lr": 1e-3}
+        adapted = {"freeze_encoder": True, "rank": 8, "lr": 1e-3}
         rows["Galileo nano, frozen"] = NetworkStart(network="galileo_nano", settings=frozen)
         rows["Galileo nano, LoRA"] = NetworkStart(
             network="galileo_nano", settings=adapted, first=frozen
@@ -73,19 +67,15 @@ def variants(galileo: Path | None) -> dict[str, NetworkStart]:
 def trials(
     rows: dict[str, NetworkStart], options: argparse.Namespace, seed: int, share: float
 ) -> Iterator[Trial]:
-    """The trials of one seed and share. First stages are trained when their row comes up."""
+    """The trials of one seed and share."""
     for name, start in rows.items():
         if options.only and name not in options.only:
             continue
         row = f"{name}, {100 * share:g}%"
         steps = options.steps // 2 if start.first else options.steps
         base = _base(start.network, options, seed, share, steps)
-        config = with_values(base, **start.settings)
-        if start.first:
-            folder = options.out / f"{row}-{seed}-first"
-            _train(with_values(base, **start.first), folder)
-            config = with_values(config, init=str(folder / "checkpoint.pt"))
-        yield Trial(name=row, config=config)
+        first = with_values(base, **start.first) if start.first else None
+        yield Trial(name=row, config=with_values(base, **start.settings), first=first)
 
 
 def cut_set(source: Path, root: Path, side_px: int, every: int = 1) -> Path:
@@ -146,13 +136,6 @@ def _base(
     return with_values(
         base, source=str(options.source), **short, **common, **view, **{"run.seed": seed}
     )
-
-
-def _train(config: SlidesConfig, folder: Path) -> None:
-    """Trains a first stage, unless it is there."""
-    path = folder / "checkpoint.pt"
-    if not path.exists():
-        run(config, open_slides(config), LogReporter(RunLog(folder))).save(path)
 
 
 def _parser() -> argparse.ArgumentParser:

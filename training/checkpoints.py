@@ -15,6 +15,7 @@ from training.config import SlidesConfig, TrainConfig
 from training.foreign_errors import first_line
 from training.networks import MetaFormer, NetworkInputs, PixelNetwork, build_network
 from training.networks.importing import ImportReport
+from training.networks.landslide import LANDSLIDE_NETWORKS
 from training.networks.lora import LoraConfig, LoraLinear, add_lora, merge_lora
 from training.networks.official import load_official
 from training.settings import from_json, to_json
@@ -191,7 +192,7 @@ def with_adapters(network: nn.Module, config: TrainConfig) -> nn.Module:
     if isinstance(config, SlidesConfig) and config.adapters.rank:
         wanted = config.adapters
         lora = LoraConfig(
-            patterns=wanted.patterns,
+            patterns=wanted.patterns or LANDSLIDE_NETWORKS[config.network].lora,
             rank=wanted.rank,
             alpha=wanted.alpha,
             dropout=wanted.dropout,

@@ -352,7 +352,7 @@ class Adapters:
     alpha: float = 8.0
     dropout: float = 0.1
     patterns: tuple[str, ...] = ()
-    """Shell patterns of the layers that get one."""
+    """Shell patterns of the layers that get one; those of the network's study if empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

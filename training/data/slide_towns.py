@@ -24,7 +24,7 @@ from rasterio.errors import RasterioIOError
 
 from quakestream.errors import QuakestreamError, SceneError
 from quakestream.synthetic import TRAINING, make_earthquake
-from training.data.slide_chips import PARTS, Part, info_of, write_chip
+from training.data.slide_chips import PARTS, ChipSetInfo, Part, info_of, write_chip, write_info
 
 U8 = NDArray[np.uint8]
 CHIP_PX, GSD_M = 256, 1.0
@@ -33,7 +33,7 @@ SEEN = 0.9
 DESTROYED = 0.3
 """Expected share of destroyed buildings in a synthetic town: much rubble."""
 _DEGREE_M = 111_320.0
-_SEED = "seed:"
+_SEED, _TOWNS = "seed:", ", and towns without slides"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -96,6 +96,12 @@ def write_towns(root: Path, part: Part, images: Iterator[TownImage]) -> int:
     return count
 
 
+def _with_towns(info: ChipSetInfo) -> ChipSetInfo:
+    """The description of a set that has towns besides."""
+    told = info.description.endswith(_TOWNS)
+    return info if told else replace(info, description=info.description + _TOWNS)
+
+
 def _pixel_m(source: rasterio.DatasetReader) -> tuple[float, float]:
     """Width and height of a pixel in metres, in the middle of an image in degrees."""
     x, y = abs(source.transform.a), abs(source.transform.e)
@@ -125,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 expected=f"uint8 at {GSD_M} m",
                 got=f"{info.dtype} at {info.gsd_m} m",
             )
+        write_info(options.root, _with_towns(info))
         for part in PARTS:
             for source in getattr(options, part):
                 count = write_towns(options.root, part, towns_of(source))

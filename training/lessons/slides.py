@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor, nn
 
 from quakestream.errors import RequestError
@@ -231,7 +232,7 @@ class SlidesLesson:
     def judge(self, network: nn.Module) -> Figures:
         counts = ScoreCounts()
         for logits_NYX, mask_NYX in self.scored(network, "validation"):
-            counts += ScoreCounts.of(1 / (1 + np.exp(-logits_NYX)), mask_NYX)
+            counts += ScoreCounts.of(expit(logits_NYX), mask_NYX)
         best = counts.best_threshold()
         return {
             **counts.figures_at(self._config.threshold),

@@ -8,12 +8,20 @@ SOURCE is a folder in the layout of Landslide4Sense: the real one, or one that
 `python -m training.data.slide_scenery` made. Each trial is trained once per seed; calibration and
 threshold are locked on validation; the test is looked at once. OUT gets `results.json`, a table,
 and a folder per run.
+
+Two stages, such as a head on a frozen encoder and then adapters, are one call: `--first` sets what
+the first one has instead of what `--set` says, and the second starts from its weights:
+
+    python -m training.slides benchmark SET -o OUT --recipe slides_clay_hybrid \\
+        --first init=official:clay-v1.5.ckpt --first freeze_encoder=true --first epochs=10 \\
+        --set freeze_encoder=true --set adapters.rank=8 --set lr=1e-4
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         seeds = [int(seed) for seed in options.seeds.split(",")]
-        rows = run_all(_trials(options), seeds, options.out)
+        trials = [_two_stage(trial, options) for trial in _trials(options)]
+        rows = run_all(trials, seeds, options.out)
     except (QuakestreamError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, RequestError | ValueError) else 3
@@ -52,11 +61,7 @@ def run_all(trials: Sequence[Trial], seeds: Sequence[int], out: Path) -> list[di
         for seed in seeds:
             if (trial.name, seed) in done:
                 continue
-            seeded = Trial(
-                name=trial.name,
-                config=with_values(trial.config, **{"run.seed": seed}),
-                targets=trial.targets,
-            )
+            seeded = replace(trial, config=with_values(trial.config, **{"run.seed": seed}))
             rows.append(run_trial(seeded, out, print))
             out.mkdir(parents=True, exist_ok=True)
             table = summary(rows)
@@ -83,6 +88,16 @@ def _trials(options: argparse.Namespace) -> list[Trial]:
     return [Trial(name=config.recipe, config=config)]
 
 
+def _two_stage(trial: Trial, options: argparse.Namespace) -> Trial:
+    """The trial with its first stage, if one is asked for: the recipe, its view, and `--first`."""
+    if not options.first:
+        return trial
+    base = recipe(trial.config.recipe)
+    assert isinstance(base, SlidesConfig)
+    shared = replace(base, source=trial.config.source, view=trial.config.view)
+    return replace(trial, first=with_settings(shared, options.first))
+
+
 def _config(name: str, options: argparse.Namespace) -> SlidesConfig:
     config = recipe(name)
     if not isinstance(config, SlidesConfig):
@@ -105,6 +120,13 @@ def _parser() -> argparse.ArgumentParser:
         "--target", type=Path, action="append", default=[], help="other set to judge on (domain)"
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    parser.add_argument(
+        "--first",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="train a first stage with this setting; may be repeated",
+    )
     return parser
 
 

@@ -51,8 +51,9 @@ def slide_bundle(
     trust = trust_of(checkpoint, lesson, passes=options.passes)
     facts = checkpoint.facts
     mean, std = physical_scale(facts, config.source)
-    metrics = _metrics(lesson, trust)
-    slid = metrics["landslide_pixels"] / metrics["pixels"]
+    metrics, validation = _metrics(lesson, trust), _validation(lesson, trust)
+    slid, rest = (float(v.sum()) for v in (validation.positive_P, validation.negative_P))
+    share = slid / (slid + rest)
     spec = BundleSpec(
         name=name,
         version=VERSION,
@@ -67,9 +68,9 @@ def slide_bundle(
         mean=tuple(mean),
         std=tuple(std),
         classes=CLASSES,
-        prior=(round(1.0 - slid, 4), round(slid, 4)),  # where the probabilities were judged
+        prior=(round(1.0 - share, 4), round(share, 4)),  # where they were calibrated
         deviation=trust.passes > 1,
-        thresholds=thresholds_of(_validation(lesson, trust), trust.threshold),
+        thresholds=thresholds_of(validation, trust.threshold),
         metrics=plain(metrics | options.figures),
         training={
             "data": options.data,

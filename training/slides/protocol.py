@@ -16,6 +16,7 @@ from training.loop import run
 from training.networks import PixelNetwork
 from training.reporting import LogReporter
 from training.run_log import RunLog
+from training.settings import with_values
 from training.slides.trust import MapScores, Platt, fit_platt, sample_pixels, scored_passes
 from training.uncertain_graph import PASSES, with_fixed_masks
 
@@ -30,6 +31,8 @@ class Trial:
 
     name: str
     config: SlidesConfig
+    first: SlidesConfig | None = None
+    """A first stage, such as the head on a frozen encoder, whose weights `config` starts from."""
     targets: tuple[Path, ...] = ()
     """Other sets to judge on, with the threshold locked on the set's own validation."""
 
@@ -53,10 +56,13 @@ def run_trial(
 ) -> dict[str, Any]:
     """Trains one configuration and evaluates it; returns plain values."""
     start = time.monotonic()
-    lesson = open_slides(trial.config)
     folder = out / f"{trial.name}-{trial.config.run.seed}"
-    checkpoint = run(trial.config, lesson, LogReporter(RunLog(folder)))
-    checkpoint.save(folder / "checkpoint.pt")
+    config = trial.config
+    if trial.first is not None:
+        first = with_values(trial.first, **{"run.seed": config.run.seed})
+        config = with_values(config, init=str(_trained(first, folder / "first")[1]))
+    lesson = open_slides(config)
+    checkpoint, _ = _trained(config, folder, lesson)
     trained_s = time.monotonic() - start
     result = evaluated(checkpoint, lesson, targets=trial.targets, passes=passes)
     log(f"{trial.name} seed {trial.config.run.seed}: test F1 {result['test']['f1']:.3f}")
@@ -70,6 +76,16 @@ def run_trial(
         "training_s": round(trained_s, 1),
         **result,
     }
+
+
+def _trained(
+    config: SlidesConfig, folder: Path, lesson: SlidesLesson | None = None
+) -> tuple[Checkpoint, Path]:
+    """Trains a configuration; the checkpoint, and where it was saved."""
+    checkpoint = run(config, lesson or open_slides(config), LogReporter(RunLog(folder)))
+    path = folder / "checkpoint.pt"
+    checkpoint.save(path)
+    return checkpoint, path
 
 
 def evaluated(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.special import expit
 
 from quakestream.bundles import load_bundle
@@ -13,20 +14,21 @@ from quakestream.errors import RequestError
 from training.checkpoints import load_checkpoint, start_from
 from training.config import SlidesConfig, SlideView
 from training.data.slide_augment import coarsened, recoloured, training_crop
-from training.data.slide_chips import ChipSetInfo, write_chip, write_info
+from training.data.slide_chips import ChipSetInfo, open_chips_of, write_chip, write_info
 from training.data.slide_photos import read_photos
 from training.export import main as export_command
 from training.lessons.slides import open_slides
 from training.loop import run
 from training.metrics import PixelCounts
 from training.metrics.scores import ScoreCounts
-from training.networks.landslide import LANDSLIDE_NETWORKS
 from training.onnx_graph import run_onnx
 from training.reporting import LogReporter
 from training.settings import from_json, new_config, to_json, with_values
+from training.slides import axes
 from training.slides.__main__ import main as slides_command
 from training.slides.export import thresholds_of
 from training.slides.gradcam import diverging, signed_gradcam
+from training.slides.gradcam import main as gradcam_command
 from training.slides.trust import MapScores, Platt, fit_platt
 
 BANDS = ("red", "nir", "slope", "elevation")
@@ -194,6 +196,50 @@ def test_the_protocol_and_its_axes_run_from_the_command_line(chips: Path, tmp_pa
     before = (out / "results.json").stat().st_mtime_ns
     assert slides_command([*arguments, "--target", str(chips)]) == 0  # nothing is run again
     assert (out / "results.json").stat().st_mtime_ns == before
+    picture = tmp_path / "cam.png"
+    wanted = ["-o", str(picture), "--layer", "encoder.1", "--layer", "encoder.2"]
+    assert gradcam_command([str(out / f"{chips.name}-1" / "checkpoint.pt"), *wanted]) == 0
+    with Image.open(picture) as panels:  # image, mask, probability, two maps, their difference
+        assert panels.size == (6 * 32, 32)
+        mask = open_chips_of(chips, "test").read([0])[1][0]
+        np.testing.assert_array_equal(np.asarray(panels)[:, 32:64, 0], 255 * mask)
+
+
+def test_axes_change_what_their_names_say(chips: Path, tmp_path: Path):
+    """Subsets that a set lacks are left out; the layout of Landslide4Sense has all of them."""
+    small = {t.name: t.config.view for t in axes.sensor(config(chips))}
+    assert list(small) == ["no-terrain", "all", "all-20m", "all-30m"]
+    assert small["no-terrain"].bands == ("red", "nir")
+    assert small["all-30m"].coarsen == 3
+    full = {t.name: t.config.view.bands for t in axes.sensor(config(tmp_path))}
+    assert full["hls-six"] == ("blue", "green", "red", "nir", "swir16", "swir22")
+    assert (len(full["rgb"]), len(full["no-terrain"])) == (3, 12)
+    shares = [t.config.view.label_share for t in axes.label(config(chips))]
+    assert shares == [0.0125, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0]
+    assert axes.domain(config(chips), [tmp_path])[0].targets == (tmp_path,)
+    assert [t.name for t in axes.networks([config(chips)])][-1] == "slides_unet_tiny 2.5%"
+
+
+def test_two_stages_are_one_call(chips: Path, tmp_path: Path):
+    """The second starts from the weights of the first, at another rate and with adapters."""
+    small = ["--set", "epochs=0", "--set", "batch=2", "--set", "crop_px=32", "--set", "checks=1"]
+    first = ["epochs=0", "steps=2", "batch=2", "checks=1", "freeze_encoder=true", "lr=0.01"]
+    arguments = ["benchmark", str(chips), "-o", str(tmp_path), "--seeds", "5", *small]
+    arguments += ["--set", "steps=1", "--set", "lr=1e-12", "--set", "rank=2", "--set", "ema=0"]
+    arguments += ["--recipe", "slides_galileo_nano", "--set", "freeze_encoder=true"]
+    arguments += [text for setting in first for text in ("--first", setting)]
+    assert slides_command(arguments) == 0
+    one, two = (
+        load_checkpoint(tmp_path / "slides_galileo_nano-5" / path)
+        for path in ("first/checkpoint.pt", "checkpoint.pt")
+    )
+    assert (one.config.run.seed, one.config.schedule.steps) == (5, 2)
+    assert one.config_as(SlidesConfig).view.crop_px == 32
+    assert two.config_as(SlidesConfig).adapters.rank == 2
+    assert any("lora_a" in name for name in two.weights)
+    for name, value in one.weights.items():
+        if name.startswith("head."):
+            torch.testing.assert_close(two.weights[name], value)
 
 
 @pytest.mark.slow
@@ -215,6 +261,7 @@ def test_a_checkpoint_becomes_a_bundle_in_physical_units(chips: Path, tmp_path: 
     np.testing.assert_allclose(spec.mean, scale.mean_B * FACTORS)
     assert bundle.golden["logits"].shape == (1, 2, 32, 32)
     assert spec.metrics["f1"] > 0.6
+    assert spec.prior[1] == pytest.approx(63 / 1024, abs=1e-4)  # of the validation chips
     assert "squares" in bundle.files["card.md"].decode()
 
 
@@ -244,11 +291,10 @@ def test_a_second_stage_trains_adapters_alone_and_starts_where_the_first_ended(
     chips: Path, tmp_path: Path
 ):
     bands = {"bands": ("red", "nir", "slope", "elevation"), "freeze_encoder": True, "steps": 2}
-    patterns = LANDSLIDE_NETWORKS["galileo_nano"].lora
     first = with_values(config(chips, **bands), network="galileo_nano")
     one = run(first, open_slides(first), LogReporter(lambda _: None))
     one.save(tmp_path / "one.pt")
-    second = with_values(first, init=str(tmp_path / "one.pt"), rank=2, patterns=patterns, lr=0.1)
+    second = with_values(first, init=str(tmp_path / "one.pt"), rank=2, lr=0.1)
     lesson = open_slides(second)
     network = lesson.network()
     assert start_from(network, second) == "all but the adapters"

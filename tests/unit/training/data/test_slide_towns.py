@@ -38,6 +38,7 @@ def test_pixels_are_averaged_to_a_metre_and_unseen_ground_is_left_out(tmp_path: 
     write_info(tmp_path / "set", INFO)
     assert main([str(tmp_path / "set"), "--validation", str(tmp_path / "town.tif")]) == 0
     chips = open_chips_of(tmp_path / "set", "validation")
+    assert chips.info.description == f"{INFO.description}, and towns without slides"
     # 640 m a side hold two chips a row; the second row reaches 32 m into the nodata.
     assert len(chips) == 2
     image_NBYX, mask_NYX = chips.read(range(2))
