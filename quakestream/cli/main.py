@@ -77,6 +77,7 @@ HELP = {
     "tile": "Make a Zarr tile store of the scenes of a run. Run it again and it resumes.",
     "status": "Show counts and rates of a running or finished run.",
     "report": "Write report.html next to the map anew, with scores: figures and inputs, to print.",
+    "export": "Write a finished map as files for other programs: GeoPackage, FlatGeobuf, KMZ.",
     "view": "Serve a finished map on this machine, to this machine only.",
     "prior": "Write the landslide prior of an earthquake: the share of ground that slides.",
     "serve": "Serve the HTTP API on this machine: jobs that map areas, and chips to score.",
@@ -158,6 +159,10 @@ def _reading_maps(name: str) -> Callable[..., None] | typer.Typer | None:
             from quakestream.cli.report import report
 
             return report
+        case "export":
+            from quakestream.cli.export import export
+
+            return export
         case "view":
             from quakestream.cli.view import view
 

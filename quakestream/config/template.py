@@ -156,7 +156,8 @@ models:
 #   pcode: code
 
 # Products besides the GeoParquet files. scores: class probabilities as raster files.
-# outputs: [scores]
+# gpkg, fgb, kml: files for other programs; `quakestream export` makes them of a finished map, too.
+# outputs: [scores, gpkg, kml]
 
 # The one dial. rapid: first results soon. standard: the same verdicts, fewer and larger commits.
 # exhaustive: every view of a building is scored and merged.

@@ -26,15 +26,19 @@ them: `image+prior`, `image`, `prior` or null."""
 _MORE_TYPES = {KIND: pa.string(), P_PRIOR: pa.float32(), EVIDENCE: pa.string()}
 
 
+def coverage_types(frame: gpd.GeoDataFrame) -> dict[str, pa.DataType]:
+    """Columns of coverage.parquet in order, without `geometry` and `bbox`."""
+    return COVERAGE_TYPES | {n: t for n, t in _MORE_TYPES.items() if n in frame.columns}
+
+
 def coverage_parquet(frame: gpd.GeoDataFrame) -> bytes:
     """The cells as GeoParquet 1.1, sorted along a Hilbert curve. Other columns are dropped.
 
     Raises:
         ShapeError: if a column of the contract is missing.
     """
-    types = COVERAGE_TYPES | {n: t for n, t in _MORE_TYPES.items() if n in frame.columns}
     if missing := [c for c in COVERAGE_TYPES if c not in frame.columns]:
         raise ShapeError(
             "columns are missing", "coverage", ", ".join(COVERAGE_TYPES), f"no {missing}"
         )
-    return geoparquet_bytes(hilbert_sorted(frame, "cell_id"), types)
+    return geoparquet_bytes(hilbert_sorted(frame, "cell_id"), coverage_types(frame))

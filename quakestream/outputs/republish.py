@@ -95,13 +95,15 @@ def _areas(areas: gpd.GeoDataFrame | None) -> dict[str, Any]:
 
 
 def _optional(store: Store, run: dict[str, Any]) -> dict[str, Any]:
-    """Optional products as they are: scores of pixels do not change with the rows."""
+    """Optional products as they are, but those of the rows are written anew."""
     outputs, large = [], {}
     for name, extra in OPTIONAL.items():
         entries = {k: v for k, v in inventory(run).items() if k.startswith(extra.prefix)}
         if not entries:
             continue
         outputs.append(name)
+        if extra.of_rows:
+            continue
         identity = " ".join(str(one["sha256"]) for one in entries.values())
         large[name] = LargeProduct(
             identity=identity, objects=partial(_copies, store, run, tuple(entries))

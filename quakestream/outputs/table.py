@@ -15,8 +15,10 @@ import geopandas as gpd
 from quakestream.outputs.areas import areas_parquet
 from quakestream.outputs.buildings import buildings_parquet
 from quakestream.outputs.coverage import coverage_parquet
+from quakestream.outputs.exports import EXPORTS
 from quakestream.outputs.landslides import landslides_parquet, ordered_landslides
 from quakestream.outputs.layout import SCORES
+from quakestream.outputs.map_layers import layers_of
 from quakestream.outputs.products import LargeProduct, RunProducts
 from quakestream.outputs.quarantine import quarantine_parquet
 from quakestream.outputs.readback import table_of
@@ -126,6 +128,8 @@ class OptionalProduct:
     """Digest of the content, known without making it: it identifies a snapshot too."""
     prefix: str
     """Where the objects lie."""
+    of_rows: bool = False
+    """Whether it is written from the rows, so that a map with other rows has another one."""
 
 
 _NOTHING = LargeProduct(identity=hashlib.sha256(b"").hexdigest(), objects=lambda: iter(()))
@@ -140,7 +144,21 @@ def _made_by_kind(name: str, prefix: str) -> OptionalProduct:
     )
 
 
+def _exported(name: str) -> OptionalProduct:
+    """A file for other programs. Its content follows from the tables and its format."""
+    made = EXPORTS[name]
+    return OptionalProduct(
+        objects=lambda context: iter(
+            [(made.file, made.write(layers_of(context.products, context.rows)))]
+        ),
+        identity=lambda _: name,
+        prefix=made.file,
+        of_rows=True,
+    )
+
+
 OPTIONAL: Mapping[str, OptionalProduct] = {
     "scores": _made_by_kind("scores", SCORES),
+    **{name: _exported(name) for name in EXPORTS},
 }
 """Products by the name they have under `outputs` in a run file."""

@@ -383,7 +383,7 @@ def test_products_are_asked_for_by_name(outputs: str) -> None:
     ("outputs", "where", "words"),
     [
         ("[scores, pmtiles]", "outputs", "not built yet: got pmtiles; products that work: scores"),
-        ("{gpkg: true}", "outputs", "not built yet: got gpkg"),
+        ("{pmtiles: true}", "outputs", "not built yet: got pmtiles"),
         ("[score]", "outputs", "unknown product: got 'score'; products that work: scores"),
         ("scores", "outputs", "expected a list of products, got 'scores'"),
         ("{scores: 1}", "outputs.scores", "expected true or false, got 1"),
@@ -419,7 +419,7 @@ def test_the_template_loads_as_it_is_and_with_every_section_uncommented(tmp_path
     assert run.storage
     assert run.execution.runtime == "auto"
     assert run.models.hazard is not None
-    assert run.outputs == ("scores",)
+    assert run.outputs == ("scores", "gpkg", "kml")
 
 
 def _uncommented(text: str) -> str:

@@ -1,0 +1,103 @@
+"""A map as layers of features, from which files for other programs are written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import geopandas as gpd
+import pandas as pd
+import pyarrow as pa
+
+from quakestream.domain import ScaleClass
+from quakestream.outputs.areas import AREA_TYPES, areas_frame
+from quakestream.outputs.buildings import arrow_types
+from quakestream.outputs.coverage import coverage_types
+from quakestream.outputs.expected import expected
+from quakestream.outputs.geoparquet import hilbert_sorted
+from quakestream.outputs.landslides import LANDSLIDE_TYPES, ordered_landslides
+from quakestream.outputs.products import RunProducts
+from quakestream.outputs.viewer_content import subject
+
+CAVEAT = (
+    "Verdicts come from satellite images and are not checked on the ground. What cannot be seen "
+    "from above is called intact. Features that are not_assessed were not seen: `reason` says "
+    "why, and they are not undamaged."
+)
+COLOURS = {
+    "no": "#3fa0dc",
+    "minor": "#f2d941",
+    "major": "#ee8e1b",
+    "destroyed": "#b5122b",
+    None: "#8a95a0",
+}
+"""Colour of each class by its xBD name, as on the map page; None: not assessed."""
+SLIDE_COLOUR = "#7a3cc2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MapLayers:
+    """The features of a map, all in EPSG:4326."""
+
+    title: str
+    note: str
+    """What a reader must know of the numbers, in sentences."""
+    classes: tuple[ScaleClass, ...]
+    """Damage scale of the bundle, mildest first."""
+    buildings: gpd.GeoDataFrame
+    """Rows of buildings.parquet; lists are text."""
+    cells: gpd.GeoDataFrame
+    """Rows of coverage.parquet; lists are text."""
+    areas: gpd.GeoDataFrame
+    """The AOI and the districts."""
+    landslides: gpd.GeoDataFrame | None = None
+    """None in a run that looks for none."""
+
+    def named(self) -> dict[str, gpd.GeoDataFrame]:
+        """The layers that have rows, by name; buildings are there in any case."""
+        layers = {"landslides": self.landslides, "cells": self.cells, "areas": self.areas}
+        return {"buildings": self.buildings} | {
+            name: frame for name, frame in layers.items() if frame is not None and len(frame)
+        }
+
+
+def layers_of(products: RunProducts, rows: gpd.GeoDataFrame) -> MapLayers:
+    """The layers of a map.
+
+    Args:
+        rows: `products.buildings` as `ordered_buildings` gives them.
+    """
+    run = products.run
+    found = expected(run)
+    event = (run.get("event") or {}).get("id", "earthquake")
+    slides = products.landslides
+    return MapLayers(
+        title=f"{event}: {subject(run)}",
+        note=CAVEAT if found is None else f"{found.line}. {CAVEAT}",
+        classes=products.classes,
+        buildings=_typed(rows, arrow_types(products.labels, tuple(rows.columns), products.layers)),
+        cells=_typed(
+            hilbert_sorted(products.coverage, "cell_id"), coverage_types(products.coverage)
+        ),
+        areas=_typed(areas_frame(products), AREA_TYPES),
+        landslides=None if slides is None else _typed(ordered_landslides(slides), LANDSLIDE_TYPES),
+    )
+
+
+def _typed(frame: gpd.GeoDataFrame, types: Mapping[str, pa.DataType]) -> gpd.GeoDataFrame:
+    """The columns of `types` with the types of files, which a column of nulls would not have.
+
+    Lists are joined by `;`, since few formats have lists.
+    """
+    columns = {name: _column(frame[name], kind) for name, kind in types.items()}
+    return gpd.GeoDataFrame(columns, geometry=frame.geometry, crs=frame.crs)
+
+
+def _column(column: pd.Series, kind: pa.DataType) -> pd.Series:
+    if pa.types.is_list(kind):
+        return column.map(lambda values: ";".join(map(str, values)), na_action="ignore")
+    if pa.types.is_floating(kind):
+        return column.astype(kind.to_pandas_dtype())
+    if pa.types.is_integer(kind):  # Int8 holds nulls, int8 does not
+        return column.astype(pd.api.types.pandas_dtype(str(kind).capitalize()))
+    if pa.types.is_timestamp(kind):
+        return pd.to_datetime(column, utc=True)
+    return column.astype(object)
