@@ -9,8 +9,7 @@ import typer
 from numpy.typing import NDArray
 
 from quakestream.bundles import Bundle, load_bundle, shipped_names
-from quakestream.cli.common import EXIT_FAILED, print_json, stdout
-from quakestream.cli.map import Json
+from quakestream.cli.common import EXIT_FAILED, Json, print_json, stdout
 from quakestream.domain import BundleSpec
 from quakestream.domain.bundle import BUILDING_TASKS
 from quakestream.engines import Batch, Engine, open_engine

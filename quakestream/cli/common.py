@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 S3Endpoint = Annotated[
     str | None, typer.Option("--s3-endpoint", help="S3 endpoint; left out: Amazon's.")
 ]
+Json = Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")]
 S3Anon = Annotated[bool, typer.Option("--s3-anon", help="Read S3 without credentials.")]
 
 EXIT_ATTENTION = 1

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from quakestream.cli.common import (
+    Json,
     S3Anon,
     S3Endpoint,
     counted,
@@ -73,7 +74,7 @@ def compare(
     ] = False,
     endpoint_url: S3Endpoint = None,
     anon: S3Anon = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare a map with damage maps of others, per building and per square.
 

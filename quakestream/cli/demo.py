@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from quakestream.cli.common import counted, print_json, progress_observer, stdout
-from quakestream.cli.map import Json, Quiet
+from quakestream.cli.common import Json, counted, print_json, progress_observer, stdout
+from quakestream.cli.map import Quiet
 from quakestream.config import open_run
 from quakestream.outputs.expected import expected
 from quakestream.outputs.scores import Score, score_stored

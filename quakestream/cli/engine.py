@@ -8,8 +8,7 @@ import typer
 
 from quakestream.bundles import Bundle, load_bundle
 from quakestream.cli.bundle import golden_logits
-from quakestream.cli.common import EXIT_FAILED, print_json, stdout
-from quakestream.cli.map import Json
+from quakestream.cli.common import EXIT_FAILED, Json, print_json, stdout
 from quakestream.engines import REFERENCE, RUNTIMES, choose, open_engine
 from quakestream.engines.bench import BenchRequest, Timing, best_rates, time_apart
 from quakestream.engines.choice import keep_rates

@@ -8,6 +8,7 @@ import typer
 
 from quakestream.cli.common import (
     EXIT_ATTENTION,
+    Json,
     S3Anon,
     S3Endpoint,
     counted,
@@ -31,7 +32,6 @@ ISSUES_SHOWN = 5
 """Inputs with problems that are named on the console; quarantine.parquet names all."""
 
 RunArgument = Annotated[str, typer.Argument(help="The run file, a path or URI.")]
-Json = Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also list quarantined inputs.")]
 

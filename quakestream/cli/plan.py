@@ -8,6 +8,7 @@ import typer
 
 from quakestream.cli.common import (
     EXIT_ATTENTION,
+    Json,
     S3Anon,
     S3Endpoint,
     counted,
@@ -16,7 +17,7 @@ from quakestream.cli.common import (
     s3_options,
     stdout,
 )
-from quakestream.cli.map import Json, RunArgument, outside_aoi
+from quakestream.cli.map import RunArgument, outside_aoi
 from quakestream.config import open_run
 from quakestream.outputs.viewer_content import REASON_TITLES
 from quakestream.pipeline.planning.capacity import Capacity

@@ -6,6 +6,7 @@ import typer
 
 from quakestream.cli.common import (
     EXIT_ATTENTION,
+    Json,
     S3Anon,
     S3Endpoint,
     print_json,
@@ -13,7 +14,7 @@ from quakestream.cli.common import (
     stderr,
     stdout,
 )
-from quakestream.cli.map import Json, Quiet
+from quakestream.cli.map import Quiet
 from quakestream.errors import HazardError, RequestError
 from quakestream.redaction import redacted
 from quakestream.storage import MissingObjectError, open_store

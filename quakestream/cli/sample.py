@@ -8,6 +8,7 @@ import typer
 
 from quakestream.cli.common import (
     EXIT_ATTENTION,
+    Json,
     S3Anon,
     S3Endpoint,
     counted,
@@ -51,7 +52,7 @@ def sample(
     ] = False,
     endpoint_url: S3Endpoint = None,
     anon: S3Anon = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Draw buildings for spot checks, and write an answer sheet that works offline.
 

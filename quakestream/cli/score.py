@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from quakestream.cli.common import (
+    Json,
     S3Anon,
     S3Endpoint,
     counted,
@@ -55,7 +56,7 @@ def score(
     seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
     endpoint_url: S3Endpoint = None,
     anon: S3Anon = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Score a map against reference damage.
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from quakestream.cli.common import S3Anon, S3Endpoint, s3_options, warn_of_other_products
+from quakestream.cli.common import Json, S3Anon, S3Endpoint, s3_options, warn_of_other_products
 from quakestream.outputs.lease import clock
 from quakestream.outputs.progress import Status, read_status
 from quakestream.storage import open_store
@@ -28,7 +28,7 @@ def status(
     out: Annotated[str, typer.Argument(help="The run's output: a folder or URI.")],
     endpoint_url: S3Endpoint = None,
     anon: S3Anon = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show counts and rates of a running or finished run.
 

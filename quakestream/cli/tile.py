@@ -9,6 +9,7 @@ import typer
 
 from quakestream.cli.common import (
     EXIT_ATTENTION,
+    Json,
     S3Anon,
     S3Endpoint,
     print_json,
@@ -16,7 +17,7 @@ from quakestream.cli.common import (
     s3_options,
     stdout,
 )
-from quakestream.cli.map import Json, Quiet, RunArgument, Verbose
+from quakestream.cli.map import Quiet, RunArgument, Verbose
 from quakestream.config import open_run
 from quakestream.errors import ConfigError, MissingExtraError
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from quakestream.cli.common import (
     EXIT_ATTENTION,
+    Json,
     S3Anon,
     S3Endpoint,
     counted,
@@ -39,7 +40,7 @@ def verify(
     ] = False,
     endpoint_url: S3Endpoint = None,
     anon: S3Anon = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Turn answers of spot checks into numbers with intervals, and restate the map.
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from quakestream.domain import REASONS
 from quakestream.outputs.landslides import touched
-from quakestream.outputs.units import named_units, unit_ids
+from quakestream.outputs.units import unit_ids
 
 TOUCHED = "landslide_buildings"
 """Column with the buildings that landslides touch."""
@@ -19,9 +19,7 @@ TOUCHED = "landslide_buildings"
 def summary_table(
     buildings: gpd.GeoDataFrame,
     labels: tuple[str, ...],
-    admin: gpd.GeoDataFrame | None = None,
-    admin_id: str = "",
-    admin_code: str | None = None,
+    named: gpd.GeoDataFrame | None = None,
     landslides: gpd.GeoDataFrame | None = None,
     shares: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
@@ -41,11 +39,31 @@ def summary_table(
     never count as undamaged.
 
     Args:
+        named: administrative units, of `named_units`; None: squares.
         landslides: slides of the run, which belong to units as buildings do; None: no columns.
         shares: `shares` of run.json; None for a bundle without calibration: no columns.
     """
-    named = None if admin is None else named_units(admin, admin_id, admin_code)
     unit = unit_ids(buildings, named)
+    out = _of_buildings(buildings, unit, labels, shares)
+    if landslides is not None:
+        slides = _of_landslides(landslides, unit_ids(landslides, named))
+        slides = slides.join(_touched(buildings, unit), how="outer")
+        out = _whole_numbers(out.join(slides, how="outer").sort_index())
+    out = out.rename_axis("unit").reset_index()
+    if named is not None and "code" in named:
+        by_key = named.drop_duplicates("unit").set_index("unit")
+        out.insert(1, "pcode", by_key["code"].reindex(out["unit"]).fillna("").tolist())
+        out["unit"] = [by_key["name"].get(key, key) for key in out["unit"]]
+    return out
+
+
+def _of_buildings(
+    buildings: gpd.GeoDataFrame,
+    unit: NDArray[np.object_],
+    labels: tuple[str, ...],
+    shares: Mapping[str, Any] | None,
+) -> pd.DataFrame:
+    """Counts and shares of buildings per unit."""
     code_N, names = pd.factorize(unit, sort=True)
 
     def counted(chosen: "pd.Series[bool]") -> NDArray[np.int64]:
@@ -69,15 +87,6 @@ def summary_table(
         of_reason = counted(buildings["reason"].isin([reason]))
         if reason != "no_model" or of_reason.any():
             out[f"not_assessed_{reason}"] = of_reason
-    if landslides is not None:
-        slides = _of_landslides(landslides, unit_ids(landslides, named))
-        slides = slides.join(_touched(buildings, unit), how="outer")
-        out = _whole_numbers(out.join(slides, how="outer").sort_index())
-    out = out.rename_axis("unit").reset_index()
-    if named is not None and admin_code is not None:
-        by_key = named.drop_duplicates("unit").set_index("unit")
-        out.insert(1, "pcode", by_key["code"].reindex(out["unit"]).fillna("").tolist())
-        out["unit"] = [by_key["name"].get(key, key) for key in out["unit"]]
     return out
 
 

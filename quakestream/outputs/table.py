@@ -24,6 +24,7 @@ from quakestream.outputs.quarantine import quarantine_parquet
 from quakestream.outputs.readback import table_of
 from quakestream.outputs.report import REPORTED, report_page
 from quakestream.outputs.summary import summary_csv, summary_table
+from quakestream.outputs.units import named_units
 from quakestream.outputs.viewer import viewer_html
 
 
@@ -54,14 +55,12 @@ def _quarantine(context: PublishContext) -> bytes:
 
 
 def _summary(context: PublishContext) -> bytes:
-    products = context.products
+    products, admin = context.products, context.products.admin
     return summary_csv(
         summary_table(
             context.rows,
             products.labels,
-            products.admin,
-            products.admin_id,
-            products.admin_code,
+            None if admin is None else named_units(admin, products.admin_id, products.admin_code),
             None if products.landslides is None else ordered_landslides(products.landslides),
             products.run.get("shares"),
         )

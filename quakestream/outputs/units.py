@@ -53,14 +53,16 @@ def square_ids(buildings: gpd.GeoDataFrame, side_m: int = SQUARE_M) -> NDArray[n
 
 
 def named_units(admin: gpd.GeoDataFrame, admin_id: str, admin_code: str | None) -> gpd.GeoDataFrame:
-    """Units with their `unit`, by which they are told apart, their `name` and their `code`."""
+    """Units with their `unit`, by which they are told apart, their `name` and any `code`."""
     for column in (admin_id, *([admin_code] if admin_code else [])):
         if column not in admin.columns:
             have = [c for c in admin.columns if c != "geometry"]
             raise ShapeError(f"has no column {column!r}", "summary.admin", got=f"columns {have}")
     name = _text(admin[admin_id], UNNAMED)
-    code = _text(admin[admin_code], "") if admin_code else name
-    texts = {"unit": np.where(code == "", name, code), "name": name, "code": code}
+    texts = {"unit": name, "name": name}
+    if admin_code:
+        code = _text(admin[admin_code], "")
+        texts = {"unit": np.where(code == "", name, code), "name": name, "code": code}
     return gpd.GeoDataFrame(texts, geometry=admin.geometry.to_numpy(), crs=admin.crs).to_crs(4326)
 
 

@@ -176,17 +176,7 @@ def verified(
         )
     draws = int(np.clip(NUMBERS_AT_ONCE // seen.districts, LEAST_DRAWS, DRAWS))
     drawn = count_draws(seen, draws=draws)
-    plain = survey_total(
-        seen.p_N,
-        np.unique(seen.stratum_N, return_inverse=True)[1],
-        seen.answer_N != UNKNOWN,
-        seen.answer_N == DESTROYED,
-    )
     restated, threshold = restate(checked.rows, checked.answer_N, seen, drawn)
-    seen_N = checked.seen_N
-    totals = _totals(drawn.total_UC())
-    bounds = _bounds(checked, seen, draws, totals["destroyed"])
-    fell = bool((seen.answer_N == DESTROYED).any())
     shares = _shares(drawn, checked, restated, count.answered) | {
         "label": classes[-1].label,
         "threshold": threshold,
@@ -196,15 +186,9 @@ def verified(
         "answers": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(count).items()},
         "annotators": _annotators(answers),
         "level": LEVEL,
-        "buildings": int(seen_N.sum()),
+        "buildings": len(seen.p_N),
         "declared": _declared(checked.rows, classes),
-        "totals": totals,
-        "warnings": [*_bounds_warning(bounds, seen, totals), *_one_class_warning(seen)],
-        "share_destroyed": _rounded(Estimate.of(drawn.total_UC()[:, DESTROYED] / len(seen.p_N)), 4),
-        "by_design_alone": None if plain is None else _rounded_of(asdict(plain)),
-        "precision": _rounded(Estimate.of(drawn.precision_U()), 3),
-        "recall": _rounded(Estimate.of(drawn.recall_U() if fell else np.full(1, np.nan)), 3),
-        "bounds": bounds,
+        **_numbers(checked, seen, drawn, draws),
         "not_assessed": _not_assessed(checked, sample),
         "districts": _districts(drawn, checked, seen),
         "restated": {
@@ -220,6 +204,31 @@ def verified(
         restated=_with_shares(restated, shares, checked),
         threshold=threshold,
     )
+
+
+def _numbers(
+    checked: CheckedRows, seen: CheckedMap, drawn: CountDraws, draws: int
+) -> dict[str, Any]:
+    """The figures of the assessed buildings, and what to say of them first."""
+    plain = survey_total(
+        seen.p_N,
+        np.unique(seen.stratum_N, return_inverse=True)[1],
+        seen.answer_N != UNKNOWN,
+        seen.answer_N == DESTROYED,
+    )
+    total_UC = drawn.total_UC()
+    totals = _totals(total_UC)
+    bounds = _bounds(checked, seen, draws, totals["destroyed"])
+    fell = bool((seen.answer_N == DESTROYED).any())
+    return {
+        "totals": totals,
+        "warnings": [*_bounds_warning(bounds, seen, totals), *_one_class_warning(seen)],
+        "share_destroyed": _rounded(Estimate.of(total_UC[:, DESTROYED] / len(seen.p_N)), 4),
+        "by_design_alone": None if plain is None else _rounded_of(asdict(plain)),
+        "precision": _rounded(Estimate.of(drawn.precision_U()), 3),
+        "recall": _rounded(Estimate.of(drawn.recall_U() if fell else np.full(1, np.nan)), 3),
+        "bounds": bounds,
+    }
 
 
 def _shares(

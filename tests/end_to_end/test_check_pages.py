@@ -11,23 +11,21 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
-import rasterio
 import shapely
-from rasterio.transform import from_origin
 from typer.testing import CliRunner
 
 from quakestream.cli.main import load
 from quakestream.cli.view import map_server
-from quakestream.domain import Scene, View
+from quakestream.domain import View
 from quakestream.outputs.answers import read_answers
 from quakestream.outputs.publish import publish
 from quakestream.storage import StorageOptions, open_store
 from tests.helpers.browsing import Browser, opened_browser
+from tests.helpers.grey_scenes import NORTH, WEST, grey_scene
 from tests.helpers.outputs_case import SCALE, products
 
 pytestmark = [pytest.mark.browser, pytest.mark.alone]
 
-WEST, NORTH = 317000.0, 4161000.0
 SIZES = {"desktop": (1280, 800, False), "phone": (390, 844, True)}
 
 
@@ -40,7 +38,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A map of 24 buildings over a dark picture before and a bright one after, with a sample."""
     folder = tmp_path_factory.mktemp("checks")
-    post, pre = _scene(folder, "post-1", 2023, 200), _scene(folder, "pre-1", 2021, 60)
+    post, pre = (
+        grey_scene(folder, name, datetime(year, 2, 7, tzinfo=UTC), grey)
+        for name, year, grey in (("post-1", 2023, 200), ("pre-1", 2021, 60))
+    )
     run: dict[str, Any] = {"event": {"id": "test-2023"}, "counts": {"footprints": 24}}
     scenes = [
         {"id": s.id, "href": s.href, "datetime": s.datetime.isoformat(), "gsd_m": 0.5}
@@ -64,24 +65,6 @@ def _app() -> Any:
     for name in ("sample", "verify"):
         app.command(name)(load(name))
     return app
-
-
-def _scene(folder: Path, name: str, year: int, grey: int) -> Scene:
-    path = folder / f"{name}.tif"
-    with rasterio.open(
-        path,
-        "w",
-        driver="COG",
-        count=3,
-        height=300,
-        width=400,
-        dtype="uint8",
-        crs="EPSG:32637",
-        transform=from_origin(WEST, NORTH, 0.5, 0.5),
-    ) as file:
-        file.write(np.full((3, 300, 400), grey, np.uint8))
-    time = datetime(year, 2, 7, tzinfo=UTC)
-    return Scene(id=name, href=str(path), datetime=time, outline=shapely.box(36, 37, 38, 38))
 
 
 def _buildings(n: int) -> gpd.GeoDataFrame:

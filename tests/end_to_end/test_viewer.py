@@ -10,20 +10,18 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
-import rasterio
 import shapely
-from rasterio.transform import from_origin
 
-from quakestream.domain import Issue, ScaleClass, Scene, View
+from quakestream.domain import Issue, ScaleClass, View
 from quakestream.outputs.products import RunProducts
 from quakestream.outputs.publish import publish
 from quakestream.outputs.readback import current_buildings, current_run
 from quakestream.storage import open_store
 from tests.helpers.browsing import Browser, opened_browser
+from tests.helpers.grey_scenes import NORTH, WEST, grey_scene
 
 pytestmark = [pytest.mark.browser, pytest.mark.alone, pytest.mark.usefixtures("pictures")]
 
-WEST, NORTH = 317000.0, 4161000.0
 HOSTILE = '<img src="https://evil.example/x" onerror="document.title=\'owned\'">'
 SCALE = tuple(
     ScaleClass(index=i, label=label, xbd=xbd, ems98=(i,), copernicus=copernicus)
@@ -35,26 +33,6 @@ SCALE = tuple(
         )
     )
 )
-
-
-def _scene(folder: Path, name: str, time: datetime, grey: int) -> Scene:
-    """A COG of 200 × 150 m at 0.5 m, one shade of grey with a little noise."""
-    rng = np.random.default_rng(grey)
-    pixels = (grey + rng.integers(-8, 8, (3, 300, 400))).astype(np.uint8)
-    path = folder / f"{name}.tif"
-    with rasterio.open(
-        path,
-        "w",
-        driver="COG",
-        count=3,
-        height=300,
-        width=400,
-        dtype="uint8",
-        crs="EPSG:32637",
-        transform=from_origin(WEST, NORTH, 0.5, 0.5),
-    ) as out:
-        out.write(pixels)
-    return Scene(id=name, href=str(path), datetime=time, outline=shapely.box(36, 37, 38, 38))
 
 
 def _buildings(n: int = 60) -> gpd.GeoDataFrame:
@@ -86,8 +64,8 @@ def _buildings(n: int = 60) -> gpd.GeoDataFrame:
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published map over a dark picture before and a bright one after."""
     folder = tmp_path_factory.mktemp("viewer")
-    post = _scene(folder, "post-1", datetime(2023, 2, 7, 8, 11, tzinfo=UTC), 200)
-    pre = _scene(folder, "pre-1", datetime(2021, 4, 3, 8, 20, tzinfo=UTC), 60)
+    post = grey_scene(folder, "post-1", datetime(2023, 2, 7, 8, 11, tzinfo=UTC), 200)
+    pre = grey_scene(folder, "pre-1", datetime(2021, 4, 3, 8, 20, tzinfo=UTC), 60)
     return _published(folder / "out", View(id="post-1__pre-1", post=post, pre=pre))
 
 
@@ -376,7 +354,7 @@ def test_a_phone_sees_the_map_and_the_panel_without_sideways_scrolling(page: Bro
 def test_maps_without_a_before_or_any_picture_open_too(
     browser: Browser, tmp_path: Path, pictures: int
 ):
-    post = _scene(tmp_path, "post-1", datetime(2023, 2, 7, 8, 11, tzinfo=UTC), 200)
+    post = grey_scene(tmp_path, "post-1", datetime(2023, 2, 7, 8, 11, tzinfo=UTC), 200)
     folder = _published(tmp_path / "out", *[View(id="post-1", post=post)] * pictures)
     browser.open((folder / "index.html").as_uri())
     assert browser.evaluate("page.swipe.mode") == ("post" if pictures else "none")

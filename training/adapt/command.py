@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import geopandas as gpd
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from quakestream.bundles import Bundle, load_bundle
 from quakestream.cli.common import (
     EXIT_REQUEST,
+    Json,
     S3Anon,
     S3Endpoint,
     counted,
@@ -71,7 +72,7 @@ def adapt(
     ] = False,
     endpoint_url: S3Endpoint = None,
     anon: S3Anon = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Make a bundle of this event out of 50 to 500 labels of its buildings, in minutes.
 
@@ -98,21 +99,19 @@ def adapt(
         adaptation.building_id_N, adaptation.examples, head, adaptation.judgement.p_N
     )
     if not (better or force):
-        refusal = _refusal(adaptation, labels)
-        if as_json:
-            raise refusal
-        print_problems(refusal.problems)
-        _show_checks(checks)
-        raise typer.Exit(EXIT_REQUEST)
+        _refuse(_refusal(adaptation, labels), checks, as_json=as_json)
     origin = event.origin(adaptation.counts, forced=not better)
     spec = write_adapted(bundle, adaptation.graph, head, adaptation.judgement, origin)
-    seconds = time.perf_counter() - began
+    _report(spec, bundle, checks, time.perf_counter() - began, as_json=as_json)
+
+
+def _refuse(refusal: RequestError, checks: list[LabelCheck], *, as_json: bool) -> NoReturn:
+    """Says why no bundle was written, and which labels to look at again."""
     if as_json:
-        facts = {**_facts(spec), "check_first": as_plain(checks)}
-        print_json({"bundle": str(bundle), "seconds": round(seconds, 1), **facts})
-    else:
-        _show(spec, bundle, seconds)
-        _show_checks(checks)
+        raise refusal
+    print_problems(refusal.problems)
+    _show_checks(checks)
+    raise typer.Exit(EXIT_REQUEST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -252,6 +251,17 @@ def _refusal(adaptation: _Adaptation, labels: str) -> RequestError:
         got=got,
         remedy="label more (`quakestream suggest`), or write it all the same with --force",
     )
+
+
+def _report(
+    spec: BundleSpec, folder: Path, checks: list[LabelCheck], seconds: float, *, as_json: bool
+) -> None:
+    if as_json:
+        facts = {**_facts(spec), "check_first": as_plain(checks)}
+        print_json({"bundle": str(folder), "seconds": round(seconds, 1), **facts})
+    else:
+        _show(spec, folder, seconds)
+        _show_checks(checks)
 
 
 def _facts(spec: BundleSpec) -> dict[str, Any]:

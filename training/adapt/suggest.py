@@ -10,7 +10,7 @@ import shapely
 import typer
 from numpy.typing import NDArray
 
-from quakestream.cli.common import S3Anon, S3Endpoint, counted, print_json, s3_options, stdout
+from quakestream.cli.common import Json, S3Anon, S3Endpoint, counted, print_json, s3_options, stdout
 from quakestream.cli.folders import make_folder
 from quakestream.errors import ConfigError, RequestError
 from quakestream.outputs.matching import match, utm_of
@@ -46,7 +46,7 @@ def suggest(
     seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
     endpoint_url: S3Endpoint = None,
     anon: S3Anon = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Choose the buildings to label next: uncertain ones, spread over the map.
 

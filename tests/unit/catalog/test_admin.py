@@ -11,6 +11,7 @@ from shapely.geometry import Polygon, box
 from quakestream.catalog import read_admin
 from quakestream.config import SummarySection
 from quakestream.outputs.summary import summary_table
+from quakestream.outputs.units import named_units
 from quakestream.storage import StorageOptions
 
 NAIVE = Polygon([(179.5, -17), (-179.5, -17), (-179.5, -16), (179.5, -16)])
@@ -39,6 +40,6 @@ def test_a_district_across_180_holds_the_buildings_on_both_sides_and_no_others(
         geometry=[shapely.Point(p).buffer(1e-4) for p in places],
         crs=4326,
     )
-    table = summary_table(buildings, ("intact",), units.table, units.id_column)
+    table = summary_table(buildings, ("intact",), named_units(units.table, units.id_column, None))
     counts = pd.Series(table["buildings"].to_numpy(), index=table["unit"])
     assert counts.to_dict() == {"across": 2, "outside": 1, "west": 1}

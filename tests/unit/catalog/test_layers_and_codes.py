@@ -13,6 +13,7 @@ from quakestream.catalog.admin import read_admin
 from quakestream.config import SummarySection, open_run
 from quakestream.errors import AoiError, ConfigError, RequestError
 from quakestream.outputs.summary import summary_table
+from quakestream.outputs.units import named_units
 from quakestream.storage import StorageOptions
 
 WEST, EAST = shapely.box(36, 37, 37, 38), shapely.box(37, 37, 38, 38)
@@ -75,9 +76,8 @@ def summed(folder: Path, codes: list[Any], pcode: str | None = "ADM2_PCODE") -> 
     units = read_admin(section, StorageOptions())
     assert units is not None
     found = buildings(36.2, 36.4, 37.5, 40.0)
-    return summary_table(
-        found, ("destroyed",), units.table, units.id_column, units.code_column
-    ).set_index("pcode" if pcode else "unit")
+    named = named_units(units.table, units.id_column, units.code_column)
+    return summary_table(found, ("destroyed",), named).set_index("pcode" if pcode else "unit")
 
 
 def test_codes_keep_units_of_one_name_apart(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_codes_may_be_numbers_or_missing(tmp_path: Path) -> None:
 
 def test_a_unit_without_a_name_is_called_unnamed(tmp_path: Path) -> None:
     units = gpd.GeoDataFrame({"name": ["Merkez", None]}, geometry=[WEST, EAST], crs=4326)
-    table = summary_table(buildings(36.2, 37.5), ("destroyed",), units, "name")
+    table = summary_table(buildings(36.2, 37.5), ("destroyed",), named_units(units, "name", None))
     assert dict(zip(table["unit"], table["buildings"], strict=True)) == {"Merkez": 1, "unnamed": 1}
 
 

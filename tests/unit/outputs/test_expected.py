@@ -97,7 +97,8 @@ def test_the_summary_states_expected_numbers_beside_the_declared() -> None:
         ],
         crs=4326,
     )
-    table = summary_table(frame, LABELS, admin, "name", shares=SHARES).set_index("unit")
+    named = named_units(admin, "name", None)
+    table = summary_table(frame, LABELS, named, shares=SHARES).set_index("unit")
     assert table.loc["west", "expected_destroyed"] == 0.6
     assert table.loc["east", ["expected_low", "expected_high"]].tolist() == [0.9, 1.5]
     assert table.loc["east", ["share_destroyed", "share_low", "share_high"]].tolist() == [
@@ -107,10 +108,10 @@ def test_the_summary_states_expected_numbers_beside_the_declared() -> None:
     ]
     names = list(table.columns)
     assert names.index("expected_destroyed") < names.index("not_assessed")
-    plain = summary_table(frame, LABELS, admin, "name")
+    plain = summary_table(frame, LABELS, named)
     assert not [c for c in plain.columns if c.startswith("expected")]
     nobody = {**SHARES, "areas": []}
-    assert summary_table(frame, LABELS, admin, "name", shares=nobody)["share_low"].isna().all()
+    assert summary_table(frame, LABELS, named, shares=nobody)["share_low"].isna().all()
 
 
 def test_numbers_are_told_as_people_say_them() -> None:
