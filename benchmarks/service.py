@@ -1,7 +1,8 @@
 """How many chips a second does `/predict` answer, one by one and in batches, and how soon?
 
-The service runs in processes of its own on this machine, and so does what sends requests. Ratios
-of one run count: both settings are measured side by side.
+The service runs in processes of its own on this machine, beside this one, which sends requests.
+Ratios of one run count: both settings are measured side by side. CPU time by process says where a
+request's time goes; other load on the machine moves it less than it moves the rates.
 
     python -m benchmarks.service [--quick] --json
 """
@@ -13,11 +14,12 @@ import socket
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import numpy as np
 import psutil
@@ -50,18 +52,24 @@ class LoadFigures:
     per_s: float
     p50_ms: float
     p99_ms: float
+    refused_p99_ms: float | None
+    """Time to a refusal."""
+    longest_ms: float
+    """The slowest answer of any kind."""
+    cpu_ms: dict[str, float]
+    """CPU time of a request, by process."""
 
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     seconds = 6.0 if quick else 30.0
     before = os.getloadavg()[1]
     with tempfile.TemporaryDirectory() as folder:
-        rows, memory = _measure(Path(folder), seconds)
+        rows, memory = _measure(Path(folder), seconds, steady_s=60.0 if quick else 600.0)
     best = {
         name: max(r.per_s for r in rows if r.batching == name and r.load.startswith("closed"))
         for name in ("one by one", "batches")
     }
-    metrics = {
+    metrics: dict[str, Any] = {
         "rows": [asdict(row) for row in rows],
         "batches_over_one_by_one": round(best["batches"] / best["one by one"], 2),
         "memory": memory,
@@ -70,20 +78,22 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     return {"bundle": BUNDLE, "seconds_per_row": seconds}, metrics
 
 
-def _measure(folder: Path, seconds: float) -> tuple[list[LoadFigures], dict[str, Any]]:
+def _measure(
+    folder: Path, seconds: float, steady_s: float
+) -> tuple[list[LoadFigures], dict[str, Any]]:
     earthquake = make_earthquake(folder / "town", seed=3, size=TINY)
     token, entry = new_token("load", [Permission.READ], None)
     (folder / "tokens.yaml").write_text(entry)
     rows: list[LoadFigures] = []
     memory: dict[str, Any] = {}
-    for name, batching in (("one by one", {"size": 1, "wait_s": 0.0}), ("batches", {})):
+    for name, batching in (("one by one", {"size": 1}), ("batches", {})):
         content = {
             "root": str(folder / name.replace(" ", "-")),
             "tokens": str(folder / "tokens.yaml"),
             "runs": {"town": str(earthquake.run_file)},
             "bundles": [BUNDLE],
             "limits": {"requests_per_minute": 10_000_000},
-            "batching": {**batching, "queued": 64},
+            "batching": batching,
         }
         settings = ServiceSettings.of(content, folder)
         with _served(settings) as address:
@@ -100,7 +110,7 @@ def _measure(folder: Path, seconds: float) -> tuple[list[LoadFigures], dict[str,
             memory[f"{name}: growth_mb"] = round(_rss_mb() - before, 1)
             if name == "batches":
                 rate = 0.25 * capacity
-                memory["steady"] = asyncio.run(_steady(address, token, rate, 10 * seconds))
+                memory["steady"] = asyncio.run(_steady(address, token, rate, steady_s))
     return rows, memory
 
 
@@ -134,52 +144,78 @@ def _served(settings: ServiceSettings) -> Iterator[str]:
 def _rss_mb() -> float:
     """Memory of this process's children: Ray and its workers."""
     own = psutil.Process().children(recursive=True)
-    return sum(p.memory_info().rss for p in own if p.is_running()) / 1e6
+    return float(sum(p.memory_info().rss for p in own if p.is_running()) / 1e6)
 
 
-def _files(seed: int) -> dict[str, Any]:
+PROCESSES = {
+    "ProxyActor": "proxy",
+    "quakestream:ingress": "ingress",
+    "quakestream:predictor": "predictor",
+    "ServeController": "controller",
+}
+"""Names of Serve's processes by what their command lines hold."""
+
+
+def _cpu_s() -> dict[str, float]:
+    """CPU time of this process, and of its children by what they are."""
+    spent = {"client": time.process_time()}
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            line, times = " ".join(process.cmdline()), process.cpu_times()
+            name = next((n for part, n in PROCESSES.items() if part in line), "rest of Ray")
+            spent[name] = spent.get(name, 0.0) + times.user + times.system
+    return spent
+
+
+def _form(seed: int) -> tuple[bytes, str]:
+    """A chip as the body of a form, and its content type."""
     rng, file = np.random.default_rng(seed), io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8)).save(file, "PNG")
-    return {"post": ("post", file.getvalue(), "image/png")}
+    files = {"post": ("post", file.getvalue(), "image/png")}
+    request = httpx.Request("POST", "http://service/predict", files=files)
+    return request.read(), request.headers["content-type"]
 
 
 @dataclass(slots=True)
 class _Seen:
     """Answers while they come."""
 
-    answered_s: list[float]
-    refused: int = 0
+    answered_s: list[float] = field(default_factory=list)
+    refused_s: list[float] = field(default_factory=list)
     failed: int = 0
 
-    async def send(self, client: httpx.AsyncClient, seed: int) -> None:
+    async def send(self, client: aiohttp.ClientSession, seed: int) -> None:
+        body, type_ = _FORMS[seed % len(_FORMS)]
         began = time.perf_counter()
         try:
-            answer = await client.post("/predict", files=_CHIPS[seed % len(_CHIPS)])
-        except httpx.HTTPError:
+            async with client.post("/predict", data=body, headers={"Content-Type": type_}) as got:
+                await got.read()
+        except (aiohttp.ClientError, TimeoutError):
             self.failed += 1
             return
-        if answer.status_code == 200:
-            self.answered_s.append(time.perf_counter() - began)
-        elif answer.status_code in (429, 503) and "problem" in answer.headers["content-type"]:
-            self.refused += 1
+        took = time.perf_counter() - began
+        if got.status == 200:
+            self.answered_s.append(took)
+        elif got.status in (429, 503) and "problem" in got.content_type:
+            self.refused_s.append(took)
         else:
             self.failed += 1
 
 
-_CHIPS = [_files(seed) for seed in range(16)]
+_FORMS = [_form(seed) for seed in range(16)]
 
 
 async def _closed(
     address: str, token: str, batching: str, clients: int, seconds: float
 ) -> LoadFigures:
     """Clients that send the next chip when the last one is answered."""
-    seen, end = _Seen([]), time.perf_counter() + seconds
+    seen, end = _Seen(), time.perf_counter() + seconds
 
-    async def one(client: httpx.AsyncClient, number: int) -> None:
+    async def one(client: aiohttp.ClientSession, number: int) -> None:
         while time.perf_counter() < end:
             await seen.send(client, number)
 
-    async def all_of(client: httpx.AsyncClient) -> None:
+    async def all_of(client: aiohttp.ClientSession) -> None:
         await asyncio.gather(*(one(client, n) for n in range(clients)))
 
     return await _seen(seen, address, token, batching, f"closed {clients}", all_of)
@@ -189,13 +225,13 @@ async def _open(
     address: str, token: str, batching: str, rate: float, seconds: float, share: float
 ) -> LoadFigures:
     """Chips at a rate, whether answers come or not."""
-    seen = _Seen([])
+    seen = _Seen()
 
-    async def at_rate(client: httpx.AsyncClient) -> None:
-        tasks = []
+    async def at_rate(client: aiohttp.ClientSession) -> None:
+        tasks, began = [], time.perf_counter()
         for number in range(max(int(rate * seconds), 1)):
             tasks.append(asyncio.create_task(seen.send(client, number)))
-            await asyncio.sleep(1 / rate)
+            await asyncio.sleep(began + (number + 1) / rate - time.perf_counter())
         await asyncio.gather(*tasks)
 
     return await _seen(seen, address, token, batching, f"open {share:.0%} of capacity", at_rate)
@@ -207,27 +243,38 @@ async def _seen(
     token: str,
     batching: str,
     load: str,
-    send: Callable[[httpx.AsyncClient], Awaitable[None]],
+    send: Callable[[aiohttp.ClientSession], Awaitable[None]],
 ) -> LoadFigures:
+    # httpx takes longer for each request the more of them wait: it would measure itself.
     headers = {"Authorization": f"Bearer {token}"}
-    limits = httpx.Limits(max_connections=256)
-    async with httpx.AsyncClient(
-        base_url=address, headers=headers, timeout=60, trust_env=False, limits=limits
+    async with aiohttp.ClientSession(
+        address,
+        headers=headers,
+        timeout=aiohttp.ClientTimeout(total=60),
+        connector=aiohttp.TCPConnector(limit=0),
     ) as client:
-        began = time.perf_counter()
+        before, began = _cpu_s(), time.perf_counter()
         await send(client)
-        took = time.perf_counter() - began
+        took, after = time.perf_counter() - began, _cpu_s()
     times = np.array(seen.answered_s or [float("nan")]) * 1000
+    refused = np.array(seen.refused_s) * 1000
+    requests = len(times) + len(refused) + seen.failed
     return LoadFigures(
         batching=batching,
         load=load,
-        requests=len(seen.answered_s) + seen.refused + seen.failed,
+        requests=requests,
         answered=len(seen.answered_s),
-        refused=seen.refused,
+        refused=len(refused),
         failed=seen.failed,
         per_s=round(len(seen.answered_s) / took, 1),
         p50_ms=round(float(np.percentile(times, 50)), 1),
         p99_ms=round(float(np.percentile(times, 99)), 1),
+        refused_p99_ms=round(float(np.percentile(refused, 99)), 1) if len(refused) else None,
+        longest_ms=round(float(np.nanmax([*times, *refused])), 1),
+        cpu_ms={
+            name: round((after[name] - before.get(name, 0.0)) / requests * 1000, 2)
+            for name in after
+        },
     )
 
 

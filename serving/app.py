@@ -17,21 +17,20 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from quakestream.errors import QuakestreamError
 from quakestream.storage import open_store
 from serving.api import make_api
-from serving.here import queue_of, statements
+from serving.here import gatherers_of, queue_of, statements
 from serving.jobs import JobQueue, Outcome, ServiceJob
 from serving.links import Links
 from serving.mapper import Mapper
 from serving.maps import OpenMaps
-from serving.predictor import Chip, OpenBundle, Prediction, checked_chip
+from serving.predictor import Chip, OpenBundle, Prediction, checked_chip, spec_of
 from serving.rates import RequestRates
 from serving.services import BusyError, Context, Services
-from serving.settings import LARGEST_BATCH, ServiceSettings, read_settings
+from serving.settings import ServiceSettings, read_settings
 from serving.tokens import TokenFile
 
 # Serve's decorators turn classes and methods into other things than their types say.
 deployment: Any = serve.deployment
 multiplexed: Callable[..., Callable[[object], Any]] = serve.multiplexed
-batch: Callable[..., Callable[[object], Any]] = serve.batch
 
 DRAIN_S = 30.0
 """Time that a replica has to finish its requests when it is taken away."""
@@ -41,8 +40,14 @@ LOST = (RayActorError, DeploymentUnavailableError)
 """What the queue sees when the process of a job is gone."""
 NO_CORE = {"num_cpus": 0}
 """Resources of processes that mostly wait: cores are for mappers and predictors."""
-REQUESTS_AT_ONCE = 64
-"""Requests that one ingress works on. Serve's default of 5 makes 500 requests take 30 s."""
+REQUESTS_AT_ONCE = 1000
+"""Requests that one ingress works on. It refuses chips itself, with a problem document: requests
+that waited outside would be answered late, and by Serve's proxy in plain text. Followers of a
+job's progress hold a place each."""
+BATCHES_AT_ONCE = 2
+"""Batches of a bundle that an ingress sends to each predictor: one is scored, one is on its way."""
+BATCHES_QUEUED = 64
+"""Batches that may wait for predictors; ingresses send few."""
 
 
 @deployment(
@@ -104,28 +109,18 @@ class QueueReplica:
 
 @deployment(name="predictor", graceful_shutdown_timeout_s=DRAIN_S)
 class PredictorReplica:
-    """Scores chips in batches. Serve opens a bundle where its chips arrive first."""
+    """Scores batches of chips. Serve opens a bundle where its chips arrive first."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
 
     @multiplexed(max_num_models_per_replica=4)
     async def opened(self, name: str) -> OpenBundle:
-        """A bundle with its engine; the time it takes decides how chips are gathered."""
-        bundle = await asyncio.to_thread(OpenBundle, name, self._settings.runtime)
-        size, wait_s = self._settings.batching.measured(bundle.seconds)
-        self._batch.set_max_batch_size(size)
-        self._batch.set_batch_wait_timeout_s(wait_s)
-        return bundle
+        """A bundle with its engine."""
+        return await asyncio.to_thread(OpenBundle, name, self._settings.runtime)
 
-    async def predict(self, chip: Chip) -> Prediction:
-        """Checks a chip before it joins a batch: a wrong one must not spoil the others."""
-        bundle = await self.opened(serve.get_multiplexed_model_id())
-        prediction: Prediction = await self._batch(checked_chip(chip, bundle.spec))
-        return prediction
-
-    @batch(max_batch_size=8, batch_wait_timeout_s=0.02)
-    async def _batch(self, chips: list[Chip]) -> list[Prediction]:
+    async def predict(self, chips: Sequence[Chip]) -> list[Prediction]:
+        """Scores chips that an ingress has checked and gathered."""
         bundle = await self.opened(serve.get_multiplexed_model_id())
         return await asyncio.to_thread(bundle.predict, chips)
 
@@ -139,6 +134,8 @@ class ServeServices:
 
     def __init__(self, settings: ServiceSettings, queue: Handle, predictors: Handle) -> None:
         self._settings, self._queue, self._predictors = settings, queue, predictors
+        at_once = BATCHES_AT_ONCE * settings.predictors
+        self._gatherers = gatherers_of(settings, self._score, at_once)
 
     async def submit(
         self, owner: str, process: str, request: dict[str, Any], key: str
@@ -159,9 +156,20 @@ class ServeServices:
         return job
 
     async def predict(self, bundle: str, chip: Chip) -> Prediction:
+        checked = checked_chip(chip, await asyncio.to_thread(spec_of, bundle))
+        return await self._gatherers[bundle].answer(checked)
+
+    def check_room(self, bundle: str) -> None:
+        self._gatherers[bundle].check_room()
+
+    async def _score(self, bundle: str, chips: Sequence[Chip]) -> Sequence[Prediction]:
+        """Scores a batch; one whose process is lost is sent once more."""
         handle = self._predictors.options(multiplexed_model_id=bundle)
-        prediction: Prediction = await _answer(handle.predict.remote(chip))
-        return prediction
+        try:
+            found: Sequence[Prediction] = await _answer(handle.predict.remote(chips))
+        except LostError:
+            found = await _answer(handle.predict.remote(chips))
+        return found
 
     async def bundles(self) -> Sequence[dict[str, Any]]:
         return await asyncio.to_thread(statements, self._settings.bundles)
@@ -170,6 +178,10 @@ class ServeServices:
         for name in self._settings.bundles:
             handle = self._predictors.options(multiplexed_model_id=name)
             await _answer(handle.check.remote())
+
+
+class LostError(BusyError):
+    """The process that worked on it was lost and is being replaced."""
 
 
 async def _answer(response: Any) -> Any:
@@ -182,9 +194,9 @@ async def _answer(response: Any) -> Any:
     try:
         return await response
     except BackPressureError as error:
-        raise BusyError("too many chips wait") from error
+        raise BusyError("too many requests wait") from error
     except LOST as error:
-        raise BusyError("a process was lost and is being replaced") from error
+        raise LostError("a process was lost and is being replaced") from error
     except RayTaskError as error:
         cause = error.cause
         if isinstance(cause, QuakestreamError):
@@ -195,7 +207,7 @@ async def _answer(response: Any) -> Any:
 @deployment(
     name="ingress",
     max_ongoing_requests=REQUESTS_AT_ONCE,
-    max_queued_requests=4 * REQUESTS_AT_ONCE,
+    max_queued_requests=REQUESTS_AT_ONCE,
     graceful_shutdown_timeout_s=DRAIN_S,
     ray_actor_options=NO_CORE,
 )
@@ -234,15 +246,14 @@ def build(args: Mapping[str, str] | None = None) -> serve.Application:
 def application(settings: ServiceSettings) -> serve.Application:
     """The application of some settings, which are checked before anything starts."""
     TokenFile(settings.tokens)
-    batching = settings.batching
     classes: Any = (MapperReplica, QueueReplica, PredictorReplica, Ingress)
     mapper, queue_class, predictor, ingress = classes
     mappers = mapper.options(num_replicas=settings.mappers).bind(settings)
     queue = queue_class.bind(settings, mappers)
     predictors = predictor.options(
         num_replicas=settings.predictors,
-        max_ongoing_requests=4 * (batching.size or LARGEST_BATCH),
-        max_queued_requests=batching.queued,
+        max_ongoing_requests=BATCHES_QUEUED,
+        max_queued_requests=BATCHES_QUEUED,
     ).bind(settings)
     ingresses = ingress.options(num_replicas=settings.ingresses)
     app: serve.Application = ingresses.bind(settings, queue, predictors)

@@ -1,12 +1,13 @@
 """The services in this process: for tests, and as the meaning of what Serve spreads out."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from quakestream.bundles import load_bundle
-from quakestream.errors import RequestError
 from quakestream.storage import Store
+from serving.gathering import Gatherer
 from serving.jobs import JobQueue, Outcome, ServiceJob
 from serving.mapper import Mapper
 from serving.predictor import (
@@ -15,19 +16,21 @@ from serving.predictor import (
     Prediction,
     bundle_statement,
     checked_chip,
+    spec_of,
 )
 from serving.services import Services
 from serving.settings import ServiceSettings
 
 
 class LocalServices:
-    """A queue, a mapper and engines in this process. Chips are scored one by one."""
+    """A queue, a mapper and engines in this process."""
 
     def __init__(self, settings: ServiceSettings, store: Store) -> None:
         self._settings = settings
         self._mapper = Mapper(settings.runs, store)
         self.queue = queue_of(settings, store, self._run)
         self._bundles: dict[str, OpenBundle] = {}
+        self._gatherers = gatherers_of(settings, self._score)
 
     async def submit(
         self, owner: str, process: str, request: dict[str, Any], key: str
@@ -44,9 +47,11 @@ class LocalServices:
         return await self.queue.dismiss(job_id)
 
     async def predict(self, bundle: str, chip: Chip) -> Prediction:
-        opened = await asyncio.to_thread(self._opened, bundle)
-        checked = checked_chip(chip, opened.spec)
-        return (await asyncio.to_thread(opened.predict, [checked]))[0]
+        checked = checked_chip(chip, await asyncio.to_thread(spec_of, bundle))
+        return await self._gatherers[bundle].answer(checked)
+
+    def check_room(self, bundle: str) -> None:
+        self._gatherers[bundle].check_room()
 
     async def bundles(self) -> Sequence[dict[str, Any]]:
         return await asyncio.to_thread(statements, self._settings.bundles)
@@ -55,9 +60,11 @@ class LocalServices:
         for name in self._settings.bundles:
             await asyncio.to_thread(self._opened(name).check)
 
+    async def _score(self, bundle: str, chips: Sequence[Chip]) -> Sequence[Prediction]:
+        opened = await asyncio.to_thread(self._opened, bundle)
+        return await asyncio.to_thread(opened.predict, chips)
+
     def _opened(self, name: str) -> OpenBundle:
-        if name not in self._settings.bundles:
-            raise RequestError("no such bundle", "bundle", got=name)
         if name not in self._bundles:
             self._bundles[name] = OpenBundle(name, self._settings.runtime)
         return self._bundles[name]
@@ -77,6 +84,18 @@ def queue_of(settings: ServiceSettings, store: Store, run: Any, died: Any = ()) 
         per_token=limits.jobs_per_token,
         died=died,
     )
+
+
+def gatherers_of(
+    settings: ServiceSettings,
+    score: Callable[[str, Sequence[Chip]], Awaitable[Sequence[Prediction]]],
+    at_once: int = 1,
+) -> dict[str, Gatherer[Chip, Prediction]]:
+    """What gathers the chips of each bundle that is offered."""
+    return {
+        name: Gatherer(partial(score, name), settings.batching, at_once)
+        for name in settings.bundles
+    }
 
 
 def statements(names: Sequence[str]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,6 @@ class OpenBundle:
         settings = profile_settings("rapid", {"runtime": runtime, "threads": threads})
         facts, engine = open_picked(self.bundle, settings)
         self.engine: Engine = engine
-        self.seconds = facts.seconds_per_window
-        """Time to score one chip, measured when the engine was opened."""
         self._precision = runtime_named(facts.spec.runtime).precision
         self._turn = threading.Lock()
 
@@ -95,8 +94,14 @@ class OpenBundle:
         ]
 
 
+@lru_cache(maxsize=32)
+def spec_of(name: str) -> BundleSpec:
+    """The manifest of a bundle that is offered; its files are read once."""
+    return load_bundle(name).spec
+
+
 def checked_chip(chip: Chip, spec: BundleSpec) -> Chip:
-    """The chip, which has what a bundle takes.
+    """The chip, which has what a bundle takes: a wrong one must not spoil those beside it.
 
     Raises:
         RequestError: an epoch is missing or too many, a chip has another size, or a hazard value

@@ -59,9 +59,9 @@ def too_many(title: str, wait_s: float, detail: str = "") -> Problem:
     return Problem(title, type_="too-many-requests", status=429, detail=detail, headers=headers)
 
 
-def busy(detail: str) -> Problem:
+def busy(detail: str, retry_s: int = RETRY_S) -> Problem:
     """503: the service has more to do than it can hold."""
-    headers = {"Retry-After": str(RETRY_S)}
+    headers = {"Retry-After": str(retry_s)}
     return Problem("busy", type_="busy", status=503, detail=detail, headers=headers)
 
 
@@ -92,7 +92,7 @@ def answer_with_problems(app: FastAPI) -> None:
         return problem_of(error)
 
     def waiting(_: Any, __: Request, error: BusyError) -> Problem:
-        return busy(str(error))
+        return busy(error.what, error.retry_s)
 
     def validation(_: Any, __: Request, error: RequestValidationError) -> Problem:
         wrong = [

@@ -33,11 +33,20 @@ class Services(Protocol):
         """As `JobQueue.dismiss`."""
         ...
 
+    def check_room(self, bundle: str) -> None:
+        """Checks that one more chip may wait, before it is unpacked.
+
+        Raises:
+            BusyError: too many wait.
+        """
+        ...
+
     async def predict(self, bundle: str, chip: Chip) -> Prediction:
         """Scores one chip, together with others that arrive at the same time.
 
         Raises:
             BusyError: too many chips wait.
+            RequestError: the chip is not what the bundle takes.
         """
         ...
 
@@ -55,7 +64,16 @@ class Services(Protocol):
 
 
 class BusyError(Exception):
-    """Too many requests wait; a later one may succeed."""
+    """Too many requests wait; a later one may succeed.
+
+    Args:
+        what: what there is too much of.
+        retry_s: seconds after which a client should try again.
+    """
+
+    def __init__(self, what: str, retry_s: int = 10) -> None:
+        super().__init__(what, retry_s)
+        self.what, self.retry_s = what, retry_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -14,10 +14,13 @@ from quakestream.storage import StorageOptions
 SETTINGS_VARIABLE = "QUAKESTREAM_SERVICE"
 """Environment variable with the path of the settings, for `serve run serving.app:build`."""
 
-BATCH_S = 0.5
-"""Time that a batch of chips should take at most, so that an answer comes within a second."""
+BATCH_S = 0.25
+"""Time that a batch of chips should take at most: an answer waits for the one under way."""
+QUEUE_S = 0.5
+"""Time that the queue of chips should take at most, so that an answer comes within a second."""
 LARGEST_BATCH = 32
-LONGEST_WAIT_S = 0.05
+QUEUED = range(8, 257)
+"""Least and most chips that may wait where the measured speed decides."""
 
 
 class _Section(BaseModel):
@@ -45,20 +48,30 @@ class Batching(_Section):
     size: int | None = Field(
         default=None,
         ge=1,
-        description="Most chips that are scored together; left out: as many as take half a second",
+        description="Most chips that are scored together; left out: as many as take 0.25 s",
     )
-    wait_s: float | None = Field(
+    queued: int | None = Field(
         default=None,
-        ge=0,
-        description="Time that a chip waits for others; left out: half the time to score one",
+        ge=1,
+        description="Chips that may wait, of a bundle in one ingress, before 503 is answered; "
+        "left out: as many as take 0.5 s",
     )
-    queued: int = Field(default=64, ge=1, description="Chips that may wait before 503 is answered")
 
-    def measured(self, seconds: float) -> tuple[int, float]:
-        """Size and wait for an engine that takes so many seconds for a chip."""
-        size = self.size or min(max(int(BATCH_S / max(seconds, 1e-6)), 1), LARGEST_BATCH)
-        wait_s = min(seconds / 2, LONGEST_WAIT_S) if self.wait_s is None else self.wait_s
-        return size, wait_s
+    def most_together(self, chip_s: float | None) -> int:
+        """Most chips of a batch, where a chip was measured to take so long; None: not yet."""
+        if self.size is not None:
+            return self.size
+        if chip_s is None:
+            return 1
+        return min(max(int(BATCH_S / max(chip_s, 1e-6)), 1), LARGEST_BATCH)
+
+    def most_queued(self, chip_s: float | None) -> int:
+        """Most chips that wait, where a chip was measured to take so long; None: not yet."""
+        if self.queued is not None:
+            return self.queued
+        if chip_s is None:
+            return LARGEST_BATCH
+        return min(max(int(QUEUE_S / max(chip_s, 1e-6)), QUEUED[0]), QUEUED[-1])
 
 
 class ServiceSettings(_Section):

@@ -1,5 +1,6 @@
 """`/predict` and `/bundles`: class probabilities of chips."""
 
+import asyncio
 import json
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -38,9 +39,10 @@ async def predict(
     name = bundle or context.settings.bundles[0]
     if name not in context.settings.bundles:
         raise RequestError("no such bundle", "bundle", ", ".join(context.settings.bundles), name)
+    context.services.check_room(name)
     most_px = context.settings.limits.chip_px
     images = {
-        epoch: read_chip(await upload.read(), epoch, most_px)
+        epoch: await asyncio.to_thread(read_chip, await upload.read(), epoch, most_px)
         for epoch, upload in (("pre", pre), ("post", post))
         if upload is not None
     }

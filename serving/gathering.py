@@ -1,0 +1,110 @@
+"""Gathers chips while earlier ones are scored, and refuses what would wait too long.
+
+Serve's own `@serve.batch` forms a batch in a fixed time and lets formed batches wait for each
+other: under load it sends many small ones. Here a chip that finds nothing under way goes at once,
+and those that arrive meanwhile go together.
+"""
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from serving.services import BusyError
+from serving.settings import Batching
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+NEWEST_SHARE = 0.3
+"""Weight of the newest batch in the measured time of an item."""
+
+
+class Gatherer(Generic[Item, Answer]):
+    """Answers items in batches. All calls are made on one event loop.
+
+    Args:
+        work: answers a batch, in its order.
+        batching: most items of a batch and of the queue.
+        at_once: batches that are worked on at the same time.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        batching: Batching,
+        at_once: int = 1,
+    ) -> None:
+        self._work, self._batching, self._at_once = work, batching, at_once
+        self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._item_s: float | None = None
+        self._opened = False
+
+    def check_room(self) -> None:
+        """Checks that one more item may wait.
+
+        Raises:
+            BusyError: the queue is full.
+        """
+        turn_s = None if self._item_s is None else self._item_s / self._at_once
+        most = self._batching.most_queued(turn_s)
+        if len(self._waiting) >= most:
+            wait_s = len(self._waiting) * (turn_s or 0.0)
+            raise BusyError(f"at most {most} chips wait", max(math.ceil(wait_s), 1))
+
+    async def answer(self, item: Item) -> Answer:
+        """The answer of one item.
+
+        Raises:
+            BusyError: the queue is full.
+            Exception: what the work on its batch raised.
+        """
+        self.check_room()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        self._send()
+        return await future
+
+    def _send(self) -> None:
+        """Starts batches while there are items and free places."""
+        size = self._batching.most_together(self._item_s)
+        while self._waiting and len(self._under_way) < self._at_once:
+            batch: list[tuple[Item, asyncio.Future[Answer]]] = []
+            while self._waiting and len(batch) < size:
+                entry = self._waiting.popleft()
+                if not entry[1].done():  # its client has gone
+                    batch.append(entry)
+            if batch:
+                task = asyncio.create_task(self._do(batch))
+                self._under_way.add(task)
+                task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._under_way.discard(task)
+        self._send()
+
+    async def _do(self, batch: "list[tuple[Item, asyncio.Future[Answer]]]") -> None:
+        began = time.perf_counter()
+        try:
+            answers = await self._work([item for item, _ in batch])
+        except Exception as error:  # whatever it is, each client waits for an answer
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        self._measure((time.perf_counter() - began) / len(batch))
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
+
+    def _measure(self, item_s: float) -> None:
+        """Learns the time of an item; the first batch also opened the engine."""
+        if not self._opened:
+            self._opened = True
+        elif self._item_s is None:
+            self._item_s = item_s
+        else:
+            self._item_s += NEWEST_SHARE * (item_s - self._item_s)
