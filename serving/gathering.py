@@ -53,7 +53,9 @@ class Gatherer(Generic[Item, Answer]):
         most = self._batching.most_queued(turn_s)
         if len(self._waiting) >= most:
             wait_s = len(self._waiting) * (turn_s or 0.0)
-            raise BusyError(f"at most {most} chips wait", max(math.ceil(wait_s), 1))
+            raise BusyError(
+                f"the queue of chips is full: at most {most:,}", max(math.ceil(wait_s), 1)
+            )
 
     async def answer(self, item: Item) -> Answer:
         """The answer of one item.

@@ -7,18 +7,27 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
+from rasterio.features import rasterize
+from shapely import Polygon
 
 from quakestream.bundles import Bundle, load_bundle
 from quakestream.config.profiles import profile_settings
 from quakestream.domain import BundleSpec
+from quakestream.domain.calibration import SCORE_LOGIT
 from quakestream.engines import Batch, Engine, probabilities
 from quakestream.engines.parity import check_golden
 from quakestream.engines.runtimes import runtime_named
 from quakestream.errors import RequestError
+from quakestream.fusion.calibration import log_ratio, score_logit
+from quakestream.fusion.shares import at_share
 from quakestream.pipeline.planning.engine import open_picked
 from quakestream.raster.statistics import statistics_of
 from serving.chips import fit_to
+
+CHIP_BANDS = 3
+"""Bands of a chip: red, green and blue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,6 +38,10 @@ class Chip:
     """Counts by epoch, shape (band, y, x)."""
     hazard: Mapping[str, float] = field(default_factory=dict)
     """Hazard values by the names of the bundle; names that are left out are missing."""
+    footprint: Polygon | None = None
+    """Outline of the building in pixels of the chip, from its top left corner."""
+    share: float | None = None
+    """Share of destroyed buildings that `p` assumes; None: that of the calibration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +52,15 @@ class Prediction:
     digest: str
     engine: str
     probabilities: dict[str, float]
-    """By label, sum 1. Of a bundle that scores pixels, the mean over the chip without its halo."""
+    """By label, sum 1, before calibration. Of a bundle that scores pixels, the mean over the
+    footprint, or over the chip without its halo."""
+    score: float
+    """Probability of the most severe class, before calibration."""
+    p: float | None
+    """Calibrated probability of the most severe class at `share`; None where the bundle has no
+    calibration, or scores pixels and no footprint says which are the building's."""
+    share: float | None
+    """Share of destroyed buildings that `p` assumes."""
     statistics: str
     """Where the normalisation of the chip comes from: `chip`, or `bundle` for fixed values."""
 
@@ -81,17 +102,40 @@ class OpenBundle:
         spec, batch = self.spec, batch_of(chips, self.spec)
         with self._turn:
             logits = self.engine.score(batch)
-        p_NC = np.stack([_mean_probabilities(one, spec) for one in logits])
         return [
-            Prediction(
-                bundle=spec.name,
-                digest=self.bundle.digest,
-                engine=self.engine.name,
-                probabilities={a: float(p) for a, p in zip(spec.labels, p_C, strict=True)},
-                statistics="chip" if spec.normalisation == "per_scene" else "bundle",
-            )
-            for p_C in p_NC
+            self._prediction(chip, _mean_probabilities(one, chip, spec))
+            for chip, one in zip(chips, logits, strict=True)
         ]
+
+    def _prediction(self, chip: Chip, p_C: NDArray[np.float32]) -> Prediction:
+        spec, score = self.spec, float(p_C[-1])
+        p, share = calibrated(score, chip, spec)
+        return Prediction(
+            bundle=spec.name,
+            digest=self.bundle.digest,
+            engine=self.engine.name,
+            probabilities={a: float(p) for a, p in zip(spec.labels, p_C, strict=True)},
+            score=score,
+            p=p,
+            share=share,
+            statistics="chip" if spec.normalisation == "per_scene" else "bundle",
+        )
+
+
+def calibrated(score: float, chip: Chip, spec: BundleSpec) -> tuple[float | None, float | None]:
+    """Probability that the building of a chip is destroyed, and the share that it assumes.
+
+    None for a bundle without calibration, and where the score is not that of a building. Values
+    of the calibration that a chip does not have, such as the area, count as typical.
+    """
+    calibration = spec.calibration
+    if calibration is None or (spec.scores_pixels and chip.footprint is None):
+        return None, None
+    share = chip.share or calibration.share
+    values = {name: np.array([np.nan]) for name in calibration.features}
+    values[SCORE_LOGIT] = score_logit(np.array([score]))
+    p_N = at_share(log_ratio(calibration, values), share)
+    return float(p_N[0]), share
 
 
 @lru_cache(maxsize=32)
@@ -104,9 +148,12 @@ def checked_chip(chip: Chip, spec: BundleSpec) -> Chip:
     """The chip, which has what a bundle takes: a wrong one must not spoil those beside it.
 
     Raises:
-        RequestError: an epoch is missing or too many, a chip has another size, or a hazard value
-            is unknown.
+        RequestError: an epoch is missing or too many, a chip has another size, a hazard value is
+            unknown, the footprint lies outside, or a share is stated of a bundle without
+            calibration.
     """
+    if spec.epochs and (spec.takes_reflectance or len(spec.bands) != CHIP_BANDS):
+        raise RequestError("takes no chips of red, green and blue", spec.name, got=spec.dtype)
     if set(chip.images) != set(spec.epochs):
         raise RequestError(
             "takes other images",
@@ -124,6 +171,10 @@ def checked_chip(chip: Chip, spec: BundleSpec) -> Chip:
         )
     for epoch, pixels_BYX in chip.images.items():
         fit_to(pixels_BYX, spec, epoch)
+    if chip.share is not None and spec.calibration is None:
+        raise RequestError("has no calibration", spec.name, "no share", f"{chip.share:g}")
+    if chip.footprint is not None:
+        _pixels_of(chip.footprint, spec)
     return chip
 
 
@@ -164,13 +215,44 @@ def bundle_statement(bundle: Bundle) -> dict[str, Any]:
         "hazard": [{"name": value.name, "unit": value.unit} for value in spec.hazard],
         "classes": list(spec.labels),
         "threshold": spec.thresholds.balanced,
+        "calibrated": spec.calibration is not None,
+        "share": spec.calibration.share if spec.calibration else None,
     }
 
 
-def _mean_probabilities(logits: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.float32]:
-    """Class probabilities of one chip: of (K,) as they are, of (K, y, x) the mean over the core."""
+def _mean_probabilities(
+    logits: NDArray[np.float32], chip: Chip, spec: BundleSpec
+) -> NDArray[np.float32]:
+    """Class probabilities of one chip: of (K,) as they are, of (K, y, x) the mean over pixels."""
     if logits.ndim == 1:
         return probabilities(logits[:, np.newaxis], spec)[:, 0]
     core = slice(spec.halo_px, spec.halo_px + spec.core_px)
-    p_CP = probabilities(logits[:, core, core].reshape(len(logits), -1), spec)
-    return np.asarray(p_CP.mean(axis=1), np.float32)
+    logits_KYX = logits[:, core, core]
+    if chip.footprint is None:
+        logits_KP = logits_KYX.reshape(len(logits), -1)
+    else:
+        logits_KP = logits_KYX[:, _pixels_of(chip.footprint, spec)]
+    return np.asarray(probabilities(logits_KP, spec).mean(axis=1), np.float32)
+
+
+def _pixels_of(footprint: Polygon, spec: BundleSpec) -> NDArray[np.bool_]:
+    """Pixels of the core whose middle lies in a footprint, shape (y, x).
+
+    Raises:
+        RequestError: there is none.
+    """
+    if not spec.scores_pixels:
+        raise RequestError(
+            "takes no footprint", spec.name, "a chip with the building in its middle"
+        )
+    first, last = spec.halo_px, spec.halo_px + spec.core_px
+    shape_YX = (spec.window_px, spec.window_px)
+    inside_YX = np.zeros(shape_YX, np.bool_)
+    if shapely.box(0, 0, *shape_YX).contains(footprint):
+        inside_YX = rasterize([(footprint, 1)], out_shape=shape_YX, dtype="uint8").astype(np.bool_)
+    inside_YX = inside_YX[first:last, first:last]
+    if not inside_YX.any():
+        raise RequestError(
+            "holds no pixel that is scored", "footprint", f"pixels {first} to {last} of the chip"
+        )
+    return inside_YX

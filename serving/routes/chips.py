@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, UploadFile
+from shapely import GEOSException, Polygon
 
 from quakestream.errors import RequestError
 from serving.access import InContext, Reader
@@ -31,10 +32,23 @@ async def predict(
     hazard: Annotated[
         str, Form(max_length=10_000, description="Hazard values as JSON, by name")
     ] = "",
+    footprint: Annotated[
+        str,
+        Form(
+            max_length=20_000,
+            description="Outline of the building, JSON [[x, y], …] in pixels of the chip, "
+            "for bundles that score pixels",
+        ),
+    ] = "",
+    share: Annotated[
+        float | None,
+        Form(gt=0, lt=1, description="Share of destroyed buildings that `p` assumes"),
+    ] = None,
 ) -> dict[str, Any]:
     """Scores one chip pair: PNG, JPEG, TIFF or NPY, 8-bit RGB, of the bundle's size and GSD.
 
-    Chips of several requests are scored together; none depends on the others.
+    `p` is the calibrated probability of the most severe class where `share` of the buildings are
+    destroyed. Chips of several requests are scored together; none depends on the others.
     """
     name = bundle or context.settings.bundles[0]
     if name not in context.settings.bundles:
@@ -46,8 +60,26 @@ async def predict(
         for epoch, upload in (("pre", pre), ("post", post))
         if upload is not None
     }
-    chip = Chip(images=images, hazard=_hazard(hazard))
+    chip = Chip(images=images, hazard=_hazard(hazard), footprint=_footprint(footprint), share=share)
     return asdict(await context.services.predict(name, chip))
+
+
+def _footprint(text: str) -> Polygon | None:
+    """The outline of a building in pixels.
+
+    Raises:
+        RequestError: it is no ring of finite positions that encloses a simple area.
+    """
+    if not text:
+        return None
+    how = "JSON such as [[10, 10], [40, 10], [40, 30]], pixels of the chip"
+    try:
+        outline = Polygon(json.loads(text))
+    except (ValueError, TypeError, RecursionError, OverflowError, GEOSException):
+        raise RequestError("not a footprint", "footprint", how) from None
+    if not outline.is_valid or outline.area <= 0:
+        raise RequestError("not a footprint", "footprint", how, "an outline without a simple area")
+    return outline
 
 
 def _hazard(text: str) -> dict[str, float]:

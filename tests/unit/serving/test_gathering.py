@@ -64,7 +64,7 @@ def test_a_full_queue_refuses_and_has_room_again() -> None:
         gatherer = Gatherer(doubling.work, Batching(queued=2), at_once=1)
         tasks = [asyncio.create_task(gatherer.answer(n)) for n in range(3)]
         await asyncio.sleep(0.01)
-        with pytest.raises(BusyError, match="at most 2 chips wait") as refused:
+        with pytest.raises(BusyError, match="at most 2") as refused:
             await gatherer.answer(3)
         assert refused.value.retry_s >= 1
         doubling.gate.set()
