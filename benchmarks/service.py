@@ -27,7 +27,6 @@ from PIL import Image
 
 from benchmarks.common import main
 from quakestream.synthetic import TINY, make_earthquake
-from serving.app import application
 from serving.running import running
 from serving.settings import ServiceSettings
 from serving.tokens import Permission, new_token
@@ -135,7 +134,7 @@ def _served(settings: ServiceSettings) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    with running(application(settings), "127.0.0.1", port) as address:
+    with running(settings, "127.0.0.1", port) as address:
         health = httpx.get(f"{address}healthz", timeout=120, trust_env=False)
         health.raise_for_status()
         yield address

@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from quakestream.cli.signals import serves, watch_signals
 from quakestream.errors import ClusterError, ConfigError
 from serving.settings import SETTINGS_VARIABLE, read_settings
 from serving.tokens import Permission, new_token
 
+STOP_S = 15.0
+"""Time to stop after the last request was answered."""
 EXAMPLE = """\
 # Settings of the HTTP service. docs/service.md explains each key.
 root: service            # jobs and their maps; a folder or URI
@@ -71,11 +74,13 @@ def _serve(path: str, host: str, port: int) -> None:
 
     import ray  # a command that only prints does not wait for it
 
-    from serving.app import application
+    from serving.app import DRAIN_S
     from serving.running import running
 
     try:
-        with running(application(checked), host, port) as address:
+        with running(checked, host, port) as address:
+            serves("the API", "; unfinished jobs go on at the next start", DRAIN_S + STOP_S)
+            watch_signals()  # Ray has taken them
             typer.echo(address)
             typer.echo("Press Ctrl-C to stop; unfinished jobs go on at the next start.", err=True)
             wait()

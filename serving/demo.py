@@ -8,7 +8,6 @@ from pathlib import Path
 import geopandas as gpd
 
 from quakestream.synthetic import make_earthquake
-from serving.app import application
 from serving.command import wait
 from serving.running import running
 from serving.settings import ServiceSettings
@@ -41,7 +40,7 @@ def main() -> None:
     settings, token = demo_settings(folder)
     with (
         suppress(KeyboardInterrupt),
-        running(application(settings), "127.0.0.1", PORT) as address,
+        running(settings, "127.0.0.1", PORT) as address,
     ):
         print(_HOW.format(address=address.rstrip("/"), token=token, folder=folder))
         wait()

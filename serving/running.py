@@ -8,17 +8,20 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 
 from quakestream.pipeline.backends.cluster import ray_cluster
+from serving.app import application
+from serving.proxy import middlewares
+from serving.settings import ServiceSettings
 
 REQUEST_S = 120.0
-"""Time after which the proxy gives up on a request."""
+"""Time after which the proxy gives up on a request. The ingress does sooner."""
 
 
 @contextmanager
-def running(app: serve.Application, host: str, port: int, **options: Any) -> Iterator[str]:
-    """Runs an application for the time of the block.
+def running(settings: ServiceSettings, host: str, port: int, **options: Any) -> Iterator[str]:
+    """Runs the service for the time of the block.
 
     Args:
-        app: from `serving.app.application`.
+        settings: of the service.
         host: address to listen on.
         port: port to listen on.
         options: further arguments of `ray.init`.
@@ -26,9 +29,15 @@ def running(app: serve.Application, host: str, port: int, **options: Any) -> Ite
     Yields:
         The service's address.
     """
+    app = application(settings)
     with ray_cluster(None, **options):
         try:
-            http = HTTPOptions(host=host, port=port, request_timeout_s=REQUEST_S)
+            http = HTTPOptions(
+                host=host,
+                port=port,
+                request_timeout_s=REQUEST_S,
+                middlewares=middlewares(settings),
+            )
             serve.start(http_options=http)
             serve.run(app, name="quakestream", route_prefix="/")
             yield f"http://{host}:{port}/"

@@ -19,6 +19,8 @@ BATCH_S = 0.25
 QUEUE_S = 0.5
 """Time that the queue of chips should take at most, so that an answer comes within a second."""
 LARGEST_BATCH = 32
+LONGEST_REQUEST_S = 110.0
+"""Below the time after which Serve's proxy gives up, which tells the client nothing."""
 QUEUED = range(8, 257)
 """Least and most chips that may wait where the measured speed decides."""
 
@@ -38,6 +40,9 @@ class Limits(_Section):
     requests_per_minute: int = Field(default=240, ge=1, description="Requests of one token")
     rows_by_value: int = Field(
         default=2_000, ge=0, description="Most buildings of a result that is sent by value"
+    )
+    request_s: float = Field(
+        default=60.0, gt=0, le=LONGEST_REQUEST_S, description="Time to answer a request, seconds"
     )
     link_s: int = Field(default=3_600, ge=60, description="Life of a link to a map's page, seconds")
 

@@ -57,14 +57,23 @@ class Farewell:
     stopping: str = "stopping; groups that are under way are dropped or committed whole"
     """Said where the end takes a while."""
     remedy: str = "run the same command again to go on"
+    grace_s: float = GRACE_S
+    """Time to unwind before the process ends anyway."""
 
 
 FAREWELL = Farewell()
 
 
-def serves(what: str) -> None:
-    """Says that this process is a server: there is nothing to go on with when it ends."""
-    FAREWELL.stopping, FAREWELL.remedy = "stopping", f"{what} is served no longer"
+def serves(what: str, more: str = "", grace_s: float = GRACE_S) -> None:
+    """Says that this process is a server: no command has to be run again when it ends.
+
+    Args:
+        what: what is served.
+        more: what a user should know of its end, after the sentence.
+        grace_s: time that it may take to stop.
+    """
+    FAREWELL.stopping, FAREWELL.grace_s = "stopping", grace_s
+    FAREWELL.remedy = f"{what} is served no longer{more}"
 
 
 def last_line(code: int) -> str:
@@ -124,7 +133,7 @@ def _watch(received: int) -> None:
             code = 128 + signum
             line = f"{_WORDS[signal.Signals(signum)]}: {FAREWELL.stopping}\n"
             _later(PROMPT_S, _say, line)
-            _later(GRACE_S, leave, code)
+            _later(FAREWELL.grace_s, leave, code)
 
 
 def _later(seconds: float, function: Callable[..., None], *args: object) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from serving.problems import OGC, no_such
 from serving.processes import RESULTS, link, status_info
 from serving.routes.landing import base_of
 from serving.services import Context
+from serving.settings import LONGEST_REQUEST_S
 
 router = APIRouter(tags=["jobs"])
 PROGRESS_EVERY_S = 1.0
@@ -48,7 +50,7 @@ async def job(job_id: str, request: Request, context: InContext, caller: Reader)
 async def events(
     job_id: str, request: Request, context: InContext, caller: Reader
 ) -> EventSourceResponse:
-    """Progress as server-sent events, until the job ends."""
+    """Progress as server-sent events, until the job ends, or for 110 s: browsers connect again."""
     first = await own_job(job_id, caller, context)
     return EventSourceResponse(_progress(first, context, base_of(request)))
 
@@ -89,9 +91,11 @@ async def _info(job: ServiceJob, context: Context, base: str) -> dict[str, Any]:
 
 
 async def _progress(job: ServiceJob, context: Context, base: str) -> AsyncIterator[dict[str, Any]]:
+    end = time.monotonic() + LONGEST_REQUEST_S
     while True:
-        yield {"event": "status", "data": json.dumps(await _info(job, context, base))}
-        if job.state not in OPEN:
+        data = json.dumps(await _info(job, context, base))
+        yield {"event": "status", "data": data, "retry": round(1000 * PROGRESS_EVERY_S)}
+        if job.state not in OPEN or time.monotonic() > end:
             return
         await asyncio.sleep(PROGRESS_EVERY_S)
         found = await context.services.job(job.id)

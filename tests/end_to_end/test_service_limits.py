@@ -42,6 +42,12 @@ def shown() -> dict[str, dict[str, Any]]:
     }
 
 
+async def late_answer(service: Service) -> httpx.Response:
+    chip = png(np.zeros((128, 128, 3), np.uint8))
+    files = {epoch: (epoch, chip) for epoch in ("pre", "post")}
+    return await service.post("/predict", files=files)
+
+
 async def refused_chip(service: Service) -> httpx.Response:
     """One is scored, one waits, one is refused."""
     chip = png(np.zeros((128, 128, 3), np.uint8))
@@ -90,7 +96,11 @@ def test_each_limit_is_answered_as_the_docs_show(town: SyntheticEarthquake, tmp_
 
     async def main() -> dict[str, httpx.Response]:
         async with running_service(settings, tokens) as service:
-            return await answers(service, aoi)
+            found = await answers(service, aoi)
+        limits = settings.limits.model_copy(update={"request_s": WINDOW_S / 2})
+        hasty = settings.model_copy(update={"limits": limits})
+        async with running_service(hasty, tokens) as service:
+            return found | {"request_s": await late_answer(service)}
 
     found = asyncio.run(main())
     assert set(found) == {*Limits.model_fields, "queued"}

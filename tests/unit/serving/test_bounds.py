@@ -1,0 +1,85 @@
+"""Bounds of requests: what is slow, and what Serve's proxy says by itself."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+pytest.importorskip("fastapi", reason="the service needs quakestream[serve]")
+
+from serving.bounds import Asgi, Message, Receive, Scope, Send, TimeLimit
+from serving.proxy import PlainErrors
+
+
+class Answering:
+    """Reads the body, waits, and answers."""
+
+    def __init__(self, status: int, type_: bytes, wait_s: float = 0.0) -> None:
+        self.status, self.type, self.wait_s = status, type_, wait_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await asyncio.sleep(self.wait_s)
+        start: Message = {"type": "http.response.start", "status": self.status}
+        await send(start | {"headers": [(b"content-type", self.type)]})
+        await send({"type": "http.response.body", "body": b"actor 7f3a", "more_body": True})
+        await send({"type": "http.response.body", "body": b" died"})
+
+
+def answer(app: Asgi, content: Any = b"", path: str = "/") -> httpx.Response:
+    async def main() -> httpx.Response:
+        transport: Any = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            return await client.post(path, content=content)
+
+    return asyncio.run(main())
+
+
+def test_an_answer_in_time_is_left_alone() -> None:
+    fast = answer(TimeLimit(Answering(200, b"text/plain"), 1.0))
+    assert (fast.status_code, fast.text) == (200, "actor 7f3a died")
+    stream = answer(TimeLimit(Answering(200, b"text/plain", 0.05), 0.01), path="/jobs/x/events")
+    assert stream.status_code == 200
+
+
+def test_a_late_answer_is_503_and_a_slow_body_408() -> None:
+    late = answer(TimeLimit(Answering(200, b"text/plain", 5.0), 0.02))
+    assert late.status_code == 503
+    assert late.json()["detail"] == "no answer within 0.02 s"
+    assert int(late.headers["retry-after"]) > 0
+
+    async def drops() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+            yield b"a"
+
+    slow = answer(TimeLimit(Answering(200, b"text/plain"), 0.05), drops())
+    assert slow.status_code == 408
+    for problem in (late, slow):
+        assert problem.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("status", "type_", "becomes"),
+    [
+        (503, b"text/plain", {"type": "busy", "title": "busy", "detail": "no process is free"}),
+        (500, b"text/plain", {"type": "failed", "title": "internal server error"}),
+        (404, b"application/problem+json", None),
+        (200, b"text/plain", None),
+    ],
+)
+def test_errors_of_the_proxy_become_problem_documents(
+    status: int, type_: bytes, becomes: dict[str, str] | None
+) -> None:
+    found = answer(PlainErrors(Answering(status, type_)))
+    assert found.status_code == status
+    if becomes is None:
+        assert found.text == "actor 7f3a died"
+        return
+    assert found.headers["content-type"] == "application/problem+json"
+    assert becomes.items() <= found.json().items()
+    assert "actor" not in found.text
+    assert ("retry-after" in found.headers) == (status == 503)
