@@ -88,6 +88,8 @@ class Store:
             except FileExistsError:
                 return False
             except Exception as error:
+                if _is_taken(error):
+                    return False
                 if not _cannot_create(error) or self.exists(key):
                     raise
                 fs.pipe_file(path, data)
@@ -269,6 +271,24 @@ def _writable(uri: str) -> str:
     if protocol_of(uri) in ("http", "https"):
         raise StorageError("http is read-only", uri, remedy="use a path, s3, gs or az")
     return uri
+
+
+_TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")
+"""Codes with which S3 refuses to replace an object: it is there, or another writer is at it."""
+
+
+def _is_taken(error: BaseException | None) -> bool:
+    """True if a store says that there is such an object.
+
+    s3fs makes FileExistsError of that answer only where it names the condition, which Ceph's does
+    not.
+    """
+    while error is not None:
+        answer = getattr(error, "response", None)
+        if isinstance(answer, dict) and answer.get("Error", {}).get("Code") in _TAKEN:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _cannot_create(error: Exception) -> bool:

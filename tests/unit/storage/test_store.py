@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from botocore.exceptions import ClientError
+from s3fs.errors import translate_boto_error
 
 from quakestream.errors import MissingExtraError, StorageError
 from quakestream.storage import (
@@ -35,6 +37,7 @@ from quakestream.storage import (
 )
 from quakestream.storage.fetchers import FsspecFetcher, open_fetcher
 from quakestream.storage.filesystems import storage_errors
+from quakestream.storage.store import _is_taken
 from quakestream.storage.uris import bucket_of, one_of_each_bucket
 from tests.helpers.servers import S3Server
 
@@ -302,3 +305,20 @@ def test_one_object_of_each_bucket() -> None:
 def test_a_local_folder_that_cannot_be_made_is_not_called_a_bucket() -> None:
     with pytest.raises(StorageError, match="cannot write: its folder cannot be made"):
         open_store("/proc/none").put("file", b"")
+
+
+@pytest.mark.parametrize(
+    ("error", "taken"),
+    [
+        ({"Code": "PreconditionFailed"}, True),  # Ceph names no condition
+        ({"Code": "PreconditionFailed", "Condition": "If-None-Match"}, True),
+        ({"Code": "ConditionalRequestConflict"}, True),
+        ({"Code": "AccessDenied"}, False),
+        ({"Code": "NotImplemented"}, False),
+    ],
+)
+def test_an_object_that_is_there_is_told_from_other_refusals(
+    error: dict[str, str], taken: bool
+) -> None:
+    refused = ClientError({"Error": error}, "PutObject")  # type: ignore[typeddict-item]
+    assert _is_taken(translate_boto_error(refused)) is taken
