@@ -1,29 +1,22 @@
 """Middleware of Serve's HTTP proxy: what it answers by itself, as problem documents.
 
 The proxy answers in plain text where no ingress is ready, too many requests wait, or one takes too
-long. `quakestream serve` sets this; for `serve run` the environment variable
-`RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serving.proxy.middlewares` does, with the settings that
-`QUAKESTREAM_SERVICE` names.
+long. `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serving.proxy.middlewares` in its environment mends
+that; `quakestream serve` sets it.
 """
 
 from http.client import responses
 
 from starlette.middleware import Middleware
 
-from serving.bounds import Asgi, BodyLimit, Message, Receive, Scope, Send, refuse
-from serving.settings import ServiceSettings, read_settings
+from serving.bounds import Asgi, Message, Receive, Scope, Send, refuse
 
 RETRY_S = 10
 
 
-def middlewares(settings: ServiceSettings | None = None) -> list[Middleware]:
-    """Middleware for the proxy, the outer one first.
-
-    Args:
-        settings: of the service; None reads the file that `QUAKESTREAM_SERVICE` names.
-    """
-    limits = (settings or read_settings()).limits
-    return [Middleware(PlainErrors), Middleware(BodyLimit, most=limits.body_bytes)]
+def middlewares() -> list[Middleware]:
+    """Middleware for the proxy."""
+    return [Middleware(PlainErrors)]
 
 
 class PlainErrors:

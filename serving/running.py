@@ -1,5 +1,6 @@
 """Starts the service on a Ray of this machine, and ends it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -12,6 +13,8 @@ from serving.app import application
 from serving.proxy import middlewares
 from serving.settings import ServiceSettings
 
+MIDDLEWARES_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+"""Where Serve's proxy finds its middleware; processes of a Ray started here inherit it."""
 REQUEST_S = 120.0
 """Time after which the proxy gives up on a request. The ingress does sooner."""
 
@@ -30,14 +33,10 @@ def running(settings: ServiceSettings, host: str, port: int, **options: Any) -> 
         The service's address.
     """
     app = application(settings)
+    os.environ.setdefault(MIDDLEWARES_VARIABLE, f"{middlewares.__module__}.{middlewares.__name__}")
     with ray_cluster(None, **options):
         try:
-            http = HTTPOptions(
-                host=host,
-                port=port,
-                request_timeout_s=REQUEST_S,
-                middlewares=middlewares(settings),
-            )
+            http = HTTPOptions(host=host, port=port, request_timeout_s=REQUEST_S)
             serve.start(http_options=http)
             serve.run(app, name="quakestream", route_prefix="/")
             yield f"http://{host}:{port}/"
