@@ -78,6 +78,7 @@ HELP = {
     "status": "Show counts and rates of a running or finished run.",
     "report": "Write report.html next to the map anew, with scores: figures and inputs, to print.",
     "export": "Write a finished map as files for other programs: GeoPackage, FlatGeobuf, KMZ.",
+    "snapshots": "List the published states of a map, show what changed, verify or prune them.",
     "view": "Serve a finished map on this machine, to this machine only.",
     "prior": "Write the landslide prior of an earthquake: the share of ground that slides.",
     "serve": "Serve the HTTP API on this machine: jobs that map areas, and chips to score.",
@@ -163,6 +164,10 @@ def _reading_maps(name: str) -> Callable[..., None] | typer.Typer | None:
             from quakestream.cli.export import export
 
             return export
+        case "snapshots":
+            from quakestream.cli.snapshots import snapshots
+
+            return snapshots
         case "view":
             from quakestream.cli.view import view
 

@@ -1,0 +1,163 @@
+"""Published states of a map: listed, compared, verified and pruned."""
+
+import json
+from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from quakestream.cli.snapshots import snapshots
+from quakestream.errors import RequestError
+from quakestream.outputs.layout import SNAPSHOTS
+from quakestream.outputs.publish import publish
+from quakestream.outputs.readback import current_run
+from quakestream.outputs.snapshots import (
+    changes,
+    chosen,
+    damaged_objects,
+    prune,
+    snapshots_of,
+)
+from quakestream.outputs.spot_sample import SAMPLE_JSON
+from quakestream.storage import Store, open_store
+from tests.helpers.outputs_case import buildings, products
+
+APP = typer.Typer()
+APP.command()(snapshots)
+
+
+def run_command(*arguments: str) -> tuple[int, dict[str, object]]:
+    done = CliRunner().invoke(APP, [*arguments, "--json"])
+    return done.exit_code, json.loads(done.stdout)
+
+
+class Clock(datetime):
+    """A clock that goes on by an hour each time it is read."""
+
+    hours = 0
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "Clock":
+        cls.hours += 1
+        return cls(2026, 1, 1, tzinfo=tz) + timedelta(hours=cls.hours)
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quakestream.outputs.publish.datetime", Clock)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Three states: all, two verdicts changed and a building more, and the first one again."""
+    store = open_store(str(tmp_path))
+    ids = []
+    for rows in (buildings(), changed(), buildings()):
+        ids.append(publish(store, products(buildings=rows)))
+    assert ids[0] == ids[2] != ids[1]  # the same map keeps its snapshot
+    publish(store, products(buildings=changed()))
+    return store
+
+
+def changed() -> pd.DataFrame:
+    frame = buildings(13)
+    others = buildings()
+    frame.iloc[:12] = others
+    known = frame.index[frame["damage"].notna()]
+    frame.loc[known[0], "damage"] = (frame.loc[known[0], "damage"] + 1) % 3
+    frame.loc[known[1], ["status", "reason", "damage"]] = ["not_assessed", "cloud", None]
+    for label in ("intact", "damaged", "destroyed"):
+        frame.loc[known[1], f"p_{label}"] = None
+    return frame
+
+
+def test_snapshots_are_listed_oldest_first_with_the_current_one_marked(store: Store) -> None:
+    known = snapshots_of(store)
+    assert [one.current for one in known] == [False, True]
+    assert [one.run["counts"]["footprints"] for one in known] == [12, 13]
+    code, told = run_command(store.uri)
+    assert code == 0
+    assert [one["id"] for one in told["snapshots"]] == [one.id for one in known]  # type: ignore[attr-defined]
+    assert known[0].bytes > 1000
+
+
+def test_what_changed_is_counted_by_verdict(store: Store) -> None:
+    older, newer = snapshots_of(store)
+    found = changes(store, older, newer)
+    assert (found.added, found.removed, found.unchanged) == (1, 0, 10)
+    assert sum(n for _, _, n in found.verdicts) == 2
+    before = buildings().set_index("building_id")["damage"].dropna()
+    labels = ("intact", "damaged", "destroyed")
+    first, second = labels[before.iloc[0]], labels[before.iloc[1]]
+    after = labels[(before.iloc[0] + 1) % 3]
+    assert set(found.verdicts) == {(first, after, 1), (second, "not_assessed", 1)}
+    code, told = run_command(store.uri, "show", newer.id)
+    assert code == 0
+    assert told["changes"] == found.to_json()
+
+
+def test_the_first_state_has_nothing_before_it(store: Store) -> None:
+    older, newer = snapshots_of(store)
+    assert run_command(store.uri, "show", older.id)[1]["changes"] is None
+    back = run_command(store.uri, "show", older.id, "--against", newer.id)[1]["changes"]
+    assert (back["added"], back["removed"]) == (0, 1)  # type: ignore[index]
+
+
+def test_a_damaged_or_missing_product_is_named(store: Store, tmp_path: Path) -> None:
+    older, newer = snapshots_of(store)
+    assert damaged_objects(store, older) == damaged_objects(store, newer) == []
+    assert run_command(store.uri, "verify")[0] == 0
+    folder = tmp_path / SNAPSHOTS / older.id
+    (folder / "summary.csv").write_bytes(b"x" + (folder / "summary.csv").read_bytes()[1:])
+    (folder / "report.html").unlink()
+    code, told = run_command(store.uri, "verify")
+    assert code == 1
+    damaged = {one["id"]: set(one["damaged"]) for one in told["snapshots"]}  # type: ignore[attr-defined]
+    assert damaged == {older.id: {"summary.csv", "report.html"}, newer.id: set()}
+
+
+def test_pruning_keeps_the_newest_the_current_and_the_sampled(store: Store) -> None:
+    known = snapshots_of(store)
+    store.put(SAMPLE_JSON, json.dumps({"snapshot": known[0].id}).encode())
+    assert prune(store, known, 1) == []
+    store.delete(SAMPLE_JSON)
+    assert prune(store, known, 2) == []
+    code, told = run_command(store.uri, "prune", "--keep", "1")
+    assert (code, told) == (0, {"deleted": [known[0].id], "kept": 1})
+    assert not store.list(f"{SNAPSHOTS}{known[0].id}/")
+    assert current_run(store)["snapshot"] == known[1].id
+    assert damaged_objects(store, known[1]) == []
+
+
+def test_a_current_state_that_is_not_the_newest_stays(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    for rows in (buildings(), changed(), buildings()):
+        publish(store, products(buildings=rows))
+    known = snapshots_of(store)
+    assert [one.current for one in known] == [True, False]
+    assert prune(store, known, 1) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["prune"], "prune deletes snapshots.*how many"),
+        (["prune", "--keep", "0"], "no snapshot would stay"),
+        (["show", "1999"], "no such snapshot"),
+        (["show", "2"], "several snapshots begin like this"),
+    ],
+)
+def test_wrong_requests_are_refused(store: Store, arguments: list[str], match: str) -> None:
+    done = CliRunner().invoke(APP, [store.uri, *arguments])
+    assert isinstance(done.exception, RequestError)
+    with pytest.raises(RequestError, match=match):
+        raise done.exception
+
+
+def test_a_name_may_be_shortened(store: Store) -> None:
+    older, newer = snapshots_of(store)
+    assert chosen([older, newer], newer.id) is newer
+    assert chosen([older, newer], None) is newer
