@@ -46,6 +46,7 @@ def markdown(result: Explanation) -> str:
         "",
         *_table(("", *result.classes), [(p, *_signed(result, i)) for i, p in _places(result)]),
         "",
+        *_slopes(result),
         "Loss of each figure when an input is permuted among the buildings (± spread over the "
         f"permutations). With all inputs in place: {', '.join(figures)}.",
         "",
@@ -149,6 +150,19 @@ def _with_share(result: Explanation, p: int) -> list[str]:
 
 def _signed(result: Explanation, p: int) -> list[str]:
     return ["–" if np.isnan(v) else f"{v:+.4f}" for v in result.signed[p]]
+
+
+def _slopes(result: Explanation) -> list[str]:
+    """The table of slopes, if an input is one number."""
+    rows = [
+        (name, *(f"{v:+.4f}" for v in slope_C))
+        for name, slope_C in zip(result.players, result.slope, strict=True)
+        if not np.isnan(slope_C).all()
+    ]
+    if not rows:
+        return []
+    words = "Slope of the Shapley value over the input, per standard deviation (above 0: larger "
+    return [f"{words}values speak for the class):", "", *_table(("", *result.classes), rows), ""]
 
 
 def _drops(result: Explanation, p: int) -> list[str]:

@@ -88,6 +88,10 @@ class Explanation:
     signed: tuple[tuple[float, ...], ...]
     """Mean Shapley value of a class's probability, over the buildings of that class: above 0 where
     an input speaks for what is true. NaN for a class without a building."""
+    slope: tuple[tuple[float, ...], ...]
+    """Change of a class's Shapley value per standard deviation of the input itself, by least
+    squares: above 0 where larger values speak for the class. NaN for inputs of several numbers, and
+    for one that is the same for all buildings."""
     additivity: float
     """Largest |sum of values - (probability - base)| of a building, which is rounding error."""
     drop: tuple[dict[str, float], ...]
@@ -139,6 +143,7 @@ def explain(
         base=_row(ends_2NC[0].mean(axis=0)),
         shapley=_table(absolute_PC),
         signed=_table(_towards_truth(value_NPC, label_N)),
+        slope=_table(_slopes(value_NPC, players, items)),
         share=_table(absolute_PC / np.maximum(absolute_PC.sum(axis=0), 1e-12)),
         additivity=float(np.abs(gap_NC).max()),
         drop=drops,
@@ -156,6 +161,21 @@ def _towards_truth(
         own_NP = value_NPC[label_N == c, :, c]
         means.append(own_NP.mean(axis=0) if len(own_NP) else np.full(value_NPC.shape[1], np.nan))
     return np.stack(means, axis=1)
+
+
+def _slopes(value_NPC: NDArray[np.float64], players: Players, items: Arrays) -> NDArray[np.float64]:
+    """Slope of the values of each player of one number over that number, (P, C)."""
+    slope_PC = np.full(value_NPC.shape[1:], np.nan)
+    for p, columns in enumerate(players.columns):
+        if columns is None or len(columns) != 1:
+            continue
+        own_N = items["hazard"][:, columns[0]].astype(np.float64)
+        known_N = np.isfinite(own_N)
+        if not known_N.any() or (spread := own_N[known_N].std()) == 0:
+            continue
+        z_N = (own_N[known_N] - own_N[known_N].mean()) / spread
+        slope_PC[p] = z_N @ value_NPC[known_N, p] / len(z_N)
+    return slope_PC
 
 
 def shapley_values(

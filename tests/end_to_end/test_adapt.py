@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import geopandas as gpd
 import numpy as np
@@ -23,9 +24,12 @@ from quakestream.reduce.metrics import roc_auc
 from quakestream.storage import open_store
 from quakestream.testing import make_world
 from quakestream.testing.bundles import write_building_bundle
-from tests.helpers.mapping import edit
+from tests.helpers.mapping import edit, map_file, same
 from training.adapt.command import adapt
 from training.adapt.suggest import suggest
+
+if TYPE_CHECKING:
+    from quakestream.pipeline.backends.ray_backend import RayBackend
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +88,25 @@ def test_labels_become_a_bundle_and_a_better_map(
     rows = current_buildings(open_store(str(tmp_path / "out")), record)
     unseen = rows[~rows["building_id"].isin(some) & (rows["status"] == "assessed")]
     assert roc_auc([truth[i] for i in unseen["building_id"]], unseen["score"]) > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_an_adapted_bundle_gives_on_ray_what_it_gives_here(
+    world: tuple[Path, dict[str, bool]], tmp_path: Path, ray_backend: "RayBackend"
+) -> None:
+    folder, truth = world
+    adapt(str(folder / "out"), answers(tmp_path, truth), tmp_path / "event", force=True)
+    run_file = folder / "on-ray.yaml"
+    shutil.copy(folder / "run.yaml", run_file)
+    edit(run_file, lambda c: c.update(models={"damage": str(tmp_path / "event")}))
+    here = map_file(run_file, tmp_path / "here")
+    there = map_file(run_file, tmp_path / "there", ray_backend)
+    same(here.buildings, there.buildings)
+    assert there.run["backend"] == "ray"
+    assert there.run["bundle"]["adapted_to"] == "small-world"
+    assert there.run["shares"] == here.run["shares"]
+    assert there.run["counts"]["assessed"] == len(truth)
 
 
 def test_labels_that_mean_nothing_are_refused(

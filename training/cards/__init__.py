@@ -26,8 +26,12 @@ def card_of(spec: BundleSpec) -> str:
 def _template(spec: BundleSpec) -> str:
     if spec.task == "segmentation":
         return str(spec.training["config"]["source"])
-    invented = str(spec.training["data"]).startswith("synthetic")
-    return f"{spec.task}_synthetic" if spec.task == "building" and invented else spec.task
+    return f"{spec.task}_synthetic" if spec.task == "building" and _invented(spec) else spec.task
+
+
+def _invented(spec: BundleSpec) -> bool:
+    """True for a model of grades that learnt from generated towns alone."""
+    return str(spec.training.get("data", "")).startswith("synthetic")
 
 
 def _common_fields(spec: BundleSpec) -> dict[str, Any]:
@@ -48,6 +52,12 @@ def building_probability(spec: BundleSpec) -> str:
             f"The score of a building is not calibrated as a building's probability, so a map "
             f"states no share of `{worst}` buildings and no expected number of them."
         )
+        if _invented(spec):
+            text += (
+                " That is on purpose: fitted on generated towns alone, a calibration would state "
+                "narrow intervals for real ones, which nothing here speaks for. `quakestream "
+                "sample` and `verify` count without one."
+            )
         return f"**A building's probability.** {text}"
     others = [_FEATURES[name] for name in calibration.features[1:]]
     takes = f" and {', '.join(others)}" if others else ""

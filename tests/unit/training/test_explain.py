@@ -146,6 +146,23 @@ def test_players_are_the_image_and_the_groups() -> None:
         Players.of(known_model(image=1.0))
 
 
+def test_slopes_have_the_sign_and_size_of_the_weights() -> None:
+    """In a model that adds up, the slope is the weight times the deviation of the input."""
+    model = known_model(image=1.0, hazard=(1.0, -0.5, 0.0), flat=True)
+    items = buildings(60, 3, seed=1)
+    items["hazard"][:5, 0] = np.nan
+    found = explain(model, items, np.arange(60) % 2, buildings(4, 3, seed=2), single=True, deals=1)
+    spread = [np.nanstd(items["hazard"][:, m]) for m in range(3)]
+    destroyed = np.array(found.slope)[:, 1]
+    assert np.isnan(destroyed[0])  # the image
+    assert destroyed[1:3] == pytest.approx([0.01 * spread[0], -0.005 * spread[1]], rel=1e-3)
+    assert destroyed[3] == pytest.approx(0.0, abs=1e-9)
+    assert np.array(found.slope)[1:, 0] == pytest.approx(-destroyed[1:])
+    assert "| h1 | +" in markdown(found)
+    grouped = explain(model, items, np.arange(60) % 2, buildings(4, 3, seed=2), deals=1)
+    assert np.isnan(grouped.slope[1]).all()
+
+
 def test_values_of_a_sum_are_its_terms() -> None:
     """Where inputs add up, each is worth its term less the term's mean over the background."""
     model = known_model(image=2.0, hazard=(1.0, -2.0, 0.5), flat=True)
