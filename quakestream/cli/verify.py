@@ -163,12 +163,15 @@ def _show_bounds(bounds: Mapping[str, Any] | None, console: Console) -> None:
 def _show_annotators(annotators: Mapping[str, Any], console: Console) -> None:
     for one in annotators["agreement"]:
         kappa = "–" if one["kappa"] is None else f"{one['kappa']:.2f}"
-        agree = "–" if one["agree"] is None else f"{one['agree']:.0%}"
+        agree = "–" if one["agree"] is None else f"{100 * one['agree']:.0f} %"
         names = " and ".join(one["annotators"])
         told = counted(one["buildings"], "building")
         console.print(f"{names}: agree on {agree} of {told}, Cohen's kappa {kappa}.")
+    if annotators["conflicts"]:
+        many = counted(len(annotators["conflicts"]), "conflict")
+        console.print(f"{many}: the answer of most counts, and a tie counts as cannot tell.")
     for name, said in list(annotators["conflicts"].items())[:SHOWN]:
-        console.print(f"  conflict on {name}: {', '.join(said)}")
+        console.print(f"  {name}: {', '.join(said)}")
     left = len(annotators["conflicts"]) - SHOWN
     if left > 0:
         console.print(f"  and {left} more conflicts: all are in verification.json")

@@ -52,6 +52,15 @@ class TruthRequest:
     column: str | None = None
     positive: tuple[str, ...] = ()
     negative: tuple[str, ...] = ()
+    beside: bool = True
+    """False where the command takes no second file of destroyed buildings."""
+
+    @property
+    def if_all_destroyed(self) -> str:
+        """What to do with a file that holds destroyed buildings and no others."""
+        if self.beside:
+            return if_all_destroyed(self.uri)
+        return "if it holds destroyed buildings alone, add some that stand"
 
 
 def if_all_destroyed(uri: str) -> str:
@@ -139,7 +148,7 @@ def _label_column(
         expected="one column with a known damage scale",
         got=f"{len(candidates)} of {', '.join(_columns(frame))}",
         remedy="give the column with --label-column, its values with --positive and --negative; "
-        + if_all_destroyed(request.uri),
+        + request.if_all_destroyed,
     )
 
 
@@ -170,8 +179,7 @@ def _recognise(
         f"column {column.name!r}",
         expected="Copernicus, xBD, EMS-98 or the bundle's labels",
         got=str(values[:6]),
-        remedy="give their meaning with --positive and --negative; "
-        + if_all_destroyed(request.uri),
+        remedy="give their meaning with --positive and --negative; " + request.if_all_destroyed,
     )
 
 
@@ -204,7 +212,7 @@ def _as_given(values: list[str], request: TruthRequest) -> dict[str, Grade]:
             f"--positive or --negative names unknown values {unknown}",
             f"reference {request.uri}",
             got=f"values {values[:10]}",
-            remedy=if_all_destroyed(request.uri) if set(values) <= set(request.positive) else "",
+            remedy=request.if_all_destroyed if set(values) <= set(request.positive) else "",
         )
     grades: dict[str, Grade] = dict.fromkeys(values, "ignored")
     grades |= dict.fromkeys(request.positive, "destroyed")

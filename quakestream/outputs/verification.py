@@ -326,8 +326,8 @@ def _bounds_warning(
     told = int((seen.answer_N != UNKNOWN).sum())
     low, high = bounds[BOUNDS["intact"]]["low"], bounds[BOUNDS["destroyed"]]["high"]
     return [
-        f"Only {told:,} of {told + bounds['buildings']:,} checks could be told. If the others "
-        f"differ, the number is {low:,} to {high:,}: do not quote "
+        f"Only {told:,} of {told + bounds['buildings']:,} checks say what state a building is in. "
+        f"If the others differ, the number is {low:,} to {high:,}: do not quote "
         f"{totals['destroyed']['value']:,} without this."
     ]
 

@@ -88,6 +88,7 @@ def adapt(
         column=label_column,
         positive=_words(positive),
         negative=_words(negative),
+        beside=False,
     )
     options = s3_options(endpoint_url, anon)
     check_folder(bundle)

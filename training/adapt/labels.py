@@ -6,18 +6,22 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from quakestream.domain import ScaleClass
 from quakestream.errors import RequestError
 from quakestream.outputs.matching import MatchResult, match
-from quakestream.outputs.truth import Truth, TruthRequest, read_reference, read_truth
+from quakestream.outputs.truth import Truth, TruthRequest, read_reference, read_truth, text_of
 from quakestream.storage import StorageOptions
 
 ANSWERS = {"destroyed": 1, "damaged": 0, "intact": 0, "cannot_tell": -1, "cannot tell": -1}
 """Answers of the sheet that `quakestream sample` writes: 1 destroyed, 0 not, -1 left out.
 
 A building that is damaged and stands is not destroyed."""
+FLAG = "destroyed"
+FLAGS = {"1": 1, "true": 1, "yes": 1, "0": 0, "false": 0, "no": 0}
+"""Values of the column `destroyed`, where a file has it."""
 LEAST, LEAST_OF_EACH = 20, 5
 """Fewest labels, and fewest of either state, that a bundle is adapted with."""
 
@@ -91,13 +95,21 @@ def read_event_labels(
 
 
 def read_answers(request: TruthRequest, storage: StorageOptions | None = None) -> Truth | None:
-    """An answer sheet as reference items; None for a file that is none.
+    """An answer sheet, or a file that says `destroyed` of each item, as reference items.
+
+    None for other files.
 
     Raises:
         RequestError: if an answer has an unknown value.
     """
     frame = read_reference(request.uri, request.layer, storage)
-    if request.column or not {"building_id", "answer"} <= set(frame.columns):
+    if request.column:
+        return None
+    if "answer" not in frame.columns and FLAG in frame.columns:
+        flags = frame[FLAG].map(text_of).str.lower()
+        if flags.isin(list(FLAGS)).all():
+            return _labelled(frame, flags, flags.map(FLAGS), FLAG)
+    if not {"building_id", "answer"} <= set(frame.columns):
         return None
     words = frame["answer"].fillna("cannot_tell").astype(str).str.strip().str.lower()
     words = words.replace("", "cannot_tell")
@@ -108,10 +120,17 @@ def read_answers(request: TruthRequest, storage: StorageOptions | None = None) -
             expected="destroyed, damaged, intact or cannot_tell",
             got=", ".join(map(repr, unknown[:5])),
         )
-    items = frame[["geometry"]].assign(value=words, severe=words.map(ANSWERS).astype(int))
+    return _labelled(frame, words, words.map(ANSWERS), "answer")
+
+
+def _labelled(
+    frame: gpd.GeoDataFrame, words: "pd.Series[str]", severe: "pd.Series[Any]", column: str
+) -> Truth:
+    items = frame[["geometry"]].assign(value=words, severe=severe.astype(int))
     items["class_index"] = items["severe"]
-    items["building_id"] = frame["building_id"].astype(str)
-    return Truth(items=items, column="answer", scale="answers")
+    if "building_id" in frame.columns:
+        items["building_id"] = frame["building_id"].astype(str)
+    return Truth(items=items, column=column, scale="answers")
 
 
 def check_enough(destroyed_N: NDArray[np.bool_], counts: LabelCounts, uri: str) -> None:
@@ -121,7 +140,26 @@ def check_enough(destroyed_N: NDArray[np.bool_], counts: LabelCounts, uri: str) 
         RequestError: if all labels are of one state, or there are too few.
     """
     destroyed, intact = int(destroyed_N.sum()), int((~destroyed_N).sum())
+    left = [
+        f"{number:,} {why}"
+        for number, why in (
+            (counts.unmatched, "on no building of the map"),
+            (counts.contradicting, "buildings with contradicting labels"),
+            (counts.cannot_tell, "buildings that cannot be told"),
+            (sum(counts.unreadable.values()), "buildings whose pixels cannot be used"),
+        )
+        if number
+    ]
     got = f"{destroyed} destroyed and {intact} not, out of {counts.items:,} items"
+    got += f" (left out: {', '.join(left)})" if left else ""
+    if not destroyed and not intact:
+        raise RequestError(
+            "no label tells the state of a building",
+            f"labels {uri}",
+            expected=f"{LEAST_OF_EACH} or more of destroyed and of other buildings",
+            got=got,
+            remedy="settle the contradictions, or label others (`quakestream suggest`)",
+        )
     if not destroyed or not intact:
         raise RequestError(
             "labels are of one class only",

@@ -1,11 +1,27 @@
 // Answers of spot checks: kept in the browser, exported as CSV and GeoJSON.
 
 const CHECK_ANSWERS = [
-  { key: "1", value: "destroyed", text: "Destroyed" },
-  { key: "2", value: "damaged", text: "Damaged" },
-  { key: "3", value: "intact", text: "Intact" },
-  { key: "4", value: "cannot_tell", text: "Cannot tell" },
+  { key: "1", value: "destroyed", text: "Destroyed", colour: "var(--c-destroyed)" },
+  { key: "2", value: "damaged", text: "Damaged", colour: "var(--c-major)" },
+  { key: "3", value: "intact", text: "Intact", colour: "var(--c-no)" },
+  { key: "4", value: "cannot_tell", text: "Cannot tell", colour: "var(--c-none)" },
 ];
+
+// A button per answer; `given` gets the answer of the one that is pressed.
+function answerButtons(given) {
+  return CHECK_ANSWERS.map(({ key, value, text, colour }) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "answer";
+    button.dataset.answer = value;
+    button.style.setProperty("--key", colour);
+    const hint = document.createElement("kbd");
+    hint.textContent = key;
+    button.append(`${text} `, hint);
+    button.addEventListener("click", () => given(value));
+    return button;
+  });
+}
 
 class AnswerBook {
   // `key` names the sample; `items` have an id, lon and lat.

@@ -1,7 +1,6 @@
 // The answer sheet: one building after the other, before and after, with the keyboard.
 
 const get = (id) => document.getElementById(id);
-const KEY_COLOURS = { destroyed: "var(--c-destroyed)", damaged: "var(--c-major)", intact: "var(--c-no)", cannot_tell: "var(--c-none)" };
 
 class Sheet {
   constructor(about) {
@@ -9,23 +8,10 @@ class Sheet {
     this.book = new AnswerBook(about.key, about.items);
     this.at = Math.max(0, this.items.findIndex((one) => !this.book.of(one.id)));
     this.seen = new Set();
-    this.buildAnswers();
+    get("answers").append(...answerButtons((value) => this.answer(value)));
     this.listen();
     get("annotator").value = this.book.annotator;
     this.show();
-  }
-  buildAnswers() {
-    for (const { key, value, text } of CHECK_ANSWERS) {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.dataset.answer = value;
-      button.style.setProperty("--key", KEY_COLOURS[value]);
-      const hint = document.createElement("kbd");
-      hint.textContent = key;
-      button.append(`${text} `, hint);
-      button.addEventListener("click", () => this.answer(value));
-      get("answers").append(button);
-    }
   }
   listen() {
     get("annotator").addEventListener("input", (event) => { this.book.name(event.target.value); this.say(""); });

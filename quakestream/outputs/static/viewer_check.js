@@ -10,12 +10,7 @@ class SpotCheck {
       if (file) this.open(await file.text());
       event.target.value = "";
     });
-    for (const { key, value, text } of CHECK_ANSWERS) {
-      const button = element("button", { type: "button", text: `${text} ` }, element("kbd", { text: key }));
-      button.dataset.answer = value;
-      button.addEventListener("click", () => this.answer(value));
-      $("check-answers").append(button);
-    }
+    $("check-answers").append(...answerButtons((value) => this.answer(value)));
     $("check-name").addEventListener("input", (event) => this.book.name(event.target.value));
     $("check-back").addEventListener("click", () => this.go(this.at - 1));
     $("check-next").addEventListener("click", () => this.go(this.at + 1));

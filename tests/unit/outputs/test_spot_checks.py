@@ -245,8 +245,8 @@ def test_checks_that_nobody_could_tell_are_said_first(store: Store, tmp_path: Pa
     total = told["totals"]["destroyed"]
     assert low["value"] < total["low"] or high["value"] > total["high"]
     warning = (
-        f"Only 8 of 40 checks could be told. If the others differ, the number is {low['low']} to "
-        f"{high['high']}: do not quote {total['value']} without this."
+        "Only 8 of 40 checks say what state a building is in. If the others differ, the number is "
+        f"{low['low']} to {high['high']}: do not quote {total['value']} without this."
     )
     lines = shown.output.splitlines()
     assert lines[lines.index("90 % intervals") + 1] == warning

@@ -85,6 +85,29 @@ def test_points_join_as_in_score(buildings: gpd.GeoDataFrame, tmp_path: Path) ->
         read_event_labels(far, buildings, CLASSES)
 
 
+def test_a_column_that_says_destroyed_is_enough(
+    buildings: gpd.GeoDataFrame, tmp_path: Path
+) -> None:
+    points = buildings[["geometry"]].head(4).copy()
+    points["geometry"] = points.representative_point()
+    for values in ([1, 0, 0, 1], [True, False, False, True]):
+        points["destroyed"] = values
+        points.to_file(tmp_path / "points.geojson")
+        labels = read_event_labels(
+            TruthRequest(uri=str(tmp_path / "points.geojson")), buildings, CLASSES
+        )
+        assert labels.destroyed_N.tolist() == [True, False, False, True]
+
+
+def test_labels_that_only_contradict_are_called_that(
+    buildings: gpd.GeoDataFrame, tmp_path: Path
+) -> None:
+    uri = sheet(tmp_path, [(f"b{n}", a) for n in range(9) for a in ("intact", "destroyed")])
+    labels = read_event_labels(TruthRequest(uri=uri), buildings, CLASSES)
+    with pytest.raises(RequestError, match=r"no label tells .*9 buildings with contradicting"):
+        check_enough(labels.destroyed_N, labels.counts, uri)
+
+
 @pytest.mark.parametrize(
     ("destroyed", "intact", "what"),
     [
