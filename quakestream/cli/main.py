@@ -82,7 +82,7 @@ HELP = {
     "view": "Serve a finished map on this machine, to this machine only.",
     "prior": "Write the landslide prior of an earthquake: the share of ground that slides.",
     "serve": "Serve the HTTP API on this machine: jobs that map areas, and chips to score.",
-    "score": "Score a map against reference damage.",
+    "score": "Score a map against reference damage, or its landslides against known outlines.",
     "compare": "Compare a map with damage maps of others, per building and per square.",
     "adapt": "Make a bundle of this event out of 50 to 500 labels of its buildings, in minutes.",
     "suggest": "Choose the buildings to label next: uncertain ones, spread over the map.",

@@ -22,7 +22,7 @@ from quakestream.cli.signals import COMMITTED, watch_signals
 from quakestream.config import open_run
 from quakestream.events import Observer
 from quakestream.outputs.expected import expected
-from quakestream.outputs.landslides import FLAT_DEG
+from quakestream.outputs.left_out import left_out_line
 from quakestream.outputs.metrics import MetricsFile
 from quakestream.pipeline.backends import open_backend
 from quakestream.pipeline.run import Result, map_run
@@ -94,8 +94,8 @@ def report_result(result: Result, *, as_json: bool) -> None:
         stdout.print(f"{counted(counts['footprints'], 'building')}: {assessed(counts)}")
     if slides := counts.get("landslides"):
         stdout.print(f"{counted(slides['slides'], 'landslide')}, {slides['km2']:.3f} km²")
-        if flat := slides.get("slides_on_flat_ground"):
-            stdout.print(f"  of which on ground flatter than {FLAT_DEG:g}°: {flat:,} (look first)")
+        if left := left_out_line(result.run):
+            stdout.print(f"  {left}", style="dim")
     if found := expected(result.run):
         stdout.print(found.line)
         if found.contradiction:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -20,10 +21,15 @@ from quakestream.errors import RequestError
 from quakestream.outputs.expected import amount
 from quakestream.outputs.readback import current_run
 from quakestream.outputs.scores import Score, ScoreOptions, score_stored
+from quakestream.outputs.slide_scores import (
+    SlideScore,
+    judges_landslides_alone,
+    score_slides_stored,
+)
 from quakestream.outputs.truth import TruthRequest, if_all_destroyed
 from quakestream.redaction import redacted
 from quakestream.reduce.metrics import Interval
-from quakestream.storage import open_store
+from quakestream.storage import Store, open_store
 
 
 def score(
@@ -54,11 +60,17 @@ def score(
         float, typer.Option(help="Side of the resampled squares, metres; 0: single buildings.")
     ] = 200.0,
     seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
+    landslides: Annotated[
+        bool,
+        typer.Option(
+            help="Compares landslides with the outlines in --truth. Maps without damage do so."
+        ),
+    ] = False,
     endpoint_url: S3Endpoint = None,
     anon: S3Anon = False,
     as_json: Json = False,
 ) -> None:
-    """Score a map against reference damage.
+    """Score a map against reference damage, or its landslides against known outlines.
 
     Reads Copernicus damage_gra, xBD subtypes, EMS-98 grades and the bundle's own labels.
     Severe damage (Destroyed, Damaged) is compared with none. Grades in between are left out
@@ -69,6 +81,9 @@ def score(
     _check_pair(truth, positive, negative)
     store = open_store(out, s3_options(endpoint_url, anon))
     warn_of_other_products(store)
+    if landslides or judges_landslides_alone(current_run(store)):
+        _score_slides(store, TruthRequest(uri=truth, layer=layer), as_json=as_json)
+        return
     request = TruthRequest(
         uri=truth,
         layer=layer,
@@ -78,16 +93,65 @@ def score(
     )
     options = ScoreOptions(distance_m=distance, resamples=bootstrap, block_m=block, seed=seed)
     polygons = TruthRequest(uri=positive_file, layer=positive_layer) if positive_file else None
-    result = score_stored(store, request, options, polygons)
+    result = _score_damage(store, request, options, polygons)
     if as_json:
-        head = {
-            "out": redacted(out),
-            "truth": redacted(truth),
-            "snapshot": current_run(store)["snapshot"],
-        }
-        typer.echo(json.dumps(head | result.to_json(), indent=2))
+        typer.echo(json.dumps(_head(store, truth) | result.to_json(), indent=2))
     else:
-        _show(result, Console(markup=False, emoji=False, highlight=False))
+        _show(result, _console())
+
+
+def _score_damage(
+    store: Store, request: TruthRequest, options: ScoreOptions, polygons: TruthRequest | None
+) -> Score:
+    try:
+        return score_stored(store, request, options, polygons)
+    except RequestError as error:
+        if "landslides" not in current_run(store)["counts"]:
+            raise
+        remedy = f"{error.problem.remedy}; for outlines of landslides give --landslides"
+        raise RequestError.of(replace(error.problem, remedy=remedy.lstrip("; "))) from error
+
+
+def _head(store: Store, truth: str) -> dict[str, Any]:
+    return {
+        "out": redacted(store.uri),
+        "truth": redacted(truth),
+        "snapshot": current_run(store)["snapshot"],
+    }
+
+
+def _console() -> Console:
+    return Console(markup=False, emoji=False, highlight=False)
+
+
+def _score_slides(store: Store, request: TruthRequest, *, as_json: bool) -> None:
+    result = score_slides_stored(store, request)
+    if as_json:
+        typer.echo(json.dumps(_head(store, request.uri) | result.to_json(), indent=2))
+        return
+    console = _console()
+    console.print("Landslides against known outlines", style="bold")
+    elsewhere = ""
+    if result.truth_elsewhere:
+        elsewhere = f" {counted(result.truth_elsewhere, 'known slide')} elsewhere left out."
+    console.print(
+        f"{counted(result.truth, 'known slide')} ({result.truth_km2:.3f} km²) and "
+        f"{counted(result.found, 'slide')} of the map ({result.found_km2:.3f} km²) on ground that "
+        f"was looked at.{elsewhere}"
+    )
+    console.print(_slide_table(result))
+
+
+def _slide_table(result: SlideScore) -> Table:
+    caption = f"Slides agree where they share {result.polygon_iou:.0%} of the ground of both"
+    table = Table(title="Landslides", caption=caption)
+    for name in ("figure", "of ground", "of slides"):
+        table.add_column(name, justify="left" if name == "figure" else "right")
+    table.add_row("precision", _figure(result.precision), _figure(result.polygon_precision))
+    table.add_row("recall", _figure(result.recall), _figure(result.polygon_recall))
+    table.add_row("F1", _figure(result.f1), "")
+    table.add_row("IoU", _figure(result.iou), "")
+    return table
 
 
 def _check_pair(truth: str, positive: str, negative: str) -> None:

@@ -1,9 +1,10 @@
 """`quakestream status`: the progress of a run."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -72,8 +73,23 @@ def _rows(progress: Status) -> list[tuple[str, str]]:
         rows += [(f"  {label}", f"{n:,}") for label, n in progress.counts.get("damage", {}).items()]
         rows.append(("  not assessed", f"{progress.counts['not_assessed']:,}"))
         rows += [(f"    {r}", f"{n:,}") for r, n in progress.counts.get("reasons", {}).items()]
+        rows += _slide_rows(progress.counts.get("landslides"), progress.left_out)
         rows.append(("quarantined inputs", f"{progress.counts.get('quarantined', 0):,}"))
     return rows
+
+
+def _slide_rows(slides: Mapping[str, Any] | None, left_out: str) -> list[tuple[str, str]]:
+    """What the finished map says of landslides; nothing where it looked for none."""
+    if slides is None:
+        return []
+    rows = [("landslides", f"{slides['slides']:,}, {slides['km2']:.3f} km²")]
+    if "buildings_touched" in slides:
+        near = slides.get("buildings_within_50_m", 0)
+        touched = f"{slides['buildings_touched']:,} touched, {near:,} within 50 m"
+        rows.append(("  buildings", touched))
+    if "road_km" in slides:
+        rows.append(("  roads", f"{slides['road_km']:.3f} km"))
+    return [*rows, ("  left out", left_out)] if left_out else rows
 
 
 def _moment(time: str) -> str:

@@ -14,8 +14,8 @@ from quakestream.config.sections import (
     ModelsSection,
     RunFile,
     SummarySection,
-    TerrainSection,
 )
+from quakestream.config.terrain import TerrainSection
 
 __all__ = [
     "LAYER_MARK",

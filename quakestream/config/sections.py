@@ -8,8 +8,6 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationInfo,
@@ -38,7 +36,9 @@ from quakestream.config.profiles import (
     Views,
     profile_settings,
 )
+from quakestream.config.section import Section
 from quakestream.config.shares import AUTO, Share, ShareLayer
+from quakestream.config.terrain import TerrainSection
 from quakestream.errors import ConfigError
 from quakestream.redaction import names_secret
 from quakestream.storage import StorageOptions
@@ -50,16 +50,6 @@ _ENVIRONMENT = (
     "profile)"
 )
 _COLUMN = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        # The run file may hold a secret, which no error may show.
-        hide_input_in_errors=True,
-    )
 
 
 class EventSection(Section):
@@ -197,49 +187,6 @@ class HazardSection(Section):
                     remedy="choose another name",
                 )
         return layers
-
-
-class TerrainSection(Section):
-    """Elevation and the static layers of the landslide prior."""
-
-    dem: Place = Field(
-        description="Elevation raster, metres or the unit that its band or vertical CRS states"
-    )
-    lithology: Place | None = Field(
-        default=None, description="Raster of lithology coefficients of the landslide prior"
-    )
-    landcover: Place | None = Field(
-        default=None, description="Raster of land-cover coefficients of the landslide prior"
-    )
-    cti: Place | None = Field(default=None, description="Raster of the compound topographic index")
-    stddev: Place | None = Field(
-        default=None,
-        description="Raster of the standard deviation of the prior's logit; left out: 0.03",
-    )
-    slope: Place | None = Field(
-        default=None,
-        description="Gradient raster (rise over run) of the prior; left out: slopes of the DEM",
-    )
-
-    @property
-    def has_prior(self) -> bool:
-        """True where the layers of the landslide prior are named."""
-        return self.lithology is not None
-
-    @model_validator(mode="after")
-    def _layers_go_together(self) -> Self:
-        needed = {"lithology": self.lithology, "landcover": self.landcover, "cti": self.cti}
-        missing = [key for key, place in needed.items() if place is None]
-        named = len(missing) < len(needed) or self.stddev is not None or self.slope is not None
-        if named and missing:
-            raise ConfigError(
-                "layer of the landslide prior is missing",
-                f"terrain.{missing[0]}",
-                expected="lithology, landcover and cti together",
-                got="no " + ", no ".join(missing),
-                remedy="name the missing layers, or leave the others out",
-            )
-        return self
 
 
 class ModelsSection(Section):
@@ -453,8 +400,8 @@ class RunFile(Section):
         _drop_null(content, "roads")
         if self.models.share == AUTO:
             del content["models"]["share"]
-        for key in ("lithology", "landcover", "cti", "stddev", "slope"):
-            _drop_null(content["terrain"] or {}, key)
+        if self.terrain is not None:
+            content["terrain"] = self.terrain.counted()
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -128,6 +128,9 @@ footprints:
 #   stddev: jessee_standard_deviation.tif
 #   # Gradient (rise over run). Left out: the slopes of the DEM.
 #   slope: global_grad.tif
+#   # Slides whose ground is flatter than this on average, degrees, are left out and counted
+#   # apart: roofs, rubble and fields look like slides. 0 keeps all.
+#   least_slope_deg: 5
 
 # Model bundles: shipped names (`quakestream bundle list`), or paths and URIs with a slash.
 models:

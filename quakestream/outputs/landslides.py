@@ -39,10 +39,6 @@ BUILDING_COLUMNS = ("landslide_id", "landslide_distance_m")
 """Columns of buildings.parquet in runs that look for landslides."""
 
 
-FLAT_DEG = 3.0
-"""Slides of a smaller mean slope are counted apart: roofs, rubble and fields look like slides."""
-
-
 def ordered_landslides(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     """The rows with every column of the contract, sorted along a Hilbert curve.
 
@@ -70,9 +66,6 @@ def landslide_counts(slides: gpd.GeoDataFrame, buildings: gpd.GeoDataFrame) -> d
         "slides": len(slides),
         "km2": round(float(slides["area_m2"].sum()) / 1e6, 6),
     }
-    slope_N = pd.to_numeric(slides["slope_deg"]).to_numpy(np.float64)
-    if flat := int((slope_N < FLAT_DEG).sum()):
-        counts["slides_on_flat_ground"] = flat
     if len(buildings):
         on_N = touched(buildings)
         counts["buildings_touched"] = int(on_N.sum())

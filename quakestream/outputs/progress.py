@@ -9,6 +9,7 @@ from quakestream.errors import RequestError
 from quakestream.outputs.buckets import check_bucket
 from quakestream.outputs.layout import COMMITS, PROGRESS
 from quakestream.outputs.lease import SILENT_AFTER, LeaseRecord, newest_lease
+from quakestream.outputs.left_out import left_out_line
 from quakestream.storage import MissingObjectError, Store
 
 State = Literal["running", "publishing", "interrupted", "failed", "stopped", "finished"]
@@ -43,6 +44,8 @@ class Status:
     counts: dict[str, Any]
     """Counts of the finished map; empty before that."""
     snapshot: str
+    left_out: str = ""
+    """What the map says of landslides on flat ground that are no product; empty for none."""
 
 
 def read_status(store: Store, now: datetime | None = None) -> Status:
@@ -97,6 +100,7 @@ def read_status(store: Store, now: datetime | None = None) -> Status:
         remaining_s=left_km2 / rate if rate and state == "running" else None,
         counts=dict(counts) if isinstance(counts, dict) else {},
         snapshot=str(run.get("snapshot", "")),
+        left_out=left_out_line(run),
     )
 
 

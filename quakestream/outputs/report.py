@@ -11,6 +11,7 @@ import pandas as pd
 
 from quakestream.outputs.expected import amount, share_interval
 from quakestream.outputs.figures import SEVERE, Headline, headline, percent
+from quakestream.outputs.left_out import left_out_line
 from quakestream.outputs.pages import cards_html, content_security_policy, fill, static
 from quakestream.outputs.readback import current_run, current_table
 from quakestream.outputs.viewer_content import (
@@ -85,7 +86,7 @@ def report_page(
 
 def _lead(run: Mapping[str, Any]) -> str:
     counts, first = run["counts"], headline(run)
-    slides = _slides(counts.get("landslides"))
+    slides = _slides(counts.get("landslides"), left_out_line(run))
     if not run.get("bundle"):
         return slides
     time = str(run.get("event", {}).get("time", "")).replace("T", " ")
@@ -100,7 +101,7 @@ def _lead(run: Mapping[str, Any]) -> str:
     )
 
 
-def _slides(counts: Mapping[str, Any] | None) -> str:
+def _slides(counts: Mapping[str, Any] | None, left_out: str) -> str:
     """What the run says of landslides; nothing where it looked for none."""
     if counts is None:
         return ""
@@ -115,10 +116,11 @@ def _slides(counts: Mapping[str, Any] | None) -> str:
     ]
     number = f"{counts['slides']:,} landslide{'' if counts['slides'] == 1 else 's'}"
     beside = f": {', '.join(more)}" if more else ""
+    apart = f"<p>{_safe(left_out)}.</p>" if left_out else ""
     return (
         f"<div class='headline'><p><b>{number}</b>, {counts['km2']:.3f} km², by the model"
         f"{_safe(beside)}.</p><p>A model takes bare ground in one image for a fresh slide. Look at "
-        "the image before anybody is sent.</p></div>"
+        f"the image before anybody is sent.</p>{apart}</div>"
     )
 
 

@@ -29,6 +29,7 @@ from quakestream.hazard import model_inputs, sample_hazard, takes_events
 from quakestream.outputs.buildings import SHAKING_COLUMNS
 from quakestream.outputs.layout import LEASE, LEDGER
 from quakestream.outputs.lease import Lease, held_lease
+from quakestream.outputs.left_out import left_out_line
 from quakestream.outputs.notebook import facts_html
 from quakestream.outputs.products import RunProducts
 from quakestream.outputs.publish import publish
@@ -300,6 +301,7 @@ class _MapRun:
         record = run_record(plan, self.work, self._hazard(), self.backend.name)
         record |= products.record
         record["notes"] += reading_notes(self.store)
+        record["notes"] += [f"landslides: {line}"] if (line := left_out_line(record)) else []
         snapshot = publish(
             self.store,
             RunProducts(

@@ -17,9 +17,15 @@ from quakestream.synthetic.files import (
     write_cog,
     write_vectors,
 )
-from quakestream.synthetic.hazard_files import write_damage_proxy, write_shakemap, write_vs30
+from quakestream.synthetic.hazard_files import (
+    write_damage_proxy,
+    write_shakemap,
+    write_uncertainty,
+    write_vs30,
+)
 from quakestream.synthetic.hillsides import paint_hillsides
 from quakestream.synthetic.people import camps, tarpaulins, vehicles
+from quakestream.synthetic.prior_files import write_prior_layers
 from quakestream.synthetic.sensor import Acquisition, SceneImage, render
 from quakestream.synthetic.settings import DEMO, SceneLayout, SizePreset, stream
 from quakestream.synthetic.shaking import BuildingDamage, Shaking
@@ -180,6 +186,9 @@ def _write_layers(paths: SyntheticEarthquake, seed: int, epochs: Epochs, event_i
     write_damage_proxy(paths.dpm, seed, epochs.world, epochs.town.buildings, epochs.damage)
     if epochs.upland is not None and paths.dem is not None and paths.slides is not None:
         write_dem(paths.dem, epochs.upland, epochs.world)
+        write_prior_layers(paths.out, epochs.upland, epochs.world)
+        beside = paths.shakemap.with_name("uncertainty.xml")
+        write_uncertainty(beside, epochs.shaking, epochs.world, event_id)
         write_vectors(paths.slides, slide_truth(epochs.upland, epochs.world))
 
 

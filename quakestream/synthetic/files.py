@@ -14,7 +14,13 @@ from affine import Affine
 from pyproj import Transformer
 
 from quakestream.synthetic.sensor import Acquisition, SceneImage
-from quakestream.synthetic.settings import EVENT_TIME, GSD_M, SceneLayout, SizePreset
+from quakestream.synthetic.settings import (
+    EVENT_TIME,
+    GSD_M,
+    PRIOR_LAYERS,
+    SceneLayout,
+    SizePreset,
+)
 from quakestream.synthetic.world import transform_points
 
 _STAC_EXTENSIONS = (
@@ -159,7 +165,10 @@ def run_file_text(preset: SizePreset, event_id: str) -> str:
     first = min(s.acquired for s in preset.scenes) - timedelta(days=1)
     post = f"{EVENT_TIME:%Y-%m-%d}/{last:%Y-%m-%d}"
     pre = f"{first:%Y-%m-%d}/{EVENT_TIME - timedelta(days=1):%Y-%m-%d}"
-    terrain = "terrain:    {dem: dem.tif}\n" if preset.hills else ""
+    terrain, landslide = "", ""
+    if preset.hills:
+        layers = ", ".join(f"{name}: {name}.tif" for name in ("dem", *PRIOR_LAYERS))
+        terrain, landslide = f"terrain:    {{{layers}}}\n", ", landslide: landslide-rgb"
     return f"""\
 # A synthetic earthquake, made by quakestream. The known truth is in truth.parquet.
 event:      {{id: {event_id}, time: {EVENT_TIME:%Y-%m-%dT%H:%M:%SZ}}}
@@ -175,7 +184,7 @@ hazard:
   shakemaps: [shakemap/grid.xml]
   vs30:     vs30.tif
   layers:   {{dpm: dpm.tif}}
-{terrain}models:     {{damage: damage-synthetic}}
+{terrain}models:     {{damage: damage-synthetic{landslide}}}
 profile:    rapid
 out:        out
 """

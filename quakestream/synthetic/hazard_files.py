@@ -1,5 +1,6 @@
 """Writes hazard layers in the form of their agencies: ShakeMap grid.xml, VS30, SAR proxy."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,31 +23,51 @@ VS30_STEP_DEG = 1.0 / 1200
 """3 arc seconds, about 90 m."""
 PROXY_STEP_DEG = 1.0 / 3600
 """1 arc second, about 30 m."""
+SPREAD_LN_PGV = 0.55
+"""Standard deviation of ln(PGV), as where no station is near."""
 NODATA = -9999.0
 
 
 def write_shakemap(path: Path, shaking: Shaking, world: SyntheticWorld, event_id: str) -> None:
     """Writes `grid.xml` as the USGS does (ShakeMap 4 manual): rows from north-west, east first."""
+    lon_N, lat_N = _shakemap_nodes(world)
+    values = shaking.measures(world.from_crs(np.column_stack([lon_N, lat_N]), "EPSG:4326"))
+    head = _shakemap_head(shaking, world, event_id, UNITS)
+    _write_grid(path, head, [lon_N, lat_N, *(values[name] for name in MEASURES)])
+
+
+def write_uncertainty(path: Path, shaking: Shaking, world: SyntheticWorld, event_id: str) -> None:
+    """Writes `uncertainty.xml`, the standard deviations that lie beside a `grid.xml`."""
+    lon_N, lat_N = _shakemap_nodes(world)
+    head = _shakemap_head(shaking, world, event_id, {"STDPGV": "ln(cm/s)"})
+    _write_grid(path, head, [lon_N, lat_N, np.full(len(lon_N), SPREAD_LN_PGV)])
+
+
+def _shakemap_nodes(world: SyntheticWorld) -> tuple[F64, F64]:
+    """Longitudes and latitudes of the nodes: rows from the north-west, east first."""
     lon0, lat0 = np.round([world.lon, world.lat], 2)
     steps = round(GRID_HALF_DEG / GRID_STEP_DEG)
     offset = np.arange(-steps, steps + 1) * GRID_STEP_DEG
     lat, lon = (a.ravel() for a in np.meshgrid(lat0 - offset, lon0 + offset, indexing="ij"))
-    values = shaking.measures(world.from_crs(np.column_stack([lon, lat]), "EPSG:4326"))
-    columns = [np.round(lon, 4), np.round(lat, 4), *(values[name] for name in MEASURES)]
+    return np.round(lon, 4), np.round(lat, 4)
+
+
+def _write_grid(path: Path, head: str, columns: list[F64]) -> None:
     rows = "\n".join(
         f"{row[0]:.4f} {row[1]:.4f} " + " ".join(f"{value:.4g}" for value in row[2:])
         for row in np.column_stack(columns)
     )
-    head = _shakemap_head(shaking, world, event_id, float(lon0), float(lat0), len(offset))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{head}<grid_data>\n{rows}\n</grid_data>\n</shakemap_grid>\n", "utf-8")
 
 
 def _shakemap_head(
-    shaking: Shaking, world: SyntheticWorld, event_id: str, lon0: float, lat0: float, count: int
+    shaking: Shaking, world: SyntheticWorld, event_id: str, units: Mapping[str, str]
 ) -> str:
     epicentre = world.to_crs(np.array([shaking.epicentre_m]), "EPSG:4326")[0]
-    fields = [("LON", "dd"), ("LAT", "dd"), *((name, UNITS[name]) for name in MEASURES)]
+    lon0, lat0 = (float(v) for v in np.round([world.lon, world.lat], 2))
+    count = 2 * round(GRID_HALF_DEG / GRID_STEP_DEG) + 1
+    fields = [("LON", "dd"), ("LAT", "dd"), *units.items()]
     lines = "\n".join(
         f'<grid_field index="{i}" name="{name}" units="{unit}" />'
         for i, (name, unit) in enumerate(fields, start=1)

@@ -15,6 +15,8 @@ GSD_M = 0.5
 """Ground sampling distance of every synthetic scene."""
 MARGIN_M = 60.0
 """Painted margin around the extent, so that shifts, lean and convergence stay inside."""
+PRIOR_LAYERS = ("lithology", "landcover", "cti")
+"""Layers of the landslide prior that hills have: keys under `terrain`, and names of files."""
 EVENT_TIME = datetime(2026, 3, 14, 2, 41, 7, tzinfo=UTC)
 
 

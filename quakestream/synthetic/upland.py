@@ -31,6 +31,7 @@ PGV_STEP_PX = 32
 """Shaking is smooth: it is computed for every so many pixels."""
 DEM_STEP_DEG = 1.0 / 10_800
 """A third of an arc second, about 10 m."""
+MARGIN_DEG = 0.006
 LEAST_SLIDE_M2 = 100.0
 """Smaller outlines are no truth: no map is asked for them."""
 
@@ -119,10 +120,20 @@ def _on(
     return hit_N[1:]
 
 
+def dem_half_deg(world: SyntheticWorld) -> tuple[float, float]:
+    """Half of the extent of terrain layers: that of the world and some 500 m around it.
+
+    The slopes of the landslide prior are taken on pixels of 230 m and need a neighbour.
+    """
+    return (
+        0.55 * world.width_m / 88_000.0 + MARGIN_DEG,
+        0.55 * world.height_m / 111_000.0 + MARGIN_DEG,
+    )
+
+
 def write_dem(path: Path, upland: Upland, world: SyntheticWorld) -> None:
     """Writes elevations in metres on a lattice of a third of an arc second, EPSG:4326."""
-    half_deg = (0.55 * world.width_m / 88_000.0 + 0.002, 0.55 * world.height_m / 111_000.0 + 0.002)
-    points, shape, transform = pixel_centres(world, DEM_STEP_DEG, half_deg)
+    points, shape, transform = pixel_centres(world, DEM_STEP_DEG, dem_half_deg(world))
     col, row = ~world.transform @ (points[:, 0], points[:, 1])
     metres = map_coordinates(
         upland.hills.elevation_YX, [row - 0.5, col - 0.5], order=1, mode="nearest"

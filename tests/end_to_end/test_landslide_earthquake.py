@@ -1,6 +1,10 @@
-"""Damage and landslides in one run over the synthetic earthquake with hills, against the truth."""
+"""Damage, landslides and their prior in one run over the synthetic earthquake with hills.
+
+The run is compared with the truth, with other cell sizes, with the uncut rasters, and with Ray.
+"""
 
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -12,24 +16,32 @@ from rasterio.features import rasterize
 from scipy import ndimage
 
 from quakestream.domain import Grid, Window
+from quakestream.outputs.left_out import LEFT_OUT
 from quakestream.outputs.rasters import NODATA
+from quakestream.outputs.slide_scores import SlideScore, score_slides_stored
+from quakestream.outputs.truth import TruthRequest
 from quakestream.pipeline.run import Result
 from quakestream.reduce.metrics import binary_scores
 from quakestream.synthetic import HILLS, SyntheticEarthquake, make_earthquake
 from quakestream.tiling import foreign_ground
-from tests.helpers.mapping import edit, map_file
+from tests.helpers.mapping import edit, map_file, same
 from tests.helpers.soil_bundle import write_soil_bundle
 
 pytestmark = pytest.mark.slow
 THRESHOLD, LEAST = 125, 400
+SHARE = 0.06
+"""Share of slides on the hills."""
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> SyntheticEarthquake:
+    """The demo's run file for hills, with a model of colour alone in place of the shipped one."""
     made = make_earthquake(tmp_path_factory.mktemp("hills"), seed=7, size=HILLS)
-    soil = write_soil_bundle(made.out / "soil")
+    soil = write_soil_bundle(made.out / "soil", prior=(1 - SHARE, SHARE))
 
     def change(content: dict[str, dict[str, object]]) -> None:
+        assert content["models"] == {"damage": "damage-synthetic", "landslide": "landslide-rgb"}
+        assert {"dem", "lithology", "landcover", "cti"} <= content["terrain"].keys()
         content["models"]["landslide"] = str(soil)
         content.update(outputs=["scores"], execution={"cell_windows": 2})
 
@@ -38,8 +50,20 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SyntheticEarthquake:
 
 
 @pytest.fixture(scope="module")
-def whole(world: SyntheticEarthquake) -> Result:
-    return map_file(world.run_file, world.out / "out")
+def kept(world: SyntheticEarthquake) -> gpd.GeoDataFrame:
+    """Slides of a run that leaves none out as flat."""
+    edit(world.run_file, lambda content: content["terrain"].update(least_slope_deg=0))
+    map_file(world.run_file, world.out / "out")
+    edit(world.run_file, lambda content: content["terrain"].pop("least_slope_deg"))
+    return slides(world.out / "out")
+
+
+@pytest.fixture(scope="module")
+def whole(world: SyntheticEarthquake, kept: gpd.GeoDataFrame) -> Result:
+    """The run as it stands in the file, over the work of `kept`."""
+    made = map_file(world.run_file, world.out / "out")
+    assert made.run["counts"]["cells_scored"] == 0, "what is left out is no other work"
+    return made
 
 
 def slides(out: Path) -> gpd.GeoDataFrame:
@@ -62,16 +86,56 @@ def rasters(out: Path) -> list[tuple[np.ndarray, rasterio.Affine, int]]:
     return found
 
 
+def assert_same_products(one: Path, other: Path) -> None:
+    """Slides, cells and the prior of two runs, to the last bit."""
+    pd.testing.assert_frame_equal(comparable(slides(one)), comparable(slides(other)))
+    assert (one / "prior.tif").read_bytes() == (other / "prior.tif").read_bytes()
+
+
 def test_three_cell_sizes_give_equal_slides(world: SyntheticEarthquake, whole: Result) -> None:
-    one = comparable(slides(world.out / "out"))
     for side in (1, 5):
         edit(world.run_file, lambda c, side=side: c["execution"].update(cell_windows=side))
         other = map_file(world.run_file, world.out / f"out{side}")
-        pd.testing.assert_frame_equal(one, comparable(slides(world.out / f"out{side}")))
+        assert_same_products(world.out / "out", world.out / f"out{side}")
+        same(whole.buildings, other.buildings)
         assert other.run["counts"]["landslides"] == whole.run["counts"]["landslides"]
+        assert other.run["landslide_prior"] == whole.run["landslide_prior"]
+    edit(world.run_file, lambda c: c["execution"].update(cell_windows=2))
 
 
-def test_slides_are_those_of_the_uncut_rasters(world: SyntheticEarthquake, whole: Result) -> None:
+@pytest.mark.alone
+def test_ray_gives_what_the_loop_gives(
+    world: SyntheticEarthquake, whole: Result, ray_backend: Any
+) -> None:
+    made = map_file(world.run_file, world.out / "ray", ray_backend)
+    assert made.run["backend"] == "ray"
+    same(whole.buildings, made.buildings)
+    assert_same_products(world.out / "out", world.out / "ray")
+    cells = [gpd.read_parquet(world.out / name / "coverage.parquet") for name in ("out", "ray")]
+    pd.testing.assert_frame_equal(*(comparable(frame) for frame in cells))
+
+
+def test_the_prior_knows_the_hills_and_moves_the_slides_on_them(
+    world: SyntheticEarthquake, whole: Result
+) -> None:
+    found = slides(world.out / "out")
+    assert set(found["evidence"]) == {"image+prior"}
+    assert (found["p_prior"] > 0.01).mean() > 0.6
+    moved = np.sign(found["probability"] - found["p_image"])
+    assert (moved == np.sign(found["p_prior"] - SHARE)).all()
+    cells = gpd.read_parquet(world.out / "out" / "coverage.parquet")
+    cells = cells[(cells["kind"] == "landslides") & cells["p_prior"].notna()]
+    steep = cells[cells["status"] != "too_flat"]
+    flat = cells[cells["status"] == "too_flat"]
+    assert steep["p_prior"].mean() > 3 * flat["p_prior"].mean()
+    assert whole.run["landslide_prior"]["max_coverage"] > 0.03
+    assert not whole.issues
+    assert any("prior from shaking and terrain is highest" in n for n in whole.run["notes"])
+
+
+def test_slides_are_those_of_the_uncut_rasters(
+    world: SyntheticEarthquake, kept: gpd.GeoDataFrame
+) -> None:
     """Groups of pixels of the score rasters, of the part that each zone owns."""
     areas = []
     for step_YX, transform, epsg in rasters(world.out / "out"):
@@ -88,7 +152,7 @@ def test_slides_are_those_of_the_uncut_rasters(world: SyntheticEarthquake, whole
         label_YX, count = ndimage.label(marked_YX)
         pixels = np.bincount(label_YX.reshape(-1), minlength=count + 1)[1:]
         areas += (pixels[pixels >= LEAST] * 0.25).tolist()
-    found = slides(world.out / "out")
+    found = kept
     in_one_zone = found[(found.bounds.minx > 36.0) | (found.bounds.maxx < 36.0)]
     one_zone = np.sort(in_one_zone["area_m2"].to_numpy())
     matched = np.isclose(one_zone[:, None], np.array(areas)[None, :], rtol=2e-3).any(axis=1)
@@ -96,9 +160,25 @@ def test_slides_are_those_of_the_uncut_rasters(world: SyntheticEarthquake, whole
     assert len(found) >= len(areas) > 10
 
 
-def test_the_stand_in_finds_slides_and_both_scores_are_told(
-    world: SyntheticEarthquake, whole: Result
+def test_flat_ground_is_left_out_and_counted(
+    world: SyntheticEarthquake, whole: Result, kept: gpd.GeoDataFrame
 ) -> None:
+    found = slides(world.out / "out")
+    flat = kept[kept["slope_deg"] < 5.0]
+    assert len(flat) > 10
+    assert set(found["landslide_id"]) == set(kept["landslide_id"]) - set(flat["landslide_id"])
+    assert whole.run[LEFT_OUT]["slides"] == len(flat)
+    assert whole.run["counts"]["landslides"]["slides"] == len(found)
+    near = whole.buildings["landslide_id"].dropna()
+    assert set(near) <= set(found["landslide_id"])
+
+
+def scored(world: SyntheticEarthquake, made: Result) -> SlideScore:
+    return score_slides_stored(made.store, TruthRequest(uri=str(world.slides)))
+
+
+def test_the_stand_in_finds_slides(world: SyntheticEarthquake, whole: Result) -> None:
+    """Ground by pixels of the rasters, slides by their polygons."""
     truth = gpd.read_parquet(world.slides)
     truth_N, found_N = [], []
     for step_YX, transform, epsg in rasters(world.out / "out"):
@@ -108,14 +188,23 @@ def test_the_stand_in_finds_slides_and_both_scores_are_told(
         truth_N.append(truth_YX[seen_YX])
         found_N.append(step_YX[seen_YX] >= THRESHOLD)
     pixels = binary_scores(np.concatenate(truth_N), np.concatenate(found_N))
-    one = slides(world.out / "out").to_crs(32637).geometry.to_numpy()
-    other = truth.to_crs(32637).geometry.to_numpy()
-    shared = np.array([[a.intersection(b).area for b in other] for a in one])
-    union = np.array([[a.union(b).area for b in other] for a in one])
-    hit = shared / union >= 0.3
-    recall, _precision = hit.any(axis=0).mean(), hit.any(axis=1).mean()
     assert pixels.f1 > 0.4
-    assert recall > 0.3
+    figures = scored(world, whole)
+    assert figures.truth == len(truth)
+    assert figures.polygon_recall > 0.3
+
+
+def test_the_shipped_bundle_finds_two_thirds_of_the_slides_and_few_others(
+    world: SyntheticEarthquake, whole: Result
+) -> None:
+    """The run file as `quakestream demo --landslides` writes it."""
+    edit(world.run_file, lambda content: content["models"].update(landslide="landslide-rgb"))
+    made = map_file(world.run_file, world.out / "shipped")
+    figures = scored(world, made)
+    assert figures.f1 > 0.8
+    assert figures.recall > 0.9
+    assert figures.polygon_recall > 0.5
+    assert figures.polygon_precision > 0.7
 
 
 def test_the_town_is_judged_beside_the_slides(world: SyntheticEarthquake, whole: Result) -> None:

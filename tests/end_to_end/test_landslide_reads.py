@@ -6,7 +6,7 @@ import geopandas as gpd
 import pytest
 import yaml
 
-from quakestream.synthetic import SyntheticEarthquake, make_earthquake
+from quakestream.synthetic import HILLS, SyntheticEarthquake, make_earthquake
 from tests.helpers.running import quakestream
 from tests.helpers.servers import web_server
 from tests.helpers.soil_bundle import write_soil_bundle
@@ -14,16 +14,27 @@ from tests.helpers.soil_bundle import write_soil_bundle
 MOST = 1.05
 
 
-def fetched(demo: SyntheticEarthquake, folder: Path, name: str, models: dict[str, object]) -> int:
+def fetched(
+    demo: SyntheticEarthquake,
+    folder: Path,
+    name: str,
+    models: dict[str, object],
+    aoi: str | None = None,
+) -> int:
     """Bytes of the scenes that a run of its own process fetches over HTTP."""
     with web_server(demo.out) as server:
         content = yaml.safe_load(demo.run_file.read_text())
         content["imagery"]["catalog"] = f"{server.url}/imagery/catalog.json"
-        content["aoi"] = _in_the_middle(demo)
+        content["aoi"] = aoi or _in_the_middle(demo)
         content["footprints"] = {"path": str(demo.footprints), "id": "id"}
+        if aoi:  # with the prior
+            terrain = content["terrain"].items()
+            content["terrain"] = {key: str(demo.out / value) for key, value in terrain}
+            content["hazard"] = {"shakemaps": [str(demo.shakemap)]}
         if models["damage"] is None:
             del content["footprints"], content["imagery"]["pre"]
-        del content["hazard"]
+        if not aoi:
+            del content["hazard"]
         run_file = folder / f"{name}.yaml"
         run_file.write_text(yaml.safe_dump({**content, "models": models, "out": f"{name}-out"}))
         done = quakestream("map", run_file, "--quiet", timeout_s=400)
@@ -58,3 +69,25 @@ def test_both_models_fetch_what_damage_alone_fetches(
     damage = fetched(demo, tmp_path, "damage", {"damage": "damage-synthetic"})
     both = fetched(demo, tmp_path, "both", {"damage": "damage-synthetic", "landslide": soil})
     assert both <= MOST * damage
+
+
+@pytest.fixture(scope="module")
+def hills(tmp_path_factory: pytest.TempPathFactory) -> SyntheticEarthquake:
+    return make_earthquake(tmp_path_factory.mktemp("hills"), seed=7, size=HILLS)
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_with_hills_and_their_prior_the_town_is_read_once(
+    hills: SyntheticEarthquake, tmp_path: Path
+) -> None:
+    """Over the town, damage, landslides and prior fetch what damage fetches; hills come on top."""
+    soil = str(write_soil_bundle(tmp_path / "soil"))
+    west, south, east, north = gpd.read_file(hills.aoi).total_bounds
+    width, height = east - west, north - south
+    town = west + 0.05 * width, south + 0.08 * height, west + 0.8 * width, south + 0.6 * height
+    aoi = ",".join(f"{v:.6f}" for v in town)
+    damage = fetched(hills, tmp_path, "damage", {"damage": "damage-synthetic"}, aoi)
+    models = {"damage": "damage-synthetic", "landslide": soil}
+    both = fetched(hills, tmp_path, "both", models, aoi)
+    assert 0 < both <= MOST * damage

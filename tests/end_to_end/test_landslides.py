@@ -1,5 +1,7 @@
 """Maps of landslides: beside damage, alone, over borders, and with input that does not fit."""
 
+import json
+import re
 from pathlib import Path
 
 import geopandas as gpd
@@ -264,6 +266,14 @@ def test_the_command_line_plans_maps_and_reports_landslides_alone(tmp_path: Path
     assert quakestream("report", tmp_path / "out").code == 0
     report = (tmp_path / "out" / "report.html").read_text()
     assert f"<b>{number} landslides</b>" in report
+    status = quakestream("status", tmp_path / "out")
+    assert re.search(rf"landslides +{number}, \d\.\d{{3}} km²", status.stdout)
+    assert "damage" not in status.stdout
+    truth = tmp_path / "out" / "landslides.parquet"
+    score = quakestream("score", tmp_path / "out", "--truth", truth, "--json")
+    figures = json.loads(score.stdout)
+    assert (figures["f1"], figures["polygon_recall"]) == (1.0, 1.0)
+    assert figures["truth"] + figures["truth_elsewhere"] == number
 
 
 def test_landslides_of_which_no_pixel_could_be_read_are_no_map(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ SIDE_PX = 7
 FROM, GAIN = 1.15, 4.0
 
 
-def write_soil_bundle(folder: Path, *, window_px: int = 256, halo_px: int = 8) -> Path:
+def write_soil_bundle(
+    folder: Path, *, window_px: int = 256, halo_px: int = 8, prior: tuple[float, ...] = ()
+) -> Path:
     """Mean over 7 × 7 pixels of red less blue and more red, with a deviation beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     spec = BundleSpec(
@@ -36,6 +38,7 @@ def write_soil_bundle(folder: Path, *, window_px: int = 256, halo_px: int = 8) -
         normalisation="per_scene",
         classes=LABELS,
         deviation=True,
+        prior=prior,
     )
     model = soil_graph(window_px)
     (folder / "model.onnx").write_bytes(model)

@@ -69,6 +69,8 @@ class LandslideKind(PixelKind):
     """Elevation raster; None: slopes are unknown, and every window is scored."""
     dem_version: str = ""
     """The store's version of that file."""
+    least_slope_deg: float = 0.0
+    """Slides on flatter ground are no product; without an elevation model all are."""
     options: StorageOptions = field(default_factory=StorageOptions)
 
     @property

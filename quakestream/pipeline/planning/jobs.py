@@ -167,7 +167,7 @@ def landslide_kind(run: RunFile, kind: LandslideKind) -> Kind:
         version = fingerprint(dem, run.storage_options)
     except (QuakestreamError, OSError):
         version = ""  # planning says why it cannot be read
-    return replace(kind, dem=dem, dem_version=version)
+    return replace(kind, dem=dem, dem_version=version, least_slope_deg=run.terrain.least_slope_deg)
 
 
 def _no_such_product(product: str, kind: Kind, spec: BundleSpec) -> ConfigError:

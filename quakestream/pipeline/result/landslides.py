@@ -22,6 +22,7 @@ from quakestream.domain import BundleSpec, Grid
 from quakestream.domain.grid import utm_zone_lon
 from quakestream.outputs.buildings import TILES_JOINT
 from quakestream.outputs.layout import SCORES
+from quakestream.outputs.left_out import LEFT_OUT
 from quakestream.outputs.products import LargeProduct
 from quakestream.outputs.rasters import STEPS, RasterBand, RasterProduct
 from quakestream.pipeline.kinds.landslides import LandslideKind, least_pixels
@@ -70,12 +71,14 @@ def landslide_products(
         band = RasterBand(name="landslide", description=text, scale=1.0 / STEPS)
         product = RasterProduct(name="scores", prefix=SCORES, bands=(band,))
         large = dict(raster_products(store, keys_of_commits, keys, context, product).large)
-    slides = find_slides(store, parts, context.job.bundle.spec)
+    rows = landslide_rows(find_slides(store, parts, context.job.bundle.spec), context)
+    steep, record = without_flat(rows, kind.least_slope_deg)
     return KindProducts(
-        landslides=landslide_rows(slides, context),
+        landslides=steep,
         coverage=_coverage(parts, context),
         large=large,
         issues=tuple(failure_issues(parts.records)),
+        record=record,
     )
 
 
@@ -269,6 +272,26 @@ def landslide_rows(slides: Slides, context: RunContext) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(
         pd.DataFrame(columns, index=index), geometry=list(slides.outline_N), crs=4326
     )
+
+
+def without_flat(
+    rows: gpd.GeoDataFrame, least_slope_deg: float
+) -> tuple[gpd.GeoDataFrame, dict[str, Any]]:
+    """The slides on ground that is steep enough or of unknown slope, and what was left out.
+
+    Args:
+        rows: all slides.
+        least_slope_deg: least mean slope of the ground of a slide.
+    """
+    flat = rows["slope_deg"].to_numpy(np.float64) < least_slope_deg  # false for NaN
+    if not flat.any():
+        return rows, {}
+    record = {
+        "flatter_than_deg": least_slope_deg,
+        "slides": int(flat.sum()),
+        "km2": round(float(rows["area_m2"][flat].sum()) / 1e6, 6),
+    }
+    return rows[~flat].reset_index(drop=True), {LEFT_OUT: record}
 
 
 def slide_id(epsg: int, gsd_m: float, row: int, col: int) -> str:

@@ -15,10 +15,12 @@ from quakestream.outputs.landslides import (
     landslides_parquet,
     ordered_landslides,
 )
+from quakestream.outputs.left_out import LEFT_OUT, left_out_line
 from quakestream.outputs.publish import publish
 from quakestream.outputs.readback import current_run
 from quakestream.outputs.summary import summary_table
 from quakestream.outputs.viewer_content import about, content_of
+from quakestream.pipeline.result.landslides import without_flat
 from quakestream.storage import open_store
 from tests.helpers.outputs_case import LABELS, buildings, products
 
@@ -77,14 +79,16 @@ def test_counts_say_what_lies_on_a_slide_and_what_near() -> None:
     }
 
 
-def test_slides_on_flat_ground_are_counted_apart() -> None:
-    flat = slides().assign(slope_deg=[2.9, 3.0])
-    counts = landslide_counts(ordered_landslides(flat), rows_with_slides())
-    assert counts["slides_on_flat_ground"] == 1
-    unknown = slides().assign(slope_deg=None)
-    assert "slides_on_flat_ground" not in landslide_counts(
-        ordered_landslides(unknown), rows_with_slides()
-    )
+def test_slides_on_flat_ground_are_left_out_and_counted_apart() -> None:
+    flat = slides().assign(slope_deg=[4.9, 5.0])
+    kept, record = without_flat(flat, 5.0)
+    assert kept["landslide_id"].tolist() == flat["landslide_id"].tolist()[1:]
+    km2 = round(flat["area_m2"].iloc[0] / 1e6, 6)
+    assert record == {LEFT_OUT: {"flatter_than_deg": 5.0, "slides": 1, "km2": km2}}
+    assert left_out_line(record).startswith(f"1 polygon ({km2:.3f} km²) on ground flatter than 5°")
+    for all_of_them, least in ((flat, 0.0), (slides().assign(slope_deg=None), 5.0)):
+        same, nothing = without_flat(all_of_them, least)
+        assert (len(same), nothing, left_out_line(nothing)) == (2, {}, "")
 
 
 def test_a_district_with_slides_and_no_building_has_a_row() -> None:
