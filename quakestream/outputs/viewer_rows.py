@@ -165,28 +165,24 @@ def rings(shapes: Sequence[BaseGeometry | None]) -> dict[str, list[int]]:
 
     Holes and parts are plain rings: the viewer fills by the even-odd rule.
     """
-    ring_counts: list[int] = []
-    point_counts: list[int] = []
-    deltas: list[NDArray[np.int64]] = []
-    last = np.zeros((1, 2), dtype=np.int64)
-    for shape in side_by_side(np.array(list(shapes), object)):
-        parts = [] if shape is None or shape.is_empty else _rings_of(shape)
-        ring_counts.append(len(parts))
-        for xy in parts:
-            whole = np.rint(xy[:-1] * DEGREES_TO_INT).astype(np.int64)
-            point_counts.append(len(whole))
-            deltas.append(np.diff(whole, axis=0, prepend=last))
-            last = whole[-1:]
-    flat = np.concatenate(deltas).ravel().tolist() if deltas else []
-    return {"rings": ring_counts, "points": point_counts, "xy": flat}
+    shape_N = np.array([_polygons(s) for s in side_by_side(np.array(list(shapes), object))], object)
+    part_P, shape_P = shapely.get_parts(shape_N, return_index=True)
+    ring_R, part_R = shapely.get_rings(part_P, return_index=True)
+    xy_C2, ring_C = shapely.get_coordinates(ring_R, return_index=True)
+    ends_C = np.append(np.diff(ring_C) != 0, True)[: len(ring_C)]  # a ring ends where it began
+    whole_C2 = np.rint(xy_C2[~ends_C] * DEGREES_TO_INT).astype(np.int64)
+    return {
+        "rings": np.bincount(shape_P[part_R], minlength=len(shape_N)).tolist(),
+        "points": (np.bincount(ring_C, minlength=len(ring_R)) - 1).tolist(),
+        "xy": np.diff(whole_C2, axis=0, prepend=np.zeros((1, 2), np.int64)).ravel().tolist(),
+    }
 
 
-def _rings_of(shape: BaseGeometry) -> list[NDArray[np.float64]]:
-    """Closed rings of the polygons of a geometry; a point becomes a small diamond."""
-    if shape.geom_type not in ("Polygon", "MultiPolygon"):
-        shape = shape.representative_point().buffer(2e-5, quad_segs=1)
-    polygons = shapely.get_parts(shape)
-    return [shapely.get_coordinates(ring) for ring in shapely.get_rings(polygons)]
+def _polygons(shape: BaseGeometry | None) -> BaseGeometry | None:
+    """The geometry; a point becomes a small diamond."""
+    if shape is None or shape.is_empty or shape.geom_type in ("Polygon", "MultiPolygon"):
+        return shape
+    return shape.representative_point().buffer(2e-5, quad_segs=1)
 
 
 def _probabilities(rows: pd.DataFrame, labels: Sequence[str]) -> NDArray[np.float64]:
