@@ -18,6 +18,7 @@ from quakestream.bundles import load_bundle
 from quakestream.errors import QuakestreamError, RequestError
 from training.calibrate import calibrate
 from training.checkpoints import Checkpoint, load_checkpoint
+from training.chip_standing import chip_standing
 from training.config import ChipsConfig, GradesConfig, PairsConfig
 from training.data.sources import load_pairs
 from training.evaluation_set import EvaluationSet, all_rows, evaluation_set
@@ -148,9 +149,13 @@ def judge_classes(places: Sequence[str], request: EvaluationRequest) -> Iterator
         RequestError: if a model cannot be evaluated, or its data are missing.
     """
     runs: list[EvaluationRun] = []
+    stood: set[str] = set()
     for place in places:
         model, config = class_model(place)
         held = rows_of(config, request)
+        if held.name not in stood and (standing := chip_standing(held)):
+            yield {"standing": standing, "rows": held.name}
+        stood.add(held.name)
         for mask, scored in masked_scores(model, held, request):
             figures = class_report(scored, draws=request.draws)
             if mask:
