@@ -45,7 +45,7 @@ def report(
         "difference_auc": figures(difference_N, destroyed_N, probabilities=False).auc,
         "calibration_error": calibration_error(p_N, destroyed_N, prior=prior),
         "prior": prior,
-        "operating_points": _operating_points(p_N, destroyed_N, thresholds),
+        "operating_points": operating_points(p_N, destroyed_N, thresholds),
         "pixels": {"counted": COUNTED_PIXELS, **pixel_report(scored)},
     }
 
@@ -78,9 +78,10 @@ def differences(
     return np.array(values, np.float64)
 
 
-def _operating_points(
+def operating_points(
     p_N: NDArray[np.float64], destroyed_N: NDArray[np.bool_], thresholds: Thresholds
 ) -> dict[str, dict[str, float]]:
+    """Recall, false alarms and precision at each threshold."""
     points = {}
     for name, threshold in asdict(thresholds).items():
         declared_N = p_N >= threshold

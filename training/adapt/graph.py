@@ -4,23 +4,21 @@ The features that a head is fitted on are computed by the same graph, cut before
 a map gives what the fit saw. Only `onnx` is needed to write it, and ONNX Runtime to run it.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from quakestream.bundles import Bundle
 from quakestream.domain import BundleSpec
 from training.adapt.backbone import BACKBONE, CHANNELS, INPUT, STRIDES, map_name
 from training.adapt.head import Head
+from training.onnx_nodes import GraphNodes, converted
 from training.onnx_sides import resized
 
-OPSET = 18
 CROP_PX = 96
 """Side of a crop that the backbone sees: 48 m at 0.5 m."""
 BOXES_PX = (32, 96)
@@ -69,20 +67,20 @@ class CropGraph:
 
     def features_model(self) -> bytes:
         """The graph whose output `features` is (N, D): the old model's log-odds come first."""
-        nodes = _CropNodes()
+        nodes = GraphNodes()
         feature = self._features(nodes)
-        return nodes.model(self._inputs(), (feature, "features", self.features))
+        return nodes.model(self._inputs(), (feature, "features", (self.features,)))
 
     def bundle_model(self, head: Head) -> bytes:
         """The graph of the bundle, whose output `logits` is (N, 2): half the log-odds, signed."""
-        nodes = _CropNodes()
+        nodes = GraphNodes()
         weight_D = head.weight_D / head.std_D
         offset = head.intercept - float(weight_D @ head.mean_D)
         half_2 = np.array([-0.5, 0.5])
         weight = nodes.constant((weight_D[:, None] * half_2).astype(np.float32))
         product = nodes.add("MatMul", self._features(nodes), weight)
         logits = nodes.add("Add", product, nodes.constant((offset * half_2).astype(np.float32)))
-        return nodes.model(self._inputs(), (logits, "logits", 2))
+        return nodes.model(self._inputs(), (logits, "logits", (2,)))
 
     def _inputs(self) -> dict[str, tuple[int, tuple[int, ...]]]:
         """Type and shape of an item of each input."""
@@ -93,12 +91,14 @@ class CropGraph:
             inputs |= {f"{epoch}_{f}_NB": (TensorProto.FLOAT, (3,)) for f in ("mean", "std")}
         return inputs
 
-    def _features(self, nodes: "_CropNodes") -> str:
+    def _features(self, nodes: GraphNodes) -> str:
         parts = self._old(nodes)
         means: dict[str, list[str]] = {}
         for epoch in self.epochs:
-            image = nodes.centre(_as_imagenet(nodes, epoch), self.crop_px, CROP_PX)
-            maps = nodes.inline(_backbone(), {INPUT: image}, prefix=f"{epoch}/", weights="lite0/")
+            image = nodes.centre(as_imagenet(nodes, epoch), self.crop_px, CROP_PX)
+            maps = nodes.inline(
+                backbone_graph(), {INPUT: image}, prefix=f"{epoch}/", weights="lite0/"
+            )
             means[epoch] = [
                 nodes.mean(nodes.centre(maps[map_name(s)], CROP_PX // s, box // s))
                 for s in STRIDES
@@ -110,7 +110,7 @@ class CropGraph:
             parts += [nodes.add("Sub", post, pre) for post, pre in pairs]
         return nodes.add("Concat", *parts, axis=1)
 
-    def _old(self, nodes: "_CropNodes") -> list[str]:
+    def _old(self, nodes: GraphNodes) -> list[str]:
         """Log-odds of the old model's last class, each of shape (N, 1)."""
         if self.old is None:
             return []
@@ -123,9 +123,9 @@ class CropGraph:
         inputs |= {
             e: nodes.centre(e, side, side if pixels else spec.window_px) for e in spec.epochs
         }
-        (output,) = nodes.inline(_converted(graph), inputs, prefix="old/").values()
+        (output,) = nodes.inline(converted(graph), inputs, prefix="old/").values()
         outputs = graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-        p = _last_class(nodes, output, outputs, spec)
+        p = last_class(nodes, output, outputs, spec)
         if not pixels:
             return [_log_odds(nodes, p)]
         squares = [nodes.centre(p, side, box) for box in OLD_BOXES_PX]
@@ -143,7 +143,7 @@ def can_fold(spec: BundleSpec, epochs: Sequence[str]) -> bool:
     )
 
 
-def _as_imagenet(nodes: "_CropNodes", epoch: str) -> str:
+def as_imagenet(nodes: GraphNodes, epoch: str) -> str:
     """Counts of a scene, moved to the mean and deviation of the pictures of ImageNet."""
     axes = nodes.constant(np.array([2, 3], np.int64))
     mean, std = (nodes.add("Unsqueeze", f"{epoch}_{f}_NB", axes) for f in ("mean", "std"))
@@ -153,7 +153,7 @@ def _as_imagenet(nodes: "_CropNodes", epoch: str) -> str:
     return nodes.add("Add", scaled, nodes.constant(np.array(SCENE_MEAN, np.float32)))
 
 
-def _last_class(nodes: "_CropNodes", output: str, outputs: int, spec: BundleSpec) -> str:
+def last_class(nodes: GraphNodes, output: str, outputs: int, spec: BundleSpec) -> str:
     """Probability of the last class, with the axes of the output and one channel."""
     if spec.outputs == "logits":
         temperature = nodes.constant(np.array(spec.temperature, np.float32))
@@ -166,20 +166,15 @@ def _last_class(nodes: "_CropNodes", output: str, outputs: int, spec: BundleSpec
     return nodes.add("Slice", output, *nodes.indices((outputs - 1,), (outputs,), (1,)))
 
 
-def _log_odds(nodes: "_CropNodes", p: str) -> str:
+def _log_odds(nodes: GraphNodes, p: str) -> str:
     bounds = [nodes.constant(np.array(v, np.float32)) for v in (SURE, 1 - SURE)]
     clipped = nodes.add("Clip", p, *bounds)
     rest = nodes.add("Sub", nodes.constant(np.array(1.0, np.float32)), clipped)
     return nodes.add("Log", nodes.add("Div", clipped, rest))
 
 
-def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
-    version = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-    return model if version == OPSET else onnx.version_converter.convert_version(model, OPSET)
-
-
 @cache
-def _backbone() -> onnx.ModelProto:
+def backbone_graph() -> onnx.ModelProto:
     """The graph of the backbone with weights as float32."""
     model = onnx.load_model_from_string(BACKBONE.read_bytes())
     half = {t.name: t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT16}
@@ -193,92 +188,3 @@ def _backbone() -> onnx.ModelProto:
         else:
             model.graph.node.append(node)
     return model
-
-
-@dataclass(slots=True)
-class _CropNodes:
-    """Collects the nodes and constants of a graph."""
-
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
-
-    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """Adds a node of one output; returns its name."""
-        name = f"{op.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
-        return name
-
-    def constant(self, value: NDArray[Any]) -> str:
-        name = f"constant_{len(self.constants)}"
-        self.constants[name] = numpy_helper.from_array(np.asarray(value), name)
-        return name
-
-    def indices(self, *lists: Sequence[int]) -> list[str]:
-        return [self.constant(np.array(values, np.int64)) for values in lists]
-
-    def centre(self, value: str, side: int, inner: int) -> str:
-        """The middle square of a map."""
-        if side == inner:
-            return value
-        first = (side - inner) // 2
-        places = self.indices((first, first), (first + inner, first + inner), (2, 3))
-        return self.add("Slice", value, *places)
-
-    def mean(self, value: str) -> str:
-        """The mean over rows and columns, without these axes."""
-        return self.add("ReduceMean", value, *self.indices((2, 3)), keepdims=0)
-
-    def inline(
-        self, model: onnx.ModelProto, inputs: Mapping[str, str], *, prefix: str, weights: str = ""
-    ) -> dict[str, str]:
-        """Adds a graph whose inputs are values of this one.
-
-        Args:
-            model: the graph.
-            inputs: value that stands for each of its inputs.
-            prefix: put before the names of its values.
-            weights: put before the names of its weights; the prefix if empty. A graph that is
-                added twice with one such word has its weights once.
-
-        Returns:
-            Names of its outputs here.
-        """
-        renamed = {"": ""} | dict(inputs)
-        for tensor in model.graph.initializer:
-            renamed[tensor.name] = (weights or prefix) + tensor.name
-            copy = onnx.TensorProto()
-            copy.CopyFrom(tensor)
-            copy.name = renamed[tensor.name]
-            self.constants[copy.name] = copy
-        for node in model.graph.node:
-            copied = onnx.NodeProto()
-            copied.CopyFrom(node)
-            copied.name = prefix + node.name if node.name else ""
-            del copied.input[:], copied.output[:]
-            copied.input.extend(renamed.get(name, prefix + name) for name in node.input)
-            copied.output.extend(prefix + name if name else "" for name in node.output)
-            self.nodes.append(copied)
-        return {output.name: prefix + output.name for output in model.graph.output}
-
-    def model(
-        self, inputs: Mapping[str, tuple[int, tuple[int, ...]]], output: tuple[str, str, int]
-    ) -> bytes:
-        """The graph of all nodes.
-
-        Args:
-            inputs: type and shape of an item of each input.
-            output: value, its public name, and its length.
-        """
-        value, name, length = output
-        self.nodes.append(helper.make_node("Identity", [value], [name]))
-        graph = helper.make_graph(
-            self.nodes,
-            "adapted",
-            [helper.make_tensor_value_info(n, k, ["N", *s]) for n, (k, s) in inputs.items()],
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", length])],
-            list(self.constants.values()),
-        )
-        opset = helper.make_opsetid("", OPSET)
-        model = helper.make_model(graph, opset_imports=[opset], ir_version=_backbone().ir_version)
-        onnx.checker.check_model(model, full_check=True)
-        return bytes(model.SerializeToString())

@@ -39,6 +39,9 @@ JUDGED_TOWNS = tuple(zip(range(601, 613), (*SHARES, *SHARES), strict=True))
 SIDE_M = 700.0
 """Side of a synthetic town."""
 
+CONTEXT = "context"
+"""Key of `training` in the manifest of a bundle whose head has seen real cities."""
+
 Scorer = Callable[[LabelledPair], list[BuildingLogits]]
 
 
@@ -104,11 +107,12 @@ class TownScorer:
             )
         bundle = load_bundle(path)
         engine = open_engine(bundle)
-        source = bundle.spec.training["config"]["source"]
+        training = bundle.spec.training
+        alone = training["config"]["source"] == "synthetic" and CONTEXT not in training
         return cls(
             temperature=bundle.spec.temperature,
             score=lambda pair: engine_logits(engine, bundle.spec, pair),
-            regions=None if source == "synthetic" else (),
+            regions=None if alone else tuple(training.get("left_out", ())),
         )
 
     def may_judge(self, pair: LabelledPair) -> bool:

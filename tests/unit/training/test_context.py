@@ -1,0 +1,102 @@
+"""Pair bundles with surroundings: the graph gives what the head was fitted on, and no more."""
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from numpy.typing import NDArray
+
+from quakestream.bundles import load_bundle
+from training.context.__main__ import main
+from training.context.features import ContextExamples
+from training.context.graph import (
+    CELL_PX,
+    FEATURES,
+    ContextHead,
+    ContextWindows,
+    bundle_model,
+    features_model,
+)
+from training.context.head import TownScores, fit_context
+from training.graphs import Arrays, example_images
+from training.onnx_graph import run_onnx
+from training.onnx_sides import resized
+
+WINDOWS = ContextWindows(window_px=128, halo_px=32)
+CORE = slice(WINDOWS.halo_px, WINDOWS.window_px - WINDOWS.halo_px)
+
+
+@pytest.fixture(scope="module")
+def window() -> Arrays:
+    images = example_images(("pre", "post"), WINDOWS.window_px, 1, np.random.default_rng(1))
+    images["post"][:, :, :40, :40] = 0  # ground that was not seen
+    return images
+
+
+def _head(weight_D: NDArray[np.float64], pixel_scale: float) -> ContextHead:
+    return ContextHead(weight_D=weight_D, before=0.7, offset=0.25, pixel_scale=pixel_scale)
+
+
+def test_without_weights_it_is_the_pixel_network(window: Arrays) -> None:
+    parent = load_bundle("damage-synthetic")
+    own = run_onnx(bundle_model(parent, _head(np.zeros(FEATURES), 1.0), WINDOWS), window)
+    plain = run_onnx(resized(parent.graph, WINDOWS.window_px), window)
+    expected = plain[..., CORE, CORE] / parent.spec.temperature + 0.25
+    assert own[..., CORE, CORE] == pytest.approx(expected, abs=1e-4)
+    assert (own[..., : WINDOWS.halo_px - parent.spec.halo_px, :] == 0).all()
+
+
+def test_the_graph_weighs_the_features_that_a_head_is_fitted_on(window: Arrays) -> None:
+    weight_D = np.random.default_rng(2).normal(size=FEATURES) / FEATURES
+    parent = load_bundle("damage-synthetic")
+    around_YX = run_onnx(bundle_model(parent, _head(weight_D, 0.0), WINDOWS), window)[0, 0]
+    session = ort.InferenceSession(
+        features_model(WINDOWS.window_px), providers=["CPUExecutionProvider"]
+    )
+    features_DYX = session.run(None, window)[0][0].astype(np.float64)
+    change_DYX = features_DYX[:FEATURES] - 0.7 * features_DYX[FEATURES:]
+    cells_YX = np.einsum("d,dyx->yx", weight_D, change_DYX) + 0.25
+    # The corner of four cells lies in the middle between them, and between four pixels.
+    corners_YX = (cells_YX[:-1, :-1] + cells_YX[1:, :-1] + cells_YX[:-1, 1:] + cells_YX[1:, 1:]) / 4
+    pixels_YX = _corners(around_YX)
+    inner = slice(4, -4)
+    assert np.ptp(pixels_YX[inner, inner]) > 0.01
+    assert pixels_YX[inner, inner] == pytest.approx(corners_YX[inner, inner], abs=2e-3)
+
+
+def _corners(value_YX: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of the four pixels around each corner of cells."""
+    mean_YX = (value_YX[:-1, :-1] + value_YX[1:, :-1] + value_YX[:-1, 1:] + value_YX[1:, 1:]) / 4
+    return mean_YX[CELL_PX - 1 :: CELL_PX, CELL_PX - 1 :: CELL_PX]
+
+
+def test_what_sets_towns_apart_is_no_part_of_a_head() -> None:
+    rng = np.random.default_rng(3)
+    towns = [_town(rng, "a", 0.5), _town(rng, "b", 0.1)]
+    pixels = [TownScores(town=t.town, logit_N=rng.normal(size=200)) for t in towns]
+    moved = [towns[0], _moved(towns[1], 5.0)]
+    plain, other = fit_context(towns, pixels), fit_context(moved, pixels)
+    assert other.weight_D == pytest.approx(plain.weight_D, rel=1e-3)
+    assert plain.weight_D[0] > 3 * np.abs(plain.weight_D[2:]).max()  # the feature that tells
+
+
+def _town(rng: np.random.Generator, name: str, share: float) -> ContextExamples:
+    destroyed_N = rng.random(200) < share
+    post_ND = rng.normal(size=(200, 40)).astype(np.float32)
+    post_ND[:, 0] += 3 * destroyed_N
+    pre_ND = rng.normal(size=(200, 40)).astype(np.float32)
+    return ContextExamples(town=name, post_ND=post_ND, pre_ND=pre_ND, destroyed_N=destroyed_N)
+
+
+def _moved(town: ContextExamples, by: float) -> ContextExamples:
+    return ContextExamples(
+        town=town.town,
+        post_ND=town.post_ND + np.float32(by),
+        pre_ND=town.pre_ND,
+        destroyed_N=town.destroyed_N,
+    )
+
+
+def test_a_parent_that_knows_the_city_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["damage-turkiye-2023", "-o", "out", "--without", "adiyaman"])
+    assert code == 2
+    assert "was trained on adiyaman" in capsys.readouterr().err

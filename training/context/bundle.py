@@ -1,0 +1,117 @@
+"""Writes a context bundle beside its parent's manifest."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pandas as pd
+
+from quakestream.bundles import Bundle, load_bundle, write_manifest
+from quakestream.domain import BundleSpec, Thresholds
+from training.calibrate import PRIOR, calibration_error, choose_thresholds
+from training.cards import card_of
+from training.context.graph import ContextHead, ContextWindows, bundle_model
+from training.graphs import example_images
+from training.metrics import auc_interval, blocks_of, figures
+from training.mlm import ModelFacts, write_record
+from training.onnx_graph import compressed, run_onnx
+from training.pair_report import BOOTSTRAP_BLOCK_M, operating_points
+from training.shares.tables import CONTEXT
+
+
+def write_context(
+    folder: Path,
+    parent: Bundle,
+    head: ContextHead,
+    windows: ContextWindows,
+    *,
+    without: Sequence[str] = (),
+    answers: pd.DataFrame | None = None,
+) -> BundleSpec:
+    """Writes the bundle and opens it again to verify it.
+
+    Args:
+        folder: where it is written; its name is the bundle's.
+        parent: the pair bundle that gives the pixel network.
+        head: the fitted head.
+        windows: windows of the new bundle.
+        without: regions that neither saw.
+        answers: left-out tables of `training.shares.tables`, for figures and thresholds.
+    """
+    model = bundle_model(parent, head, windows)
+    spec = _spec(folder.name, parent, head, windows)
+    spec.training["left_out"] = list(without)
+    if answers is not None:
+        spec = _judged(spec, answers)
+    folder.mkdir(parents=True, exist_ok=True)
+    for other in ("model.pt2", "model.int8.onnx"):  # they belong to an earlier model.onnx
+        (folder / other).unlink(missing_ok=True)
+    (folder / "model.onnx").write_bytes(model)
+    golden = example_images(spec.epochs, windows.window_px, 1, np.random.default_rng(0))
+    golden["logits"] = run_onnx(model, golden)
+    (folder / "golden.npz").write_bytes(compressed(golden))
+    (folder / "card.md").write_text(card_of(spec))
+    write_record(folder, spec, _facts(parent))
+    write_manifest(folder, spec)
+    load_bundle(str(folder))
+    return spec
+
+
+def left_out_figures(answers: pd.DataFrame) -> dict[str, Any]:
+    """Figures of buildings whose city neither network nor head has seen."""
+    p_N = answers["score"].to_numpy(np.float64)
+    destroyed_N = answers["destroyed"].to_numpy(bool)
+    difference_N = answers["pre_post_difference"].to_numpy(np.float64)
+    towns = answers["town"].to_numpy(str)
+    block_N = blocks_of(answers["x_m"], answers["y_m"], side_m=BOOTSTRAP_BLOCK_M, group_N=towns)
+    thresholds = choose_thresholds(p_N, destroyed_N)
+    return {
+        "split": "each region left out in turn",
+        **asdict(figures(p_N, destroyed_N)),
+        "auc_95": auc_interval(p_N, destroyed_N, block_N),
+        "difference_auc": figures(difference_N, destroyed_N, probabilities=False).auc,
+        "calibration_error": calibration_error(p_N, destroyed_N, prior=PRIOR),
+        "prior": PRIOR,
+        "operating_points": operating_points(p_N, destroyed_N, thresholds),
+    }
+
+
+def _spec(name: str, parent: Bundle, head: ContextHead, windows: ContextWindows) -> BundleSpec:
+    metrics = {k: v for k, v in parent.spec.metrics.items() if k not in ("int8", "pixels")}
+    about = {
+        "pixel_network": parent.spec.name,
+        "pixel_network_digest": parent.digest,
+        "before": head.before,
+        "backbone": "EfficientNet-Lite0 (ImageNet, frozen) over squares of 24 and 50 m",
+    }
+    return replace(
+        parent.spec,
+        name=name,
+        version="1",
+        window_px=windows.window_px,
+        halo_px=windows.halo_px,
+        temperature=1.0,
+        calibration=None,
+        metrics=metrics,
+        training=parent.spec.training | {CONTEXT: about},
+    )
+
+
+def _judged(spec: BundleSpec, answers: pd.DataFrame) -> BundleSpec:
+    metrics = left_out_figures(answers)
+    points = metrics["operating_points"]
+    thresholds = Thresholds(**{name: point["threshold"] for name, point in points.items()})
+    return replace(spec, metrics=metrics, thresholds=thresholds)
+
+
+def _facts(parent: Bundle) -> ModelFacts:
+    return ModelFacts(
+        architecture=f"{parent.spec.name} with a linear head on EfficientNet-Lite0",
+        framework="ONNX Runtime",
+        framework_version=ort.__version__,
+        parameters=None,
+        pretrained_source="ImageNet",
+    )
