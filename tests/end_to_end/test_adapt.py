@@ -106,7 +106,7 @@ def test_an_adapted_bundle_gives_on_ray_what_it_gives_here(
     assert there.run["backend"] == "ray"
     assert there.run["bundle"]["adapted_to"] == "small-world"
     assert there.run["shares"] == here.run["shares"]
-    assert there.run["counts"]["assessed"] == len(truth)
+    assert there.run["counts"]["assessed"] == here.run["counts"]["assessed"] > 60
 
 
 def test_labels_that_mean_nothing_are_refused(

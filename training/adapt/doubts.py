@@ -46,9 +46,10 @@ def labels_to_check(
 
 
 def doubt(check: LabelCheck) -> str:
-    """The doubt in words: `probably wrong: you say destroyed, the others say 1 %`."""
+    """The doubt in words: `probably wrong: labelled destroyed, 1 % likely by the other labels`."""
+    likely = f"{100 * check.probability:.0f} %"
     how = "probably wrong" if check.probability < SURE else "doubtful"
-    return f"{how}: you say {check.label}, the others say {100 * check.probability:.0f} %"
+    return f"{how}: labelled {check.label}, {likely} likely by the other labels"
 
 
 def as_plain(checks: list[LabelCheck]) -> list[dict[str, Any]]:

@@ -23,9 +23,9 @@ def test_a_wrong_label_is_named_first_with_its_reason() -> None:
     assert all(check.probability < 0.3 for check in checks)
     told = as_plain(checks)[0]
     assert told["label"] == "destroyed"
-    assert told["reason"].startswith("doubtful: you say destroyed, the others say ")
+    assert told["reason"].startswith("doubtful: labelled destroyed, ")
     sure = replace(checks[0], probability=0.012)
-    assert doubt(sure) == "probably wrong: you say destroyed, the others say 1 %"
+    assert doubt(sure) == "probably wrong: labelled destroyed, 1 % likely by the other labels"
     assert 0.01 < told["share"] < 0.5
 
 
