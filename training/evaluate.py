@@ -248,8 +248,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     request = EvaluationRequest(
         source=options.source,
         everything=options.all_rows,
-        regions=_names(options.regions),
-        masks=tuple(_names(mask) for mask in options.mask),
+        regions=names(options.regions),
+        masks=tuple(names(mask) for mask in options.mask),
         draws=options.draws,
     )
     lines = []
@@ -292,7 +292,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _names(text: str) -> tuple[str, ...]:
+def names(text: str) -> tuple[str, ...]:
+    """Names out of `A,B`."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from quakestream.errors import QuakestreamError, RequestError
 from training.data.splits import SplitPart
-from training.evaluate import EvaluationRequest, class_model, rows_of
+from training.evaluate import EvaluationRequest, class_model, names, rows_of
 from training.explain_report import markdown, svg
 from training.explanation import Explanation, explain
 from training.judging import plain
@@ -73,7 +73,9 @@ def write_explanation(explanation: Explanation, folder: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes and prints one explanation. Returns 0 when done, 2 if the request is wrong."""
     parsed = _parser().parse_args(arguments)
-    request = EvaluationRequest(source=parsed.source, everything=parsed.all_rows)
+    request = EvaluationRequest(
+        source=parsed.source, everything=parsed.all_rows, regions=names(parsed.regions)
+    )
     options = ExplainOptions(
         buildings=parsed.buildings,
         background=parsed.background,
@@ -105,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--all-rows", action="store_true", help="use all rows; for stores not trained on"
     )
+    parser.add_argument("--regions", default="", metavar="A,B", help="use these regions alone")
     parser.add_argument("--buildings", type=int, default=200, help="buildings to explain")
     parser.add_argument(
         "--background", type=int, default=16, help="buildings that replace absent inputs"
