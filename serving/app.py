@@ -17,6 +17,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from quakestream.errors import QuakestreamError
 from quakestream.storage import open_store
 from serving.api import make_api
+from serving.health import Health
 from serving.here import gatherers_of, queue_of, statements
 from serving.jobs import JobQueue, Outcome, ServiceJob
 from serving.links import Links
@@ -217,9 +218,11 @@ class Ingress:
 
     def __init__(self, settings: ServiceSettings, queue: Handle, predictors: Handle) -> None:
         store = open_store(settings.root, settings.options)
+        services = ServeServices(settings, queue, predictors)
         self._context = Context(
             settings=settings,
-            services=ServeServices(settings, queue, predictors),
+            services=services,
+            health=Health(services.check),
             tokens=TokenFile(settings.tokens),
             store=store,
             maps=OpenMaps(settings),

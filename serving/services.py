@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from quakestream.storage import Store
+from serving.health import Health
 from serving.jobs import ServiceJob
 from serving.links import Links
 from serving.maps import OpenMaps
@@ -88,3 +89,4 @@ class Context:
     maps: OpenMaps
     links: Links
     rates: RequestRates
+    health: Health

@@ -181,6 +181,10 @@ class LiveMap:
         """What run.json says of a scene; empty for another scene."""
         return self._scenes.records.get(scene, {})
 
+    def scene_records(self) -> list[Mapping[str, Any]]:
+        """What run.json says of each scene."""
+        return list(self._scenes.records.values())
+
     def sample(self) -> bytes | None:
         """The sample for spot checks as GeoJSON; None where none was drawn."""
         try:

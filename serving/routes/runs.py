@@ -3,12 +3,14 @@
 import asyncio
 import json
 import re
-from urllib.parse import parse_qs
+from collections.abc import Mapping
+from typing import Annotated, Any
+from urllib.parse import parse_qs, quote
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi_problem.error import Problem
 
-from quakestream.outputs.live import LiveMap, live_part
+from quakestream.outputs.live import ZOOMS, LiveMap, live_part
 from quakestream.outputs.pictures import READ_ERRORS
 from quakestream.outputs.readback import current_object
 from quakestream.storage.content_types import content_type
@@ -43,6 +45,47 @@ async def tile_of_run(
     return await _part(run, f"tiles/{z}/{x}/{y}", request, context)
 
 
+@router.get("/runs/{run_id}/scenes")
+async def scenes_of_run(
+    run_id: str, request: Request, context: InContext, caller: Reader
+) -> dict[str, Any]:
+    """The scenes of a map, each with the address of its tiles and of a preview by bounds."""
+    run = await visible_run(run_id, caller, context)
+    live = await asyncio.to_thread(_live_map, run, context)
+    here = str(request.url.replace(query="")).rstrip("/")
+    return {"scenes": [_scene(record, here) for record in live.scene_records()]}
+
+
+@router.get("/runs/{run_id}/scenes/{scene}/tiles/{z}/{x}/{y}", response_class=Response)
+async def tile_of_scene(
+    run_id: str,
+    scene: str,
+    z: str,
+    x: str,
+    y: str,
+    request: Request,
+    context: InContext,
+    caller: Reader,
+) -> Response:
+    """A tile of a scene as WebP, XYZ numbering; the scene is named by its id in the run."""
+    run = await visible_run(run_id, caller, context)
+    return await _part(run, f"live/scenes/{scene}/{z}/{x}/{y}", request, context)
+
+
+@router.get("/runs/{run_id}/scenes/{scene}/preview", response_class=Response)
+async def preview_of_scene(
+    run_id: str,
+    scene: str,
+    request: Request,
+    context: InContext,
+    caller: Reader,
+    bounds: Annotated[str, Query(max_length=200, description="west,south,east,north in degrees")],
+) -> Response:
+    """A square around a building at full resolution, WebP."""
+    run = await visible_run(run_id, caller, context)
+    return await _part(run, f"live/scenes/{scene}/window", request, context)
+
+
 @router.get("/runs/{run_id}/{path:path}", response_class=Response)
 async def part_of_run(
     run_id: str, path: str, request: Request, context: InContext, caller: Reader
@@ -65,10 +108,28 @@ async def _part(run_id: str, path: str, request: Request, context: Context) -> R
     return await asyncio.to_thread(_answer, run_id, path, request, context)
 
 
-def _answer(run_id: str, path: str, request: Request, context: Context) -> Response:
+def _live_map(run_id: str, context: Context) -> LiveMap:
     live = context.maps.live(run_id)
     if live is None:
         raise no_such("run", run_id)
+    return live
+
+
+def _scene(record: Mapping[str, Any], here: str) -> dict[str, Any]:
+    address = f"{here}/{quote(str(record['id']), safe='')}"
+    return {
+        "id": record["id"],
+        "datetime": record["datetime"],
+        "gsd_m": record.get("gsd_m"),
+        "minzoom": ZOOMS[0],
+        "maxzoom": ZOOMS[-1],
+        "tiles": [f"{address}/tiles/{{z}}/{{x}}/{{y}}"],
+        "preview": f"{address}/preview?bounds={{west}},{{south}},{{east}},{{north}}",
+    }
+
+
+def _answer(run_id: str, path: str, request: Request, context: Context) -> Response:
+    live = _live_map(run_id, context)
     if path == "":
         return _bytes(live.page(), "index.html")
     if path == "report.html":

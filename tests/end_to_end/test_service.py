@@ -6,24 +6,30 @@ import io
 import json
 import math
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import geopandas as gpd
 import httpx
+import numpy as np
 import pandas as pd
 import pyogrio
 import pytest
 import shapely
+from PIL import Image
 
 pytest.importorskip("fastapi", reason="the service needs quakestream[serve]")
 
 from quakestream.config import open_run
+from quakestream.errors import RequestError
 from quakestream.outputs.readback import current_buildings, current_run
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.run import Result, map_run
 from quakestream.storage import open_store
 from quakestream.synthetic import SyntheticEarthquake
+from serving.health import Health
+from serving.here import LocalServices
 from serving.mapper import with_changes
 from serving.processes import CONFORMANCE
 from tests.helpers.running import run_content, write_run, write_threshold_bundle
@@ -547,6 +553,133 @@ def test_tiles_that_are_none(with_service: Callable[..., Any], night: Result) ->
             is_problem(await service.get(f"/runs/night/tiles/{tile}", "reader"), 404)
         is_problem(await service.client.get("/runs/night/tiles/1/0/0"), 401)
         is_problem(await service.get("/runs/another/tiles/1/0/0", "reader"), 404)
+
+    with_service(use, maps={"night": night.out})
+
+
+def test_previews_of_scenes_by_run_and_id(with_service: Callable[..., Any], night: Result) -> None:
+    west, south, east, north = night.buildings.total_bounds
+    middle = ((west + east) / 2, (south + north) / 2)
+    elsewhere = "url=file:///etc/passwd"
+
+    async def use(service: Service) -> None:
+        scenes = (await service.get("/runs/night/scenes", "reader")).json()["scenes"]
+        assert {s["id"] for s in scenes} == {s["id"] for s in night.run["inputs"]["scenes"]}
+        zoom = scenes[0]["maxzoom"] - 4
+        ((x, y),) = tiles_over(*middle, *middle, zoom)
+        for scene in scenes:
+            tile = await service.get(scene["tiles"][0].format(z=zoom, x=x, y=y), "reader")
+            assert tile.headers["content-type"] == "image/webp"
+            picture = np.asarray(Image.open(io.BytesIO(tile.content)).convert("RGBA"))
+            assert picture.shape == (256, 256, 4)
+            assert (picture[..., 3] == 255).all()
+            assert picture[..., :3].std() > 5
+            (lon, lat), pad = middle, 0.0002
+            ends = {"west": lon, "south": lat, "east": lon + pad, "north": lat + pad}
+            preview = await service.get(scene["preview"].format(**ends), "reader")
+            assert min(Image.open(io.BytesIO(preview.content)).size) > 64
+            is_problem(await service.client.get(scene["tiles"][0].format(z=1, x=0, y=0)), 401)
+        one = f"/runs/night/scenes/{scenes[0]['id']}"
+        for path in (
+            *(f"{one}/tiles/1/0/0", f"{one}/tiles/a/0/0", f"{one}/preview?bounds=0,0,9,9"),
+            *(f"/runs/night/scenes/x/tiles/{zoom}/{x}/{y}?{elsewhere}", "/runs/other/scenes"),
+            f"/runs/night/scenes/..%2f..%2f/tiles/{zoom}/{x}/{y}",
+        ):
+            is_problem(await service.get(path, "reader"), 404)
+        same = await service.get(f"{one}/tiles/{zoom}/{x}/{y}?{elsewhere}", "reader")
+        first = await service.get(f"{one}/tiles/{zoom}/{x}/{y}", "reader")
+        assert same.content == first.content
+
+    with_service(use, maps={"night": night.out})
+
+
+def test_engines_stay_open_between_jobs(
+    with_service: Callable[..., Any], aoi: dict[str, Any]
+) -> None:
+    async def use(service: Service) -> None:
+        backend = service.services._mapper._backend
+        opened = []
+        for _ in range(2):
+            job = (await service.map({"aoi": aoi})).json()["jobID"]
+            assert (await service.ended(job))["status"] == "successful"
+            opened.append([id(engine) for engine in backend._engines.values()])
+        assert len(opened[0]) == 1
+        assert opened[0] == opened[1]
+
+    with_service(use)
+
+
+def test_health_is_looked_at_once_in_a_while(with_service: Callable[..., Any]) -> None:
+    """It needs no token: who asks often must not keep the engines busy."""
+
+    async def use(service: Service) -> None:
+        counted = Counted(service.services)
+        health = Health(counted.check, every_s=0.2)
+        await asyncio.gather(*(health.check() for _ in range(5)))
+        assert counted.count == 1
+        await asyncio.sleep(0.25)
+        counted.fails = True
+        for _ in range(3):
+            with pytest.raises(RequestError):
+                await health.check()
+        assert counted.count == 2
+
+    with_service(use, bundles=[])
+
+
+@dataclass(slots=True)
+class Counted:
+    """Counts the checks of some services."""
+
+    services: LocalServices
+    count: int = 0
+    fails: bool = False
+
+    async def check(self) -> None:
+        self.count += 1
+        await self.services.check()
+        if self.fails:
+            raise RequestError("a bundle is broken")
+
+
+def test_no_other_way_past_the_token(
+    with_service: Callable[..., Any], night: Result, tokens: Tokens
+) -> None:
+    secret = tokens.secret["ada"]
+    headers: list[Any] = [
+        {"X-Original-URL": "/healthz"},
+        {"X-Rewrite-URL": "/healthz", "X-HTTP-Method-Override": "GET"},
+        {"Cookie": f"token={secret}", "X-Forwarded-For": "127.0.0.1"},
+        {"Proxy-Authorization": f"Bearer {secret}"},
+        [("Authorization", "Bearer wrong"), ("Authorization", f"Bearer {secret}")],
+        {"Authorization": f"bearer  {secret}x"},
+        {"Authorization": f"Bearer {secret[:-1]}"},
+        {"Authorization": "Bearer \u00ff".encode("latin-1")},
+        {"Authorization": f"Bearer {secret}, Bearer {secret}"},
+    ]
+
+    async def use(service: Service) -> None:
+        for given in headers:
+            for path in ("/jobs", "/runs/night/run.json", f"/jobs?token={secret}"):
+                assert (await service.client.get(path, headers=given)).status_code == 401
+        for path in (
+            *(
+                "/healthz/../jobs",
+                "//jobs",
+                "/jobs/",
+                "/JOBS",
+                "/healthz;/jobs",
+                "/healthz%2f..%2fjobs",
+            ),
+            *("/healthz/", "/.%2e/jobs", "/runs/night//run.json", "/view/x/run.json"),
+        ):
+            answer = await service.client.get(path)
+            assert answer.status_code in (307, 401, 404), path
+            assert b"jobID" not in answer.content
+        for method in ("HEAD", "OPTIONS", "TRACE", "PUT", "PATCH"):
+            answer = await service.client.request(method, "/jobs")
+            assert answer.status_code in (401, 405)
+            assert "access-control-allow-origin" not in answer.headers
 
     with_service(use, maps={"night": night.out})
 

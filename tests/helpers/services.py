@@ -17,6 +17,7 @@ from PIL import Image
 from quakestream.storage import open_store
 from quakestream.synthetic import SyntheticEarthquake
 from serving.api import make_api
+from serving.health import Health
 from serving.here import LocalServices
 from serving.links import Links
 from serving.maps import OpenMaps
@@ -119,6 +120,7 @@ async def running_service(settings: ServiceSettings, tokens: Tokens) -> AsyncIte
     context = Context(
         settings=settings,
         services=services,
+        health=Health(services.check),
         tokens=TokenFile(settings.tokens),
         store=store,
         maps=OpenMaps(settings),

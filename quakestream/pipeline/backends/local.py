@@ -26,14 +26,19 @@ class LocalBackend:
         self._readers = readers
         self._engines: dict[EngineKey, Engine] = {}
         """Engines that `pick` opened; `run` uses them instead of opening them again."""
+        self._picked: dict[tuple[str, str, int, int], EngineFacts] = {}
 
     def listen(self, events: Observer) -> None:
         """Does nothing: this process either works or ends."""
 
     def pick(self, bundle: Bundle, settings: Profile) -> EngineFacts:
-        facts, engine = open_picked(bundle, settings)
-        self._engines[engine_key(bundle, facts.spec, settings.threads)] = engine
-        return facts
+        """A bundle that was picked before keeps its engine: a service runs job after job."""
+        wanted = (bundle.digest, settings.runtime, settings.batch, settings.threads)
+        if wanted not in self._picked:
+            facts, engine = open_picked(bundle, settings)
+            self._engines[engine_key(bundle, facts.spec, settings.threads)] = engine
+            self._picked[wanted] = facts
+        return self._picked[wanted]
 
     def begin(self, spec: WorkerSpec) -> None:
         """Does nothing: `pick` has opened the engines."""

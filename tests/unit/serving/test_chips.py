@@ -51,6 +51,18 @@ def png_bomb(side: int) -> bytes:
     )
 
 
+def tiff_bomb(side: int) -> bytes:
+    """A TIFF of a few hundred bytes that says it has side × side pixels, and one of its strips."""
+    strip = zlib.compress(b"\0" * 1_000_000)
+    tags = [
+        *((256, 4, 1, side), (257, 4, 1, side), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 2)),
+        *((273, 4, 1, 8), (277, 3, 1, 3), (278, 4, 1, side), (279, 4, 1, len(strip))),
+    ]
+    body = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head = b"II*\0" + struct.pack("<I", 8 + len(strip))
+    return head + strip + struct.pack("<H", len(tags)) + body + b"\0" * 4
+
+
 def npy_of(header: str, body: bytes = b"") -> bytes:
     text = header.encode() + b"\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + body
@@ -65,6 +77,7 @@ def npy_of(header: str, body: bytes = b"") -> bytes:
         (png(PIXELS_YXB)[:200], "is not a chip"),
         (png(np.zeros((100, 100, 3), np.uint8)), "too many pixels"),
         (png_bomb(60_000), "too many pixels"),
+        (tiff_bomb(60_000), "too many pixels"),
         (png(np.zeros((8, 8), np.uint8)), "other bands"),
         (png(np.zeros((8, 8, 4), np.uint8)), "other bands"),
         (npy(np.array([{"a": 1}], dtype=object), objects=True), "objects"),
