@@ -4,18 +4,19 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi_problem.error import Problem
 from sse_starlette.sse import EventSourceResponse
 
-from quakestream.outputs.live import LiveMap
-from quakestream.outputs.readback import current_buildings, current_object
 from serving.access import InContext, Reader, Submitter, own_job
+from serving.filters import JobFilter, job_filter
 from serving.jobs import OPEN, ServiceJob, progress_of
 from serving.problems import OGC, no_such
-from serving.processes import RESULTS, link, status_info
+from serving.processes import link, status_info
+from serving.results import results_of
 from serving.routes.landing import base_of
 from serving.services import Context
 from serving.settings import LONGEST_REQUEST_S
@@ -24,16 +25,37 @@ router = APIRouter(tags=["jobs"])
 PROGRESS_EVERY_S = 1.0
 
 
+def asked_filter(
+    types: Annotated[list[str], Query(alias="type")] = [],  # noqa: B006
+    processes: Annotated[list[str], Query(alias="processID")] = [],  # noqa: B006
+    states: Annotated[list[str], Query(alias="status")] = [],  # noqa: B006
+    created: Annotated[str, Query(alias="datetime", max_length=100)] = "",
+    least_s: Annotated[int | None, Query(alias="minDuration", ge=0)] = None,
+    most_s: Annotated[int | None, Query(alias="maxDuration", ge=0)] = None,
+) -> JobFilter:
+    """Which jobs a request wants to see."""
+    return job_filter(
+        types=types,
+        processes=processes,
+        states=states,
+        created=created,
+        least_s=least_s,
+        most_s=most_s,
+    )
+
+
 @router.get("/jobs")
 async def jobs(
     request: Request,
     context: InContext,
     caller: Reader,
+    kept: Annotated[JobFilter, Depends(asked_filter)],
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
     """The jobs of the token, newest first; all jobs for `admin`."""
-    base = base_of(request)
-    mine = [job for job in await context.services.jobs() if caller.sees(job.owner)]
+    base, now = base_of(request), datetime.now(UTC)
+    found = await context.services.jobs()
+    mine = [job for job in found if caller.sees(job.owner) and kept.keeps(job, now)]
     return {
         "jobs": [await _info(job, context, base) for job in mine[:limit]],
         "links": [link(f"{base}/jobs", "self", "jobs")],
@@ -55,11 +77,15 @@ async def events(
     return EventSourceResponse(_progress(first, context, base_of(request)))
 
 
-@router.get("/jobs/{job_id}/results")
+@router.get("/jobs/{job_id}/results", response_model=None)
 async def results(
     job_id: str, request: Request, context: InContext, caller: Reader
-) -> dict[str, Any]:
-    """The outputs, by reference; by value where the request asked for it."""
+) -> dict[str, Any] | Response:
+    """The outputs, by reference; by value where the request asked for it.
+
+    A request with `"response": "raw"` gets its one output as the body, several as
+    multipart/related, and references as `Link` headers of an empty answer (204).
+    """
     made = await own_job(job_id, caller, context)
     if made.state == "failed":
         fields: dict[str, Any] = dict(made.problem)
@@ -73,7 +99,7 @@ async def results(
             status=404,
             detail=f"the job is {made.state}",
         )
-    return await asyncio.to_thread(_results, made, context, base_of(request))
+    return await asyncio.to_thread(results_of, made, context, base_of(request))
 
 
 @router.delete("/jobs/{job_id}")
@@ -102,48 +128,3 @@ async def _progress(job: ServiceJob, context: Context, base: str) -> AsyncIterat
         if found is None:
             return
         job = found
-
-
-def _results(job: ServiceJob, context: Context, base: str) -> dict[str, Any]:
-    live = context.maps.live(job.id)
-    if live is None:
-        raise no_such("run", job.id)
-    answer: dict[str, Any] = {}
-    made = {product["name"] for product in live.run["products"]} | {"run.json"}
-    for name in job.request["outputs"]:
-        product, media_type = RESULTS[name]
-        if product not in made:
-            continue
-        if name in job.request["by_value"]:
-            answer[name] = _value(name, live, job, context)
-        else:
-            answer[name] = {"href": f"{base}/runs/{job.id}/{product}", "type": media_type}
-    answer["links"] = [
-        link(f"{base}/view/{context.links.sign(job.id)}/", "preview", "the map", "text/html")
-    ]
-    return answer
-
-
-def _value(name: str, live: LiveMap, job: ServiceJob, context: Context) -> Any:
-    """An output by value: GeoJSON of the buildings, objects of JSON, text of the others."""
-    store = context.maps.store(job.id)
-    if name == "run":
-        return live.run
-    if name == "buildings":
-        rows = current_buildings(store, live.run)
-        most = context.settings.limits.rows_by_value
-        if len(rows) > most:
-            raise Problem(
-                "too many buildings to send by value",
-                type_="too-large",
-                status=413,
-                detail=f"{len(rows):,} buildings, at most {most:,}; ask for a reference",
-            )
-        columns = ["building_id", "status", "reason", "damage_label", "confidence", "geometry"]
-        return rows[columns].to_geo_dict()
-    product = RESULTS[name][0]
-    if product.endswith(".csv"):
-        return current_object(store, live.run, product).decode()
-    raise Problem(
-        f"{name} is sent by reference only", type_="invalid-request", status=400, where=name
-    )

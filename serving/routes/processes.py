@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from quakestream.errors import RequestError
@@ -34,11 +34,16 @@ class Execution(BaseModel):
 
 
 @router.get("/processes")
-async def processes(request: Request, context: InContext, _: Reader) -> dict[str, Any]:
+async def processes(
+    request: Request,
+    context: InContext,
+    _: Reader,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> dict[str, Any]:
     """The processes."""
     base = base_of(request)
     return {
-        "processes": summaries(context.settings.runs, base),
+        "processes": summaries(context.settings.runs, base)[:limit],
         "links": [
             {"href": f"{base}/processes", "rel": "self", "type": "application/json"},
         ],
@@ -56,7 +61,7 @@ async def process(
     return found
 
 
-@router.post("/processes/{process_id}/execution", status_code=201)
+@router.post("/processes/{process_id}/execution", status_code=201, response_model=None)
 async def execute(
     process_id: str,
     execution: Execution,
@@ -65,7 +70,7 @@ async def execute(
     context: InContext,
     caller: Submitter,
     idempotency_key: Annotated[str, Header(max_length=MOST_KEY_CHARS)] = "",
-) -> dict[str, Any]:
+) -> dict[str, Any] | Response:
     """Starts a process: `map` becomes a job, `echo` answers at once.
 
     The header `Idempotency-Key` names a request: the same one sent again gives the same job.
@@ -93,6 +98,7 @@ async def _map(
         raise RequestError("no such output", "outputs", ", ".join(RESULTS), ", ".join(unknown))
     by_value = [n for n, output in wanted.items() if output.transmissionMode == "value"]
     checked |= {"outputs": list(wanted) or list(RESULTS), "by_value": by_value}
+    checked |= {"response": execution.response}
     job = await context.services.submit(caller.name, "map", checked, key)
     base = base_of(request)
     response.headers["Location"] = f"{base}/jobs/{job.id}"
@@ -101,8 +107,10 @@ async def _map(
     return status_info(job, None, base)
 
 
-def _echo(execution: Execution) -> dict[str, Any]:
+def _echo(execution: Execution) -> dict[str, Any] | Response:
     message = execution.inputs.get("message")
     if not isinstance(message, str) or len(message) > 1000:
         raise RequestError("no message", "inputs.message", "a text of at most 1,000 characters")
+    if execution.response == "raw":
+        return Response(message, media_type="text/plain; charset=utf-8")
     return {"message": message}
