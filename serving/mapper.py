@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from quakestream.config import RunFile, open_run
-from quakestream.errors import QuakestreamError, RequestError
+from quakestream.errors import InUseError, QuakestreamError, RequestError
 from quakestream.events import Event
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.run import map_run
@@ -13,6 +13,8 @@ from quakestream.redaction import redacted, without_credentials
 from quakestream.storage import Store
 from serving.jobs import Outcome, ServiceJob, is_dismissed
 
+OTHER_S = 120.0
+"""Longest wait for a process that is being replaced and still runs the job."""
 LOOK_EVERY_S = 1.0
 """Time between two looks for a dismissal."""
 
@@ -34,7 +36,21 @@ class Mapper:
         self._backend = LocalBackend()
 
     def run(self, job: ServiceJob) -> Outcome:
-        """Runs a job to its end. A wrong request is an outcome, never an exception."""
+        """Runs a job to its end. A wrong request is an outcome, never an exception.
+
+        A job that was started again may still run in a process that is being replaced. That one
+        ends first; what it committed is kept.
+        """
+        until = time.monotonic() + OTHER_S
+        while True:
+            try:
+                return self._run(job)
+            except InUseError as error:
+                if time.monotonic() > until:
+                    return _failed(error)
+            time.sleep(LOOK_EVERY_S)
+
+    def _run(self, job: ServiceJob) -> Outcome:
         if is_dismissed(self._store, job.id):
             return Outcome(state="dismissed")
         try:
@@ -46,8 +62,10 @@ class Mapper:
             )
         except DismissedError:
             return Outcome(state="dismissed")
+        except InUseError:
+            raise
         except QuakestreamError as error:
-            return Outcome(state="failed", message=_text(error), problem=_fields(error))
+            return _failed(error)
         except Exception as error:  # a job must not end the process that runs the others
             what = f"unexpected {type(error).__name__}"
             return Outcome(state="failed", message=what, problem={"what": what})
@@ -97,8 +115,9 @@ def _watch(dismissed: Callable[[], bool]) -> Callable[[Event], None]:
     return watch
 
 
-def _text(error: QuakestreamError) -> str:
-    return without_credentials(str(error.problem))
+def _failed(error: QuakestreamError) -> Outcome:
+    message = without_credentials(str(error.problem))
+    return Outcome(state="failed", message=message, problem=_fields(error))
 
 
 def _fields(error: QuakestreamError) -> dict[str, str]:

@@ -1,10 +1,14 @@
-"""Middleware of Serve's HTTP proxy: what it answers by itself, as problem documents.
+"""Middleware of Serve's HTTP proxy: it refuses chips early, and answers in problem documents.
+
+A request that reaches an ingress has cost ten times the work of one that the proxy refuses. Where
+many more chips come than are scored, those refusals would take the processor from the engine.
 
 The proxy answers in plain text where no ingress is ready, too many requests wait, or one takes too
 long. `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serving.proxy.middlewares` in its environment mends
 that; `quakestream serve` sets it.
 """
 
+import time
 from http.client import responses
 
 from starlette.middleware import Middleware
@@ -12,11 +16,67 @@ from starlette.middleware import Middleware
 from serving.bounds import Asgi, Message, Receive, Scope, Send, refuse
 
 RETRY_S = 10
+CHIPS = "/predict"
+FIRST_LIMIT = 64.0
+LIMITS = (8.0, 512.0)
+"""Least and most chips that one proxy lets through at the same time."""
+LOWERED = 0.9
+"""What is left of the limit after a refusal of an ingress."""
 
 
 def middlewares() -> list[Middleware]:
-    """Middleware for the proxy."""
-    return [Middleware(PlainErrors)]
+    """Middleware for the proxy, the outer one first."""
+    return [Middleware(PlainErrors), Middleware(ChipGate)]
+
+
+class ChipGate:
+    """Lets as many chips through as ingresses take, and refuses the others at once.
+
+    The limit falls when an ingress refuses a chip that came after the last fall, and rises by one
+    for each limit's worth of answers, as TCP does with its window.
+    """
+
+    def __init__(self, app: Asgi) -> None:
+        self._app = app
+        self._limit = FIRST_LIMIT
+        self._inside = 0
+        self._lowered = float("-inf")
+        self._retry_s = 1
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != CHIPS:
+            await self._app(scope, receive, send)
+            return
+        if self._inside >= self._limit:
+            await refuse(send, 503, "busy", "busy", "too many chips wait", retry_s=self._retry_s)
+            return
+        began = time.monotonic()
+
+        async def send_watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._learn(message, began)
+            await send(message)
+
+        self._inside += 1
+        try:
+            await self._app(scope, receive, send_watched)
+        finally:
+            self._inside -= 1
+
+    def _learn(self, message: Message, began: float) -> None:
+        if message["status"] == 200:
+            self._limit = min(self._limit + 1 / self._limit, LIMITS[1])
+        elif message["status"] == 503:
+            self._retry_s = _retry_s(message)
+            if began > self._lowered:
+                self._limit = max(min(self._limit, self._inside) * LOWERED, LIMITS[0])
+                self._lowered = time.monotonic()
+
+
+def _retry_s(message: Message) -> int:
+    headers = {name.lower(): value for name, value in message.get("headers", ())}
+    stated = headers.get(b"retry-after", b"")
+    return int(stated) if stated.isdigit() else 1
 
 
 class PlainErrors:

@@ -135,6 +135,8 @@ def test_class_core(with_service: Callable[..., Any], aoi: dict[str, Any]) -> No
     async def use(service: Service) -> None:
         landing = (await service.get("/")).json()
         is_a("landing page", landing)
+        for link in landing["links"]:
+            assert (await service.get(link["href"])).status_code == 200, link
         is_a("conformance", (await service.get("/conformance")).json())
         processes = (await service.get("/processes")).json()
         is_a("processes", processes)

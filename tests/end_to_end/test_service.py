@@ -6,7 +6,9 @@ import io
 import json
 import math
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +25,7 @@ pytest.importorskip("fastapi", reason="the service needs quakestream[serve]")
 
 from quakestream.config import open_run
 from quakestream.errors import RequestError
+from quakestream.outputs.lease import held_lease
 from quakestream.outputs.readback import current_buildings, current_run
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.run import Result, map_run
@@ -30,10 +33,12 @@ from quakestream.storage import open_store
 from quakestream.synthetic import SyntheticEarthquake
 from serving.health import Health
 from serving.here import LocalServices
-from serving.mapper import with_changes
-from serving.processes import CONFORMANCE
+from serving.jobs import ServiceJob
+from serving.mapper import Mapper, with_changes
+from serving.processes import map_request
 from tests.helpers.running import run_content, write_run, write_threshold_bundle
 from tests.helpers.services import (
+    JOB_S,
     Service,
     Tokens,
     running_service,
@@ -135,37 +140,6 @@ def test_results_by_value(with_service: Callable[..., Any], aoi: dict[str, Any])
     counts = results["run"]["counts"]
     assert len(results["buildings"]["features"]) == counts["footprints"] > 10
     assert results["summary"].startswith("unit") or "," in results["summary"].splitlines()[0]
-
-
-def test_the_shapes_of_ogc_processes(with_service: Callable[..., Any]) -> None:
-    """The documents that pygeoapi gives for the same requests have these members."""
-
-    async def use(service: Service) -> None:
-        landing = (await service.get("/")).json()
-        rels = {link["rel"] for link in landing["links"]}
-        ogc = "http://www.opengis.net/def/rel/ogc/1.0/"
-        assert {"self", "service-desc", f"{ogc}conformance", f"{ogc}processes"} <= rels
-        for link in landing["links"]:
-            assert (await service.get(link["href"])).status_code == 200, link
-        assert (await service.get("/conformance")).json() == {"conformsTo": list(CONFORMANCE)}
-        processes = (await service.get("/processes")).json()
-        assert {p["id"] for p in processes["processes"]} == {"map", "echo"}
-        for process in processes["processes"]:
-            assert {"id", "version", "jobControlOptions", "outputTransmission"} <= set(process)
-            whole = (await service.get(f"/processes/{process['id']}")).json()
-            assert whole["inputs"]
-            assert whole["outputs"]
-        echo = await service.post(
-            "/processes/echo/execution", json={"inputs": {"message": "grüß Gott"}}
-        )
-        assert echo.json() == {"message": "grüß Gott"}
-        ogc_error = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0/"
-        missing = is_problem(await service.get("/processes/other"), 404)
-        assert missing["type"] == f"{ogc_error}no-such-process"
-        missing = is_problem(await service.get("/jobs/other"), 404)
-        assert missing["type"] == f"{ogc_error}no-such-job"
-
-    with_service(use)
 
 
 def test_a_result_that_is_not_ready(with_service: Callable[..., Any], aoi: dict[str, Any]) -> None:
@@ -391,6 +365,24 @@ def test_unfinished_jobs_go_on_after_a_restart(
         return await service.ended(job)
 
     assert with_service(wait)["status"] == "successful"
+
+
+def test_a_job_waits_for_the_process_that_still_runs_it(
+    tmp_path: Path, town: SyntheticEarthquake, bundle: Path, tokens: Tokens, aoi: dict[str, Any]
+) -> None:
+    """A mapper that is being replaced holds the lease of the map until it has ended."""
+    settings = service_settings(tmp_path, town, bundle, tokens)
+    store = open_store(settings.root)
+    request = map_request({"aoi": aoi}, settings.runs, settings.limits)
+    job = ServiceJob(
+        id="one", owner="ada", process="map", request=request, created=datetime.now(UTC)
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with held_lease(open_store(store.uri_of(job.out)), print):
+            outcome = pool.submit(Mapper(settings.runs, store).run, job)
+            with pytest.raises(TimeoutError):
+                outcome.result(0.5)
+        assert outcome.result(JOB_S).state == "successful"
 
 
 def test_progress_as_events(with_service: Callable[..., Any], aoi: dict[str, Any]) -> None:

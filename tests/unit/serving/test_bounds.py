@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the service needs quakestream[serve]")
 
-from serving.bounds import Asgi, Message, Receive, Scope, Send, TimeLimit
-from serving.proxy import PlainErrors
+from serving.bounds import Asgi, Message, Receive, Scope, Send, TimeLimit, refuse
+from serving.proxy import ChipGate, PlainErrors
 
 
 class Answering:
@@ -83,3 +83,45 @@ def test_errors_of_the_proxy_become_problem_documents(
     assert becomes.items() <= found.json().items()
     assert "actor" not in found.text
     assert ("retry-after" in found.headers) == (status == 503)
+
+
+def test_the_proxy_refuses_what_an_ingress_would() -> None:
+    """An ingress takes 12 chips at a time. The proxy learns that from its first refusal."""
+    ingress = Ingress(places=12)
+
+    async def main() -> list[httpx.Response]:
+        transport: Any = httpx.ASGITransport(app=ChipGate(ingress))  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            found = []
+            for _ in range(6):
+                found += await asyncio.gather(*(client.post("/predict") for _ in range(60)))
+            others = await asyncio.gather(*(client.post("/jobs") for _ in range(20)))
+            assert [answer.status_code for answer in others].count(503) == 20 - 12
+            return found
+
+    found = asyncio.run(main())
+    refused = [answer for answer in found if answer.status_code == 503]
+    assert ingress.answered >= 6 * 10
+    assert ingress.refused - 8 < len(refused) / 10
+    for answer in refused:
+        assert answer.json()["type"] == "busy"
+    assert {answer.headers["retry-after"] for answer in refused[1:]} == {"3"}
+
+
+class Ingress:
+    """Answers after a moment; refuses requests beyond its places."""
+
+    def __init__(self, places: int) -> None:
+        self.places, self.inside = places, 0
+        self.refused, self.answered = 0, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.inside >= self.places:
+            self.refused += 1
+            await refuse(send, 503, "busy", "busy", "the queue is full", retry_s=3)
+            return
+        self.inside += 1
+        await asyncio.sleep(0.1)
+        self.inside -= 1
+        self.answered += 1
+        await Answering(200, b"application/json")(scope, receive, send)
