@@ -25,18 +25,20 @@ pytest.importorskip("fastapi", reason="the service needs quakestream[serve]")
 
 from quakestream.config import open_run
 from quakestream.errors import RequestError
+from quakestream.outputs.layout import COMMITS
 from quakestream.outputs.lease import held_lease
 from quakestream.outputs.readback import current_buildings, current_run
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.run import Result, map_run
 from quakestream.storage import open_store
 from quakestream.synthetic import SyntheticEarthquake
+from quakestream.testing import write_stand_in_bundle
 from serving.health import Health
 from serving.here import LocalServices
 from serving.jobs import ServiceJob
 from serving.mapper import Mapper, with_changes
 from serving.processes import map_request
-from tests.helpers.running import run_content, write_run, write_threshold_bundle
+from tests.helpers.running import SMALL_CELLS, run_content, write_run, write_threshold_bundle
 from tests.helpers.services import (
     JOB_S,
     Service,
@@ -351,6 +353,35 @@ def test_a_dismissed_job_leaves_nothing(
             assert service.context.store.list(f"runs/{job}/") == []
 
     with_service(use)
+
+
+def test_a_job_that_is_dismissed_while_it_commits(
+    with_service: Callable[..., Any],
+    town: SyntheticEarthquake,
+    aoi: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    slow = tmp_path / "slow"
+    write_stand_in_bundle(slow, window_s=0.02, window_px=128)
+    execution = {**SMALL_CELLS, "runtime": "stand-in"}
+    run = write_run(tmp_path / "slow.yaml", run_content(town, slow, execution=execution))
+
+    async def use(service: Service) -> None:
+        job = (await service.map({"aoi": aoi})).json()["jobID"]
+        store = service.context.store
+        while not any(COMMITS in key for key in store.list(f"runs/{job}/")):
+            await asyncio.sleep(0.01)
+        assert (await service.get(f"/jobs/{job}")).json()["status"] == "running"
+        assert (await service.delete(f"/jobs/{job}")).json()["status"] == "dismissed"
+        async with asyncio.timeout(JOB_S):
+            while store.list(f"runs/{job}/"):
+                await asyncio.sleep(0.02)
+        again = (await service.map({"aoi": aoi})).json()["jobID"]
+        assert (await service.ended(again))["status"] == "successful"
+        assert store.list(f"runs/{job}/") == []
+        assert (await service.get(f"/jobs/{job}")).json()["status"] == "dismissed"
+
+    with_service(use, runs={"town": str(run)})
 
 
 def test_unfinished_jobs_go_on_after_a_restart(
