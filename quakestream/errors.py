@@ -4,6 +4,7 @@
     ├── RequestError (ValueError)          the request is wrong: exit code 2
     │   ├── ConfigError                    a key, value or path of the run file
     │   ├── AoiError                       the AOI is unreadable or outside all imagery
+    │   │   └── NoImageryError             no post-event scene shows it, as yet
     │   ├── FootprintError                 the footprint file is empty, unreadable, has no CRS
     │   └── BundleError                    the bundle is missing or is not a bundle
     │       └── DigestError                a file of a bundle differs from its digest
@@ -146,6 +147,10 @@ class ConfigError(RequestError):
 
 class AoiError(RequestError):
     """The area of interest is unreadable, empty or outside all imagery."""
+
+
+class NoImageryError(AoiError):
+    """No post-event scene shows the area of interest; a later search may find one."""
 
 
 class FootprintError(RequestError):

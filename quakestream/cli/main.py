@@ -74,6 +74,8 @@ HELP = {
     "catalog": "Write a static STAC catalogue of images, and print the path of its catalog.json.",
     "plan": "Check a run: its cells, km², bytes, memory, time and cost, and what is missing.",
     "map": "Make the map: one verdict per building. Run it again and it resumes.",
+    "update": "Add what is new to a finished map: scenes, a ShakeMap version, footprints.",
+    "watch": "Keep a map up to date while scenes come in: `map` once, then `update` each time.",
     "tile": "Make a Zarr tile store of the scenes of a run. Run it again and it resumes.",
     "status": "Show counts and rates of a running or finished run.",
     "report": "Write report.html next to the map anew, with scores: figures and inputs, to print.",
@@ -126,6 +128,14 @@ def _making_maps(name: str) -> Callable[..., None] | typer.Typer | None:
             from quakestream.cli.map import map_command
 
             return map_command
+        case "update":
+            from quakestream.cli.update import update
+
+            return update
+        case "watch":
+            from quakestream.cli.watch import watch
+
+            return watch
         case "tile":
             from quakestream.cli.tile import tile
 

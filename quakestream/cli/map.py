@@ -1,6 +1,7 @@
 """`quakestream map`: the main job."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from quakestream.cli.common import (
     stdout,
 )
 from quakestream.cli.signals import COMMITTED, watch_signals
-from quakestream.config import open_run
+from quakestream.config import RunFile, open_run
 from quakestream.events import Observer
 from quakestream.outputs.expected import expected
 from quakestream.outputs.left_out import left_out_line
@@ -36,22 +37,26 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also list quarantined inputs.")]
 
 
+Out = Annotated[str | None, typer.Option(help="Where the map is written, a path or URI.")]
+BackendName = Annotated[str | None, typer.Option("--backend", help="local or ray.")]
+Address = Annotated[str | None, typer.Option(help="Address of a Ray cluster.")]
+MetricsPath = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="QUAKESTREAM_METRICS_FILE", help="Metrics for Prometheus, kept up to date."
+    ),
+]
+
+
 def map_command(
     run_file: RunArgument,
-    out: Annotated[
-        str | None, typer.Option(help="Where the map is written, a path or URI.")
-    ] = None,
-    backend: Annotated[str | None, typer.Option(help="local or ray.")] = None,
-    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster.")] = None,
+    out: Out = None,
+    backend: BackendName = None,
+    address: Address = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Discard what earlier runs committed.")
     ] = False,
-    metrics_file: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="QUAKESTREAM_METRICS_FILE", help="Metrics for Prometheus, kept up to date."
-        ),
-    ] = None,
+    metrics_file: MetricsPath = None,
     endpoint_url: S3Endpoint = None,
     anon: S3Anon = False,
     as_json: Json = False,
@@ -63,17 +68,48 @@ def map_command(
     Example: quakestream map run.yaml --out s3://bucket/runs/kahramanmaras --backend ray
     """
     run = open_run(run_file, s3_options(endpoint_url, anon))
-    metrics: list[Observer] = [MetricsFile(metrics_file)] if metrics_file else []
-    with (
-        open_backend(run, backend, address) as opened,
-        progress_observer(quiet=quiet, verbose=verbose) as observers,
-    ):
-        watch_signals()  # Ray has taken them
-        observers = [*observers, *metrics, COMMITTED]
-        result = map_run(run, backend=opened, out=out, fresh=fresh, observers=observers)
+    where = MapPlace(
+        out=out,
+        backend=backend,
+        address=address,
+        metrics=metrics_file,
+        quiet=quiet,
+        verbose=verbose,
+    )
+    result = where.map(run, fresh=fresh)
     report_result(result, as_json=as_json)
     if needs_attention(result):
         raise typer.Exit(EXIT_ATTENTION)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapPlace:
+    """Where a command maps and writes, and what it shows meanwhile."""
+
+    out: str | None
+    backend: str | None
+    address: str | None
+    metrics: Path | None
+    quiet: bool
+    verbose: bool = False
+
+    def map(self, run: RunFile, *, fresh: bool = False, only_new: bool = False) -> Result:
+        """Makes the map of a run."""
+        metrics: list[Observer] = [MetricsFile(self.metrics)] if self.metrics else []
+        with (
+            open_backend(run, self.backend, self.address) as opened,
+            progress_observer(quiet=self.quiet, verbose=self.verbose) as observers,
+        ):
+            watch_signals()  # Ray has taken them
+            observers = [*observers, *metrics, COMMITTED]
+            return map_run(
+                run,
+                backend=opened,
+                out=self.out,
+                fresh=fresh,
+                only_new=only_new,
+                observers=observers,
+            )
 
 
 def needs_attention(result: Result) -> bool:

@@ -67,7 +67,7 @@ def publish(store: Store, products: RunProducts, check: Callable[[], None] = lam
         "snapshot": snapshot,
         "published": now.isoformat(timespec="seconds"),
     }
-    run = redacted_tree(_plain(run))
+    run = as_published(run)
     of_pages = PageContext(
         products=products, rows=rows, now=now, first_seen=context.first_seen, run=run, tables=tables
     )
@@ -115,6 +115,12 @@ class _SnapshotWriter:
             for name in self.store.list(prefix):
                 if name not in names:
                     self.store.delete(name)
+
+
+def as_published(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Content of run.json as it is read back: plain values, without secrets."""
+    content: dict[str, Any] = redacted_tree(_plain(run))
+    return content
 
 
 def run_json(run: Mapping[str, Any]) -> bytes:

@@ -14,7 +14,7 @@ from quakestream.catalog import scene_extent
 from quakestream.config import RunFile
 from quakestream.config.shares import ShareLayer
 from quakestream.domain import Issue
-from quakestream.errors import ConfigError, LedgerError
+from quakestream.errors import ConfigError, LedgerError, RequestError
 from quakestream.events import (
     Events,
     GroupCommitted,
@@ -32,7 +32,7 @@ from quakestream.outputs.lease import Lease, held_lease
 from quakestream.outputs.left_out import left_out_line
 from quakestream.outputs.notebook import facts_html
 from quakestream.outputs.products import RunProducts
-from quakestream.outputs.publish import publish
+from quakestream.outputs.publish import as_published, publish
 from quakestream.outputs.readback import current_buildings, current_run
 from quakestream.pipeline.backends.protocol import Backend
 from quakestream.pipeline.planning.lost import without_tiles
@@ -55,7 +55,7 @@ from quakestream.pipeline.result.context import (
 from quakestream.pipeline.result.evidence import hazard_evidence
 from quakestream.pipeline.result.joining import joined
 from quakestream.pipeline.result.progress import ProgressFile
-from quakestream.pipeline.result.record import WorkDone, run_id, run_record
+from quakestream.pipeline.result.record import WorkDone, made_of, run_id, run_record
 from quakestream.pipeline.result.shares import check_share_layer
 from quakestream.pipeline.result.slide_prior import with_prior
 from quakestream.pipeline.result.unread import check_ground_was_read, check_something_was_read
@@ -77,6 +77,8 @@ class Result:
     """run.json."""
     issues: tuple[Issue, ...]
     store: Store
+    unchanged: bool = False
+    """True if the published map was left as it is, since nothing is new."""
 
     @property
     def buildings(self) -> gpd.GeoDataFrame:
@@ -107,9 +109,18 @@ def map_run(
     backend: Backend,
     out: str | None = None,
     fresh: bool = False,
+    only_new: bool = False,
     observers: Iterable[Observer] = (),
 ) -> Result:
     """Makes the map. Called again with the same `out`, it resumes.
+
+    Args:
+        run: the request.
+        backend: where stages run.
+        out: where the map is written, in place of `run.out`.
+        fresh: discard what earlier runs committed.
+        only_new: leave a published map as it is where inputs, models and request are the same.
+        observers: are told of the run's events.
 
     Raises:
         RequestError: the request is wrong; nothing was started.
@@ -130,7 +141,7 @@ def map_run(
                 if not key.startswith(LEASE):
                     store.delete(key)
         run_now = _MapRun(plan=plan, store=store, events=events, backend=backend, lease=lease)
-        return run_now.finish()
+        return run_now.finish(only_new=only_new)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -148,7 +159,7 @@ class _MapRun:
     sampled: FootprintHazard | None = None
     """Hazard values of the footprints, once they were needed."""
 
-    def finish(self) -> Result:
+    def finish(self, *, only_new: bool = False) -> Result:
         plan, store = self.plan, self.store
         self._add_issues(plan.problems)
         if isinstance(plan.run.models.share, ShareLayer):
@@ -157,6 +168,8 @@ class _MapRun:
         groups = keyed_groups(plan, hazard_NM)
         pending = pending_work(store, plan, groups)
         self._announce(pending, len(groups))
+        if only_new and not pending.groups and self._is_published():
+            return self._published(unchanged=True)
 
         spec = worker_spec(plan, store.uri, self.lease.uri)
         begun = bool(pending.groups)
@@ -323,12 +336,25 @@ class _MapRun:
             self.lease.check,
         )
         self.events(MapPublished(out=self.store.uri, snapshot=snapshot))
+        return self._published()
+
+    def _published(self, *, unchanged: bool = False) -> Result:
         return Result(
             out=self.store.uri,
             run=current_run(self.store),
             issues=tuple(dict.fromkeys(self.issues)),
             store=self.store,
+            unchanged=unchanged,
         )
+
+    def _is_published(self) -> bool:
+        """True if a map of the same request, models and inputs is published already."""
+        try:
+            published = current_run(self.store)
+        except RequestError:
+            return False
+        made = run_record(self.plan, self.work, self._hazard(), self.backend.name)
+        return made_of(as_published(made)) == made_of(published)
 
     def _model_inputs(self) -> NDArray[np.float32]:
         """Hazard values that the damage bundle itself takes: its units depend on them."""

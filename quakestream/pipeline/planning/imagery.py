@@ -13,7 +13,7 @@ from quakestream.catalog import SearchResult, find_items, search
 from quakestream.catalog.search import LackingItem
 from quakestream.config import ImagerySection, RunFile
 from quakestream.domain import BandNeed, BundleSpec, Issue, LayerFile, Scene, SceneLayer
-from quakestream.errors import AoiError, ConfigError, HazardError
+from quakestream.errors import ConfigError, HazardError, NoImageryError
 from quakestream.hazard.terrain import open_dem
 from quakestream.pipeline.planning.assignment import sharp
 from quakestream.pipeline.planning.scenes import EpochScenes, check_bands, probe_scenes
@@ -54,7 +54,7 @@ def find_imagery(run: RunFile, aoi: BaseGeometry, specs: Sequence[BundleSpec]) -
     is no issue where another cannot use it.
 
     Raises:
-        AoiError: if no post-event scene lies in the AOI.
+        NoImageryError: if no post-event scene lies in the AOI.
         ConfigError: if no post-event scene offers the bands of a bundle, nothing says which bands
             of the only scenes are red, green and blue, or the run gives no elevation model for
             terrain channels.
@@ -122,14 +122,14 @@ def _check_found(run: RunFile, aoi: BaseGeometry, spec: BundleSpec, result: Sear
     """Refuses a run without a post scene for a bundle.
 
     Raises:
-        AoiError: if none lies there.
+        NoImageryError: if none lies there.
         ConfigError: if those that do lack bands.
     """
     lacking = [item for item in result.lacking if item.epoch == "post"]
     if result.post or (result.issues and not lacking):
         return
     if not lacking:
-        raise AoiError(
+        raise NoImageryError(
             f"no post-event scene of {_named(run)} lies in the AOI ({_bounds(aoi)})",
             run.aoi,
             remedy="check the AOI, imagery.post.datetime and the filters",

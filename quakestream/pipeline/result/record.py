@@ -3,12 +3,14 @@
 import platform
 import resource
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from quakestream.bundles import Bundle
+from quakestream.config import aoi_kind
 from quakestream.domain import Scene
 from quakestream.engines import RUNTIMES
 from quakestream.errors import QuakestreamError
@@ -88,6 +90,17 @@ def run_record(plan: Plan, work: WorkDone, hazard: FootprintHazard, backend: str
             "of": "the driver process" if backend != "local" else "the process",
         },
     }
+
+
+_MADE_OF = (
+    *("run_digest", "versions", "bundle", "landslide_bundle", "hazard_bundle", "jobs"),
+    *("inputs", "hazard"),
+)
+
+
+def made_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What a map is made of, from its run.json: request, models, versions and inputs."""
+    return {key: run[key] for key in _MADE_OF if key in run}
 
 
 def _bundles(plan: Plan) -> dict[str, Any]:
@@ -208,7 +221,22 @@ def _inputs(plan: Plan) -> dict[str, Any]:
         "scenes": [_scene(s) for s in _scenes(plan).values()],
         **_footprints(plan),
         "aoi": run.aoi,
+        **_other_files(plan),
     }
+
+
+def _other_files(plan: Plan) -> dict[str, Any]:
+    """`files` of run.json: other files that the map is made of, with their etags."""
+    run = plan.run
+    named = {
+        "aoi": run.aoi if aoi_kind(run.aoi) == "place" else None,
+        "summary.admin": run.summary and run.summary.admin,
+        "roads": run.roads and run.roads.path,
+    }
+    for key, value in run.terrain.model_dump().items() if run.terrain else ():
+        named[f"terrain.{key}"] = value if isinstance(value, str) else None
+    files = {key: {"path": uri, "etag": _etag(plan, uri)} for key, uri in named.items() if uri}
+    return {"files": files} if files else {}
 
 
 def _footprints(plan: Plan) -> dict[str, Any]:
