@@ -27,7 +27,7 @@ from quakestream.outputs.publish import publish
 from quakestream.outputs.quarantine import first_seen_in, quarantine_parquet
 from quakestream.outputs.readback import current_buildings, current_run, scale_of
 from quakestream.outputs.summary import summary_table
-from quakestream.outputs.units import square_ids
+from quakestream.outputs.units import named_units, square_ids
 from quakestream.storage import Store, open_store
 from tests.helpers.outputs_case import LABELS, buildings, coverage, products, with_hazard_evidence
 
@@ -280,11 +280,11 @@ def test_summary_by_admin_unit_takes_each_building_once():
         ],
         crs=4326,
     ).to_crs(3857)
-    table = summary_table(frame, LABELS, admin, "name").set_index("unit")
+    table = summary_table(frame, LABELS, named_units(admin, "name", None)).set_index("unit")
     assert table["buildings"].sum() == 12
     assert set(table.index) == {"all", "west", "outside"}
     with pytest.raises(ShapeError, match="'id'"):
-        summary_table(frame, LABELS, admin, "id")
+        named_units(admin, "id", None)
 
 
 def test_publishing_writes_the_snapshot_first_and_run_json_last(tmp_path: Path):
