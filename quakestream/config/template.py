@@ -118,7 +118,13 @@ footprints:
 
 # Elevation, for landslides: metres, or the unit that the band or the vertical CRS states.
 # terrain:
+#   # A raster, a list of its tiles, a Zarr array (dem.zarr, dem.zarr/elevation), or a STAC item or
+#   # item collection (items.json).
 #   dem: dem.tif
+#   # Asset of the items, or array of the Zarr group. Left out: the one of elevations.
+#   asset: data
+#   # Unit of elevations in files that state none. Left out: m.
+#   unit: ft
 #   # The landslide prior from shaking (Nowicki Jessee 2018) needs hazard.shakemaps and the three
 #   # layers below, as USGS distributes them; on any grids, also without CRS or nodata tag.
 #   lithology: GLIM_replace.tif          # coefficients, not class numbers

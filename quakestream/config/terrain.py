@@ -4,7 +4,8 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from quakestream.config.fields import Place
+from quakestream.config.elevation import DemSource
+from quakestream.config.fields import Place, Places
 from quakestream.config.section import Section
 from quakestream.errors import ConfigError
 
@@ -16,8 +17,20 @@ elevation models of towns have slopes of some degrees where houses stand."""
 class TerrainSection(Section):
     """Elevation and the static layers of the landslide prior."""
 
-    dem: Place = Field(
-        description="Elevation raster, metres or the unit that its band or vertical CRS states"
+    dem: Place | Places = Field(
+        description="Elevation, metres or the unit that the band or vertical CRS states: a raster, "
+        "a Zarr array, a STAC item or item collection, or a list of tiles on one lattice",
+    )
+    asset: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Asset of the items of `dem`, or array of its Zarr group; left out: data, "
+        "elevation or dem, the only asset of that role, or the only array",
+    )
+    unit: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Unit of elevations in files that state none, such as ft; left out: m",
     )
     lithology: Place | None = Field(
         default=None, description="Raster of lithology coefficients of the landslide prior"
@@ -42,6 +55,16 @@ class TerrainSection(Section):
         description="Landslides whose ground is flatter than this on average are left out and "
         "counted apart: roofs, rubble and fields look like slides; 0 keeps all",
     )
+
+    @property
+    def dem_places(self) -> tuple[str, ...]:
+        """The files of the elevation model."""
+        return (self.dem,) if isinstance(self.dem, str) else tuple(self.dem)
+
+    @property
+    def elevation(self) -> str:
+        """The elevation model as one text, which `open_dem` takes."""
+        return DemSource(places=self.dem_places, asset=self.asset, unit=self.unit).text
 
     @property
     def has_prior(self) -> bool:

@@ -26,7 +26,7 @@ from quakestream.fusion.nowicki_jessee import (
 )
 from quakestream.hazard.frames import PixelFrame
 from quakestream.hazard.interpolation import Floats
-from quakestream.hazard.layers import RasterLayer, open_layer
+from quakestream.hazard.layers import open_layer
 from quakestream.hazard.prior_layers import (
     CTI,
     GRADIENT,
@@ -39,6 +39,7 @@ from quakestream.hazard.prior_layers import (
 )
 from quakestream.hazard.shaking import StrongestShaking, read_shaking
 from quakestream.hazard.terrain import DemPixels, open_dem
+from quakestream.hazard.tiled_layers import OpenLayer
 from quakestream.storage import StorageOptions
 
 _TILE_PX = 512
@@ -77,7 +78,7 @@ class PriorInputs:
             cti=terrain.cti,
             stddev=terrain.stddev,
             gradient=terrain.slope,
-            dem=terrain.dem,
+            dem=terrain.elevation,
         )
 
 
@@ -87,7 +88,7 @@ class SlopeLayer:
 
     frame: PixelFrame
     slopes: SlopesOf
-    like: RasterLayer
+    like: OpenLayer
     """Lends its georeference to layers of the same shape that have none."""
 
 
@@ -112,7 +113,12 @@ class LandslidePrior:
     @property
     def issues(self) -> tuple[Issue, ...]:
         """Assumptions that were made about the files."""
-        layers = [self.slope.like, self.lithology.layer, self.landcover.layer, self.cti.layer]
+        layers: list[OpenLayer] = [
+            self.slope.like,
+            self.lithology.layer,
+            self.landcover.layer,
+            self.cti.layer,
+        ]
         layers += [self.stddev.layer] if self.stddev else []
         notes = [
             Issue(subject=layer.uri, kind="terrain", cause=layer.note)

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 from pyproj import CRS
@@ -15,7 +15,8 @@ from quakestream.domain import Window
 from quakestream.errors import HazardError, SceneError
 from quakestream.hazard.frames import PixelFrame
 from quakestream.hazard.interpolation import Floats
-from quakestream.raster.datasets import GRID_DRIVERS, open_dataset
+from quakestream.hazard.zarr_rasters import is_zarr, zarr_raster
+from quakestream.raster.datasets import GRID_DRIVERS, dataset_of, gdal_session
 from quakestream.raster.messages import reason_of, root_cause
 from quakestream.storage import StorageOptions, local_copy, protocol_of
 
@@ -24,17 +25,29 @@ LARGEST_VALUE = 1e30
 _WGS84 = CRS.from_epsg(4326)
 
 
+class _Neighbour(Protocol):
+    """A layer that may lend its georeference."""
+
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def frame(self) -> PixelFrame: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RasterLayer:
     """An open raster of one band of values, for use in one thread."""
 
     uri: str
     dataset: Any
-    """The rasterio dataset."""
+    """The rasterio dataset, or an open Zarr array."""
     frame: PixelFrame
     """Where its pixels lie."""
     note: str = ""
     """An assumption that was made; empty without one."""
+    options: StorageOptions = field(default_factory=StorageOptions)
+    """Endpoints, with which GDAL is configured for each read: other files may be read between."""
 
     def read(self, window: Window) -> Floats:
         """Values of a window of pixels, with scale and offset applied; NaN without a value.
@@ -60,8 +73,9 @@ class RasterLayer:
     def _pixels(self, window: Window, first: int) -> Floats:
         part = Pixels(window.col - first, window.row, window.width, window.height)
         try:
-            pixels_YX = self.dataset.read(1, window=part).astype(np.float64)
-            valid_YX = self.dataset.read_masks(1, window=part) != 0
+            with gdal_session(self.options):
+                pixels_YX = self.dataset.read(1, window=part).astype(np.float64)
+                valid_YX = self.dataset.read_masks(1, window=part) != 0
         except RasterioError as error:
             cause = root_cause(error)
             raise HazardError(
@@ -74,9 +88,12 @@ class RasterLayer:
 
 @contextmanager
 def open_layer(
-    uri: str, options: StorageOptions | None = None, like: RasterLayer | None = None
+    uri: str,
+    options: StorageOptions | None = None,
+    like: _Neighbour | None = None,
+    array: str | None = None,
 ) -> Iterator[RasterLayer]:
-    """A raster of one band of values, in any format of grids.
+    """A raster of one band of values, in any format of grids, or an array of a Zarr group.
 
     A file without CRS whose bounds can be degrees is taken as EPSG:4326, with a note. A file
     without georeference takes that of `like` where both have one shape, with a note.
@@ -85,18 +102,22 @@ def open_layer(
         uri: the raster.
         options: endpoints of the store that holds it.
         like: a neighbour of the file, which may lend it its georeference.
+        array: the array of a Zarr group; None: the only one of rows and columns.
 
     Raises:
         HazardError: if it is not a georeferenced raster of one band, or cannot be opened.
         StorageError: if it cannot be fetched.
     """
-    with _opened(uri, options or StorageOptions()) as raster:
+    chosen = options or StorageOptions()
+    opened = zarr_raster(uri, array, chosen) if is_zarr(uri) else _opened(uri, chosen)
+    with opened as raster:
         _check_band(raster, uri)
         if raster.transform.is_identity or raster.transform.determinant == 0 or _counts(raster):
-            yield _like(raster, uri, like)
+            yield _like(raster, uri, like, chosen)
             return
         crs, note = _crs(raster, uri)
-        yield RasterLayer(uri=uri, dataset=raster, frame=_frame(raster, crs), note=note)
+        frame = _frame(raster, crs)
+        yield RasterLayer(uri=uri, dataset=raster, frame=frame, note=note, options=chosen)
 
 
 @contextmanager
@@ -106,7 +127,8 @@ def _opened(uri: str, options: StorageOptions) -> Iterator[Any]:
         in_memory = protocol_of(uri) == "memory"
         name = str(stack.enter_context(local_copy(uri, options))) if in_memory else uri
         try:
-            dataset = stack.enter_context(open_dataset(name, options, drivers=GRID_DRIVERS))
+            with gdal_session(options):
+                dataset = stack.enter_context(dataset_of(name, options, drivers=GRID_DRIVERS))
         except SceneError as error:
             got = error.problem.got or reason_of(error)
             raise HazardError(
@@ -142,7 +164,7 @@ def _counts(raster: Any) -> bool:
     )
 
 
-def _like(raster: Any, uri: str, like: RasterLayer | None) -> RasterLayer:
+def _like(raster: Any, uri: str, like: _Neighbour | None, options: StorageOptions) -> RasterLayer:
     if like is None or (raster.height, raster.width) != (like.frame.height, like.frame.width):
         beside = f", and {like.uri} has another shape" if like else ""
         raise HazardError(
@@ -153,7 +175,7 @@ def _like(raster: Any, uri: str, like: RasterLayer | None) -> RasterLayer:
             remedy="add one with gdal_translate -a_ullr",
         )
     note = f"raster has no georeference; read with that of {like.uri}, which has the same shape"
-    return RasterLayer(uri=uri, dataset=raster, frame=like.frame, note=note)
+    return RasterLayer(uri=uri, dataset=raster, frame=like.frame, note=note, options=options)
 
 
 def _frame(raster: Any, crs: CRS) -> PixelFrame:

@@ -31,22 +31,31 @@ class LayerRule:
     remedy: str
     typical: float = float("inf")
     """Ground of which half is above this is of another unit."""
+    other: str = ""
+    """The layer whose values this one is mistaken for."""
+    other_low: float = 0.0
+    other_high: float = 0.0
+    """Range of the values of that layer that have no meaning here."""
 
 
 LITHOLOGY = LayerRule(
     name="lithology",
     meaning="coefficients of lithology",
     low=-4.0,
-    high=0.5,
+    high=0.0,  # no rock of USGS's layer is above it, and nearly all land cover is
     method="nearest",
+    other="landcover",
+    other_high=2.5,
     remedy="replace the class numbers by coefficients, as USGS's GLIM_replace.tif has them",
 )
 LANDCOVER = LayerRule(
     name="landcover",
     meaning="coefficients of land cover",
-    low=-3.0,
+    low=-1.3,  # USGS's layer has -1.26 at least; most rocks are below
     high=4.0,
     method="nearest",
+    other="lithology",
+    other_low=-4.0,
     remedy="replace the class numbers by coefficients, as USGS's globcover_replace.tif has them",
 )
 CTI = LayerRule(
@@ -97,18 +106,31 @@ class RuledLayer:
         values = np.where(np.isin(values, FILLS), np.nan, values)
         known = np.isfinite(values)
         strange = known & ~((values >= self.rule.low) & (values <= self.rule.high))
-        if 2 * int(strange.sum()) > int(known.sum()):
-            raise self._other(f"{self.rule.low:g} to {self.rule.high:g}", values[strange])
+        if 2 * int(strange.sum()) > int(known.sum()) or self._is_other(values, strange):
+            raise self._wrong(f"{self.rule.low:g} to {self.rule.high:g}", values[strange])
         large = known & (values > self.rule.typical)
         if 2 * int(large.sum()) > int(known.sum()):
-            raise self._other(f"mostly up to {self.rule.typical:g}", values[large])
+            raise self._wrong(f"mostly up to {self.rule.typical:g}", values[large])
         return np.where(strange, np.nan, values), strange
 
-    def _other(self, expected: str, found: Floats) -> HazardError:
+    def _is_other(self, values: Floats, strange: Bools) -> bool:
+        """True where this is the other layer: 0 fills the ocean of both, and is no class."""
+        classes = np.isfinite(values) & (values != 0)
+        return 2 * int(strange.sum()) > int(classes.sum()) and self._of_other(values[strange])
+
+    def _of_other(self, found: Floats) -> bool:
+        """True for values of the layer that this one is mistaken for; class numbers are not."""
+        low, high = self.rule.other_low, self.rule.other_high
+        inside = bool(((found >= low) & (found <= high)).all())
+        return bool(self.rule.other) and inside and not (found % 1 == 0).all()
+
+    def _wrong(self, expected: str, found: Floats) -> HazardError:
         """The error of a file that is not this layer."""
         got = f"{found.min():g} to {found.max():g}"
-        what = f"values are no {self.rule.meaning}"
-        return HazardError(what, self.layer.uri, expected, got, self.rule.remedy)
+        what, remedy = f"values are no {self.rule.meaning}", self.rule.remedy
+        if self._of_other(found):
+            remedy = f"they are those of {self.rule.other}: give each layer in its own place"
+        return HazardError(what, self.layer.uri, expected, got, remedy)
 
     def at(self, lon_YX: Floats, lat_YX: Floats) -> tuple[Floats, Bools]:
         """Values at points (EPSG:4326), NaN where missing, and True where it has no meaning.

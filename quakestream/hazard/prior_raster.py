@@ -23,7 +23,7 @@ from quakestream.hazard.landslide_prior import (
     UNKNOWN_LITHOLOGY,
     LandslidePrior,
 )
-from quakestream.hazard.layers import RasterLayer
+from quakestream.hazard.tiled_layers import OpenLayer
 from quakestream.raster.datasets import new_cog
 
 THRESHOLDS = (0.01, 0.05, 0.1)
@@ -206,7 +206,7 @@ def _missing_issues(prior: LandslidePrior, area: PriorArea) -> list[Issue]:
     return [Issue(subject=uri, kind="terrain", cause=cause) for uri, cause in causes]
 
 
-def _layers(prior: LandslidePrior) -> dict[str, RasterLayer]:
+def _layers(prior: LandslidePrior) -> dict[str, OpenLayer]:
     """The layer that a missing input belongs to."""
     lithology, landcover = prior.lithology.layer, prior.landcover.layer
     return {

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from quakestream.domain import Grid, Issue, Window
 from quakestream.errors import HazardError, QuakestreamError
+from quakestream.hazard.dem_files import open_dem_files
 from quakestream.hazard.frames import PixelFrame
 from quakestream.hazard.horn import pixel_sizes, steepness
 from quakestream.hazard.interpolation import Floats, bilinear
-from quakestream.hazard.layers import RasterLayer, open_layer
-from quakestream.hazard.vertical_units import metres_per_unit
+from quakestream.hazard.tiled_layers import OpenLayer
 from quakestream.storage import StorageOptions
 
 FILLS = (-32768.0, -32767.0, -9999.0, -99999.0)
@@ -54,7 +54,7 @@ class Dem:
     pixels. Pixels do not depend on the window in which they are read.
     """
 
-    layer: RasterLayer
+    layer: OpenLayer
     metres_per_unit: float
     """Metres of one unit of elevation."""
 
@@ -120,17 +120,21 @@ class Dem:
 
 @contextmanager
 def open_dem(uri: str, options: StorageOptions | None = None) -> Iterator[Dem]:
-    """Opens a DEM: a raster of elevations of one band, in any format of grids.
+    """Opens a DEM: a raster of elevations of one band, in any format of grids, or tiles of one.
 
-    Elevations are in metres, or in the unit that the band or the vertical CRS states. They are
-    converted to metres.
+    Elevations are in metres, or in the unit that the band, the vertical CRS or the source states.
+    They are converted to metres.
+
+    Args:
+        uri: a raster, or the text of a `DemSource`.
+        options: endpoints of the stores that hold the files.
 
     Raises:
         HazardError: if it cannot be opened, has no georeference, or states no usable unit.
         StorageError: if it cannot be fetched.
     """
-    with open_layer(uri, options) as layer:
-        yield Dem(layer=layer, metres_per_unit=metres_per_unit(layer.dataset, layer.frame.crs, uri))
+    with open_dem_files(uri, options or StorageOptions()) as (layer, metres):
+        yield Dem(layer=layer, metres_per_unit=metres)
 
 
 def uncovered_issue(uri: str, slope_N: NDArray[np.floating[Any]]) -> Issue | None:
@@ -233,7 +237,7 @@ class DemPixels:
                 self.dem.layer.uri,
                 expected=f"{LOWEST_M:,.0f} to {HIGHEST_M:,.0f} m",
                 got=f"{known.min():,.0f} to {known.max():,.0f}",
-                remedy="state the unit with gdal_edit -units ft, or mark voids with -a_nodata",
+                remedy="state the unit (terrain.unit: ft), or mark voids with gdal_edit -a_nodata",
             )
         return values
 

@@ -31,25 +31,30 @@ _METRES = {
     "km": 1000.0,
 }
 """Metres of one unit, by the names that bands carry."""
-_REMEDY = "state the unit of the elevations with gdal_edit -units m, or -units ft"
+_REMEDY = "state the unit with terrain.unit, or with gdal_edit -units m or -units ft"
 
 
-def metres_per_unit(raster: Any, crs: CRS, uri: str) -> float:
+def metres_per_unit(raster: Any, crs: CRS, uri: str, given: str | None = None) -> float:
     """Metres of one unit of elevation: by the band's unit, else the vertical CRS, else 1.
+
+    Args:
+        raster: names the unit of its band.
+        crs: of the raster, perhaps with a vertical part.
+        uri: the file, for errors.
+        given: the unit of files that state none.
 
     Raises:
         HazardError: if the unit is unknown, or is not stated although the CRS is in feet.
     """
     stated = str(raster.units[0] or "").strip()
     if stated:
-        known = _METRES.get(stated.lower().replace("_", " "))
-        if known is None:
-            raise HazardError("unknown unit of elevations", uri, "m or ft", repr(stated), _REMEDY)
-        return known
+        return _known(stated, uri)
     for part in (*crs.sub_crs_list, crs):
         vertical = [axis for axis in part.axis_info if axis.direction in ("up", "down")]
         if vertical:
             return float(vertical[0].unit_conversion_factor)
+    if given is not None:
+        return _known(given, uri)
     if crs.is_projected and crs.axis_info[0].unit_conversion_factor != 1.0:
         raise HazardError(
             "unit of elevations is not stated, and the CRS is not in metres",
@@ -59,3 +64,10 @@ def metres_per_unit(raster: Any, crs: CRS, uri: str) -> float:
             remedy=_REMEDY,
         )
     return 1.0
+
+
+def _known(name: str, uri: str) -> float:
+    known = _METRES.get(name.strip().lower().replace("_", " "))
+    if known is None:
+        raise HazardError("unknown unit of elevations", uri, "m or ft", repr(name), _REMEDY)
+    return known

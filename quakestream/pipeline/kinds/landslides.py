@@ -120,7 +120,7 @@ class LandslideKind(PixelKind):
         joint_W = task.joint_W
         if joint_W is None:
             joint_W = np.zeros(len(task.window_W2), np.bool_)
-        slope_NYX, failures = self._slopes(task, task.window_W2[good], lattice)
+        slope_NYX, failures = self._slopes(task, task.window_W2[good], lattice, reads)
         return SlideGround(
             task=task,
             batch=windows.batch(task, spec),
@@ -134,7 +134,7 @@ class LandslideKind(PixelKind):
         )
 
     def _slopes(
-        self, task: UnitTask, window_N2: NDArray[np.int64], lattice: Lattice
+        self, task: UnitTask, window_N2: NDArray[np.int64], lattice: Lattice, reads: CellReads
     ) -> tuple[NDArray[np.uint8], tuple[Failure, ...]]:
         """Slopes of the cores of windows; a failure where the elevation model cannot be read."""
         shape = (len(window_N2), lattice.core_px, lattice.core_px)
@@ -143,8 +143,10 @@ class LandslideKind(PixelKind):
             return unknown_NYX, ()
         cores = [lattice.core(row, col) for row, col in window_N2.tolist()]
         try:
-            return np.stack(slope_steps(task.cell.grid, cores, self.dem, self.options)), ()
+            terrain = reads.scenes.terrain(self.dem)
+            return np.stack(slope_steps(task.cell.grid, cores, terrain)), ()
         except (QuakestreamError, OSError, MemoryError) as error:
+            reads.scenes.forget_terrain(self.dem)
             row, col = window_N2[0].tolist()
             failure = Failure(
                 row=row, col=col, kind="read_error", cause=str(error), subject=self.dem

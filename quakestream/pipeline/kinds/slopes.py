@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.domain import Grid, Window
-from quakestream.hazard.terrain import open_dem
+from quakestream.hazard.terrain import Dem, open_dem
 from quakestream.storage import StorageOptions
 from quakestream.tiling.antimeridian import bounds_of
 
@@ -35,14 +35,11 @@ def max_slopes(
         return np.asarray(terrain.max_slope(boxes_N4), np.float32)
 
 
-def slope_steps(
-    grid: Grid, windows: Sequence[Window], dem: str, options: StorageOptions
-) -> list[NDArray[np.uint8]]:
+def slope_steps(grid: Grid, windows: Sequence[Window], terrain: Dem) -> list[NDArray[np.uint8]]:
     """Slope of the pixels of windows in steps, `SLOPE_NODATA` where it is unknown.
 
     Raises:
-        HazardError: if the DEM cannot be used.
-        StorageError: if it cannot be fetched.
+        HazardError: if the DEM cannot be read there.
     """
     step = max(1, int(SLOPE_GROUND_M / grid.gsd_m))
     coarse = Grid(epsg=grid.epsg, gsd_m=grid.gsd_m * step)
@@ -50,8 +47,7 @@ def slope_steps(
     first, *others = outer
     for window in others:
         first = first.union(window)
-    with open_dem(dem, options) as terrain:
-        ground = terrain.read(coarse, first)
+    ground = terrain.read(coarse, first)
     degrees_YX = ground.slope_YX.clip(0, 90)
     step_YX = np.where(ground.valid_YX, np.rint(degrees_YX * SLOPE_STEPS), SLOPE_NODATA).astype(
         np.uint8

@@ -10,6 +10,7 @@ from pathlib import Path
 from quakestream.config import RunFile, aoi_kind
 from quakestream.domain import Issue
 from quakestream.errors import ConfigError, Problem, StorageError
+from quakestream.hazard.zarr_rasters import group_of
 from quakestream.outputs.layout import LEDGER
 from quakestream.storage import open_store, protocol_of
 from quakestream.storage.uris import local_path
@@ -54,7 +55,8 @@ def _wanted(run: RunFile) -> Iterator[tuple[str, str]]:
     for name, place in run.hazard.layers.items():
         yield f"hazard.layers.{name}", place
     if run.terrain is not None:
-        yield "terrain.dem", run.terrain.dem
+        for place in run.terrain.dem_places:
+            yield "terrain.dem", group_of(place)
     if run.roads is not None:
         yield "roads.path", run.roads.path
     if run.summary is not None:

@@ -14,10 +14,10 @@ from quakestream.catalog.search import LackingItem
 from quakestream.config import ImagerySection, RunFile
 from quakestream.domain import BandNeed, BundleSpec, Issue, LayerFile, Scene, SceneLayer
 from quakestream.errors import ConfigError, HazardError, NoImageryError
+from quakestream.hazard.dem_files import dem_version
 from quakestream.hazard.terrain import open_dem
 from quakestream.pipeline.planning.assignment import sharp
 from quakestream.pipeline.planning.scenes import EpochScenes, check_bands, probe_scenes
-from quakestream.storage import fingerprint
 
 NAMED = 3
 """Items that one message names."""
@@ -110,11 +110,11 @@ def _check_terrain(run: RunFile, spec: BundleSpec) -> None:
             remedy="add terrain: {dem: dem.tif}",
         )
     try:
-        with open_dem(run.terrain.dem, run.storage_options):
+        with open_dem(run.terrain.elevation, run.storage_options):
             pass
     except HazardError as error:
         raise ConfigError.of(
-            replace(error.problem, where=f"terrain.dem: {run.terrain.dem}")
+            replace(error.problem, where=f"terrain.dem: {run.terrain.elevation}")
         ) from error
 
 
@@ -189,8 +189,8 @@ def _with_terrain(run: RunFile, spec: BundleSpec, scenes: list[Scene]) -> list[S
     if not spec.terrain_bands:
         return scenes
     assert run.terrain is not None
-    dem = run.terrain.dem
-    file = LayerFile(href=dem, etag=fingerprint(dem, run.storage_options))
+    dem = run.terrain.elevation
+    file = LayerFile(href=dem, etag=dem_version(dem, run.storage_options))
 
     def complete(scene: Scene) -> Scene:
         bands = {layer.name: layer for layer in scene.layers}

@@ -8,13 +8,13 @@ from quakestream.config import RunFile
 from quakestream.config.shares import AUTO
 from quakestream.domain import BundleSpec, Grid, Issue, Scene
 from quakestream.engines import EngineSpec
-from quakestream.errors import ConfigError, HazardError, QuakestreamError, StorageError
+from quakestream.errors import ConfigError, HazardError, StorageError
+from quakestream.hazard.dem_files import try_version
 from quakestream.pipeline.kinds.base import Kind
 from quakestream.pipeline.kinds.landslides import LandslideKind
 from quakestream.pipeline.kinds.table import DAMAGE_KINDS, LANDSLIDE_KINDS, PRODUCT_KINDS
 from quakestream.pipeline.kinds.units import LatticeOf, PlanInputs, Unit
 from quakestream.pipeline.planning.engine import EngineFacts
-from quakestream.storage import fingerprint
 from quakestream.tiling import Lattice
 
 NO_ENGINE = EngineFacts(spec=EngineSpec(runtime=""), name="", on_gpu=False, seconds_per_window=0.0)
@@ -162,11 +162,8 @@ def landslide_kind(run: RunFile, kind: LandslideKind) -> Kind:
     kind = replace(kind, keeps_scores="scores" in run.outputs, options=run.storage_options)
     if run.terrain is None:
         return kind
-    dem = run.terrain.dem
-    try:
-        version = fingerprint(dem, run.storage_options)
-    except (QuakestreamError, OSError):
-        version = ""  # planning says why it cannot be read
+    dem = run.terrain.elevation
+    version = try_version(dem, run.storage_options)
     return replace(kind, dem=dem, dem_version=version, least_slope_deg=run.terrain.least_slope_deg)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.domain import Scene, Shift, Window
+from quakestream.hazard.zarr_rasters import is_zarr
 from quakestream.pipeline.kinds.units import Unit
 from quakestream.pipeline.planning.jobs import Job
 from quakestream.pipeline.planning.places import place_km2
@@ -90,7 +91,7 @@ def _read_by_workers(plan: Plan) -> Iterator[str]:
     if plan.run.imagery.store is not None:
         yield f"{plan.run.imagery.store.rstrip('/')}/{ROOT_KEY}"
     if plan.run.terrain is not None:
-        yield plan.run.terrain.dem
+        yield from (place for place in plan.run.terrain.dem_places if not is_zarr(place))
 
 
 def model_identity(job: Job) -> str:

@@ -12,6 +12,7 @@ from shapely.geometry.base import BaseGeometry
 from quakestream.domain import BundleSpec, Issue
 from quakestream.errors import InputError, QuakestreamError, StorageError
 from quakestream.fusion.landslide import combined
+from quakestream.hazard.dem_files import try_version
 from quakestream.hazard.landslide_prior import LandslidePrior, PriorInputs, open_prior
 from quakestream.hazard.prior_raster import MODEL, PriorArea, PriorRaster, prior_raster
 from quakestream.outputs.coverage import EVIDENCE, KIND, LANDSLIDES, P_PRIOR
@@ -160,4 +161,4 @@ def _etag(plan: Plan, uri: str) -> str:
     try:
         return fingerprint(uri, plan.run.storage_options)
     except (QuakestreamError, OSError):
-        return ""
+        return try_version(uri, plan.run.storage_options)

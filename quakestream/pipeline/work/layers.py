@@ -16,7 +16,7 @@ from quakestream.raster.values import ValueReader
 from quakestream.storage import StorageOptions
 
 if TYPE_CHECKING:
-    from quakestream.hazard.terrain import Ground
+    from quakestream.hazard.terrain import Dem, Ground
 
 _Part = tuple[ValueReader, list[int]]
 """A file, and the places of its bands among the scene's layers."""
@@ -46,6 +46,7 @@ class LayerSource:
         self._parts: list[_Part] = []
         self._mask: ValueReader | None = None
         self._dem = ""
+        self._opened_dem: Dem | None = None
 
     def __enter__(self) -> Self:
         scene, grid = self._scene, self._grid
@@ -100,13 +101,15 @@ class LayerSource:
             reader.prefetch(*windows)
 
     def _terrain(self, dem: str, window: Window) -> "Ground":
-        """Elevation and slope. The file is opened each time: GDAL's settings are a thread's own."""
+        """Elevation and slope. The model is opened when it is first needed, and kept."""
         from quakestream.hazard.terrain import open_dem  # few models take terrain
 
         try:
-            with open_dem(dem, self._options) as opened:
-                return opened.read(self._grid, window)
+            if self._opened_dem is None:
+                self._opened_dem = self._stack.enter_context(open_dem(dem, self._options))
+            return self._opened_dem.read(self._grid, window)
         except HazardError as error:
+            self._opened_dem = None
             raise ReadError.of(error.problem) from error
 
     def _readers(self) -> list[ValueReader]:

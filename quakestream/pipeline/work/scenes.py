@@ -6,6 +6,7 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from quakestream.domain import Grid, Scene, Window, sheets_of
@@ -19,6 +20,9 @@ from quakestream.raster.source import Pixels, RasterioSource, RasterSource, Read
 from quakestream.raster.tiles import tile_source_factory
 from quakestream.raster.tiles.placement import extent_on
 from quakestream.storage import StorageOptions, Store, open_store
+
+if TYPE_CHECKING:
+    from quakestream.hazard.terrain import Dem
 
 OpenSource = Callable[[Scene, Grid], RasterSource]
 _ReadWindow = Callable[[Scene, Grid, Window], Pixels]
@@ -50,10 +54,33 @@ class OpenScenes:
         )
         self._lost_s: Counter[str] = Counter()
         self._stalled: dict[str, Exception] = {}
+        self._terrains: dict[str, tuple[Dem, ExitStack]] = {}
 
     def close(self) -> None:
+        for source in list(self._terrains):
+            self.forget_terrain(source)
         while self._sources:
             self._sources.popitem()[1][1].close()
+
+    def terrain(self, source: str) -> "Dem":
+        """An elevation model, opened when it is first needed.
+
+        Raises:
+            HazardError: if it cannot be used.
+            StorageError: if it cannot be fetched.
+        """
+        from quakestream.hazard.terrain import open_dem  # few runs have one
+
+        if source not in self._terrains:
+            with ExitStack() as stack:
+                opened = stack.enter_context(open_dem(source, self._options))
+                self._terrains[source] = opened, stack.pop_all()
+        return self._terrains[source][0]
+
+    def forget_terrain(self, source: str) -> None:
+        """Closes an elevation model, such as one that could not be read."""
+        if entry := self._terrains.pop(source, None):
+            entry[1].close()
 
     def seamless(self, scene: Scene, grid: Grid) -> bool:
         """True if any part of a window reads the same alone as within a larger window.

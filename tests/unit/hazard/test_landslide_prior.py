@@ -198,7 +198,7 @@ def test_fills_without_a_tag_are_no_values(
         (
             "lithology",
             7.0,
-            "values are no coefficients of lithology: expected -4 to 0.5, got 7 to 7",
+            "values are no coefficients of lithology: expected -4 to 0, got 7 to 7",
         ),
         ("landcover", 110.0, "values are no coefficients of land cover"),
         ("gradient", 45.0, "values are no gradients, rise over run"),
@@ -213,6 +213,21 @@ def test_a_layer_of_other_values_is_one_clear_line(
     assert words in text
     assert f"{name}-changed.tif" in text
     assert "\n" not in text
+
+
+def test_swapped_layers_of_classes_are_told_by_name(world: PriorWorld) -> None:
+    """Rocks of USGS's layer are 0 or less; land cover is nearly all above. 0 fills the ocean."""
+    inputs = replace(
+        world.inputs, lithology=world.inputs.landcover, landcover=world.inputs.lithology
+    )
+    text = refused(inputs)
+    assert "values are no coefficients of lithology: expected -4 to 0, got 1.5 to 1.5" in text
+    assert "they are those of landcover: give each layer in its own place" in text
+    rocks = np.zeros((96, 144), np.float32)
+    rocks[40:60, 60:90] = -1.92
+    text = refused(world.with_layer("landcover", rocks))
+    assert "values are no coefficients of land cover" in text
+    assert "they are those of lithology" in text
 
 
 def test_unknown_classes_of_lithology_are_a_named_reason(world: PriorWorld) -> None:
