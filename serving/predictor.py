@@ -23,9 +23,11 @@ from quakestream.errors import RequestError
 from quakestream.fusion.calibration import log_ratio, score_logit
 from quakestream.fusion.shares import at_share
 from quakestream.pipeline.planning.engine import open_picked
-from quakestream.raster.statistics import statistics_of
+from quakestream.raster.statistics import STATISTICS_GSD_M, SceneStatistics, statistics_of
 from serving.chips import fit_to
 
+CROPS_AT_ONCE = 8
+"""Crops of one run of an engine. A run of fewer takes as long as a full one."""
 CHIP_BANDS = 3
 """Bands of a chip: red, green and blue."""
 
@@ -74,7 +76,9 @@ class OpenBundle:
 
     def __init__(self, name: str, runtime: str = "auto", threads: int = 0) -> None:
         self.bundle: Bundle = load_bundle(name)
-        settings = profile_settings("rapid", {"runtime": runtime, "threads": threads})
+        batch = CROPS_AT_ONCE if self.spec.task == "building" else 0
+        wanted = {"runtime": runtime, "threads": threads, "batch": batch}
+        settings = profile_settings("rapid", wanted)
         facts, engine = open_picked(self.bundle, settings)
         self.engine: Engine = engine
         self._precision = runtime_named(facts.spec.runtime).precision
@@ -182,14 +186,13 @@ def batch_of(chips: Sequence[Chip], spec: BundleSpec) -> Batch:
     """Chips as a graph takes them.
 
     A chip has no scene around it: where a bundle wants the statistics of the scene, those of the
-    chip stand in.
+    chip stand in, averaged to the same GSD.
     """
     images = {epoch: np.stack([chip.images[epoch] for chip in chips]) for epoch in spec.epochs}
     statistics: dict[str, NDArray[np.float32]] = {}
     if spec.normalisation == "per_scene":
         for epoch, pixels_NBYX in images.items():
-            valid_YX = np.ones(pixels_NBYX.shape[2:], np.bool_)
-            figures = [statistics_of(pixels_BYX, valid_YX) for pixels_BYX in pixels_NBYX]
+            figures = [chip_statistics(pixels_BYX, spec.gsd_m) for pixels_BYX in pixels_NBYX]
             statistics[f"{epoch}_mean_NB"] = np.array([f.mean_B for f in figures], np.float32)
             statistics[f"{epoch}_std_NB"] = np.array([f.std_B for f in figures], np.float32)
     hazard_NM = None
@@ -198,6 +201,18 @@ def batch_of(chips: Sequence[Chip], spec: BundleSpec) -> Batch:
         rows = [[chip.hazard.get(name, np.nan) for name in names] for chip in chips]
         hazard_NM = np.array(rows, np.float32)
     return Batch(images=images, statistics=statistics, hazard_NM=hazard_NM)
+
+
+def chip_statistics(pixels_BYX: NDArray[np.uint8], gsd_m: float) -> SceneStatistics:
+    """Statistics of a chip that is averaged as scenes are; what is left at its ends is dropped."""
+    step = max(round(STATISTICS_GSD_M / gsd_m), 1)
+    bands, height, width = pixels_BYX.shape
+    rows, columns = height // step, width // step
+    parts = pixels_BYX[:, : rows * step, : columns * step]
+    blocks = parts.reshape(bands, rows, step, columns, step)
+    sums_BYX = blocks.sum(axis=4, dtype=np.uint32).sum(axis=2, dtype=np.uint32)
+    mean_BYX = np.rint(sums_BYX / step**2).astype(np.uint8)
+    return statistics_of(mean_BYX, np.ones((rows, columns), np.bool_))
 
 
 def bundle_statement(bundle: Bundle) -> dict[str, Any]:

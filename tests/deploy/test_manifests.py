@@ -153,7 +153,7 @@ def test_the_service_is_what_serving_knows() -> None:
 
 
 def test_the_service_stands_on_the_cluster_of_runs() -> None:
-    """Its pods have one port and two volumes more."""
+    """Its pods have one port, one variable and two volumes more."""
     base = KUBERNETES / "base"
     service = yaml.safe_load((base / "service" / "rayservice.yaml").read_text())
     cluster = yaml.safe_load((base / "cluster" / "raycluster.yaml").read_text())["spec"]
@@ -163,6 +163,7 @@ def test_the_service_stands_on_the_cluster_of_runs() -> None:
         spec["volumes"] = [v for v in spec["volumes"] if v["name"] not in ("settings", "tokens")]
         for one in spec["containers"]:
             one["ports"] = [p for p in one["ports"] if p["name"] != "serve"]
+            assert [v["value"] for v in one.pop("env")] == ["serving.proxy.middlewares"]
             mounts = one["volumeMounts"]
             one["volumeMounts"] = [m for m in mounts if m["name"] not in ("settings", "tokens")]
     assert made == cluster

@@ -13,6 +13,7 @@ pytest.importorskip("fastapi", reason="the service needs quakestream[serve]")
 
 from quakestream.errors import RequestError
 from serving.chips import read_chip
+from serving.predictor import chip_statistics
 from tests.helpers.services import npy, png
 
 MOST_PX = 64 * 64
@@ -103,3 +104,17 @@ def test_what_is_refused(data: bytes, says: str) -> None:
     assert says in str(caught.value)
     assert caught.value.where == "post"
     assert peak < 20_000_000
+
+
+def test_statistics_of_a_chip_are_those_of_its_ground() -> None:
+    """Blocks of 4 m count, as in scenes: stripes of single pixels are no contrast."""
+    pixels_BYX = np.zeros((3, 64, 70), np.uint8)
+    pixels_BYX[:, ::2] = 200
+    striped = chip_statistics(pixels_BYX, 0.5)
+    assert striped.mean_B == (100.0, 100.0, 100.0)
+    assert striped.std_B == (1.0, 1.0, 1.0)
+    pixels_BYX[0, :, :32] = 0
+    half = chip_statistics(pixels_BYX, 0.5)
+    assert half.mean_B == (50.0, 100.0, 100.0)
+    assert half.std_B == (50.0, 1.0, 1.0)
+    assert chip_statistics(pixels_BYX, 4.0).std_B[1] == pytest.approx(100.0)
