@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Tests start hundreds of processes: each would compile what it imports.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo serve-demo test test-all lint typecheck bench lock sbom licences clean
+.PHONY: demo serve-demo test test-all lint typecheck bench lock sbom licences audit security checkov clean
 
 # Users get what the demo needs; developers get everything.
 .venv/.core: pyproject.toml constraints.txt
@@ -68,5 +68,22 @@ licences: .venv/.dev
 		--fail-on="GNU General Public;GNU Affero;GPL-2;GPL-3;AGPL;Proprietary" \
 		--packages $$(sed -nE 's/^([a-z0-9._-]+)(\[[a-z,]+\])?==.*/\1/p' deploy/docker/requirements.cpu.txt)
 
+# The locks against known advisories, without a network: ADVISORIES is a file of OSV's export, such
+# as https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip, fetched where there is one.
+audit:
+	@test -n "$(ADVISORIES)" || { echo "usage: make audit ADVISORIES=all.zip" >&2; exit 2; }
+	$(BIN)/python deploy/audit.py "$(ADVISORIES)" $(wildcard deploy/docker/requirements.*.txt)
+
+# bandit's rules, as ruff has them. Exceptions say why in their line.
+security: .venv/.dev
+	$(BIN)/ruff check --select S .
+
+# Policies of checkov over Dockerfiles and built manifests. It wants another networkx than we do,
+# so that it has an environment of its own.
+checkov: .venv/.dev
+	test -x .venv-checkov/bin/checkov || { $(PYTHON) -m venv .venv-checkov && \
+		.venv-checkov/bin/python -m pip install -q "checkov==3.*"; }
+	PATH="$(CURDIR)/$(BIN):$$PATH" deploy/checkov.sh .venv-checkov/bin/checkov
+
 clean:
-	rm -rf .venv demo-out sbom
+	rm -rf .venv .venv-checkov demo-out sbom

@@ -11,7 +11,8 @@ from tests.helpers.deploying import DEPLOY, ROOT, checked
 
 DOCKERFILES = sorted((DEPLOY / "docker").glob("Dockerfile.*"))
 JOB = DEPLOY / "docker" / "quakestream-job"
-SCRIPTS = [*sorted(DEPLOY.glob("*.sh")), *sorted(DEPLOY.glob("slurm/*.sbatch")), JOB]
+SHIMS = sorted((ROOT / "tests" / "deploy" / "slurm").iterdir())
+SCRIPTS = [*sorted(DEPLOY.glob("*.sh")), *sorted(DEPLOY.glob("slurm/*.sbatch")), JOB, *SHIMS]
 LAUNCHERS = sorted((DEPLOY / "cluster-launcher").glob("*.yaml"))
 LOCKS = sorted((DEPLOY / "docker").glob("requirements.*.txt"))
 HADOLINT = DEPLOY / "docker" / "hadolint.yaml"

@@ -128,12 +128,13 @@ def test_accounts_and_settings_that_pods_name_exist(overlay: Path) -> None:
             assert {s["configMapRef"]["name"] for s in sources if "configMapRef" in s} <= settings
 
 
-def test_the_service_is_what_serving_knows() -> None:
+@pytest.mark.parametrize("cloud", ["kind", "eks", "gke"])
+def test_the_service_is_what_serving_knows(cloud: str) -> None:
     """Its application is there, its settings are read, and the paths in it are mounted."""
     from serving import app
     from serving.settings import ServiceSettings
 
-    overlay = KUBERNETES / "overlays" / "kind" / "service"
+    overlay = KUBERNETES / "overlays" / cloud / "service"
     (service,) = of_kind(overlay, "RayService")
     serve = yaml.safe_load(service["spec"]["serveConfigV2"])
     (application,) = ServeDeploySchema.model_validate(serve).applications
@@ -167,6 +168,23 @@ def test_the_service_stands_on_the_cluster_of_runs() -> None:
             mounts = one["volumeMounts"]
             one["volumeMounts"] = [m for m in mounts if m["name"] not in ("settings", "tokens")]
     assert made == cluster
+
+
+@each_overlay
+def test_workers_of_a_cloud_are_on_spot_machines_and_have_its_role(overlay: Path) -> None:
+    cloud = overlay.parent.name
+    spot = {
+        "kind": {},
+        "eks": {"karpenter.sh/capacity-type": "spot"},
+        "gke": {"cloud.google.com/gke-spot": "true"},
+    }
+    for group in ray_cluster(overlay)["workerGroupSpecs"]:
+        spec = group["template"]["spec"]
+        assert spec["nodeSelector"] == spot[cloud]
+        tolerated = {t["key"] for t in spec["tolerations"]}
+        assert cloud != "gke" or "cloud.google.com/gke-spot" in tolerated
+    for account in of_kind(overlay, "ServiceAccount"):
+        assert bool(account["metadata"].get("annotations")) == (cloud != "kind")
 
 
 def test_no_manifest_holds_a_secret() -> None:
