@@ -86,7 +86,7 @@ def report_page(
 
 def _lead(run: Mapping[str, Any]) -> str:
     counts, first = run["counts"], headline(run)
-    slides = _slides(counts.get("landslides"), left_out_line(run))
+    slides = _slides(counts.get("landslides"), _beside_slides(run))
     if not run.get("bundle"):
         return slides
     time = str(run.get("event", {}).get("time", "")).replace("T", " ")
@@ -101,26 +101,38 @@ def _lead(run: Mapping[str, Any]) -> str:
     )
 
 
-def _slides(counts: Mapping[str, Any] | None, left_out: str) -> str:
+def _beside_slides(run: Mapping[str, Any]) -> list[str]:
+    """Sentences: what was left out, and what shaking and terrain alone say."""
+    said = [f"{line}."] if (line := left_out_line(run)) else []
+    prior = run.get("landslide_prior")
+    if isinstance(prior, Mapping):
+        said.append(
+            f"Of {prior['assessed_km2']:,.1f} km², shaking and terrain alone let "
+            f"{prior['expected_km2']:.3f} km² slide."
+        )
+    return said
+
+
+def _slides(counts: Mapping[str, Any] | None, beside: Iterable[str]) -> str:
     """What the run says of landslides; nothing where it looked for none."""
     if counts is None:
         return ""
     more = [
-        f"{counts[key]:,} {text}"
+        f"{counts[key]:,} {text.format(s='s' * (counts[key] != 1))}"
         for key, text in (
-            ("buildings_touched", "buildings touched"),
-            ("buildings_within_50_m", "within 50 m"),
+            ("buildings_touched", "building{s} touched"),
+            ("buildings_within_50_m", "building{s} within 50 m"),
             ("road_km", "km of road"),
         )
         if counts.get(key)
     ]
     number = f"{counts['slides']:,} landslide{'' if counts['slides'] == 1 else 's'}"
-    beside = f": {', '.join(more)}" if more else ""
-    apart = f"<p>{_safe(left_out)}.</p>" if left_out else ""
+    touched = f": {', '.join(more)}" if more else ""
+    apart = "".join(f"<p>{_safe(sentence)}</p>" for sentence in beside)
     return (
         f"<div class='headline'><p><b>{number}</b>, {counts['km2']:.3f} km², by the model"
-        f"{_safe(beside)}.</p><p>A model takes bare ground in one image for a fresh slide. Look at "
-        f"the image before anybody is sent.</p>{apart}</div>"
+        f"{_safe(touched)}.</p><p>A model takes bare ground in one image for a fresh slide. "
+        f"Look at the image before anybody is sent.</p>{apart}</div>"
     )
 
 
@@ -190,7 +202,7 @@ def _units(summary: pd.DataFrame, run: Mapping[str, Any]) -> str:
     slides = [n for n in ("landslides", "landslide_km2") if n in summary]
     names = ("unit", "buildings", "share_assessed", *labels, "not_assessed", *slides)
     cells = [
-        [f"{v:.1%}" if n == "share_assessed" else str(v) for n, v in zip(names, row, strict=True)]
+        [_cell(name, value) for name, value in zip(names, row, strict=True)]
         for row in top[list(names)].itertuples(index=False)
     ]
     heads = [n.replace("_", " ") for n in names]
@@ -200,6 +212,13 @@ def _units(summary: pd.DataFrame, run: Mapping[str, Any]) -> str:
     more = len(summary) - len(top)
     note = f"<p class='quiet'>summary.csv lists {more:,} more.</p>" if more else ""
     return _table(heads, cells, numbers=range(1, len(heads))) + note
+
+
+def _cell(name: str, value: Any) -> str:
+    """A value of summary.csv; units with landslides may have no building."""
+    if name == "share_assessed":
+        return "–" if pd.isna(value) else f"{value:.1%}"
+    return f"{value:.4f}" if name == "landslide_km2" else str(value)
 
 
 def _of_unit(row: Mapping[Any, Any]) -> tuple[str, str, str]:

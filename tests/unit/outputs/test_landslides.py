@@ -110,6 +110,9 @@ def test_a_map_without_landslides_takes_those_of_an_earlier_one_away() -> None:
     publish(store, products(buildings=rows_with_slides(), landslides=slides()))
     assert current_run(store)["counts"]["landslides"]["slides"] == 2
     assert store.list("landslides.parquet")
+    report = store.get("report.html").decode()
+    assert "1 building touched, 2 buildings within 50 m" in report
+    assert "nan%" not in report, "a unit with a slide may have no building"
     publish(store, products())
     assert not store.list("landslides.parquet")
     assert "landslides" not in current_run(store)["counts"]
