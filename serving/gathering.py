@@ -12,12 +12,21 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from prometheus_client import Counter, Histogram
+
 from serving.services import BusyError
-from serving.settings import Batching
+from serving.settings import LARGEST_BATCH, Batching
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
+CHIPS = Counter("quakestream_chips", "Chips by what became of them", ["bundle", "outcome"])
+BATCHES = Histogram(
+    "quakestream_chips_of_a_batch",
+    "Chips that were scored together",
+    ["bundle"],
+    buckets=(1, 2, 4, 8, 16, LARGEST_BATCH),
+)
 NEWEST_SHARE = 0.3
 """Weight of the newest batch in the measured time of an item."""
 
@@ -26,6 +35,7 @@ class Gatherer(Generic[Item, Answer]):
     """Answers items in batches. All calls are made on one event loop.
 
     Args:
+        name: of the bundle, for metrics.
         work: answers a batch, in its order.
         batching: most items of a batch and of the queue.
         at_once: batches that are worked on at the same time.
@@ -33,11 +43,12 @@ class Gatherer(Generic[Item, Answer]):
 
     def __init__(
         self,
+        name: str,
         work: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
         batching: Batching,
         at_once: int = 1,
     ) -> None:
-        self._work, self._batching, self._at_once = work, batching, at_once
+        self._name, self._work, self._batching, self._at_once = name, work, batching, at_once
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
         self._item_s: float | None = None
@@ -52,6 +63,7 @@ class Gatherer(Generic[Item, Answer]):
         turn_s = None if self._item_s is None else self._item_s / self._at_once
         most = self._batching.most_queued(turn_s)
         if len(self._waiting) >= most:
+            CHIPS.labels(self._name, "refused").inc()
             wait_s = len(self._waiting) * (turn_s or 0.0)
             raise BusyError(
                 f"the queue of chips is full: at most {most:,}", max(math.ceil(wait_s), 1)
@@ -93,10 +105,13 @@ class Gatherer(Generic[Item, Answer]):
         try:
             answers = await self._work([item for item, _ in batch])
         except Exception as error:  # whatever it is, each client waits for an answer
+            CHIPS.labels(self._name, "failed").inc(len(batch))
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
             return
+        CHIPS.labels(self._name, "answered").inc(len(batch))
+        BATCHES.labels(self._name).observe(len(batch))
         self._measure((time.perf_counter() - began) / len(batch))
         for (_, future), answer in zip(batch, answers, strict=True):
             if not future.done():

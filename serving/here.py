@@ -93,7 +93,7 @@ def gatherers_of(
 ) -> dict[str, Gatherer[Chip, Prediction]]:
     """What gathers the chips of each bundle that is offered."""
     return {
-        name: Gatherer(partial(score, name), settings.batching, at_once)
+        name: Gatherer(name, partial(score, name), settings.batching, at_once)
         for name in settings.bundles
     }
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import re
 import shutil
 import time
 from collections.abc import Awaitable, Callable
@@ -181,16 +182,17 @@ def test_chips_beyond_the_queue_are_refused_at_once(
     write_stand_in_bundle(slow, window_s=0.1, window_px=64)
     pair = {epoch: (epoch, png(np.zeros((64, 64, 3), np.uint8))) for epoch in ("pre", "post")}
 
-    async def use(service: Service) -> list[tuple[float, httpx.Response]]:
+    async def use(service: Service) -> tuple[list[tuple[float, httpx.Response]], str]:
         async def send() -> tuple[float, httpx.Response]:
             answer = await service.post("/predict", files=pair)
             return time.perf_counter() - began, answer
 
         await service.post("/predict", files=pair)  # opens the engine
         began = time.perf_counter()
-        return await asyncio.gather(*(send() for _ in range(8)))
+        found = await asyncio.gather(*(send() for _ in range(8)))
+        return found, (await service.get("/metrics", "reader")).text
 
-    found = with_service(
+    found, metrics = with_service(
         use, bundles=[str(slow)], runtime="stand-in", batching={"size": 1, "queued": 2}
     )
     refused = [(took, answer) for took, answer in found if answer.status_code == 503]
@@ -203,6 +205,9 @@ def test_chips_beyond_the_queue_are_refused_at_once(
         assert answer.json()["type"] == "busy"
         assert answer.json()["detail"] == "the queue of chips is full: at most 2"
         assert int(answer.headers["retry-after"]) == 1
+    pattern = rf'quakestream_chips_total{{bundle="{slow}",outcome="(\w+)"}} (\d+)'
+    counted = {what: int(number) for what, number in re.findall(pattern, metrics)}
+    assert counted == {"answered": 1 + len(answered_s), "refused": len(refused)}
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class Doubling:
 def test_items_gather_while_one_is_worked_on() -> None:
     async def main() -> None:
         doubling = Doubling()
-        gatherer = Gatherer(doubling.work, Batching(size=3))
+        gatherer = Gatherer("doubling", doubling.work, Batching(size=3))
         tasks = [asyncio.create_task(gatherer.answer(n)) for n in range(6)]
         await asyncio.sleep(0.01)
         assert doubling.batches == [[0]]
@@ -48,7 +48,7 @@ def test_a_failed_batch_fails_alone() -> None:
     async def main() -> None:
         doubling = Doubling()
         doubling.gate.set()
-        gatherer = Gatherer(doubling.work, Batching(size=2))
+        gatherer = Gatherer("doubling", doubling.work, Batching(size=2))
         items = [1, 13, 14, 2, 3]
         answers = await asyncio.gather(*map(gatherer.answer, items), return_exceptions=True)
         assert answers[0] == 2
@@ -61,7 +61,7 @@ def test_a_failed_batch_fails_alone() -> None:
 def test_a_full_queue_refuses_and_has_room_again() -> None:
     async def main() -> None:
         doubling = Doubling()
-        gatherer = Gatherer(doubling.work, Batching(queued=2), at_once=1)
+        gatherer = Gatherer("doubling", doubling.work, Batching(queued=2), at_once=1)
         tasks = [asyncio.create_task(gatherer.answer(n)) for n in range(3)]
         await asyncio.sleep(0.01)
         with pytest.raises(BusyError, match="at most 2") as refused:
@@ -99,7 +99,7 @@ def test_the_time_of_an_item_is_learnt() -> None:
             await asyncio.sleep(0.02 * len(items))
             return items
 
-        gatherer = Gatherer(slow, Batching())
+        gatherer = Gatherer("slow", slow, Batching())
         for n in range(3):
             await gatherer.answer(n)
         assert gatherer._item_s == pytest.approx(0.02, rel=0.5)
