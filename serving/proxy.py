@@ -18,7 +18,7 @@ from serving.bounds import Asgi, Message, Receive, Scope, Send, refuse
 RETRY_S = 10
 CHIPS = "/predict"
 FIRST_LIMIT = 64.0
-LIMITS = (8.0, 512.0)
+LIMITS = (16.0, 512.0)
 """Least and most chips that one proxy lets through at the same time."""
 LOWERED = 0.9
 """What is left of the limit after a refusal of an ingress."""

@@ -21,7 +21,7 @@ QUEUE_S = 0.5
 LARGEST_BATCH = 32
 LONGEST_REQUEST_S = 110.0
 """Below the time after which Serve's proxy gives up, which tells the client nothing."""
-QUEUED = range(8, 257)
+QUEUED = range(16, 257)
 """Least and most chips that may wait where the measured speed decides."""
 
 

@@ -86,8 +86,8 @@ def test_errors_of_the_proxy_become_problem_documents(
 
 
 def test_the_proxy_refuses_what_an_ingress_would() -> None:
-    """An ingress takes 12 chips at a time. The proxy learns that from its first refusal."""
-    ingress = Ingress(places=12)
+    """An ingress takes 24 chips at a time. The proxy learns that from its first refusal."""
+    ingress = Ingress(places=24)
 
     async def main() -> list[httpx.Response]:
         transport: Any = httpx.ASGITransport(app=ChipGate(ingress))  # type: ignore[arg-type]
@@ -95,13 +95,13 @@ def test_the_proxy_refuses_what_an_ingress_would() -> None:
             found = []
             for _ in range(6):
                 found += await asyncio.gather(*(client.post("/predict") for _ in range(60)))
-            others = await asyncio.gather(*(client.post("/jobs") for _ in range(20)))
-            assert [answer.status_code for answer in others].count(503) == 20 - 12
+            others = await asyncio.gather(*(client.post("/jobs") for _ in range(40)))
+            assert [answer.status_code for answer in others].count(503) == 40 - 24
             return found
 
     found = asyncio.run(main())
     refused = [answer for answer in found if answer.status_code == 503]
-    assert ingress.answered >= 6 * 10
+    assert ingress.answered >= 6 * 20
     assert ingress.refused - 8 < len(refused) / 10
     for answer in refused:
         assert answer.json()["type"] == "busy"
