@@ -89,6 +89,15 @@ def test_layers_come_in_the_order_of_the_bundle(tmp_path: Path) -> None:
     assert pixels.counts_BYX[3] == pytest.approx(np.tile(east_X, (32, 1)), abs=0.01)
 
 
+def test_a_dem_is_opened_once(tmp_path: Path) -> None:
+    scene = scene_of(tmp_path, make_item(tmp_path))
+    with opened(scene) as source:
+        first = source.read(window(40, 20))
+        (tmp_path / "dem.tif").rename(tmp_path / "moved.tif")
+        again = source.read(window(40, 20))
+    assert np.array_equal(first.counts_BYX, again.counts_BYX)
+
+
 def test_ground_without_elevation_is_nodata_and_0(tmp_path: Path) -> None:
     scene = scene_of(tmp_path, make_item(tmp_path))
     half = worth(scene, window(40, 110))
