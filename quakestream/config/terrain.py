@@ -67,6 +67,13 @@ class TerrainSection(Section):
         return DemSource(places=self.dem_places, asset=self.asset, unit=self.unit).text
 
     @property
+    def files(self) -> dict[str, str]:
+        """The files of the section by their keys; the elevation model as one text."""
+        layers = ("lithology", "landcover", "cti", "stddev", "slope")
+        named = {key: place for key in layers if (place := getattr(self, key)) is not None}
+        return {"dem": self.elevation, **named}
+
+    @property
     def has_prior(self) -> bool:
         """True where the layers of the landslide prior are named."""
         return self.lithology is not None

@@ -15,6 +15,7 @@ from quakestream.domain import Scene
 from quakestream.engines import RUNTIMES
 from quakestream.errors import QuakestreamError
 from quakestream.fusion import prior_of
+from quakestream.hazard.dem_files import try_version
 from quakestream.pipeline.planning.jobs import Job
 from quakestream.pipeline.planning.plan import Plan
 from quakestream.pipeline.result.context import FootprintHazard
@@ -233,9 +234,10 @@ def _other_files(plan: Plan) -> dict[str, Any]:
         "summary.admin": run.summary and run.summary.admin,
         "roads": run.roads and run.roads.path,
     }
-    for key, value in run.terrain.model_dump().items() if run.terrain else ():
-        named[f"terrain.{key}"] = value if isinstance(value, str) else None
     files = {key: {"path": uri, "etag": _etag(plan, uri)} for key, uri in named.items() if uri}
+    for key, uri in run.terrain.files.items() if run.terrain else ():
+        etag = try_version(uri, run.storage_options)
+        files[f"terrain.{key}"] = {"path": uri, "etag": etag}
     return {"files": files} if files else {}
 
 
