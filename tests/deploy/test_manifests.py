@@ -4,6 +4,7 @@ Nothing here runs on a cluster. Each check also catches a planted mistake.
 """
 
 import copy
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tests.helpers.deploying import (
     kuberay_schema,
     of_kind,
     ray_cluster,
+    tool,
 )
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -185,6 +187,37 @@ def test_workers_of_a_cloud_are_on_spot_machines_and_have_its_role(overlay: Path
         assert cloud != "gke" or "cloud.google.com/gke-spot" in tolerated
     for account in of_kind(overlay, "ServiceAccount"):
         assert bool(account["metadata"].get("annotations")) == (cloud != "kind")
+
+
+def shell_blocks() -> list[str]:
+    """Blocks of commands in the README, each command on one line."""
+    text = (ROOT / "deploy" / "README.md").read_text()
+    return [b.replace("\\\n", " ") for b in re.findall(r"^```sh\n(.+?)^```", text, re.M | re.S)]
+
+
+def test_a_map_takes_ten_commands() -> None:
+    lines = shell_blocks()[0].splitlines()
+    assert len([line for line in lines if not line.startswith("export ")]) == 10
+
+
+def test_commands_of_the_readme_fill_in_all_that_is_to_be_filled_in() -> None:
+    """What would be applied names the reader's run, image, role and bucket, and none of ours."""
+    commands = [
+        line.partition("| kubectl apply")[0]
+        for block in shell_blocks()
+        for line in block.splitlines()
+        if "kubectl kustomize" in line
+    ]
+    assert [re.findall(r"overlays/(\S+)", c) for c in commands] == [["eks/job"], ["eks/service"]]
+    own = {"RUN": "s3://mine/run.yaml", "ROOT": "s3://mine/jobs", "IMAGE": "mine.example/qs"}
+    own["PATH"] = f"{Path(tool('kubectl')).parent}{os.pathsep}{os.environ['PATH']}"
+    for command in commands:
+        done = checked("env", *(f"{n}={v}" for n, v in own.items()), "bash", "-c", command)
+        assert done.returncode == 0, done.stderr
+        assert not re.search(r"ACCOUNT|REGION|PROJECT|s3://bucket", done.stdout)
+        assert f"{own['IMAGE']}:" in done.stdout
+        assert own["RUN"] in done.stdout
+        assert len([d for d in yaml.safe_load_all(done.stdout) if d]) > 4
 
 
 def test_no_manifest_holds_a_secret() -> None:
