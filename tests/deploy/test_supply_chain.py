@@ -31,6 +31,11 @@ def test_exceptions_of_security_rules_say_why() -> None:
     assert [place for place, why in found.items() if not why] == []
 
 
+def test_the_code_keeps_the_security_rules() -> None:
+    done = checked("make", "-o", ".venv/.dev", "security", f"BIN={Path(sys.executable).parent}")
+    assert done.returncode == 0, done.stdout
+
+
 def test_security_rules_are_on(tmp_path: Path) -> None:
     path = tmp_path / "planted.py"
     path.write_text("import subprocess\n\nsubprocess.run('true', shell=True, check=True)\n")
