@@ -13,7 +13,14 @@ from quakestream.hazard.layers import open_layer
 from quakestream.hazard.tiled_layers import OpenLayer, tiled
 from quakestream.hazard.vertical_units import metres_per_unit
 from quakestream.hazard.zarr_rasters import is_zarr
-from quakestream.storage import StorageOptions, fingerprint, is_remote, protocol_of, read_bytes
+from quakestream.storage import (
+    StorageOptions,
+    fingerprint,
+    is_remote,
+    is_web,
+    protocol_of,
+    read_bytes,
+)
 from quakestream.storage.filesystems import filesystem
 from quakestream.storage.limits import DOCUMENT
 from quakestream.storage.uris import local_path, resolve_href
@@ -21,6 +28,7 @@ from quakestream.storage.uris import local_path, resolve_href
 ASSETS = ("data", "elevation", "dem", "DEM", "height")
 """Assets of elevations, in the words of catalogues; the first that an item has is read."""
 ITEM_SUFFIXES = (".json", ".geojson")
+ZARR_METADATA = "zarr.json"
 
 
 @contextmanager
@@ -89,6 +97,8 @@ def dem_version(text: str, options: StorageOptions) -> str:
 def _version(place: str, options: StorageOptions) -> str:
     if not is_zarr(place):
         return fingerprint(place, options)
+    if is_web(place):  # its objects cannot be listed: the metadata stand for all
+        return fingerprint(f"{place.rstrip('/')}/{ZARR_METADATA}", options)
     digest = hashlib.sha256()
     for name, facts in sorted(_objects(place, options)):
         digest.update(f"{name} {facts}\n".encode())

@@ -99,13 +99,23 @@ def zarr_raster(uri: str, name: str | None, options: StorageOptions) -> Iterator
         raise MissingExtraError("Zarr needs the package zarr", uri, remedy=remedy) from error
     try:
         group = zarr.open_group(zarr_store(group_uri, options, read_only=True), mode="r")
-        arrays = dict(group.arrays())
+        arrays = dict(group.arrays()) or _by_name(group, inner or name)
     except (StorageError, MissingExtraError):
         raise
     except Exception as error:  # zarr's errors have no common base
         got = f"{type(error).__name__}: {error}"
         raise HazardError("cannot be read as Zarr", uri, got=got, remedy="check it") from error
     yield _raster(arrays, inner or name, uri)
+
+
+def _by_name(group: Any, name: str | None) -> dict[str, Any]:
+    """An array and those of its coordinates, in stores that cannot be listed, such as HTTP."""
+    if name is None or name not in group:
+        return {}
+    array = group[name]
+    mapping = str(array.attrs.get("grid_mapping", "spatial_ref"))
+    beside = [n for n in (*_axes(array, dict(array.attrs)), mapping) if n and n in group]
+    return {name: array, **{n: group[n] for n in beside}}
 
 
 def group_of(uri: str) -> str:

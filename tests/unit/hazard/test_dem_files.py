@@ -15,6 +15,7 @@ from quakestream.errors import HazardError
 from quakestream.hazard.dem_files import dem_version
 from quakestream.hazard.terrain import Ground
 from quakestream.storage import StorageOptions
+from tests.helpers.servers import web_server
 from tests.unit.hazard.test_terrain import EAST, FOOT_M, NORTH, SLOPE, read, window_at, write_dem
 
 PX, SIDE = 30.0, 80
@@ -91,6 +92,17 @@ def test_a_zarr_array_has_the_place_of_its_coordinates(
     same(read(f"{uri}/elevation", WINDOW), whole)
     with pytest.raises(HazardError, match="holds no array 'slope' of values: expected"):
         read(DemSource(places=(uri,), asset="slope").text, WINDOW)
+
+
+def test_a_zarr_array_of_a_web_server_is_read_by_its_name(tmp_path: Path, whole: Ground) -> None:
+    """A web server lists nothing: the array is named, and brings its coordinates."""
+    zarr_dem(tmp_path / "dem.zarr", 3)
+    with web_server(tmp_path) as server:
+        uri = f"{server.url}/dem.zarr"
+        same(read(f"{uri}/elevation", WINDOW), whole)
+        assert dem_version(f"{uri}/elevation", StorageOptions())
+        with pytest.raises(HazardError, match=r"expected an array .* got none; name the array"):
+            read(uri, WINDOW)
 
 
 def zarr_dem(path: Path, version: Any) -> str:
