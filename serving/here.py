@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-from quakestream.bundles import load_bundle
+from quakestream.bundles import bundle_statement, load_bundle
 from quakestream.storage import Store
 from serving.gathering import Gatherer
 from serving.jobs import JobQueue, Outcome, ServiceJob
@@ -14,7 +14,6 @@ from serving.predictor import (
     Chip,
     OpenBundle,
     Prediction,
-    bundle_statement,
     checked_chip,
     spec_of,
 )

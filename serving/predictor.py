@@ -4,7 +4,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import shapely
@@ -213,26 +212,6 @@ def chip_statistics(pixels_BYX: NDArray[np.uint8], gsd_m: float) -> SceneStatist
     sums_BYX = blocks.sum(axis=4, dtype=np.uint32).sum(axis=2, dtype=np.uint32)
     mean_BYX = np.rint(sums_BYX / step**2).astype(np.uint8)
     return statistics_of(mean_BYX, np.ones((rows, columns), np.bool_))
-
-
-def bundle_statement(bundle: Bundle) -> dict[str, Any]:
-    """What a bundle takes and gives, for clients of `/predict`."""
-    spec = bundle.spec
-    return {
-        "name": spec.name,
-        "version": spec.version,
-        "digest": bundle.digest,
-        "task": spec.task,
-        "epochs": list(spec.epochs),
-        "bands": list(spec.bands),
-        "gsd_m": spec.gsd_m,
-        "chip_px": spec.window_px,
-        "hazard": [{"name": value.name, "unit": value.unit} for value in spec.hazard],
-        "classes": list(spec.labels),
-        "threshold": spec.thresholds.balanced,
-        "calibrated": spec.calibration is not None,
-        "share": spec.calibration.share if spec.calibration else None,
-    }
 
 
 def _mean_probabilities(

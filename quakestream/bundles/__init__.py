@@ -2,5 +2,6 @@
 
 from quakestream.bundles.files import shipped_names
 from quakestream.bundles.manifest import Bundle, load_bundle, write_manifest
+from quakestream.bundles.statement import bundle_statement
 
-__all__ = ["Bundle", "load_bundle", "shipped_names", "write_manifest"]
+__all__ = ["Bundle", "bundle_statement", "load_bundle", "shipped_names", "write_manifest"]

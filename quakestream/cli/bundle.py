@@ -8,7 +8,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from quakestream.bundles import Bundle, load_bundle, shipped_names
+from quakestream.bundles import Bundle, bundle_statement, load_bundle, shipped_names
 from quakestream.cli.common import EXIT_FAILED, Json, print_json, stdout
 from quakestream.domain import BundleSpec
 from quakestream.domain.bundle import BUILDING_TASKS
@@ -29,7 +29,7 @@ def list_bundles(as_json: Json = False) -> None:
     """List the bundles that come with the package. Example: quakestream bundle list"""
     bundles = [load_bundle(name) for name in shipped_names()]
     if as_json:
-        print_json([{"name": b.spec.name, "version": b.spec.version} for b in bundles])
+        print_json([bundle_statement(bundle) for bundle in bundles])
         return
     for bundle in bundles:
         spec = bundle.spec
