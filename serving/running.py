@@ -13,8 +13,13 @@ from serving.app import application
 from serving.proxy import middlewares
 from serving.settings import ServiceSettings
 
-MIDDLEWARES_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
-"""Where Serve's proxy finds its middleware; processes of a Ray started here inherit it."""
+ENVIRONMENT = {
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": f"{middlewares.__module__}.{middlewares.__name__}",
+    # Serve kills a proxy that is not ready within 5 s: a busy machine takes longer to start one.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
+}
+"""Environment variables of Serve, which the processes of a Ray that starts here inherit."""
 REQUEST_S = 120.0
 """Time after which the proxy gives up on a request. The ingress does sooner."""
 
@@ -33,7 +38,8 @@ def running(settings: ServiceSettings, host: str, port: int, **options: Any) -> 
         The service's address.
     """
     app = application(settings)
-    os.environ.setdefault(MIDDLEWARES_VARIABLE, f"{middlewares.__module__}.{middlewares.__name__}")
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     with ray_cluster(None, **options):
         try:
             http = HTTPOptions(host=host, port=port, request_timeout_s=REQUEST_S)
