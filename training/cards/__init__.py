@@ -17,6 +17,8 @@ def card_of(spec: BundleSpec) -> str:
     """The card of a bundle, with the figures of its manifest."""
     if "adapted" in spec.training:
         return (CARDS / "adapted.md").read_text().format(**_adapted_fields(spec))
+    if "context" in spec.training:
+        return (CARDS / "context.md").read_text().format(**_context_fields(spec))
     fields = {"segmentation": _pair_fields, "landslide": _slide_fields}.get(
         spec.task, _class_fields
     )(spec)
@@ -149,6 +151,30 @@ def _pair_fields(spec: BundleSpec) -> dict[str, Any]:
         "false_alarms": f"{point['false_alarm_rate']:.2f}",
         "threshold": f"{point['threshold']:.3f}",
     }
+
+
+def _context_fields(spec: BundleSpec) -> dict[str, Any]:
+    return {
+        **spec.training["context"],
+        "name": spec.name,
+        "gsd_m": spec.gsd_m,
+        "building_probability": building_probability(spec),
+        "figures": _LEFT_OUT.format(split=spec.metrics["split"], **_pair_fields(spec))
+        if spec.metrics
+        else _UNJUDGED,
+    }
+
+
+_LEFT_OUT = """**Figures.** {split}: {destroyed} destroyed and {intact} intact buildings of
+cities that neither the network nor the head that judged them has seen, inside their axis-aligned
+bounds: ROC-AUC {auc}, 95 % bootstrap interval over 150 m blocks; average precision
+{average_precision}; mean absolute pre/post difference on the same buildings: AUC {difference_auc}.
+At the balanced threshold {threshold}: recall {recall}, false alarms {false_alarms}. The thresholds
+were chosen on the same answers. Probabilities of pixels assume that {prior} of the buildings are
+destroyed (calibration error {calibration_error})."""
+_UNJUDGED = """**Figures.** None: it was written without the answers of runs that left a city out,
+and its thresholds are those of its pixel network. `training/LOG.md` has figures of others like it.
+"""
 
 
 def _slide_fields(spec: BundleSpec) -> dict[str, Any]:

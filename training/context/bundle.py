@@ -80,7 +80,6 @@ def left_out_figures(answers: pd.DataFrame) -> dict[str, Any]:
 
 
 def _spec(name: str, parent: Bundle, head: ContextHead, windows: ContextWindows) -> BundleSpec:
-    metrics = {k: v for k, v in parent.spec.metrics.items() if k not in ("int8", "pixels")}
     about = {
         "pixel_network": parent.spec.name,
         "pixel_network_digest": parent.digest,
@@ -95,7 +94,7 @@ def _spec(name: str, parent: Bundle, head: ContextHead, windows: ContextWindows)
         halo_px=windows.halo_px,
         temperature=1.0,
         calibration=None,
-        metrics=metrics,
+        metrics={},
         training=parent.spec.training | {CONTEXT: about},
     )
 

@@ -1,5 +1,7 @@
 """Pair bundles with surroundings: the graph gives what the head was fitted on, and no more."""
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -7,6 +9,7 @@ from numpy.typing import NDArray
 
 from quakestream.bundles import load_bundle
 from training.context.__main__ import main
+from training.context.bundle import write_context
 from training.context.features import ContextExamples
 from training.context.graph import (
     CELL_PX,
@@ -67,6 +70,15 @@ def _corners(value_YX: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean of the four pixels around each corner of cells."""
     mean_YX = (value_YX[:-1, :-1] + value_YX[1:, :-1] + value_YX[:-1, 1:] + value_YX[1:, 1:]) / 4
     return mean_YX[CELL_PX - 1 :: CELL_PX, CELL_PX - 1 :: CELL_PX]
+
+
+def test_a_card_claims_no_figures_that_were_not_taken(tmp_path: Path) -> None:
+    parent = load_bundle("damage-synthetic")
+    spec = write_context(tmp_path / "wide", parent, _head(np.zeros(FEATURES), 1.0), WINDOWS)
+    assert load_bundle(str(tmp_path / "wide")).spec == spec
+    card = (tmp_path / "wide" / "card.md").read_text()
+    assert "**Figures.** None" in card
+    assert "`damage-synthetic`" in card
 
 
 def test_what_sets_towns_apart_is_no_part_of_a_head() -> None:
