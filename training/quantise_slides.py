@@ -1,10 +1,12 @@
 """Data that a quantised landslide graph is calibrated and judged on: windows of chips.
 
 Training chips calibrate, test chips judge. Chips are laid side by side until they fill the
-bundle's window, and their values are in physical units, as the graph takes them.
+bundle's window, what lies beyond it is cut off, and values are in physical units, as the graph
+takes them.
 """
 
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -83,39 +85,27 @@ def windows(
     factor_B = _factors(spec, chips.info, root)
     for number in chosen:
         image_NBYX, mask_NYX = chips.read(range(int(number) * each, int(number + 1) * each))
-        values_BYX = _side_by_side(image_NBYX) * factor_B[:, None, None]
+        values_BYX = _side_by_side(image_NBYX, spec.window_px) * factor_B[:, None, None]
         if spec.dtype == "uint8":
             values_BYX = np.clip(np.rint(values_BYX), 0, 255)
         post = np.ascontiguousarray(values_BYX[None]).astype(spec.dtype)
-        yield {"post": post}, _side_by_side(mask_NYX[:, None])[0]
+        yield {"post": post}, _side_by_side(mask_NYX[:, None], spec.window_px)[0]
 
 
 def chips_per_window(spec: BundleSpec, chips: SlideChips) -> int:
-    """Number of chips that fill a window.
-
-    Raises:
-        RequestError: if the window's side is no multiple of a chip's.
-    """
+    """Number of chips that fill a window."""
     _, mask_NYX = chips.read([0])
-    side = mask_NYX.shape[1]
-    if spec.window_px % side or mask_NYX.shape[2] != side:
-        raise RequestError(
-            "chips do not fill a window",
-            str(chips.root),
-            expected=f"a side that divides {spec.window_px}",
-            got=f"{mask_NYX.shape[1:]}",
-        )
-    return int((spec.window_px // side) ** 2)
+    return ceil(spec.window_px / min(mask_NYX.shape[1:])) ** 2
 
 
-def _side_by_side(chip_NBYX: NDArray[Any]) -> NDArray[Any]:
-    """Chips of a square, row by row, (B, y, x)."""
+def _side_by_side(chip_NBYX: NDArray[Any], side: int) -> NDArray[Any]:
+    """Chips of a square, row by row, cut to a side, (B, y, x)."""
     per_side = round(len(chip_NBYX) ** 0.5)
     rows = [
         np.concatenate(list(chip_NBYX[n : n + per_side]), axis=2)
         for n in range(0, len(chip_NBYX), per_side)
     ]
-    return np.concatenate(rows, axis=1)
+    return np.concatenate(rows, axis=1)[:, :side, :side]
 
 
 def _factors(spec: BundleSpec, info: ChipSetInfo, root: Path) -> NDArray[np.float32]:

@@ -198,7 +198,10 @@ def test_chips_fill_windows_side_by_side_in_physical_units(tmp_path: Path) -> No
     assert mask.sum() == 2 * 8 * 16
     material = slide_calibration_data(spec, tmp_path, 1)
     assert material.about["landslide_pixels"] == 2 * 8 * 16
-    with pytest.raises(RequestError, match="a side that divides 40"):
+    (nine,) = windows(replace(spec, window_px=40), tmp_path, "train")
+    assert nine[0]["post"].shape == (1, 2, 40, 40)  # 48 px, cut
+    np.testing.assert_allclose(nine[0]["post"][0, 0, ::16, ::16].ravel(), 0.1 * np.arange(9))
+    with pytest.raises(RequestError, match="at least 9 in train and in test"):
         slide_calibration_data(replace(spec, window_px=40), tmp_path, 1)
 
 
