@@ -194,16 +194,16 @@ def test_the_stand_in_finds_slides(world: SyntheticEarthquake, whole: Result) ->
     assert figures.polygon_recall > 0.3
 
 
-def test_the_shipped_bundle_finds_two_thirds_of_the_slides_and_few_others(
+def test_the_shipped_bundle_finds_the_ground_of_slides_and_little_else(
     world: SyntheticEarthquake, whole: Result
 ) -> None:
-    """The run file as `quakestream demo --landslides` writes it."""
+    """The run file as `quakestream demo --landslides` writes it. Slides that touch are one."""
     edit(world.run_file, lambda content: content["models"].update(landslide="landslide-rgb"))
     made = map_file(world.run_file, world.out / "shipped")
     figures = scored(world, made)
     assert figures.f1 > 0.8
     assert figures.recall > 0.9
-    assert figures.polygon_recall > 0.5
+    assert figures.polygon_recall > 0.4
     assert figures.polygon_precision > 0.7
 
 
