@@ -95,7 +95,7 @@ def windows(
 def chips_per_window(spec: BundleSpec, chips: SlideChips) -> int:
     """Number of chips that fill a window."""
     _, mask_NYX = chips.read([0])
-    return ceil(spec.window_px / min(mask_NYX.shape[1:])) ** 2
+    return int(ceil(spec.window_px / min(mask_NYX.shape[1:])) ** 2)
 
 
 def _side_by_side(chip_NBYX: NDArray[Any], side: int) -> NDArray[Any]:
