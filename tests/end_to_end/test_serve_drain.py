@@ -66,7 +66,8 @@ def test_replaced_processes_lose_nothing(tmp_path: Path, town: SyntheticEarthqua
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    with running(settings, "127.0.0.1", port) as address:
+    # Each mapper and each predictor wants a core; this machine may have two.
+    with running(settings, "127.0.0.1", port, num_cpus=8) as address:
         clients = [Clients(address, tokens) for _ in range(3)]
         headers = tokens.header("ada")
         with httpx.Client(base_url=address, headers=headers, timeout=90, trust_env=False) as client:
