@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from quakestream.cli.signals import serves, watch_signals
-from quakestream.errors import ClusterError, ConfigError
+from quakestream.errors import ClusterError, ConfigError, RequestError
 from serving.settings import SETTINGS_VARIABLE, read_settings
 from serving.tokens import Permission, new_token
 
@@ -61,7 +61,13 @@ def serve(
 
 
 def _new_token(name: str, scopes: list[Permission], days: int) -> None:
-    """Prints the entry on stdout, for the file, and the token on stderr, for its user."""
+    """Prints the entry on stdout, for the file, and the token on stderr, for its user.
+
+    Raises:
+        RequestError: if the token would have expired already.
+    """
+    if days < 1:
+        raise RequestError("a token is valid for a day at least", "--days", got=str(days))
     secret, entry = new_token(name, scopes, datetime.now(UTC) + timedelta(days=days))
     typer.echo(entry, nl=False)
     typer.echo(f"token of {name}, shown this once: {secret}", err=True)

@@ -188,6 +188,7 @@ def footprints_in(
     inside_N = np.zeros(len(id_N), bool)
     inside_N[placed_N] = shapely.intersects(aoi, point_N[placed_N])
     row_N = first_N & inside_N
+    _check_outlines(geometry_N, source)
     if not row_N.any():
         raise FootprintError(
             "no footprint lies in the AOI",
@@ -217,11 +218,25 @@ def footprints_in(
     )
 
 
+def _check_outlines(geometry_N: NDArray[np.object_], source: str) -> None:
+    """Raises FootprintError if no geometry is an outline, as in a file of points."""
+    there_N = geometry_N[~shapely.is_missing(geometry_N)]
+    kinds = {shape.geom_type for shape in there_N[:1000]}
+    if len(there_N) and not np.isin(shapely.get_type_id(there_N), (3, 6, 7)).any():
+        raise FootprintError(
+            "footprints have no outlines",
+            source,
+            expected="polygons",
+            got=f"{len(there_N):,} of {', '.join(sorted(kinds))}",
+            remedy="name a file of building outlines",
+        )
+
+
 def _misplaced(points: NDArray[np.object_], aoi: BaseGeometry) -> str:
     """What to do where all footprints lie elsewhere; it names swapped coordinates."""
     swapped = shapely.points(shapely.get_y(points), shapely.get_x(points))
     if len(points) and shapely.intersects(shapely.box(*aoi.bounds), swapped).any():
-        return "latitude and longitude are swapped in the file: write longitude first"
+        return "latitude and longitude are swapped in the file or in the AOI: write longitude first"
     return "check the AOI and the CRS of the footprints"
 
 

@@ -38,7 +38,7 @@ def export(
 
     Example: quakestream export out/ gpkg kml -o handover/
     """
-    wanted = list(dict.fromkeys(products))
+    wanted = list(dict.fromkeys("kml" if name == "kmz" else name for name in products))
     if unknown := [name for name in wanted if name not in EXPORTS]:
         raise RequestError(
             "cannot export this", "products", expected=", ".join(EXPORTS), got=", ".join(unknown)

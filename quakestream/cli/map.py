@@ -113,10 +113,11 @@ class MapPlace:
 
 
 def needs_attention(result: Result) -> bool:
-    """True if inputs failed, no building was assessed, or a stated share is contradicted."""
+    """True if inputs failed, nothing was looked at, or a stated share is contradicted."""
     found = expected(result.run)
     judged = "bundle" in result.run
-    unseen = judged and not result.run["counts"]["assessed"]
+    counts = result.run["counts"]
+    unseen = not counts["assessed"] if judged else not counts["cells"]
     return bool(result.issues) or unseen or bool(found and found.contradiction)
 
 
@@ -130,6 +131,8 @@ def report_result(result: Result, *, as_json: bool) -> None:
         stdout.print(f"{counted(counts['footprints'], 'building')}: {assessed(counts)}")
     if slides := counts.get("landslides"):
         stdout.print(f"{counted(slides['slides'], 'landslide')}, {slides['km2']:.3f} km²")
+        if not counts["cells"] and not slides["slides"]:
+            stdout.print("  no ground was looked at for landslides: `quakestream plan` says why")
         if left := left_out_line(result.run):
             stdout.print(f"  {left}", style="dim")
     if found := expected(result.run):

@@ -32,6 +32,8 @@ NOTHING_TO_LOOK_AT = (
     "no ground will be looked at for landslides: all of it is flat (the notes say how much), or no "
     "image covers it; check terrain.dem, the AOI, the dates and the catalogue"
 )
+PROBLEMS_SHOWN = 8
+"""Problems of a kind that the console names."""
 COVERED = "covered"
 """Key of footprints that imagery covers; the others are counted by their reason."""
 COVERED_TEXT = "are covered by imagery and will be looked at"
@@ -148,10 +150,30 @@ def _show(statement: dict[str, Any]) -> None:
     _show_memory(statement)
     for note in statement["notes"]:
         stdout.print(f"  note: {note}", style="dim")
-    for problem in statement["problems"]:
-        stdout.print(f"  {problem['kind']} {problem['subject']}: {problem['cause']}")
+    _show_problems(statement["problems"])
     if not statement["cells"]:
-        stdout.print(f"  {NOTHING_TO_DO if statement['footprints'] else NOTHING_TO_LOOK_AT}")
+        stdout.print(f"  {_nothing(statement)}")
+
+
+def _show_problems(problems: list[dict[str, Any]]) -> None:
+    """The first problems of each kind, and how many more there are."""
+    for kind in dict.fromkeys(problem["kind"] for problem in problems):
+        alike = [problem for problem in problems if problem["kind"] == kind]
+        for problem in alike[:PROBLEMS_SHOWN]:
+            stdout.print(f"  {kind} {problem['subject']}: {problem['cause']}")
+        if len(alike) > PROBLEMS_SHOWN:
+            more = f"{len(alike) - PROBLEMS_SHOWN:,} more of kind {kind}: --json lists all"
+            stdout.print(f"  and {more}")
+
+
+def _nothing(statement: dict[str, Any]) -> str:
+    """Why there is nothing to do, and what to do about it."""
+    if not statement["footprints"]:
+        return NOTHING_TO_LOOK_AT
+    lost = sum(problem["kind"] in ("item", "scene") for problem in statement["problems"])
+    if lost:
+        return f"nothing can be assessed: {counted(lost, 'image')} left out for the causes above"
+    return NOTHING_TO_DO
 
 
 def _show_time(statement: dict[str, Any]) -> None:

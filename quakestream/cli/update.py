@@ -25,7 +25,8 @@ from quakestream.cli.map import (
     report_result,
 )
 from quakestream.config import RunFile, open_run
-from quakestream.errors import ConfigError
+from quakestream.errors import ConfigError, RequestError
+from quakestream.outputs.layout import RUN_JSON
 from quakestream.outputs.readback import current_run
 from quakestream.outputs.snapshots import Changes, changes, snapshots_of
 from quakestream.pipeline.run import Result
@@ -82,7 +83,10 @@ def updated(run: RunFile, where: MapPlace) -> tuple[Result, Changes | None]:
     target = where.out or run.out
     if target is None:
         raise ConfigError("no output is named", "out", remedy="give `out` in the run file or --out")
-    before = current_run(open_store(target, run.storage_options))["snapshot"]
+    store = open_store(target, run.storage_options)
+    if not store.exists(RUN_JSON):
+        raise RequestError("no map yet", store.uri, remedy="`quakestream map` makes the first one")
+    before = current_run(store)["snapshot"]
     result = where.map(run, only_new=True)
     states = {one.id: one for one in snapshots_of(result.store)}
     now = result.run["snapshot"]

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -53,39 +54,46 @@ def watch(
 ) -> None:
     """Keep a map up to date while scenes come in: `map` once, then `update` each time.
 
-    A look that fails, such as one at a catalogue that does not answer, is named, and the next one
-    comes in its time. Ctrl-C ends it; what is committed stays.
+    Each look reads the run file again. A look that fails, such as one at a catalogue that does not
+    answer, is named, and the next one comes in its time. Ctrl-C ends it; what is committed stays.
 
     Example: quakestream watch run.yaml --out s3://bucket/runs/kahramanmaras --every 10m --until 5d
     """
     pause_s = max(duration_s(every, "--every"), LEAST_S)
     end = _end(until)
-    run = open_run(run_file, s3_options(endpoint_url, anon))
+    options = s3_options(endpoint_url, anon)
+    run = open_run(run_file, options)
     where = MapPlace(out=out, backend=backend, address=address, metrics=metrics_file, quiet=quiet)
     if (out or run.out) is None:
         raise ConfigError("no output is named", "out", remedy="give `out` in the run file or --out")
-    passing = (NoImageryError, NothingReadError, StorageError)
-    _look(run, where, passing)  # a request that is wrong at first stays wrong
+    passing = (NothingReadError, StorageError)
+    _look(lambda: run, where, passing)  # a request that is wrong at first stays wrong
     while True:
         left_s = float("inf") if end is None else (end - datetime.now(UTC)).total_seconds()
         if left_s < pause_s:
             return
         time.sleep(pause_s)
-        _look(run, where, (*passing, RequestError))
+        _look(lambda: open_run(run_file, options), where, (*passing, RequestError))
 
 
-def _look(run: RunFile, where: MapPlace, passing: tuple[type[QuakestreamError], ...]) -> None:
+def _look(
+    read: Callable[[], RunFile], where: MapPlace, passing: tuple[type[QuakestreamError], ...]
+) -> None:
     """Makes the map, or brings it up to date, and says what became of it.
 
     Args:
+        read: reads the run file.
         passing: errors that the next look may not meet any more.
     """
     stdout.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", style="bold")
     try:
+        run = read()
         if not open_store(str(where.out or run.out), run.storage_options).exists(RUN_JSON):
             report_result(where.map(run), as_json=False)
         else:
             report_update(*updated(run, where))
+    except NoImageryError:
+        stdout.print("no image after the event yet")
     except passing as error:
         stderr.print(redacted(f"error: {error}"), style="red")
 

@@ -237,7 +237,8 @@ def _of_unit(row: Mapping[Any, Any]) -> tuple[str, str, str]:
 def _scores(scores: Mapping[str, Any] | None) -> str:
     if not scores:
         return (
-            "<p>This map was not compared with a reference; `quakestream score` compares it. "
+            "<p>This page holds no comparison with a reference: `quakestream score --json` makes "
+            "one, and `quakestream report --scores` shows it here. "
             "Verify random buildings by eye before you rely on the counts.</p>"
         )
     auc, base = scores["auc"], scores.get("baseline") or {}

@@ -91,21 +91,19 @@ def _of_buildings(
 
 
 def _of_shares(shares: Mapping[str, Any]) -> pd.DataFrame:
-    """Expected numbers and shares of the most severe class per unit; empty where none was assessed.
+    """Expected numbers of the most severe class per unit, and the shares of the assessed that they
+    are; empty where none was assessed.
 
     Expected numbers have one decimal: a tenth of a building says that there is hardly one.
     """
-    names = {
-        "expected_destroyed": ("expected", 1),
-        "expected_low": ("expected_low", 1),
-        "expected_high": ("expected_high", 1),
-        "share_destroyed": ("share", 4),
-        "share_low": ("low", 4),
-        "share_high": ("high", 4),
-    }
+    keys = {"destroyed": "expected", "low": "expected_low", "high": "expected_high"}
     areas = shares["areas"]
     columns = {
-        name: [round(area[key], digits) for area in areas] for name, (key, digits) in names.items()
+        f"expected_{name}": [round(area[key], 1) for area in areas] for name, key in keys.items()
+    }
+    columns |= {
+        f"share_{name}": [round(area[key] / area["buildings"], 4) for area in areas]
+        for name, key in keys.items()
     }
     return pd.DataFrame(
         columns, index=pd.Index([a["id"] for a in areas], dtype=object), dtype=float

@@ -14,15 +14,13 @@ import typer
 from rasterio.windows import Window
 from typer.testing import CliRunner, Result
 
-from quakestream.cli.catalog import catalog
 from quakestream.cli.update import update
 from quakestream.cli.watch import duration_s, watch
 from quakestream.errors import ConfigError, RequestError
 from quakestream.testing import World, make_world
 from tests.helpers.mapping import by_id, edit, map_file
 
-UPDATE, WATCH, CATALOG = typer.Typer(), typer.Typer(), typer.Typer()
-CATALOG.command()(catalog)
+UPDATE, WATCH = typer.Typer(), typer.Typer()
 UPDATE.command()(update)
 WATCH.command()(watch)
 
@@ -99,16 +97,13 @@ def square(name: str) -> str:
 def test_an_update_of_no_map_is_refused(tmp_path: Path) -> None:
     done = updated(small(tmp_path))
     assert isinstance(done.exception, RequestError)
-    assert "no finished map" in str(done.exception)
+    assert "no map yet" in str(done.exception)
 
 
 @pytest.mark.slow
 def test_watching_waits_for_the_first_image_then_maps_then_rests(tmp_path: Path) -> None:
     world = small(tmp_path)
-    shown = tmp_path / "shown"
-    write_catalog(shown, world.pre)
-    write_catalog(tmp_path / "both", world.pre, world.post)
-    edit(world.run_file, lambda c: c["imagery"].update(catalog=str(shown / "catalog.json")))
+    edit(world.run_file, lambda c: c["imagery"].update(catalog=[str(world.pre)]))
     arguments = ["watch", str(world.run_file), "--quiet", "--every", "1s", "--until", "1h"]
     with subprocess.Popen(
         [sys.executable, "-m", "quakestream.cli.main", *arguments],
@@ -118,9 +113,9 @@ def test_watching_waits_for_the_first_image_then_maps_then_rests(tmp_path: Path)
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert "no post-event scene" in process.stderr.readline()
-        shutil.rmtree(shown)
-        (tmp_path / "both").rename(shown)
+        assert "UTC" in process.stdout.readline()
+        assert "no image after the event yet" in process.stdout.readline()
+        edit(world.run_file, lambda c: c["imagery"]["catalog"].append(str(world.post)))
         seen = ""
         while "nothing new" not in seen:
             line = process.stdout.readline()
@@ -129,11 +124,6 @@ def test_watching_waits_for_the_first_image_then_maps_then_rests(tmp_path: Path)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
     assert seen.index("30 buildings: ") < seen.index("nothing new")
-
-
-def write_catalog(folder: Path, *images: Path) -> None:
-    done = CliRunner().invoke(CATALOG, [*map(str, images), "-o", str(folder)])
-    assert done.exit_code == 0, done.output
 
 
 def test_watching_a_wrong_request_ends_at_once(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ What a bundle takes decides which items serve it: red, green and blue of `imager
 of counts, bands by name for models of physical values. Pixel sizes decide later (`sharp`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from shapely.geometry.base import BaseGeometry
@@ -86,9 +86,28 @@ def find_imagery(run: RunFile, aoi: BaseGeometry, specs: Sequence[BundleSpec]) -
     names = [(", ".join(spec.name for spec in alike[bands]), one) for bands, one in found.items()]
     return FoundImagery(
         of_bands=usable,
-        issues=(*_item_issues(list(found.values())), *probed),
+        issues=(*_item_issues(list(found.values())), *_too_early(run, found.values()), *probed),
         notes=tuple(dict.fromkeys(_notes(names))),
     )
+
+
+def _too_early(run: RunFile, found: Iterable[SearchResult]) -> Iterator[Issue]:
+    """Issues of post scenes that were acquired before the event, by more than a day.
+
+    A day without a time is known as its middle.
+    """
+    early = {
+        scene.id: days
+        for result in found
+        for scene in result.post
+        if (days := (run.event.time - scene.datetime).days) >= 1
+    }
+    for name, days in early.items():
+        cause = (
+            f"taken as an image after the event, and acquired {days:,} days before it; check "
+            "event.time and imagery.post.datetime"
+        )
+        yield Issue(subject=name, kind="scene", cause=cause)
 
 
 def _epochs(run: RunFile, specs: Sequence[BundleSpec]) -> ImagerySection:

@@ -106,6 +106,9 @@ def test_the_summary_states_expected_numbers_beside_the_declared() -> None:
         0.3,
         0.5,
     ]
+    seen = table[table["expected_destroyed"].notna()]
+    shares = seen["expected_destroyed"] / seen["assessed"]
+    assert seen["share_destroyed"].to_numpy() == pytest.approx(shares.to_numpy(), abs=0.01)
     names = list(table.columns)
     assert names.index("expected_destroyed") < names.index("not_assessed")
     plain = summary_table(frame, LABELS, named)

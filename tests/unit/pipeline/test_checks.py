@@ -14,7 +14,7 @@ import rasterio
 import shapely
 
 from quakestream.cli.map import report_result
-from quakestream.cli.plan import plan_statement
+from quakestream.cli.plan import _show_problems, plan_statement
 from quakestream.config import RunFile, open_run
 from quakestream.errors import ConfigError, RequestError
 from quakestream.pipeline.planning.capacity import around_s
@@ -179,3 +179,31 @@ def test_the_time_around_the_stream_is_that_of_measured_runs(
 ) -> None:
     told_s = around_s(scenes=scenes, mpx=mpx, footprints=footprints, cores=2)
     assert measured_s / 1.5 < told_s < measured_s * 1.5
+
+
+def test_images_after_the_event_that_are_from_before_it_are_named(tmp_path: Path) -> None:
+    world = make_world(tmp_path, seed=1, side_px=200, buildings=5)
+    edit(world.run_file, lambda c: c["event"].update(time="2024-02-06T01:17:34Z"))
+    edit(world.run_file, lambda c: c["imagery"]["post"].update(datetime="2023-02-06/.."))
+    (problem,) = make_plan(open_run(world.run_file)).problems
+    assert "taken as an image after the event, and acquired 360 days before it" in problem.cause
+    assert problem.subject == world.post.stem
+
+
+def test_a_file_of_points_is_refused_as_footprints(tmp_path: Path) -> None:
+    world = make_world(tmp_path, seed=1, side_px=200, buildings=5)
+    rows = gpd.read_file(world.footprints)
+    rows.geometry = rows.geometry.representative_point()
+    rows.to_file(tmp_path / "points.geojson")
+    edit(world.run_file, lambda c: c["footprints"].update(path=str(tmp_path / "points.geojson")))
+    with pytest.raises(RequestError, match="no outlines: expected polygons, got 5 of Point"):
+        make_plan(open_run(world.run_file))
+
+
+def test_the_console_names_some_problems_of_a_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    problems = [{"kind": "scene", "subject": f"s{n}", "cause": "timed out"} for n in range(30)]
+    _show_problems([*problems, {"kind": "item", "subject": "i", "cause": "no datetime"}])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10
+    assert lines[8].strip() == "and 22 more of kind scene: --json lists all"
+    assert lines[9].strip() == "item i: no datetime"
