@@ -171,6 +171,14 @@ def _max_pool(x: Tensor, **given: Any) -> Tensor:
     return _F.max_pool2d(x, tuple(given["kernel_shape"]), tuple(given["strides"]), pads)
 
 
+def _average_pool(x: Tensor, **given: Any) -> Tensor:
+    pads = _same_sides(given.get("pads", [0] * 4))
+    kernel = tuple(given["kernel_shape"])
+    stride = tuple(given.get("strides", [1, 1]))
+    counted = bool(given.get("count_include_pad", 0))
+    return _F.avg_pool2d(x, kernel, stride, pads, count_include_pad=counted)
+
+
 def _batch_norm(x: Tensor, w: Tensor, b: Tensor, m: Tensor, v: Tensor, **given: Any) -> Tensor:
     return _F.batch_norm(x, m, v, w, b, training=False, eps=given.get("epsilon", 1e-5))
 
@@ -275,7 +283,7 @@ def _resize(
     x: Tensor, _: Any = None, scales: list[float] | None = None, sizes: Any = None, **given: Any
 ) -> Tensor:
     """Enlarges rows and columns; the modes that torch's `interpolate` has."""
-    mode = (given.get("mode", "nearest"), given.get("coordinate_transformation_mode"))
+    mode = (given.get("mode", "nearest"), given.get("coordinate_transformation_mode", "half_pixel"))
     known = {("linear", "half_pixel"): False, ("linear", "align_corners"): True}
     if mode not in known or given.get("antialias"):
         raise EngineError("cannot translate this Resize", got=str(given))
@@ -326,6 +334,7 @@ OPERATORS: dict[str, Operator] = {
     "Log": torch.log,
     "MatMul": torch.matmul,
     "Max": _arithmetic(torch.maximum),
+    "AveragePool": _average_pool,
     "MaxPool": _max_pool,
     "Mean": lambda *values: sum(values) / len(values),
     "Min": _arithmetic(torch.minimum),

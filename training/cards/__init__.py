@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from quakestream.domain import BundleSpec
+from training.shares.judge import COUNTS
 
 CARDS = Path(__file__).parent
 CAUTION = "Not for decisions about single buildings."
@@ -159,12 +160,42 @@ def _context_fields(spec: BundleSpec) -> dict[str, Any]:
         "name": spec.name,
         "gsd_m": spec.gsd_m,
         "building_probability": building_probability(spec),
-        "figures": _LEFT_OUT.format(split=spec.metrics["split"], **_pair_fields(spec))
-        if spec.metrics
-        else _UNJUDGED,
+        "figures": "\n".join(_left_out_figures(spec)) if "auc" in spec.metrics else _UNJUDGED,
+        "counts": "\n".join(_counts(spec)),
     }
 
 
+def _left_out_figures(spec: BundleSpec) -> Iterator[str]:
+    yield _LEFT_OUT.format(split=spec.metrics["split"], **_pair_fields(spec))
+    yield "\n| city left out | fell | ROC-AUC | average precision |"
+    yield "|---|---|---|---|"
+    for city, found in spec.metrics["cities"].items():
+        yield (
+            f"| {city} | {found['destroyed']} of {found['destroyed'] + found['intact']} | "
+            f"{found['auc']:.3f} | {found['average_precision']:.3f} |"
+        )
+
+
+def _counts(spec: BundleSpec) -> Iterator[str]:
+    """A table of what was declared and expected of towns that were left out."""
+    if COUNTS not in spec.metrics:
+        return
+    yield _COUNTS
+    yield "| town | fell | declared (right) | expected (90 %) | calibration error |"
+    yield "|---|---|---|---|---|"
+    for town in spec.metrics[COUNTS]:
+        yield (
+            f"| {town['town']} | {town['destroyed']} of {town['buildings']} | {town['declared']} "
+            f"({town['declared_right']}) | {town['expected']:.0f} ({town['low']:g}–"
+            f"{town['high']:g}) | {town['calibration_error']:.3f} |"
+        )
+    yield ""
+
+
+_COUNTS = """**Counts.** Neither network, head nor calibration saw the town that they are judged on;
+synthetic ones come from the generator that the network learnt from. The width of the intervals was
+chosen so that they hold these towns: those of another region may still miss.
+"""
 _LEFT_OUT = """**Figures.** {split}: {destroyed} destroyed and {intact} intact buildings of
 cities that neither the network nor the head that judged them has seen, inside their axis-aligned
 bounds: ROC-AUC {auc}, 95 % bootstrap interval over 150 m blocks; average precision

@@ -1,13 +1,14 @@
 """Writes a context bundle beside its parent's manifest."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pandas as pd
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from quakestream.bundles import Bundle, load_bundle, write_manifest
 from quakestream.domain import BundleSpec, Thresholds
@@ -16,7 +17,7 @@ from training.cards import card_of
 from training.context.graph import ContextHead, ContextWindows, bundle_model
 from training.graphs import example_images
 from training.metrics import auc_interval, blocks_of, figures
-from training.mlm import ModelFacts, write_record
+from training.mlm import RECORD, ModelFacts, write_record
 from training.onnx_graph import compressed, run_onnx
 from training.pair_report import BOOTSTRAP_BLOCK_M, operating_points
 from training.shares.tables import CONTEXT
@@ -76,6 +77,18 @@ def left_out_figures(answers: pd.DataFrame) -> dict[str, Any]:
         "calibration_error": calibration_error(p_N, destroyed_N, prior=PRIOR),
         "prior": PRIOR,
         "operating_points": operating_points(p_N, destroyed_N, thresholds),
+        "cities": {town: _ranking(rows) for town, rows in answers.groupby("town")},
+    }
+
+
+def _ranking(answers: pd.DataFrame) -> dict[str, float]:
+    """How the buildings of one city, a few of which fell at least, are ordered."""
+    destroyed_N, score_N = answers["destroyed"].to_numpy(bool), answers["score"].to_numpy()
+    return {
+        "destroyed": int(destroyed_N.sum()),
+        "intact": int((~destroyed_N).sum()),
+        "auc": float(roc_auc_score(destroyed_N, score_N)),
+        "average_precision": float(average_precision_score(destroyed_N, score_N)),
     }
 
 
@@ -107,10 +120,11 @@ def _judged(spec: BundleSpec, answers: pd.DataFrame) -> BundleSpec:
 
 
 def _facts(parent: Bundle) -> ModelFacts:
+    known = json.loads(parent.files[RECORD])["properties"]
     return ModelFacts(
         architecture=f"{parent.spec.name} with a linear head on EfficientNet-Lite0",
-        framework="ONNX Runtime",
-        framework_version=ort.__version__,
+        framework=known["mlm:framework"],
+        framework_version=known["mlm:framework_version"],
         parameters=None,
         pretrained_source="ImageNet",
     )

@@ -88,7 +88,9 @@ def _inputs(side_px: int) -> dict[str, tuple[int, tuple[int, ...]]]:
 def _pixel_logits(nodes: GraphNodes, parent: Bundle, side: int, inner: int) -> str:
     graph = converted(load_model_from_string(resized(parent.graph, inner)))
     given = {f"{e}_{f}_NB": f"{e}_{f}_NB" for e in EPOCHS for f in ("mean", "std")}
-    given |= {epoch: nodes.centre(epoch, side, inner) for epoch in EPOCHS}
+    for epoch in EPOCHS:  # TensorRT slices no bytes
+        counts = nodes.add("Cast", epoch, to=TensorProto.FLOAT)
+        given[epoch] = nodes.centre(counts, side, inner)
     (logits,) = nodes.inline(graph, given, prefix="pixel/").values()
     return logits
 

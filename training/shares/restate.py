@@ -1,7 +1,8 @@
 """Writes a calibration into a bundle whose weights stay as they are."""
 
 import json
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from quakestream.bundles import load_bundle, write_manifest
@@ -9,15 +10,25 @@ from quakestream.domain import BundleSpec
 from quakestream.domain.calibration import Calibration
 from training.cards import card_of
 from training.mlm import RECORD, ModelFacts, write_record
+from training.shares.judge import COUNTS, TownVerdict
 
 
-def restate(folder: Path, calibration: Calibration) -> BundleSpec:
+def restate(
+    folder: Path, calibration: Calibration, towns: Sequence[TownVerdict] = ()
+) -> BundleSpec:
     """Rewrites manifest, card and catalogue record with a calibration, and verifies the bundle.
+
+    Args:
+        folder: of the bundle.
+        calibration: fitted on tables of its scores.
+        towns: verdicts on towns that were left out, for `metrics`.
 
     Raises:
         BundleError: if the folder holds no bundle, or its task cannot be calibrated.
     """
-    spec = replace(load_bundle(str(folder)).spec, calibration=calibration)
+    before = load_bundle(str(folder)).spec
+    counts = {COUNTS: [asdict(town) for town in towns]} if towns else {}
+    spec = replace(before, calibration=calibration, metrics=before.metrics | counts)
     write_record(folder, spec, _facts(folder))
     (folder / "card.md").write_text(card_of(spec))
     write_manifest(folder, spec)

@@ -1,13 +1,17 @@
 """Pair bundles with surroundings: the graph gives what the head was fitted on, and no more."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
 from quakestream.bundles import load_bundle
+from quakestream.engines.onnx_half import prepared
+from quakestream.engines.onnx_support import problems
 from training.context.__main__ import main
 from training.context.bundle import write_context
 from training.context.features import ContextExamples
@@ -20,9 +24,12 @@ from training.context.graph import (
     features_model,
 )
 from training.context.head import TownScores, fit_context
+from training.from_onnx import OnnxGraph
 from training.graphs import Arrays, example_images
 from training.onnx_graph import run_onnx
 from training.onnx_sides import resized
+from training.shares.judge import TownVerdict
+from training.shares.restate import restate
 
 WINDOWS = ContextWindows(window_px=128, halo_px=32)
 CORE = slice(WINDOWS.halo_px, WINDOWS.window_px - WINDOWS.halo_px)
@@ -79,6 +86,53 @@ def test_a_card_claims_no_figures_that_were_not_taken(tmp_path: Path) -> None:
     card = (tmp_path / "wide" / "card.md").read_text()
     assert "**Figures.** None" in card
     assert "`damage-synthetic`" in card
+
+
+def test_a_card_tells_each_left_out_city_and_what_is_expected_there(tmp_path: Path) -> None:
+    folder, rng = tmp_path / "wide", np.random.default_rng(4)
+    destroyed_N = np.arange(80) % 4 == 0
+    answers = pd.DataFrame(
+        {
+            "town": np.repeat(["a", "b"], 40),
+            "destroyed": destroyed_N,
+            "score": np.where(destroyed_N, 0.8, 0.2) + rng.uniform(0, 0.1, 80),
+            "pre_post_difference": rng.random(80),
+            "x_m": 200.0 * np.arange(80),
+            "y_m": 0.0,
+        }
+    )
+    parent = load_bundle("damage-synthetic")
+    head = _head(np.zeros(FEATURES), 1.0)
+    spec = write_context(folder, parent, head, WINDOWS, answers=answers)
+    assert spec.metrics["cities"]["a"]["auc"] == 1.0
+    calibration = parent.spec.calibration
+    assert calibration is not None
+    told = TownVerdict(
+        town="a",
+        buildings=40,
+        destroyed=10,
+        declared=9,
+        declared_right=8,
+        expected=11.2,
+        low=4.0,
+        high=20.0,
+        calibration_error=0.05,
+    )
+    restate(folder, calibration, [told])
+    card = (folder / "card.md").read_text()
+    assert "| b | 10 of 40 | 1.000 | 1.000 |" in card
+    assert "| a | 10 of 40 | 9 (8) | 11 (4–20) | 0.050 |" in card
+
+
+def test_tensorrt_and_torch_take_the_graph(window: Arrays) -> None:
+    """Here, since no shipped bundle slices its images or takes means over squares."""
+    weight_D = np.random.default_rng(2).normal(size=FEATURES) / FEATURES
+    parent = load_bundle("damage-synthetic")
+    model = bundle_model(parent, _head(weight_D, 1.0), WINDOWS)
+    assert problems(prepared(model, "fp16")) == ()
+    spec = replace(parent.spec, window_px=WINDOWS.window_px, halo_px=WINDOWS.halo_px)
+    found = OnnxGraph(model, spec).eval().run(window)
+    assert found == pytest.approx(run_onnx(model, window), abs=1e-4)
 
 
 def test_what_sets_towns_apart_is_no_part_of_a_head() -> None:

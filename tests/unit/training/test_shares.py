@@ -16,7 +16,14 @@ from quakestream.domain import Calibration, Grid, Window
 from quakestream.errors import RequestError
 from training.data.pairs import Building, Image, LabelledPair
 from training.shares.fit import fit, shape_of, town_figures
-from training.shares.judge import calibration_error, districts, verdict_of
+from training.shares.judge import (
+    COUNTS,
+    Trial,
+    calibration_error,
+    covering,
+    districts,
+    verdict_of,
+)
 from training.shares.restate import restate
 from training.shares.tables import with_verified
 
@@ -74,6 +81,23 @@ def test_a_fitted_calibration_judges_a_town_that_lies_elsewhere(calibration: Cal
         assert told.calibration_error < 0.03
 
 
+def test_intervals_are_widened_until_they_hold_what_fell(calibration: Calibration) -> None:
+    """Of a town whose destroyed buildings score near its intact ones, and of a plain one."""
+    near, far = (_near_town(calibration, gap) for gap in (2.2, 4.0))
+    assert covering([far, near], factors=(1.0, 2.0)) == 2.0
+    missed = near.verdict()
+    assert missed.high < missed.destroyed == 90 <= near.verdict(2.0).high
+    with pytest.raises(RequestError, match="intervals miss a town, however wide"):
+        covering([near], factors=(1.0,))
+
+
+def _near_town(calibration: Calibration, gap: float) -> Trial:
+    """A town whose destroyed buildings have their peak this far above that of intact ones."""
+    table = town("near", 0.3, moved=0.0, seed=5)
+    logit_N = logit(table["score"].to_numpy()) - (4.0 - gap) * table["destroyed"].to_numpy()
+    return Trial(calibration=calibration, table=table.assign(score=expit(logit_N)), name="near")
+
+
 def test_districts_count_what_their_intervals_hold(calibration: Calibration) -> None:
     judged = pd.concat([town("a", 0.0, moved=0.0, seed=5), town("b", 0.3, moved=0.0, seed=6)])
     told = districts(calibration, judged, count=4)
@@ -121,9 +145,12 @@ def test_a_restated_bundle_keeps_its_weights_and_verifies(
     folder = tmp_path / "damage-synthetic"
     copytree(SHIPPED / "damage-synthetic", folder)
     before = load_bundle(str(folder))
-    spec = restate(folder, calibration)
+    told = verdict_of(calibration, town("new", 0.3, moved=0.0, seed=9), "new")
+    spec = restate(folder, calibration, [told])
     after = load_bundle(str(folder))
     assert spec.calibration == calibration == after.spec.calibration
     assert after.digest != before.digest
     assert after.graph == before.graph
     assert calibration.fitted_on in (folder / "card.md").read_text()
+    (counts,) = after.spec.metrics[COUNTS]
+    assert (counts["destroyed"], counts["declared"]) == (90, told.declared)
