@@ -19,8 +19,8 @@ from quakestream.errors import QuakestreamError, RequestError
 from training.shares.fit import fit
 from training.shares.judge import (
     Coverage,
+    LeftOutTown,
     TownVerdict,
-    Trial,
     covering,
     districts,
     left_out,
@@ -89,7 +89,7 @@ def fit_and_judge(
     calibration = fit(fitted)
     if others is not None:
         for pair, rows in others.groupby("pair"):
-            trials.append(Trial(calibration=calibration, table=rows, name=str(pair)))
+            trials.append(LeftOutTown(calibration=calibration, table=rows, name=str(pair)))
     factor = covering(trials) if cover else 1.0
     calibration = widened(calibration, factor)
     return Judged(

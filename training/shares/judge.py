@@ -84,7 +84,7 @@ def calibration_error(p_N: F64, destroyed_N: NDArray[np.bool_]) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class LeftOutTown:
     """A town, and a calibration that was fitted without it."""
 
     calibration: Calibration
@@ -96,7 +96,7 @@ class Trial:
         return verdict_of(widened(self.calibration, factor), self.table, self.name)
 
 
-def left_out(tables: pd.DataFrame) -> Iterator[Trial]:
+def left_out(tables: pd.DataFrame) -> Iterator[LeftOutTown]:
     """Each pair with a calibration that was fitted without its family of towns.
 
     A family is left in peace where the others have no destroyed buildings to fit with.
@@ -107,7 +107,7 @@ def left_out(tables: pd.DataFrame) -> Iterator[Trial]:
             continue
         calibration = fit(others)
         for pair, rows in tables[tables["family"] == family].groupby("pair"):
-            yield Trial(calibration=calibration, table=rows, name=str(pair))
+            yield LeftOutTown(calibration=calibration, table=rows, name=str(pair))
 
 
 def widened(calibration: Calibration, factor: float) -> Calibration:
@@ -121,7 +121,7 @@ def widened(calibration: Calibration, factor: float) -> Calibration:
     return replace(calibration, shape=wide)
 
 
-def covering(trials: Sequence[Trial], *, factors: Sequence[float] = WIDENINGS) -> float:
+def covering(trials: Sequence[LeftOutTown], *, factors: Sequence[float] = WIDENINGS) -> float:
     """The least factor with which every interval holds the truth.
 
     Raises:

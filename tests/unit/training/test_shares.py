@@ -18,7 +18,7 @@ from training.data.pairs import Building, Image, LabelledPair
 from training.shares.fit import fit, shape_of, town_figures
 from training.shares.judge import (
     COUNTS,
-    Trial,
+    LeftOutTown,
     calibration_error,
     covering,
     districts,
@@ -91,11 +91,13 @@ def test_intervals_are_widened_until_they_hold_what_fell(calibration: Calibratio
         covering([near], factors=(1.0,))
 
 
-def _near_town(calibration: Calibration, gap: float) -> Trial:
+def _near_town(calibration: Calibration, gap: float) -> LeftOutTown:
     """A town whose destroyed buildings have their peak this far above that of intact ones."""
     table = town("near", 0.3, moved=0.0, seed=5)
     logit_N = logit(table["score"].to_numpy()) - (4.0 - gap) * table["destroyed"].to_numpy()
-    return Trial(calibration=calibration, table=table.assign(score=expit(logit_N)), name="near")
+    return LeftOutTown(
+        calibration=calibration, table=table.assign(score=expit(logit_N)), name="near"
+    )
 
 
 def test_districts_count_what_their_intervals_hold(calibration: Calibration) -> None:
