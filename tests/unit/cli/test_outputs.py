@@ -160,7 +160,7 @@ def test_a_server_that_is_terminated_has_nothing_to_go_on_with(finished: Store) 
 
 
 def test_a_map_has_its_report_and_the_command_writes_it_anew(finished: Store, tmp_path: Path):
-    assert b"not compared with a reference" in finished.get("report.html")
+    assert b"no comparison with a reference" in finished.get("report.html")
     assert 'href="report.html"' in finished.get("index.html").decode()
     rows = current_buildings(finished, current_run(finished))
     grades = ["Destroyed", "No visible damage"] * (len(rows) // 2)
@@ -168,7 +168,7 @@ def test_a_map_has_its_report_and_the_command_writes_it_anew(finished: Store, tm
     scores = _call("score", finished.uri, "--truth", str(tmp_path / "truth.geojson"), "--json")
     (tmp_path / "scores.json").write_text(scores)
     _call("report", finished.uri, "--scores", str(tmp_path / "scores.json"))
-    assert b"not compared with a reference" not in finished.get("report.html")
+    assert b"no comparison with a reference" not in finished.get("report.html")
     assert other_products(finished, current_run(finished)) == []
 
 
@@ -257,7 +257,7 @@ def test_a_report_escapes_what_strangers_wrote(tmp_path: Path):
     page = Path(_call("report", store.uri).strip()).read_text()
     assert "<img" not in page
     assert "<b>x" not in page
-    assert "not compared with a reference" in page
+    assert "no comparison with a reference" in page
 
 
 @pytest.mark.parametrize("damage", [b"garbage", b"", None])

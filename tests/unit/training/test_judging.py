@@ -196,6 +196,7 @@ def test_evaluate_prints_figures_masked_and_compared(
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert code == 0
     assert out.read_text().splitlines() == [json.dumps(line) for line in lines]
+    assert "standing" in lines.pop(0)
     plain_line, all_masked, two_masked = lines[:3]
     assert [line["masked"] for line in lines[:3]] == ["", "all", "mmi,pga_g"]
     gap = all_masked["less_than_plain"]["accuracy"]["value"]

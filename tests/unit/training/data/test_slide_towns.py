@@ -72,9 +72,12 @@ def test_marked_ground_is_a_share_of_what_was_seen(tmp_path: Path):
     core, halo = bundle.spec.core_px, bundle.spec.halo_px
     padded = np.pad(town.pixels_BYX, ((0, 0), (halo, 600), (halo, 600)), mode="symmetric")
     # The second of two windows.
-    window = padded[:, core : core + 512, :512]
+    side = bundle.spec.window_px
+    window = padded[:, core : core + side, :side]
     expected = expit(run_onnx(bundle.graph, {"post": np.ascontiguousarray(window[None])})[0, 0])
-    np.testing.assert_allclose(p_YX[core:, :core], expected[halo : halo + 640 - core, halo:-halo])
+    np.testing.assert_allclose(
+        p_YX[core : 2 * core, :core], expected[halo:-halo, halo:-halo], atol=1e-6
+    )
     shares = alarms(bundle, [tmp_path / "town.tif"])
     limit = bundle.spec.thresholds.balanced
     assert shares["town"] == pytest.approx((p_YX[town.seen_YX] >= limit).mean(), abs=1e-4)
