@@ -33,8 +33,8 @@ ONLY_IN = {
     "ray": {
         f"pipeline/backends/{name}.py"
         for name in (
-            *("cluster", "dask_ray", "ray_access", "ray_backend", "ray_metrics", "ray_pool"),
-            "ray_workers",
+            *("cluster", "dask_ray", "ray_access", "ray_backend", "ray_machines"),
+            *("ray_metrics", "ray_pool", "ray_workers"),
         )
     },
     "torch": {"engines/torch.py", "engines/torch_streams.py"},

@@ -101,7 +101,7 @@ def _scheduler(address: str | None) -> Iterator[tuple[Any, Any]]:
             got=str(error),
             remedy="pip install 'quakestream[ray,tiles]'",
         ) from error
-    with dask_on_ray(address) as get:
+    with dask_on_ray(address, lambda text: typer.echo(f"note: {text}", err=True)) as get:
         yield get, check_nodes
 
 

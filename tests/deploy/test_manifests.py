@@ -108,7 +108,7 @@ def test_the_cluster_is_as_a_run_wants_it(overlay: Path) -> None:
     assert cluster["autoscalerOptions"]["version"] == "v2"
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     for group in cluster["workerGroupSpecs"]:
-        # Workers are counted when the run starts.
+        # The autoscaler sees no work that waits, and starts no more than the least.
         assert group["replicas"] == group["minReplicas"] <= group["maxReplicas"]
         volumes = {v["name"]: v for v in group["template"]["spec"]["volumes"]}
         assert volumes["shm"]["emptyDir"]["medium"] == "Memory"

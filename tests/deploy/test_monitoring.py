@@ -1,49 +1,23 @@
-"""Rules and dashboard of Prometheus and Grafana name metrics that exist."""
+"""Rules and dashboard of Prometheus and Grafana name metrics that exist.
 
-import json
-from collections.abc import Iterator
+That a scrape of a run shows those metrics is tested in `tests/end_to_end/test_metrics.py`.
+"""
+
 from typing import Any
 
 import pytest
-import yaml
 
 from quakestream.outputs.metrics import METRICS
 from tests.helpers.deploying import DEPLOY
+from tests.helpers.monitoring import (
+    DASHBOARD,
+    RECORDED,
+    RULES,
+    dashboard_expressions,
+    names_in,
+)
 
-promql = pytest.importorskip("promql_parser", reason="promql-parser, of the `dev` extra")
-
-RULES = [
-    r
-    for g in yaml.safe_load((DEPLOY / "prometheus" / "rules.yaml").read_text())["groups"]
-    for r in g["rules"]
-]
-DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text())
 SHOWN = {f"{ray}{metric.name}" for ray in ("", "ray_") for metric in METRICS.values()}
-RECORDED = {rule["record"] for rule in RULES if "record" in rule}
-
-
-def names_in(expression: str) -> set[str]:
-    """Metrics that an expression reads, by Prometheus's own grammar."""
-    found: set[str] = set()
-
-    def visit(node: Any) -> bool:
-        if isinstance(node, promql.VectorSelector):
-            found.add(node.name)
-        return True
-
-    promql.walk(promql.parse(expression), visit)
-    return found
-
-
-def dashboard_expressions() -> Iterator[str]:
-    """Queries of the dashboard, with values for its variables."""
-    for panel in DASHBOARD["panels"]:
-        for target in panel["targets"]:
-            yield target["expr"].replace("$price", "0.4")
-    for variable in DASHBOARD["templating"]["list"]:
-        if variable["type"] == "query":
-            inside = variable["query"].removeprefix("label_values(").removesuffix(")")
-            yield inside.split(",")[0]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: str(r.get("record", r.get("alert"))))

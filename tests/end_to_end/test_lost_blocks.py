@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-import tifffile
 
 from quakestream.pipeline.run import Result
 from quakestream.testing import make_world
@@ -14,20 +13,11 @@ from quakestream.testing.worlds import EPSG, GSD_M, NORTH_M, WEST_M
 from quakestream.tiling import project
 from tests.helpers.cutting import cut, name_tiles
 from tests.helpers.mapping import by_id, map_file
+from tests.helpers.scenes import spoil_block
 
 SIDE_PX, BLOCK_PX = 640, 128
 REACH_M = 96 * GSD_M
 """A window of the bundle: buildings on one that touches the block cannot be judged."""
-
-
-def spoil_block(path: Path, row: int, col: int) -> None:
-    with tifffile.TiffFile(path) as tiff:
-        page = tiff.pages[0]
-        offsets, sizes, across = page.dataoffsets, page.databytecounts, page.chunked[1]
-    data = bytearray(path.read_bytes())
-    n = row * across + col
-    data[offsets[n] : offsets[n] + sizes[n]] = bytes(sizes[n])
-    path.write_bytes(data)
 
 
 @pytest.mark.parametrize(("epoch", "block"), [("post", (1, 3)), ("pre", (2, 2))])

@@ -14,12 +14,21 @@ from quakestream.outputs.metrics import METRICS, MetricsFile, Pace
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.run import map_run
 from quakestream.testing import make_world, write_stand_in_bundle
+from tests.helpers.monitoring import (
+    RECORDED,
+    dashboard_expressions,
+    labels_kept,
+    names_in,
+    scraped_names,
+)
 from tests.helpers.ray_heads import Head, ray_head
 from tests.helpers.running import CLI, ROOT, quakestream
+from tests.helpers.scenes import spoil_block
 
 parser = pytest.importorskip("prometheus_client.parser", reason="ray[default] brings it")
 
 Values = dict[str, float]
+Labels = dict[str, set[str]]
 EXECUTION = {"runtime": "stand-in", "cell_windows": 1, "group_cells": 2}
 PATIENCE_S = 120
 
@@ -83,38 +92,62 @@ def head() -> Iterator[Head]:
         yield started
 
 
-def ray_values(head: Head) -> Values:
+def ray_text(head: Head) -> str:
     try:
         with urllib.request.urlopen(head.metrics, timeout=5) as answer:
-            return values_of(answer.read().decode())
+            return str(answer.read().decode())
     except OSError:
-        return {}
+        return ""
+
+
+def labels_of(text: str) -> Labels:
+    """The labels of each metric's samples, by name."""
+    return {
+        sample.name: set(sample.labels)
+        for family in parser.text_string_to_metric_families(text)
+        for sample in family.samples
+        if "quakestream" in sample.name
+    }
 
 
 @pytest.mark.alone
 @pytest.mark.slow
-def test_ray_shows_the_same_metrics_during_a_run(head: Head, tmp_path: Path) -> None:
-    world = make_world(tmp_path, seed=21, side_px=600, buildings=60, execution=EXECUTION)
+def test_ray_and_the_textfile_show_a_run_what_rules_and_dashboard_read(
+    head: Head, tmp_path: Path
+) -> None:
+    """A scene has a damaged block, so that cells fail and an input is quarantined meanwhile."""
+    world = make_world(tmp_path, seed=21, side_px=640, buildings=60, execution=EXECUTION)
+    spoil_block(world.post, 1, 3)
     write_stand_in_bundle(tmp_path / "bundle", window_s=0.3)
+    file = tmp_path / "quakestream.prom"
     arguments = [*CLI, "map", str(world.run_file), "--address", head.address, "--quiet"]
     scrapes: list[Values] = []
-    with subprocess.Popen(arguments, env=head.env, cwd=ROOT) as process:
+    labels: Labels = {}
+    with subprocess.Popen(
+        [*arguments, "--metrics-file", str(file)], env=head.env, cwd=ROOT
+    ) as process:
         until = time.monotonic() + PATIENCE_S
         while process.poll() is None and time.monotonic() < until:
-            scrapes.append(ray_values(head))
+            text = ray_text(head)
+            scrapes.append(values_of(text))
+            labels |= labels_of(text) | labels_of(file.read_text() if file.exists() else "")
             time.sleep(0.5)
         process.kill()
-    assert process.returncode == 0
-    shown = {f"ray_quakestream_{name}" for name in METRICS} - {
-        "ray_quakestream_quarantined_total",  # counters that stay at zero are not shown
-        "ray_quakestream_cells_failed_total",
-    }
-    whole = [
-        s for s in scrapes if shown <= set(s)
-    ]  # a scrape may fall between two of Ray's reports
+    assert process.returncode == 1, "made, and an input needs attention"
+    shown = {f"ray_quakestream_{name}" for name in METRICS}
+    assert shown | {name.removeprefix("ray_") for name in shown} == set(labels)
+    assert scraped_names() <= set(labels), "what the rules read is in the scrapes"
+    assert {n: missing for n in scraped_names() if (missing := labels_kept(n) - labels[n])} == {}
+    assert set().union(*map(names_in, dashboard_expressions())) <= RECORDED
+    started = shown - {"ray_quakestream_quarantined_total", "ray_quakestream_cells_failed_total"}
+    whole = [s for s in scrapes if started <= set(s)]  # Ray shows a counter with its first value
     during = [s for s in whole if s["ray_quakestream_engine_busy_seconds_total"] > 0]
-    assert during, f"no scrape saw the engine at work and {shown}"
+    assert during, f"no scrape saw the engine at work and {started}"
     done = [s["ray_quakestream_cells_done"] for s in during]
     assert done == sorted(done)
     assert done[0] < during[-1]["ray_quakestream_cells_planned"]
-    assert during[-1]["ray_quakestream_fetched_bytes_total"] > 0
+    last = during[-1]
+    for name in ("fetched_bytes_total", "read_wait_seconds_total", "km2_per_hour"):
+        assert last[f"ray_quakestream_{name}"] > 0, name
+    assert last["ray_quakestream_quarantined_total"] >= 1
+    assert last["ray_quakestream_cells_failed_total"] >= 1

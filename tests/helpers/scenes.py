@@ -9,6 +9,7 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 import shapely
+import tifffile
 from affine import Affine
 from numpy.typing import NDArray
 from pyproj import Transformer
@@ -82,6 +83,17 @@ def spoil(path: Path, share: float, seed: int) -> None:
     for start in range(int(len(data) * share), len(data) - 64, 1000):
         data[start : start + 64] = rng.integers(0, 256, 64, dtype=np.uint8).tobytes()
     path.write_bytes(bytes(data))
+
+
+def spoil_block(path: Path, row: int, col: int) -> None:
+    """Overwrites one block of a tiled TIFF with zeros."""
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        offsets, sizes, across = page.dataoffsets, page.databytecounts, page.chunked[1]
+    data = bytearray(path.read_bytes())
+    n = row * across + col
+    data[offsets[n] : offsets[n] + sizes[n]] = bytes(sizes[n])
+    path.write_bytes(data)
 
 
 def outline_of(shape: tuple[int, int], transform: Affine, crs: Any) -> shapely.Polygon:

@@ -178,15 +178,7 @@ def ray_failure(error: BaseException) -> QuakestreamError:
     return ClusterError(f"the Ray job failed: {_last_line(error)}")
 
 
-def node_resources() -> list[dict[str, float]]:
-    """Resources of each machine of the cluster."""
-    return [node["Resources"] for node in _nodes()]
-
-
-def node_ids() -> list[str]:
-    """Ray's name of each machine of the cluster."""
-    return [node["NodeID"] for node in _nodes()]
-
-
-def _nodes() -> list[dict[str, Any]]:
-    return [node for node in cast("Any", ray).nodes() if node["Alive"]]
+def node_resources() -> dict[str, dict[str, float]]:
+    """Resources of each machine of the cluster, by Ray's name of it."""
+    nodes = cast("Any", ray).nodes()
+    return {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}

@@ -12,8 +12,9 @@ from ray.util.dask import ray_dask_get
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from quakestream.errors import ClusterError
-from quakestream.pipeline.backends.cluster import node_ids, ray_cluster, ray_failure
+from quakestream.pipeline.backends.cluster import node_resources, ray_cluster, ray_failure
 from quakestream.pipeline.backends.ray_access import Access
+from quakestream.pipeline.backends.ray_machines import WAIT_S, wait_for_cpus
 from quakestream.storage import StorageOptions
 
 Scheduler = Callable[..., Any]
@@ -22,16 +23,18 @@ CHECK_S = 90.0
 
 
 @contextmanager
-def dask_on_ray(address: str | None) -> Iterator[Scheduler]:
+def dask_on_ray(address: str | None, notice: Callable[[str], None]) -> Iterator[Scheduler]:
     """A scheduler for `dask.compute`, on a cluster for the time of the block.
 
     Args:
         address: of a running cluster; None starts one on this machine.
+        notice: called where the cluster must be waited for.
 
     Raises:
-        ClusterError: there is no cluster at the address.
+        ClusterError: there is no cluster at the address, or no machine of it offers a CPU.
     """
     with ray_cluster(address):
+        wait_for_cpus(WAIT_S, notice)
         yield ray_dask_get
 
 
@@ -47,7 +50,7 @@ def check_nodes(objects: tuple[str, ...], options: StorageOptions) -> None:
         check.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n, soft=False)).remote(
             access
         )
-        for n in node_ids()
+        for n in node_resources()
     ]
     try:
         ray.get(pending, timeout=CHECK_S)

@@ -6,12 +6,12 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import ray
 
 from quakestream.bundles import Bundle
 from quakestream.config import Profile
 from quakestream.engines import AUTO, RUNTIMES
+from quakestream.errors import QuakestreamError
 from quakestream.events import Observer, OutputNotice
 from quakestream.pipeline.backends.cluster import (
     node_resources,
@@ -20,11 +20,18 @@ from quakestream.pipeline.backends.cluster import (
 )
 from quakestream.pipeline.backends.protocol import Backend
 from quakestream.pipeline.backends.ray_access import Access, checked
+from quakestream.pipeline.backends.ray_machines import (
+    WAIT_S,
+    JoinedMachines,
+    has_gpus,
+    wait_for_cpus,
+    worker_shape,
+)
 from quakestream.pipeline.backends.ray_metrics import RayMetrics
+from quakestream.pipeline.backends.ray_pool import ActorPool
 from quakestream.pipeline.backends.ray_workers import WorkerPool, WorkerShape, start_workers
 from quakestream.pipeline.planning.engine import EngineFacts
 from quakestream.pipeline.work.prepare import PrepareStep
-from quakestream.pipeline.work.readahead import groups_at_once
 from quakestream.pipeline.work.results import GroupReport
 from quakestream.pipeline.work.tasks import GroupTask, WorkerSpec
 
@@ -32,9 +39,13 @@ from quakestream.pipeline.work.tasks import GroupTask, WorkerSpec
 class RayBackend:
     """A cluster, or this machine where no address is given.
 
+    A machine that joins while groups are worked on gets a worker, too.
+
     Args:
         address: of a running cluster; None starts one here and ends it on exit.
-        engines: workers; 0 for one per GPU where a runtime uses one, else one per machine.
+        engines: workers; 0 for one per GPU where a runtime uses one, else one per machine. A
+            stated number stays as it is when machines join.
+        wait_s: time that the first machine with a CPU has to join.
 
     Raises:
         ClusterError: there is no cluster at the address.
@@ -42,8 +53,10 @@ class RayBackend:
 
     name = "ray"
 
-    def __init__(self, *, address: str | None = None, engines: int = 0) -> None:
-        self._engines = engines
+    def __init__(
+        self, *, address: str | None = None, engines: int = 0, wait_s: float = WAIT_S
+    ) -> None:
+        self._engines, self._wait_s = engines, wait_s
         self._shape: WorkerShape | None = None
         self._workers: list[Any] = []
         self._pool: WorkerPool | None = None
@@ -69,10 +82,14 @@ class RayBackend:
 
         The driver may be on a head with another processor than the machines that score, and
         without a GPU.
+
+        Raises:
+            ClusterError: no machine with a CPU joins in time.
         """
+        wait_for_cpus(self._wait_s, self._notice)
         named = RUNTIMES.get(settings.runtime)
         wants_gpu = settings.runtime == AUTO or (named is not None and named.on_gpu)
-        self._start(on_gpu=wants_gpu and _has_gpus(), readers=settings.readers)
+        self._start(on_gpu=wants_gpu and has_gpus(), readers=settings.readers)
         try:
             facts: EngineFacts = ray.get(self._workers[0].pick.remote(bundle, settings))
         except ray.exceptions.RayError as error:
@@ -120,32 +137,54 @@ class RayBackend:
         if self._pool is not None and self._pool.spec is not spec:
             self._end_workers()
         if self._pool is None:
-            on_gpu = _has_gpus() and any(RUNTIMES[j.engine.runtime].on_gpu for j in spec.jobs)
+            on_gpu = has_gpus() and any(RUNTIMES[j.engine.runtime].on_gpu for j in spec.jobs)
             shape = self._start(on_gpu=on_gpu, readers=spec.readers)
             readers = spec.readers
             if on_gpu:  # an engine on CPU wants the cores for itself, one on a GPU wants none
                 readers = max(readers, min(spec.readers_wanted, int(shape.cpus)))
+            joined = JoinedMachines(shape)
             self._pool = WorkerPool(
-                spec, self._workers, shape=shape, readers=readers, on_death=self._died
+                spec,
+                self._workers,
+                shape=shape,
+                readers=readers,
+                on_death=self._died,
+                more=partial(self._more_workers, joined),
+                on_refusal=self._refused,
             )
         return self._pool
 
     def _start(self, *, on_gpu: bool, readers: int) -> WorkerShape:
         """Starts workers, unless workers of that shape run already."""
-        shape = _shape(self._engines, on_gpu=on_gpu, readers=readers)
+        shape = worker_shape(self._engines, on_gpu=on_gpu, readers=readers)
         if shape != self._shape:
             self._end_workers()
             self._shape, self._workers = shape, start_workers(shape)
         return shape
 
+    def _more_workers(self, joined: JoinedMachines, pool: ActorPool) -> list[Any]:
+        """Workers for machines that have none."""
+        if self._engines or self._shape is None:
+            return []
+        machines = joined.without_worker(pool.machines, pool.opening)
+        added = start_workers(self._shape, machines)
+        self._workers += added
+        if added:
+            self._notice(f"{len(added)} more workers of Ray, on machines that joined")
+        return added
+
+    def _refused(self, error: QuakestreamError) -> None:
+        self._notice(f"a machine joined, and the run does without it: {error}")
+
     def _died(self) -> None:
         self._deaths += 1
-        self._events(
-            OutputNotice(
-                text=f"a worker of Ray died ({self._deaths} so far); another one does its work, "
-                "and it is started again. Ray's logs say why; lack of memory is the usual reason"
-            )
+        self._notice(
+            f"a worker of Ray died ({self._deaths} so far); another one does its work, "
+            "and it is started again. Ray's logs say why; lack of memory is the usual reason"
         )
+
+    def _notice(self, text: str) -> None:
+        self._events(OutputNotice(text=text))
 
     def _end_workers(self) -> None:
         for worker in self._workers:
@@ -159,34 +198,8 @@ class RayBackend:
 
     def _spare_cpus(self) -> float:
         """CPUs of the cluster that workers do not hold."""
-        held = self._shape.workers * self._shape.cpus if self._shape else 0.0
-        return sum(have.get("CPU", 0.0) for have in node_resources()) - held
-
-
-def _shape(engines: int, *, on_gpu: bool, readers: int) -> WorkerShape:
-    """Workers for the cluster as it is.
-
-    Args:
-        engines: number of workers; 0 for one per GPU, or one per machine where none is used.
-        readers: threads that read beside one engine.
-    """
-    resources = node_resources()
-    devices = [have.get("GPU" if on_gpu else "CPU", 0.0) for have in resources]
-    workers = engines or max(1, int(sum(devices) if on_gpu else np.count_nonzero(devices)))
-    cpus = [have.get("CPU", 0.0) for have in resources]
-    cores = float(min(sum(cpus) / workers, max(cpus, default=1.0)))
-    most_readers = max(readers, int(cores)) if on_gpu else readers
-    return WorkerShape(
-        workers=workers,
-        cpus=min(most_readers, int(cores)) if cores >= 1 else cores,
-        gpus=float(on_gpu),
-        steps=max(1, int(cores)),
-        calls=max(int(cores), groups_at_once(most_readers, 1)),
-    )
-
-
-def _has_gpus() -> bool:
-    return any(have.get("GPU") for have in node_resources())
+        held = len(self._workers) * self._shape.cpus if self._shape else 0.0
+        return sum(have.get("CPU", 0.0) for have in node_resources().values()) - held
 
 
 _: type[Backend] = RayBackend

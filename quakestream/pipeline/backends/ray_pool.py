@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import ray
 
-from quakestream.errors import ClusterError
+from quakestream.errors import ClusterError, QuakestreamError
 from quakestream.pipeline.backends.cluster import ray_failure
 
 RESTARTS = 20
@@ -36,9 +36,13 @@ class ActorPool:
 
     Args:
         actors: actor handles with a method `open` that may be called again, made with
-            `max_restarts=RESTARTS`. Ray itself may retry `open` alone. It is called at once.
+            `max_restarts=RESTARTS`. Ray itself may retry `open` alone. It is called at once, and
+            returns the name of the machine that the actor is on.
         open_with: arguments of `open`.
         on_death: called once for each death of an actor that comes back.
+        more: called before each wait; returns actors that join. The pool does without one that
+            cannot be opened.
+        on_refusal: called with the reason when an actor that joined could not be opened.
     """
 
     def __init__(
@@ -46,11 +50,29 @@ class ActorPool:
         actors: Sequence[Any],
         *open_with: Any,
         on_death: Callable[[], None] = lambda: None,
+        more: Callable[["ActorPool"], Sequence[Any]] = lambda _: (),
+        on_refusal: Callable[[QuakestreamError], None] = lambda _: None,
     ) -> None:
-        self._on_death = on_death
-        self._actors, self._open_with = list(actors), open_with
-        self._opening = {actor.open.remote(*open_with): n for n, actor in enumerate(actors)}
-        self._open = [False] * len(actors)
+        self._on_death, self._more, self._on_refusal = on_death, more, on_refusal
+        self._actors: list[Any] = []
+        self._open_with, self._first = open_with, len(actors)
+        self._opening: dict[Any, int] = {}
+        self._open: list[bool] = []
+        self.machines: list[str] = []
+        """Where each actor that is or was open works; empty for one that was not open yet."""
+        self._add(actors)
+
+    @property
+    def opening(self) -> int:
+        """Actors that are not open yet, or not again."""
+        return len(self._opening)
+
+    def _add(self, actors: Sequence[Any]) -> None:
+        for actor in actors:
+            self._opening[actor.open.remote(*self._open_with)] = len(self._actors)
+            self._actors.append(actor)
+            self._open.append(False)
+            self.machines.append("")
 
     def close(self) -> None:
         """Ends the actors' processes."""
@@ -74,6 +96,7 @@ class ActorPool:
         left, again = iter(items), deque[_Attempt[T]]()
         running: dict[Any, _Attempt[T]] = {}
         while True:
+            self._add(self._more(self))
             while (n := self._actor_with_room(running.values(), per_actor)) is not None:
                 attempt = again.popleft() if again else next((_Attempt(i) for i in left), None)
                 if attempt is None:
@@ -109,14 +132,17 @@ class ActorPool:
         """Marks an actor as open.
 
         Raises:
-            QuakestreamError: why it could not be opened.
+            QuakestreamError: why it could not be opened, unless it joined later.
         """
         n = self._opening.pop(done)
         try:
-            ray.get(done)
+            self.machines[n] = ray.get(done)
         except ray.exceptions.RayError as error:
-            raise ray_failure(error) from error
-        self._open[n] = True
+            if n < self._first:
+                raise ray_failure(error) from error
+            self._on_refusal(ray_failure(error))
+        else:
+            self._open[n] = True
 
     def _lost(self, attempt: _Attempt[Any], error: Exception) -> None:
         """Waits for the actor to come back; other actors take its items meanwhile.

@@ -9,14 +9,16 @@ group whose worker dies goes to another one, since commits are idempotent.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from quakestream.bundles import Bundle
 from quakestream.engines import Engine
+from quakestream.errors import QuakestreamError
 from quakestream.pipeline.backends.ray_access import Access, errors_name_node
 from quakestream.pipeline.backends.ray_pool import RESTARTS, ActorPool
 from quakestream.pipeline.backends.wire import Scenes, dump_task, load_task
@@ -46,8 +48,12 @@ class WorkerShape:
     """Calls that one worker answers at a time, at most."""
 
 
-def start_workers(shape: WorkerShape) -> list[Any]:
-    """Starts the processes of workers, and returns their actor handles at once."""
+def start_workers(shape: WorkerShape, machines: Iterable[str] | None = None) -> list[Any]:
+    """Starts the processes of workers, and returns their actor handles at once.
+
+    Args:
+        machines: where to start one each; None for all workers of the shape, on any machines.
+    """
     make = cast("Any", ray.remote(RayWorker)).options(
         num_cpus=shape.cpus,
         num_gpus=shape.gpus or None,
@@ -55,7 +61,10 @@ def start_workers(shape: WorkerShape) -> list[Any]:
         max_restarts=RESTARTS,
         scheduling_strategy="SPREAD",
     )
-    return [make.remote() for _ in range(shape.workers)]
+    if machines is None:
+        return [make.remote() for _ in range(shape.workers)]
+    places = (NodeAffinitySchedulingStrategy(name, soft=True) for name in machines)
+    return [make.options(scheduling_strategy=place).remote() for place in places]
 
 
 class WorkerPool:
@@ -65,6 +74,7 @@ class WorkerPool:
         workers: from `start_workers`.
         readers: threads that read beside the engines of one worker.
         on_death: called when a worker died and comes back.
+        more, on_refusal: as of `ActorPool`.
     """
 
     def __init__(
@@ -75,11 +85,20 @@ class WorkerPool:
         shape: WorkerShape,
         readers: int,
         on_death: Callable[[], None],
+        more: Callable[[ActorPool], Sequence[Any]],
+        on_refusal: Callable[[QuakestreamError], None],
     ) -> None:
         self.spec, self.shape = spec, shape
         self._groups = min(groups_at_once(readers, spec.group_cells), shape.calls)
         self._spec_ref = ray.put(spec)  # kept: a worker that is restarted fetches it again
-        self._actors = ActorPool(workers, self._spec_ref, readers, on_death=on_death)
+        self._actors = ActorPool(
+            workers,
+            self._spec_ref,
+            readers,
+            on_death=on_death,
+            more=more,
+            on_refusal=on_refusal,
+        )
         self._scenes: OrderedDict[tuple[str, ...], Any] = OrderedDict()
 
     def reports(self, groups: Iterable[GroupTask]) -> Iterator[GroupReport]:
@@ -135,10 +154,12 @@ class RayWorker:
         return facts
 
     @ray.method(max_task_retries=-1)  # a process that was restarted answers in its stead
-    def open(self, spec: WorkerSpec, readers: int) -> None:
+    def open(self, spec: WorkerSpec, readers: int) -> str:
+        """Opens the engines; returns Ray's name of this machine."""
         Access(objects=spec.objects, options=spec.options).check()
         if not self._workers:
             self._workers.append(Worker(spec, readers=readers, engines=self._engines))
+        return str(ray.get_runtime_context().get_node_id())
 
     def run(self, raw: bytes, keys: list[tuple[str, ...]], *scenes: WorkerScene) -> GroupReport:
         (worker,) = self._workers
