@@ -81,34 +81,38 @@ def _nothing() -> None:
 
 
 class JoinedMachines:
-    """Finds the machines that have no worker yet."""
+    """Looks for machines that have no worker yet, at most every `LOOK_S`."""
 
     def __init__(self, shape: WorkerShape) -> None:
         self._shape = shape
         self._next = time.monotonic() + LOOK_S
 
-    def without_worker(self, machines: Sequence[str], opening: int) -> list[str]:
-        """Machines that want a worker, each as often as it wants one.
-
-        Looks at the cluster at most every `LOOK_S`.
-
-        Args:
-            machines: where workers are.
-            opening: workers that are not there yet, and may open on any machine.
-        """
+    def without_worker(self, taken: Sequence[str], opening: int) -> list[str]:
+        """Machines that want a worker; none where it is too early to look. See `free_places`."""
         if time.monotonic() < self._next:
             return []
         self._next = time.monotonic() + LOOK_S
-        taken = Counter(machines)
-        free = [
-            name
-            for name, have in node_resources().items()
-            for _ in range(self._room(have) - taken[name])
-        ]
-        return free[: max(0, len(free) - opening)]
+        return free_places(node_resources(), self._shape, taken, opening)
 
-    def _room(self, have: dict[str, float]) -> int:
-        """Workers that a machine is made for: one per GPU where they score on one, else one."""
-        if have.get("CPU", 0.0) < max(self._shape.cpus, 1e-3):
-            return 0
-        return int(have.get("GPU", 0.0)) if self._shape.gpus else 1
+
+def free_places(
+    resources: dict[str, dict[str, float]], shape: WorkerShape, taken: Sequence[str], opening: int
+) -> list[str]:
+    """Machines that want a worker, each as often as it wants one.
+
+    A machine wants one worker for each of its GPUs where workers score on GPUs, else one.
+
+    Args:
+        resources: of each machine, by name.
+        shape: what a worker takes of its machine. One that offers less wants none.
+        taken: where workers are.
+        opening: workers that are not there yet, and may open on any machine.
+    """
+    workers = Counter(taken)
+    free: list[str] = []
+    for name, have in resources.items():
+        if have.get("CPU", 0.0) < max(shape.cpus, 1e-3):
+            continue
+        room = int(have.get("GPU", 0.0)) if shape.gpus else 1
+        free += [name] * (room - workers[name])
+    return free[: max(0, len(free) - opening)]
