@@ -68,7 +68,7 @@ class Machines:
         self.notices.append(text)
         if "no machine of the cluster offers a CPU" in text:
             self._first = self._add()
-        if "more workers" in text:
+        if "machines joined" in text:
             self._joined_at = self.commits
 
     def _add(self) -> Any:

@@ -170,7 +170,7 @@ class RayBackend:
         added = start_workers(self._shape, machines)
         self._workers += added
         if added:
-            self._notice(f"{len(added)} more workers of Ray, on machines that joined")
+            self._notice(f"machines joined, and workers of Ray start there: {len(added)}")
         return added
 
     def _refused(self, error: QuakestreamError) -> None:
