@@ -127,7 +127,9 @@ def test_ray_and_the_textfile_show_a_run_what_rules_and_dashboard_read(
         [*arguments, "--metrics-file", str(file)], env=head.env, cwd=ROOT
     ) as process:
         until = time.monotonic() + PATIENCE_S
-        while process.poll() is None and time.monotonic() < until:
+        left = 10  # Ray shows the last figures of a run for some seconds after it
+        while left and time.monotonic() < until:
+            left -= process.poll() is not None
             text = ray_text(head)
             scrapes.append(values_of(text))
             labels |= labels_of(text) | labels_of(file.read_text() if file.exists() else "")
@@ -149,5 +151,5 @@ def test_ray_and_the_textfile_show_a_run_what_rules_and_dashboard_read(
     last = during[-1]
     for name in ("fetched_bytes_total", "read_wait_seconds_total", "km2_per_hour"):
         assert last[f"ray_quakestream_{name}"] > 0, name
-    assert last["ray_quakestream_quarantined_total"] >= 1
-    assert last["ray_quakestream_cells_failed_total"] >= 1
+    for name in ("quarantined_total", "cells_failed_total"):
+        assert max(s.get(f"ray_quakestream_{name}", 0.0) for s in scrapes) >= 1, name
