@@ -54,17 +54,19 @@ def start_workers(shape: WorkerShape, machines: Iterable[str] | None = None) -> 
     Args:
         machines: where to start one each; None for all workers of the shape, on any machines.
     """
-    make = cast("Any", ray.remote(RayWorker)).options(
-        num_cpus=shape.cpus,
-        num_gpus=shape.gpus or None,
-        max_concurrency=shape.calls,
-        max_restarts=RESTARTS,
-        scheduling_strategy="SPREAD",
+    make = cast("Any", ray.remote(RayWorker))
+    options: dict[str, Any] = {
+        "num_cpus": shape.cpus,
+        "num_gpus": shape.gpus or None,
+        "max_concurrency": shape.calls,
+        "max_restarts": RESTARTS,
+    }
+    places: list[Any] = (
+        ["SPREAD"] * shape.workers
+        if machines is None
+        else [NodeAffinitySchedulingStrategy(name, soft=True) for name in machines]
     )
-    if machines is None:
-        return [make.remote() for _ in range(shape.workers)]
-    places = (NodeAffinitySchedulingStrategy(name, soft=True) for name in machines)
-    return [make.options(scheduling_strategy=place).remote() for place in places]
+    return [make.options(**options, scheduling_strategy=place).remote() for place in places]
 
 
 class WorkerPool:
