@@ -221,8 +221,8 @@ def footprints_in(
 def _check_outlines(geometry_N: NDArray[np.object_], source: str) -> None:
     """Raises FootprintError if no geometry is an outline, as in a file of points."""
     there_N = geometry_N[~shapely.is_missing(geometry_N)]
-    kinds = {shape.geom_type for shape in there_N[:1000]}
     if len(there_N) and not np.isin(shapely.get_type_id(there_N), (3, 6, 7)).any():
+        kinds = {shape.geom_type for shape in there_N[:1000]}
         raise FootprintError(
             "footprints have no outlines",
             source,

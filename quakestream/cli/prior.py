@@ -76,15 +76,19 @@ def prior(
         raise RequestError.of(error.problem) from error
     folder, _, name = out.rpartition("/")
     open_store(folder or ("/" if out.startswith("/") else "."), options).put(name, raster.cog)
+    _report(out, raster, as_json=as_json, quiet=quiet)
+    if raster.attention:
+        raise typer.Exit(EXIT_ATTENTION)
+
+
+def _report(out: str, raster: "PriorRaster", *, as_json: bool, quiet: bool) -> None:
+    """Prints the figures of the raster, and what is wrong with its inputs."""
     if as_json:
         print_json(_as_json(out, raster))
     else:
         stdout.print(redacted(f"{out}: {_line(raster)}"))
-    if not quiet:
-        for issue in raster.issues:
-            stderr.print(redacted(f"{issue.subject}: {issue.cause}"))
-    if raster.attention:
-        raise typer.Exit(EXIT_ATTENTION)
+    for issue in raster.issues if not quiet else ():
+        stderr.print(redacted(f"{issue.subject}: {issue.cause}"))
 
 
 def _line(raster: "PriorRaster") -> str:

@@ -82,8 +82,9 @@ def score(
     _check_pair(truth, positive, negative)
     store = open_store(out, s3_options(endpoint_url, anon))
     warn_of_other_products(store)
-    if landslides or judges_landslides_alone(current_run(store)):
-        _score_slides(store, TruthRequest(uri=truth, layer=layer), as_json=as_json)
+    run = current_run(store)
+    if landslides or judges_landslides_alone(run):
+        _score_slides(store, TruthRequest(uri=truth, layer=layer), run, as_json=as_json)
         return
     request = TruthRequest(
         uri=truth,
@@ -94,14 +95,13 @@ def score(
     )
     options = ScoreOptions(distance_m=distance, resamples=bootstrap, block_m=block, seed=seed)
     polygons = TruthRequest(uri=positive_file, layer=positive_layer) if positive_file else None
-    result = _score_damage(store, request, options, polygons)
-    notes = flattered_by(current_run(store))
+    result = _score_damage(store, request, options, polygons, run)
+    notes = flattered_by(run)
     if as_json:
-        typer.echo(json.dumps(_head(store, truth) | {"notes": notes} | result.to_json(), indent=2))
-        return
-    _show(result, _console())
-    for note in notes:
-        _console().print(f"note: {note}")
+        content = _head(store, truth, run) | {"notes": notes} | result.to_json()
+        typer.echo(json.dumps(content, indent=2))
+    else:
+        _show(result, notes, _console())
 
 
 def flattered_by(run: Mapping[str, Any]) -> list[str]:
@@ -121,22 +121,26 @@ def flattered_by(run: Mapping[str, Any]) -> list[str]:
 
 
 def _score_damage(
-    store: Store, request: TruthRequest, options: ScoreOptions, polygons: TruthRequest | None
+    store: Store,
+    request: TruthRequest,
+    options: ScoreOptions,
+    polygons: TruthRequest | None,
+    run: Mapping[str, Any],
 ) -> Score:
     try:
         return score_stored(store, request, options, polygons)
     except RequestError as error:
-        if "landslides" not in current_run(store)["counts"]:
+        if "landslides" not in run["counts"]:
             raise
         remedy = f"{error.problem.remedy}; for outlines of landslides give --landslides"
         raise RequestError.of(replace(error.problem, remedy=remedy.lstrip("; "))) from error
 
 
-def _head(store: Store, truth: str) -> dict[str, Any]:
+def _head(store: Store, truth: str, run: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "out": redacted(store.uri),
         "truth": redacted(truth),
-        "snapshot": current_run(store)["snapshot"],
+        "snapshot": run["snapshot"],
     }
 
 
@@ -144,10 +148,12 @@ def _console() -> Console:
     return Console(markup=False, emoji=False, highlight=False)
 
 
-def _score_slides(store: Store, request: TruthRequest, *, as_json: bool) -> None:
+def _score_slides(
+    store: Store, request: TruthRequest, run: Mapping[str, Any], *, as_json: bool
+) -> None:
     result = score_slides_stored(store, request)
     if as_json:
-        typer.echo(json.dumps(_head(store, request.uri) | result.to_json(), indent=2))
+        typer.echo(json.dumps(_head(store, request.uri, run) | result.to_json(), indent=2))
         return
     console = _console()
     console.print("Landslides against known outlines", style="bold")
@@ -190,7 +196,7 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _show(result: Score, console: Console) -> None:
+def _show(result: Score, notes: list[str], console: Console) -> None:
     c = result.coverage
     console.print(f"{result.positive} against {result.negative}", style="bold")
     console.print(f"Matched {result.how}.")
@@ -213,6 +219,8 @@ def _show(result: Score, console: Console) -> None:
     if sum(map(sum, result.confusion)):
         console.print(_class_table(result))
         console.print(_confusion_table(result))
+    for note in notes:
+        console.print(f"note: {note}")
 
 
 def _severe_table(result: Score) -> Table:

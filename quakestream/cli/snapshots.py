@@ -93,7 +93,7 @@ def _show(
 ) -> None:
     before = known[: known.index(one)]
     older = chosen(known, against) if against else (before[-1] if before else None)
-    found = None if older is None else changes(store, older, one)
+    found = None if older is None else changes(store, older.id, one.id)
     if as_json:
         print_json(one.to_json() | {"changes": None if found is None else found.to_json()})
         return

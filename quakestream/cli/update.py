@@ -26,9 +26,9 @@ from quakestream.cli.map import (
 )
 from quakestream.config import RunFile, open_run
 from quakestream.errors import ConfigError, RequestError
-from quakestream.outputs.layout import RUN_JSON
+from quakestream.outputs.layout import RUN_JSON, SNAPSHOTS
 from quakestream.outputs.readback import current_run
-from quakestream.outputs.snapshots import Changes, changes, snapshots_of
+from quakestream.outputs.snapshots import Changes, changes
 from quakestream.pipeline.run import Result
 from quakestream.storage import open_store
 
@@ -88,11 +88,10 @@ def updated(run: RunFile, where: MapPlace) -> tuple[Result, Changes | None]:
         raise RequestError("no map yet", store.uri, remedy="`quakestream map` makes the first one")
     before = current_run(store)["snapshot"]
     result = where.map(run, only_new=True)
-    states = {one.id: one for one in snapshots_of(result.store)}
     now = result.run["snapshot"]
-    if now == before or before not in states:
+    if now == before or not store.exists(f"{SNAPSHOTS}{before}/{RUN_JSON}"):
         return result, None
-    return result, changes(result.store, states[before], states[now])
+    return result, changes(store, before, now)
 
 
 def report_update(result: Result, found: Changes | None) -> None:

@@ -120,8 +120,13 @@ def chosen(snapshots: Sequence[Snapshot], name: str | None) -> Snapshot:
     return fitting[0]
 
 
-def changes(store: Store, older: Snapshot, newer: Snapshot) -> Changes:
+def changes(store: Store, older: str, newer: str) -> Changes:
     """What became of each building from one snapshot to another.
+
+    Args:
+        store: the output of the run.
+        older: id of the snapshot before.
+        newer: id of the snapshot after.
 
     Raises:
         StorageError: if a table is missing or damaged.
@@ -132,8 +137,8 @@ def changes(store: Store, older: Snapshot, newer: Snapshot) -> Changes:
     moved = {pair: n for pair, n in pairs.items() if pair[0] != pair[1]}
     order = sorted(moved.items(), key=lambda item: (-item[1], item[0]))
     return Changes(
-        older=older.id,
-        newer=newer.id,
+        older=older,
+        newer=newer,
         added=len(after) - len(both),
         removed=len(before) - len(both),
         unchanged=len(both) - sum(moved.values()),
@@ -141,8 +146,8 @@ def changes(store: Store, older: Snapshot, newer: Snapshot) -> Changes:
     )
 
 
-def _verdicts(store: Store, snapshot: Snapshot) -> pd.Series:
-    data = store.get(f"{SNAPSHOTS}{snapshot.id}/buildings.parquet")
+def _verdicts(store: Store, snapshot: str) -> pd.Series:
+    data = store.get(f"{SNAPSHOTS}{snapshot}/buildings.parquet")
     table = pd.read_parquet(io.BytesIO(data), columns=["building_id", "damage_label"])
     return table.set_index("building_id")["damage_label"].fillna(NOT_ASSESSED)
 

@@ -86,7 +86,7 @@ def test_snapshots_are_listed_oldest_first_with_the_current_one_marked(store: St
 
 def test_what_changed_is_counted_by_verdict(store: Store) -> None:
     older, newer = snapshots_of(store)
-    found = changes(store, older, newer)
+    found = changes(store, older.id, newer.id)
     assert (found.added, found.removed, found.unchanged) == (1, 0, 10)
     assert sum(n for _, _, n in found.verdicts) == 2
     before = buildings().set_index("building_id")["damage"].dropna()
