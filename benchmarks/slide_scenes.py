@@ -80,7 +80,7 @@ def mosaic_run(folder: Path, bundle: str, *, across: int, down: int) -> Path:
         "models": {"damage": None, "landslide": bundle},
         "out": str(folder / "out-slides"),
     }
-    path = folder / "slides.yaml"
+    path = folder / f"slides-{Path(bundle).name}.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
 
