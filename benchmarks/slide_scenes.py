@@ -1,8 +1,9 @@
 """Scenes for the throughput of landslide runs: a tile like those of Sentinel-2, and a mosaic.
 
-The pixels of the tile are noise: how long reading and scoring take does not depend on what they
-show. Its files are those of a product: bands at 10, 20 and 60 m of 16 bits, and a scene
-classification. The mosaic repeats a real scene of half a metre.
+The tile shows green slopes with noise, since few slides are what a tile mostly holds: how long
+reading and scoring take does not depend on the pixels, but joining slides does. Its files are
+those of a product: bands at 10, 20 and 60 m of 16 bits, and a scene classification. The mosaic
+repeats a real scene of half a metre.
 """
 
 import json
@@ -27,6 +28,13 @@ BANDS = {
     60: ("B01", "B09", "B10"),
 }
 """Bands by size of pixel, metres."""
+GREEN = {
+    "B01": 0.03, "B02": 0.03, "B03": 0.06, "B04": 0.03, "B05": 0.09, "B06": 0.25, "B07": 0.32,
+    "B08": 0.35, "B8A": 0.36, "B09": 0.36, "B10": 0.002, "B11": 0.16, "B12": 0.07,
+}  # fmt: skip
+"""Reflectance of dense vegetation, a usual spectrum."""
+OFFSET, PER_REFLECTANCE, NOISE = 1_000, 10_000, 100
+"""Counts of level 2A since processing baseline 4.00, and the deviation of the noise."""
 DEM_GSD_M = 30
 EVENT = {"id": "mosaic", "time": "2023-02-06T01:17:34Z"}
 POST_DAYS = {"datetime": "2023-02-06/2023-03-01"}
@@ -41,8 +49,9 @@ def sentinel_run(folder: Path, bundle: str, side_m: int) -> Path:
         for name in names:
             path = folder / f"{name}.tif"
             if not path.exists():
-                counts_YX = rng.integers(1_200, 4_000, _shape(side_m, gsd_m), np.uint16)
-                _write(path, counts_YX, "uint16", gsd_m)
+                noise_YX = rng.normal(0, NOISE, _shape(side_m, gsd_m))
+                counts_YX = OFFSET + PER_REFLECTANCE * GREEN[name] + noise_YX
+                _write(path, counts_YX.clip(1, 65_535), "uint16", gsd_m)
             assets[name] = {"href": path.name, "type": "image/tiff", "gsd": gsd_m}
     if not (folder / "SCL.tif").exists():
         _write(folder / "SCL.tif", np.full(_shape(side_m, 20), 4), "uint8", 20)

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from quakestream.domain import Grid, Window
 from quakestream.raster.outlines import STEPS_NODATA, ScoredGround, find_parts
-from quakestream.reduce.polygons import PolygonParts, dissolved, merge, simplified
+from quakestream.reduce.polygons import MANY_CORNERS, PolygonParts, dissolved, merge, simplified
 
 GRID = Grid(epsg=32637, gsd_m=0.5)
 THRESHOLD = 125
@@ -137,6 +137,19 @@ def test_simplified_outlines_are_valid_and_near(p_YX: NDArray[np.uint8], toleran
         assert not smooth.is_empty
         assert len(smooth.interiors) == len(outline.interiors)
         assert shapely.hausdorff_distance(smooth.exterior, outline.exterior) <= tolerance + 1e-9
+
+
+def test_a_ragged_outline_of_many_corners_is_simplified_too() -> None:
+    """GEOS's first simplifier took minutes for one slide over a scene: its time is a square."""
+    noise_YX = np.random.default_rng(0).normal(size=(450, 450))
+    rough_YX = ndimage.gaussian_filter(noise_YX, 1.2) > -0.02
+    outline = max(whole(np.where(rough_YX, 200, 0).astype(np.uint8)).outline_N, key=shapely.area)
+    assert shapely.get_num_coordinates(outline) > MANY_CORNERS
+    smooth = simplified(outline, 1.0)
+    assert smooth.is_valid
+    assert len(smooth.interiors) == len(outline.interiors)
+    assert shapely.get_num_coordinates(smooth) < 0.6 * shapely.get_num_coordinates(outline)
+    assert abs(smooth.area / outline.area - 1) < 0.01
 
 
 def test_a_slide_over_four_hundred_cells_is_one_polygon() -> None:
