@@ -30,11 +30,12 @@ def export(
     anon: S3Anon = False,
     as_json: Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")] = False,
 ) -> None:
-    """Write a finished map as files for other programs: GeoPackage, FlatGeobuf, KMZ.
+    """Write a finished map as files for other programs: GeoPackage, FlatGeobuf, KMZ, PMTiles.
 
     gpkg opens in QGIS coloured by verdict, with buildings, landslides, cells and areas. kml is for
-    Google Earth and phones, the worst first. A later `map` into the same folder removes what an
-    earlier map was exported to; `outputs: [gpkg]` in the run file writes it with every map.
+    Google Earth and phones, the worst first. ems has the layers of Copernicus grading packages. A
+    later `map` into the same folder removes what an earlier map was exported to; `outputs: [gpkg]`
+    in the run file writes it with every map.
 
     Example: quakestream export out/ gpkg kml -o handover/
     """

@@ -278,10 +278,10 @@ AssetNames = Annotated[
 ]
 """One asset, or several; a list in the file, a tuple once loaded."""
 
-ProductName = Literal["scores", "gpkg", "fgb", "kml"]
+ProductName = Literal["scores", "gpkg", "fgb", "kml", "pmtiles", "hxl", "ems"]
 PRODUCTS: tuple[str, ...] = get_args(ProductName)
 """Products that a run file can ask for under `outputs`."""
-NOT_BUILT_PRODUCTS = ("pmtiles", "stac", "ems", "hxl", "pdf")
+NOT_BUILT_PRODUCTS = ("stac", "pdf")
 """Products of the run file's contract that do not exist yet."""
 
 

@@ -277,7 +277,10 @@ class RunFile(Section):
     summary: SummarySection | None = None
     roads: RoadsSection | None = None
     outputs: Outputs = Field(
-        default=(), description="Products besides the GeoParquet files: scores, gpkg, fgb, kml"
+        default=(),
+        description=(
+            "Products besides the GeoParquet files: scores, gpkg, fgb, kml, pmtiles, hxl, ems"
+        ),
     )
     profile: ProfileName = Field(default="rapid", description="The one dial: speed or thoroughness")
     out: Place | None = Field(

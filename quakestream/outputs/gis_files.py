@@ -33,10 +33,10 @@ VALUES ('layer_styles', 'attributes', 'layer_styles', 'styles of layers for QGIS
 
 def geopackage(layers: MapLayers) -> bytes:
     """A GeoPackage with the layers buildings, landslides, cells and areas."""
-    with tempfile.TemporaryDirectory(prefix="quakestream-") as folder, _fixed_time():
+    with tempfile.TemporaryDirectory(prefix="quakestream-") as folder, fixed_time():
         path = Path(folder, "map.gpkg")
         for name, frame in layers.named().items():
-            _write(frame, path, layer=name, driver="GPKG", about=_about(layers))
+            write_layer(frame, path, layer=name, driver="GPKG", about=_about(layers))
         with contextlib.closing(sqlite3.connect(path)) as database, database:
             _add_style(database, layers)
         return path.read_bytes()
@@ -48,7 +48,7 @@ def flatgeobuf(layers: MapLayers) -> bytes:
     with tempfile.TemporaryDirectory(prefix="quakestream-") as folder:
         path = Path(folder, "buildings.fgb")
         shown = frame[~(frame.geometry.isna() | frame.geometry.is_empty)]
-        _write(shown, path, layer="buildings", driver="FlatGeobuf", about={})
+        write_layer(shown, path, layer="buildings", driver="FlatGeobuf", about={})
         return path.read_bytes()
 
 
@@ -56,9 +56,10 @@ def _about(layers: MapLayers) -> dict[str, Any]:
     return {"layer_metadata": {"DESCRIPTION": f"{layers.title}. {layers.note}"}}
 
 
-def _write(
+def write_layer(
     frame: gpd.GeoDataFrame, path: Path, *, layer: str, driver: str, about: dict[str, Any]
 ) -> None:
+    """Adds a layer to a file. Polygons become multipolygons, since formats have one type."""
     kinds = set(shapely.get_type_id(frame.geometry.to_numpy()).tolist()) - {-1}
     polygons = kinds <= {shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON}
     pyogrio.write_dataframe(
@@ -74,7 +75,8 @@ def _write(
 
 
 @contextlib.contextmanager
-def _fixed_time() -> Iterator[None]:
+def fixed_time() -> Iterator[None]:
+    """While it is held, GDAL writes the same time of the last change into every file."""
     before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": WRITTEN_AT})
     try:

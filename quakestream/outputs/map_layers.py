@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 import geopandas as gpd
 import pandas as pd
@@ -15,6 +17,7 @@ from quakestream.outputs.expected import expected
 from quakestream.outputs.geoparquet import hilbert_sorted
 from quakestream.outputs.landslides import LANDSLIDE_TYPES, ordered_landslides
 from quakestream.outputs.products import RunProducts
+from quakestream.outputs.summary import summary_of
 from quakestream.outputs.viewer_content import subject
 
 CAVEAT = (
@@ -50,6 +53,11 @@ class MapLayers:
     """The AOI and the districts."""
     landslides: gpd.GeoDataFrame | None = None
     """None in a run that looks for none."""
+    summary: pd.DataFrame
+    """Rows of summary.csv."""
+    scenes: tuple[Mapping[str, Any], ...] = ()
+    """What run.json says of each scene: `id`, `datetime` and more."""
+    event_time: datetime | None = None
 
     def named(self) -> dict[str, gpd.GeoDataFrame]:
         """The layers that have rows, by name; buildings are there in any case."""
@@ -79,7 +87,14 @@ def layers_of(products: RunProducts, rows: gpd.GeoDataFrame) -> MapLayers:
         ),
         areas=_typed(areas_frame(products), AREA_TYPES),
         landslides=None if slides is None else _typed(ordered_landslides(slides), LANDSLIDE_TYPES),
+        summary=summary_of(products, rows),
+        scenes=tuple((run.get("inputs") or {}).get("scenes", ())),
+        event_time=_time((run.get("event") or {}).get("time")),
     )
+
+
+def _time(text: object) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(str(text))
 
 
 def _typed(frame: gpd.GeoDataFrame, types: Mapping[str, pa.DataType]) -> gpd.GeoDataFrame:

@@ -64,6 +64,22 @@ class MapTiles:
         layers = self._buildings(z, x, y) if z >= OUTLINES_FROM else self._counts(z, x, y)
         return encoded([*layers, *self._landslides(z, x, y)])
 
+    def places(self, z: int) -> set[tuple[int, int]]:
+        """(x, y) of the tiles of a zoom that features reach into, or their buffers."""
+        boxes = [np.stack(self._boxes)]
+        if self._slides is not None and len(self._slides):
+            boxes.append(np.stack(_boxes_of(self._slides.bounds.to_numpy().T)))
+        pad = BUFFER / EXTENT
+        west_N, north_N, east_N, south_N = np.concatenate(boxes, axis=1) * 2**z
+        edges = np.floor([west_N - pad, east_N + pad, north_N - pad, south_N + pad])
+        spans = np.unique(edges[:, np.isfinite(edges).all(axis=0)].astype(np.int64), axis=1)
+        return {
+            (x % 2**z, y)
+            for west, east, north, south in spans.T.tolist()
+            for x in range(west, east + 1)
+            for y in range(max(north, 0), min(south, 2**z - 1) + 1)
+        }
+
     def description(self, address: str) -> dict[str, Any]:
         """The TileJSON 3.0 of the tiles.
 

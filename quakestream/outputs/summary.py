@@ -9,11 +9,28 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from quakestream.domain import REASONS
-from quakestream.outputs.landslides import touched
-from quakestream.outputs.units import unit_ids
+from quakestream.outputs.landslides import ordered_landslides, touched
+from quakestream.outputs.products import RunProducts
+from quakestream.outputs.units import named_units, unit_ids
 
 TOUCHED = "landslide_buildings"
 """Column with the buildings that landslides touch."""
+
+
+def summary_of(products: RunProducts, rows: gpd.GeoDataFrame) -> pd.DataFrame:
+    """The summary of a map.
+
+    Args:
+        rows: `products.buildings` in the order of the product.
+    """
+    admin = products.admin
+    return summary_table(
+        rows,
+        products.labels,
+        None if admin is None else named_units(admin, products.admin_id, products.admin_code),
+        None if products.landslides is None else ordered_landslides(products.landslides),
+        products.run.get("shares"),
+    )
 
 
 def summary_table(

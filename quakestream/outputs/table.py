@@ -23,8 +23,7 @@ from quakestream.outputs.products import LargeProduct, RunProducts
 from quakestream.outputs.quarantine import quarantine_parquet
 from quakestream.outputs.readback import table_of
 from quakestream.outputs.report import REPORTED, report_page
-from quakestream.outputs.summary import summary_csv, summary_table
-from quakestream.outputs.units import named_units
+from quakestream.outputs.summary import summary_csv, summary_of
 from quakestream.outputs.viewer import viewer_html
 
 
@@ -55,16 +54,7 @@ def _quarantine(context: PublishContext) -> bytes:
 
 
 def _summary(context: PublishContext) -> bytes:
-    products, admin = context.products, context.products.admin
-    return summary_csv(
-        summary_table(
-            context.rows,
-            products.labels,
-            None if admin is None else named_units(admin, products.admin_id, products.admin_code),
-            None if products.landslides is None else ordered_landslides(products.landslides),
-            products.run.get("shares"),
-        )
-    )
+    return summary_csv(summary_of(context.products, context.rows))
 
 
 def _landslides(context: PublishContext) -> bytes | None:

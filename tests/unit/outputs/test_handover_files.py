@@ -1,0 +1,123 @@
+"""Files for web maps, humanitarian platforms and users of Copernicus packages."""
+
+import csv
+import io
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyogrio
+import pytest
+import shapely
+from pmtiles.reader import MemorySource, Reader
+from pmtiles.tile import TileType
+
+from quakestream.outputs.buildings import ordered_buildings
+from quakestream.outputs.ems import GRADED, ems_package
+from quakestream.outputs.hxl import hxl_csv
+from quakestream.outputs.map_layers import MapLayers, layers_of
+from quakestream.outputs.tile_archive import tile_archive
+from tests.helpers.outputs_case import SHARES, buildings, products, with_shares
+
+SCENES = [
+    {"id": "pre-1", "datetime": "2022-08-17T08:30:00+00:00", "gsd_m": 0.5},
+    {"id": "post-1", "datetime": "2023-02-07T08:11:05+00:00"},
+]
+AOI = shapely.box(36.92, 37.56, 36.95, 37.59)
+
+
+def layers(**changes: Any) -> MapLayers:
+    changes.setdefault("run", products().run | {"inputs": {"scenes": SCENES}})
+    made = products(aoi=AOI, **changes)
+    return layers_of(made, ordered_buildings(made.buildings, made.labels, made.layers))
+
+
+def read_tiles(data: bytes, layer: str) -> pd.DataFrame:
+    """A layer of an archive at its last zoom, as GDAL reads it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "map.pmtiles")
+        path.write_bytes(data)
+        return pyogrio.read_dataframe(path, layer=layer)
+
+
+def test_an_archive_of_tiles_has_every_building_with_its_verdict() -> None:
+    case = layers()
+    found = read_tiles(tile_archive(case), "buildings").drop_duplicates("building_id")
+    found = found.set_index("building_id").loc[case.buildings["building_id"]]
+    assert found["status"].tolist() == case.buildings["status"].tolist()
+    labels = case.buildings["damage_label"]
+    assert found["damage_label"].fillna("").tolist() == labels.fillna("").tolist()
+    frames = found.to_crs(4326), case.buildings
+    centres = (shapely.centroid(np.asarray(frame.geometry)) for frame in frames)
+    assert shapely.distance(*centres).max() < 1e-5, "a unit of a tile is 0.6 m"
+
+
+def test_an_archive_says_where_it_lies_and_what_it_is() -> None:
+    case = layers(buildings=with_shares(buildings()), run=products().run | {"shares": SHARES})
+    reader = Reader(MemorySource(tile_archive(case)))
+    header, about = reader.header(), reader.metadata()
+    west, _, _, north = case.buildings.total_bounds
+    assert header["min_lon_e7"] == pytest.approx(west * 1e7, abs=20)
+    assert header["max_lat_e7"] == pytest.approx(north * 1e7, abs=20)
+    assert (header["min_zoom"], header["max_zoom"]) == (0, 14)
+    assert header["tile_type"] == TileType.MVT
+    assert header["clustered"]
+    assert about["description"].startswith("About 1.8 destroyed (90 %: 0.9 to 2.7)")
+    assert [one["id"] for one in about["vector_layers"]] == ["buildings", "building_counts"]
+    assert tile_archive(case) == tile_archive(case)
+
+
+def test_an_archive_of_a_map_without_buildings_can_be_opened() -> None:
+    reader = Reader(MemorySource(tile_archive(layers(buildings=buildings().iloc[:0]))))
+    assert reader.header()["max_zoom"] == 0
+
+
+def test_the_tagged_summary_is_the_summary_with_a_row_of_tags() -> None:
+    case = layers(buildings=with_shares(buildings()), run=products().run | {"shares": SHARES})
+    rows = list(csv.reader(io.StringIO(hxl_csv(case.summary).decode())))
+    assert rows[0] == list(case.summary.columns)
+    assert [len(row) for row in rows] == [len(rows[0])] * (len(case.summary) + 2)
+    for tag in rows[1]:
+        assert re.fullmatch(r"#[a-z][a-z0-9_]*(\+[a-z][a-z0-9_]*)*", tag), tag
+    assert len(set(rows[1])) == len(rows[1]), "no two columns mean the same"
+    tags = dict(zip(*rows[:2], strict=True))
+    assert tags["destroyed"] == "#impact+buildings+declared+destroyed+num"
+    assert tags["expected_destroyed"] == "#impact+buildings+expected+destroyed+num"
+    assert tags["expected_low"] == "#impact+buildings+expected+destroyed+min+num"
+    assert tags["share_of_assessed_intact"] == "#impact+buildings+declared+intact+ratio"
+    assert tags["not_assessed_cloud"] == "#impact+buildings+not_assessed+cloud+num"
+    assert [int(row[1]) for row in rows[2:]] == case.summary["buildings"].tolist()
+
+
+def ems(case: MapLayers, folder: Path) -> dict[str, pd.DataFrame]:
+    path = folder / "ems.gpkg"
+    path.write_bytes(ems_package(case))
+    return {name: pyogrio.read_dataframe(path, layer=name) for name, _ in pyogrio.list_layers(path)}
+
+
+def test_a_package_grades_the_assessed_in_the_words_of_copernicus(tmp_path: Path) -> None:
+    case = layers()
+    found = ems(case, tmp_path)
+    graded, missed = found["builtUpA_v1"], found["notAnalysedA_v1"]
+    assert tuple(graded.columns) == (*GRADED, "geometry")
+    rows = case.buildings.set_index("building_id").loc[graded["name"]]
+    words = {"intact": "No visible damage", "damaged": "Damaged", "destroyed": "Destroyed"}
+    assert graded["damage_gra"].tolist() == rows["damage_label"].map(words).tolist()
+    assert set(missed["obj_desc"]) == {"cloud"}
+    assert {*graded["name"], *missed["name"]} == set(case.buildings["building_id"])
+    assert len(graded) + len(missed) == len(case.buildings)
+    assert shapely.equals_exact(found["areaOfInterestA_v1"].geometry[0].geoms[0], AOI, 1e-9)
+
+
+def test_a_package_names_the_images_that_buildings_were_graded_on(tmp_path: Path) -> None:
+    found = ems(layers(), tmp_path)
+    sources = found["source_v1"].set_index("src_id")
+    assert set(found["builtUpA_v1"]["dmg_src_id"]) == {2}
+    assert sources.loc[2].tolist() == [
+        "post-1", "07/02/2023", "T08:11:05Z", "Not Applicable", "Post-event",
+    ]  # fmt: skip
+    assert sources.loc[1, "eventphase"] == "Pre-event"
+    assert sources.loc[1, "sensor_gsd"] == "0.5 m"
