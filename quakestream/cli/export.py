@@ -16,7 +16,7 @@ from quakestream.outputs.export_map import exported
 from quakestream.outputs.exports import EXPORTS
 from quakestream.storage import Store, open_store
 
-_LIST = ", ".join(f"{name} ({made.file})" for name, made in EXPORTS.items())
+_LIST = ", ".join(f"{name} ({made.prefix})" for name, made in EXPORTS.items())
 
 
 def export(

@@ -278,10 +278,10 @@ AssetNames = Annotated[
 ]
 """One asset, or several; a list in the file, a tuple once loaded."""
 
-ProductName = Literal["scores", "gpkg", "fgb", "kml", "pmtiles", "hxl", "ems"]
+ProductName = Literal["scores", "gpkg", "fgb", "kml", "pmtiles", "hxl", "ems", "stac"]
 PRODUCTS: tuple[str, ...] = get_args(ProductName)
 """Products that a run file can ask for under `outputs`."""
-NOT_BUILT_PRODUCTS = ("stac", "pdf")
+NOT_BUILT_PRODUCTS = ("pdf",)
 """Products of the run file's contract that do not exist yet."""
 
 

@@ -25,4 +25,4 @@ def exported(store: Store, formats: Sequence[str]) -> Iterator[tuple[str, bytes]
     rows = ordered_buildings(products.buildings, products.labels, products.layers)
     layers = layers_of(products, rows)
     for name in formats:
-        yield EXPORTS[name].file, EXPORTS[name].write(layers)
+        yield from EXPORTS[name].files(layers)

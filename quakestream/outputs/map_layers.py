@@ -19,6 +19,7 @@ from quakestream.outputs.landslides import LANDSLIDE_TYPES, ordered_landslides
 from quakestream.outputs.products import RunProducts
 from quakestream.outputs.summary import summary_of
 from quakestream.outputs.viewer_content import subject
+from quakestream.redaction import redacted_tree
 
 CAVEAT = (
     "Verdicts come from satellite images and are not checked on the ground. What cannot be seen "
@@ -55,9 +56,18 @@ class MapLayers:
     """None in a run that looks for none."""
     summary: pd.DataFrame
     """Rows of summary.csv."""
-    scenes: tuple[Mapping[str, Any], ...] = ()
-    """What run.json says of each scene: `id`, `datetime` and more."""
-    event_time: datetime | None = None
+    run: Mapping[str, Any]
+    """The content of run.json, without secrets in its links."""
+
+    @property
+    def scenes(self) -> list[Mapping[str, Any]]:
+        """What run.json says of each scene: `id`, `href`, `datetime` and more."""
+        return list((self.run.get("inputs") or {}).get("scenes", ()))
+
+    @property
+    def event_time(self) -> datetime | None:
+        text = (self.run.get("event") or {}).get("time")
+        return None if text is None else datetime.fromisoformat(str(text))
 
     def named(self) -> dict[str, gpd.GeoDataFrame]:
         """The layers that have rows, by name; buildings are there in any case."""
@@ -88,13 +98,8 @@ def layers_of(products: RunProducts, rows: gpd.GeoDataFrame) -> MapLayers:
         areas=_typed(areas_frame(products), AREA_TYPES),
         landslides=None if slides is None else _typed(ordered_landslides(slides), LANDSLIDE_TYPES),
         summary=summary_of(products, rows),
-        scenes=tuple((run.get("inputs") or {}).get("scenes", ())),
-        event_time=_time((run.get("event") or {}).get("time")),
+        run=redacted_tree(run),
     )
-
-
-def _time(text: object) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(str(text))
 
 
 def _typed(frame: gpd.GeoDataFrame, types: Mapping[str, pa.DataType]) -> gpd.GeoDataFrame:

@@ -137,11 +137,9 @@ def _exported(name: str) -> OptionalProduct:
     """A file for other programs. Its content follows from the tables and its format."""
     made = EXPORTS[name]
     return OptionalProduct(
-        objects=lambda context: iter(
-            [(made.file, made.write(layers_of(context.products, context.rows)))]
-        ),
+        objects=lambda context: made.files(layers_of(context.products, context.rows)),
         identity=lambda _: name,
-        prefix=made.file,
+        prefix=made.prefix,
         of_rows=True,
     )
 

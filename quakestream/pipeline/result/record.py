@@ -1,5 +1,6 @@
 """The content of run.json: the request, the inputs, the counts and the rates of a run."""
 
+import json
 import platform
 import resource
 import sys
@@ -135,7 +136,17 @@ def _bundle(bundle: Bundle, engine: str) -> dict[str, Any]:
         },
         "metrics": spec.metrics,
         "card": (bundle.file("card.md") or b"").decode("utf-8", "replace"),
+        **_catalogue_record(bundle),
     }
+
+
+def _catalogue_record(bundle: Bundle) -> dict[str, Any]:
+    """`record`: the STAC Item of a model, where its bundle has one that can be read."""
+    try:
+        record = json.loads(bundle.file("mlm.json") or b"null")
+    except ValueError:
+        return {}
+    return {"record": record} if isinstance(record, dict) else {}
 
 
 def _other_jobs(jobs: tuple[Job, ...]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import tempfile
 from pathlib import Path
@@ -10,21 +11,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyogrio
+import pystac
 import pytest
 import shapely
 from pmtiles.reader import MemorySource, Reader
 from pmtiles.tile import TileType
 
+from quakestream.bundles.files import SHIPPED
 from quakestream.outputs.buildings import ordered_buildings
 from quakestream.outputs.ems import GRADED, ems_package
 from quakestream.outputs.hxl import hxl_csv
 from quakestream.outputs.map_layers import MapLayers, layers_of
+from quakestream.outputs.stac import stac_files
 from quakestream.outputs.tile_archive import tile_archive
 from tests.helpers.outputs_case import SHARES, buildings, products, with_shares
 
 SCENES = [
-    {"id": "pre-1", "datetime": "2022-08-17T08:30:00+00:00", "gsd_m": 0.5},
-    {"id": "post-1", "datetime": "2023-02-07T08:11:05+00:00"},
+    {
+        "id": "pre-1",
+        "href": "https://imagery.example/pre.tif?sig=secret",
+        "datetime": "2022-08-17T08:30:00+00:00",
+        "gsd_m": 0.5,
+    },
+    {"id": "post-1", "href": "post.tif", "datetime": "2023-02-07T08:11:05+00:00"},
 ]
 AOI = shapely.box(36.92, 37.56, 36.95, 37.59)
 
@@ -121,3 +130,44 @@ def test_a_package_names_the_images_that_buildings_were_graded_on(tmp_path: Path
     ]  # fmt: skip
     assert sources.loc[1, "eventphase"] == "Pre-event"
     assert sources.loc[1, "sensor_gsd"] == "0.5 m"
+
+
+RECORD = json.loads((SHIPPED / "damage-turkiye-2023" / "mlm.json").read_text())
+MODEL = {"name": "walls", "version": "3", "digest": "ab" * 32, "uri": "bundles/walls"}
+
+
+def catalogue(folder: Path) -> pystac.Collection:
+    run = products().run | {"inputs": {"scenes": SCENES}, "versions": {"quakestream": "1.2.3"}}
+    for name, data in stac_files(layers(run=run | {"bundle": MODEL | {"record": RECORD}})):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+    return pystac.Collection.from_file(str(folder / "stac" / "collection.json"))
+
+
+def test_a_catalogue_has_an_item_per_product_that_says_what_it_was_made_of(tmp_path: Path) -> None:
+    found = catalogue(tmp_path)
+    found.validate()
+    items = {item.id: item for item in found.get_items()}
+    assert set(items) == {"buildings", "coverage", "summary", "model-walls"}
+    for one in items.values():
+        core = pystac.Item.from_dict(one.to_dict() | {"stac_extensions": []})
+        core.validate()  # schemas of extensions would be fetched
+    item = items["buildings"]
+    place = (tmp_path / "stac" / item.assets["data"].href).resolve()
+    assert place == tmp_path / "buildings.parquet"
+    assert shapely.geometry.shape(item.geometry).equals(AOI)
+    assert item.common_metadata.start_datetime.isoformat() == "2022-08-17T08:30:00+00:00"
+    about = item.properties
+    assert about["processing:software"] == {"quakestream": "1.2.3"}
+    assert about["processing:lineage"] == "Models: walls 3 (abababababab). Scenes: pre-1, post-1."
+    parents = [link.href for link in item.get_links("derived_from")]
+    assert parents[1:] == ["post.tif", "./model-walls.json"]
+    assert "secret" not in parents[0]
+
+
+def test_a_catalogue_keeps_the_record_of_the_model(tmp_path: Path) -> None:
+    found = catalogue(tmp_path)
+    item = {item.id: item for item in found.get_items()}["model-walls"]
+    assert item.properties["mlm:architecture"] == "FC-Siam-Diff Small"
+    assert item.assets["model"].href.removeprefix("./") == "bundles/walls/model.onnx"
+    assert item.collection_id == found.id
