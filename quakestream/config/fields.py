@@ -278,18 +278,16 @@ AssetNames = Annotated[
 ]
 """One asset, or several; a list in the file, a tuple once loaded."""
 
-ProductName = Literal["scores", "gpkg", "fgb", "kml", "pmtiles", "hxl", "ems", "stac"]
+ProductName = Literal["scores", "gpkg", "fgb", "kml", "pmtiles", "hxl", "ems", "stac", "pdf"]
 PRODUCTS: tuple[str, ...] = get_args(ProductName)
 """Products that a run file can ask for under `outputs`."""
-NOT_BUILT_PRODUCTS = ("pdf",)
-"""Products of the run file's contract that do not exist yet."""
 
 
 def _product_names(value: Any) -> Any:
     """Distinct names in the order of `PRODUCTS`, from a list or a mapping `{scores: true}`.
 
     Raises:
-        ConfigError: if a product is unknown or not built yet.
+        ConfigError: if a product is unknown.
     """
     if isinstance(value, dict):
         for name, enabled in value.items():
@@ -300,8 +298,6 @@ def _product_names(value: Any) -> Any:
         raise ConfigError("wrong value", expected="a list of products", got=repr(value))
     works = f"products that work: {', '.join(PRODUCTS)}"
     for name in value:
-        if name in NOT_BUILT_PRODUCTS:
-            raise ConfigError("product is not built yet", got=str(name), remedy=works)
         if name not in PRODUCTS:
             raise ConfigError("unknown product", got=repr(name), remedy=works)
     return tuple(name for name in PRODUCTS if name in value)

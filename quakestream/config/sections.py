@@ -279,7 +279,8 @@ class RunFile(Section):
     outputs: Outputs = Field(
         default=(),
         description=(
-            "Products besides the GeoParquet files: scores, gpkg, fgb, kml, pmtiles, hxl, ems, stac"
+            "Products besides the GeoParquet files: scores, gpkg, fgb, kml, pmtiles, hxl, ems, "
+            "pdf, stac"
         ),
     )
     profile: ProfileName = Field(default="rapid", description="The one dial: speed or thoroughness")

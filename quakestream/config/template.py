@@ -165,8 +165,8 @@ models:
 #   pcode: code
 
 # Products besides the GeoParquet files. scores: class probabilities as raster files.
-# gpkg, fgb, kml, pmtiles, hxl, ems, stac: files for other programs; `quakestream export` makes them
-# of a finished map, too.
+# gpkg, fgb, kml, pmtiles, hxl, ems, pdf, stac: files for other programs; `quakestream export` makes
+# them of a finished map, too.
 # outputs: [scores, gpkg, kml]
 
 # The one dial. rapid: first results soon. standard: the same verdicts, fewer and larger commits.

@@ -9,6 +9,7 @@ from quakestream.outputs.gis_files import flatgeobuf, geopackage
 from quakestream.outputs.hxl import hxl_csv
 from quakestream.outputs.kmz import kmz
 from quakestream.outputs.map_layers import MapLayers
+from quakestream.outputs.pdf_map import pdf_map
 from quakestream.outputs.tile_archive import tile_archive
 
 
@@ -33,6 +34,7 @@ EXPORTS: Mapping[str, ExportFormat] = {
     "pmtiles": _file("map.pmtiles", tile_archive),
     "hxl": _file("summary.hxl.csv", lambda layers: hxl_csv(layers.summary)),
     "ems": _file("ems.gpkg", ems_package),
+    "pdf": _file("map.pdf", pdf_map),
     "stac": ExportFormat(prefix=stac.PREFIX, files=stac.stac_files),
 }
 """Formats by the name that `outputs` of a run file and `quakestream export` use."""

@@ -30,4 +30,6 @@ def test_files_go_beside_the_map_or_into_a_folder(tmp_path: Path) -> None:
 def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     done = CliRunner().invoke(APP, [str(tmp_path), "gpkg", "shapefile"])
     assert isinstance(done.exception, RequestError)
-    assert "expected gpkg, fgb, kml, pmtiles, hxl, ems, stac, got shapefile" in str(done.exception)
+    assert "expected gpkg, fgb, kml, pmtiles, hxl, ems, pdf, stac, got shapefile" in str(
+        done.exception
+    )

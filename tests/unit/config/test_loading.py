@@ -382,8 +382,6 @@ def test_products_are_asked_for_by_name(outputs: str) -> None:
 @pytest.mark.parametrize(
     ("outputs", "where", "words"),
     [
-        ("[scores, pdf]", "outputs", "not built yet: got pdf; products that work: scores"),
-        ("{pdf: true}", "outputs", "not built yet: got pdf"),
         ("[score]", "outputs", "unknown product: got 'score'; products that work: scores"),
         ("scores", "outputs", "expected a list of products, got 'scores'"),
         ("{scores: 1}", "outputs.scores", "expected true or false, got 1"),

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyogrio
@@ -21,10 +22,11 @@ from quakestream.bundles.files import SHIPPED
 from quakestream.outputs.buildings import ordered_buildings
 from quakestream.outputs.ems import GRADED, ems_package
 from quakestream.outputs.hxl import hxl_csv
-from quakestream.outputs.map_layers import MapLayers, layers_of
+from quakestream.outputs.map_layers import COLOURS, MapLayers, layers_of
+from quakestream.outputs.pdf_map import map_page, pdf_map
 from quakestream.outputs.stac import stac_files
 from quakestream.outputs.tile_archive import tile_archive
-from tests.helpers.outputs_case import SHARES, buildings, products, with_shares
+from tests.helpers.outputs_case import SHARES, buildings, coverage, products, with_shares
 
 SCENES = [
     {
@@ -171,3 +173,36 @@ def test_a_catalogue_keeps_the_record_of_the_model(tmp_path: Path) -> None:
     assert item.properties["mlm:architecture"] == "FC-Siam-Diff Small"
     assert item.assets["model"].href.removeprefix("./") == "bundles/walls/model.onnx"
     assert item.collection_id == found.id
+
+
+def dots_of(case: MapLayers) -> dict[tuple[int, int, int], int]:
+    """Dots of the map on the page by colour."""
+    map_YXB = np.asarray(map_page(case))[60:1594, 60:1650]
+    colours, counts = np.unique(map_YXB.reshape(-1, 3), axis=0, return_counts=True)
+    return {tuple(c): int(n) for c, n in zip(colours.tolist(), counts.tolist(), strict=True)}
+
+
+def rgb(colour: str) -> tuple[int, ...]:
+    return tuple(int(colour[at : at + 2], 16) for at in (1, 3, 5))
+
+
+def test_a_page_shows_as_much_of_each_class_as_there_is() -> None:
+    case = layers()
+    dots = dots_of(case)
+    names = {one.label: one.xbd for one in case.classes}
+    counts = case.buildings["damage_label"].map(names, na_action="ignore")
+    for xbd in ("no", "major", "destroyed", None):
+        rows = counts.isna().sum() if xbd is None else (counts == xbd).sum()
+        assert dots.get(rgb(COLOURS[xbd]), 0) == pytest.approx(rows * 28, rel=0.5), xbd
+    assert pdf_map(case).startswith(b"%PDF-")
+    assert pdf_map(case) == pdf_map(case)
+
+
+def test_a_page_of_a_map_without_buildings_or_across_180_is_made() -> None:
+    assert pdf_map(layers(buildings=buildings().iloc[:0])).startswith(b"%PDF-")
+    both = gpd.GeoSeries([shapely.box(179.99, 0, 180, 0.01), shapely.box(-180, 0, -179.99, 0.01)])
+    frame = buildings(2).set_geometry(both.to_list(), crs=4326)
+    made = products(buildings=frame, coverage=coverage().iloc[:0])
+    case = layers_of(made, ordered_buildings(made.buildings, made.labels, made.layers))
+    seen = sum(n for colour, n in dots_of(case).items() if colour in map(rgb, COLOURS.values()))
+    assert seen > 500_000, "both fill the page, beside each other"
