@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from quakestream.errors import ConfigError, RequestError
 from training.config import SlidesConfig, TrainConfig
 from training.foreign_errors import first_line
-from training.networks import MetaFormer, NetworkInputs, PixelNetwork, build_network
+from training.networks import LiteSiam, MetaFormer, NetworkInputs, PixelNetwork, build_network
 from training.networks.importing import ImportReport
 from training.networks.landslide import LANDSLIDE_NETWORKS
 from training.networks.lora import LoraConfig, LoraLinear, add_lora, merge_lora
@@ -175,13 +175,13 @@ def start_from(network: nn.Module, config: TrainConfig) -> str:
 def _load_official(network: nn.Module, config: TrainConfig) -> ImportReport:
     """Loads official weights; `official:` without a path means those that are installed."""
     path = config.init.removeprefix(OFFICIAL)
-    if isinstance(network, PixelNetwork):
+    if isinstance(network, LiteSiam | PixelNetwork):
         return network.load_official(Path(path) if path else None)
     if not isinstance(network, MetaFormer):
         raise RequestError(
             "official weights do not fit this network",
             f"init={config.init}",
-            expected="a qif, qmf or landslide network",
+            expected="a qif, qmf, lite0 or landslide network",
             got=config.network,
         )
     return load_official(network, Path(path))

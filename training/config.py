@@ -147,7 +147,9 @@ class ImagePairsConfig(TrainConfig):
         ConfigError: if a run could end early because of regions that are its test.
     """
 
-    source: Literal["turkiye", "synthetic"] = "turkiye"
+    source: Literal["turkiye", "synthetic", "synthetic_wide", "turkiye_wide"] = "turkiye"
+    """`_wide` takes synthetic towns that differ more, a third of them untouched; `turkiye_wide`
+    adds six of them to the real pairs, and copies of these with ruins of İslahiye set in."""
     chip_px: int = 128
     """Side of a training chip, pixels."""
     augmentation: Augmentation = field(default_factory=Augmentation)

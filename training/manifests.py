@@ -32,6 +32,16 @@ PROVENANCE: dict[str, dict[str, Any]] = {
         "bbox": [36.14, 36.22, 38.29, 37.77],
     },
     "synthetic": {"data": "synthetic earthquakes alone", "licence": "Apache-2.0"},
+    "synthetic_wide": {
+        "data": "synthetic earthquakes alone, on an encoder that was trained on ImageNet",
+        "licence": "Apache-2.0",
+    },
+}
+PROVENANCE["turkiye_wide"] = PROVENANCE["turkiye"] | {
+    "data": f"{PROVENANCE['turkiye']['data']}; buildings of İslahiye cut out of an image after the "
+    "event; synthetic earthquakes; an encoder that was trained on ImageNet",
+    "licence": f"{PROVENANCE['turkiye']['licence']}; crops of İslahiye © Maxar, Open Data "
+    "programme, usually CC BY-NC 4.0",
 }
 
 

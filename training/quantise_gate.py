@@ -21,7 +21,15 @@ from training.calibrate import first_severe
 from training.config import ChipsConfig, PairsConfig, SlidesConfig
 from training.data.pairs import LabelledPair, outlined_by_bounds
 from training.data.splits import SplitPart
-from training.data.synthetic import HELD_SEEDS, TRAINING_SEEDS, region_of, synthetic_pairs
+from training.data.synthetic import (
+    HELD_SEEDS,
+    TRAINING_SEEDS,
+    WIDE_HELD_SEEDS,
+    WIDE_SEEDS,
+    region_of,
+    synthetic_pairs,
+    wide_pairs,
+)
 from training.data.turkiye import default_data_dir, turkiye_pairs
 from training.evaluation_set import evaluation_set
 from training.graphs import Arrays
@@ -36,6 +44,11 @@ SAMPLES = 48
 """Windows that the ranges of activations are taken from; eight times as many crops."""
 SYNTHETIC_TOWNS = 4
 """Synthetic training towns that calibrate."""
+_TOWNS = {
+    "synthetic": (synthetic_pairs, TRAINING_SEEDS, HELD_SEEDS),
+    "synthetic_wide": (wide_pairs, WIDE_SEEDS, WIDE_HELD_SEEDS),
+}
+"""What makes the towns of a source, and the seeds that are trained on and held out."""
 
 
 def calibration_data(
@@ -130,9 +143,10 @@ def engine_logits(engine: Engine, spec: BundleSpec, pair: LabelledPair) -> list[
 def _pairs(config: PairsConfig, calibrate: str) -> tuple[list[LabelledPair], frozenset[str]]:
     """The recipe's pairs, and the regions that calibrate."""
     named = frozenset(name.strip() for name in calibrate.split(",") if name.strip())
-    if config.source == "synthetic":
-        seeds = TRAINING_SEEDS[:SYNTHETIC_TOWNS]
-        return synthetic_pairs(seeds + HELD_SEEDS), named or frozenset(map(region_of, seeds))
+    if config.source in _TOWNS:
+        made, trained, held = _TOWNS[config.source]
+        seeds = trained[:SYNTHETIC_TOWNS]
+        return made(seeds + held), named or frozenset(map(region_of, seeds))
     pairs = turkiye_pairs(default_data_dir())
     destroyed: dict[str, int] = {}
     for pair in pairs:

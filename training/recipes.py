@@ -18,7 +18,7 @@ from training.config import (
 )
 from training.data.augment import Augmentation
 from training.data.splits import FIELD_BLOCK_DEG, FIELD_BUFFER_DEG, RowSplit
-from training.data.synthetic import HELD_SEEDS, region_of
+from training.data.synthetic import HELD_SEEDS, WIDE_HELD_SEEDS, region_of
 from training.networks.landslide import LANDSLIDE_NETWORKS
 from training.settings import new_config
 
@@ -76,6 +76,44 @@ def fc_siam_diff_turkiye() -> PairsConfig:
         held_regions=("none",),
         steps=300,
         lr=3e-4,
+    )
+
+
+def synthetic_lite0() -> PairsConfig:
+    """Lite0 from ImageNet on synthetic towns that differ more, a third of them untouched."""
+    return new_config(
+        PairsConfig,
+        recipe="synthetic_lite0",
+        network="fc_siam_diff_lite0",
+        init="official:",
+        source="synthetic_wide",
+        steps=1000,
+        lr=2e-3,
+        encoder_lr=0.1,
+        dropout=0.1,
+        judge_bounds=False,
+        held_regions=tuple(region_of(seed) for seed in WIDE_HELD_SEEDS),
+        augmentation=STRONG,
+    )
+
+
+def lite0_turkiye() -> PairsConfig:
+    """Small steps from `synthetic_lite0` on real pairs, with ruins of İslahiye and towns beside.
+
+    With all regions trained on no ground is held out; `training.regions` leaves each out.
+    """
+    return new_config(
+        PairsConfig,
+        recipe="lite0_turkiye",
+        network="fc_siam_diff_lite0",
+        init="runs/synthetic_lite0/checkpoint.pt",
+        source="turkiye_wide",
+        held_regions=("none",),
+        steps=300,
+        lr=5e-4,
+        encoder_lr=0.2,
+        dropout=0.1,
+        augmentation=STRONG,
     )
 
 
@@ -298,6 +336,8 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     },
     "synthetic_small": synthetic_small,
     "fc_siam_diff_turkiye": fc_siam_diff_turkiye,
+    "synthetic_lite0": synthetic_lite0,
+    "lite0_turkiye": lite0_turkiye,
     "epfl_fc_ef_large": partial(
         epfl, "ef", objective="dice", lr=4e-5, weight_decay=7e-5, dropout=0.01
     ),

@@ -152,7 +152,8 @@ def _regions(config: ImagePairsConfig | ChipsConfig) -> list[str]:
     if isinstance(config, ChipsConfig):
         table = ChipStore.open(*config.source).table
         return sorted(table.loc[table["label"] >= 0, "region"].unique())
-    return sorted({pair.region for pair in load_pairs(config)})
+    real = config.source.startswith("turkiye")  # towns beside real pairs are never left out
+    return sorted({pair.region for pair in load_pairs(config, held_only=real)})
 
 
 def _left_out(experiment: RegionExperiment, region: str, out: Path) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from quakestream.errors import ConfigError
 from training.checkpoints import start_from
 from training.config import TrainConfig
 from training.lessons.base import Lesson, TrainingBatch, inner_bands
-from training.networks import FcSiam, PixelNetwork
+from training.networks import FcSiam, LiteSiam, PixelNetwork
 from training.schedules import CosineWarmup, cosine_warmup, one_cycle, parameter_groups
 from training.seeds import torch_seed
 from training.worker_group import WorkerGroup, with_group_norms
@@ -140,7 +140,7 @@ class _Autocast(nn.Module):
 
 def _prepare(network: nn.Module, config: TrainConfig, group: WorkerGroup) -> None:
     if config.freeze_encoder:
-        if not isinstance(network, FcSiam | PixelNetwork):
+        if not isinstance(network, FcSiam | LiteSiam | PixelNetwork):
             raise ConfigError(f"{config.network} has no encoder to freeze", "freeze_encoder")
         network.freeze_encoder()
     if group.world > 1:

@@ -7,8 +7,10 @@ from quakestream.synthetic.settings import (
     PRESETS,
     TINY,
     TRAINING,
+    TRAINING_WIDE,
     SceneLayout,
     SizePreset,
+    Variety,
 )
 
 __all__ = [
@@ -17,8 +19,10 @@ __all__ = [
     "PRESETS",
     "TINY",
     "TRAINING",
+    "TRAINING_WIDE",
     "SceneLayout",
     "SizePreset",
     "SyntheticEarthquake",
+    "Variety",
     "make_earthquake",
 ]

@@ -7,7 +7,7 @@ import shapely
 from numpy.typing import NDArray
 
 from quakestream.synthetic.noise import fractal
-from quakestream.synthetic.settings import stream
+from quakestream.synthetic.settings import Traits, stream
 from quakestream.synthetic.shaking import BuildingDamage
 from quakestream.synthetic.surface import Boxes, Roofs, Surface, paint_boxes
 from quakestream.synthetic.town import ROOF_COLOURS, TownBuildings
@@ -18,6 +18,8 @@ F64 = NDArray[np.float64]
 
 RINGS_M = (9.0, 7.0, 5.5, 4.0, 3.0, 2.0, 1.0, 0.0)
 """Distances of debris and dust from the outline of a collapsed building."""
+SLAB_GREY = 0.42
+"""Reflectance of a middling slab."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,11 +37,13 @@ class Collapse:
     """Height of the middle of the heap."""
 
     @classmethod
-    def random(cls, seed: int, buildings: TownBuildings, damage: BuildingDamage) -> "Collapse":
+    def random(
+        cls, seed: int, buildings: TownBuildings, damage: BuildingDamage, traits: Traits
+    ) -> "Collapse":
         rng = stream(seed, "collapse")
         count, destroyed = len(buildings), damage.destroyed
         manner = rng.random(count)
-        half = destroyed & (manner < 0.2)
+        half = destroyed & (manner < traits.partial)
         pancake = destroyed & (manner > 0.92)
         until = np.where(destroyed, -9.0, 9.0)
         until = np.where(half, rng.uniform(-0.55, 0.05, count), until)
@@ -73,7 +77,12 @@ def _repainted(rng: np.random.Generator, buildings: TownBuildings, share: float)
 
 
 def paint_heaps(
-    seed: int, surface: Surface, world: SyntheticWorld, buildings: TownBuildings, collapse: Collapse
+    seed: int,
+    surface: Surface,
+    world: SyntheticWorld,
+    buildings: TownBuildings,
+    collapse: Collapse,
+    traits: Traits,
 ) -> None:
     """Paints dust, rubble and slabs of all collapsed buildings onto the ground."""
     which = np.flatnonzero(collapse.fallen)
@@ -86,19 +95,21 @@ def paint_heaps(
     blob = fractal(rng, world.shape, 12, 4).ravel()[index]
     chunk = fractal(rng, world.shape, 4, 1, gain=1.0).ravel()[index]
     grain = rng.standard_normal(index.size, dtype=np.float32)
-    _spread_dust(surface, index, ring, blob, collapse.reach_m[owner])
+    _spread_dust(surface, index, ring, blob, collapse.reach_m[owner], traits.dust)
     debris = ring <= collapse.reach_m[owner] * np.clip(0.6 + 0.45 * blob, 0.0, 1.3)
     debris |= ring == 0.0
     index, ring, owner = index[debris], ring[debris], owner[debris]
     blob, chunk, grain = blob[debris], chunk[debris], grain[debris]
     fade = np.clip(1.0 - ring / (collapse.reach_m[owner] + 1.5), 0.15, 1.0)
+    contrast = np.float32(traits.rubble_contrast)
+    chunk, grain = contrast * chunk, contrast * grain
     height = collapse.heap_m[owner] * fade * (0.6 + 0.3 * blob) + fade * (
         0.30 * chunk + 0.06 * grain
     )
     surface.height_YX.ravel()[index] = np.maximum(height, 0.05)
     surface.vegetation_YX.ravel()[index] = 0.0
     _colour_rubble(rng, surface, index, owner, buildings, (blob, chunk, grain))
-    paint_boxes(surface, world, _slabs(rng, buildings, which), on_top=True)
+    paint_boxes(surface, world, _slabs(rng, buildings, which, traits), on_top=True)
 
 
 def _rings(
@@ -118,11 +129,16 @@ def _rings(
 
 
 def _spread_dust(
-    surface: Surface, index: NDArray[np.int64], ring: F32, blob: F32, reach_m: F64
+    surface: Surface,
+    index: NDArray[np.int64],
+    ring: F32,
+    blob: F32,
+    reach_m: F64,
+    most: float,
 ) -> None:
     """Tints the ground around heaps with concrete dust."""
     strength = np.exp(-ring / (0.75 * reach_m + 1.2)) * np.clip(0.65 + 0.35 * blob, 0.0, 1.0)
-    strength = (0.7 * strength).astype(np.float32)
+    strength = (most * strength).astype(np.float32)
     for band, value in enumerate((0.50, 0.475, 0.44)):
         layer = surface.albedo_BYX[band].ravel()
         layer[index] += strength * (np.float32(value) - layer[index])
@@ -152,7 +168,9 @@ def _colour_rubble(
         surface.albedo_BYX[band].ravel()[index] = np.clip(base * light * hollow, 0.04, 0.9)
 
 
-def _slabs(rng: np.random.Generator, buildings: TownBuildings, which: NDArray[np.int64]) -> Boxes:
+def _slabs(
+    rng: np.random.Generator, buildings: TownBuildings, which: NDArray[np.int64], traits: Traits
+) -> Boxes:
     """Broken floors and walls on the heaps, in all directions."""
     area = 4 * buildings.half_N2[which].prod(axis=1)
     owner = np.repeat(which, rng.poisson(np.clip(area / 9.0, 4, 150)))
@@ -165,13 +183,14 @@ def _slabs(rng: np.random.Generator, buildings: TownBuildings, which: NDArray[np
     )
     half = np.column_stack([rng.gamma(3.0, 0.4, count) + 0.3, rng.uniform(0.25, 1.0, count)])
     grey = rng.uniform(0.24, 0.60, (count, 1)) * np.array([1.03, 1.0, 0.95])
-    old = rng.random((count, 1)) < 0.18
+    old = rng.random((count, 1)) < 0.18 * traits.rubble_contrast
+    grey = grey + (1.0 - traits.rubble_contrast) * (SLAB_GREY - grey)
     return Boxes(
         corners_NE2=quads(
             buildings.centre_N2[owner] + turned, half, angle + rng.normal(0, 0.8, count)
         ),
         colour_N3=np.where(old, buildings.colour_N3[owner], grey),
-        height_m=rng.uniform(0.1, 0.9, count),
+        height_m=traits.rubble_contrast * rng.uniform(0.1, 0.9, count),
     )
 
 

@@ -98,7 +98,7 @@ def make_earthquake(
     epochs = make_epochs(seed, size)
     items, files = [], {}
     for layout in size.scenes:
-        acquisition = Acquisition.random(seed, layout)
+        acquisition = Acquisition.random(seed, layout, size.variety)
         scene = scene_image(seed, epochs, layout, acquisition)
         path = out / "imagery" / layout.id / f"{layout.id}.tif"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,8 @@ def make_epochs(seed: int, size: SizePreset) -> Epochs:
         town = on_the_plain(town, upland, world)
     buildings = town.buildings
     damage = BuildingDamage.random(seed, shaking, buildings.centre_N2, size.destroyed)
-    collapse = Collapse.random(seed, buildings, damage)
+    traits = size.variety.traits(seed)
+    collapse = Collapse.random(seed, buildings, damage, traits)
     textures = Textures.of(seed, world)
     id_YX = burn_polygons(world, list(buildings.polygons))
     pre = paint_ground(seed, world, town, textures)
@@ -151,7 +152,7 @@ def make_epochs(seed: int, size: SizePreset) -> Epochs:
     clutter, owner = roof_clutter(stream(seed, "clutter"), buildings, 1 / 45)
     paint_roofs(pre, world, buildings, Roofs.as_built(buildings), textures, id_YX)
     paint_boxes(pre, world, clutter, on_top=True)
-    paint_heaps(seed, post, world, buildings, collapse)
+    paint_heaps(seed, post, world, buildings, collapse, traits)
     paint_roofs(post, world, buildings, collapse.roofs, textures, id_YX)
     paint_boxes(post, world, select(clutter, collapse.whole[owner]), on_top=True)
     new, owner = roof_clutter(stream(seed, "new clutter"), buildings, 1 / 160, towers=False)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from quakestream.synthetic.noise import fractal
-from quakestream.synthetic.settings import GSD_M, SceneLayout, stream
+from quakestream.synthetic.settings import GSD_M, SceneLayout, Variety, stream
 from quakestream.synthetic.surface import Surface
 from quakestream.synthetic.world import SyntheticWorld, transform_points
 
@@ -42,21 +42,26 @@ class Acquisition:
     """Change of that error over some hundred metres."""
 
     @classmethod
-    def random(cls, seed: int, layout: SceneLayout) -> "Acquisition":
+    def random(
+        cls, seed: int, layout: SceneLayout, variety: Variety | None = None
+    ) -> "Acquisition":
+        """Sun, view and sensor of one scene, by default of the demo's variety."""
         rng = stream(seed, f"look/{layout.id}")
         post = layout.epoch == "post"
+        variety = variety or Variety()
+        ranges = variety.post if post else variety.pre
         exposure = rng.uniform(0.82, 1.12)
         bearing, error_m = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 1.3)
         gain = exposure * rng.normal(1.0, 0.05, 3)
         return cls(
             sun_azimuth_deg=float(rng.uniform(140, 178) if post else rng.uniform(115, 160)),
-            sun_elevation_deg=float(rng.uniform(36, 50) if post else rng.uniform(46, 66)),
-            off_nadir_deg=float(rng.uniform(8, 24) if post else rng.uniform(3, 13)),
+            sun_elevation_deg=float(rng.uniform(*ranges.sun_elevation_deg)),
+            off_nadir_deg=float(rng.uniform(*ranges.off_nadir_deg)),
             view_azimuth_deg=float(rng.uniform(0, 360)),
             greenness=float(rng.uniform(0.1, 0.6) if post else rng.uniform(0.4, 1.0)),
-            haze=float(rng.uniform(0.03, 0.10) if post else rng.uniform(0.01, 0.04)),
+            haze=float(rng.uniform(*ranges.haze)),
             gain_B=(float(gain[0]), float(gain[1]), float(gain[2])),
-            blur_px=float(rng.uniform(0.25, 0.65)),
+            blur_px=float(rng.uniform(*ranges.blur_px)),
             noise_dn=float(rng.uniform(1.5, 4.0)),
             shift_m=(float(error_m * np.cos(bearing)), float(error_m * np.sin(bearing))),
             wobble_m=float(rng.uniform(0.1, 0.35)),

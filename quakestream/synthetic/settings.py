@@ -1,7 +1,7 @@
 """Presets of synthetic earthquakes: size, place and scenes, one frozen value each."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Literal
@@ -49,6 +49,64 @@ class SceneLayout:
     """Offset of the pixel lattice from whole multiples of the GSD."""
 
 
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneVariety:
+    """Ranges that are drawn per scene."""
+
+    off_nadir_deg: Range
+    sun_elevation_deg: Range
+    haze: Range
+    """Reflectance of the haze."""
+    blur_px: Range = (0.25, 0.65)
+    """Deviation of the sensor's blur: 0.3 for a sensor of 0.3 m, 1.2 for one of 0.7 m, whose
+    images are delivered at the GSD of all scenes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variety:
+    """How far towns and their scenes differ from each other: ranges, drawn per town or scene."""
+
+    pre: SceneVariety = SceneVariety(
+        off_nadir_deg=(3.0, 13.0), sun_elevation_deg=(46.0, 66.0), haze=(0.01, 0.04)
+    )
+    post: SceneVariety = SceneVariety(
+        off_nadir_deg=(8.0, 24.0), sun_elevation_deg=(36.0, 50.0), haze=(0.03, 0.10)
+    )
+    partial: Range = (0.2, 0.2)
+    """Share of destroyed buildings of which a part still stands."""
+    rubble_contrast: Range = (1.0, 1.0)
+    """Contrast and roughness of rubble; 1: bright slabs and dark hollows, 0.2: a dull heap."""
+    dust: Range = (0.7, 0.7)
+    """Strength of the dust on the ground around heaps."""
+    crowding: Range = (0.0, 0.0)
+    """0: gardens between houses; 1: house at house."""
+    concrete: Range = (0.0, 0.0)
+    """Share of roofs that are of concrete or coated whatever their form."""
+
+    def traits(self, seed: int) -> "Traits":
+        """What the town of a seed is like."""
+        rng = stream(seed, "traits")
+        return Traits(**{name: float(rng.uniform(*getattr(self, name))) for name in Traits.names()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """Values of one town, out of the ranges of `Variety`."""
+
+    partial: float
+    rubble_contrast: float
+    dust: float
+    crowding: float
+    concrete: float
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        return tuple(f.name for f in fields(cls))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizePreset:
     """Extent, place and scenes of a synthetic earthquake."""
@@ -66,6 +124,7 @@ class SizePreset:
     """Share of the extent, at its north, that is hills with landslides."""
     destroyed: float | None = None
     """Expected share of destroyed buildings; None leaves it to the shaking."""
+    variety: Variety = Variety()
 
 
 def _day(year: int, month: int, day: int, hour: int = 8) -> datetime:
@@ -143,6 +202,31 @@ TRAINING = SizePreset(
     name="training", extent_m=(1000.0, 1000.0), lon=38.6, lat=37.05, scenes=_PAIR, rural=0.15
 )
 
+TRAINING_WIDE = replace(
+    TRAINING,
+    name="training-wide",
+    variety=Variety(
+        pre=SceneVariety(
+            off_nadir_deg=(3.0, 35.0),
+            sun_elevation_deg=(35.0, 66.0),
+            haze=(0.01, 0.08),
+            blur_px=(0.25, 1.3),
+        ),
+        post=SceneVariety(
+            off_nadir_deg=(3.0, 35.0),
+            sun_elevation_deg=(25.0, 55.0),
+            haze=(0.03, 0.20),
+            blur_px=(0.25, 1.3),
+        ),
+        partial=(0.1, 0.5),
+        rubble_contrast=(0.2, 1.0),
+        dust=(0.4, 1.0),
+        crowding=(0.0, 0.9),
+        concrete=(0.0, 0.95),
+    ),
+)
+"""Towns to train on: seen from up to 35° off nadir by sensors of 0.3 to 0.7 m, hazy and crowded."""
+
 PRESETS: Mapping[str, SizePreset] = MappingProxyType(
-    {preset.name: preset for preset in (DEMO, HILLS, TINY, TRAINING)}
+    {preset.name: preset for preset in (DEMO, HILLS, TINY, TRAINING, TRAINING_WIDE)}
 )

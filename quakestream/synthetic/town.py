@@ -7,7 +7,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from quakestream.synthetic.settings import MARGIN_M, SizePreset, stream
+from quakestream.synthetic.settings import MARGIN_M, SizePreset, Traits, stream
 from quakestream.synthetic.world import SyntheticWorld
 
 F64 = NDArray[np.float64]
@@ -68,7 +68,7 @@ class Town:
         rects_N4 = _subdivided(rng, side_m)
         kind = _kinds(rng, rects_N4, bend, world, preset.rural)
         blocks = list(np.asarray(shapely.polygons(bend(_boxes(rects_N4))), dtype=object))
-        buildings = _buildings(rng, rects_N4, kind, bend, world)
+        buildings = _buildings(rng, rects_N4, kind, bend, world, preset.variety.traits(seed))
         trees = _trees(rng, rects_N4, kind, bend)
         return cls(
             blocks=blocks, kind=kind, buildings=buildings, trees_N3=trees, frame_rad=bend.turn_rad
@@ -153,7 +153,7 @@ _LOT_M = {HOUSES: (15.0, 18.0), APARTMENTS: (26.0, 27.0), INDUSTRY: (48.0, 40.0)
 """Width and depth of a lot by kind of block."""
 
 
-def _lots(rng: np.random.Generator, rects_N4: F64, kind: I64) -> tuple[F64, I64]:
+def _lots(rng: np.random.Generator, rects_N4: F64, kind: I64, crowding: float) -> tuple[F64, I64]:
     """Rectangles of buildings in the frame of the plan, and the kind of block of each."""
     parts: list[F64] = [np.zeros((0, 4))]
     kinds: list[int] = []
@@ -169,18 +169,23 @@ def _lots(rng: np.random.Generator, rects_N4: F64, kind: I64) -> tuple[F64, I64]
         low = inner[:2] + np.column_stack([column, row]) * step
         rects = np.hstack([low, low + step])
         inset = rng.uniform(0.8, 0.19 * min(step[0], step[1], 24.0) + 1.0, rects.shape)
-        rects = rects + inset * np.array([1, 1, -1, -1])
-        keep = rng.random(len(rects)) < 0.86
+        rects = rects + (1.0 - crowding) * inset * np.array([1, 1, -1, -1])
+        keep = rng.random(len(rects)) < 0.86 + 0.12 * crowding
         parts.append(rects[keep])
         kinds += [int(block_kind)] * int(keep.sum())
     return np.concatenate(parts), np.array(kinds, np.int64)
 
 
 def _buildings(
-    rng: np.random.Generator, rects_N4: F64, kind: I64, bend: _Bend, world: SyntheticWorld
+    rng: np.random.Generator,
+    rects_N4: F64,
+    kind: I64,
+    bend: _Bend,
+    world: SyntheticWorld,
+    traits: Traits,
 ) -> TownBuildings:
     """Buildings with outlines and roofs; only those wholly inside the extent."""
-    rects, kinds = _lots(rng, rects_N4, kind)
+    rects, kinds = _lots(rng, rects_N4, kind, traits.crowding)
     rings = bend(_outlines(rng, rects))
     limit = np.array([world.width_m / 2, world.height_m / 2]) - 3.0
     inside = (np.abs(rings) < limit).all(axis=(1, 2))
@@ -192,7 +197,7 @@ def _buildings(
     upright = half[:, 1] > half[:, 0]
     east = np.where(upright[:, None], [[0.0, 1.0]], [[1.0, 0.0]])
     along = bend(middle + east) - bend(middle)
-    roof, colour = _roofs(rng, kinds)
+    roof, colour = _roofs(rng, kinds, traits.concrete)
     return TownBuildings(
         polygons=np.asarray(shapely.polygons(rings), dtype=object),
         centre_N2=bend(middle),
@@ -236,7 +241,7 @@ def _heights(rng: np.random.Generator, kinds: I64) -> F64:
     return np.asarray(floors * 2.9 + rng.uniform(0.0, 0.8, len(kinds)))
 
 
-def _roofs(rng: np.random.Generator, kinds: I64) -> tuple[I64, F64]:
+def _roofs(rng: np.random.Generator, kinds: I64, concrete: float) -> tuple[I64, F64]:
     count = len(kinds)
     draw = rng.random(count)
     flat_share = np.select([kinds == APARTMENTS, kinds == INDUSTRY], [0.75, 0.3], 0.4)
@@ -248,6 +253,9 @@ def _roofs(rng: np.random.Generator, kinds: I64) -> tuple[I64, F64]:
     pick = np.where((roof == FLAT) & (rng.random(count) < 0.88), other, tiled)
     pick = np.where(kinds == INDUSTRY, metal, pick)
     tint = rng.normal(1.0, 0.12, (count, 1)) * rng.normal(1.0, 0.04, (count, 3))
+    if concrete:  # drawn last, so that towns without it stay as they are
+        grey = np.where(rng.random(count) < 0.75, rng.integers(4, 8, count), 12 + other % 4)
+        pick = np.where(rng.random(count) < concrete, grey, pick)
     return roof.astype(np.int64), np.clip(ROOF_COLOURS[pick] * tint, 0.05, 0.85)
 
 

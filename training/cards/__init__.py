@@ -151,6 +151,7 @@ def _pair_fields(spec: BundleSpec) -> dict[str, Any]:
         "recall": f"{point['recall']:.2f}",
         "false_alarms": f"{point['false_alarm_rate']:.2f}",
         "threshold": f"{point['threshold']:.3f}",
+        "counts": "\n".join(_counts(spec)),
     }
 
 

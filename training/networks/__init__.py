@@ -11,6 +11,7 @@ from training.networks.fc_siam import WIDTHS, Embedding, FcSiam, Mode
 from training.networks.hazard import HazardNet
 from training.networks.inputs import NetworkInputs, of_bands
 from training.networks.landslide import LANDSLIDE_NETWORKS
+from training.networks.lite_siam import LiteSiam
 from training.networks.metadata import ENCODERS, EncoderKind
 from training.networks.metaformer import VARIANTS, MetaFormer
 from training.networks.transfer import TransferDecoder
@@ -19,6 +20,7 @@ __all__ = [
     "Embedding",
     "FcSiam",
     "HazardNet",
+    "LiteSiam",
     "MetaFormer",
     "NetworkInputs",
     "PixelNetwork",
@@ -42,7 +44,8 @@ def build_network(
     """Builds the untrained network of that name.
 
     Args:
-        name: `fc_MODE_WIDTH` compares two dates per pixel, such as `fc_siam_diff_small`.
+        name: `fc_MODE_WIDTH` compares two dates per pixel, such as `fc_siam_diff_small`;
+            `fc_siam_diff_lite0` does so on an ImageNet encoder.
             `qif_SIZE` grades one crop. `qmf_SIZE[_ENCODER]` grades one crop with hazard values.
             `hazard_ENCODER` grades hazard values alone. `transfer_WIDTH` decodes the features of a
             frozen encoder, as many as `inputs.bands`. Names in `LANDSLIDE_NETWORKS` score the
@@ -112,6 +115,7 @@ def _builders() -> dict[str, _Builder]:
     known |= {f"transfer_{width}": partial(_transfer, width) for width in _DECODERS}
     for key, mode in _MODES.items():
         known |= {f"fc_{key}_{width}": partial(_fc_siam, mode, width) for width in WIDTHS}
+    known["fc_siam_diff_lite0"] = _lite_siam
     known |= {f"qif_{size}": partial(_metaformer, size, "mlp") for size in VARIANTS}
     for encoder in ENCODERS:
         suffix = "" if encoder == "mlp" else f"_{encoder}"
@@ -122,6 +126,10 @@ def _builders() -> dict[str, _Builder]:
 
 def _fc_siam(mode: Mode, width: str, dropout: float, inputs: NetworkInputs) -> nn.Module:
     return FcSiam(mode=mode, widths=WIDTHS[width], dropout=dropout)
+
+
+def _lite_siam(dropout: float, inputs: NetworkInputs) -> nn.Module:
+    return LiteSiam(dropout=dropout)
 
 
 def _transfer(width: int, dropout: float, inputs: NetworkInputs) -> nn.Module:

@@ -27,6 +27,7 @@ from training.config import PairsConfig
 from training.data.pairs import Building, LabelledPair, outlined_by_bounds
 from training.data.synthetic import synthetic_pair
 from training.data.turkiye import default_data_dir, turkiye_pairs
+from training.lessons.pairs import halo_of
 from training.pair_report import differences
 from training.quantise_gate import engine_logits
 from training.scoring import BuildingLogits, score_buildings
@@ -100,15 +101,18 @@ class TownScorer:
         if path.endswith(".pt"):
             checkpoint = load_checkpoint(Path(path))
             network, config = checkpoint.network(), checkpoint.config_as(PairsConfig)
+            halo_px = halo_of(config, network)
             return cls(
                 temperature=temperature,
-                score=lambda pair: score_buildings(network, pair, pair.buildings, _lattice(pair)),
+                score=lambda pair: score_buildings(
+                    network, pair, pair.buildings, _lattice(pair, halo_px)
+                ),
                 regions=config.split.held_regions,
             )
         bundle = load_bundle(path)
         engine = open_engine(bundle)
         training = bundle.spec.training
-        alone = training["config"]["source"] == "synthetic" and CONTEXT not in training
+        alone = training["config"]["source"].startswith("synthetic") and CONTEXT not in training
         return cls(
             temperature=bundle.spec.temperature,
             score=lambda pair: engine_logits(engine, bundle.spec, pair),
@@ -146,8 +150,8 @@ def _confident(scored: BuildingLogits) -> float:
     return float(np.mean(scored.logit_P > 1.0))
 
 
-def _lattice(pair: LabelledPair) -> Lattice:
-    return Lattice(grid=pair.grid, window_px=512, halo_px=16, cell_windows=1)
+def _lattice(pair: LabelledPair, halo_px: int) -> Lattice:
+    return Lattice(grid=pair.grid, window_px=512, halo_px=halo_px, cell_windows=1)
 
 
 def write_tables(scorers: dict[str, TownScorer], towns: str, out: Path) -> None:
