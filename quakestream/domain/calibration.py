@@ -32,7 +32,7 @@ class ScoreShape:
     elsewhere. What is the same everywhere is that intact buildings are one peak.
 
     Raises:
-        ShapeError: if a width or a standard deviation is not above 0.
+        ShapeError: if a width or a standard deviation is not above 0, or `silent` is below 0.
     """
 
     intact_at: float = -4.5
@@ -49,16 +49,23 @@ class ScoreShape:
     """Its standard deviation between regions."""
     destroyed_width: float = 3.0
     """Standard deviation of destroyed buildings within a region."""
+    silent: float = 0.0
+    """How many destroyed buildings may score like intact ones; 0 for none.
+
+    A log-ratio of z in the middle of intact scores says that destroyed buildings lie there exp(z)
+    times as often as intact ones. Up to `silent` times that share of them is allowed for.
+    """
 
     def __post_init__(self) -> None:
         spreads = (
             *(self.intact_at_sd, self.intact_width, self.intact_width_log_sd),
             *(self.destroyed_at_sd, self.destroyed_width),
         )
-        if not all(spread > 0 for spread in spreads) or not self.intact_at < self.destroyed_at:
+        apart = self.intact_at < self.destroyed_at
+        if not (all(spread > 0 for spread in spreads) and apart and self.silent >= 0):
             raise ShapeError(
                 "shape of scores",
-                expected="spreads above 0, and intact buildings below destroyed ones",
+                expected="spreads above 0, intact buildings below destroyed ones, silent from 0",
                 got=str(self),
             )
 

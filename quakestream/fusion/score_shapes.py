@@ -47,6 +47,12 @@ MOST_BUILDINGS = 300.0
 make it so."""
 SHAPES = 64
 """Most shapes that are kept."""
+SILENT_SHAPES = 32
+"""Most shapes that are kept, where each counts with several silent shares."""
+SILENT_PARTS: F64 = np.linspace(0.0, 1.0, 4, dtype=np.float64)
+"""Parts of the most that may be silent, equally likely before the scores are known."""
+MOST_SILENT = 0.8
+"""Largest share of destroyed buildings that may score like intact ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,13 +85,6 @@ class WeighedShapes:
         p_UOZ = np.where(fallen_UOZ, p_UOZ.min(axis=2, keepdims=True), p_UOZ)
         return np.asarray(np.maximum.accumulate(p_UOZ, axis=2).transpose(2, 0, 1))
 
-    def log_ratio_Z(self) -> F64:
-        """Log-ratio of destroyed over intact per bin, never falling, with no share assumed."""
-        ratio_Z = np.log(self.weight_U @ self.destroyed_UZ) - np.log(self.weight_U @ self.intact_UZ)
-        lowest = int(np.argmin(ratio_Z))
-        ratio_Z[:lowest] = ratio_Z[lowest]
-        return np.asarray(np.maximum.accumulate(ratio_Z), np.float64)
-
 
 def weighed_shapes(
     count_Z: I64, shape: ScoreShape, expected_share: float, strength: float
@@ -98,22 +97,34 @@ def weighed_shapes(
         expected_share: share of destroyed buildings that is expected before.
         strength: number of buildings that the expectation counts as much as.
     """
+    prior_O = log_beta(np.array([expected_share]), strength)[0]
+    shapes = _likeliest(count_Z, shape, prior_O, SILENT_SHAPES if shape.silent else SHAPES)
+    return _with_silent(shapes, count_Z, shape.silent, prior_O) if shape.silent else shapes
+
+
+def _likeliest(count_Z: I64, shape: ScoreShape, prior_O: F64, most: int) -> WeighedShapes:
+    """The likeliest shapes where no destroyed building is silent.
+
+    Args:
+        count_Z: buildings per bin.
+        shape: of the calibration.
+        prior_O: log-density of the share before the scores are known.
+        most: number of shapes.
+    """
     intact = list(_intact(shape))
     seen = np.flatnonzero(count_Z) if count_Z.any() else np.arange(BINS)
     ends = int(seen[0]), int(seen[-1])
     intact_UZ = _within(np.stack([density_Z for _, _, density_Z in intact]), ends)
-    prior_O = log_beta(np.array([expected_share]), strength)[0, ::2]
     log_prior_U = np.array([log for log, _, _ in intact])
     least_U = np.array([least for _, least, _ in intact])
     found: list[tuple[F64, F64]] = []
     for log_place, place, peak_Z in _destroyed(shape):
         destroyed_Z = _within(peak_Z, ends)
-        mixed_UOZ = _mixed(intact_UZ[:, seen], destroyed_Z[None, seen], SHARE_O[::2])
-        log_UO = np.log(mixed_UOZ) @ _independent(count_Z[seen]) + prior_O
-        log_U = np.logaddexp.reduce(log_UO, axis=1) + log_prior_U + log_place
+        log_U = _log_evidence(intact_UZ, destroyed_Z[None], count_Z, prior_O, every=2)
+        log_U += log_prior_U + log_place
         found.append((np.where(place >= least_U, log_U, -np.inf), destroyed_Z))
     log_GU = np.stack([log_U for log_U, _ in found])
-    best = np.argsort(log_GU, axis=None, kind="stable")[::-1][:SHAPES]
+    best = np.argsort(log_GU, axis=None, kind="stable")[::-1][:most]
     row, column = np.unravel_index(best, log_GU.shape)
     weight_U = np.exp(log_GU[row, column] - log_GU.max())
     return WeighedShapes(
@@ -121,6 +132,40 @@ def weighed_shapes(
         intact_UZ=intact_UZ[column],
         destroyed_UZ=np.stack([found[r][1] for r in row]),
     )
+
+
+def _with_silent(shapes: WeighedShapes, count_Z: I64, silent: float, prior_O: F64) -> WeighedShapes:
+    """Each shape with several shares of destroyed buildings that score like intact ones.
+
+    Args:
+        shapes: without any.
+        count_Z: buildings per bin.
+        silent: of `ScoreShape`.
+        prior_O: log-density of the share before the scores are known.
+    """
+    intact_UZ, seen_UZ = shapes.intact_UZ, shapes.destroyed_UZ
+    middle_U = CENTRE_Z[np.argmax(np.cumsum(intact_UZ, axis=1) >= 0.5, axis=1)]
+    most_U = np.minimum(silent * np.exp(middle_U), MOST_SILENT)
+    destroyed_4UZ = np.stack(
+        [seen_UZ + (part * most_U)[:, None] * (intact_UZ - seen_UZ) for part in SILENT_PARTS]
+    )
+    log_4U = np.stack([_log_evidence(intact_UZ, d_UZ, count_Z, prior_O) for d_UZ in destroyed_4UZ])
+    weight_4U = shapes.weight_U * np.exp(log_4U - log_4U[0])
+    return WeighedShapes(
+        weight_U=weight_4U.reshape(-1) / weight_4U.sum(),
+        intact_UZ=np.tile(intact_UZ, (len(SILENT_PARTS), 1)),
+        destroyed_UZ=destroyed_4UZ.reshape(-1, BINS),
+    )
+
+
+def _log_evidence(
+    intact_UZ: F64, destroyed_UZ: F64, count_Z: I64, prior_O: F64, every: int = 1
+) -> F64:
+    """Log-probability of the scores for each shape, over all shares or every second one."""
+    seen = np.flatnonzero(count_Z) if count_Z.any() else np.arange(BINS)
+    mixed_UOZ = _mixed(intact_UZ[:, seen], destroyed_UZ[:, seen], SHARE_O[::every])
+    log_UO = np.log(mixed_UOZ) @ _independent(count_Z[seen]) + prior_O[::every]
+    return np.asarray(np.logaddexp.reduce(log_UO, axis=1), np.float64)
 
 
 def histograms(log_ratio_N: NDArray[np.floating], area_N: I64, areas: int) -> I64:

@@ -13,7 +13,7 @@ Axes: N buildings, G areas, A pairs of neighbouring areas or of a shape and a sh
 log-ratio, U shapes, O shares of a grid.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 from quakestream.domain.calibration import Calibration
 from quakestream.errors import ShapeError
 from quakestream.fusion.score_shapes import (
+    BINS,
     CENTRE_Z,
     CLUSTERING,
     SHARE_O,
+    STEP,
     WeighedShapes,
     histograms,
     log_beta,
@@ -139,25 +141,21 @@ def estimate_shares(
     buildings_G = count_GZ.sum(axis=1)
     expected = float(np.average(prior.share_G, weights=buildings_G + 1e-9))
     shapes = weighed_shapes(run_GZ[0], calibration.shape, expected, prior.strength)
-    run_O = _posterior(
-        shapes.log_likelihood(run_GZ),
-        np.log(shapes.weight_U),
-        log_beta(np.array([expected]), prior.strength),
-    )
-    run_share = float(run_O[0] @ SHARE_O)
-    areas_GO = _of_areas(count_GZ, shapes, neighbour_A2, _moved(prior, expected, run_share))
-    share_G, low_G, high_G = _summary(areas_GO, buildings_G)
-    number_G3 = _numbers(count_GZ, shapes, areas_GO, low_G, high_G)
+    start_GO = log_beta(np.array([expected]), prior.strength)
+    ((_, run_GUO),) = _by_chunk(run_GZ, shapes, start_GO)
+    run_share = float(run_GUO[0].sum(axis=0) @ SHARE_O)
+    areas_GO = _start_of_areas(count_GZ, shapes, neighbour_A2, _moved(prior, expected, run_share))
+    told = _told(count_GZ, shapes, areas_GO)
     return AreaShares(
         buildings_G=buildings_G,
-        share_G=share_G,
-        low_G=low_G,
-        high_G=high_G,
-        expected_G=number_G3[:, 1],
-        expected_low_G=number_G3[:, 0],
-        expected_high_G=number_G3[:, 2],
-        run=_whole_run(run_GZ, shapes, run_O, float(number_G3[:, 1].sum())),
-        log_ratio_N=_revised(np.asarray(log_ratio_N, np.float64), shapes),
+        share_G=told.share_G,
+        low_G=told.low_G,
+        high_G=told.high_G,
+        expected_G=told.number_G3[:, 1],
+        expected_low_G=told.number_G3[:, 0],
+        expected_high_G=told.number_G3[:, 2],
+        run=_whole_run(run_GZ, shapes, start_GO, float(told.number_G3[:, 1].sum())),
+        log_ratio_N=_revised(np.asarray(log_ratio_N, np.float64), area_N, told.log_ratio_GZ),
     )
 
 
@@ -165,6 +163,8 @@ CHUNK = 500
 """Areas whose likelihoods are held at once."""
 ALIKE = (1.0, 3.0, 10.0, 30.0, 100.0)
 """Strengths, in buildings, with which an area may be drawn towards its surroundings."""
+DRAWN_OUT = 0.5
+"""Part of the way from the interval of a number to that of the share which it is drawn out."""
 RUN_BUILDINGS = 50.0
 """Buildings of neighbours that count as much as the whole run in an area's surroundings."""
 
@@ -181,21 +181,21 @@ def _check(log_ratio_N: NDArray[np.floating], area_N: I64, neighbour_A2: I64, ar
             )
 
 
-def _whole_run(run_GZ: I64, shapes: WeighedShapes, share_GO: F64, expected: float) -> ShareEstimate:
+def _whole_run(run_GZ: I64, shapes: WeighedShapes, start_GO: F64, expected: float) -> ShareEstimate:
     """The estimate of all areas together.
 
     Args:
         run_GZ: buildings of the run per bin, one row.
-        share_GO: probability of each share of the run, one row.
+        start_GO: log-density of its share before the scores are known, one row.
         expected: sum of the numbers that are expected of the areas. The interval holds it.
     """
-    share_G, low_G, high_G = _summary(share_GO, run_GZ.sum(axis=1))
-    (number_3,) = _numbers(run_GZ, shapes, share_GO, low_G, high_G)
+    told = _told(run_GZ, shapes, start_GO)
+    (number_3,) = told.number_G3
     return ShareEstimate(
         buildings=int(run_GZ.sum()),
-        share=float(share_G[0]),
-        low=float(low_G[0]),
-        high=float(high_G[0]),
+        share=float(told.share_G[0]),
+        low=float(told.low_G[0]),
+        high=float(told.high_G[0]),
         expected=expected,
         expected_low=float(min(number_3[0], np.floor(expected))),
         expected_high=float(max(number_3[2], np.ceil(expected))),
@@ -213,49 +213,80 @@ def _moved(prior: SharePrior, expected: float, run_share: float) -> SharePrior:
     return SharePrior(share_G=np.clip(moved_G, SHARE_O[0], SHARE_O[-1]), strength=prior.strength)
 
 
-def _of_areas(count_GZ: I64, shapes: WeighedShapes, neighbour_A2: I64, prior: SharePrior) -> F64:
-    """Probability of each share of each area, (G, O); each area is drawn to its surroundings."""
+def _start_of_areas(
+    count_GZ: I64, shapes: WeighedShapes, neighbour_A2: I64, prior: SharePrior
+) -> F64:
+    """Log-density of each area's share before its own scores, (G, O), drawn to its surroundings.
+
+    Of several strengths with which it is drawn, the one under which all areas are likeliest.
+    """
     own_GO = log_beta(prior.share_G, prior.strength)
-    alone_GO = _over_areas(count_GZ, shapes, [own_GO])[1]
     if len(count_GZ) == 1:
-        return alone_GO
-    around_G = _surroundings(alone_GO @ SHARE_O, count_GZ.sum(axis=1), neighbour_A2)
-    strengths = [log_beta(around_G, strength) + own_GO for strength in ALIKE]
-    return _over_areas(count_GZ, shapes, strengths)[1]
+        return own_GO
+    alone = [p_GUO.sum(axis=1) @ SHARE_O for _, p_GUO in _by_chunk(count_GZ, shapes, own_GO)]
+    around_G = _surroundings(np.concatenate(alone), count_GZ.sum(axis=1), neighbour_A2)
+    starts = [log_beta(around_G, strength) + own_GO for strength in ALIKE]
+    return starts[int(np.argmax(_log_evidence(count_GZ, shapes, starts)))]
 
 
-def _numbers(count_GZ: I64, shapes: WeighedShapes, share_GO: F64, low_G: F64, high_G: F64) -> F64:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Told:
+    """What scores say of areas."""
+
+    share_G: F64
+    low_G: F64
+    high_G: F64
+    number_G3: F64
+    """Number of destroyed buildings: low end, mean and high end."""
+    log_ratio_GZ: F64
+    """Log-odds that a building of a bin is destroyed, less those of the share of its area."""
+
+
+def _told(count_GZ: I64, shapes: WeighedShapes, start_GO: F64) -> _Told:
+    """Shares and numbers with their intervals, and what a score means in each area."""
+    p_GO, number_G3 = np.empty_like(start_GO), np.empty((len(count_GZ), 3))
+    p_GZ, p_ZUO = np.empty((len(count_GZ), BINS)), shapes.posterior_ZUO()
+    for part, p_GUO in _by_chunk(count_GZ, shapes, start_GO):
+        p_GO[part] = p_GUO.sum(axis=1)
+        number_G3[part] = _numbers(count_GZ[part], p_ZUO, p_GUO)
+        p_GZ[part] = np.tensordot(p_GUO, p_ZUO, axes=((1, 2), (1, 2)))
+    buildings_G = count_GZ.sum(axis=1)
+    share_G, low_G, high_G = _summary(p_GO, buildings_G)
+    low_end_G = np.minimum(number_G3[:, 0], np.round(low_G * buildings_G))
+    high_end_G = np.maximum(number_G3[:, 2], np.round(high_G * buildings_G))
+    number_G3[:, 0] -= np.ceil(DRAWN_OUT * (number_G3[:, 0] - low_end_G))
+    number_G3[:, 2] += np.ceil(DRAWN_OUT * (high_end_G - number_G3[:, 2]))
+    logit_G = np.log(share_G) - np.log1p(-share_G)
+    return _Told(
+        share_G=share_G,
+        low_G=low_G,
+        high_G=high_G,
+        number_G3=number_G3,
+        log_ratio_GZ=np.log(p_GZ) - np.log1p(-p_GZ) - logit_G[:, None],
+    )
+
+
+def _numbers(count_GZ: I64, p_ZUO: F64, p_GUO: F64) -> F64:
     """Number of destroyed buildings: low end, mean and high end per area, shape (G, 3).
 
     The mean counts the buildings themselves, not a share of all that might stand there: where each
-    of ten scores is clear, their number is, too. The interval holds that of the share as well,
-    because no shape is exact.
+    of ten scores is clear, their number is, too. No shape is exact, so `_told` draws the interval
+    out towards that of the share, which more buildings like these would have.
 
     Args:
-        share_GO: probability of each share of each area.
-        low_G: low end of the share.
-        high_G: high end of the share.
+        count_GZ: buildings of each area per bin.
+        p_ZUO: probability that a building of a bin is destroyed.
+        p_GUO: probability of each shape and share of each area.
     """
-    buildings_G = count_GZ.sum(axis=1)
-    p_ZUO = shapes.posterior_ZUO()
-    chance_ZUO = p_ZUO * (1.0 - p_ZUO)
-    number_G3 = np.zeros((len(count_GZ), 3))
-    for at in range(0, len(count_GZ), CHUNK):
-        part_GZ = count_GZ[at : at + CHUNK].astype(np.float64)
-        weight_GUO = shapes.weight_U[:, None] * share_GO[at : at + CHUNK, None, :]
-        weight_GA = weight_GUO.reshape(len(part_GZ), -1)
-        mean_GA = part_GZ @ p_ZUO.reshape(len(p_ZUO), -1)
-        spread_GA = part_GZ @ chance_ZUO.reshape(len(p_ZUO), -1)
-        ends_G2 = _weighed_ends(mean_GA, weight_GA)
-        number_G3[at : at + CHUNK] = _with_chance(
-            (weight_GA * mean_GA).sum(axis=1),
-            ends_G2,
-            CLUSTERING * (weight_GA * spread_GA).sum(axis=1),
-            part_GZ.sum(axis=1),
-        )
-    number_G3[:, 0] = np.minimum(number_G3[:, 0], np.round(low_G * buildings_G))
-    number_G3[:, 2] = np.maximum(number_G3[:, 2], np.round(high_G * buildings_G))
-    return number_G3
+    count_GZ, weight_GA = count_GZ.astype(np.float64), p_GUO.reshape(len(p_GUO), -1)
+    p_ZA = p_ZUO.reshape(len(p_ZUO), -1)
+    mean_GA, spread_GA = count_GZ @ p_ZA, count_GZ @ (p_ZA * (1.0 - p_ZA))
+    return _with_chance(
+        (weight_GA * mean_GA).sum(axis=1),
+        _weighed_ends(mean_GA, weight_GA),
+        CLUSTERING * (weight_GA * spread_GA).sum(axis=1),
+        count_GZ.sum(axis=1),
+    )
 
 
 def _weighed_ends(value_GA: F64, weight_GA: F64) -> F64:
@@ -278,28 +309,29 @@ def _with_chance(mean_G: F64, ends_G2: F64, variance_G: F64, count_G: F64) -> F6
     )
 
 
-def _over_areas(count_GZ: I64, shapes: WeighedShapes, starts: Sequence[F64]) -> tuple[int, F64]:
-    """The prior of `starts` under which the areas are likeliest, and their posteriors, (G, O)."""
-    evidence = np.zeros(len(starts))
-    parts: list[list[F64]] = [[] for _ in starts]
-    log_weight_U = np.log(shapes.weight_U)
+def _by_chunk(count_GZ: I64, shapes: WeighedShapes, start_GO: F64) -> Iterator[tuple[slice, F64]]:
+    """Probability of each shape and share for some areas after the others, (G, U, O).
+
+    All shapes count by what the whole run says of them. It sums to 1 over shapes and shares.
+    """
     for at in range(0, len(count_GZ), CHUNK):
-        log_GUO = shapes.log_likelihood(count_GZ[at : at + CHUNK])
-        for number, start_GO in enumerate(starts):
-            part_GO = start_GO[at : at + CHUNK]
-            whole_GO = part_GO - np.logaddexp.reduce(part_GO, axis=1, keepdims=True)
-            parts[number].append(_posterior(log_GUO, log_weight_U, whole_GO))
-            all_GU = np.logaddexp.reduce(log_GUO + whole_GO[:, None], axis=2) + log_weight_U
-            evidence[number] += np.logaddexp.reduce(all_GU, axis=1).sum()
-    best = int(np.argmax(evidence))
-    return best, np.concatenate(parts[best])
+        part = slice(at, at + CHUNK)
+        log_GUO = shapes.log_likelihood(count_GZ[part]) + start_GO[part, None]
+        p_GUO = np.exp(log_GUO - np.logaddexp.reduce(log_GUO, axis=2, keepdims=True))
+        yield part, shapes.weight_U[:, None] * p_GUO
 
 
-def _posterior(log_GUO: F64, log_weight_U: F64, start_GO: F64) -> F64:
-    """Probability of each share, (G, O). All shapes count by what the whole run says of them."""
-    log_GUO = log_GUO + start_GO[:, None]
-    p_GUO = np.exp(log_GUO - np.logaddexp.reduce(log_GUO, axis=2, keepdims=True))
-    return np.asarray(np.einsum("u,guo->go", np.exp(log_weight_U), p_GUO), np.float64)
+def _log_evidence(count_GZ: I64, shapes: WeighedShapes, starts: Sequence[F64]) -> F64:
+    """Log-probability of the scores of all areas under each prior of `starts`."""
+    evidence = np.zeros(len(starts))
+    wholes = [start - np.logaddexp.reduce(start, axis=1, keepdims=True) for start in starts]
+    for at in range(0, len(count_GZ), CHUNK):
+        part = slice(at, at + CHUNK)
+        log_GUO = shapes.log_likelihood(count_GZ[part])
+        for number, whole_GO in enumerate(wholes):
+            log_GU = np.logaddexp.reduce(log_GUO + whole_GO[part, None], axis=2)
+            evidence[number] += np.logaddexp.reduce(log_GU + np.log(shapes.weight_U), axis=1).sum()
+    return evidence
 
 
 def _surroundings(share_G: F64, buildings_G: I64, neighbour_A2: I64) -> F64:
@@ -327,7 +359,15 @@ def _summary(p_GO: F64, buildings_G: I64) -> tuple[F64, F64, F64]:
     return np.asarray(p_GO @ SHARE_O), low_G, high_G
 
 
-def _revised(log_ratio_N: F64, shapes: WeighedShapes) -> F64:
-    """Log-ratios by the shapes of this run; the order of buildings stays."""
-    revised_N = np.interp(log_ratio_N, CENTRE_Z, shapes.log_ratio_Z())
+def _revised(log_ratio_N: F64, area_N: I64, log_ratio_GZ: F64) -> F64:
+    """Log-ratios by the shapes of this run, between the middles of bins; NaN stays NaN.
+
+    With them, the probabilities at the share of an area add up to its expected number.
+    """
+    place_N = (np.nan_to_num(log_ratio_N) - CENTRE_Z[0]) / STEP
+    place_N = np.clip(place_N, 0.0, BINS - 1.0)
+    below_N = np.minimum(place_N.astype(np.int64), BINS - 2)
+    part_N = place_N - below_N
+    low_N, high_N = (log_ratio_GZ[area_N, below_N + step] for step in (0, 1))
+    revised_N = low_N + part_N * (high_N - low_N)
     return np.asarray(np.where(np.isfinite(log_ratio_N), revised_N, np.nan), np.float64)

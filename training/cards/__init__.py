@@ -194,8 +194,8 @@ def _counts(spec: BundleSpec) -> Iterator[str]:
 
 
 _COUNTS = """**Counts.** Neither network, head nor calibration saw the town that they are judged on;
-synthetic ones come from the generator that the network learnt from. The width of the intervals was
-chosen so that they hold these towns: those of another region may still miss.
+synthetic ones come from the generator that the network learnt from. How many destroyed buildings
+may score like intact ones was chosen on these towns, so their intervals flatter a little.
 """
 _LEFT_OUT = """**Figures.** {split}: {destroyed} destroyed and {intact} intact buildings of
 cities that neither the network nor the head that judged them has seen, inside their axis-aligned

@@ -1,7 +1,7 @@
 """`python -m training.shares TABLES/MODEL... -o CALIBRATION.json`: fits and judges a calibration.
 
-`--bundle BUNDLE` writes it into a bundle, whose weights stay as they are. `--cover` widens it until
-the interval of every town that is judged holds the truth.
+How many destroyed buildings may score like intact ones is chosen by the numbers of left-out towns.
+`--bundle BUNDLE` writes the calibration into a bundle, whose weights stay as they are.
 """
 
 import argparse
@@ -21,10 +21,10 @@ from training.shares.judge import (
     Coverage,
     LeftOutTown,
     TownVerdict,
-    covering,
     districts,
+    least_silent,
     left_out,
-    widened,
+    with_silent,
 )
 from training.shares.restate import restate
 from training.shares.tables import JUDGED_TOWNS, town_name
@@ -55,33 +55,23 @@ class Judged:
     """A calibration, and what it says of towns that neither it nor its model has seen."""
 
     calibration: Calibration
-    widened: float
-    """Factor on the spread of the peak of destroyed buildings."""
     towns: tuple[TownVerdict, ...]
     districts: Coverage | None
 
     def __str__(self) -> str:
         lines = [str(verdict) for verdict in self.towns]
-        if self.widened != 1:
-            lines.append(f"peak of destroyed buildings spread {self.widened:g} times as wide")
+        lines.append(f"silent: {self.calibration.shape.silent:g}")
         if self.districts is not None:
             lines.append(json.dumps(asdict(self.districts)))
         return "\n".join(lines)
 
 
-def fit_and_judge(
-    tables: pd.DataFrame, others: pd.DataFrame | None = None, *, cover: bool = False
-) -> Judged:
+def fit_and_judge(tables: pd.DataFrame, others: pd.DataFrame | None = None) -> Judged:
     """The calibration of all towns but those kept for judging, and what is said of it.
 
     Args:
         tables: towns to fit on, and synthetic towns that are kept for judging.
         others: towns that are judged alone.
-        cover: widen it until every interval of a left-out or other town holds the truth. The
-            figures of those towns then flatter a little.
-
-    Raises:
-        RequestError: if no widening does.
     """
     kept = tables["pair"].isin([town_name(*town) for town in JUDGED_TOWNS])
     fitted, judged = tables[~kept], tables[kept]
@@ -90,12 +80,11 @@ def fit_and_judge(
     if others is not None:
         for pair, rows in others.groupby("pair"):
             trials.append(LeftOutTown(calibration=calibration, table=rows, name=str(pair)))
-    factor = covering(trials) if cover else 1.0
-    calibration = widened(calibration, factor)
+    silent = least_silent(trials)
+    calibration = with_silent(calibration, silent)
     return Judged(
         calibration=calibration,
-        widened=factor,
-        towns=tuple(trial.verdict(factor) for trial in trials),
+        towns=tuple(trial.verdict(silent) for trial in trials),
         districts=districts(calibration, judged) if len(judged) else None,
     )
 
@@ -106,12 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folders", nargs="+", type=Path, metavar="TABLES/MODEL")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="JSON")
     parser.add_argument("--judge", nargs="+", type=Path, help="tables that are judged alone")
-    parser.add_argument("--cover", action="store_true", help="widen it until intervals hold")
     parser.add_argument("--bundle", type=Path, help="write the calibration into this bundle")
     options = parser.parse_args(arguments)
     try:
         others = read_tables(options.judge) if options.judge else None
-        told = fit_and_judge(read_tables(options.folders), others, cover=options.cover)
+        told = fit_and_judge(read_tables(options.folders), others)
         print(told)
         options.out.write_text(json.dumps(asdict(told.calibration), indent=2) + "\n")
         if options.bundle is not None:

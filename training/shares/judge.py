@@ -8,7 +8,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from quakestream.domain.calibration import Calibration
-from quakestream.errors import RequestError
 from quakestream.fusion.calibration import log_ratio
 from quakestream.fusion.shares import AreaShares, SharePrior, at_share, estimate_shares
 from training.metrics import blocks_of
@@ -19,8 +18,10 @@ F64 = NDArray[np.float64]
 DECLARED = 0.5
 """Probability from which a building is declared destroyed."""
 BINS = 10
-WIDENINGS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
-"""Factors that are tried on the spread of the peak of destroyed buildings between regions."""
+SILENTS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
+"""Values of `ScoreShape.silent` that are tried."""
+AS_GOOD = 1.1
+"""Errors of counts up to this times the least are as good."""
 COUNTS = "left_out_counts"
 """Key of a bundle's `metrics`: verdicts on towns that neither model nor calibration has seen."""
 DISTRICT_BLOCK_M = 100.0
@@ -91,9 +92,9 @@ class LeftOutTown:
     table: pd.DataFrame
     name: str
 
-    def verdict(self, factor: float = 1.0) -> TownVerdict:
-        """Judges it with the peak of destroyed buildings spread wider by a factor."""
-        return verdict_of(widened(self.calibration, factor), self.table, self.name)
+    def verdict(self, silent: float = 0.0) -> TownVerdict:
+        """Judges it where so many destroyed buildings may score like intact ones."""
+        return verdict_of(with_silent(self.calibration, silent), self.table, self.name)
 
 
 def left_out(tables: pd.DataFrame) -> Iterator[LeftOutTown]:
@@ -110,31 +111,31 @@ def left_out(tables: pd.DataFrame) -> Iterator[LeftOutTown]:
             yield LeftOutTown(calibration=calibration, table=rows, name=str(pair))
 
 
-def widened(calibration: Calibration, factor: float) -> Calibration:
-    """The calibration where destroyed buildings of another region may score farther off.
+def with_silent(calibration: Calibration, silent: float) -> Calibration:
+    """The calibration where destroyed buildings may score like intact ones."""
+    return replace(calibration, shape=replace(calibration.shape, silent=silent))
 
-    Two or three regions tell little of it. A peak that may lie lower is what widens intervals
-    upwards: destroyed buildings then hide among those that score like intact ones.
+
+def count_error(verdicts: Sequence[TownVerdict]) -> float:
+    """Mean distance of the roots of expected and true numbers.
+
+    Roots, because the chance in a number grows as its root: a town with few destroyed buildings
+    says as much as one with many.
     """
-    shape = calibration.shape
-    wide = replace(shape, destroyed_at_sd=shape.destroyed_at_sd * factor)
-    return replace(calibration, shape=wide)
+    gaps = [abs(v.expected**0.5 - v.destroyed**0.5) for v in verdicts]
+    return float(np.mean(gaps))
 
 
-def covering(trials: Sequence[LeftOutTown], *, factors: Sequence[float] = WIDENINGS) -> float:
-    """The least factor with which every interval holds the truth.
+def least_silent(trials: Sequence[LeftOutTown], *, silents: Sequence[float] = SILENTS) -> float:
+    """The least `ScoreShape.silent` with which the numbers of left-out towns are as good as any.
 
-    Raises:
-        RequestError: if none does.
+    The shape of the scores never tells how many destroyed buildings look intact. Towns whose state
+    is known do. Without such towns it is the least of all.
     """
-    for factor in sorted(factors):
-        if all(trial.verdict(factor).covered for trial in trials):
-            return factor
-    raise RequestError(
-        "intervals miss a town, however wide the peak of destroyed buildings is",
-        expected=f"a factor up to {max(factors):g}",
-        remedy="fit without --cover, and read which towns are missed",
-    )
+    if not trials:
+        return min(silents)
+    errors = {silent: count_error([t.verdict(silent) for t in trials]) for silent in silents}
+    return min(s for s, error in errors.items() if error <= AS_GOOD * min(errors.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,6 +67,16 @@ def test_few_buildings_with_clear_scores_are_counted_and_not_shrunk() -> None:
     assert (found.expected_high_G >= [8.0, 9.0]).all()
 
 
+def test_probabilities_add_up_to_what_is_expected_of_each_area() -> None:
+    """By a mean shape and a mean share they once missed it by a fifth."""
+    rng = np.random.default_rng(8)
+    ratio_N = np.concatenate([town(rng, 100, share)[0] / 2 for share in (0.0, 0.1, 0.4)])
+    area_N = np.repeat([0, 1, 2], 100)
+    found = estimate(ratio_N, area_N, 3)
+    p_N = at_share(found.log_ratio_N, found.share_G[area_N])
+    assert np.bincount(area_N, p_N).tolist() == pytest.approx(found.expected_G.tolist(), abs=0.1)
+
+
 def test_the_order_of_buildings_does_not_matter() -> None:
     rng = np.random.default_rng(2)
     ratio_N, _ = town(rng, 500, 0.2)
@@ -127,6 +137,35 @@ def test_towns_that_differ_more_widen_the_interval() -> None:
         )
         widths.append(found.high_G[0] - found.low_G[0])
     assert widths[1] > widths[0]
+
+
+def test_destroyed_buildings_that_score_like_intact_ones_are_counted_and_not_declared() -> None:
+    """Of 120 that fell among 1000, 60 score like those that stand; who they are no score says."""
+    rng = np.random.default_rng(7)
+    ratio_N = np.concatenate([rng.normal(-1.0, 0.8, 940), rng.normal(6.0, 1.0, 60)])
+    at = {"intact_at": -1.0, "intact_width": 0.8, "destroyed_at": 6.0, "destroyed_width": 1.0}
+    found = {}
+    for silent in (0.0, 3.0):
+        calibration = replace(PLAIN, shape=ScoreShape(**at, silent=silent))
+        area_N = np.zeros(1000, np.int64)
+        found[silent] = estimate_shares(ratio_N, area_N, NONE, SharePrior.weak(1), calibration)
+        p_N = at_share(found[silent].log_ratio_N, found[silent].share_G[0])
+        assert np.count_nonzero(p_N >= 0.5) == 60
+        assert p_N.sum() == pytest.approx(found[silent].run.expected, rel=0.02)
+    seen, told = found[0.0].run, found[3.0].run
+    assert seen.expected == pytest.approx(60, abs=2)
+    assert seen.expected_high < 120
+    assert told.expected == pytest.approx(130, abs=10)
+    assert told.expected_high > 120
+    assert seen.expected_low <= told.expected_low <= 60
+
+
+def test_where_intact_scores_are_sure_nothing_is_silent() -> None:
+    ratio_N = np.concatenate([np.full(900, -7.0), np.full(100, 7.0)])
+    calibration = replace(PLAIN, shape=ScoreShape(silent=3.0))
+    area_N = np.zeros(1000, np.int64)
+    found = estimate_shares(ratio_N, area_N, NONE, SharePrior.weak(1), calibration)
+    assert found.run.expected == pytest.approx(100, abs=1)
 
 
 def test_a_building_of_no_area_is_refused() -> None:
