@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from quakestream.events import Observer
     from quakestream.outputs.progress import Status
     from quakestream.outputs.scores import Score
+    from quakestream.outputs.slide_scores import SlideScore
     from quakestream.pipeline.planning.plan import Plan
     from quakestream.pipeline.run import Result
     from quakestream.storage import Store
@@ -123,9 +124,10 @@ def score(
     label_column: str | None = None,
     positive_file: str | None = None,
     distance_m: float = 5.0,
+    landslides: bool = False,
     storage: Storage | None = None,
-) -> Score:
-    """Compares the verdicts of a finished map with reference points, polygons or ids.
+) -> Score | SlideScore:
+    """Compares the verdicts of a finished map with a reference, or its landslides with outlines.
 
     Args:
         out: path or URI of the map.
@@ -134,18 +136,22 @@ def score(
         label_column: column of the reference that holds the damage; found if None.
         positive_file: polygons of severe damage; `truth` then gives harmless buildings only.
         distance_m: largest distance of a point to its footprint.
+        landslides: compare landslides with the outlines in `truth`; maps without damage do so in
+            any case.
         storage: endpoints, as under `storage:` of a run file.
 
     Raises:
         RequestError: if there is no finished map, or the reference cannot be used.
     """
-    from quakestream.outputs.scores import ScoreOptions, score_stored
+    from quakestream.outputs.scores import ScoreOptions
+    from quakestream.outputs.slide_scores import score_map
     from quakestream.outputs.truth import TruthRequest
 
     request = TruthRequest(uri=_text(truth), layer=layer, column=label_column)
     options = ScoreOptions(distance_m=distance_m)
     polygons = TruthRequest(uri=positive_file) if positive_file else None
-    return score_stored(_store(out, storage), request, options, polygons)
+    store = _store(out, storage)
+    return score_map(store, request, options, polygons, landslides=landslides)
 
 
 def status(out: str | PathLike[str], *, storage: Storage | None = None) -> Status:

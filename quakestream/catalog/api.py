@@ -1,6 +1,6 @@
 """Searches STAC APIs with pystac-client and returns raw items."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from quakestream.catalog.documents import Harvest, item_base
@@ -35,7 +35,7 @@ def search_api(
     root: str,
     collections: list[str],
     bounds: Bounds | list[Bounds],
-    intervals: list[str],
+    intervals: Sequence[str | None],
     rule: HrefRule | None = None,
 ) -> Harvest:
     """All items in a box or several (degrees) and in any of the intervals.
@@ -47,6 +47,7 @@ def search_api(
         root: the landing page.
         collections: what is searched; all where there is none.
         bounds: west, south, east, north.
+        intervals: of time; None: any time.
         rule: the rule for the hrefs of the service.
 
     Raises:

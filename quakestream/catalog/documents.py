@@ -80,7 +80,7 @@ class Harvest:
         )
 
 
-def read_root(uri: str, options: StorageOptions) -> list[Document]:
+def read_root(uri: str, options: StorageOptions, key: str = "imagery.catalog") -> list[Document]:
     """The documents at a URI: one JSON document, or the items of NDJSON or GeoParquet.
 
     A line of NDJSON that cannot be read becomes `{"broken": cause}`.
@@ -95,9 +95,7 @@ def read_root(uri: str, options: StorageOptions) -> list[Document]:
         return parse_documents(read_bytes(uri, options, DOCUMENT), uri)
     except (MissingObjectError, CatalogItemError) as error:
         problem = error.problem
-        raise ConfigError.of(
-            replace(problem, where=f"imagery.catalog {problem.where or uri}")
-        ) from error
+        raise ConfigError.of(replace(problem, where=f"{key} {problem.where or uri}")) from error
 
 
 def _is_folder(uri: str) -> ConfigError:

@@ -260,10 +260,10 @@ def _from_catalogue(
         return collect(documents, place, options)
     filters = [f for f in (imagery.post, imagery.pre) if f is not None]
     rule = HrefRule(root=place, options=options)
-    return search_api(*root, _search_bounds(aoi), [_interval(f) for f in filters], rule)
+    return search_api(*root, search_bounds(aoi), [_interval(f) for f in filters], rule)
 
 
-def _search_bounds(aoi: BaseGeometry) -> list[Bounds]:
+def search_bounds(aoi: BaseGeometry) -> list[Bounds]:
     """Boxes around an area: one, or one on each side of 180°.
 
     Services differ in how they read a box with west > east; two plain ones are read alike.

@@ -1,6 +1,6 @@
 """`quakestream prior`: the landslide prior of an earthquake, without any image."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -42,6 +42,13 @@ def prior(
         str | None,
         typer.Option(help="Raster of the standard deviation of the logit; left out: 0.03."),
     ] = None,
+    shaking: Annotated[
+        Literal["bilinear", "triangles"],
+        typer.Option(
+            help="How shaking is read between the nodes of a ShakeMap: bilinear, or on the "
+            "triangles of USGS's own runs, to compare with their products."
+        ),
+    ] = "bilinear",
     endpoint_url: S3Endpoint = None,
     anon: S3Anon = False,
     as_json: Json = False,
@@ -68,6 +75,7 @@ def prior(
         cti=cti,
         stddev=stddev,
         gradient=gradient,
+        shaking=shaking,
     )
     try:
         with open_prior(inputs, options) as opened:

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -21,12 +20,8 @@ from quakestream.cli.common import (
 from quakestream.errors import RequestError
 from quakestream.outputs.expected import amount
 from quakestream.outputs.readback import current_run
-from quakestream.outputs.scores import Score, ScoreOptions, score_stored
-from quakestream.outputs.slide_scores import (
-    SlideScore,
-    judges_landslides_alone,
-    score_slides_stored,
-)
+from quakestream.outputs.scores import Score, ScoreOptions
+from quakestream.outputs.slide_scores import SlideScore, score_map
 from quakestream.outputs.truth import TruthRequest, if_all_destroyed
 from quakestream.redaction import redacted
 from quakestream.reduce.metrics import Interval
@@ -83,9 +78,6 @@ def score(
     store = open_store(out, s3_options(endpoint_url, anon))
     warn_of_other_products(store)
     run = current_run(store)
-    if landslides or judges_landslides_alone(run):
-        _score_slides(store, TruthRequest(uri=truth, layer=layer), run, as_json=as_json)
-        return
     request = TruthRequest(
         uri=truth,
         layer=layer,
@@ -95,11 +87,14 @@ def score(
     )
     options = ScoreOptions(distance_m=distance, resamples=bootstrap, block_m=block, seed=seed)
     polygons = TruthRequest(uri=positive_file, layer=positive_layer) if positive_file else None
-    result = _score_damage(store, request, options, polygons, run)
-    notes = flattered_by(run)
+    result = score_map(store, request, options, polygons, landslides=landslides)
+    notes = [] if isinstance(result, SlideScore) else flattered_by(run)
     if as_json:
-        content = _head(store, truth, run) | {"notes": notes} | result.to_json()
+        more = {} if isinstance(result, SlideScore) else {"notes": notes}
+        content = _head(store, truth, run) | more | result.to_json()
         typer.echo(json.dumps(content, indent=2))
+    elif isinstance(result, SlideScore):
+        _show_slides(result, _console())
     else:
         _show(result, notes, _console())
 
@@ -120,22 +115,6 @@ def flattered_by(run: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _score_damage(
-    store: Store,
-    request: TruthRequest,
-    options: ScoreOptions,
-    polygons: TruthRequest | None,
-    run: Mapping[str, Any],
-) -> Score:
-    try:
-        return score_stored(store, request, options, polygons)
-    except RequestError as error:
-        if "landslides" not in run["counts"]:
-            raise
-        remedy = f"{error.problem.remedy}; for outlines of landslides give --landslides"
-        raise RequestError.of(replace(error.problem, remedy=remedy.lstrip("; "))) from error
-
-
 def _head(store: Store, truth: str, run: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "out": redacted(store.uri),
@@ -148,14 +127,7 @@ def _console() -> Console:
     return Console(markup=False, emoji=False, highlight=False)
 
 
-def _score_slides(
-    store: Store, request: TruthRequest, run: Mapping[str, Any], *, as_json: bool
-) -> None:
-    result = score_slides_stored(store, request)
-    if as_json:
-        typer.echo(json.dumps(_head(store, request.uri, run) | result.to_json(), indent=2))
-        return
-    console = _console()
+def _show_slides(result: SlideScore, console: Console) -> None:
     console.print("Landslides against known outlines", style="bold")
     elsewhere = ""
     if result.truth_elsewhere:
@@ -169,14 +141,19 @@ def _score_slides(
 
 
 def _slide_table(result: SlideScore) -> Table:
-    caption = f"Slides agree where they share {result.polygon_iou:.0%} of the ground of both"
+    ground = f"blocks of {result.block_m:g} m" if result.block_m > 0 else "groups of slides"
+    caption = (
+        f"Slides agree where they share {result.polygon_iou:.0%} of the ground of both. "
+        f"95 % intervals: bootstrap over {result.blocks} {ground}"
+    )
+    known = result.intervals
     table = Table(title="Landslides", caption=caption)
     for name in ("figure", "of ground", "of slides"):
         table.add_column(name, justify="left" if name == "figure" else "right")
-    table.add_row("precision", _figure(result.precision), _figure(result.polygon_precision))
-    table.add_row("recall", _figure(result.recall), _figure(result.polygon_recall))
-    table.add_row("F1", _figure(result.f1), "")
-    table.add_row("IoU", _figure(result.iou), "")
+    table.add_row("precision", _interval(known.precision), _interval(known.polygon_precision))
+    table.add_row("recall", _interval(known.recall), _interval(known.polygon_recall))
+    table.add_row("F1", _interval(known.f1), "")
+    table.add_row("IoU", _interval(known.iou), "")
     return table
 
 
@@ -279,7 +256,7 @@ def _confusion_table(result: Score) -> Table:
 def _interval(value: Interval) -> str:
     if math.isnan(value.low):
         return _figure(value.value)
-    return f"{value.value:.3f} ({value.low:.3f} to {value.high:.3f})"
+    return value.as_text()
 
 
 def _figure(value: float) -> str:

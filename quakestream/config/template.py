@@ -118,8 +118,9 @@ footprints:
 
 # Elevation, for landslides: metres, or the unit that the band or the vertical CRS states.
 # terrain:
-#   # A raster, a list of its tiles, a Zarr array (dem.zarr, dem.zarr/elevation), or a STAC item or
-#   # item collection (items.json).
+#   # A raster, a list of its tiles, a Zarr array (dem.zarr, dem.zarr/elevation), a STAC item or item
+#   # collection (items.json), a static catalogue, a collection of a STAC API
+#   # (https://…/collections/cop-dem-glo-30), or a folder of tiles or items.
 #   dem: dem.tif
 #   # Asset of the items, or array of the Zarr group. Left out: the one of elevations.
 #   asset: data
@@ -134,6 +135,9 @@ footprints:
 #   stddev: jessee_standard_deviation.tif
 #   # Gradient (rise over run). Left out: the slopes of the DEM.
 #   slope: global_grad.tif
+#   # How the prior reads shaking between the nodes of a ShakeMap: bilinear, or triangles as in
+#   # USGS's own runs, to compare with their products.
+#   shaking: bilinear
 #   # Slides whose ground is flatter than this on average, degrees, are left out and counted
 #   # apart: roofs, rubble and fields look like slides. 0 keeps all.
 #   least_slope_deg: 5

@@ -1,6 +1,6 @@
 """The section `terrain` of a run file."""
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,8 @@ from quakestream.errors import ConfigError
 LEAST_SLOPE_DEG = 5.0
 """Default of `terrain.least_slope_deg`. Slides start on steeper ground nearly everywhere, and
 elevation models of towns have slopes of some degrees where houses stand."""
+ShakingBetween = Literal["bilinear", "triangles"]
+"""How shaking is read between the nodes of a ShakeMap."""
 
 
 class TerrainSection(Section):
@@ -19,7 +21,8 @@ class TerrainSection(Section):
 
     dem: Place | Places = Field(
         description="Elevation, metres or the unit that the band or vertical CRS states: a raster, "
-        "a Zarr array, a STAC item or item collection, or a list of tiles on one lattice",
+        "a Zarr array, a STAC item or item collection, a static catalogue or a collection of a "
+        "STAC API, a folder of tiles or items, or a list of tiles on one lattice",
     )
     asset: str | None = Field(
         default=None,
@@ -47,7 +50,11 @@ class TerrainSection(Section):
         default=None,
         description="Gradient raster (rise over run) of the prior; left out: slopes of the DEM",
     )
-
+    shaking: ShakingBetween = Field(
+        default="bilinear",
+        description="How the prior reads shaking between the nodes of a ShakeMap: bilinear, or on "
+        "the triangles of USGS's own runs, to compare with their products",
+    )
     least_slope_deg: float = Field(
         default=LEAST_SLOPE_DEG,
         ge=0,
@@ -63,7 +70,9 @@ class TerrainSection(Section):
 
     @property
     def elevation(self) -> str:
-        """The elevation model as one text, which `open_dem` takes."""
+        """The elevation model as one text, which `open_dem` takes; empty without one."""
+        if not self.dem_places:
+            return ""
         return DemSource(places=self.dem_places, asset=self.asset, unit=self.unit).text
 
     @property
@@ -71,7 +80,7 @@ class TerrainSection(Section):
         """The files of the section by their keys; the elevation model as one text."""
         layers = ("lithology", "landcover", "cti", "stddev", "slope")
         named = {key: place for key in layers if (place := getattr(self, key)) is not None}
-        return {"dem": self.elevation, **named}
+        return ({"dem": self.elevation} if self.dem_places else {}) | named
 
     @property
     def has_prior(self) -> bool:

@@ -141,8 +141,28 @@ def _items(data: bytes, uri: str) -> list[Mapping[str, Any]]:
 
 def _asset(item: Mapping[str, Any], uri: str, name: str | None) -> str:
     """Place of the raster of an item."""
-    assets: Mapping[str, Any] = item["assets"]
-    usable = {key: one["href"] for key, one in assets.items() if _has_href(one)}
+    href = resolve_href(uri, asset_href(item, uri, name))
+    if is_remote(uri) and not is_remote(href):
+        raise HazardError(
+            f"item {item.get('id')} of a server names a file of this machine", uri, got=href
+        )
+    return href
+
+
+def asset_href(item: Mapping[str, Any], uri: str, name: str | None) -> str:
+    """The href of an item's elevations, as it stands in the item.
+
+    Args:
+        item: a STAC item.
+        uri: its document, for errors.
+        name: the asset; None: the one of elevations, or the only one of role `data`.
+
+    Raises:
+        HazardError: if it has no such asset.
+    """
+    found = item.get("assets")
+    assets: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+    usable: dict[str, str] = {key: one["href"] for key, one in assets.items() if _has_href(one)}
     data = [key for key in usable if "data" in _roles(assets[key])]
     wanted: Iterable[str] = (name,) if name else (*ASSETS, *(data if len(data) == 1 else ()))
     chosen = next((key for key in wanted if key in usable), None)
@@ -154,12 +174,7 @@ def _asset(item: Mapping[str, Any], uri: str, name: str | None) -> str:
             got=", ".join(usable) or "no asset with an href",
             remedy="name the asset with terrain.asset",
         )
-    href = resolve_href(uri, usable[chosen])
-    if is_remote(uri) and not is_remote(href):
-        raise HazardError(
-            f"item {item.get('id')} of a server names a file of this machine", uri, got=href
-        )
-    return href
+    return usable[chosen]
 
 
 def _has_href(asset: Any) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 from quakestream.config import HazardSection, TerrainSection
+from quakestream.config.terrain import ShakingBetween
 from quakestream.domain import Grid, Issue, Window
 from quakestream.domain.grid import NORTHING_TOP_M
 from quakestream.errors import HazardError
@@ -63,6 +64,8 @@ class PriorInputs:
     gradient: str | None = None
     dem: str | None = None
     """Gives the slopes where there is no gradient."""
+    shaking: ShakingBetween = "bilinear"
+    """How shaking is read between the nodes of a ShakeMap."""
 
     @classmethod
     def of_run(cls, hazard: HazardSection, terrain: TerrainSection | None) -> "PriorInputs | None":
@@ -78,7 +81,8 @@ class PriorInputs:
             cti=terrain.cti,
             stddev=terrain.stddev,
             gradient=terrain.slope,
-            dem=terrain.elevation,
+            dem=terrain.elevation or None,
+            shaking=terrain.shaking,
         )
 
 
@@ -245,6 +249,8 @@ def open_prior(
     with ExitStack() as stack:
         shaking = read_shaking(inputs.shakemaps, options)
         slope = _open_slopes(inputs, options, stack)
+        if inputs.shaking == "triangles":
+            shaking = shaking.cut_for(slope.frame)
 
         def opened(uri: str, rule: LayerRule) -> RuledLayer:
             layer = stack.enter_context(open_layer(uri, options, slope.like))

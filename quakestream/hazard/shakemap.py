@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from quakestream.errors import HazardError
 from quakestream.hazard.interpolation import Floats, bilinear, positions_on_axis
 from quakestream.hazard.packed import unpacked_grid
+from quakestream.hazard.triangles import on_triangles
 from quakestream.hazard.units import MEASURES, keeps, to_standard
 from quakestream.storage import StorageOptions, read_bytes
 from quakestream.storage.limits import DOCUMENT
@@ -49,8 +50,22 @@ class ShakeMap:
     spreads: dict[str, float] = field(default_factory=dict)
     """Standard deviation of the logarithm of a measure over the whole event, by field name."""
 
-    def at(self, field: str, lon_N: Floats, lat_N: Floats) -> Floats:
-        """Bilinear values of a field at points (EPSG:4326); NaN outside the map or if absent."""
+    def at(
+        self,
+        field: str,
+        lon_N: Floats,
+        lat_N: Floats,
+        rising_YX: NDArray[np.bool_] | None = None,
+    ) -> Floats:
+        """Values of a field at points (EPSG:4326); NaN outside the map or if absent.
+
+        Args:
+            field: name of the field.
+            lon_N: longitudes.
+            lat_N: latitudes.
+            rising_YX: diagonals of the squares of nodes (`rising_squares`), for values on
+                triangles; None: bilinear.
+        """
         values = self.fields.get(field)
         if values is None:
             return np.full(lon_N.shape, np.nan)
@@ -58,6 +73,8 @@ class ShakeMap:
         east_N = degrees_east(lon_N, float(self.lon[0]), float(self.lon[-1]))
         col_N = positions_on_axis(east_N, 0.0, lon_step)
         row_N = positions_on_axis(lat_N, float(self.lat[0]), lat_step)
+        if rising_YX is not None:
+            return on_triangles(values, rising_YX, row_N, col_N)
         return bilinear(values, row_N, col_N)
 
 

@@ -1,15 +1,18 @@
 """The strongest shaking of several ShakeMaps, with its uncertainty."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quakestream.domain import Issue
 from quakestream.errors import HazardError
+from quakestream.hazard.frames import PixelFrame
 from quakestream.hazard.interpolation import Floats
 from quakestream.hazard.shakemap import ShakeMap, read_shakemap, read_uncertainty
+from quakestream.hazard.triangles import Rim, rising_squares
 from quakestream.hazard.versions import newest_versions
 from quakestream.storage import MissingObjectError, StorageOptions
 
@@ -25,6 +28,8 @@ class PgvMap:
     shakemap: ShakeMap
     uncertainty: ShakeMap | None
     """Of the event's uncertainty.xml, or the ShakeMap itself where it has the field."""
+    rising_YX: NDArray[np.bool_] | None = None
+    """Diagonals of the squares of nodes, for values on triangles; None: bilinear."""
 
     @classmethod
     def of(cls, shakemap: ShakeMap, options: StorageOptions | None) -> Self:
@@ -62,13 +67,26 @@ class PgvMap:
             return f"no {_UNCERTAINTY} beside it: ln(PGV) is uncertain by {spread:g} everywhere"
         return f"no {_UNCERTAINTY} beside it: the uncertainty of shaking counts as 0"
 
+    def cut_for(self, frame: PixelFrame) -> Self:
+        """The map with values on the triangles that USGS's software makes for a prior's pixels.
+
+        Without a rim their software is bilinear, too. So is a map of one row or column.
+        """
+        nodes = self.shakemap
+        rim = Rim.of(nodes.lon, nodes.lat, frame)
+        if rim.empty or min(len(nodes.lat), len(nodes.lon)) < 2:
+            return self
+        return replace(self, rising_YX=rising_squares(len(nodes.lat), len(nodes.lon), rim))
+
     def at(self, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
         """PGV in cm/s, NaN outside the map, and the standard deviation of ln(PGV)."""
-        pgv = self.shakemap.at("PGV", lon, lat)
+        pgv = self.shakemap.at("PGV", lon, lat, self.rising_YX)
         everywhere = self.shakemap.spreads.get("PGV", 0.0)
         if self.uncertainty is None:
             return pgv, np.full(pgv.shape, everywhere)
-        sigma = self.uncertainty.at(_STD, lon, lat)
+        nodes, other = self.shakemap, self.uncertainty
+        same = (len(nodes.lat), len(nodes.lon)) == (len(other.lat), len(other.lon))
+        sigma = other.at(_STD, lon, lat, self.rising_YX if same else None)
         return pgv, np.where(sigma >= 0, sigma, everywhere)
 
 
@@ -79,6 +97,10 @@ class StrongestShaking:
     maps: tuple[PgvMap, ...]
     issues: tuple[Issue, ...] = ()
     """Older versions that are not used, and uncertainties that are assumed."""
+
+    def cut_for(self, frame: PixelFrame) -> Self:
+        """The shaking on triangles between the nodes of each map, as in USGS's runs."""
+        return replace(self, maps=tuple(one.cut_for(frame) for one in self.maps))
 
     def at(self, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
         """The largest PGV in cm/s at points (EPSG:4326), and the deviation of its logarithm."""

@@ -1,6 +1,6 @@
 """Tiles of one raster, read as one layer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,19 +31,26 @@ class TiledLayer:
     def read(self, window: Window) -> Floats:
         """Values of a window, NaN without a value. Where tiles overlap, the first one counts.
 
+        Around the Earth, as of tiles on both sides of 180°, columns go on from the last to the
+        first.
+
         Raises:
             HazardError: if a file is damaged there.
         """
         values_YX = np.full(window.shape, np.nan)
+        turn = self.frame.turn_px
+        turns = range(window.col // turn, (window.col_end - 1) // turn + 1) if turn else (0,)
         for layer, place in self.tiles:
-            shared = place.shared(window)
-            if not (shared.height and shared.width):
-                continue
-            row, col = shared.row - place.row, shared.col - place.col
-            own = Window(row=row, col=col, height=shared.height, width=shared.width)
-            inside = shared.slices_in(window)
-            known = ~np.isnan(values_YX[inside])
-            values_YX[inside] = np.where(known, values_YX[inside], layer.read(own))
+            for number in turns:
+                around = replace(place, col=place.col + number * turn)
+                shared = around.shared(window)
+                if not (shared.height and shared.width):
+                    continue
+                row, col = shared.row - around.row, shared.col - around.col
+                own = Window(row=row, col=col, height=shared.height, width=shared.width)
+                inside = shared.slices_in(window)
+                known = ~np.isnan(values_YX[inside])
+                values_YX[inside] = np.where(known, values_YX[inside], layer.read(own))
         return values_YX
 
 

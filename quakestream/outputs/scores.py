@@ -100,7 +100,7 @@ class Score:
     def __repr__(self) -> str:
         return (
             f"<score of {self.coverage.footprints_compared:,} buildings: ROC-AUC "
-            f"{_interval(self.auc)}, F1 {_interval(self.f1)}>"
+            f"{self.auc.as_text()}, F1 {self.f1.as_text()}>"
         )
 
     def _repr_html_(self) -> str:
@@ -110,8 +110,8 @@ class Score:
                 ("buildings compared", self.coverage.footprints_compared),
                 ("severe in the reference", self.n_positive),
                 ("not assessed", self.coverage.footprints_not_assessed),
-                ("ROC-AUC", _interval(self.auc)),
-                ("F1", _interval(self.f1)),
+                ("ROC-AUC", self.auc.as_text()),
+                ("F1", self.f1.as_text()),
                 ("precision", f"{self.severe.precision:.3f}"),
                 ("recall", f"{self.severe.recall:.3f}"),
             ],
@@ -119,7 +119,7 @@ class Score:
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain values; figures that the data cannot give are null."""
-        plain: dict[str, Any] = _without_nan(asdict(self))
+        plain: dict[str, Any] = without_nan(asdict(self))
         return plain
 
 
@@ -345,13 +345,10 @@ def _values(truth: Truth, severe: int) -> str:
     return " + ".join(sorted(set(words))) or "none"
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """Plain values with None for numbers that are not finite."""
     if isinstance(value, dict):
-        return {k: _without_nan(v) for k, v in value.items()}
+        return {k: without_nan(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(v) for v in value]
+        return [without_nan(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _interval(value: Interval) -> str:
-    return f"{value.value:.3f} ({value.low:.3f} to {value.high:.3f})"

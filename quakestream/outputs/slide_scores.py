@@ -3,7 +3,7 @@
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import geopandas as gpd
@@ -11,13 +11,18 @@ import numpy as np
 import pandas as pd
 import shapely
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from quakestream.errors import RequestError
 from quakestream.outputs.areas import AOI
 from quakestream.outputs.coverage import KIND, LANDSLIDES
 from quakestream.outputs.matching import utm_of
+from quakestream.outputs.notebook import facts_html
 from quakestream.outputs.readback import current_object, current_run
+from quakestream.outputs.scores import Score, ScoreOptions, score_stored, without_nan
 from quakestream.outputs.truth import TruthRequest, read_reference
+from quakestream.reduce.metrics import FigureOfSums, Interval, bootstrap_of_sums
 from quakestream.storage import Store
 
 IOU = 0.3
@@ -28,9 +33,32 @@ LOOKED_AT = ("scored", "partly_scored", "too_flat")
 missed ones."""
 LEAST_M2 = 100.0
 """Smaller slides are not compared: no map has them."""
+TRUTH_M2, FOUND_M2, SHARED_M2, TRUTH, FOUND, TRUTH_HIT, FOUND_HIT = range(7)
+"""Parts of a group of slides: ground in m², and counts."""
+FIGURES: dict[str, FigureOfSums] = {
+    "precision": lambda s: _share(s[SHARED_M2], s[FOUND_M2]),
+    "recall": lambda s: _share(s[SHARED_M2], s[TRUTH_M2]),
+    "f1": lambda s: _share(2 * s[SHARED_M2], s[TRUTH_M2] + s[FOUND_M2]),
+    "iou": lambda s: _share(s[SHARED_M2], s[TRUTH_M2] + s[FOUND_M2] - s[SHARED_M2]),
+    "polygon_precision": lambda s: _share(s[FOUND_HIT], s[FOUND]),
+    "polygon_recall": lambda s: _share(s[TRUTH_HIT], s[TRUTH]),
+}
+"""Figures of the summed parts of groups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SlideIntervals:
+    """Figures of a `SlideScore` with their 95 % intervals."""
+
+    precision: Interval
+    recall: Interval
+    f1: Interval
+    iou: Interval
+    polygon_precision: Interval
+    polygon_recall: Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SlideScore:
     """The result of `quakestream score` for landslides."""
 
@@ -56,18 +84,45 @@ class SlideScore:
     """Share of known slides that one of the map agrees with."""
     polygon_precision: float
     """Share of the map's slides that a known one agrees with."""
+    block_m: float
+    blocks: int
+    """Squares behind the intervals; with few squares the intervals are wide and uncertain."""
+    intervals: SlideIntervals
+    """The figures with their 95 % intervals."""
 
     def __repr__(self) -> str:
         return f"<score of {self.found:,} landslides against {self.truth:,}: F1 {self.f1:.3f}>"
 
+    def _repr_html_(self) -> str:
+        known = self.intervals
+        return facts_html(
+            "Landslides against known outlines",
+            [
+                ("known slides", self.truth),
+                ("slides of the map", self.found),
+                ("F1 of ground", known.f1.as_text()),
+                ("precision of ground", known.precision.as_text()),
+                ("recall of ground", known.recall.as_text()),
+                ("precision of slides", known.polygon_precision.as_text()),
+                ("recall of slides", known.polygon_recall.as_text()),
+            ],
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The result as plain values; figures that the data cannot give are null."""
-        plain = asdict(self)
-        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in plain.items()}
+        plain: dict[str, Any] = without_nan(asdict(self))
+        return plain
 
 
-def score_slides_stored(store: Store, request: TruthRequest) -> SlideScore:
+def score_slides_stored(
+    store: Store, request: TruthRequest, options: ScoreOptions | None = None
+) -> SlideScore:
     """Compares the landslides of a finished map with outlines.
+
+    Args:
+        store: the map.
+        request: the reference.
+        options: of the intervals.
 
     Raises:
         RequestError: if there is no finished map with landslides, or the reference is unusable.
@@ -85,7 +140,40 @@ def score_slides_stored(store: Store, request: TruthRequest) -> SlideScore:
         for name in ("landslides.parquet", "coverage.parquet", "areas.parquet")
     )
     known = read_reference(request.uri, request.layer, store.options)
-    return score_slides(slides, known, looked_at(cells, areas))
+    return score_slides(slides, known, looked_at(cells, areas), options)
+
+
+def score_map(
+    store: Store,
+    request: TruthRequest,
+    options: ScoreOptions | None = None,
+    positive_polygons: TruthRequest | None = None,
+    *,
+    landslides: bool = False,
+) -> Score | SlideScore:
+    """Compares a finished map with a reference: its verdicts, or its landslides.
+
+    Args:
+        store: the map.
+        request: the reference.
+        options: of matching and of the intervals.
+        positive_polygons: polygons of severe damage; see `score_stored`.
+        landslides: compare landslides. Maps without damage do so in any case.
+
+    Raises:
+        RequestError: if there is no such map, or the reference is unusable.
+    """
+    run = current_run(store)
+    if landslides or judges_landslides_alone(run):
+        return score_slides_stored(store, request, options)
+    try:
+        return score_stored(store, request, options, positive_polygons)
+    except RequestError as error:
+        if "landslides" not in run["counts"]:
+            raise
+        more = "for outlines of landslides give --landslides (in Python landslides=True)"
+        remedy = f"{error.problem.remedy}; {more}".lstrip("; ")
+        raise RequestError.of(replace(error.problem, remedy=remedy)) from error
 
 
 def judges_landslides_alone(run: Mapping[str, Any]) -> bool:
@@ -106,7 +194,10 @@ def looked_at(cells: gpd.GeoDataFrame, areas: gpd.GeoDataFrame) -> gpd.GeoSeries
 
 
 def score_slides(
-    slides: gpd.GeoDataFrame, known: gpd.GeoDataFrame, ground: gpd.GeoSeries
+    slides: gpd.GeoDataFrame,
+    known: gpd.GeoDataFrame,
+    ground: gpd.GeoSeries,
+    options: ScoreOptions | None = None,
 ) -> SlideScore:
     """Compares slides with known ones on some ground, in the UTM zone of its centre.
 
@@ -114,6 +205,7 @@ def score_slides(
         slides: rows of landslides.parquet.
         known: outlines of known slides; columns do not matter.
         ground: what is compared, one outline.
+        options: of the intervals.
 
     Raises:
         RequestError: if the reference holds no polygons, or none of them lies on the ground.
@@ -134,25 +226,74 @@ def score_slides(
             got=f"{len(known):,} slides",
             remedy="give the reference of this area",
         )
-    truth, found = shapely.union_all(truth_N), shapely.union_all(found_N)
-    shared_m2 = float(shapely.intersection(truth, found).area)
-    truth_hit_N, found_hit_N = _hits(truth_N, found_N)
-    precision, recall = _share(shared_m2, found.area), _share(shared_m2, truth.area)
+    options = options or ScoreOptions()
+    groups = _groups(truth_N, found_N)
+    sums = groups.parts_GK.sum(axis=0)
+    block_G = groups.blocks(options.block_m)
+
+    def interval(figure: FigureOfSums) -> Interval:
+        return bootstrap_of_sums(
+            figure, groups.parts_GK, block_G, resamples=options.resamples, seed=options.seed
+        )
+
     return SlideScore(
         truth=len(truth_N),
         truth_elsewhere=elsewhere,
         found=len(found_N),
-        truth_km2=truth.area / 1e6,
-        found_km2=found.area / 1e6,
-        shared_km2=shared_m2 / 1e6,
-        precision=precision,
-        recall=recall,
-        f1=_share(2 * shared_m2, truth.area + found.area),
-        iou=_share(shared_m2, truth.area + found.area - shared_m2),
+        truth_km2=float(sums[TRUTH_M2]) / 1e6,
+        found_km2=float(sums[FOUND_M2]) / 1e6,
+        shared_km2=float(sums[SHARED_M2]) / 1e6,
+        **{name: figure(sums) for name, figure in FIGURES.items()},
         polygon_iou=IOU,
-        polygon_recall=float(truth_hit_N.mean()),
-        polygon_precision=float(found_hit_N.mean()) if len(found_N) else math.nan,
+        block_m=options.block_m,
+        blocks=len(np.unique(block_G)),
+        intervals=SlideIntervals(**{name: interval(figure) for name, figure in FIGURES.items()}),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Groups:
+    """Slides of both sides that touch each other, group by group.
+
+    A group is resampled as a whole, so that a known slide stays beside the one that found it.
+    """
+
+    parts_GK: NDArray[np.float64]
+    """Parts of each group, in the order above."""
+    middle_G2: NDArray[np.float64]
+    """Centre of each group, metres."""
+
+    def blocks(self, block_m: float) -> NDArray[np.int64]:
+        """Index of the square of side `block_m` that holds each centre; with 0, one per group."""
+        if block_m <= 0:
+            return np.arange(len(self.middle_G2))
+        squares_G2 = np.floor(self.middle_G2 / block_m).astype(np.int64)
+        return np.unique(squares_G2, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _groups(truth_N: NDArray[np.object_], found_N: NDArray[np.object_]) -> _Groups:
+    """The groups of slides that touch, with their ground and their counts."""
+    every_N = np.concatenate([truth_N, found_N])
+    first_A, second_A = shapely.STRtree(every_N).query(every_N, predicate="intersects")
+    links = coo_array((np.ones(len(first_A)), (first_A, second_A)), shape=(len(every_N),) * 2)
+    count, group_N = connected_components(links, directed=False)
+    known_N = np.arange(len(every_N)) < len(truth_N)
+    hit_N = np.concatenate(_hits(truth_N, found_N))
+    order = np.argsort(group_N, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(group_N, minlength=count))[:-1])
+    parts_GK, middle_G2 = np.zeros((count, 7)), np.zeros((count, 2))
+    for group, rows in enumerate(members):
+        known = known_N[rows]
+        truth, found = (shapely.union_all(every_N[rows[side]]) for side in (known, ~known))
+        shared = shapely.intersection(truth, found).area
+        hits = hit_N[rows]
+        parts_GK[group] = (
+            *(truth.area, found.area, shared, known.sum(), (~known).sum()),
+            *((hits & known).sum(), (hits & ~known).sum()),
+        )
+        middle = shapely.envelope(shapely.union(truth, found)).centroid
+        middle_G2[group] = middle.x, middle.y
+    return _Groups(parts_GK=parts_GK, middle_G2=middle_G2)
 
 
 def _check_polygons(known: gpd.GeoDataFrame) -> None:

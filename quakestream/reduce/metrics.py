@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from quakestream.errors import ShapeError
 
 Metric = Callable[[NDArray[np.bool_], NDArray[np.float64]], float]
+FigureOfSums = Callable[[NDArray[np.float64]], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,10 @@ class Interval:
     value: float
     low: float
     high: float
+
+    def as_text(self) -> str:
+        """The figure and its interval in three digits."""
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +176,46 @@ def bootstrap(
     known = figures[~np.isnan(figures)]
     if known.size < resamples / 2:
         return Interval(value=value, low=float("nan"), high=float("nan"))
+    low, high = np.percentile(known, (2.5, 97.5))
+    return Interval(value=value, low=float(low), high=float(high))
+
+
+def bootstrap_of_sums(
+    figure: FigureOfSums,
+    parts_NK: ArrayLike,
+    group_N: ArrayLike,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """A figure of sums, such as a share, with its 95 % percentile interval over resampled groups.
+
+    Resamples with a nan figure are left out. With fewer than half of them left, or fewer than two
+    groups, the interval is nan, as in `bootstrap`.
+
+    Args:
+        figure: of the sums (K,) of the parts.
+        parts_NK: parts of each item.
+        group_N: group of each item, such as a block of ground.
+        resamples: number of resamples.
+        seed: of the resampling.
+    """
+    parts = np.asarray(parts_NK, dtype=np.float64)
+    names, index_N = np.unique(np.asarray(group_N), return_inverse=True)
+    value = float(figure(parts.sum(axis=0)))
+    unknown = Interval(value=value, low=float("nan"), high=float("nan"))
+    if len(names) < 2 or resamples < 1:
+        return unknown
+    sums_GK = np.zeros((len(names), parts.shape[1]))
+    np.add.at(sums_GK, index_N, parts)
+    rng = np.random.default_rng(seed)
+    figures = np.empty(resamples)
+    for i in range(resamples):
+        drawn_G = rng.integers(0, len(names), len(names))
+        figures[i] = figure(sums_GK[drawn_G].sum(axis=0))
+    known = figures[~np.isnan(figures)]
+    if known.size < resamples / 2:
+        return unknown
     low, high = np.percentile(known, (2.5, 97.5))
     return Interval(value=value, low=float(low), high=float(high))
 

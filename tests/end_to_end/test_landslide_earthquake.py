@@ -15,11 +15,11 @@ import rasterio.merge
 from rasterio.features import rasterize
 from scipy import ndimage
 
+import quakestream as qs
 from quakestream.domain import Grid, Window
 from quakestream.outputs.left_out import LEFT_OUT
 from quakestream.outputs.rasters import NODATA
-from quakestream.outputs.slide_scores import SlideScore, score_slides_stored
-from quakestream.outputs.truth import TruthRequest
+from quakestream.outputs.slide_scores import SlideScore
 from quakestream.pipeline.run import Result
 from quakestream.reduce.metrics import binary_scores
 from quakestream.synthetic import HILLS, SyntheticEarthquake, make_earthquake
@@ -174,7 +174,10 @@ def test_flat_ground_is_left_out_and_counted(
 
 
 def scored(world: SyntheticEarthquake, made: Result) -> SlideScore:
-    return score_slides_stored(made.store, TruthRequest(uri=str(world.slides)))
+    figures = qs.score(made.store.uri, world.slides, landslides=True)
+    assert isinstance(figures, SlideScore)
+    assert figures.intervals.f1.low < figures.f1 < figures.intervals.f1.high
+    return figures
 
 
 def test_the_stand_in_finds_slides(world: SyntheticEarthquake, whole: Result) -> None:

@@ -14,8 +14,10 @@ import tifffile
 from scipy import ndimage
 from shapely.geometry import LineString, Point
 
+from quakestream.config import open_run
 from quakestream.errors import ConfigError, RequestError
 from quakestream.outputs.rasters import NODATA
+from quakestream.pipeline.planning.plan import make_plan
 from quakestream.testing.worlds import BORDER_M, EPSG, NORTH_M, WEST_M
 from tests.helpers.mapping import edit, map_file, mapped
 from tests.helpers.running import quakestream
@@ -188,8 +190,9 @@ def test_flat_ground_is_not_looked_at_and_slopes_are_those_of_the_dem(tmp_path: 
     world = sliding_world(tmp_path, damage=False)
     plain = mapped(tmp_path, "plain")
     rise_X = np.maximum(np.arange(90) * 5.0 - 205.0, 0.0)  # flat in the west, 45° in the east
-    dem = write_dem(tmp_path / "dem.tif", np.tile(rise_X, (90, 1)))
-    edit(world.run_file, lambda content: content.update(terrain={"dem": str(dem)}))
+    (tmp_path / "tiles").mkdir()
+    dem = write_dem(tmp_path / "tiles" / "dem.tif", np.tile(rise_X, (90, 1)))
+    edit(world.run_file, lambda content: content.update(terrain={"dem": str(dem.parent)}))
     maps = [mapped(tmp_path, f"out{side}", cell_windows=side) for side in (1, 3)]
     one, other = (slides(tmp_path / f"out{side}") for side in (1, 3))
     assert one.drop(columns="run_id").equals(other.drop(columns="run_id"))
@@ -198,6 +201,7 @@ def test_flat_ground_is_not_looked_at_and_slopes_are_those_of_the_dem(tmp_path: 
     assert len(east) > 2
     assert east["slope_deg"].to_numpy() == pytest.approx(45.0, abs=0.26)
     assert any("are flatter than 3°" in note for note in maps[0].run["notes"])
+    assert any("1 of 1 tiles" in note for note in maps[0].run["notes"])
     coverage = gpd.read_parquet(tmp_path / "out1" / "coverage.parquet")
     assert {"scored", "too_flat"} <= set(coverage["status"])
     write_dem(dem, np.zeros((90, 90)))
@@ -224,6 +228,9 @@ def test_a_dem_that_does_not_cover_the_area_is_named_and_the_map_is_made(tmp_pat
     assert [i.kind for i in broken.issues] == ["terrain"]
     assert "every window is looked at" in broken.issues[0].cause
     assert broken.run["counts"]["landslides"] == whole.run["counts"]["landslides"]
+    dem.unlink()
+    (gone,) = make_plan(open_run(str(world.run_file))).problems
+    assert "there is no such file" in gone.cause
 
 
 def test_districts_count_slides_roads_and_buildings(tmp_path: Path) -> None:

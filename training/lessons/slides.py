@@ -108,19 +108,32 @@ class BandScale:
 class SlidesLesson:
     """Trains a pixel network on landslide chips.
 
+    Args:
+        config: names the set, its bands and the share of its chips.
+        chips: training chips; None: those of the configuration.
+        scale: of the bands, such as that of the set on which the network was trained before;
+            None: the statistics of the training chips.
+
     Raises:
         RequestError: if the set lacks chips or bands.
     """
 
     streams = False
 
-    def __init__(self, config: SlidesConfig) -> None:
+    def __init__(
+        self,
+        config: SlidesConfig,
+        *,
+        chips: SlideChips | None = None,
+        scale: BandScale | None = None,
+    ) -> None:
         self._config = config
-        root = Path(config.source)
-        every = open_chips_of(root, "train", config.view.bands)
-        self.train_chips = every.only(_subset(len(every), config))
+        if chips is None:
+            every = open_chips_of(Path(config.source), "train", config.view.bands)
+            chips = every.only(_subset(len(every), config))
+        self.train_chips = chips
         self._lift = self._stored_lift()
-        self.scale = BandScale.of(self.train_chips).lifted(self.train_chips.bands, self._lift)
+        self.scale = scale or BandScale.of(chips).lifted(chips.bands, self._lift)
         self._order = EpochOrder(np.arange(len(self.train_chips)), config)
 
     @property
@@ -141,6 +154,10 @@ class SlidesLesson:
     @property
     def examples(self) -> int:
         return len(self.train_chips)
+
+    def part(self, part: Part, root: Path | None = None) -> SlideChips:
+        """The chips of a part of the set, or of another set with the same bands."""
+        return open_chips_of(root or self.train_chips.root, part, self.train_chips.bands)
 
     def facts(self) -> dict[str, Any]:
         info = self.train_chips.info
@@ -251,8 +268,7 @@ class SlidesLesson:
             part: part of the set.
             root: another set with the same bands; its values are scaled by this set's statistics.
         """
-        chips = open_chips_of(root or self.train_chips.root, part, self.train_chips.bands)
-        for image_NBYX, mask_NYX in chips.batches(AT_ONCE):
+        for image_NBYX, mask_NYX in self.part(part, root).batches(AT_ONCE):
             z_NBYX = self.scale(coarsened(image_NBYX, self._config.view.coarsen))
             with torch.inference_mode():
                 logits = network(torch.from_numpy(z_NBYX)).float()[:, 0]

@@ -1,7 +1,7 @@
 """Networks that map landslides, by name."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from training.networks import clay, prithvi
 from training.networks.base import PixelNetwork
@@ -11,6 +11,9 @@ from training.networks.galileo import LORA_PATTERNS, Galileo, GalileoConfig
 from training.networks.inputs import NetworkInputs
 from training.networks.prithvi import Prithvi, PrithviConfig
 from training.networks.unet import UNETS, UNet
+
+ADAPTER = "_adapter"
+"""Ends the names of networks that map any bands to those of their pre-training, per pixel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,8 @@ def _of_prithvi() -> dict[str, LandslideNetwork]:
         flat = PrithviConfig(size=size, coordinates=False, pyramid=False)
         known[f"prithvi_{name}"] = _prithvi(title, spread)
         known[f"prithvi_{name}_flat"] = _prithvi(f"{title}, without pyramid", flat)
+        mapped = replace(spread, adapter=True)
+        known[f"prithvi_{name}{ADAPTER}"] = _prithvi(f"{title}, bands mapped to its six", mapped)
     light = PrithviConfig(
         size=prithvi.SIZES["tiny"],
         coordinates=False,
@@ -85,7 +90,10 @@ def _of_prithvi() -> dict[str, LandslideNetwork]:
         decoder_width=64,
         head_widths=(32,),
     )
-    known["prithvi_tiny_light"] = _prithvi("Prithvi-EO-2.0 tiny with a narrow UPerNet", light)
+    title = "Prithvi-EO-2.0 tiny with a narrow UPerNet"
+    known["prithvi_tiny_light"] = _prithvi(title, light)
+    mapped = replace(light, adapter=True)
+    known[f"prithvi_tiny_light{ADAPTER}"] = _prithvi(f"{title}, bands mapped to its six", mapped)
     return known
 
 

@@ -3,6 +3,8 @@
     python -m training.slides benchmark landslide4sense -o runs/l4s --recipe slides_unet_iarai
     python -m training.slides label SET -o runs/label --recipe slides_unet_small
     python -m training.slides domain SET --target OTHER -o runs/domain
+    python -m training.slides few-shot SET --target OTHER -o runs/few --shots 8,16,32
+    python -m training.slides bands SET -o runs/bands --count 6
 
 SOURCE is a folder in the layout of Landslide4Sense: the real one, or one that
 `python -m training.data.slide_scenery` made. Each trial is trained once per seed; calibration and
@@ -27,12 +29,15 @@ from typing import Any
 
 from quakestream.errors import QuakestreamError, RequestError
 from training.config import SlidesConfig
+from training.data.slide_chips import open_chips_of
 from training.recipes import recipe
 from training.settings import with_settings, with_values
 from training.slides import axes
+from training.slides.band_information import band_information
+from training.slides.few_shot import COUNTS, FewShot, done_with, few_shot_rows
 from training.slides.protocol import SEEDS, Trial, as_text, run_trial, summary
 
-KINDS = ("benchmark", "sensor", "label", "domain", "networks")
+KINDS = ("benchmark", "sensor", "bands", "label", "domain", "few-shot", "networks")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,8 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         seeds = [int(seed) for seed in options.seeds.split(",")]
-        trials = [_two_stage(trial, options) for trial in _trials(options)]
-        rows = run_all(trials, seeds, options.out)
+        if options.what == "few-shot":
+            rows = run_few_shot(_few_shot(options), seeds, options.out)
+        else:
+            trials = [_two_stage(trial, options) for trial in _trials(options)]
+            rows = run_all(trials, seeds, options.out)
     except (QuakestreamError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, RequestError | ValueError) else 3
@@ -54,8 +62,7 @@ def run_all(trials: Sequence[Trial], seeds: Sequence[int], out: Path) -> list[di
 
     Rows of an earlier, interrupted call with the same OUT are kept and not run again.
     """
-    path = out / "results.json"
-    rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = _finished(out)
     done = {(row["name"], row["seed"]) for row in rows}
     for trial in trials:
         for seed in seeds:
@@ -63,11 +70,52 @@ def run_all(trials: Sequence[Trial], seeds: Sequence[int], out: Path) -> list[di
                 continue
             seeded = replace(trial, config=with_values(trial.config, **{"run.seed": seed}))
             rows.append(run_trial(seeded, out, print))
-            out.mkdir(parents=True, exist_ok=True)
-            table = summary(rows)
-            path.write_text(json.dumps({"table": table, "rows": rows}, indent=1) + "\n")
-            (out / "table.md").write_text(as_text(table) + "\n")
+            _write(rows, out)
     return rows
+
+
+def run_few_shot(plan: FewShot, seeds: Sequence[int], out: Path) -> list[dict[str, Any]]:
+    """The rows of each seed; seeds of an earlier call with the same OUT are not run again."""
+    rows = [r for r in _finished(out) if done_with(_finished(out), plan.counts, r["seed"])]
+    for seed in seeds:
+        if not done_with(rows, plan.counts, seed):
+            for row in few_shot_rows(plan, seed, out, print):
+                rows.append(row)
+                _write(rows, out)
+    return rows
+
+
+def _finished(out: Path) -> list[dict[str, Any]]:
+    path = out / "results.json"
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"] if path.exists() else []
+    return rows
+
+
+def _write(rows: list[dict[str, Any]], out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    table = summary(rows)
+    text = json.dumps({"table": table, "rows": rows}, indent=1)
+    (out / "results.json").write_text(text + "\n")
+    (out / "table.md").write_text(as_text(table) + "\n")
+
+
+def _few_shot(options: argparse.Namespace) -> FewShot:
+    if len(options.target) != 1:
+        raise RequestError("one target", "few-shot", remedy="name it with --target FOLDER")
+    counts = tuple(int(count) for count in options.shots.split(","))
+    return FewShot(home=_config(options.recipe, options), target=options.target[0], counts=counts)
+
+
+def _band_trials(config: SlidesConfig, options: argparse.Namespace) -> list[Trial]:
+    """Trials of chosen bands; `bands.json` in OUT says what each band tells."""
+    chips = open_chips_of(options.source, "train", config.view.bands)
+    information = band_information(chips)
+    trials = axes.bands(config, information, options.count)
+    chosen = {trial.name: trial.config.view.bands for trial in trials}
+    options.out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**information.to_json(), "chosen": chosen}, indent=1)
+    (options.out / "bands.json").write_text(text + "\n")
+    return trials
 
 
 def _trials(options: argparse.Namespace) -> list[Trial]:
@@ -79,6 +127,8 @@ def _trials(options: argparse.Namespace) -> list[Trial]:
     config = configs[0]
     if options.what == "sensor":
         return axes.sensor(config)
+    if options.what == "bands":
+        return _band_trials(config, options)
     if options.what == "label":
         return axes.label(config)
     if options.what == "domain" and not options.target:
@@ -117,8 +167,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--recipe", default="slides_unet_small", help="names, separated by commas")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument(
-        "--target", type=Path, action="append", default=[], help="other set to judge on (domain)"
+        "--target",
+        type=Path,
+        action="append",
+        default=[],
+        help="other set to judge on (domain), or to label a few chips of (few-shot)",
     )
+    parser.add_argument("--shots", default=",".join(map(str, COUNTS)), help="chips (few-shot)")
+    parser.add_argument("--count", type=int, default=6, help="bands that are chosen (bands)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     parser.add_argument(
         "--first",

@@ -134,8 +134,8 @@ def thresholds_of(counts: ScoreCounts, balanced: float) -> Thresholds:
 
 def _validation(lesson: SlidesLesson, trust: Trust) -> ScoreCounts:
     scores = MapScores(threshold=trust.threshold)
-    batches = scored_passes(lesson, trust.network, "validation", passes=trust.passes)
-    for logits, mask in batches:
+    chips = lesson.part("validation")
+    for logits, mask in scored_passes(lesson, trust.network, chips, passes=trust.passes):
         scores = scores.add(trust.platt(logits), mask)
     return scores.counts
 

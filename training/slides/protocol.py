@@ -11,6 +11,7 @@ from torch import nn
 
 from training.checkpoints import Checkpoint
 from training.config import SlidesConfig
+from training.data.slide_chips import SlideChips
 from training.lessons.slides import SlidesLesson, open_slides
 from training.loop import run
 from training.networks import PixelNetwork
@@ -94,11 +95,22 @@ def evaluated(
     *,
     targets: Sequence[Path] = (),
     passes: int = PASSES,
+    trust: Trust | None = None,
 ) -> dict[str, Any]:
-    """Figures on the test, after calibration and threshold were locked on validation."""
-    trust = trust_of(checkpoint, lesson, passes=passes)
+    """Figures on the test, after calibration and threshold were locked.
+
+    Args:
+        checkpoint: the trained network.
+        lesson: gives the test.
+        targets: other sets to judge on.
+        passes: fixed masks of dropout.
+        trust: what was locked; None: locked on validation.
+    """
+    trust = trust or trust_of(checkpoint, lesson, passes=passes)
     test, raw = MapScores(threshold=trust.threshold), MapScores(threshold=0.5)
-    for logits, mask in scored_passes(lesson, trust.network, "test", passes=trust.passes):
+    for logits, mask in scored_passes(
+        lesson, trust.network, lesson.part("test"), passes=trust.passes
+    ):
         test = test.add(trust.platt(logits), mask)
         raw = raw.add(Platt()(logits), mask)
     return {
@@ -114,18 +126,25 @@ def evaluated(
     }
 
 
-def trust_of(checkpoint: Checkpoint, lesson: SlidesLesson, *, passes: int = PASSES) -> Trust:
-    """Fits calibration and threshold on validation."""
+def trust_of(
+    checkpoint: Checkpoint,
+    lesson: SlidesLesson,
+    *,
+    passes: int = PASSES,
+    chips: SlideChips | None = None,
+) -> Trust:
+    """Fits calibration and threshold on chips: those of validation if None."""
+    chips = chips or lesson.part("validation")
     network = checkpoint.network()
     assert isinstance(network, PixelNetwork)
     drops = any(isinstance(m, nn.Dropout2d) and m.p > 0 for m in network.modules())
     passes = passes if drops else 1
     if passes > 1:
         network = with_fixed_masks(network, passes, seed=0)
-    logits_PT, truth_P = sample_pixels(scored_passes(lesson, network, "validation", passes=passes))
+    logits_PT, truth_P = sample_pixels(scored_passes(lesson, network, chips, passes=passes))
     platt = fit_platt(logits_PT, truth_P)
     scores, raw = MapScores(threshold=0.5), MapScores(threshold=0.5)
-    for logits, mask in scored_passes(lesson, network, "validation", passes=passes):
+    for logits, mask in scored_passes(lesson, network, chips, passes=passes):
         scores, raw = scores.add(platt(logits), mask), raw.add(Platt()(logits), mask)
     threshold = scores.counts.best_threshold()
     return Trust(
@@ -141,8 +160,8 @@ def trust_of(checkpoint: Checkpoint, lesson: SlidesLesson, *, passes: int = PASS
 def scores_on(lesson: SlidesLesson, trust: Trust, *, root: Path | None = None) -> MapScores:
     """Scores of the test of a set, by what was locked on validation."""
     scores = MapScores(threshold=trust.threshold)
-    batches = scored_passes(lesson, trust.network, "test", passes=trust.passes, root=root)
-    for logits, mask in batches:
+    chips = lesson.part("test", root)
+    for logits, mask in scored_passes(lesson, trust.network, chips, passes=trust.passes):
         scores = scores.add(trust.platt(logits), mask)
     return scores
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from scipy.special import expit
 
 from quakestream.errors import RequestError
 from training.data.slide_augment import coarsened
-from training.data.slide_chips import Part, open_chips_of
+from training.data.slide_chips import SlideChips
 from training.lessons.slides import AT_ONCE, SlidesLesson
 from training.metrics.scores import BINS as PROBABILITY_BINS
 from training.metrics.scores import ScoreCounts
@@ -132,21 +131,18 @@ class MapScores:
 def scored_passes(
     lesson: SlidesLesson,
     network: PixelNetwork,
-    part: Part,
+    chips: SlideChips,
     *,
     passes: int,
-    root: Path | None = None,
 ) -> Iterator[tuple[F32, U8]]:
-    """Logits (N, pass, y, x) and masks of a part, batch by batch.
+    """Logits (N, pass, y, x) and masks of chips, batch by batch.
 
     Args:
-        lesson: gives the set, its bands and their scale.
+        lesson: gives the scale of the bands.
         network: with fixed masks for `passes` above 1, else the network itself.
-        part: part of the set.
+        chips: such as `lesson.part("test")`.
         passes: number of fixed masks.
-        root: another set with the same bands.
     """
-    chips = open_chips_of(root or lesson.train_chips.root, part, lesson.train_chips.bands)
     for image_NBYX, mask_NYX in chips.batches(AT_ONCE):
         z = lesson.scale(coarsened(image_NBYX, lesson.coarsen))
         with torch.inference_mode():

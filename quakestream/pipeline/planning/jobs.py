@@ -160,7 +160,7 @@ def _job(run: RunFile, kind: Kind, bundle: Bundle, inputs: PlanInputs) -> Job:
 def landslide_kind(run: RunFile, kind: LandslideKind) -> Kind:
     """The kind of landslides with what the run gives it."""
     kind = replace(kind, keeps_scores="scores" in run.outputs, options=run.storage_options)
-    if run.terrain is None:
+    if run.terrain is None or not run.terrain.elevation:
         return kind
     dem = run.terrain.elevation
     version = try_version(dem, run.storage_options)

@@ -36,6 +36,7 @@ from quakestream.pipeline.planning.capacity import (
     readers_wanted,
 )
 from quakestream.pipeline.planning.checks import check_files_exist
+from quakestream.pipeline.planning.elevation import find_dem
 from quakestream.pipeline.planning.engine import EngineFacts, PickEngine, pick_engine
 from quakestream.pipeline.planning.imagery import FoundImagery, find_imagery
 from quakestream.pipeline.planning.jobs import Job, RunBundles, lattices, make_jobs
@@ -310,6 +311,8 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
     """
     options = run.storage_options
     aoi = read_aoi(run.aoi, options)
+    dem = find_dem(run, aoi, bundles.specs)
+    run = dem.run
     footprints = _footprints(run, aoi)
     imagery = find_imagery(run, aoi, bundles.specs)
     zone_N, polygon_N = _projected(footprints)
@@ -354,8 +357,10 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
         assignment=assignment,
         views=table.views,
         area_cells=area_cells(zones, lattices(run, first.kind, first.bundle.spec), run.aoi),
-        problems=_worst_first([*imagery.issues, *footprints.issues, *tiles.issues, *issues]),
-        notes=(*footprints.notes, *imagery.notes, *tiles.notes, *told, *more),
+        problems=_worst_first(
+            [*imagery.issues, *footprints.issues, *dem.issues, *tiles.issues, *issues]
+        ),
+        notes=(*footprints.notes, *imagery.notes, *dem.notes, *tiles.notes, *told, *more),
         tiles=tiles,
         order=order,
     )

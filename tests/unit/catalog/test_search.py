@@ -518,7 +518,7 @@ class StacApi(http.server.BaseHTTPRequestHandler):
 
     @staticmethod
     def _matches(one: Item, query: dict[str, Any]) -> bool:
-        first, last = query["datetime"].split("/")
+        first, last = query.get("datetime", "../..").split("/")
         when = str(one["properties"]["datetime"])
         in_time = (first == ".." or first <= when) and (last == ".." or when <= last)
         return in_time and box(*query["bbox"]).intersects(box(*one["bbox"]))

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
 from quakestream.config.elevation import DemSource
+from quakestream.domain import Window
 from quakestream.errors import HazardError
 from quakestream.hazard.dem_files import dem_version
-from quakestream.hazard.terrain import Ground
+from quakestream.hazard.terrain import Ground, open_dem
 from quakestream.storage import StorageOptions
 from tests.helpers.servers import web_server
 from tests.unit.hazard.test_terrain import EAST, FOOT_M, NORTH, SLOPE, read, window_at, write_dem
@@ -169,3 +170,21 @@ def test_a_source_is_its_text() -> None:
     full = DemSource(places=("s3://b/a.json", "/c d.tif"), asset="dem & more", unit="us ft")
     assert DemSource.of(full.text) == full
     assert DemSource.of(plain.text) == plain
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_tiles_on_both_sides_of_180_are_read_across_it(tmp_path: Path, order: int) -> None:
+    """A plane that rises by 5,000 m a degree to the east, over tiles at 179.5° and -180°."""
+    step, lat = 1 / 600, -16.0
+    east_deg = (np.arange(300) + 0.5) * step
+    places = []
+    for name, west, first in (("e", 179.5, 0.0), ("w", -180.0, 0.5)):
+        values = np.tile(5000 * (first + east_deg), (120, 1)).astype(np.float32)
+        at = from_origin(west, lat, step, step)
+        places.append(write_dem(tmp_path / f"{name}.tif", values, "EPSG:4326", at))
+    with open_dem(DemSource(places=tuple(places[::order])).text) as dem:
+        found = dem.max_slope(np.array([[179.9, -16.11, -179.9, -16.09]]))
+        window = Window(row=60, col=dem.layer.frame.turn_px - 2, height=1, width=4)
+        np.testing.assert_allclose(np.diff(dem.layer.read(window)), 5000 * step, rtol=1e-3)
+    metres = 111_320 * np.cos(np.radians(16.1))
+    assert found == pytest.approx(np.degrees(np.arctan(5000 / metres)), rel=2e-3)

@@ -1,14 +1,12 @@
 """The landslide prior against USGS's own outputs for Loma Prieta 1989, cell by cell.
 
 USGS's run interpolated shaking linearly on triangles, whose diagonals are arbitrary: each square
-of four nodes is cut one way or the other. Ours is bilinear, which always lies between the two.
-With the diagonals of USGS's run the outputs agree to rounding; with bilinear shaking they differ
-by what the triangles leave out.
+of four nodes is cut one way or the other. Bilinear shaking always lies between the two. With the
+same triangles the outputs agree to rounding; bilinear they differ by what the triangles leave out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +14,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from quakestream.fusion.nowicki_jessee import SlideCoverage
-from quakestream.hazard import landslide_prior
-from quakestream.hazard.landslide_prior import LandslidePrior, PriorInputs, open_prior
-from quakestream.hazard.shaking import PgvMap
+from quakestream.hazard.landslide_prior import PriorInputs, open_prior
 from quakestream.reduce.metrics import roc_auc
 
 pytestmark = pytest.mark.data
@@ -100,60 +96,17 @@ def test_with_bilinear_shaking_the_difference_is_small(compared: Compared) -> No
     assert deviation.mean() < 6e-5
 
 
-def triangles(one: PgvMap, lon: F64, lat: F64, values: F64, rising: NDArray[np.bool_]) -> F64:
-    """Linear on two triangles of each square of nodes, cut along the rising or falling diagonal."""
-    nodes = one.shakemap
-    at_x = (lon - nodes.lon[0]) / (nodes.lon[1] - nodes.lon[0])
-    at_y = (lat - nodes.lat[0]) / (nodes.lat[1] - nodes.lat[0])
-    inside = (at_x >= 0) & (at_y >= 0) & (at_x <= len(nodes.lon) - 1) & (at_y <= len(nodes.lat) - 1)
-    col, row = square(nodes.lon, at_x), square(nodes.lat, at_y)
-    u, v = at_x - col, at_y - row
-    sw, se = values[row, col], values[row, col + 1]
-    nw, ne = values[row + 1, col], values[row + 1, col + 1]
-    up = np.where(u >= v, sw + (se - sw) * u + (ne - se) * v, sw + (nw - sw) * v + (ne - nw) * u)
-    falling = np.where(
-        u + v <= 1,
-        sw + (se - sw) * u + (nw - sw) * v,
-        ne + (nw - ne) * (1 - u) + (se - ne) * (1 - v),
-    )
-    return np.where(inside, np.where(rising, up, falling), np.nan)
-
-
-def square(nodes: F64, at: F64) -> NDArray[np.intp]:
-    return np.clip(np.floor(at).astype(np.intp), 0, len(nodes) - 2)
-
-
 @pytest.fixture(scope="module")
-def cut_both_ways(inputs: PriorInputs) -> tuple[SlideCoverage, SlideCoverage, NDArray[np.intp]]:
-    """The prior with all squares cut one way, then the other, and the square of each cell."""
-    made = []
-    with open_prior(inputs) as prior, pytest.MonkeyPatch.context() as patch:
-        one = prior.shaking.maps[0]
-        assert one.uncertainty is not None
-        fields = one.shakemap.fields["PGV"], one.uncertainty.fields["STDPGV"]
-        window = prior.window()
-        lon, lat = prior.frame.lonlat(window)
-        for rising in (True, False):
-            cut = np.full(lon.shape, rising)
-            found = [triangles(one, lon, lat, values, cut) for values in fields]
-            patch.setattr(
-                landslide_prior.StrongestShaking, "at", lambda *_, found=found: tuple(found)
-            )
-            made.append(LandslidePrior.read(prior, window))
-    step = 0.025
-    col, row = (np.floor((at - low) / step).astype(int) for at, low in ((lon, -122.5), (lat, 36.5)))
-    return made[0], made[1], row.clip(0, 27) * 48 + col.clip(0, 47)
+def on_triangles(inputs: PriorInputs) -> SlideCoverage:
+    with open_prior(replace(inputs, shaking="triangles")) as prior:
+        return prior.read(prior.window())
 
 
-def test_with_the_triangles_of_usgs_999_cells_of_1000_agree_within_1_percent(
-    compared: Compared, cut_both_ways: tuple[SlideCoverage, SlideCoverage, NDArray[np.intp]]
+def test_on_triangles_999_cells_of_1000_agree_within_1_percent(
+    compared: Compared, on_triangles: SlideCoverage
 ) -> None:
-    """The way a square is cut is taken from the data: one bit for about 144 cells."""
-    rising, falling, square_YX = cut_both_ways
     for name, theirs in (("coverage", compared.coverage_YX), ("std", compared.std_YX)):
-        first, second = getattr(rising, name), getattr(falling, name)
-        bits = chosen(first, second, theirs, square_YX)
-        ours = np.where(bits, first, second)
+        ours = getattr(on_triangles, name)
         near = relative(ours, theirs)
         assert (near < 0.01).mean() > (0.999 if name == "coverage" else 0.998)
         assert np.percentile(near, 99) < 1e-4
@@ -162,25 +115,18 @@ def test_with_the_triangles_of_usgs_999_cells_of_1000_agree_within_1_percent(
         assert off.mean() < 1e-6
 
 
-def chosen(first: F64, second: F64, theirs: F64, square_YX: NDArray[np.intp]) -> Any:
-    """True for the cells of squares where the first cut is the nearer one."""
-    wrong = [
-        np.bincount(square_YX.ravel(), np.nan_to_num(np.abs(ours - theirs)).ravel())
-        for ours in (first, second)
-    ]
-    return (wrong[0] <= wrong[1])[square_YX]
-
-
-def test_bilinear_shaking_lies_between_both_cuts(
-    compared: Compared, cut_both_ways: tuple[SlideCoverage, SlideCoverage, NDArray[np.intp]]
-) -> None:
-    first, second, ours = (
-        found.coverage for found in (cut_both_ways[0], cut_both_ways[1], compared.ours)
-    )
-    low, high = np.minimum(first, second), np.maximum(first, second)
+def test_bilinear_shaking_lies_between_both_cuts(compared: Compared, inputs: PriorInputs) -> None:
+    cut = []
+    with open_prior(inputs) as prior:
+        (one,) = prior.shaking.maps
+        squares = np.ones((len(one.shakemap.lat) - 1, len(one.shakemap.lon) - 1), np.bool_)
+        for rising in (squares, ~squares):
+            shaking = replace(prior.shaking, maps=(replace(one, rising_YX=rising),))
+            cut.append(replace(prior, shaking=shaking).read(prior.window()).coverage)
+    ours = compared.ours.coverage
     known = np.isfinite(ours)
-    assert (ours >= low - 1e-12)[known].all()
-    assert (ours <= high + 1e-12)[known].all()
+    assert (ours >= np.minimum(*cut) - 1e-12)[known].all()
+    assert (ours <= np.maximum(*cut) + 1e-12)[known].all()
 
 
 def test_the_published_prior_and_posterior_of_hokkaido_rank_the_true_slides(data_dir: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 import shapely
 
 from quakestream.errors import RequestError
+from quakestream.outputs.scores import ScoreOptions
 from quakestream.outputs.slide_scores import judges_landslides_alone, looked_at, score_slides
 
 EPSG = 32637
@@ -35,6 +36,29 @@ def test_figures_of_ground_and_of_slides() -> None:
     # 5000 of 15000 is a third, 3600 of 10000 more: both agree
     assert one.polygon_recall == pytest.approx(2 / 3)
     assert one.polygon_precision == pytest.approx(2 / 3)
+
+
+def test_intervals_resample_blocks_of_ground_with_slides_that_touch_kept_together() -> None:
+    """Of three groups one is found, one is found by half, and one is missed."""
+    known = squares((0, 0, 100), (300, 0, 100), (600, 0, 100))
+    found = squares((0, 0, 100), (300, 0, 50), (350, 0, 50))
+    one = score_slides(found, known, GROUND, ScoreOptions(block_m=0, resamples=400))
+    assert (one.blocks, one.recall, one.precision) == (3, pytest.approx(0.5), pytest.approx(1))
+    recall = one.intervals.recall
+    assert recall.value == one.recall
+    assert recall.low == pytest.approx(0.0)  # one resample of 27 has the missed one alone
+    assert recall.high == pytest.approx(1.0, abs=0.01)
+    assert one.intervals.precision.low == pytest.approx(1)
+    assert one.intervals.polygon_recall.value == pytest.approx(1 / 3)  # half of 50 m squares: 0.25
+    large = score_slides(found, known, GROUND, ScoreOptions(block_m=5000))
+    assert large.blocks <= 2
+    assert large.to_json()["intervals"]["f1"]["value"] == pytest.approx(large.f1)
+    lone = score_slides(known.iloc[:1], known.iloc[:1], GROUND)
+    assert lone.to_json()["intervals"]["f1"] == {
+        "value": pytest.approx(1),
+        "low": None,
+        "high": None,
+    }
 
 
 def test_a_map_without_slides_has_found_none_and_no_precision() -> None:

@@ -71,3 +71,18 @@ def test_too_few_usable_resamples_give_no_interval():
     one_group = metrics.bootstrap(metrics.roc_auc, truth, score, ["a", "a", "a"])
     assert one_group.value == 1.0
     assert math.isnan(one_group.low)
+
+
+def test_a_figure_of_sums_has_the_interval_of_the_same_figure_of_items():
+    rng = np.random.default_rng(5)
+    truth, declared, street = rng.random(60) < 0.4, rng.random(60) < 0.5, rng.integers(0, 9, 60)
+
+    def precision(truth_N: np.ndarray, declared_N: np.ndarray) -> float:
+        return metrics.binary_scores(truth_N, declared_N > 0.5).precision
+
+    items = metrics.bootstrap(precision, truth, declared, street, resamples=200, seed=3)
+    parts = np.column_stack([truth & declared, declared])
+    sums = metrics.bootstrap_of_sums(lambda s: s[0] / s[1], parts, street, resamples=200, seed=3)
+    assert (sums.value, sums.low, sums.high) == pytest.approx((items.value, items.low, items.high))
+    lone = metrics.bootstrap_of_sums(lambda s: s[0] / s[1], parts, np.zeros(60))
+    assert math.isnan(lone.low)

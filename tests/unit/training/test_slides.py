@@ -1,6 +1,7 @@
 """Landslide training: bands, statistics, labels, trust, the protocol, and the bundle."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy.special import expit
+from sklearn.metrics import mutual_info_score
 
 from quakestream.bundles import load_bundle
 from quakestream.errors import RequestError
@@ -17,7 +19,7 @@ from training.data.slide_augment import coarsened, recoloured, training_crop
 from training.data.slide_chips import ChipSetInfo, open_chips_of, write_chip, write_info
 from training.data.slide_photos import read_photos
 from training.export import main as export_command
-from training.lessons.slides import open_slides
+from training.lessons.slides import SlidesLesson, open_slides
 from training.loop import run
 from training.metrics import PixelCounts
 from training.metrics.scores import ScoreCounts
@@ -26,7 +28,9 @@ from training.settings import from_json, new_config, to_json, with_values
 from training.slides import axes
 from training.slides.__main__ import main as slides_command
 from training.slides.alarms import alarms, probabilities
+from training.slides.band_information import band_information, mutual_bits
 from training.slides.export import thresholds_of
+from training.slides.few_shot import few_chips
 from training.slides.gradcam import diverging, signed_gradcam
 from training.slides.gradcam import main as gradcam_command
 from training.slides.trust import MapScores, Platt, fit_platt
@@ -211,6 +215,8 @@ def test_axes_change_what_their_names_say(chips: Path, tmp_path: Path):
     assert list(small) == ["no-terrain", "all", "all-20m", "all-30m"]
     assert small["no-terrain"].bands == ("red", "nir")
     assert small["all-30m"].coarsen == 3
+    mapped = axes.sensor(replace(config(chips), network="prithvi_tiny"))[2]
+    assert (mapped.name, mapped.config.network) == ("all-adapter", "prithvi_tiny_adapter")
     full = {t.name: t.config.view.bands for t in axes.sensor(config(tmp_path))}
     assert full["hls-six"] == ("blue", "green", "red", "nir", "swir16", "swir22")
     assert (len(full["rgb"]), len(full["no-terrain"])) == (3, 12)
@@ -218,6 +224,76 @@ def test_axes_change_what_their_names_say(chips: Path, tmp_path: Path):
     assert shares == [0.0125, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0]
     assert axes.domain(config(chips), [tmp_path])[0].targets == (tmp_path,)
     assert [t.name for t in axes.networks([config(chips)])][-1] == "slides_unet_tiny 2.5%"
+
+
+def test_bands_are_chosen_by_what_they_tell_about_the_label(tmp_path: Path, capsys):
+    """Two bands show the slides, one of them a copy of the other with noise; two show nothing."""
+    random = np.random.default_rng(2)
+    bands = ("red", "nir", "slope", "elevation")
+    write_info(tmp_path, ChipSetInfo(bands=bands))
+    for number in range(6):
+        mask = (random.random((32, 32)) < 0.2).astype(np.uint8)
+        red = random.normal(2.0 * mask, 1.0)
+        image = np.stack(
+            [red, red + random.normal(0, 0.05, mask.shape), *random.normal(0, 1, (2, 32, 32))]
+        )
+        image[3] += 0.3 * mask
+        image[2, 0, :4] = np.nan
+        write_chip(tmp_path, "train", str(number), image.astype(np.float32), mask)
+    chips = open_chips_of(tmp_path, "train")
+    found = band_information(chips, bins=16)
+    image_NBYX, mask_NYX = chips.read(range(6))
+    flat = image_NBYX[:, 0].ravel()
+    classes = np.searchsorted(np.quantile(flat, np.linspace(0, 1, 17)[1:-1]), flat, side="right")
+    expected = mutual_info_score(mask_NYX.ravel(), classes) / np.log(2)
+    assert found.label_bits_B[0] == pytest.approx(expected, rel=1e-6)
+    assert found.entropy_bits == pytest.approx(mutual_bits(*[mask_NYX.ravel()] * 2))
+    assert found.most(2) == ("red", "nir")
+    assert found.least(2) == ("slope", "elevation")
+    assert found.least_redundant(2)[0] in ("red", "nir")
+    assert "elevation" in found.least_redundant(2)  # tells less, but something else
+    trials = {t.name: t.config.view.bands for t in axes.bands(config(tmp_path), found, 2)}
+    assert trials["most-informative"] == ("red", "nir")
+    assert "hls-six" not in trials
+    write_chip(tmp_path / "one", "train", "1", image.astype(np.float32), np.zeros((32, 32)))
+    write_info(tmp_path / "one", ChipSetInfo(bands=bands))
+    with pytest.raises(RequestError, match="one class only"):
+        band_information(open_chips_of(tmp_path / "one", "train"))
+
+
+def test_few_labels_of_another_set_train_and_lock_apart(chips: Path, tmp_path: Path):
+    every = open_chips_of(chips, "train")
+    training, locking = few_chips(every, 8, seed=1)
+    assert (len(training), len(locking)) == (6, 2)
+    assert not set(training.names) & set(locking.names)
+    assert few_chips(every, 4, seed=1)[0].names != few_chips(every, 4, seed=2)[0].names
+    with pytest.raises(RequestError, match="wrong number of target chips"):
+        few_chips(every, 9, seed=1)
+    settings = ["--set", "steps=2", "--set", "epochs=0", "--set", "batch=2", "--set", "crop_px=32"]
+    settings += [
+        "--set",
+        "checks=1",
+        "--recipe",
+        "slides_unet_tiny",
+        "--shots",
+        "4",
+        "--seeds",
+        "3",
+    ]
+    arguments = ["few-shot", str(chips), "--target", str(chips), "-o", str(tmp_path), *settings]
+    assert slides_command(arguments) == 0
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["home", "relocked-4", "tuned-4", "scratch-4"]
+    assert rows[1]["test"]["auc"] == pytest.approx(rows[0]["test"]["auc"], abs=1e-3)
+    assert rows[1]["threshold"] != rows[0]["threshold"] or rows[1]["platt"] != rows[0]["platt"]
+    before = (tmp_path / "results.json").stat().st_mtime_ns
+    assert slides_command(arguments) == 0  # nothing is run again
+    assert (tmp_path / "results.json").stat().st_mtime_ns == before
+    home = load_checkpoint(tmp_path / "home-3" / "checkpoint.pt").config_as(SlidesConfig)
+    scale = open_slides(home).scale
+    lesson = SlidesLesson(home, chips=training, scale=scale)
+    assert lesson.scale is scale
+    assert lesson.train_chips.names == training.names
 
 
 def test_two_stages_are_one_call(chips: Path, tmp_path: Path):

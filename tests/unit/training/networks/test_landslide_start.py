@@ -1,5 +1,6 @@
 """Where landslide networks start from, and what a checkpoint of one gives back."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,7 +70,10 @@ LARGE = ("100m", "300m", "600m", "clay_terrain", "clay_hybrid")
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(n, marks=pytest.mark.slow if n.endswith(LARGE) or "m_flat" in n else ())
+        pytest.param(
+            n,
+            marks=pytest.mark.slow if n.endswith(LARGE) or re.search("m_(flat|adapter)", n) else (),
+        )
         for n in LANDSLIDE_NETWORKS
     ],
 )
