@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
 from benchmarks.common import data_dir, main, quakestream
+from quakestream.config.terrain import ShakingBetween
 from quakestream.hazard.landslide_prior import PriorInputs, open_prior
 
 WEST, NORTH = 36.0, 40.0
 KM_PER_DEGREE = 111.2
+WAYS: tuple[ShakingBetween, ...] = ("bilinear", "triangles")
+MOST_TRIANGLES_KM = 500.0
 LAYERS = {  # pixel size in degrees, lowest and highest value
     "gradient": (1 / 480, 0.0, 0.7),
     "lithology": (1 / 480, -3.22, 0.0),
@@ -80,7 +83,7 @@ def _write_xml(
         file.write("</grid_data></shakemap_grid>")
 
 
-def timed(side_km: float) -> dict[str, Any]:
+def timed(side_km: float, shaking: ShakingBetween) -> dict[str, Any]:
     """The whole command for a square ShakeMap."""
     folder = Path(tempfile.mkdtemp(prefix="quakestream-prior-"))
     try:
@@ -88,15 +91,15 @@ def timed(side_km: float) -> dict[str, Any]:
         paths = write_layers(folder, side_deg)
         options = [word for name, path in paths.items() for word in (f"--{name}", path)]
         target = folder / "prior.tif"
-        done = quakestream(
-            "prior", "--shakemap", write_shakemap(folder, side_deg), *options, "-o", str(target)
-        )
+        options += ["--shakemap", write_shakemap(folder, side_deg), "--shaking", shaking]
+        done = quakestream("prior", *options, "-o", str(target))
         if done.returncode:
             raise SystemExit(done.stderr)
         with rasterio.open(target) as raster:
             pixels = raster.width * raster.height
         return {
             "side_km": side_km,
+            "shaking": shaking,
             "pixels": pixels,
             "wall_s": round(done.wall_s, 1),
             "peak_mb": round(done.peak_mb),
@@ -106,7 +109,7 @@ def timed(side_km: float) -> dict[str, Any]:
         shutil.rmtree(folder)
 
 
-def against_usgs() -> dict[str, Any]:
+def against_usgs(shaking: ShakingBetween) -> dict[str, Any]:
     """Differences from USGS's outputs, cell by cell; empty where the data are absent."""
     folder = data_dir() / "lomaprieta-1989-shakemap-groundfailure"
     if not folder.is_dir():
@@ -119,6 +122,7 @@ def against_usgs() -> dict[str, Any]:
         cti=str(layers / "global_cti_fil.grd"),
         stddev=str(layers / "jessee_standard_deviation.tif"),
         gradient=str(layers / "global_grad.tif"),
+        shaking=shaking,
     )
     with open_prior(inputs) as prior:
         found = prior.read(prior.window())
@@ -141,7 +145,12 @@ def against_usgs() -> dict[str, Any]:
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     sides = (125.0,) if quick else (125.0, 250.0, 500.0, 1000.0)
-    metrics = {"rows": [timed(side) for side in sides], "against_usgs": against_usgs()}
+    cases: list[tuple[float, ShakingBetween]] = [(side, "bilinear") for side in sides]
+    cases += [(side, "triangles") for side in sides if side <= MOST_TRIANGLES_KM]
+    metrics = {
+        "rows": [timed(*case) for case in cases],
+        "against_usgs": {way: against_usgs(way) for way in WAYS},
+    }
     return {"sides_km": list(sides), "layers": "synthetic, pixel sizes of USGS's"}, metrics
 
 

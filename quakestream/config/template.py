@@ -118,8 +118,8 @@ footprints:
 
 # Elevation, for landslides: metres, or the unit that the band or the vertical CRS states.
 # terrain:
-#   # A raster, a list of its tiles, a Zarr array (dem.zarr, dem.zarr/elevation), a STAC item or item
-#   # collection (items.json), a static catalogue, a collection of a STAC API
+#   # A raster, a list of its tiles, a Zarr array (dem.zarr, dem.zarr/elevation), a STAC item or
+#   # item collection (items.json), a static catalogue, a collection of a STAC API
 #   # (https://…/collections/cop-dem-glo-30), or a folder of tiles or items.
 #   dem: dem.tif
 #   # Asset of the items, or array of the Zarr group. Left out: the one of elevations.

@@ -234,9 +234,8 @@ def test_bands_are_chosen_by_what_they_tell_about_the_label(tmp_path: Path, caps
     for number in range(6):
         mask = (random.random((32, 32)) < 0.2).astype(np.uint8)
         red = random.normal(2.0 * mask, 1.0)
-        image = np.stack(
-            [red, red + random.normal(0, 0.05, mask.shape), *random.normal(0, 1, (2, 32, 32))]
-        )
+        copy, *others = random.normal(0, 1, (3, 32, 32))
+        image = np.stack([red, red + 0.05 * copy, *others])
         image[3] += 0.3 * mask
         image[2, 0, :4] = np.nan
         write_chip(tmp_path, "train", str(number), image.astype(np.float32), mask)
@@ -270,16 +269,8 @@ def test_few_labels_of_another_set_train_and_lock_apart(chips: Path, tmp_path: P
     with pytest.raises(RequestError, match="wrong number of target chips"):
         few_chips(every, 9, seed=1)
     settings = ["--set", "steps=2", "--set", "epochs=0", "--set", "batch=2", "--set", "crop_px=32"]
-    settings += [
-        "--set",
-        "checks=1",
-        "--recipe",
-        "slides_unet_tiny",
-        "--shots",
-        "4",
-        "--seeds",
-        "3",
-    ]
+    settings += ["--set", "checks=1", "--recipe", "slides_unet_tiny"]
+    settings += ["--shots", "4", "--seeds", "3"]
     arguments = ["few-shot", str(chips), "--target", str(chips), "-o", str(tmp_path), *settings]
     assert slides_command(arguments) == 0
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]

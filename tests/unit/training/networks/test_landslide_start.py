@@ -64,16 +64,13 @@ def calls_of(network: torch.nn.Module) -> int:
     return len(calls)
 
 
-LARGE = ("100m", "300m", "600m", "clay_terrain", "clay_hybrid")
+LARGE = re.compile("(00m|00m_flat|00m_adapter|clay_terrain|clay_hybrid)$")
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(
-            n,
-            marks=pytest.mark.slow if n.endswith(LARGE) or re.search("m_(flat|adapter)", n) else (),
-        )
+        pytest.param(n, marks=pytest.mark.slow if LARGE.search(n) else ())
         for n in LANDSLIDE_NETWORKS
     ],
 )
