@@ -228,12 +228,12 @@ def score_slides(
         )
     options = options or ScoreOptions()
     groups = _groups(truth_N, found_N)
-    sums = groups.parts_GK.sum(axis=0)
+    sums = groups.parts_G7.sum(axis=0)
     block_G = groups.blocks(options.block_m)
 
     def interval(figure: FigureOfSums) -> Interval:
         return bootstrap_of_sums(
-            figure, groups.parts_GK, block_G, resamples=options.resamples, seed=options.seed
+            figure, groups.parts_G7, block_G, resamples=options.resamples, seed=options.seed
         )
 
     return SlideScore(
@@ -258,7 +258,7 @@ class _Groups:
     A group is resampled as a whole, so that a known slide stays beside the one that found it.
     """
 
-    parts_GK: NDArray[np.float64]
+    parts_G7: NDArray[np.float64]
     """Parts of each group, in the order above."""
     middle_G2: NDArray[np.float64]
     """Centre of each group, metres."""
@@ -281,19 +281,19 @@ def _groups(truth_N: NDArray[np.object_], found_N: NDArray[np.object_]) -> _Grou
     hit_N = np.concatenate(_hits(truth_N, found_N))
     order = np.argsort(group_N, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(group_N, minlength=count))[:-1])
-    parts_GK, middle_G2 = np.zeros((count, 7)), np.zeros((count, 2))
+    parts_G7, middle_G2 = np.zeros((count, 7)), np.zeros((count, 2))
     for group, rows in enumerate(members):
         known = known_N[rows]
         truth, found = (shapely.union_all(every_N[rows[side]]) for side in (known, ~known))
         shared = shapely.intersection(truth, found).area
         hits = hit_N[rows]
-        parts_GK[group] = (
+        parts_G7[group] = (
             *(truth.area, found.area, shared, known.sum(), (~known).sum()),
             *((hits & known).sum(), (hits & ~known).sum()),
         )
         middle = shapely.envelope(shapely.union(truth, found)).centroid
         middle_G2[group] = middle.x, middle.y
-    return _Groups(parts_GK=parts_GK, middle_G2=middle_G2)
+    return _Groups(parts_G7=parts_G7, middle_G2=middle_G2)
 
 
 def _check_polygons(known: gpd.GeoDataFrame) -> None:

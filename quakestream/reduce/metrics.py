@@ -182,7 +182,7 @@ def bootstrap(
 
 def bootstrap_of_sums(
     figure: FigureOfSums,
-    parts_NK: ArrayLike,
+    parts_of_items: ArrayLike,
     group_N: ArrayLike,
     *,
     resamples: int = 1000,
@@ -194,25 +194,25 @@ def bootstrap_of_sums(
     groups, the interval is nan, as in `bootstrap`.
 
     Args:
-        figure: of the sums (K,) of the parts.
-        parts_NK: parts of each item.
+        figure: of the sums of the parts, shape (part,).
+        parts_of_items: parts of each item, shape (item, part).
         group_N: group of each item, such as a block of ground.
         resamples: number of resamples.
         seed: of the resampling.
     """
-    parts = np.asarray(parts_NK, dtype=np.float64)
+    parts = np.asarray(parts_of_items, dtype=np.float64)
     names, index_N = np.unique(np.asarray(group_N), return_inverse=True)
     value = float(figure(parts.sum(axis=0)))
     unknown = Interval(value=value, low=float("nan"), high=float("nan"))
     if len(names) < 2 or resamples < 1:
         return unknown
-    sums_GK = np.zeros((len(names), parts.shape[1]))
-    np.add.at(sums_GK, index_N, parts)
+    sums = np.zeros((len(names), parts.shape[1]))
+    np.add.at(sums, index_N, parts)
     rng = np.random.default_rng(seed)
     figures = np.empty(resamples)
     for i in range(resamples):
         drawn_G = rng.integers(0, len(names), len(names))
-        figures[i] = figure(sums_GK[drawn_G].sum(axis=0))
+        figures[i] = figure(sums[drawn_G].sum(axis=0))
     known = figures[~np.isnan(figures)]
     if known.size < resamples / 2:
         return unknown
