@@ -72,7 +72,14 @@ def building_probability(spec: BundleSpec) -> str:
         "is told it (`models.share`). From one region to another the curve moves by "
         f"{calibration.region_sd:.2f} in log-odds (standard deviation); intervals include that. "
         "Verdicts of a map follow from this probability, not from the thresholds above."
+        f"{_SILENT if calibration.shape.silent else ''}"
     )
+
+
+_SILENT = (
+    " Some destroyed buildings look intact, more of them where the network is less sure of intact "
+    "ones: they are part of what a map expects, and not of what it declares."
+)
 
 
 _FEATURES = {
