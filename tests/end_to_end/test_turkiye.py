@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from quakestream.bundles import load_bundle, shipped_names
+from quakestream.config.sections import DEFAULT_DAMAGE_MODEL
 from quakestream.config import open_run
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.run import Result, map_run
@@ -113,7 +114,7 @@ LAYERS = {
 
 @pytest.mark.parametrize(
     "bundle",
-    [pytest.param(n, marks=pytest.mark.slow if "synthetic" in n else []) for n in DAMAGE],
+    [pytest.param(n, marks=[] if n == DEFAULT_DAMAGE_MODEL else pytest.mark.slow) for n in DAMAGE],
 )
 def test_kahramanmaras_is_mapped_by_the_shipped_models(
     data_dir: Path, tmp_path: Path, bundle: str

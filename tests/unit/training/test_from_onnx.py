@@ -19,7 +19,10 @@ from training.from_onnx import OnnxGraph, main
 from training.onnx_graph import run_onnx
 
 
-@pytest.mark.parametrize("name", shipped_names())
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if "context" in n else []) for n in shipped_names()],
+)
 def test_every_shipped_graph_says_in_torch_what_it_says_in_onnx_runtime(name: str) -> None:
     bundle = load_bundle(name)
     graph = OnnxGraph(bundle.graph, bundle.spec).eval()
