@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from quakestream.bundles import load_bundle, shipped_names
-from quakestream.config.sections import DEFAULT_DAMAGE_MODEL
 from quakestream.config import open_run
+from quakestream.config.sections import DEFAULT_DAMAGE_MODEL
 from quakestream.pipeline.backends.local import LocalBackend
 from quakestream.pipeline.run import Result, map_run
 
