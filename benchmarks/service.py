@@ -13,7 +13,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -37,6 +37,8 @@ from serving.tokens import Permission, new_token
 BUNDLE = "grades-synthetic"
 """Crops of 64 px after the event. Windows of 512 px fill the cores one by one."""
 SIDE = 64
+LONGEST_MS = 1000.0
+"""Time that 99 of 100 answers may take at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,18 +69,22 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     before = os.getloadavg()[1]
     with tempfile.TemporaryDirectory() as folder:
         rows, memory = _measure(Path(folder), seconds, steady_s=60.0 if quick else 600.0)
-    best = {
-        name: max(r.per_s for r in rows if r.batching == name and r.load.startswith("closed"))
-        for name in ("one by one", "batches")
-    }
+    best = {name: most_in_time(rows, name) for name in ("one by one", "batches")}
     metrics: dict[str, Any] = {
         "stages": [_stages(name) for name in (BUNDLE, "damage-synthetic")],
         "rows": [asdict(row) for row in rows],
+        "answers_in_time_per_s": best,
         "batches_over_one_by_one": round(best["batches"] / best["one by one"], 2),
         "memory": memory,
         "load_average": {"before": before, "after": os.getloadavg()[1]},
     }
     return {"bundle": BUNDLE, "seconds_per_row": seconds}, metrics
+
+
+def most_in_time(rows: Sequence[LoadFigures], batching: str) -> float:
+    """Most answers a second of all loads under which 99 of 100 take less than a second."""
+    mine = [row for row in rows if row.batching == batching]
+    return max(row.per_s for row in mine if row.p99_ms < LONGEST_MS)
 
 
 def _measure(
@@ -101,7 +107,7 @@ def _measure(
         settings = ServiceSettings.of(content, folder)
         with _served(settings) as address:
             capacity = 0.0
-            for clients in (1, 16):
+            for clients in (1, 16, 32):
                 row = asyncio.run(_closed(address, token, name, clients, seconds))
                 rows.append(row)
                 capacity = max(capacity, row.per_s)

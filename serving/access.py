@@ -1,25 +1,68 @@
-"""Who may do what: the dependencies that every route names."""
+"""Who may do what: a gate before all routes, and the dependencies that each of them names."""
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
+from starlette.datastructures import Headers
 
+from serving.bounds import Asgi, Receive, Scope, Send, refuse
 from serving.jobs import ServiceJob
-from serving.problems import forbidden, no_such, too_many, unauthorized
+from serving.problems import UNAUTHORIZED, forbidden, no_such, too_many
 from serving.services import Context
-from serving.tokens import Caller, Permission
+from serving.tokens import Caller, Permission, TokenFile
+
+OPEN_PATHS = ("/healthz",)
+"""Paths that need no token."""
+SIGNED = "/view/"
+"""Start of the paths that hold a signed link in place of a token."""
+CALLER = "quakestream.caller"
+"""Key of the caller in the scope of a request."""
+UNKNOWN = "the token is unknown or has expired"
+MISSING = "send the header `Authorization: Bearer TOKEN`"
 
 _bearer = HTTPBearer(auto_error=False, description="`Authorization: Bearer TOKEN`")
 
 
-def context_of(request: Request) -> Context:
+async def context_of(request: Request) -> Context:
+    # Not a plain function: each of those costs a change of threads.
     context: Context = request.app.state.context
     return context
 
 
 InContext = Annotated[Context, Depends(context_of)]
+
+
+class TokenGate:
+    """Refuses requests without a token that is known, before anything of their bodies is read.
+
+    Args:
+        app: the application.
+        tokens: those that are known.
+    """
+
+    def __init__(self, app: Asgi, tokens: TokenFile) -> None:
+        self._app, self._tokens = app, tokens
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not _is_open(scope["path"]):
+            stated = Headers(raw=scope["headers"]).get("authorization")
+            scheme, token = get_authorization_scheme_param(stated)
+            has_one = scheme.lower() == "bearer" and bool(token)
+            known = self._tokens.caller(token) if has_one else None
+            if known is None:
+                headers = ((b"www-authenticate", b"Bearer"),)
+                detail = UNKNOWN if has_one else MISSING
+                await refuse(send, 401, "unauthorized", UNAUTHORIZED, detail, headers=headers)
+                return
+            scope[CALLER] = known
+        await self._app(scope, receive, send)
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(SIGNED)
 
 
 def caller_with(scope: Permission) -> Callable[..., Coroutine[Any, Any, Caller]]:
@@ -29,14 +72,11 @@ def caller_with(scope: Permission) -> Callable[..., Coroutine[Any, Any, Caller]]
     """
 
     async def caller(
+        request: Request,
         context: InContext,
-        given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+        _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],  # for OpenAPI
     ) -> Caller:
-        if given is None:
-            raise unauthorized("send the header `Authorization: Bearer TOKEN`")
-        known = context.tokens.caller(given.credentials)
-        if known is None:
-            raise unauthorized("the token is unknown or has expired")
+        known: Caller = request.scope[CALLER]
         if wait_s := context.rates.wait_s(known.name):
             limit = context.settings.limits.requests_per_minute
             raise too_many("too many requests", wait_s, f"at most {limit} a minute for a token")

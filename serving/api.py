@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from prometheus_fastapi_instrumentator import Instrumentator
 
 from quakestream import __version__
+from serving.access import TokenGate
 from serving.bounds import BodyLimit, TimeLimit
 from serving.problems import answer_with_problems
 from serving.routes import ROUTERS
@@ -25,6 +26,7 @@ def make_api(context: Context) -> FastAPI:
     answer_with_problems(api)
     for router in ROUTERS:
         api.include_router(router)
+    api.add_middleware(TokenGate, tokens=context.tokens)
     Instrumentator(excluded_handlers=["/healthz"]).instrument(api)
     api.add_middleware(TimeLimit, seconds=context.settings.limits.request_s)
     api.add_middleware(BodyLimit, most=context.settings.limits.body_bytes)

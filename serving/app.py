@@ -23,7 +23,7 @@ from serving.jobs import JobQueue, Outcome, ServiceJob
 from serving.links import Links
 from serving.mapper import Mapper
 from serving.maps import OpenMaps
-from serving.predictor import Chip, OpenBundle, Prediction, checked_chip, spec_of
+from serving.predictor import BundleSpecs, Chip, OpenBundle, Prediction, checked_chip
 from serving.rates import RequestRates
 from serving.services import BusyError, Context, Services
 from serving.settings import ServiceSettings, read_settings
@@ -33,6 +33,8 @@ from serving.tokens import TokenFile
 deployment: Any = serve.deployment
 multiplexed: Callable[..., Callable[[object], Any]] = serve.multiplexed
 
+QUIET = {"enable_access_log": False}
+"""Serve's proxy notes each request; the processes behind it need not do so again."""
 DRAIN_S = 30.0
 """Time that a replica has to finish its requests when it is taken away."""
 Handle = Any
@@ -56,6 +58,7 @@ BATCHES_QUEUED = 64
     max_ongoing_requests=1,
     max_queued_requests=-1,  # the queue sends no more jobs than there are mappers
     graceful_shutdown_timeout_s=DRAIN_S,
+    logging_config=QUIET,
 )
 class MapperReplica:
     """Maps areas, one after the other, in one process."""
@@ -73,6 +76,7 @@ class MapperReplica:
     max_ongoing_requests=1000,
     graceful_shutdown_timeout_s=DRAIN_S,
     ray_actor_options=NO_CORE,
+    logging_config=QUIET,
 )
 class QueueReplica:
     """The one queue of jobs."""
@@ -108,7 +112,7 @@ class QueueReplica:
         return await (await self._ready()).dismiss(job_id)
 
 
-@deployment(name="predictor", graceful_shutdown_timeout_s=DRAIN_S)
+@deployment(name="predictor", graceful_shutdown_timeout_s=DRAIN_S, logging_config=QUIET)
 class PredictorReplica:
     """Scores batches of chips. Serve opens a bundle where its chips arrive first."""
 
@@ -135,6 +139,7 @@ class ServeServices:
 
     def __init__(self, settings: ServiceSettings, queue: Handle, predictors: Handle) -> None:
         self._settings, self._queue, self._predictors = settings, queue, predictors
+        self._specs = BundleSpecs()
         at_once = BATCHES_AT_ONCE * settings.predictors
         self._gatherers = gatherers_of(settings, self._score, at_once)
 
@@ -157,7 +162,7 @@ class ServeServices:
         return job
 
     async def predict(self, bundle: str, chip: Chip) -> Prediction:
-        checked = checked_chip(chip, await asyncio.to_thread(spec_of, bundle))
+        checked = checked_chip(chip, await self._specs.of(bundle))
         return await self._gatherers[bundle].answer(checked)
 
     def check_room(self, bundle: str) -> None:
@@ -211,6 +216,7 @@ async def _answer(response: Any) -> Any:
     max_queued_requests=REQUESTS_AT_ONCE,
     graceful_shutdown_timeout_s=DRAIN_S,
     ray_actor_options=NO_CORE,
+    logging_config=QUIET,
 )
 @serve.ingress()
 class Ingress:

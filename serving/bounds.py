@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -126,12 +126,18 @@ class TimeLimit:
 
 
 async def refuse(
-    send: Send, status: int, type_: str, title: str, detail: str, retry_s: int = 0
+    send: Send,
+    status: int,
+    type_: str,
+    title: str,
+    detail: str,
+    retry_s: int = 0,
+    headers: Iterable[tuple[bytes, bytes]] = (),
 ) -> None:
     """Answers with a problem document, and closes the connection."""
     content = {"type": type_, "title": title, "status": status, "detail": detail}
-    headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
+    sent = [(b"content-type", b"application/problem+json"), (b"connection", b"close"), *headers]
     if retry_s:
-        headers.append((b"retry-after", str(retry_s).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+        sent.append((b"retry-after", str(retry_s).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": sent})
     await send({"type": "http.response.body", "body": json.dumps(content).encode()})

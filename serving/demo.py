@@ -35,27 +35,38 @@ def demo_settings(folder: Path) -> tuple[ServiceSettings, str]:
 
 
 def main() -> None:
-    """Makes the earthquake, starts the service, and says what to try."""
+    """Makes the earthquake, starts the service, and says what to try.
+
+    Arguments: the folder, and the port.
+    """
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo-out")
+    port = int(sys.argv[2]) if len(sys.argv) > 2 else PORT
     settings, token = demo_settings(folder)
     with (
         suppress(KeyboardInterrupt),
-        running(settings, "127.0.0.1", PORT) as address,
+        running(settings, "127.0.0.1", port) as address,
     ):
-        print(_HOW.format(address=address.rstrip("/"), token=token, folder=folder))
+        print(how_to(address.rstrip("/"), token, str(folder)), flush=True)
         wait()
+
+
+def how_to(address: str, token: str, folder: str) -> str:
+    """What to type in another terminal; the README shows the same."""
+    return _HOW.format(address=address, token=token, folder=folder)
 
 
 _HOW = """\
 the service listens at {address}; in another terminal:
 
-  export TOKEN={token}
-  curl -s -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\
-       -d @{folder}/request.json {address}/processes/map/execution
-  curl -s -H "Authorization: Bearer $TOKEN" {address}/jobs
-  curl -s -H "Authorization: Bearer $TOKEN" {address}/jobs/JOB/results
+export TOKEN={token}
+curl -s -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\
+    -d @{folder}/request.json {address}/processes/map/execution
+export JOB=...    # the jobID of that answer
+curl -s -H "Authorization: Bearer $TOKEN" {address}/jobs/$JOB
+curl -s -H "Authorization: Bearer $TOKEN" {address}/jobs/$JOB/results
 
-The results hold a link to the map's page that a browser opens. Press Ctrl-C to stop."""
+The last one, once the job is successful, names the files of the map, and under `links` its page
+for a browser. Press Ctrl-C to stop."""
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """The health of the service, looked at once in a while."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 
 from quakestream.errors import QuakestreamError
+from quakestream.redaction import without_credentials
 
+log = logging.getLogger("quakestream.serving")
 EVERY_S = 10.0
 """Time that a finding holds. `/healthz` needs no token: it must not keep engines busy."""
 
@@ -41,5 +44,6 @@ class Health:
             await self._look()
             self._found = None
         except QuakestreamError as error:
+            log.error("/healthz: %s", without_credentials(str(error)))
             self._found = error
         self._until = time.monotonic() + self._every_s

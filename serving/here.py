@@ -11,11 +11,11 @@ from serving.gathering import Gatherer
 from serving.jobs import JobQueue, Outcome, ServiceJob
 from serving.mapper import Mapper
 from serving.predictor import (
+    BundleSpecs,
     Chip,
     OpenBundle,
     Prediction,
     checked_chip,
-    spec_of,
 )
 from serving.services import Services
 from serving.settings import ServiceSettings
@@ -29,6 +29,7 @@ class LocalServices:
         self._mapper = Mapper(settings.runs, store)
         self.queue = queue_of(settings, store, self._run)
         self._bundles: dict[str, OpenBundle] = {}
+        self._specs = BundleSpecs()
         self._gatherers = gatherers_of(settings, self._score)
 
     async def submit(
@@ -46,7 +47,7 @@ class LocalServices:
         return await self.queue.dismiss(job_id)
 
     async def predict(self, bundle: str, chip: Chip) -> Prediction:
-        checked = checked_chip(chip, await asyncio.to_thread(spec_of, bundle))
+        checked = checked_chip(chip, await self._specs.of(bundle))
         return await self._gatherers[bundle].answer(checked)
 
     def check_room(self, bundle: str) -> None:

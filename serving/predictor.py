@@ -1,9 +1,9 @@
 """Scores chips: the bundles that are offered, each with one open engine."""
 
+import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 import shapely
@@ -141,10 +141,21 @@ def calibrated(score: float, chip: Chip, spec: BundleSpec) -> tuple[float | None
     return float(p_N[0]), share
 
 
-@lru_cache(maxsize=32)
-def spec_of(name: str) -> BundleSpec:
-    """The manifest of a bundle that is offered; its files are read once."""
-    return load_bundle(name).spec
+class BundleSpecs:
+    """Manifests of the bundles that are offered; the files of each are read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, BundleSpec] = {}
+
+    async def of(self, name: str) -> BundleSpec:
+        """The manifest of a bundle.
+
+        Raises:
+            BundleError: there is none of that name.
+        """
+        if name not in self._known:
+            self._known[name] = (await asyncio.to_thread(load_bundle, name)).spec
+        return self._known[name]
 
 
 def checked_chip(chip: Chip, spec: BundleSpec) -> Chip:

@@ -4,10 +4,12 @@ import logging
 import math
 from typing import Any
 
+from asgi_correlation_id import correlation_id
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi_problem.error import Problem, ServerProblem
 from fastapi_problem.handler import add_exception_handler, new_exception_handler
+from starlette.exceptions import HTTPException
 
 from quakestream.errors import BundleError, QuakestreamError, RequestError, StorageError
 from quakestream.redaction import redacted, without_credentials
@@ -19,23 +21,14 @@ OGC = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0/"
 """Prefix of the error types of OGC API – Processes."""
 log = logging.getLogger("quakestream.serving")
 RETRY_S = 10
+UNAUTHORIZED = "no valid token"
+FAILED = "the service failed"
 
 
 def no_such(what: str, name: str, ogc_type: str = "") -> Problem:
     """404 for a process, job or run that is not there, or that the caller may not see."""
     type_ = f"{OGC}{ogc_type}" if ogc_type else f"no-such-{what}"
     return Problem(f"no such {what}", type_=type_, status=404, detail=f"{what} {name[:80]!r}")
-
-
-def unauthorized(detail: str) -> Problem:
-    """401 for a request without a token that is known and has not expired."""
-    return Problem(
-        "no valid token",
-        type_="unauthorized",
-        status=401,
-        detail=detail,
-        headers={"WWW-Authenticate": "Bearer"},
-    )
 
 
 def forbidden(detail: str) -> Problem:
@@ -76,8 +69,8 @@ def problem_of(error: QuakestreamError) -> Problem:
     if isinstance(error, StorageError):
         status = 503
     if status >= 500:  # paths and causes of the machine are for its log
-        log.error("%s", without_credentials(str(error)))
-        return Problem("the service failed", type_="failed", status=status)
+        log.error("%s %s", _request_urn(), without_credentials(str(error)))
+        return _failed(status)
     if isinstance(error, LargeAreaError):
         return too_large("the area", facts.expected.removeprefix("at most "), facts.got)
     if facts.remedy:
@@ -103,7 +96,7 @@ def answer_with_problems(app: FastAPI) -> None:
         )
 
     handler = new_exception_handler(
-        logger=log,
+        pre_hooks=[_note],
         unhandled_wrappers={"default": _Unforeseen},
         handlers={
             QuakestreamError: library,
@@ -116,10 +109,30 @@ def answer_with_problems(app: FastAPI) -> None:
     app.add_exception_handler(BusyError, handler)
 
 
-class _Unforeseen(ServerProblem):
-    """500 without the text of the exception, which may hold anything."""
+FORESEEN = (Problem, HTTPException, QuakestreamError, BusyError, RequestValidationError)
 
-    title = "the service failed"
+
+def _note(request: Request, error: Exception) -> None:
+    """Logs what nobody foresaw. What was foreseen tells the client all there is to say."""
+    if not isinstance(error, FORESEEN):
+        what = f"{request.method} {request.url.path}"
+        log.error("%s %s failed", _request_urn(), what, exc_info=error)
+
+
+def _request_urn() -> str:
+    """Name of the request under way: the header `X-Correlation-ID` as a URI."""
+    return f"urn:uuid:{correlation_id.get()}"
+
+
+def _failed(status: int) -> Problem:
+    """A document without the cause, which may hold anything; the log has it by `instance`."""
+    return Problem(FAILED, type_="failed", status=status, instance=_request_urn())
+
+
+class _Unforeseen(ServerProblem):
+    """500 for what nobody foresaw. It takes the text of the exception, and says nothing of it."""
+
+    type_, title = "failed", FAILED
 
     def __init__(self, *_: object, **__: object) -> None:
-        super().__init__(None)
+        super().__init__(instance=_request_urn())

@@ -17,6 +17,8 @@ from serving.bounds import Asgi, Message, Receive, Scope, Send, refuse
 
 RETRY_S = 10
 CHIPS = "/predict"
+OWN = "/-/"
+"""Start of the paths that Serve's proxy answers itself."""
 FIRST_LIMIT = 64.0
 LIMITS = (16.0, 512.0)
 """Least and most chips that one proxy lets through at the same time."""
@@ -26,7 +28,7 @@ LOWERED = 0.9
 
 def middlewares() -> list[Middleware]:
     """Middleware for the proxy, the outer one first."""
-    return [Middleware(PlainErrors), Middleware(ChipGate)]
+    return [Middleware(PlainErrors), Middleware(OwnPages), Middleware(ChipGate)]
 
 
 class ChipGate:
@@ -77,6 +79,23 @@ def _retry_s(message: Message) -> int:
     headers = {name.lower(): value for name, value in message.get("headers", ())}
     stated = headers.get(b"retry-after", b"")
     return int(stated) if stated.isdigit() else 1
+
+
+class OwnPages:
+    """Hides the pages that Serve's proxy has itself: they need no token.
+
+    Its health stays, which KubeRay asks for: one word, and whether the proxy knows where to go.
+    """
+
+    def __init__(self, app: Asgi) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if scope["type"] == "http" and path.startswith(OWN) and path != f"{OWN}healthz":
+            await refuse(send, 404, "no-such-page", "no such page", "there is nothing here")
+        else:
+            await self._app(scope, receive, send)
 
 
 class PlainErrors:

@@ -5,7 +5,9 @@ import json
 from dataclasses import asdict
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, File, Form, UploadFile
+from numpy.typing import NDArray
 from shapely import GEOSException, Polygon
 
 from quakestream.errors import RequestError
@@ -14,6 +16,8 @@ from serving.chips import read_chip
 from serving.predictor import Chip
 
 router = APIRouter(tags=["predict"])
+SMALL_BYTES = 32_768
+"""Chips up to this size are unpacked at once: a change of threads takes longer."""
 
 
 @router.get("/bundles")
@@ -56,12 +60,19 @@ async def predict(
     context.services.check_room(name)
     most_px = context.settings.limits.chip_px
     images = {
-        epoch: await asyncio.to_thread(read_chip, await upload.read(), epoch, most_px)
+        epoch: await _unpacked(upload, epoch, most_px)
         for epoch, upload in (("pre", pre), ("post", post))
         if upload is not None
     }
     chip = Chip(images=images, hazard=_hazard(hazard), footprint=_footprint(footprint), share=share)
     return asdict(await context.services.predict(name, chip))
+
+
+async def _unpacked(upload: UploadFile, epoch: str, most_px: int) -> NDArray[np.uint8]:
+    data = await upload.read()
+    if len(data) <= SMALL_BYTES:
+        return read_chip(data, epoch, most_px)
+    return await asyncio.to_thread(read_chip, data, epoch, most_px)
 
 
 def _footprint(text: str) -> Polygon | None:

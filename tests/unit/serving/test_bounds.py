@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("fastapi", reason="the service needs quakestream[serve]")
 
 from serving.bounds import Asgi, Message, Receive, Scope, Send, TimeLimit, refuse
-from serving.proxy import ChipGate, PlainErrors
+from serving.proxy import ChipGate, OwnPages, PlainErrors
 
 
 class Answering:
@@ -83,6 +83,16 @@ def test_errors_of_the_proxy_become_problem_documents(
     assert becomes.items() <= found.json().items()
     assert "actor" not in found.text
     assert ("retry-after" in found.headers) == (status == 503)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/-/routes", 404), ("/-/", 404), ("/-/healthz", 200), ("/jobs", 200)]
+)
+def test_pages_of_the_proxy_itself_are_hidden(path: str, status: int) -> None:
+    found = answer(OwnPages(Answering(200, b"text/plain")), path=path)
+    assert found.status_code == status
+    if status == 404:
+        assert found.headers["content-type"] == "application/problem+json"
 
 
 def test_the_proxy_refuses_what_an_ingress_would() -> None:
