@@ -47,8 +47,8 @@ REQUESTS_AT_ONCE = 1000
 """Requests that one ingress works on. It refuses chips itself, with a problem document: requests
 that waited outside would be answered late, and by Serve's proxy in plain text. Followers of a
 job's progress hold a place each."""
-BATCHES_AT_ONCE = 2
-"""Batches of a bundle that an ingress sends to each predictor: one is scored, one is on its way."""
+BATCHES_AHEAD = 1
+"""Full batches of a bundle that an ingress sends to each predictor while it scores another one."""
 BATCHES_QUEUED = 64
 """Batches that may wait for predictors; ingresses send few."""
 
@@ -140,8 +140,8 @@ class ServeServices:
     def __init__(self, settings: ServiceSettings, queue: Handle, predictors: Handle) -> None:
         self._settings, self._queue, self._predictors = settings, queue, predictors
         self._specs = BundleSpecs()
-        at_once = BATCHES_AT_ONCE * settings.predictors
-        self._gatherers = gatherers_of(settings, self._score, at_once)
+        at_once, ahead = settings.predictors, BATCHES_AHEAD * settings.predictors
+        self._gatherers = gatherers_of(settings, self._score, at_once, ahead)
 
     async def submit(
         self, owner: str, process: str, request: dict[str, Any], key: str

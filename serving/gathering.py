@@ -39,6 +39,8 @@ class Gatherer(Generic[Item, Answer]):
         work: answers a batch, in its order.
         batching: most items of a batch and of the queue.
         at_once: batches that are worked on at the same time.
+        ahead: batches that are sent before there is a place for them. Only full ones are: others
+            would be small, and items that arrive before their turn could not join.
     """
 
     def __init__(
@@ -47,8 +49,11 @@ class Gatherer(Generic[Item, Answer]):
         work: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
         batching: Batching,
         at_once: int = 1,
+        ahead: int = 0,
     ) -> None:
-        self._name, self._work, self._batching, self._at_once = name, work, batching, at_once
+        self._name, self._work, self._batching = name, work, batching
+        self._at_once, self._ahead = at_once, ahead
+        self._freed = float("-inf")
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
         self._item_s: float | None = None
@@ -85,7 +90,7 @@ class Gatherer(Generic[Item, Answer]):
     def _send(self) -> None:
         """Starts batches while there are items and free places."""
         size = self._batching.most_together(self._item_s)
-        while self._waiting and len(self._under_way) < self._at_once:
+        while self._waiting and self._has_place(size):
             batch: list[tuple[Item, asyncio.Future[Answer]]] = []
             while self._waiting and len(batch) < size:
                 entry = self._waiting.popleft()
@@ -96,12 +101,20 @@ class Gatherer(Generic[Item, Answer]):
                 self._under_way.add(task)
                 task.add_done_callback(self._done)
 
+    def _has_place(self, size: int) -> bool:
+        """True if a batch may be sent now, which is full where as many items wait as `size`."""
+        under_way = len(self._under_way)
+        if under_way < self._at_once:
+            return True
+        return under_way < self._at_once + self._ahead and len(self._waiting) >= size
+
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._under_way.discard(task)
+        self._freed = time.perf_counter()
         self._send()
 
     async def _do(self, batch: "list[tuple[Item, asyncio.Future[Answer]]]") -> None:
-        began = time.perf_counter()
+        sent, waits = time.perf_counter(), len(self._under_way) > self._at_once
         try:
             answers = await self._work([item for item, _ in batch])
         except Exception as error:  # whatever it is, each client waits for an answer
@@ -112,6 +125,7 @@ class Gatherer(Generic[Item, Answer]):
             return
         CHIPS.labels(self._name, "answered").inc(len(batch))
         BATCHES.labels(self._name).observe(len(batch))
+        began = max(sent, self._freed) if waits else sent
         self._measure((time.perf_counter() - began) / len(batch))
         for (_, future), answer in zip(batch, answers, strict=True):
             if not future.done():

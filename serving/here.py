@@ -90,10 +90,11 @@ def gatherers_of(
     settings: ServiceSettings,
     score: Callable[[str, Sequence[Chip]], Awaitable[Sequence[Prediction]]],
     at_once: int = 1,
+    ahead: int = 0,
 ) -> dict[str, Gatherer[Chip, Prediction]]:
     """What gathers the chips of each bundle that is offered."""
     return {
-        name: Gatherer(name, partial(score, name), settings.batching, at_once)
+        name: Gatherer(name, partial(score, name), settings.batching, at_once, ahead)
         for name in settings.bundles
     }
 

@@ -44,6 +44,23 @@ def test_items_gather_while_one_is_worked_on() -> None:
     asyncio.run(main())
 
 
+def test_only_full_batches_go_ahead_of_their_turn() -> None:
+    async def main() -> None:
+        doubling = Doubling()
+        gatherer = Gatherer("doubling", doubling.work, Batching(size=3), ahead=1)
+        tasks = [asyncio.create_task(gatherer.answer(n)) for n in range(3)]
+        await asyncio.sleep(0.01)
+        assert doubling.batches == [[0]], "two wait, and a third may come"
+        tasks += [asyncio.create_task(gatherer.answer(n)) for n in range(3, 8)]
+        await asyncio.sleep(0.01)
+        assert doubling.batches == [[0], [1, 2, 3]], "no more than one"
+        doubling.gate.set()
+        assert await asyncio.gather(*tasks) == [2 * n for n in range(8)]
+        assert doubling.batches[2:] == [[4, 5, 6], [7]]
+
+    asyncio.run(main())
+
+
 def test_a_failed_batch_fails_alone() -> None:
     async def main() -> None:
         doubling = Doubling()
@@ -94,14 +111,21 @@ def test_measured_times_bound_batches_and_the_queue(
 
 
 def test_the_time_of_an_item_is_learnt() -> None:
+    """Without the time for which a batch that was sent ahead waited for its turn."""
+
     async def main() -> None:
+        turn = asyncio.Lock()
+
         async def slow(items: Sequence[int]) -> Sequence[int]:
-            await asyncio.sleep(0.02 * len(items))
+            async with turn:
+                await asyncio.sleep(0.02 * len(items))
             return items
 
-        gatherer = Gatherer("slow", slow, Batching())
+        gatherer = Gatherer("slow", slow, Batching(size=2), ahead=1)
         for n in range(3):
             await gatherer.answer(n)
+        assert gatherer._item_s == pytest.approx(0.02, rel=0.5)
+        await asyncio.gather(*map(gatherer.answer, range(16)))
         assert gatherer._item_s == pytest.approx(0.02, rel=0.5)
 
     asyncio.run(main())
