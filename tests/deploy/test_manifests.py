@@ -6,6 +6,7 @@ Nothing here runs on a cluster. Each check also catches a planted mistake.
 import copy
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,29 @@ def test_accounts_and_settings_that_pods_name_exist(overlay: Path) -> None:
             assert {s["configMapRef"]["name"] for s in sources if "configMapRef" in s} <= settings
 
 
+def serve_problems(text: str) -> list[str]:
+    """What Serve's own schema says of a configuration, and the keys that it would not read."""
+    content = yaml.safe_load(text)
+    try:
+        read = ServeDeploySchema.model_validate(content)
+    except ValueError as error:
+        return [str(error)]
+    return list(unread_keys(content, read.model_dump(exclude_unset=True, mode="json")))
+
+
+def unread_keys(content: Any, read: Any, where: str = "") -> Iterator[str]:
+    """Keys of a document that are missing from what was read of it."""
+    if isinstance(content, dict) and isinstance(read, dict):
+        for key, value in content.items():
+            if key not in read:
+                yield f"{where}{key}"
+            else:
+                yield from unread_keys(value, read[key], f"{where}{key}.")
+    elif isinstance(content, list) and isinstance(read, list):
+        for value, other in zip(content, read, strict=True):
+            yield from unread_keys(value, other, where)
+
+
 @pytest.mark.parametrize("cloud", ["kind", "eks", "gke"])
 def test_the_service_is_what_serving_knows(cloud: str) -> None:
     """Its application is there, its settings are read, and the paths in it are mounted."""
@@ -138,6 +162,7 @@ def test_the_service_is_what_serving_knows(cloud: str) -> None:
 
     overlay = KUBERNETES / "overlays" / cloud / "service"
     (service,) = of_kind(overlay, "RayService")
+    assert serve_problems(service["spec"]["serveConfigV2"]) == []
     serve = yaml.safe_load(service["spec"]["serveConfigV2"])
     (application,) = ServeDeploySchema.model_validate(serve).applications
     module, _, name = application.import_path.partition(":")
@@ -291,6 +316,23 @@ def test_a_planted_mistake_in_the_service_is_found(path: str, value: Any) -> Non
     (document,) = of_kind(KUBERNETES / "overlays" / "kind" / "service", "RayService")
     (problem,) = ray_problems(planted(document, path, value))
     assert str(path.split(".")[-1]) in problem or str(value) in problem
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("request_timeout_s", "request_timeouts_s"),
+        ("route_prefix", "route_prefx"),
+        ("proxy_location", "proxy_locations"),
+        ("port: 8000", "port: http"),
+    ],
+)
+def test_a_planted_mistake_in_the_configuration_of_serve_is_found(right: str, wrong: str) -> None:
+    (service,) = of_kind(KUBERNETES / "overlays" / "kind" / "service", "RayService")
+    text = service["spec"]["serveConfigV2"]
+    assert right in text
+    (problem,) = serve_problems(text.replace(right, wrong))
+    assert wrong.split(": ")[-1] in problem
 
 
 @pytest.mark.parametrize(
