@@ -73,7 +73,8 @@ class MapperReplica:
 
 @deployment(
     name="queue",
-    max_ongoing_requests=1000,
+    max_ongoing_requests=REQUESTS_AT_ONCE,
+    max_queued_requests=REQUESTS_AT_ONCE,
     graceful_shutdown_timeout_s=DRAIN_S,
     ray_actor_options=NO_CORE,
     logging_config=QUIET,

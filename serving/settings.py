@@ -84,6 +84,12 @@ class ServiceSettings(_Section):
 
     root: str = Field(description="Folder or URI where jobs and their maps are kept")
     tokens: str = Field(description="File of the hashed tokens")
+    url: str = Field(
+        default="",
+        pattern=r"^(https?://[^\s?#]+)?$",
+        description="Address that clients use, where a proxy stands before the service: links name "
+        "it. Left out, the one of the request",
+    )
     runs: dict[str, str] = Field(
         default_factory=dict,
         description="Run files by name: a job maps an area with one of them",

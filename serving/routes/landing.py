@@ -6,13 +6,20 @@ from fastapi import APIRouter, Request
 
 from serving.access import Reader
 from serving.processes import CONFORMANCE, link
+from serving.services import Context
 
 router = APIRouter(tags=["landing"])
 
 
 def base_of(request: Request) -> str:
-    """Address of the service as the client wrote it, without a slash at the end."""
-    return str(request.base_url).rstrip("/")
+    """Address of the service without a slash at the end: that of the settings, or the client's."""
+    context: Context = request.app.state.context
+    return (context.settings.url or str(request.base_url)).rstrip("/")
+
+
+def here_of(request: Request) -> str:
+    """Address of the page of a request, without its query and a slash at the end."""
+    return f"{base_of(request)}{request.url.path}".rstrip("/")
 
 
 @router.get("/")

@@ -16,6 +16,7 @@ from quakestream.outputs.readback import current_object
 from quakestream.storage.content_types import content_type
 from serving.access import InContext, Reader, visible_run
 from serving.problems import no_such
+from serving.routes.landing import here_of
 from serving.services import Context
 
 router = APIRouter(tags=["runs"])
@@ -52,7 +53,7 @@ async def scenes_of_run(
     """The scenes of a map, each with the address of its tiles and of a preview by bounds."""
     run = await visible_run(run_id, caller, context)
     live = await asyncio.to_thread(_live_map, run, context)
-    here = str(request.url.replace(query="")).rstrip("/")
+    here = here_of(request)
     return {"scenes": [_scene(record, here) for record in live.scene_records()]}
 
 
@@ -137,7 +138,7 @@ def _answer(run_id: str, path: str, request: Request, context: Context) -> Respo
     if path.startswith("live/"):
         return _live(live, path.split("/")[1:], str(request.url.query))
     if path == "tiles":
-        address = f"{str(request.url.replace(query='')).rstrip('/')}/{{z}}/{{x}}/{{y}}"
+        address = f"{here_of(request)}/{{z}}/{{x}}/{{y}}"
         return _bytes(json.dumps(live.tiles.description(address)).encode(), "tiles.json")
     if path.startswith("tiles/"):
         return _tile(live, path.removeprefix("tiles/"))

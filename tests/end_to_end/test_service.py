@@ -566,6 +566,22 @@ def outlines_are_near(found: gpd.GeoDataFrame, rows: gpd.GeoDataFrame) -> bool:
     return bool(shapely.is_empty(shapely.buffer(apart, -0.08)).all())
 
 
+def test_links_name_the_address_of_the_settings(
+    with_service: Callable[..., Any], night: Result
+) -> None:
+    url = "https://maps.example.org/quakes"
+
+    async def use(service: Service) -> None:
+        landing = (await service.get("/", "reader")).json()
+        assert {link["href"].startswith(f"{url}/") for link in landing["links"]} == {True}
+        about = (await service.get("/runs/night/tiles?x=1", "reader")).json()
+        assert about["tiles"] == [f"{url}/runs/night/tiles/{{z}}/{{x}}/{{y}}"]
+        scene = (await service.get("/runs/night/scenes", "reader")).json()["scenes"][0]
+        assert scene["preview"].startswith(f"{url}/runs/night/scenes/")
+
+    with_service(use, maps={"night": night.out}, url=f"{url}/", bundles=[])
+
+
 def test_tiles_that_are_none(with_service: Callable[..., Any], night: Result) -> None:
     async def use(service: Service) -> None:
         for tile in (
