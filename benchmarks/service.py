@@ -37,6 +37,8 @@ from serving.tokens import Permission, new_token
 BUNDLE = "grades-synthetic"
 """Crops of 64 px after the event. Windows of 512 px fill the cores one by one."""
 SIDE = 64
+RETRY_S = 1.0
+"""Time after which a client that was refused tries again: the least `Retry-After`."""
 LONGEST_MS = 1000.0
 """Time that 99 of 100 answers may take at most."""
 
@@ -252,7 +254,10 @@ async def _closed(
 
     async def one(client: aiohttp.ClientSession, number: int) -> None:
         while time.perf_counter() < end:
+            refused = len(seen.refused_s)
             await seen.send(client, number)
+            if len(seen.refused_s) > refused:
+                await asyncio.sleep(RETRY_S)
 
     async def all_of(client: aiohttp.ClientSession) -> None:
         await asyncio.gather(*(one(client, n) for n in range(clients)))

@@ -7,6 +7,7 @@ and those that arrive meanwhile go together.
 
 import asyncio
 import math
+import statistics
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,8 +28,8 @@ BATCHES = Histogram(
     ["bundle"],
     buckets=(1, 2, 4, 8, 16, LARGEST_BATCH),
 )
-NEWEST_SHARE = 0.3
-"""Weight of the newest batch in the measured time of an item."""
+NEWEST = 5
+"""Batches whose median is the measured time of an item: one that stalls must not close the queue."""
 
 
 class Gatherer(Generic[Item, Answer]):
@@ -56,6 +57,7 @@ class Gatherer(Generic[Item, Answer]):
         self._freed = float("-inf")
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
+        self._newest_s: deque[float] = deque(maxlen=NEWEST)
         self._item_s: float | None = None
         self._opened = False
 
@@ -133,9 +135,7 @@ class Gatherer(Generic[Item, Answer]):
 
     def _measure(self, item_s: float) -> None:
         """Learns the time of an item; the first batch also opened the engine."""
-        if not self._opened:
-            self._opened = True
-        elif self._item_s is None:
-            self._item_s = item_s
-        else:
-            self._item_s += NEWEST_SHARE * (item_s - self._item_s)
+        if self._opened:
+            self._newest_s.append(item_s)
+            self._item_s = statistics.median(self._newest_s)
+        self._opened = True

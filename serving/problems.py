@@ -23,6 +23,7 @@ log = logging.getLogger("quakestream.serving")
 RETRY_S = 10
 UNAUTHORIZED = "no valid token"
 FAILED = "the service failed"
+NOT_JSON = "send JSON with the header `Content-Type: application/json`, got {}"
 
 
 def no_such(what: str, name: str, ogc_type: str = "") -> Problem:
@@ -87,10 +88,13 @@ def answer_with_problems(app: FastAPI) -> None:
     def waiting(_: Any, __: Request, error: BusyError) -> Problem:
         return busy(error.what, error.retry_s)
 
-    def validation(_: Any, __: Request, error: RequestValidationError) -> Problem:
+    def validation(_: Any, request: Request, error: RequestValidationError) -> Problem:
         wrong = [
             {"where": ".".join(map(str, e["loc"])), "what": e["msg"]} for e in error.errors()[:20]
         ]
+        got = request.headers.get("content-type", "no Content-Type")
+        if [w["where"] for w in wrong] == ["body"] and "json" not in got:  # as curl -d sends it
+            wrong = [{"where": "body", "what": NOT_JSON.format(got[:80])}]
         return Problem(
             "the request is not as described", type_="invalid-request", status=400, errors=wrong
         )

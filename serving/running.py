@@ -18,11 +18,6 @@ ENVIRONMENT = {
     # Serve kills a proxy that is not ready within 5 s: a busy machine takes longer to start one.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
-    # A request would change threads four times on its way. Nothing here blocks an event loop.
-    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
-    # Serve's log is a file of each process, logs/serve below Ray's folder; not written twice.
-    "RAY_SERVE_LOG_TO_STDERR": "0",
 }
 """Environment variables of Serve, which the processes of a Ray that starts here inherit."""
 REQUEST_S = 120.0

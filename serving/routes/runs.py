@@ -166,7 +166,7 @@ def _live(live: LiveMap, parts: list[str], query: str) -> Response:
             "the scene cannot be read by the service", type_="unreadable", status=502
         ) from None
     if data is None:
-        raise no_such("part of the map", "/".join(parts))
+        raise no_such("part", "/".join(parts))
     return _bytes(data, name)
 
 

@@ -110,6 +110,16 @@ def test_measured_times_bound_batches_and_the_queue(
     assert Batching(size=5, queued=6).most_queued(chip_s) == 6
 
 
+def test_one_batch_that_stalls_does_not_close_the_queue() -> None:
+    gatherer = Gatherer("stalled", Doubling().work, Batching())
+    for item_s in (9.0, 0.01, 0.01, 2.0):
+        gatherer._measure(item_s)
+    assert gatherer._item_s == 0.01
+    for _ in range(3):
+        gatherer._measure(0.5)
+    assert gatherer._item_s == 0.5
+
+
 def test_the_time_of_an_item_is_learnt() -> None:
     """Without the time for which a batch that was sent ahead waited for its turn."""
 
