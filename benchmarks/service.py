@@ -225,7 +225,8 @@ class _Seen:
     refused_s: list[float] = field(default_factory=list)
     failed: int = 0
 
-    async def send(self, client: aiohttp.ClientSession, seed: int) -> None:
+    async def send(self, client: aiohttp.ClientSession, seed: int) -> bool:
+        """Sends one chip; True if it was refused."""
         body, type_ = _FORMS[seed % len(_FORMS)]
         began = time.perf_counter()
         try:
@@ -233,14 +234,16 @@ class _Seen:
                 await got.read()
         except (aiohttp.ClientError, TimeoutError):
             self.failed += 1
-            return
+            return False
         took = time.perf_counter() - began
         if got.status == 200:
             self.answered_s.append(took)
         elif got.status in (429, 503) and "problem" in got.content_type:
             self.refused_s.append(took)
+            return True
         else:
             self.failed += 1
+        return False
 
 
 _FORMS = [_form(seed) for seed in range(16)]
@@ -254,9 +257,7 @@ async def _closed(
 
     async def one(client: aiohttp.ClientSession, number: int) -> None:
         while time.perf_counter() < end:
-            refused = len(seen.refused_s)
-            await seen.send(client, number)
-            if len(seen.refused_s) > refused:
+            if await seen.send(client, number):
                 await asyncio.sleep(RETRY_S)
 
     async def all_of(client: aiohttp.ClientSession) -> None:

@@ -29,7 +29,7 @@ BATCHES = Histogram(
     buckets=(1, 2, 4, 8, 16, LARGEST_BATCH),
 )
 NEWEST = 5
-"""Batches whose median is the measured time of an item: one that stalls must not close the queue."""
+"""Batches whose median is the measured time of an item: one that stalls closes no queue."""
 
 
 class Gatherer(Generic[Item, Answer]):
