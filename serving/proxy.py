@@ -8,7 +8,9 @@ long. `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serving.proxy.middlewares` in i
 that; `quakestream serve` sets it.
 """
 
+import asyncio
 import time
+from contextlib import suppress
 from http.client import responses
 
 from starlette.middleware import Middleware
@@ -17,6 +19,8 @@ from serving.bounds import Asgi, Message, Receive, Scope, Send, refuse
 
 RETRY_S = 10
 CHIPS = "/predict"
+UNWANTED_BYTES, UNWANTED_S = 2_000_000, 1.0
+"""Most that is read of a chip which is refused, and the time for it."""
 OWN = "/-/"
 """Start of the paths that Serve's proxy answers itself."""
 FIRST_LIMIT = 64.0
@@ -50,6 +54,7 @@ class ChipGate:
             await self._app(scope, receive, send)
             return
         if self._inside >= self._limit:
+            await _discard(receive)
             await refuse(send, 503, "busy", "busy", "too many chips wait", retry_s=self._retry_s)
             return
         began = time.monotonic()
@@ -73,6 +78,18 @@ class ChipGate:
             if began > self._lowered:
                 self._limit = max(min(self._limit, self._inside) * LOWERED, LIMITS[0])
                 self._lowered = time.monotonic()
+
+
+async def _discard(receive: Receive) -> None:
+    """Reads a body that nobody wants: a connection that ends before it is reset, with its answer."""
+    left = UNWANTED_BYTES
+    with suppress(TimeoutError):
+        async with asyncio.timeout(UNWANTED_S):
+            more = True
+            while more and left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                more = message.get("more_body", False)
 
 
 def _retry_s(message: Message) -> int:

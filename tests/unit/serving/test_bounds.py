@@ -118,6 +118,21 @@ def test_the_proxy_refuses_what_an_ingress_would() -> None:
     assert {answer.headers["retry-after"] for answer in refused[1:]} == {"3"}
 
 
+def test_a_chip_that_is_refused_is_read_so_that_its_client_sees_the_answer() -> None:
+    gate = ChipGate(Answering(200, b"application/json"))
+    gate._limit = 0.0
+    read: list[bytes] = []
+
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            read.append(b"x" * 100_000)
+            yield read[-1]
+
+    found = answer(gate, parts(), path="/predict")
+    assert found.status_code == 503
+    assert len(read) == 20, "2 MB of 4"
+
+
 class Ingress:
     """Answers after a moment; refuses requests beyond its places."""
 
