@@ -81,7 +81,7 @@ class ChipGate:
 
 
 async def _discard(receive: Receive) -> None:
-    """Reads a body that nobody wants: a connection that ends before it is reset, with its answer."""
+    """Reads a body that nobody wants: a connection that ends before that is reset at once."""
     left = UNWANTED_BYTES
     with suppress(TimeoutError):
         async with asyncio.timeout(UNWANTED_S):
