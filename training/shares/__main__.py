@@ -1,6 +1,6 @@
 """`python -m training.shares TABLES/MODEL... -o CALIBRATION.json`: fits and judges a calibration.
 
-How many destroyed buildings may score like intact ones is chosen by the numbers of left-out towns.
+How many destroyed buildings may score like intact ones is chosen by intervals of left-out towns.
 `--bundle BUNDLE` writes the calibration into a bundle, whose weights stay as they are.
 """
 

@@ -20,8 +20,6 @@ DECLARED = 0.5
 BINS = 10
 SILENTS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
 """Values of `ScoreShape.silent` that are tried."""
-AS_GOOD = 1.1
-"""Errors of counts up to this times the least are as good."""
 COUNTS = "left_out_counts"
 """Key of a bundle's `metrics`: verdicts on towns that neither model nor calibration has seen."""
 DISTRICT_BLOCK_M = 100.0
@@ -116,26 +114,14 @@ def with_silent(calibration: Calibration, silent: float) -> Calibration:
     return replace(calibration, shape=replace(calibration.shape, silent=silent))
 
 
-def count_error(verdicts: Sequence[TownVerdict]) -> float:
-    """Mean distance of the roots of expected and true numbers.
-
-    Roots, because the chance in a number grows as its root: a town with few destroyed buildings
-    says as much as one with many.
-    """
-    gaps = [abs(v.expected**0.5 - v.destroyed**0.5) for v in verdicts]
-    return float(np.mean(gaps))
-
-
 def least_silent(trials: Sequence[LeftOutTown], *, silents: Sequence[float] = SILENTS) -> float:
-    """The least `ScoreShape.silent` with which the numbers of left-out towns are as good as any.
+    """The least `ScoreShape.silent` with which as many intervals hold the truth as with any.
 
     The shape of the scores never tells how many destroyed buildings look intact. Towns whose state
     is known do. Without such towns it is the least of all.
     """
-    if not trials:
-        return min(silents)
-    errors = {silent: count_error([t.verdict(silent) for t in trials]) for silent in silents}
-    return min(s for s, error in errors.items() if error <= AS_GOOD * min(errors.values()))
+    held = {silent: sum(t.verdict(silent).covered for t in trials) for silent in silents}
+    return min(silent for silent, count in held.items() if count == max(held.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
