@@ -22,6 +22,7 @@ CASES: dict[str, dict[str, Any]] = {
     "damage-turkiye-2023, float32": {"bundle": DEFAULT, "runtime": "onnxruntime"},
     "damage-turkiye-2023 with hazard evidence": {"bundle": DEFAULT, "hazard": HAZARD},
     "damage-synthetic": {"bundle": "damage-synthetic"},
+    "damage-context-2023": {"bundle": "damage-context-2023"},
 }
 
 
