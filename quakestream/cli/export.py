@@ -33,9 +33,10 @@ def export(
     """Write a finished map as files for other programs: GeoPackage, FlatGeobuf, KMZ, PMTiles.
 
     gpkg opens in QGIS coloured by verdict, with buildings, landslides, cells and areas. kml is for
-    Google Earth and phones, the worst first. ems has the layers of Copernicus grading packages. A
-    later `map` into the same folder removes what an earlier map was exported to; `outputs: [gpkg]`
-    in the run file writes it with every map.
+    Google Earth and phones, the worst first. ems has the layers of Copernicus grading packages, hxl
+    is the summary with HXL tags, pdf a page to print, stac a catalogue of the products. A later
+    `map` into the same folder removes what an earlier map was exported to; `outputs: [gpkg]` in the
+    run file writes it with every map.
 
     Example: quakestream export out/ gpkg kml -o handover/
     """
@@ -48,7 +49,8 @@ def export(
     store = open_store(out, options)
     warn_of_other_products(store)
     target = store if folder is None else open_store(folder, options)
-    written = [_put(target, name, data) for name, data in exported(store, wanted)]
+    place = ".." if folder is None else store.uri.rstrip("/")
+    written = [_put(target, name, data) for name, data in exported(store, wanted, place)]
     if as_json:
         print_json({"files": written})
     else:

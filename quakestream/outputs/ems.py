@@ -2,7 +2,8 @@
 
 Names, order and vocabulary of `builtUpA_v1` and of the table `source_v1` are those of published
 packages (EMSR884). It is no product of Copernicus, and `det_method` says that a model graded.
-Buildings that were not assessed are in `notAnalysedA_v1` and never among the graded ones.
+Buildings that were not assessed are in `notAnalysedA_v1` and never among the graded ones. Those
+that people checked by eye have the grade that they were given.
 """
 
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 import pyogrio
 
@@ -20,6 +22,9 @@ from quakestream.outputs.gis_files import fixed_time, write_layer
 from quakestream.outputs.map_layers import MapLayers
 
 NOT_APPLICABLE, NOT_APPLICABLE_CODE = "Not Applicable", 997
+BY_MODEL, BY_EYE = "Automatic extraction", "Photo-interpretation"
+ANSWERED = {"destroyed": "Destroyed", "damaged": "Damaged", "intact": "No visible damage"}
+"""Grades of the answers of spot checks."""
 POST, PRE = "Post-event", "Pre-event"
 GRADED = (
     "obj_type", "name", "info", "simplified", "damage_gra", "det_method", "notation", "or_src_id",
@@ -50,6 +55,8 @@ def _polygons(
     rows = layers.buildings
     assessed = (rows["status"] == "assessed").to_numpy()
     yield "builtUpA_v1", _graded(rows[assessed], layers, numbers)
+    if layers.landslides is not None:
+        yield "observedEventA_v1", _slides(layers.landslides, numbers)
     if len(missed := _not_analysed(rows[~assessed])):
         yield "notAnalysedA_v1", missed
     if len(areas := layers.areas[layers.areas["kind"] == AOI]):
@@ -66,19 +73,36 @@ def _graded(
 ) -> gpd.GeoDataFrame:
     grades = {one.label: one.copernicus or NOT_APPLICABLE for one in layers.classes}
     labels = rows["damage_label"]
+    checked = rows["checked"] if "checked" in rows else pd.Series(None, rows.index, dtype=object)
+    answers = checked.map(ANSWERED, na_action="ignore")
+    seen = answers.notna().to_numpy()
     values: dict[str, Any] = dict.fromkeys(GRADED, NOT_APPLICABLE)
     values |= {
         "obj_type": "997-Not Applicable",
         "name": rows["building_id"].to_numpy(),
         "info": ("model: " + labels).to_numpy(),
-        "damage_gra": labels.map(grades).to_numpy(),
-        "det_method": "Automatic extraction",
+        "damage_gra": answers.where(seen, labels.map(grades)).to_numpy(),
+        "det_method": np.where(seen, BY_EYE, BY_MODEL),
         "notation": "Building",
         "or_src_id": NOT_APPLICABLE_CODE,
         "dmg_src_id": _numbers_of(rows, numbers),
     }
     frame = pd.DataFrame(values, index=range(len(rows)), columns=list(GRADED))
     return gpd.GeoDataFrame(frame, geometry=rows.geometry.to_numpy(), crs=4326)
+
+
+def _slides(slides: gpd.GeoDataFrame, numbers: Mapping[str, int]) -> gpd.GeoDataFrame:
+    values = {
+        "event_type": "Mass movement",
+        "obj_desc": "Landslide",
+        "det_method": BY_MODEL,
+        "name": slides["landslide_id"].to_numpy(),
+        "area_m2": slides["area_m2"].to_numpy(),
+        "probability": slides["probability"].to_numpy(),
+        "dmg_src_id": _numbers_of(slides, numbers),
+    }
+    frame = pd.DataFrame(values, index=range(len(slides)))
+    return gpd.GeoDataFrame(frame, geometry=slides.geometry.to_numpy(), crs=4326)
 
 
 def _not_analysed(rows: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
@@ -109,7 +133,7 @@ def _sources(layers: MapLayers, numbers: Mapping[str, int]) -> pd.DataFrame:
                 numbers[str(scene["id"])],
                 str(scene["id"]),
                 f"{time:%d/%m/%Y}",
-                f"T{time:%H:%M:%SZ}",
+                NOT_APPLICABLE if scene.get("span_s") else f"T{time:%H:%M:%SZ}",
                 NOT_APPLICABLE if gsd_m is None else f"{gsd_m:g} m",
                 NOT_APPLICABLE if event is None else POST if time >= event else PRE,
             )

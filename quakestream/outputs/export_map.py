@@ -1,6 +1,7 @@
 """Files for other programs, made of a map that is published already."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from quakestream.outputs.buildings import ordered_buildings
 from quakestream.outputs.exports import EXPORTS
@@ -10,12 +11,15 @@ from quakestream.outputs.republish import snapshot_products
 from quakestream.storage import Store
 
 
-def exported(store: Store, formats: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def exported(
+    store: Store, formats: Sequence[str], place: str = ".."
+) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the files, one in memory at a time.
 
     Args:
         store: the output of a finished run.
         formats: names in `EXPORTS`.
+        place: where the map lies, for links: its URI where files go to another folder.
 
     Raises:
         RequestError: if there is no finished map.
@@ -23,6 +27,6 @@ def exported(store: Store, formats: Sequence[str]) -> Iterator[tuple[str, bytes]
     """
     products = snapshot_products(store, current_run(store))
     rows = ordered_buildings(products.buildings, products.labels, products.layers)
-    layers = layers_of(products, rows)
+    layers = replace(layers_of(products, rows), place=place)
     for name in formats:
         yield from EXPORTS[name].files(layers)

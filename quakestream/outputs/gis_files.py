@@ -16,7 +16,7 @@ import geopandas as gpd
 import pyogrio
 import shapely
 
-from quakestream.outputs.map_layers import COLOURS, MapLayers
+from quakestream.outputs.map_layers import COLOURS, SLIDE_COLOUR, MapLayers
 
 WRITTEN_AT = "1980-01-01T00:00:00.000Z"
 """Time that files hold as that of their last change, so that one map gives one file."""
@@ -88,11 +88,26 @@ def fixed_time() -> Iterator[None]:
 def _add_style(database: sqlite3.Connection, layers: MapLayers) -> None:
     database.execute(_STYLES)
     database.execute(_CONTENTS, (WRITTEN_AT,))
-    database.execute(
-        "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, "
-        "f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner, "
-        "update_time) VALUES ('', '', 'buildings', 'geom', 'damage', ?, '', 1, ?, '', ?)",
-        (damage_style(layers), layers.note, WRITTEN_AT),
+    styles = [
+        ("buildings", "damage", damage_style(layers)),
+        ("landslides", "slides", slide_style()),
+    ]
+    for layer, name, style in styles:
+        if layer in layers.named():
+            database.execute(
+                "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, "
+                "f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, "
+                "owner, update_time) VALUES ('', '', ?, 'geom', ?, ?, '', 1, ?, '', ?)",
+                (layer, name, style, layers.note, WRITTEN_AT),
+            )
+
+
+def slide_style() -> str:
+    """A style of QGIS for landslides: one colour, as on the map page."""
+    return (
+        "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
+        '<qgis styleCategories="Symbology"><renderer-v2 type="singleSymbol">'
+        f"<symbols>{_symbol(0, SLIDE_COLOUR)}</symbols></renderer-v2></qgis>"
     )
 
 

@@ -26,6 +26,10 @@ CAVEAT = (
     "from above is called intact. Features that are not_assessed were not seen: `reason` says "
     "why, and they are not undamaged."
 )
+SLIDE_CAVEAT = (
+    "Slides come from satellite images and are not checked on the ground. A model takes bare "
+    "ground for a fresh slide: fields, quarries, roads and rubble look like one."
+)
 COLOURS = {
     "no": "#3fa0dc",
     "minor": "#f2d941",
@@ -42,7 +46,9 @@ class MapLayers:
     """The features of a map, all in EPSG:4326."""
 
     title: str
-    note: str
+    headline: str
+    """The numbers, in sentences; empty where a map has no expected number and no slides."""
+    caveat: str
     """What a reader must know of the numbers, in sentences."""
     classes: tuple[ScaleClass, ...]
     """Damage scale of the bundle, mildest first."""
@@ -58,6 +64,15 @@ class MapLayers:
     """Rows of summary.csv."""
     run: Mapping[str, Any]
     """The content of run.json, without secrets in its links."""
+    has_prior: bool = False
+    """Whether the map has a landslide prior."""
+    place: str = ".."
+    """Where the map lies, seen from a folder of files in it, or its URI."""
+
+    @property
+    def note(self) -> str:
+        """The numbers and what a reader must know of them."""
+        return f"{self.headline} {self.caveat}".strip()
 
     @property
     def scenes(self) -> list[Mapping[str, Any]]:
@@ -77,6 +92,17 @@ class MapLayers:
         }
 
 
+def models_of(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What run.json says of each model of a run."""
+    keys = ("bundle", "landslide_bundle", "hazard_bundle")
+    return [run[key] for key in keys if run.get(key)]
+
+
+def model_names(run: Mapping[str, Any]) -> list[str]:
+    """Name and version of each model of a run."""
+    return [f"{model['name']} {model['version']}" for model in models_of(run)]
+
+
 def layers_of(products: RunProducts, rows: gpd.GeoDataFrame) -> MapLayers:
     """The layers of a map.
 
@@ -84,12 +110,13 @@ def layers_of(products: RunProducts, rows: gpd.GeoDataFrame) -> MapLayers:
         rows: `products.buildings` as `ordered_buildings` gives them.
     """
     run = products.run
-    found = expected(run)
-    event = (run.get("event") or {}).get("id", "earthquake")
     slides = products.landslides
+    caveats = [CAVEAT] if run.get("bundle") or slides is None else []
+    event = (run.get("event") or {}).get("id", "earthquake")
     return MapLayers(
         title=f"{event}: {subject(run)}",
-        note=CAVEAT if found is None else f"{found.line}. {CAVEAT}",
+        headline=_headline(run, slides),
+        caveat=" ".join([*caveats, *([] if slides is None else [SLIDE_CAVEAT])]),
         classes=products.classes,
         buildings=_typed(rows, arrow_types(products.labels, tuple(rows.columns), products.layers)),
         cells=_typed(
@@ -99,7 +126,17 @@ def layers_of(products: RunProducts, rows: gpd.GeoDataFrame) -> MapLayers:
         landslides=None if slides is None else _typed(ordered_landslides(slides), LANDSLIDE_TYPES),
         summary=summary_of(products, rows),
         run=redacted_tree(run),
+        has_prior=products.prior is not None,
     )
+
+
+def _headline(run: Mapping[str, Any], slides: gpd.GeoDataFrame | None) -> str:
+    found = expected(run)
+    sentences = [] if found is None else [f"{found.line}."]
+    if slides is not None:
+        number = "1 landslide" if len(slides) == 1 else f"{len(slides):,} landslides"
+        sentences.append(f"{number}, {slides['area_m2'].sum() / 1e6:.3g} km².")
+    return " ".join(sentences)
 
 
 def _typed(frame: gpd.GeoDataFrame, types: Mapping[str, pa.DataType]) -> gpd.GeoDataFrame:

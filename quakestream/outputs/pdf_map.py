@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from shapely.geometry.base import BaseGeometry
 
-from quakestream.outputs.map_layers import COLOURS, SLIDE_COLOUR, MapLayers
+from quakestream.outputs.map_layers import COLOURS, SLIDE_COLOUR, MapLayers, model_names
 from quakestream.outputs.viewer_content import image_credits
 from quakestream.tiling.antimeridian import spans_side_by_side
 
@@ -50,10 +50,12 @@ def map_page(layers: MapLayers) -> Image.Image:
     page = Image.new("RGB", PAGE, "white")
     draw = ImageDraw.Draw(page)
     frame = MARGIN, MARGIN, PAGE[0] - MARGIN - COLUMN - GAP, PAGE[1] - MARGIN
-    view = _view(layers, frame)
-    draw.rectangle(frame, fill=PALE, outline=LINE)
-    if view is not None:
-        _draw_map(draw, layers, view, frame)
+    wide, high = frame[2] - frame[0], frame[3] - frame[1]
+    map_ = Image.new("RGB", (wide, high), PALE)
+    if (view := _view(layers, wide, high)) is not None:
+        _draw_map(ImageDraw.Draw(map_), layers, view, (0, 0, wide, high))
+    page.paste(map_, frame[:2])
+    draw.rectangle(frame, outline=LINE)
     _draw_text(draw, layers, frame[2] + GAP)
     return page
 
@@ -75,31 +77,40 @@ class _View:
         x_N = self.left + (lon_N - self.west) * across
         return np.column_stack([x_N, self.top + (self.north - lonlat_N2[:, 1]) * down])
 
+    def degrees(self, x: float, y: float) -> tuple[float, float]:
+        """(latitude, longitude) of a dot."""
+        across, down = self.dots_per_degree
+        lon = self.west + (x - self.left) / across
+        return self.north - (y - self.top) / down, (lon + 180.0) % 360.0 - 180.0
+
     @property
     def metres_per_dot(self) -> float:
         return METRES_PER_DEGREE / self.dots_per_degree[1]
 
 
-def _view(layers: MapLayers, frame: tuple[int, int, int, int]) -> _View | None:
-    """All of the map, in the middle of a frame; None where nothing has a place."""
-    given = [f for f in (layers.areas, layers.buildings, layers.cells) if len(f)]
-    bounds_N4 = given[0].geometry.bounds.to_numpy() if given else np.empty((0, 4))
+def _view(layers: MapLayers, wide: int, high: int) -> _View | None:
+    """What was found, or else the AOI, in the middle; None where nothing has a place."""
+    slides = layers.landslides
+    found = [f for f in (layers.buildings, slides) if f is not None and len(f)]
+    given = found or [f for f in (layers.areas, layers.cells) if len(f)]
+    bounds = [frame.geometry.bounds.to_numpy() for frame in given]
+    bounds_N4 = np.concatenate([np.empty((0, 4)), *bounds])
     west_N, south_N, east_N, north_N = bounds_N4[np.isfinite(bounds_N4).all(axis=1)].T
     if not len(west_N):
         return None
     west_N, east_N = spans_side_by_side(west_N, east_N)
     west, south, east, north = west_N.min(), south_N.min(), east_N.max(), north_N.max()
     squeeze = max(math.cos(math.radians((south + north) / 2)), 1e-3)
-    pad = 20
-    wide, high = frame[2] - frame[0] - 2 * pad, frame[3] - frame[1] - 2 * pad
+    pad = 40
+    wide, high = wide - 2 * pad, high - 2 * pad
     down = min(wide / max((east - west) * squeeze, 1e-6), high / max(north - south, 1e-6))
     across = down * squeeze
     return _View(
         west=float(west),
         north=float(north),
         dots_per_degree=(across, down),
-        left=frame[0] + pad + (wide - (east - west) * across) / 2,
-        top=frame[1] + pad + (high - (north - south) * down) / 2,
+        left=pad + (wide - (east - west) * across) / 2,
+        top=pad + (high - (north - south) * down) / 2,
     )
 
 
@@ -152,6 +163,9 @@ def _scale_bar(draw: ImageDraw.ImageDraw, view: _View, frame: tuple[int, int, in
     left, low = frame[0] + 30, frame[3] - 30
     text = f"{length_m / 1000:g} km" if length_m >= 1000 else f"{length_m:g} m"
     draw.rectangle((left - 12, low - 52, left + wide + 70, low + 14), fill="white")
+    middle = view.degrees((frame[0] + frame[2]) / 2, (frame[1] + frame[3]) / 2)
+    text_at = left + wide + 90, low - 26
+    draw.text(text_at, "middle {:.4f}, {:.4f}".format(*middle), fill=INK, font=_font(SMALL))
     draw.line((left, low, left + wide, low), fill=INK, width=5)
     draw.text((left, low - 44), text, fill=INK, font=_font(TEXT))
     draw.text((left + wide + 24, low - 44), "N", fill=INK, font=_font(TEXT))
@@ -166,11 +180,15 @@ def _draw_text(draw: ImageDraw.ImageDraw, layers: MapLayers, left: int) -> None:
     y = MARGIN
     y = _lines(draw, (left, y), layers.title, TITLE) + 10
     scenes = sorted(f"{str(s['datetime'])[:10]}  {s['id']}" for s in layers.scenes)
-    number, _, caveat = layers.note.partition(". Verdicts ")
-    if caveat:
-        y = _lines(draw, (left, y), f"{number}.", TEXT) + 16
+    if layers.headline:
+        y = _lines(draw, (left, y), layers.headline, TEXT) + 16
     y = _legend(draw, layers, (left, y)) + 16
-    y = _lines(draw, (left, y), f"Verdicts {caveat}" if caveat else layers.note, SMALL) + 16
+    y = _lines(draw, (left, y), layers.caveat, SMALL) + 16
+    if layers.event_time is not None:
+        y = _lines(draw, (left, y), f"Event: {layers.event_time:%Y-%m-%d %H:%M} UTC", SMALL)
+    for text in model_names(layers.run):
+        y = _lines(draw, (left, y), f"Model: {text}", SMALL)
+    y += 16
     more = [f"… and {len(scenes) - 8} more"] if len(scenes) > 8 else []
     y = _lines(draw, (left, y), "Images", TEXT)
     for text in [*scenes[:8], *more]:
@@ -192,6 +210,8 @@ def _legend(draw: ImageDraw.ImageDraw, layers: MapLayers, at: tuple[int, int]) -
         for one in reversed(layers.classes)
     ]
     rows.append((COLOURS[None], "not assessed", int(labels.isna().sum())))
+    if not len(labels):
+        rows = []
     if layers.landslides is not None:
         rows.append((SLIDE_COLOUR, "landslides", len(layers.landslides)))
     left, y = at

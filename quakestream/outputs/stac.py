@@ -1,8 +1,8 @@
 """stac/: a STAC catalogue of a map, with what each product was made of and the models' records.
 
 Products follow STAC 1.1 with the processing extension; models have the records of their bundles,
-Items of the Machine Learning Model extension. Links are relative, so that the folder can be moved.
-Sizes and digests of products are in run.json, which each Item names.
+Items of the Machine Learning Model extension. Links are relative while the catalogue lies with the
+map. Sizes and digests of products are in run.json, which each Item names.
 """
 
 import json
@@ -13,31 +13,33 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from quakestream.outputs.areas import AOI
-from quakestream.outputs.map_layers import CAVEAT, MapLayers
+from quakestream.outputs.map_layers import MapLayers, model_names, models_of
 
 PREFIX = "stac/"
 STAC_VERSION = "1.1.0"
 PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
-MODELS = ("bundle", "landslide_bundle", "hazard_bundle")
-"""Keys of run.json with the models of a run."""
+SHIPPED = "shipped:"
 PARQUET, CSV = "application/vnd.apache.parquet", "text/csv"
+GEOTIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
 JSON, GEOJSON = "application/json", "application/geo+json"
 PRODUCTS = {
     "buildings": ("buildings.parquet", PARQUET, "One row per building: verdict or reason"),
     "landslides": ("landslides.parquet", PARQUET, "Landslides as polygons"),
     "coverage": ("coverage.parquet", PARQUET, "Cells: what was looked at, and what was not"),
     "summary": ("summary.csv", CSV, "Counts and expected numbers per district or square"),
+    "areas": ("areas.parquet", PARQUET, "The AOI and the districts"),
+    "quarantine": ("quarantine.parquet", PARQUET, "What was wrong with the inputs"),
+    "prior": ("prior.tif", GEOTIFF, "Share of ground that slides, by shaking and terrain alone"),
 }
 """File, media type and title of each product, by the id of its Item."""
 
 
 def stac_files(layers: MapLayers) -> Iterator[tuple[str, bytes]]:
     """Names below the map and contents: a Collection, an Item per product, an Item per model."""
-    run = layers.run
     models = {
-        f"model-{run[key]['name']}": _model(run[key], layers)
-        for key in MODELS
-        if (run.get(key) or {}).get("record")
+        f"model-{model['name']}": _model(model, layers)
+        for model in models_of(layers.run)
+        if model.get("record")
     }
     items = {name: _item(name, layers, list(models)) for name in _names(layers)} | models
     yield f"{PREFIX}collection.json", _json(_collection(layers, list(items)))
@@ -46,7 +48,8 @@ def stac_files(layers: MapLayers) -> Iterator[tuple[str, bytes]]:
 
 
 def _names(layers: MapLayers) -> list[str]:
-    return [name for name in PRODUCTS if name != "landslides" or layers.landslides is not None]
+    absent = {"landslides": layers.landslides is None, "prior": not layers.has_prior}
+    return [name for name in PRODUCTS if not absent.get(name)]
 
 
 def _ground(layers: MapLayers) -> BaseGeometry:
@@ -67,7 +70,8 @@ def _times(layers: MapLayers) -> list[str]:
 def _item(name: str, layers: MapLayers, models: list[str]) -> dict[str, Any]:
     file, media_type, title = PRODUCTS[name]
     ground, (start, end) = _ground(layers), _times(layers)
-    parents = [{"rel": "derived_from", "href": str(scene["href"])} for scene in layers.scenes]
+    hrefs = [href for scene in layers.scenes if "://" in (href := str(scene["href"]))]
+    parents = [{"rel": "derived_from", "href": href} for href in hrefs]  # files of a disk: lineage
     parents += [{"rel": "derived_from", "href": f"./{m}.json", "type": JSON} for m in models]
     return {
         "type": "Feature",
@@ -88,9 +92,14 @@ def _item(name: str, layers: MapLayers, models: list[str]) -> dict[str, Any]:
         },
         "links": [*_family(), *parents],
         "assets": {
-            "data": {"href": f"../{file}", "type": media_type, "title": title, "roles": ["data"]},
+            "data": {
+                "href": f"{layers.place}/{file}",
+                "type": media_type,
+                "title": title,
+                "roles": ["data"],
+            },
             "run": {
-                "href": "../run.json",
+                "href": f"{layers.place}/run.json",
                 "type": JSON,
                 "title": "Inputs, versions, counts, and the size and digest of every product",
                 "roles": ["metadata"],
@@ -100,19 +109,26 @@ def _item(name: str, layers: MapLayers, models: list[str]) -> dict[str, Any]:
 
 
 def _model(model: Mapping[str, Any], layers: MapLayers) -> dict[str, Any]:
-    """The record of a bundle, whose files stay where the bundle is."""
-    record = model["record"]
-    folder = str(model["uri"]).rstrip("/")
+    """The record of a bundle, whose files stay where the bundle is.
+
+    Those of shipped bundles have no address: they come with quakestream.
+    """
+    record, folder = dict(model["record"]), str(model["uri"]).rstrip("/")
+    properties = dict(record.get("properties", {}))
     assets = {
         key: asset | {"href": f"{folder}/{str(asset['href']).removeprefix('./')}"}
         for key, asset in record.get("assets", {}).items()
+        if not folder.startswith(SHIPPED)
     }
-    bands = record.get("properties", {}).get("bands")
-    if bands and "model" in assets:  # STAC 1.1 allows bands of an Item that an asset has, too
+    # STAC 1.1 allows bands of an Item that an asset has, too; `mlm:input` names them in any case
+    bands = properties.pop("bands", None)
+    if bands and "model" in assets:
+        properties["bands"] = bands
         assets["model"]["bands"] = [{"name": band["name"]} for band in bands]
     links = [link for link in record.get("links", ()) if link.get("rel") != "self"]
     return {
         **record,
+        "properties": properties,
         "id": f"model-{model['name']}",
         "collection": _collection_id(layers),
         "links": [*_family(), *links],
@@ -126,7 +142,7 @@ def _collection(layers: MapLayers, items: list[str]) -> dict[str, Any]:
         "stac_version": STAC_VERSION,
         "id": _collection_id(layers),
         "title": layers.title,
-        "description": layers.note or CAVEAT,
+        "description": layers.note,
         "license": "other",
         "extent": {
             "spatial": {"bbox": [list(_ground(layers).bounds)]},
@@ -149,10 +165,12 @@ def _family() -> list[dict[str, str]]:
 
 
 def _lineage(layers: MapLayers) -> str:
-    models = [layers.run[key] for key in MODELS if layers.run.get(key)]
-    named = ", ".join(f"{m['name']} {m['version']} ({str(m['digest'])[:12]})" for m in models)
+    models = [
+        f"{name} ({str(model['digest'])[:12]})"
+        for model, name in zip(models_of(layers.run), model_names(layers.run), strict=True)
+    ]
     scenes = ", ".join(str(scene["id"]) for scene in layers.scenes)
-    return f"Models: {named or 'none'}. Scenes: {scenes or 'none'}."
+    return f"Models: {', '.join(models) or 'none'}. Scenes: {scenes or 'none'}."
 
 
 def _software(layers: MapLayers) -> dict[str, str]:

@@ -260,9 +260,14 @@ def _footprints(plan: Plan) -> dict[str, Any]:
 
 
 def _scene(scene: Scene) -> dict[str, Any]:
-    """A scene, with its `stretch` if its counts had 16 bits, and what its item says of rights."""
+    """A scene, with its `stretch` if its counts had 16 bits, and what its item says of rights.
+
+    `span_s` is there where the time is the middle of a span, such as a day.
+    """
     more: dict[str, Any] = {} if scene.gsd_m is None else {"gsd_m": round(scene.gsd_m, 3)}
     more |= {k: v for k in ("credit", "licence") if (v := getattr(scene, k))}
+    if scene.span_s:
+        more["span_s"] = scene.span_s
     if scene.bands is not None and scene.bands.token:
         more["bands"] = scene.bands.attributes()
     if scene.layers:

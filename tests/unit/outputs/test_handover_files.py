@@ -21,12 +21,17 @@ from pmtiles.tile import TileType
 from quakestream.bundles.files import SHIPPED
 from quakestream.outputs.buildings import ordered_buildings
 from quakestream.outputs.ems import GRADED, ems_package
+from quakestream.outputs.export_map import exported
 from quakestream.outputs.hxl import hxl_csv
-from quakestream.outputs.map_layers import COLOURS, MapLayers, layers_of
+from quakestream.outputs.map_layers import COLOURS, SLIDE_COLOUR, MapLayers, layers_of
 from quakestream.outputs.pdf_map import map_page, pdf_map
+from quakestream.outputs.publish import publish
 from quakestream.outputs.stac import stac_files
 from quakestream.outputs.tile_archive import tile_archive
+from quakestream.storage import open_store
 from tests.helpers.outputs_case import SHARES, buildings, coverage, products, with_shares
+from tests.unit.outputs.test_landslides import rows_with_slides
+from tests.unit.outputs.test_landslides import slides as slide_rows
 
 SCENES = [
     {
@@ -36,6 +41,7 @@ SCENES = [
         "gsd_m": 0.5,
     },
     {"id": "post-1", "href": "post.tif", "datetime": "2023-02-07T08:11:05+00:00"},
+    {"id": "post-2", "href": "day.tif", "datetime": "2023-02-08T12:00:00+00:00", "span_s": 86400},
 ]
 AOI = shapely.box(36.92, 37.56, 36.95, 37.59)
 
@@ -131,6 +137,7 @@ def test_a_package_names_the_images_that_buildings_were_graded_on(tmp_path: Path
         "post-1", "07/02/2023", "T08:11:05Z", "Not Applicable", "Post-event",
     ]  # fmt: skip
     assert sources.loc[1, "eventphase"] == "Pre-event"
+    assert sources.loc[3, "source_tm"] == "Not Applicable", "the day is known, the time is not"
     assert sources.loc[1, "sensor_gsd"] == "0.5 m"
 
 
@@ -150,7 +157,9 @@ def test_a_catalogue_has_an_item_per_product_that_says_what_it_was_made_of(tmp_p
     found = catalogue(tmp_path)
     found.validate()
     items = {item.id: item for item in found.get_items()}
-    assert set(items) == {"buildings", "coverage", "summary", "model-walls"}
+    assert set(items) == {
+        "buildings", "coverage", "summary", "areas", "quarantine", "model-walls",
+    }  # fmt: skip
     for one in items.values():
         core = pystac.Item.from_dict(one.to_dict() | {"stac_extensions": []})
         core.validate()  # schemas of extensions would be fetched
@@ -161,9 +170,13 @@ def test_a_catalogue_has_an_item_per_product_that_says_what_it_was_made_of(tmp_p
     assert item.common_metadata.start_datetime.isoformat() == "2022-08-17T08:30:00+00:00"
     about = item.properties
     assert about["processing:software"] == {"quakestream": "1.2.3"}
-    assert about["processing:lineage"] == "Models: walls 3 (abababababab). Scenes: pre-1, post-1."
+    assert (
+        about["processing:lineage"]
+        == "Models: walls 3 (abababababab). Scenes: pre-1, post-1, post-2."
+    )
     parents = [link.href for link in item.get_links("derived_from")]
-    assert parents[1:] == ["post.tif", "./model-walls.json"]
+    assert parents[1:] == ["./model-walls.json"], "a file of a disk is no link"
+    assert parents[0].startswith("https://imagery.example/pre.tif")
     assert "secret" not in parents[0]
 
 
@@ -191,9 +204,9 @@ def test_a_page_shows_as_much_of_each_class_as_there_is() -> None:
     dots = dots_of(case)
     names = {one.label: one.xbd for one in case.classes}
     counts = case.buildings["damage_label"].map(names, na_action="ignore")
-    for xbd in ("no", "major", "destroyed", None):
-        rows = counts.isna().sum() if xbd is None else (counts == xbd).sum()
-        assert dots.get(rgb(COLOURS[xbd]), 0) == pytest.approx(rows * 28, rel=0.5), xbd
+    shares = [dots[rgb(COLOURS[xbd])] for xbd in ("no", "major", "destroyed", None)]
+    rows = [(counts == xbd).sum() for xbd in ("no", "major", "destroyed")] + [counts.isna().sum()]
+    assert np.allclose(np.divide(shares, sum(shares)), np.divide(rows, sum(rows)), atol=0.02)
     assert pdf_map(case).startswith(b"%PDF-")
     assert pdf_map(case) == pdf_map(case)
 
@@ -206,3 +219,38 @@ def test_a_page_of_a_map_without_buildings_or_across_180_is_made() -> None:
     case = layers_of(made, ordered_buildings(made.buildings, made.labels, made.layers))
     seen = sum(n for colour, n in dots_of(case).items() if colour in map(rgb, COLOURS.values()))
     assert seen > 500_000, "both fill the page, beside each other"
+
+
+def test_a_map_of_slides_says_what_slides_may_be_and_hands_them_over(tmp_path: Path) -> None:
+    slides = slide_rows()
+    run = {"landslide_bundle": MODEL, "event": products().run["event"], "counts": {"footprints": 0}}
+    case = layers(buildings=rows_with_slides().iloc[:0], landslides=slides, run=run)
+    assert case.headline == f"2 landslides, {slides['area_m2'].sum() / 1e6:.3g} km²."
+    assert "bare ground" in case.caveat
+    assert "above is called intact" not in case.note
+    events = ems(case, tmp_path)["observedEventA_v1"]
+    assert sorted(events["name"]) == sorted(slides["landslide_id"])
+    assert set(events["obj_desc"]) == {"Landslide"}
+    assert rgb(SLIDE_COLOUR) in dots_of(case)
+
+
+def test_a_package_has_the_answers_of_people(tmp_path: Path) -> None:
+    frame = buildings()
+    seen = frame.index[frame["status"] == "assessed"]
+    frame["checked"] = None
+    frame.loc[seen[:3], "checked"] = ["damaged", "intact", "cannot_tell"]
+    graded = ems(layers(buildings=frame), tmp_path)["builtUpA_v1"].set_index("name")
+    first, second, third = (graded.loc[frame["building_id"][n]] for n in seen[:3])
+    assert (first["damage_gra"], first["det_method"]) == ("Damaged", "Photo-interpretation")
+    assert (second["damage_gra"], second["det_method"]) == (
+        "No visible damage", "Photo-interpretation",
+    )  # fmt: skip
+    assert third["det_method"] == "Automatic extraction"
+
+
+def test_links_of_files_in_another_folder_lead_to_the_map(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "out"))
+    publish(store, products())
+    found = dict(exported(store, ["stac"], place="s3://bucket/out"))
+    item = json.loads(found["stac/buildings.json"])
+    assert item["assets"]["data"]["href"] == "s3://bucket/out/buildings.parquet"
