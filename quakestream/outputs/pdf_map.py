@@ -8,6 +8,7 @@ import io
 import math
 import textwrap
 import time
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,6 +22,10 @@ from quakestream.outputs.map_layers import COLOURS, SLIDE_COLOUR, MapLayers, mod
 from quakestream.outputs.viewer_content import image_credits
 from quakestream.tiling.antimeridian import spans_side_by_side
 
+LIKENESSES = str.maketrans(
+    {"ı": "i", "ø": "o", "ł": "l", "ß": "ss", "·": "-", "–": "-", "…": "..."}
+)
+"""Letters that Unicode does not take apart."""
 DPI = 200
 PAGE = 2339, 1654
 """A4, landscape, dots."""
@@ -143,6 +148,9 @@ def _fill(
             if len(dots_N2) > 2 and side >= 2:
                 rim = "white" if side >= RIM_FROM else None
                 draw.polygon([tuple(xy) for xy in dots_N2.tolist()], fill=colour, outline=rim)
+                for hole in getattr(part, "interiors", ()):
+                    inside_N2 = view.dots(shapely.get_coordinates(hole))
+                    draw.polygon([tuple(xy) for xy in inside_N2.tolist()], fill=PALE)
             else:
                 x, y = round((left + right) / 2), round((top + low) / 2)
                 draw.rectangle((x, y, x + 1, y + 1), fill=colour)
@@ -224,10 +232,20 @@ def _legend(draw: ImageDraw.ImageDraw, layers: MapLayers, at: tuple[int, int]) -
 def _lines(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, height: int) -> int:
     """Draws a text in lines that fit the column; the height of the place below it."""
     left, y = at
-    for line in textwrap.wrap(text, width=int(COLUMN / (0.52 * height))) or [""]:
+    for line in textwrap.wrap(printable(text), width=int(COLUMN / (0.52 * height))) or [""]:
         draw.text((left, y), line, fill=INK, font=_font(height))
         y += round(1.3 * height)
     return y
+
+
+def printable(text: str) -> str:
+    """A text in the letters of the font that comes with Pillow: names lose accents, not letters.
+
+    What has no likeness there, such as a name in Japanese, becomes question marks.
+    """
+    plain = unicodedata.normalize("NFKD", text.translate(LIKENESSES))
+    kept = (c for c in plain if not unicodedata.combining(c))
+    return "".join(c if c.isascii() else "?" for c in kept)
 
 
 def _font(height: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
