@@ -76,15 +76,19 @@ WEAK_SHARE, WEAK_STRENGTH = 0.06, 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShareEstimate:
-    """Share and number of destroyed buildings of a whole run, with 90 % intervals."""
+    """Number of destroyed buildings of a whole run, with its 90 % interval."""
 
     buildings: int
-    share: float
-    low: float
-    high: float
     expected: float
     expected_low: float
     expected_high: float
+
+    @property
+    def share_3(self) -> tuple[float, float, float]:
+        """The number and the ends of its interval as shares of the buildings."""
+        ends = (self.expected, self.expected_low, self.expected_high)
+        share, low, high = (value / max(self.buildings, 1) for value in ends)
+        return share, low, high
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,6 +98,8 @@ class AreaShares:
     buildings_G: I64
     """Buildings with a score."""
     share_G: F64
+    """Share that probabilities assume: of all buildings that might stand there. The number below
+    is of those that do, so as a share it is another one."""
     low_G: F64
     high_G: F64
     expected_G: F64
@@ -104,6 +110,12 @@ class AreaShares:
     log_ratio_N: F64
     """Log-ratios of the buildings after the run's own scores are taken into account, for
     `at_share`; NaN where missing."""
+
+    @property
+    def expected_share_G3(self) -> F64:
+        """The number and the ends of its interval as shares of the buildings. Maps publish it."""
+        number_G3 = np.stack([self.expected_G, self.expected_low_G, self.expected_high_G], axis=1)
+        return np.asarray(number_G3 / np.maximum(self.buildings_G, 1)[:, None])
 
 
 def at_share(log_ratio_N: NDArray[np.floating], share_N: NDArray[np.floating] | float) -> F64:
@@ -193,9 +205,6 @@ def _whole_run(run_GZ: I64, shapes: WeighedShapes, start_GO: F64, expected: floa
     (number_3,) = told.number_G3
     return ShareEstimate(
         buildings=int(run_GZ.sum()),
-        share=float(told.share_G[0]),
-        low=float(told.low_G[0]),
-        high=float(told.high_G[0]),
         expected=expected,
         expected_low=float(min(number_3[0], np.floor(expected))),
         expected_high=float(max(number_3[2], np.ceil(expected))),

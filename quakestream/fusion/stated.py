@@ -105,14 +105,8 @@ def shares_as_stated(buildings: ScoredBuildings, share_N: F64, *, everywhere: bo
 
 
 def share_by_scores(buildings: ScoredBuildings) -> ShareEstimate:
-    """Share of the whole run that its scores alone say, whatever is stated."""
-    alone = replace(
-        buildings,
-        hazard_N=np.full_like(buildings.hazard_N, np.nan),
-        area_N=np.zeros_like(buildings.area_N),
-        areas=1,
-        neighbour_A2=np.empty((0, 2), np.int64),
-    )
+    """What the scores of a run alone say of it, whatever is stated: as `shares_from_scores`."""
+    alone = replace(buildings, hazard_N=np.full_like(buildings.hazard_N, np.nan))
     return shares_from_scores(alone).run
 
 
@@ -167,7 +161,6 @@ def stated_shares(
         np.atleast_1d(v.sum()) for v in (low_G, expected_G, high_G, spread_G)
     )
     ends = _interval(whole, low, high, spread, np.array([total]))[0]
-    share = float(share_N.mean()) if total else float("nan")
     return AreaShares(
         buildings_G=count_G,
         share_G=share_G,
@@ -178,9 +171,6 @@ def stated_shares(
         expected_high_G=bounds_G2[:, 1],
         run=ShareEstimate(
             buildings=total,
-            share=share,
-            low=share,
-            high=share,
             expected=float(expected_G.sum()),
             expected_low=float(ends[0]),
             expected_high=float(ends[1]),

@@ -26,7 +26,8 @@ SCORE = "score"
 """Mean model probability of the most severe class, in maps of calibrated bundles: before
 calibration, and without hazard values."""
 SHARE_COLUMNS = ("share", "share_low", "share_high")
-"""Share of destroyed buildings around a building, and the ends of its 90 % interval."""
+"""Expected number of destroyed buildings of the unit around a building as a share of those assessed
+there, and the ends of its 90 % interval: as `share_destroyed` of summary.csv."""
 SHARE_AREA = "share_area"
 """Unit of summary.csv that the share is of."""
 CHECKED = "checked"

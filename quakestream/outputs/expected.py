@@ -114,8 +114,10 @@ def _contradiction(shares: Mapping[str, Any]) -> str:
     scores = shares.get("by_scores") or {}
     if not scores.get("contradict"):
         return ""
+    whole = shares["run"]
+    stated = whole.get("stated", whole["share"])  # maps of older versions have only `share`
     return (
-        f"The scores contradict models.share: it says {amount(100 * shares['run']['share'])} % "
+        f"The scores contradict models.share: it says {amount(100 * stated)} % "
         f"{shares['label']}, and they fit {share_interval(scores)}. Check a sample "
         "(`quakestream sample`), or leave the share to the run (`auto`)."
     )

@@ -622,7 +622,7 @@ class Page {
     return [element("h3", { text: title }), element("dl", {}, ...cells)];
   }
 
-  // The share of destroyed buildings that the probability assumes; nothing without calibration.
+  // The expected share of destroyed buildings of its unit; nothing without calibration.
   shareOf(group, j) {
     if (!group.number.share) return [];
     const [share, low, high, score] = ["share", "share_low", "share_high", "score"].map((name) => fixed(group.number[name], j));

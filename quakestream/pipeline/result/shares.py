@@ -27,6 +27,7 @@ from quakestream.fusion.stated import (
     shares_from_scores,
 )
 from quakestream.hazard import HazardTable
+from quakestream.outputs.buildings import SCORE, SHARE_AREA, SHARE_COLUMNS
 from quakestream.outputs.units import named_units, neighbours, unit_ids
 from quakestream.pipeline.planning.plan import Plan
 from quakestream.pipeline.result.context import FootprintHazard
@@ -39,6 +40,8 @@ F64 = NDArray[np.float64]
 THRESHOLD = 0.5
 """Probability from which a building is declared, once it is stated at the share of its area."""
 NOTHING_KNOWN = "no knowledge of the event"
+SHARE_KEYS = ("share", "low", "high")
+"""Keys of run.json, in the order of `SHARE_COLUMNS`."""
 LEAST_SHARE = 1e-3
 """Shares of a layer nearer to 0 or 1 count as this near."""
 
@@ -56,27 +59,20 @@ class RunShares:
     """Place in `areas`."""
     areas: NDArray[np.object_]
     """Units of summary.csv that hold one of them."""
-    share_n: F64
     found: AreaShares
     prior: dict[str, Any]
     """What was assumed of shares, and `mode`."""
 
     def columns(self, footprints: int) -> dict[str, Any]:
         """Columns of buildings.parquet for all footprints, empty where one was not assessed."""
-        low_G, high_G = self.found.low_G, self.found.high_G
-        auto = self.prior["mode"] == AUTO
-        values = {
-            "score": self.score_n,
-            "share": self.share_n,
-            "share_low": low_G[self.area_n] if auto else self.share_n,
-            "share_high": high_G[self.area_n] if auto else self.share_n,
-        }
+        share_3n = self.found.expected_share_G3[self.area_n].T
+        values = {SCORE: self.score_n, **dict(zip(SHARE_COLUMNS, share_3n, strict=True))}
         out: dict[str, Any] = {}
         for name, value_n in values.items():
             out[name] = np.full(footprints, np.nan, np.float32)
             out[name][self.place_n] = value_n
-        out["share_area"] = np.full(footprints, None, object)
-        out["share_area"][self.place_n] = self.areas[self.area_n]
+        out[SHARE_AREA] = np.full(footprints, None, object)
+        out[SHARE_AREA][self.place_n] = self.areas[self.area_n]
         return out
 
     def all_probabilities(self, image_NC: F64) -> F64:
@@ -88,26 +84,42 @@ class RunShares:
     def record(self, declared_N: NDArray[np.bool_], label: str) -> dict[str, Any]:
         """`shares` of run.json.
 
+        `share` is the expected number as a share of the buildings. The share that probabilities
+        assume is `assumed` where it was estimated, and `stated` where the run was told.
+
         Args:
             declared_N: True where the most severe class was declared, of all footprints.
             label: that class.
         """
         declared_n, found = declared_N[self.place_n], self.found
         declared_G = np.bincount(self.area_n[declared_n], minlength=len(self.areas))
-        names = ("buildings", "share", "low", "high", "expected", "expected_low", "expected_high")
-        columns = {name: getattr(found, f"{name}_G").tolist() for name in names}
-        columns["declared"] = declared_G.tolist()
-        run = asdict(found.run) if len(self.place_n) else {"buildings": 0}
+        numbers = ("buildings", "expected", "expected_low", "expected_high")
+        columns = {
+            **{name: getattr(found, f"{name}_G").tolist() for name in numbers},
+            **dict(zip(SHARE_KEYS, found.expected_share_G3.T.tolist(), strict=True)),
+            "assumed" if self.prior["mode"] == AUTO else "stated": found.share_G.tolist(),
+            "declared": declared_G.tolist(),
+        }
         return {
             **self.prior,
             "label": label,
             "threshold": THRESHOLD,
-            "run": _rounded({**run, "declared": int(declared_n.sum())}),
+            "run": _rounded({**self._whole(), "declared": int(declared_n.sum())}),
             "areas": [
                 _rounded({"id": area, **{name: column[n] for name, column in columns.items()}})
                 for n, area in enumerate(self.areas.tolist())
             ],
         }
+
+    def _whole(self) -> dict[str, Any]:
+        """Figures of all assessed buildings together, as of an area."""
+        found = self.found
+        if not found.run.buildings:
+            return {"buildings": 0}
+        shares = dict(zip(SHARE_KEYS, found.run.share_3, strict=True))
+        if self.prior["mode"] != AUTO:
+            shares["stated"] = float(np.average(found.share_G, weights=found.buildings_G))
+        return {**asdict(found.run), **shares}
 
 
 def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
@@ -156,7 +168,6 @@ def run_shares(
         score_n=image_NC[place_n, -1],
         area_n=buildings.area_N,
         areas=areas,
-        share_n=share_n,
         found=found,
         prior=prior,
     )
@@ -192,12 +203,13 @@ def _shares(
 
 
 def _by_scores(buildings: ScoredBuildings, found: AreaShares) -> dict[str, Any]:
-    """`by_scores` of run.json: the share that the scores fit, and whether they contradict."""
+    """`by_scores` of run.json: the share that `auto` would find by the scores alone, and whether
+    the stated one lies outside of its interval."""
     if not found.run.buildings:
         return {}
-    alone = share_by_scores(buildings)
-    contradict = not alone.low <= found.run.share <= alone.high
-    figures = {"share": alone.share, "low": alone.low, "high": alone.high}
+    figures = dict(zip(SHARE_KEYS, share_by_scores(buildings).share_3, strict=True))
+    stated = float(np.average(found.share_G, weights=found.buildings_G))
+    contradict = not figures["low"] <= stated <= figures["high"]
     return {"by_scores": _rounded(figures) | {"contradict": contradict}}
 
 

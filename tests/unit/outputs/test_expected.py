@@ -54,7 +54,7 @@ def test_columns_of_shares_stand_behind_the_probabilities_and_keep_their_types()
 def test_scores_that_contradict_the_stated_share_are_said_first() -> None:
     scores = {"share": 0.377, "low": 0.18, "high": 0.624, "contradict": True}
     told = SHARES | {"mode": "number", "prior": {"share": 0.02}, "by_scores": scores}
-    told["run"] = told["run"] | {"share": 0.02}
+    told["run"] = told["run"] | {"share": 0.05, "stated": 0.02}
     found = expected(run_of(shares=told))
     assert found is not None
     assert found.basis[0] == found.contradiction

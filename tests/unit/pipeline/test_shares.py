@@ -1,5 +1,10 @@
 """Probabilities at a share, in whole runs of a small world with a calibrated bundle."""
 
+import base64
+import gzip
+import json
+import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+import shapely
+import yaml
 from scipy.special import expit, logit
 
 from quakestream.cli.map import needs_attention
@@ -20,8 +27,10 @@ from quakestream.fusion.shares import (
     estimate_shares,
 )
 from quakestream.fusion.stated import shift_to_share
+from quakestream.outputs.buildings import SHARE_COLUMNS
+from quakestream.outputs.expected import amount, expected, share_interval
 from quakestream.outputs.units import neighbours
-from quakestream.pipeline.result.shares import with_worst
+from quakestream.pipeline.result.shares import SHARE_KEYS, with_worst
 from quakestream.pipeline.run import Result
 from quakestream.testing import write_hazard_bundle
 from tests.helpers.calibrating import PLAIN, calibrate_bundle
@@ -90,10 +99,13 @@ def test_probabilities_are_those_of_the_score_at_the_share_around_a_building(
     p = rows["p_destroyed"].to_numpy(np.float64)
     found, area = estimated(rows, SharePrior.weak(rows["share_area"].nunique()))
     assert len(found.share_G) > 1
-    assert rows["share"].to_numpy() == pytest.approx(found.share_G[area], abs=1e-5)
+    own = found.expected_share_G3[area]
+    assert rows[COLUMNS[1:4]].to_numpy() == pytest.approx(own, abs=1e-5)
     assert p == pytest.approx(at_share(found.log_ratio_N, found.share_G[area]), abs=1e-4)
     assert (rows["damage"].astype(int) == (p >= 0.5)).all()
     assert rows["share"].between(rows["share_low"], rows["share_high"]).all()
+    areas = auto.run["shares"]["areas"]
+    assert [a["assumed"] for a in areas] == pytest.approx(found.share_G.tolist(), abs=1e-5)
 
 
 def test_run_json_and_summary_say_the_shares(auto: Result, folder: Path) -> None:
@@ -116,6 +128,47 @@ def test_run_json_and_summary_say_the_shares(auto: Result, folder: Path) -> None
     assert unseen["expected_destroyed"].isna().all()
 
 
+def test_all_products_say_one_share_of_a_district(auto: Result, folder: Path) -> None:
+    """Once tables of buildings held the assumed share, and summary.csv the expected number's."""
+    west, south, east, north = auto.buildings.total_bounds
+    cuts = (west, west + (east - west) / 3, east)
+    outline = [shapely.box(a, south, b, north) for a, b in pairwise(cuts)]
+    gpd.GeoDataFrame({"name": ["wide", "far"]}, geometry=outline, crs=4326).to_file(
+        folder / "districts.geojson"
+    )
+    content = yaml.safe_load((folder / "run.yaml").read_text()) | {
+        "summary": {"admin": "districts.geojson", "id": "name"},
+        "outputs": ["gpkg"],
+    }
+    (folder / "districts.yaml").write_text(yaml.safe_dump(content))
+    told = map_file(folder / "districts.yaml")
+    out, shares = folder / "out", told.run["shares"]
+    summary = pd.read_csv(out / "summary.csv", index_col="unit")
+    report, page = ((out / name).read_text() for name in ("report.html", "index.html"))
+    about = re.search(r'id="data-about">([^<]*)<', page)
+    assert about is not None
+    units = json.loads(gzip.decompress(base64.b64decode(about.group(1))))["shares"]
+    tables = (told.buildings, gpd.read_file(out / "map.gpkg", layer="buildings"))
+    assert {"wide", "far"} <= {area["id"] for area in shares["areas"]}
+    for area in shares["areas"]:
+        ends = [area[key] for key in ("expected", "expected_low", "expected_high")]
+        part = pytest.approx([end / area["buildings"] for end in ends], abs=1e-5)
+        assert [area[key] for key in SHARE_KEYS] == part
+        for table in tables:
+            here = table.loc[table["share_area"] == area["id"], [*SHARE_COLUMNS]]
+            assert here.drop_duplicates().to_numpy().tolist() == [part]
+        row = summary.loc[area["id"], ["share_destroyed", "share_low", "share_high"]]
+        assert row.tolist() == pytest.approx(part.expected, abs=6e-5)
+        assert share_interval(area) in report
+        assert [u["share"] for u in units if u["id"] == area["id"]] == [share_interval(area)]
+    whole = shares["run"]
+    assert whole["share"] == pytest.approx(whole["expected"] / whole["buildings"], abs=1e-5)
+    assert whole["low"] == pytest.approx(whole["expected_low"] / whole["buildings"], abs=1e-5)
+    found = expected(told.run)
+    assert found is not None
+    assert f"({amount(100 * whole['share'])} %)" in found.beside
+
+
 def test_a_share_that_is_told_moves_every_probability_and_reads_no_pixel(
     auto: Result, folder: Path
 ) -> None:
@@ -127,11 +180,15 @@ def test_a_share_that_is_told_moves_every_probability_and_reads_no_pixel(
         shift, _ = shift_to_share(ratio_of(rows), np.full(len(rows), share), REGION_SD)
         expected = expit(ratio_of(rows) + shift + logit(share))
         assert rows["p_destroyed"].to_numpy() == pytest.approx(expected, abs=2e-5)
-        assert (rows[["share", "share_low", "share_high"]] == np.float32(share)).all(axis=None)
+        by_unit = rows.groupby("share_area")
+        part = by_unit["p_destroyed"].transform("mean")
+        assert rows["share"].to_numpy() == pytest.approx(part.to_numpy(), abs=2e-5)
         run = told.run["shares"]
+        assert {area["stated"] for area in [run["run"], *run["areas"]]} == {share}
         assert run["prior"] == {"share": share}
         assert run["run"]["expected"] == pytest.approx(expected.sum(), abs=0.01)
-        alone = run["by_scores"]
+        alone, whole = run["by_scores"], auto.run["shares"]["run"]
+        assert [alone[key] for key in SHARE_KEYS] == [whole[key] for key in SHARE_KEYS]
         assert alone["low"] < 0.4 < alone["high"]
         assert alone["contradict"] == needs_attention(told) == (share == 0.02)
     again = map_file(folder / "run.yaml")
@@ -146,7 +203,9 @@ def test_a_layer_of_shares_is_taken_building_by_building(auto: Result, folder: P
     assert 0 < hole.sum() < len(rows)
     everyone = by_id(told.buildings)["dpm"].astype(float)
     share = np.where(hole, everyone.mean(), dpm).clip(1e-3, 1 - 1e-3)
-    assert rows["share"].to_numpy() == pytest.approx(share, abs=1e-6)
+    areas = {area["id"]: area["stated"] for area in told.run["shares"]["areas"]}
+    means = pd.Series(share).groupby(rows["share_area"].to_numpy()).mean()
+    assert areas == pytest.approx(means.to_dict(), abs=1e-5)
     shift, _ = shift_to_share(ratio_of(rows), share, REGION_SD)
     assert rows["p_destroyed"].to_numpy() == pytest.approx(
         expit(ratio_of(rows) + shift + logit(share)), abs=2e-5
