@@ -100,7 +100,7 @@ def _check_left_out(parent: Bundle, without: Sequence[str]) -> None:
         RequestError: if it was.
     """
     left = {*parent.spec.training.get("left_out", ()), CROPS}
-    synthetic = parent.spec.training["config"]["source"] == "synthetic"
+    synthetic = parent.spec.training["config"]["source"].startswith("synthetic")
     if not synthetic and (seen := sorted(set(without) - left)):
         raise RequestError(f"was trained on {', '.join(seen)}", parent.uri)
 
