@@ -193,6 +193,13 @@ def aoi_wkt(aoi: Any, limits: Limits) -> str:
         ) from None
     if sum(int(shapely.get_num_coordinates(s)) for s in shapes) > MOST_VERTICES:
         raise RequestError("has too many vertices", where, f"at most {MOST_VERTICES:,}")
+    if not any(s is not None and shapely.area(s) > 0 for s in shapes):
+        empty = all(s is None or s.is_empty for s in shapes)
+        raise RequestError(
+            "the polygon is empty" if empty else "the polygon has no area",
+            where,
+            remedy="give each ring three or more corners that do not lie on one line",
+        )
     union = shapely.unary_union([shapely.make_valid(shapely.force_2d(s)) for s in shapes])
     wkt: str = shapely.to_wkt(union, rounding_precision=7)
     area = read_aoi(wkt)

@@ -64,13 +64,20 @@ def _area(geometries: list[BaseGeometry], source: str) -> BaseGeometry:
     usable = [g for g in geometries if g is not None and not g.is_empty and _is_finite(g)]
     union = shapely.union_all([polygons_of(shapely.make_valid(cut_one_at_180(g))) for g in usable])
     if union.is_empty or union.area == 0:
-        kinds = ", ".join(sorted({g.geom_type for g in geometries if g is not None})) or "nothing"
-        raise AoiError("holds no area", source, "polygons", kinds)
+        raise AoiError("holds no area", source, "polygons", _without_area(geometries))
     west, south, east, north = union.bounds
     if west < -180.0 or east > 180.0 or south < -90.0 or north > 90.0:
         bounds = ", ".join(f"{v:g}" for v in union.bounds)
         raise AoiError("reaches beyond the Earth", source, got=bounds, remedy="check its CRS")
     return union
+
+
+def _without_area(geometries: list[BaseGeometry]) -> str:
+    """What is there instead of an area: `Point`, `an empty geometry`, `Polygon without area`."""
+    kinds = sorted({g.geom_type for g in geometries if g is not None and not g.is_empty})
+    if not kinds:
+        return "an empty geometry" if any(g is not None for g in geometries) else "nothing"
+    return ", ".join(f"{k} without area" if "Polygon" in k else k for k in kinds)
 
 
 def _is_finite(geometry: BaseGeometry) -> bool:

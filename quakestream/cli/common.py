@@ -66,6 +66,11 @@ def left_out_hint(reason: str, kinds: Iterable[str]) -> str:
     return " (some images were left out: see below)" if lost else ""
 
 
+def fault_line(kind: str, subject: str, cause: str) -> str:
+    """`scene a.tif: no CRS`: a fault of an input, whose name a cause may begin with."""
+    return f"{kind} {subject}: {cause.removeprefix(f'{subject}: ')}"
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: `1 input`, `1,204 inputs`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
@@ -162,7 +167,7 @@ class _Plain:
         elif isinstance(event, OutputNotice):
             stderr.print(redacted(event.text))
         elif isinstance(event, InputQuarantined) and self._verbose:
-            stderr.print(f"quarantined {event.kind} {event.subject}: {event.cause}")
+            stderr.print(f"quarantined {fault_line(event.kind, event.subject, event.cause)}")
         elif isinstance(event, MapPublished):
             stderr.print(f"published: {self._state.line()}; snapshot {event.snapshot}")
         elif time.monotonic() - self._last >= PLAIN_EVERY_S:
@@ -198,7 +203,9 @@ class _Bar:
         if isinstance(event, StageStarted):
             self._progress.update(self._task, description=event.name)
         if isinstance(event, InputQuarantined) and self._verbose:
-            self._progress.console.print(f"quarantined {event.kind} {event.subject}: {event.cause}")
+            self._progress.console.print(
+                f"quarantined {fault_line(event.kind, event.subject, event.cause)}"
+            )
         if isinstance(event, OutputNotice):
             self._progress.console.print(redacted(event.text))
         if self._state.cells:

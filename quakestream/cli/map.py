@@ -13,10 +13,12 @@ from quakestream.cli.common import (
     S3Anon,
     S3Endpoint,
     counted,
+    fault_line,
     left_out_hint,
     print_json,
     progress_observer,
     s3_options,
+    stderr,
     stdout,
 )
 from quakestream.cli.signals import COMMITTED, watch_signals
@@ -78,6 +80,7 @@ def map_command(
     )
     result = where.map(run, fresh=fresh)
     report_result(result, as_json=as_json)
+    warn_of_kept_answers(result)
     if needs_attention(result):
         raise typer.Exit(EXIT_ATTENTION)
 
@@ -113,12 +116,24 @@ class MapPlace:
 
 
 def needs_attention(result: Result) -> bool:
-    """True if inputs failed, nothing was looked at, or a stated share is contradicted."""
+    """True if inputs failed, nothing was looked at, a share is contradicted, or answers wait."""
     found = expected(result.run)
     judged = "bundle" in result.run
     counts = result.run["counts"]
     unseen = not counts["assessed"] if judged else not counts["cells"]
-    return bool(result.issues) or unseen or bool(found and found.contradiction)
+    waiting = "answers_not_applied" in result.run
+    return bool(result.issues) or unseen or waiting or bool(found and found.contradiction)
+
+
+def warn_of_kept_answers(result: Result) -> None:
+    """Says on stderr that answers of spot checks do not correct this map, and what applies them."""
+    if kept := result.run.get("answers_not_applied"):
+        stderr.print(
+            redacted(
+                "the numbers of this map are not verified: answers of an earlier one are kept in "
+                f"{kept}; `quakestream verify {result.out.rstrip('/')}` applies them"
+            )
+        )
 
 
 def report_result(result: Result, *, as_json: bool) -> None:
@@ -155,8 +170,6 @@ def report_result(result: Result, *, as_json: bool) -> None:
     if counts["outside_aoi"]:
         stdout.print(outside_aoi(counts["outside_aoi"]), style="dim")
     _show_issues(result)
-    if kept := result.run.get("answers_not_applied"):
-        stdout.print(f"{kept} does not correct this map: `quakestream verify OUT` applies it")
     stdout.print(redacted(f"map: {result.out.rstrip('/')}/index.html"))
 
 
@@ -183,6 +196,6 @@ def _show_issues(result: Result) -> None:
     needs = "input needs attention" if len(issues) == 1 else "inputs need attention"
     stdout.print(f"{len(issues):,} {needs}:")
     for kind, subject, cause in issues[:ISSUES_SHOWN]:
-        stdout.print(f"  {kind} {subject}: {cause}")
+        stdout.print(f"  {fault_line(kind, subject, cause)}")
     if len(issues) > ISSUES_SHOWN:
         stdout.print(f"  and {len(issues) - ISSUES_SHOWN:,} more: all are in quarantine.parquet")

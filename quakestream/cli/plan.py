@@ -12,6 +12,7 @@ from quakestream.cli.common import (
     S3Anon,
     S3Endpoint,
     counted,
+    fault_line,
     left_out_hint,
     print_json,
     s3_options,
@@ -160,7 +161,7 @@ def _show_problems(problems: list[dict[str, Any]]) -> None:
     for kind in dict.fromkeys(problem["kind"] for problem in problems):
         alike = [problem for problem in problems if problem["kind"] == kind]
         for problem in alike[:PROBLEMS_SHOWN]:
-            stdout.print(f"  {kind} {problem['subject']}: {problem['cause']}")
+            stdout.print(f"  {fault_line(kind, problem['subject'], problem['cause'])}")
         if len(alike) > PROBLEMS_SHOWN:
             more = f"{len(alike) - PROBLEMS_SHOWN:,} more of kind {kind}: --json lists all"
             stdout.print(f"  and {more}")

@@ -9,6 +9,7 @@ from quakestream.cli.common import (
     Json,
     S3Anon,
     S3Endpoint,
+    fault_line,
     print_json,
     s3_options,
     stderr,
@@ -96,7 +97,7 @@ def _report(out: str, raster: "PriorRaster", *, as_json: bool, quiet: bool) -> N
     else:
         stdout.print(redacted(f"{out}: {_line(raster)}"))
     for issue in raster.issues if not quiet else ():
-        stderr.print(redacted(f"{issue.subject}: {issue.cause}"))
+        stderr.print(redacted(fault_line(issue.kind, issue.subject, issue.cause)))
 
 
 def _line(raster: "PriorRaster") -> str:

@@ -112,9 +112,8 @@ def _report(
     if as_json:
         print_json({"sheet": sheet, "without_picture": lost, **drawn.record()})
         return
-    total = len(drawn.table)
-    stdout.print(f"{counted(total, 'building')} to check, by {counted(len(drawn.strata), 'range')} "
-                 "of the map's score:")  # fmt: skip
+    for line in drawn.strata_lines():
+        stdout.print(line)
     for g, one in enumerate(drawn.strata):
         stdout.print(f"  {one.checks:>4} of {one.buildings:>7,}  {drawn.stratum_name(g)}")
     if drawn.request.not_assessed:

@@ -23,6 +23,7 @@ from quakestream.cli.map import (
     Verbose,
     needs_attention,
     report_result,
+    warn_of_kept_answers,
 )
 from quakestream.config import RunFile, open_run
 from quakestream.errors import ConfigError, RequestError
@@ -70,6 +71,7 @@ def update(
         print_json({"out": result.out, **more, **result.run})
     else:
         report_update(result, found)
+    warn_of_kept_answers(result)
     if needs_attention(result):
         raise typer.Exit(EXIT_ATTENTION)
 

@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from quakestream.cli.common import S3Anon, S3Endpoint, s3_options, stderr, stdout
+from quakestream.cli.common import (
+    EXIT_ATTENTION,
+    S3Anon,
+    S3Endpoint,
+    s3_options,
+    stderr,
+    stdout,
+)
 from quakestream.cli.map import (
     Address,
     BackendName,
@@ -17,7 +24,9 @@ from quakestream.cli.map import (
     Out,
     Quiet,
     RunArgument,
+    needs_attention,
     report_result,
+    warn_of_kept_answers,
 )
 from quakestream.cli.update import report_update, updated
 from quakestream.config import RunFile, open_run
@@ -56,6 +65,7 @@ def watch(
 
     Each look reads the run file again. A look that fails, such as one at a catalogue that does not
     answer, is named, and the next one comes in its time. Ctrl-C ends it; what is committed stays.
+    At the time of `--until` it ends with code 1 if the last look needs attention.
 
     Example: quakestream watch run.yaml --out s3://bucket/runs/kahramanmaras --every 10m --until 5d
     """
@@ -67,19 +77,23 @@ def watch(
     if (out or run.out) is None:
         raise ConfigError("no output is named", "out", remedy="give `out` in the run file or --out")
     passing = (NothingReadError, StorageError)
-    _look(lambda: run, where, passing)  # a request that is wrong at first stays wrong
+    attention = _look(lambda: run, where, passing)  # a request that is wrong at first stays wrong
     while True:
         left_s = float("inf") if end is None else (end - datetime.now(UTC)).total_seconds()
         if left_s < pause_s:
-            return
+            break
         time.sleep(pause_s)
-        _look(lambda: open_run(run_file, options), where, (*passing, RequestError))
+        attention = _look(lambda: open_run(run_file, options), where, (*passing, RequestError))
+    if attention:
+        raise typer.Exit(EXIT_ATTENTION)
 
 
 def _look(
     read: Callable[[], RunFile], where: MapPlace, passing: tuple[type[QuakestreamError], ...]
-) -> None:
+) -> bool:
     """Makes the map, or brings it up to date, and says what became of it.
+
+    Returns True if the map needs attention, or could not be made.
 
     Args:
         read: reads the run file.
@@ -89,13 +103,19 @@ def _look(
     try:
         run = read()
         if not open_store(str(where.out or run.out), run.storage_options).exists(RUN_JSON):
-            report_result(where.map(run), as_json=False)
+            result = where.map(run)
+            report_result(result, as_json=False)
         else:
-            report_update(*updated(run, where))
+            result, found = updated(run, where)
+            report_update(result, found)
     except NoImageryError:
         stdout.print("no image after the event yet")
+        return False
     except passing as error:
         stderr.print(redacted(f"error: {error}"), style="red")
+        return True
+    warn_of_kept_answers(result)
+    return needs_attention(result)
 
 
 def duration_s(text: str, where: str) -> float:

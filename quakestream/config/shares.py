@@ -1,5 +1,6 @@
 """`models.share`: the share of destroyed buildings that probabilities assume."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -29,7 +30,8 @@ def _checked_share(value: Any) -> Any:
     if isinstance(value, dict):
         return _layer(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError("wrong value", expected=_EXPECTED, got=repr(value)[:60])
+        remedy = _of_per_cent(value) if isinstance(value, str) else ""
+        raise ConfigError("wrong value", expected=_EXPECTED, got=repr(value)[:60], remedy=remedy)
     share = float(value)
     if 0 < share < 1:
         return share
@@ -37,13 +39,24 @@ def _checked_share(value: Any) -> Any:
     if share in (0, 1):
         remedy = f"no image could change that; {remedy}"
     elif 1 < share <= 100:
-        remedy = f"write {share / 100:g} for {share:g} per cent"
+        remedy = _written(share)
     raise ConfigError(
         "not a share of buildings",
         expected="a number above 0 and below 1",
         got=f"{value}",
         remedy=remedy,
     )
+
+
+def _of_per_cent(text: str) -> str:
+    """How `20%` is written; empty for other text."""
+    found = re.fullmatch(r"\s*(\d{1,2}(?:[.,]\d{1,9})?)\s*%\s*", text, re.ASCII)
+    per_cent = float(found[1].replace(",", ".")) if found else 0.0
+    return _written(per_cent) if per_cent else ""
+
+
+def _written(per_cent: float) -> str:
+    return f"write {per_cent / 100:g} for {per_cent:g} per cent"
 
 
 def _layer(value: dict[str, Any]) -> ShareLayer:

@@ -115,6 +115,8 @@ class _SnapshotWriter:
             for name in self.store.list(prefix):
                 if name not in names:
                     self.store.delete(name)
+            if prefix.endswith("/"):
+                self.store.drop_empty_folders(prefix)
 
 
 def as_published(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,13 @@ from quakestream.outputs.areas import DISTRICT
 from quakestream.outputs.layout import SPOT_CHECKS
 from quakestream.outputs.readback import current_object, scale_of
 from quakestream.outputs.units import named_units, unit_ids
-from quakestream.reduce.strata import Stratum, draw, strata_of, stratum_numbers
+from quakestream.reduce.strata import (
+    CHECKS_PER_STRATUM,
+    Stratum,
+    draw,
+    strata_of,
+    stratum_numbers,
+)
 from quakestream.storage import MissingObjectError, Store
 
 SAMPLE_JSON, SAMPLE_CSV, SAMPLE_GEOJSON, SHEET = (
@@ -70,6 +76,25 @@ class SpotSample:
             if not districts
             else f"{', '.join(districts[:2])}{' …' * (len(districts) > 2)}: {text}"
         )
+
+    def strata_lines(self) -> tuple[str, ...]:
+        """What the strata are, and where checks are too few for ranges of the map's score."""
+        strata, total = len(self.strata), len(self.table)
+        start = f"{total:,} building{'s' * (total != 1)} to check, by"
+        if self.domains == ((),):
+            return (f"{start} {strata} range{'s' * (strata != 1)} of the map's score:",)
+        ranges = " and range of the map's score" if strata > len(self.domains) else ""
+        line = f"{start} district ({_domains_text(self.domains)}){ranges}:"
+        checks_D = [0] * len(self.domains)
+        for one in self.strata:
+            checks_D[one.domain] += one.checks
+        needed = 2 * CHECKS_PER_STRATUM
+        few = sum(checks < needed for checks in checks_D)
+        if not few:
+            return (line,)
+        where = f"in {few} of {len(checks_D)}" if few < len(checks_D) else "in each"
+        more = "for ranges of the map's score, too"
+        return (line, f"  ({where} too few checks {more}: that takes {needed} in a district)")
 
     def strata_in(
         self, rows: gpd.GeoDataFrame, district_N: NDArray[np.object_]
@@ -252,6 +277,16 @@ def _domains(
         return tuple((str(names[k]),) for k in order)
     head = tuple((str(names[k]),) for k in order[: alone - 1])
     return (*head, tuple(sorted(str(names[k]) for k in order[alone - 1 :])))
+
+
+def _domains_text(domains: tuple[tuple[str, ...], ...]) -> str:
+    """`3`, or `2, and 5 smaller ones together`."""
+    alone = sum(len(names) == 1 for names in domains)
+    parts = [f"{alone}"] if alone else []
+    for names in domains:
+        if len(names) > 1:
+            parts.append(f"{len(names)} {'smaller ones ' * bool(alone)}together")
+    return ", and ".join(parts)
 
 
 def _domains_of(

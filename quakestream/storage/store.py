@@ -4,6 +4,7 @@ import errno
 import os
 import threading
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -187,6 +188,18 @@ class Store:
                 fs.rm_file(path)
             except FileNotFoundError:
                 return
+
+    def drop_empty_folders(self, folder: str) -> None:
+        """Removes folders without a file, this one and those below it.
+
+        Only a local store has folders. One that is not there, or cannot be removed, is no error.
+        """
+        if protocol_of(self.uri) != "file":
+            return
+        top = Path(local_path(self.uri_of(folder.strip("/"))))
+        for path, _, _ in os.walk(top, topdown=False):
+            with suppress(OSError):  # it holds files
+                os.rmdir(path)
 
 
 def open_store(uri: str, options: StorageOptions | None = None) -> Store:

@@ -49,7 +49,8 @@ def with_prior(products: KindProducts, plan: Plan) -> KindProducts:
             if coverage is not None and KIND in coverage.columns:
                 coverage = cells_with_prior(coverage, prior)
     except (InputError, StorageError) as error:
-        issue = Issue(subject=error.where, kind="terrain", cause=f"no landslide prior: {error}")
+        cause = f"{error}; there is no landslide prior"
+        issue = Issue(subject=error.where, kind="terrain", cause=cause)
         return replace(products, issues=(*products.issues, issue))
     return replace(
         products,

@@ -63,7 +63,8 @@ def test_aoi_from_text() -> None:
     ("text", "match"),
     [
         ("POLYGON ((0 0, 1 0", "not valid WKT"),
-        ("POLYGON EMPTY", "holds no area"),
+        ("POLYGON EMPTY", "holds no area: expected polygons, got an empty geometry"),
+        ("POLYGON ((0 0, 1 0, 2 0, 0 0))", "got Polygon without area"),
         ("POINT (1 2)", "holds no area: expected polygons, got Point"),
         (
             "SRID=32637;POLYGON ((0 0, 1 0, 1 1, 0 1, 0 0))",

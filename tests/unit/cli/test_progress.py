@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from quakestream.cli.common import ProgressState
+from quakestream.cli.common import ProgressState, fault_line
 from quakestream.events import GroupCommitted, PlanReady
 
 
@@ -54,3 +54,10 @@ def test_no_time_is_guessed_from_one_commit() -> None:
     state.add(PlanReady(cells=10, cells_done=0, km2=20.0, footprints=5, buildings=1))
     state.add(group(1, 2.0, 1))
     assert state.line() == "1 of 10 cells, 2.00 of 20.00 km², 1 of 1 building"
+
+
+def test_a_fault_names_its_input_once() -> None:
+    named = "terrain no.tif: cannot be read; give another"
+    assert fault_line("terrain", "no.tif", "no.tif: cannot be read; give another") == named
+    assert fault_line("terrain", "no.tif", "cannot be read; give another") == named
+    assert fault_line("scene", "s1", "s1.tif: no CRS") == "scene s1: s1.tif: no CRS"

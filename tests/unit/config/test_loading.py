@@ -123,6 +123,7 @@ def test_a_catalogue_may_be_a_list_of_files() -> None:
         ("share: auto|share: 1", 16, ("models.share", "above 0 and below 1", "estimated")),
         ("share: auto|share: 2.5", 16, ("models.share", "write 0.025 for 2.5 per cent")),
         ("share: auto|share: -0.1", 16, ("models.share", "got -0.1; leave the key out")),
+        ("share: auto|share: 20%", 16, ("models.share", "got '20%'; write 0.2 for 20 per cent")),
         ("share: auto|share: 'much'", 16, ("models.share", "{layer: NAME}", "got 'much'")),
         ("share: auto|share: true", 16, ("models.share", "{layer: NAME}", "got True")),
         ("share: auto|share: {layers: dpm}", 16, ("models.share", "got {layers}")),

@@ -182,8 +182,10 @@ def test_what_a_run_asks_for_is_what_is_exported_afterwards(tmp_path: Path) -> N
     assert {"map.gpkg", "map.kmz"} <= inventory
     for name, data in exported(store, ["gpkg", "kml"]):
         assert store.get(name) == data
+    store.put("stac/items/a.json", b"of an earlier map")
     publish(store, products())
     assert not (tmp_path / "map.gpkg").exists()
+    assert {p.name for p in tmp_path.iterdir() if p.is_dir()} == {"snapshots"}
 
 
 def test_files_follow_the_rows_when_a_map_is_restated(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.metrics import cohen_kappa_score
 from typer.testing import CliRunner
 
 from quakestream.cli.common import EXIT_ATTENTION
+from quakestream.cli.map import needs_attention, warn_of_kept_answers
 from quakestream.cli.sample import sample
 from quakestream.cli.verify import verify
 from quakestream.errors import RequestError
@@ -30,6 +32,7 @@ from quakestream.outputs.readback import current_buildings, current_run, current
 from quakestream.outputs.restated import restate, threshold_for
 from quakestream.outputs.spot_sample import SAMPLE_CSV, SampleRequest, draw_sample, read_sample
 from quakestream.outputs.verify_map import publish_verified, verify_map
+from quakestream.pipeline.run import Result
 from quakestream.storage import StorageOptions, Store, open_store
 from tests.helpers.outputs_case import buildings, products
 
@@ -99,6 +102,30 @@ def test_by_district_every_district_gets_checks(store: Store):
     assert len(counts) > 1
     assert counts.min() >= 2
     assert sorted(counts.index) == sorted(name for names in drawn.domains for name in names)
+
+
+@pytest.mark.parametrize(
+    ("checks", "by", "lines"),
+    [
+        (40, "", ["40 buildings to check, by 3 ranges of the map's score:"]),
+        (
+            12,
+            "district",
+            [
+                "12 buildings to check, by district (1, and 3 smaller ones together):",
+                "  (in each too few checks for ranges of the map's score, too: that takes 24 in a "
+                "district)",
+            ],
+        ),
+    ],
+)
+def test_what_a_sample_is_stratified_by_is_said(
+    store: Store, checks: int, by: str, lines: list[str]
+):
+    shown = CliRunner().invoke(
+        _commands(), ["sample", store.uri, "--n", str(checks), *(["--by", by] if by else [])]
+    )
+    assert shown.stdout.splitlines()[: len(lines)] == lines
 
 
 def test_answers_restate_the_map_in_a_new_snapshot(store: Store, tmp_path: Path):
@@ -264,12 +291,23 @@ def test_a_folder_without_a_map_stays_as_it_is(tmp_path: Path):
     assert list((tmp_path / "empty").iterdir()) == []
 
 
-def test_a_later_map_says_that_answers_are_kept(store: Store, tmp_path: Path):
+def test_a_later_map_says_that_answers_are_kept(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     done = verify_map(store, [_answered(store, tmp_path / "a.csv")])
     publish_verified(store, done, lambda: None)
     publish(store, products(buildings=buildings(200, seed=1)))
     run = current_run(store)
     assert run["answers_not_applied"] == "spot_checks/answers.csv"
+    later = Result(out=store.uri, run={**run, "bundle": {}}, issues=(), store=store)
+    assert needs_attention(later)
+    warn_of_kept_answers(later)
+    told = capsys.readouterr()
+    assert told.err == (
+        "the numbers of this map are not verified: answers of an earlier one are kept in "
+        f"spot_checks/answers.csv; `quakestream verify {store.uri}` applies them\n"
+    )
+    assert told.out == ""
     assert not store.exists("verification.json")
     again = verify_map(store, [])
     told = again.result.record
@@ -278,6 +316,7 @@ def test_a_later_map_says_that_answers_are_kept(store: Store, tmp_path: Path):
     publish_verified(store, again, lambda: None)
     applied = current_run(store)
     assert "answers_not_applied" not in applied
+    assert not needs_attention(replace(later, run={**applied, "bundle": {}}))
     assert applied["notes"] == []
 
 

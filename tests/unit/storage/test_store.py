@@ -98,6 +98,11 @@ def test_listing_is_by_prefix_and_never_stale(store: Store) -> None:
     ]
     assert store.exists("led.txt")
     assert not store.exists("ledger/1.parquet")
+    store.delete("ledger/sub/2.parquet")
+    for folder in ("ledger/", "nothing/"):
+        store.drop_empty_folders(folder)
+    assert store.list("ledger/") == ["ledger/10.parquet", "ledger/3.parquet"]
+    assert not (Path(store.uri) / "ledger" / "sub").exists()
     assert not store.exists("ledger")
 
 
