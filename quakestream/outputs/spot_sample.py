@@ -85,14 +85,14 @@ class SpotSample:
             return (f"{start} {strata} range{'s' * (strata != 1)} of the map's score:",)
         ranges = " and range of the map's score" if strata > len(self.domains) else ""
         line = f"{start} district ({_domains_text(self.domains)}){ranges}:"
-        checks_D = [0] * len(self.domains)
+        given = [0] * len(self.domains)
         for one in self.strata:
-            checks_D[one.domain] += one.checks
+            given[one.domain] += one.checks
         needed = 2 * CHECKS_PER_STRATUM
-        few = sum(checks < needed for checks in checks_D)
+        few = sum(checks < needed for checks in given)
         if not few:
             return (line,)
-        where = f"in {few} of {len(checks_D)}" if few < len(checks_D) else "in each"
+        where = f"in {few} of {len(given)}" if few < len(given) else "in each"
         more = "for ranges of the map's score, too"
         return (line, f"  ({where} too few checks {more}: that takes {needed} in a district)")
 
