@@ -30,7 +30,7 @@ def export(
     anon: S3Anon = False,
     as_json: Annotated[bool, typer.Option("--json", help="Results as JSON, for machines.")] = False,
 ) -> None:
-    """Write a finished map as files for other programs: GeoPackage, FlatGeobuf, KMZ, PMTiles.
+    """Write a finished map as files for other programs: GeoPackage, KMZ, PMTiles, PDF.
 
     gpkg opens in QGIS coloured by verdict, with buildings, landslides, cells and areas. kml is for
     Google Earth and phones, the worst first. ems has the layers of Copernicus grading packages, hxl

@@ -79,7 +79,7 @@ HELP = {
     "tile": "Make a Zarr tile store of the scenes of a run. Run it again and it resumes.",
     "status": "Show counts and rates of a running or finished run.",
     "report": "Write report.html next to the map anew, with scores: figures and inputs, to print.",
-    "export": "Write a finished map as files for other programs: GeoPackage, FlatGeobuf, KMZ, PMTiles.",
+    "export": "Write a finished map as files for other programs: GeoPackage, KMZ, PMTiles, PDF.",
     "snapshots": "List the published states of a map, show what changed, verify or prune them.",
     "view": "Serve a finished map on this machine, to this machine only.",
     "prior": "Write the landslide prior of an earthquake: the share of ground that slides.",
