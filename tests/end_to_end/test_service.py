@@ -211,7 +211,7 @@ SQUARE = [[37.0, 37.5], [37.3, 37.5], [37.3, 37.8], [37.0, 37.8], [37.0, 37.5]]
         ({}, "no area"),
         ({"aoi": "POLYGON ((0 0, 1 0, 1 1, 0 0))"}, "no area"),
         ({"aoi": {"type": "Polygon", "coordinates": [[["a", 1]]]}}, "not GeoJSON"),
-        ({"aoi": {"type": "Polygon", "coordinates": []}}, "holds no area"),
+        ({"aoi": {"type": "Polygon", "coordinates": []}}, "the polygon is empty"),
         ({"aoi": {"type": "Point", "coordinates": [37, 37]}}, "no area"),
         ({"aoi": {"type": "Polygon", "coordinates": [[[5, 90], [6, 90], [6, 91], [5, 90]]]}},
          "beyond the Earth"),
