@@ -37,7 +37,7 @@ def graph_of(name: str, side_px: int = 32) -> BundleGraph:
         return SegmentationGraph(network, window_px=side_px).eval()
     if name in LANDSLIDE_NETWORKS:
         return landslide_graph(name, side_px)
-    groups = () if name.startswith(("qif_", "transfer_")) else (2, 1)
+    groups = () if name.startswith("qif_") else (2, 1)
     inputs = NetworkInputs(crop_px=side_px, hazard_groups=groups, learned_missing=bool(groups))
     network = build_network(name, inputs=inputs)
     if name.startswith("hazard_"):
