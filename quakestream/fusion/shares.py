@@ -157,17 +157,17 @@ def estimate_shares(
     ((_, run_GUO),) = _by_chunk(run_GZ, shapes, start_GO)
     run_share = float(run_GUO[0].sum(axis=0) @ SHARE_O)
     areas_GO = _start_of_areas(count_GZ, shapes, neighbour_A2, _moved(prior, expected, run_share))
-    told = _told(count_GZ, shapes, areas_GO)
+    estimates = _area_estimates(count_GZ, shapes, areas_GO)
     return AreaShares(
         buildings_G=buildings_G,
-        share_G=told.share_G,
-        low_G=told.low_G,
-        high_G=told.high_G,
-        expected_G=told.number_G3[:, 1],
-        expected_low_G=told.number_G3[:, 0],
-        expected_high_G=told.number_G3[:, 2],
-        run=_whole_run(run_GZ, shapes, start_GO, float(told.number_G3[:, 1].sum())),
-        log_ratio_N=_revised(np.asarray(log_ratio_N, np.float64), area_N, told.log_ratio_GZ),
+        share_G=estimates.share_G,
+        low_G=estimates.low_G,
+        high_G=estimates.high_G,
+        expected_G=estimates.number_G3[:, 1],
+        expected_low_G=estimates.number_G3[:, 0],
+        expected_high_G=estimates.number_G3[:, 2],
+        run=_whole_run(run_GZ, shapes, start_GO, float(estimates.number_G3[:, 1].sum())),
+        log_ratio_N=_revised(np.asarray(log_ratio_N, np.float64), area_N, estimates.log_ratio_GZ),
     )
 
 
@@ -201,8 +201,8 @@ def _whole_run(run_GZ: I64, shapes: WeighedShapes, start_GO: F64, expected: floa
         start_GO: log-density of its share before the scores are known, one row.
         expected: sum of the numbers that are expected of the areas. The interval holds it.
     """
-    told = _told(run_GZ, shapes, start_GO)
-    (number_3,) = told.number_G3
+    estimates = _area_estimates(run_GZ, shapes, start_GO)
+    (number_3,) = estimates.number_G3
     return ShareEstimate(
         buildings=int(run_GZ.sum()),
         expected=expected,
@@ -239,7 +239,7 @@ def _start_of_areas(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Told:
+class _AreaEstimates:
     """What scores say of areas."""
 
     share_G: F64
@@ -251,7 +251,7 @@ class _Told:
     """Log-odds that a building of a bin is destroyed, less those of the share of its area."""
 
 
-def _told(count_GZ: I64, shapes: WeighedShapes, start_GO: F64) -> _Told:
+def _area_estimates(count_GZ: I64, shapes: WeighedShapes, start_GO: F64) -> _AreaEstimates:
     """Shares and numbers with their intervals, and what a score means in each area."""
     p_GO, number_G3 = np.empty_like(start_GO), np.empty((len(count_GZ), 3))
     p_GZ, p_ZUO = np.empty((len(count_GZ), BINS)), shapes.posterior_ZUO()
@@ -266,7 +266,7 @@ def _told(count_GZ: I64, shapes: WeighedShapes, start_GO: F64) -> _Told:
     number_G3[:, 0] -= np.ceil(DRAWN_OUT * (number_G3[:, 0] - low_end_G))
     number_G3[:, 2] += np.ceil(DRAWN_OUT * (high_end_G - number_G3[:, 2]))
     logit_G = np.log(share_G) - np.log1p(-share_G)
-    return _Told(
+    return _AreaEstimates(
         share_G=share_G,
         low_G=low_G,
         high_G=high_G,
@@ -279,8 +279,8 @@ def _numbers(count_GZ: I64, p_ZUO: F64, p_GUO: F64) -> F64:
     """Number of destroyed buildings: low end, mean and high end per area, shape (G, 3).
 
     The mean counts the buildings themselves, not a share of all that might stand there: where each
-    of ten scores is clear, their number is, too. No shape is exact, so `_told` draws the interval
-    out towards that of the share, which more buildings like these would have.
+    of ten scores is clear, their number is, too. No shape is exact, so `_area_estimates` draws the
+    interval out towards that of the share, which more buildings like these would have.
 
     Args:
         count_GZ: buildings of each area per bin.

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import geopandas as gpd
@@ -18,7 +19,7 @@ from quakestream.outputs.coverage import coverage_parquet
 from quakestream.outputs.exports import EXPORTS
 from quakestream.outputs.landslides import landslides_parquet, ordered_landslides
 from quakestream.outputs.layout import SCORES
-from quakestream.outputs.map_layers import layers_of
+from quakestream.outputs.map_layers import MapLayers, layers_of
 from quakestream.outputs.products import LargeProduct, RunProducts
 from quakestream.outputs.quarantine import quarantine_parquet
 from quakestream.outputs.readback import table_of
@@ -27,7 +28,7 @@ from quakestream.outputs.summary import summary_csv, summary_of
 from quakestream.outputs.viewer import viewer_html
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class PublishContext:
     """What products are written from."""
 
@@ -37,6 +38,11 @@ class PublishContext:
     now: datetime
     first_seen: Mapping[tuple[str, str, str], datetime]
     """When each issue was published first, for issues of the map that is there already."""
+
+    @cached_property
+    def layers(self) -> MapLayers:
+        """The features of the map, from which files for other programs are written."""
+        return layers_of(self.products, self.rows)
 
 
 def _buildings(context: PublishContext) -> bytes:
@@ -137,7 +143,7 @@ def _exported(name: str) -> OptionalProduct:
     """A file for other programs. Its content follows from the tables and its format."""
     made = EXPORTS[name]
     return OptionalProduct(
-        objects=lambda context: made.files(layers_of(context.products, context.rows)),
+        objects=lambda context: made.files(context.layers),
         identity=lambda _: name,
         prefix=made.prefix,
         of_rows=True,

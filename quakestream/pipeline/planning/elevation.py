@@ -109,7 +109,7 @@ class _Search:
             )
         if tiles:
             found = [uri for uri in tiles if _covers(uri, self.boxes, options)]
-            yield from self._told(place, found, len(tiles), "tiles")
+            yield from self._with_note(place, found, len(tiles), "tiles")
             return
         for uri in items:
             yield from self._of_catalogue(uri)
@@ -127,7 +127,7 @@ class _Search:
             return
         self.issues.extend(harvest.issues)
         self.notes.extend(harvest.notes)
-        yield from self._told(place, self._of_items(harvest.items), None, "items")
+        yield from self._with_note(place, self._of_items(harvest.items), None, "items")
 
     def _of_items(self, items: Sequence[RawItem]) -> list[str]:
         """The rasters of items. One that cannot be used is an issue.
@@ -147,7 +147,7 @@ class _Search:
             raise errors[0]
         return found
 
-    def _told(self, place: str, found: list[str], of: int | None, noun: str) -> list[str]:
+    def _with_note(self, place: str, found: list[str], of: int | None, noun: str) -> list[str]:
         """The tiles that were found, each once, with a note.
 
         Raises:
