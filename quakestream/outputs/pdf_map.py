@@ -6,26 +6,21 @@ a dot of the page is a dot. The page has no imagery, which index.html and the Ge
 
 import io
 import math
-import textwrap
 import time
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from shapely.geometry.base import BaseGeometry
 
 from quakestream.outputs.map_layers import COLOURS, SLIDE_COLOUR, MapLayers, model_names
+from quakestream.outputs.page_letters import Typeface, lettering, wrapped
 from quakestream.outputs.viewer_content import image_credits
 from quakestream.tiling.antimeridian import spans_side_by_side
 
-LIKENESSES = str.maketrans(
-    {"ı": "i", "ø": "o", "ł": "l", "ß": "ss", "·": "-", "–": "-", "…": "..."}
-)
-"""Letters that Unicode does not take apart."""
 DPI = 200
 PAGE = 2339, 1654
 """A4, landscape, dots."""
@@ -36,6 +31,7 @@ TITLE, TEXT, SMALL = 44, 28, 22
 RIM_FROM = 14
 """Buildings so wide have a white rim that keeps them apart, dots."""
 INK, PALE, LINE = "#22282e", "#f8fafb", "#7b8794"
+PLAIN = Typeface(None)
 SCALE_BARS_M = tuple(step * 10**power for power in range(7) for step in (1, 2, 5))
 METRES_PER_DEGREE = 111_195.0
 """Of latitude, on a sphere of 6,371 km."""
@@ -173,10 +169,10 @@ def _scale_bar(draw: ImageDraw.ImageDraw, view: _View, frame: tuple[int, int, in
     draw.rectangle((left - 12, low - 52, left + wide + 70, low + 14), fill="white")
     middle = view.degrees((frame[0] + frame[2]) / 2, (frame[1] + frame[3]) / 2)
     text_at = left + wide + 90, low - 26
-    draw.text(text_at, "middle {:.4f}, {:.4f}".format(*middle), fill=INK, font=_font(SMALL))
+    draw.text(text_at, "middle {:.4f}, {:.4f}".format(*middle), fill=INK, font=PLAIN.at(SMALL))
     draw.line((left, low, left + wide, low), fill=INK, width=5)
-    draw.text((left, low - 44), text, fill=INK, font=_font(TEXT))
-    draw.text((left + wide + 24, low - 44), "N", fill=INK, font=_font(TEXT))
+    draw.text((left, low - 44), text, fill=INK, font=PLAIN.at(TEXT))
+    draw.text((left + wide + 24, low - 44), "N", fill=INK, font=PLAIN.at(TEXT))
     draw.polygon(
         [(left + wide + 34, low - 14), (left + wide + 26, low + 4), (left + wide + 42, low + 4)],
         fill=INK,
@@ -232,21 +228,8 @@ def _legend(draw: ImageDraw.ImageDraw, layers: MapLayers, at: tuple[int, int]) -
 def _lines(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, height: int) -> int:
     """Draws a text in lines that fit the column; the height of the place below it."""
     left, y = at
-    for line in textwrap.wrap(printable(text), width=int(COLUMN / (0.52 * height))) or [""]:
-        draw.text((left, y), line, fill=INK, font=_font(height))
+    text, face = lettering(text)
+    for line in wrapped(text, face, height, PAGE[0] - MARGIN - left):
+        draw.text((left, y), line, fill=INK, font=face.at(height))
         y += round(1.3 * height)
     return y
-
-
-def printable(text: str) -> str:
-    """A text in the letters of the font that comes with Pillow: names lose accents, not letters.
-
-    What has no likeness there, such as a name in Japanese, becomes question marks.
-    """
-    plain = unicodedata.normalize("NFKD", text.translate(LIKENESSES))
-    kept = (c for c in plain if not unicodedata.combining(c))
-    return "".join(c if c.isascii() else "?" for c in kept)
-
-
-def _font(height: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(height)

@@ -24,7 +24,7 @@ from quakestream.outputs.ems import GRADED, ems_package
 from quakestream.outputs.export_map import exported
 from quakestream.outputs.hxl import hxl_csv
 from quakestream.outputs.map_layers import COLOURS, SLIDE_COLOUR, MapLayers, layers_of
-from quakestream.outputs.pdf_map import map_page, pdf_map, printable
+from quakestream.outputs.pdf_map import map_page, pdf_map
 from quakestream.outputs.publish import publish
 from quakestream.outputs.stac import stac_files
 from quakestream.outputs.tile_archive import tile_archive
@@ -254,11 +254,3 @@ def test_links_of_files_in_another_folder_lead_to_the_map(tmp_path: Path) -> Non
     found = dict(exported(store, ["stac"], place="s3://bucket/out"))
     item = json.loads(found["stac/buildings.json"])
     assert item["assets"]["data"]["href"] == "s3://bucket/out/buildings.parquet"
-
-
-def test_names_on_a_page_keep_their_letters() -> None:
-    assert (
-        printable("İslahiye, Kahramanmaraş, Adıyaman: 3 km²")
-        == "Islahiye, Kahramanmaras, Adiyaman: 3 km2"
-    )
-    assert printable("能登 2024") == "?? 2024"
