@@ -13,7 +13,6 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
@@ -146,8 +145,9 @@ def _draws(path: Path | None, letter: str) -> bool:
 
 @cache
 def _own_font() -> bytes:
-    data = import_module("pymupdf_fonts.FiraGO_Regular").fontbuffer
-    assert isinstance(data, bytes)
+    from pymupdf_fonts import FiraGO_Regular  # it is unpacked on import, and only here
+
+    data: bytes = FiraGO_Regular.fontbuffer
     return data
 
 

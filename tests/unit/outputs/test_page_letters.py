@@ -1,10 +1,10 @@
 """Names of places on a printed page."""
 
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import pytest
+from pymupdf_fonts import NotoSansSymbols_Regular
 
 from quakestream.outputs.page_letters import Typeface, joins, lettering, machine_fonts, wrapped
 from quakestream.outputs.pdf_map import map_page
@@ -47,9 +47,9 @@ def test_arabic_is_drawn_where_its_letters_can_be_joined_and_never_unjoined(
 def test_a_letter_of_no_own_script_is_looked_for_in_the_fonts_of_the_machine(fonts: Path) -> None:
     (fonts / "broken.ttf").write_bytes(b"no font")
     path = fonts / "NotoSansSymbols.ttf"
-    path.write_bytes(import_module("pymupdf_fonts.NotoSansSymbols_Regular").fontbuffer)
+    path.write_bytes(NotoSansSymbols_Regular.fontbuffer)
     assert list(machine_fonts()) == [path, fonts / "broken.ttf"]
-    assert lettering("⚒☂") == ("⚒☂", Typeface(path))
+    assert lettering("⚒⚔") == ("⚒⚔", Typeface(path))
 
 
 @pytest.mark.usefixtures("fonts")
