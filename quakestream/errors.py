@@ -6,6 +6,7 @@
     │   ├── AoiError                       the AOI is unreadable or outside all imagery
     │   │   └── NoImageryError             no post-event scene shows it, as yet
     │   ├── FootprintError                 the footprint file is empty, unreadable, has no CRS
+    │   │   └── NoFootprintError           none of its footprints lies in the AOI
     │   └── BundleError                    the bundle is missing or is not a bundle
     │       └── DigestError                a file of a bundle differs from its digest
     ├── InputError (ValueError)            one input is bad: it is quarantined
@@ -155,6 +156,10 @@ class NoImageryError(AoiError):
 
 class FootprintError(RequestError):
     """The footprint file is unreadable, empty or has no CRS."""
+
+
+class NoFootprintError(FootprintError):
+    """The footprint file can be read, and none of its footprints lies in the area of interest."""
 
 
 class BundleError(RequestError):

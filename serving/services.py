@@ -1,7 +1,7 @@
 """What the routes need of the processes behind them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from quakestream.storage import Store
@@ -9,6 +9,7 @@ from serving.health import Health
 from serving.jobs import ServiceJob
 from serving.links import Links
 from serving.maps import OpenMaps
+from serving.places import FootprintPlaces
 from serving.predictor import Chip, Prediction
 from serving.rates import RequestRates
 from serving.settings import ServiceSettings
@@ -90,3 +91,4 @@ class Context:
     links: Links
     rates: RequestRates
     health: Health
+    places: FootprintPlaces = field(default_factory=FootprintPlaces)

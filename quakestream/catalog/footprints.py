@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from quakestream.catalog.outlines import outline_digests, repaired
 from quakestream.domain import Issue
-from quakestream.errors import AccountingError, FootprintError
+from quakestream.errors import AccountingError, FootprintError, NoFootprintError
 from quakestream.storage import StorageOptions
 from quakestream.tiling.antimeridian import cut_at_180
 from quakestream.vectors import LEFT_OUT, Attributes, Box, VectorRequest, read_vectors
@@ -175,7 +175,7 @@ def footprints_in(
     """Footprints from raw ids (any type, None for a missing one) and geometries.
 
     Raises:
-        FootprintError: if none lies in the AOI.
+        NoFootprintError: if none lies in the AOI.
     """
     geometry_N = cut_at_180(geometry_N)
     geometry_N, mended_N = repaired(geometry_N)
@@ -190,7 +190,7 @@ def footprints_in(
     row_N = first_N & inside_N
     _check_outlines(geometry_N, source)
     if not row_N.any():
-        raise FootprintError(
+        raise NoFootprintError(
             "no footprint lies in the AOI",
             source,
             expected=f"footprints in {_bounds(aoi)}",

@@ -99,6 +99,7 @@ async def _map(
     by_value = [n for n, output in wanted.items() if output.transmissionMode == "value"]
     checked |= {"outputs": list(wanted) or list(RESULTS), "by_value": by_value}
     checked |= {"response": execution.response}
+    await context.places.check(settings.runs, checked)
     job = await context.services.submit(caller.name, "map", checked, key)
     base = base_of(request)
     response.headers["Location"] = f"{base}/jobs/{job.id}"

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import math
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from serving.health import Health
 from serving.here import LocalServices
 from serving.jobs import ServiceJob
 from serving.mapper import Mapper, with_changes
+from serving.places import FootprintPlaces
 from serving.processes import map_request
 from tests.helpers.running import SMALL_CELLS, run_content, write_run, write_threshold_bundle
 from tests.helpers.services import (
@@ -246,20 +248,48 @@ def test_a_model_that_is_switched_off_stays_off(town: SyntheticEarthquake, bundl
     assert changed.profile == "standard"
 
 
-def test_an_area_outside_the_imagery_fails_with_its_reason(
+NOWHERE = {"type": "Polygon", "coordinates": [[[0.0, 0.0], [0.001, 0.0], [0.001, 0.001], [0, 0]]]}
+
+
+def test_an_area_without_buildings_is_refused_before_it_is_a_job(
     with_service: Callable[..., Any],
 ) -> None:
-    ring = [[0.0, 0.0], [0.001, 0.0], [0.001, 0.001], [0.0, 0.0]]
+    async def use(service: Service) -> None:
+        problem = is_problem(await service.map({"aoi": NOWHERE}), 400)
+        assert problem["title"] == "no building of the run lies in the area"
+        assert problem["where"] == "inputs.aoi"
+        assert "'town'" in problem["expected"]
+        assert re.search(r"its footprints: \d+ in \d+", problem["got"]), problem
+        assert "within these bounds" in problem["remedy"]
+        assert (await service.get("/jobs")).json()["jobs"] == []
+        wkt = shapely.from_geojson(json.dumps(NOWHERE)).wkt
+        runs, request = service.context.settings.runs, {"run": "town", "aoi_wkt": wkt}
+        with pytest.raises(RequestError):
+            await FootprintPlaces().check(runs, request)
+        await FootprintPlaces(longest_s=0.0).check(runs, request)  # the job will say so
+
+    with_service(use)
+
+
+def test_an_area_without_imagery_fails_with_its_reason(
+    with_service: Callable[..., Any],
+    town: SyntheticEarthquake,
+    bundle: Path,
+    aoi: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    content = run_content(town, bundle)
+    content["imagery"]["post"] = {"datetime": "2030-01-01/2030-02-01"}
+    late = str(write_run(tmp_path / "late.yaml", content))
 
     async def use(service: Service) -> None:
-        answer = await service.map({"aoi": {"type": "Polygon", "coordinates": [ring]}})
-        job = answer.json()["jobID"]
+        job = (await service.map({"aoi": aoi})).json()["jobID"]
         info = await service.ended(job)
         assert info["status"] == "failed"
         assert info["problem"]["what"]
         is_problem(await service.get(f"/jobs/{job}/results"), 409)
 
-    with_service(use)
+    with_service(use, runs={"late": late})
 
 
 @pytest.mark.parametrize(
