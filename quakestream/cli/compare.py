@@ -70,7 +70,7 @@ def compare(
         float, typer.Option(help="Largest distance of a point to its footprint, metres.")
     ] = 5.0,
     severe: Annotated[
-        bool, typer.Option("--severe", help="Count major damage as destroyed, too.")
+        bool, typer.Option("--severe", help="Count major damage (Damaged), too, as `score` does.")
     ] = False,
     endpoint_url: S3Endpoint = None,
     anon: S3Anon = False,
@@ -98,7 +98,7 @@ def compare(
         typer.echo(json.dumps(head | result.to_json(), indent=2))
         return
     console = Console(markup=False, emoji=False, highlight=False)
-    _show(result, severe, console)
+    _show(result, console)
     for name in files:
         console.print(name, soft_wrap=True)
     if not files:
@@ -121,13 +121,12 @@ def _write(result: Comparison, to: str, endpoint_url: str | None, anon: bool) ->
     return names
 
 
-def _show(result: Comparison, severe: bool, console: Console) -> None:
+def _show(result: Comparison, console: Console) -> None:
     plain = result.to_json()
-    counts = "major damage or worse" if severe else "the grade destroyed"
     console.print(
-        f"{counted(plain['buildings'], 'building')} of this map, {plain['assessed']:,} assessed. "
-        f"Destroyed means {counts}, and everything milder is not destroyed."
+        f"{counted(plain['buildings'], 'building')} of this map, {plain['assessed']:,} assessed."
     )
+    console.print(result.rule)
     console.print(_maps_table(result))
     for one in result.maps:
         _show_map(one, console)

@@ -69,8 +69,9 @@ def score(
     """Score a map against reference damage, or its landslides against known outlines.
 
     Reads Copernicus damage_gra, xBD subtypes, EMS-98 grades and the bundle's own labels.
-    Severe damage (Destroyed, Damaged) is compared with none. Grades in between are left out
-    and counted. Buildings that were not assessed never count as undamaged.
+    Severe damage (Destroyed, Damaged) is compared with none; `compare` counts Destroyed alone.
+    Each says so in the same words. Grades in between are left out and counted. Buildings that
+    were not assessed never count as undamaged.
 
     Example: quakestream score out/ --truth builtUpP.json --positive-file osm_destroyed.geojson
     """
@@ -176,6 +177,7 @@ def _words(text: str) -> tuple[str, ...]:
 def _show(result: Score, notes: list[str], console: Console) -> None:
     c = result.coverage
     console.print(f"{result.positive} against {result.negative}", style="bold")
+    console.print(result.rule)
     console.print(f"Matched {result.how}.")
     console.print(
         f"{counted(c.footprints_compared, 'building')} compared ({result.n_positive} severe, "

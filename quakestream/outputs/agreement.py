@@ -16,6 +16,7 @@ import shapely
 from numpy.typing import NDArray
 
 from quakestream.domain import ScaleClass
+from quakestream.domain.damage_rules import DESTROYED, MAJOR_OR_WORSE, DamageRule
 from quakestream.errors import RequestError
 from quakestream.outputs.geoparquet import geoparquet_bytes
 from quakestream.outputs.matching import OVERLAP_SHARE, nearest, overlapping
@@ -70,6 +71,10 @@ class CompareOptions:
     """Side of the squares that the bootstrap resamples; 0: single buildings."""
     seed: int = 0
 
+    @property
+    def rule(self) -> DamageRule:
+        return MAJOR_OR_WORSE if self.severe else DESTROYED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapAgreement:
@@ -118,10 +123,13 @@ class Comparison:
     cells: gpd.GeoDataFrame
     """EPSG:4326: `cell_id`, `buildings`, `agreement_NAME` (one of `CELL_CLASSES`), and
     `maps_destroyed`, where a map says destroyed if it does so of one building in the square."""
+    rule: str
+    """What counts as destroyed, in a sentence."""
 
     def to_json(self) -> dict[str, Any]:
         """Figures as plain values; those that the data cannot give are null."""
         return {
+            "rule": self.rule,
             "buildings": len(self.buildings),
             "assessed": int(self.buildings["says_ours"].isin(SAYS[:2]).sum()),
             "maps": [_plain(asdict(one)) for one in self.maps],
@@ -160,7 +168,7 @@ def compare(
             "side of the squares is too small", "cell", "10 m or more", f"{chosen.cell_m} m"
         )
     buildings = buildings.reset_index(drop=True)
-    ours_N = _ours(buildings, classes, chosen.severe)
+    ours_N = _ours(buildings, classes, chosen.rule)
     block_N = ground_blocks(buildings, chosen.block_m)
     table = {"building_id": buildings["building_id"], "says_ours": ours_N}
     rows, columns = [], [ours_N]
@@ -175,7 +183,10 @@ def compare(
     frame = gpd.GeoDataFrame(table, geometry=buildings.geometry, crs=buildings.crs)
     names = [row.name for row in rows]
     return Comparison(
-        maps=tuple(rows), buildings=frame, cells=_cells(frame, names, says, chosen.cell_m)
+        maps=tuple(rows),
+        buildings=frame,
+        cells=_cells(frame, names, says, chosen.cell_m),
+        rule=chosen.rule.words,
     )
 
 
@@ -220,7 +231,7 @@ class _Matched:
         cls, other: OtherMap, buildings: gpd.GeoDataFrame, options: CompareOptions
     ) -> "_Matched":
         pairs, how = _pairs(other, buildings, options.distance_m)
-        items = other.items.assign(says=_says(other.items["claim"], options.severe))
+        items = other.items.assign(says=_says(other.items["claim"], options.rule))
         found = pairs.join(items[["says", "value"]], on="item")
         known = found[found["says"] != "not_analysed"]
         groups = known.groupby("building")["says"]
@@ -281,17 +292,15 @@ def _elsewhere(other: OtherMap, buildings: gpd.GeoDataFrame, said: str) -> Reque
     )
 
 
-def _ours(buildings: gpd.GeoDataFrame, classes: Sequence[ScaleClass], severe: bool) -> Objects:
+def _ours(buildings: gpd.GeoDataFrame, classes: Sequence[ScaleClass], rule: DamageRule) -> Objects:
     grades = {c.label: c.xbd for c in classes}
     claim = buildings["damage_label"].map(grades)
-    return _says(claim.where(buildings["status"] == "assessed", "not_analysed"), severe)
+    return _says(claim.where(buildings["status"] == "assessed", "not_analysed"), rule)
 
 
-def _says(claim: pd.Series, severe: bool) -> Objects:
-    """`SAYS` of claims. Grades below destroyed, or below major, are not destroyed."""
-    grades = ("no", "minor", "major", "destroyed")
-    hit = ("major", "destroyed") if severe else ("destroyed",)
-    names = {g: "destroyed" if g in hit else "not_destroyed" for g in grades}
+def _says(claim: pd.Series, rule: DamageRule) -> Objects:
+    """`SAYS` of claims, as a rule counts their grades."""
+    names = dict.fromkeys(rule.no_damage, "not_destroyed") | dict.fromkeys(rule.damage, "destroyed")
     says: Objects = claim.map(lambda c: names.get(c, c)).to_numpy(object)
     return says
 

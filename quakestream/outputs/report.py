@@ -253,6 +253,7 @@ def _scores(scores: Mapping[str, Any] | None) -> str:
         ("not assessed, left out", str(scores["coverage"]["footprints_not_assessed"])),
     ]
     question = f"{scores['positive']} against {scores['negative']}; matched {scores['how']}."
+    question += f" {scores['rule']}" if "rule" in scores else ""  # files of earlier versions
     return f"<p>{_safe(question)}</p>{_pairs(rows)}"
 
 

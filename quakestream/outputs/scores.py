@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from quakestream.domain import ScaleClass
+from quakestream.domain.damage_rules import SEVERE
 from quakestream.domain.damage_words import SEVERITY
 from quakestream.errors import RequestError
 from quakestream.outputs.buildings import SCORE
@@ -69,6 +70,8 @@ class Score:
 
     positive: str
     negative: str
+    rule: str
+    """What counts as severe damage, of the reference and of the map, in a sentence."""
     how: str
     block_m: float
     blocks: int
@@ -190,6 +193,7 @@ def score(
     return Score(
         positive="polygons of the positive file" if positives is not None else _values(truth, 1),
         negative=_values(truth, 0),
+        rule=SEVERE.words,
         how=matched.how,
         block_m=options.block_m,
         coverage=_coverage(matched, assessed),

@@ -189,10 +189,12 @@ def test_score_then_report_tell_one_story(finished: Store, tmp_path: Path):
     shown = " ".join(_call("score", finished.uri, *reference).split())
     assert "pre/post difference" in shown
     assert "3 not assessed (0 of them severe)" in shown
+    assert figures["rule"] in shown
     (tmp_path / "scores.json").write_text(text)
     where = _call("report", finished.uri, "--scores", str(tmp_path / "scores.json")).strip()
     page = Path(where).read_text()
     assert f"{figures['auc']['value']:.3f}" in page
+    assert figures["rule"] in page
     assert "403 Forbidden" in page
     assert "<script" not in page
 

@@ -14,6 +14,8 @@ from sklearn.metrics import cohen_kappa_score
 from quakestream.errors import RequestError
 from quakestream.outputs.agreement import CompareOptions, compare, how_many, kappa, written
 from quakestream.outputs.others import OtherMap, OtherRequest, read_other
+from quakestream.outputs.scores import ScoreOptions, score
+from quakestream.outputs.truth import TruthRequest, read_truth
 from tests.helpers.outputs_case import SCALE, buildings
 
 QUICK = CompareOptions(resamples=50)
@@ -142,6 +144,32 @@ def test_agreement_is_counted_building_by_building(tmp_path: Path) -> None:
         ours, SCALE, [read_other(OtherRequest(uri=str(path)))], CompareOptions(severe=True)
     )
     assert (severe.maps[0].both_destroyed, severe.maps[0].neither) == (3, 1)
+
+
+def test_scores_and_comparisons_say_in_the_same_words_what_they_count(tmp_path: Path) -> None:
+    path = str(_file(tmp_path, {"damage_gra": ["Destroyed", "Damaged", "No visible damage"]}))
+    ours = _ours(["destroyed", "damaged", "intact"])
+    truth = read_truth(TruthRequest(uri=path), SCALE)
+    scored = score(ours, SCALE, truth, ScoreOptions(resamples=20))
+    others = [read_other(OtherRequest(uri=path))]
+    plain, severe = (
+        compare(ours, SCALE, others, CompareOptions(severe=chosen, resamples=20))
+        for chosen in (False, True)
+    )
+    damaged = "destroyed (Copernicus Destroyed, EMS-98 5)"
+    major = "major (Copernicus Damaged, EMS-98 3 and 4)"
+    minor = "minor (EMS-98 1 and 2)"
+    assert scored.n_positive == severe.maps[0].both_destroyed == 2
+    assert plain.maps[0].both_destroyed == 1
+    assert scored.to_json()["rule"] == (
+        f"Counts as damage: {damaged}, {major}. Counts as no damage: none. Left out: {minor}."
+    )
+    assert severe.to_json()["rule"] == (
+        f"Counts as damage: {damaged}, {major}. Counts as no damage: {minor}, none."
+    )
+    assert plain.to_json()["rule"] == (
+        f"Counts as damage: {damaged}. Counts as no damage: {major}, {minor}, none."
+    )
 
 
 def test_a_map_of_damage_only_says_nothing_of_other_buildings(tmp_path: Path) -> None:
