@@ -58,7 +58,11 @@ def _rows(progress: Status) -> list[tuple[str, str]]:
     if progress.cells_total:
         share = progress.cells_done / progress.cells_total
         rows += [
-            ("cells", f"{progress.cells_done:,} of {progress.cells_total:,} ({share:.0%})"),
+            (
+                "cells to read",
+                f"{progress.cells_done:,} of {progress.cells_total:,} ({share:.0%}), a cell once "
+                "for each view and model",
+            ),
             ("area", f"{progress.km2_done:,.1f} of {progress.km2_total:,.1f} km²"),
             ("buildings", f"{progress.buildings_done:,} scored"),
             ("failed cells", f"{progress.failed:,}"),
@@ -69,6 +73,7 @@ def _rows(progress: Status) -> list[tuple[str, str]]:
         rows.append(("remaining", f"about {_clock(progress.remaining_s)}"))
     if progress.counts:
         rows.append(("snapshot", progress.snapshot))
+        rows += _coverage_rows(progress.counts.get("coverage"))
         rows.append(("footprints", f"{progress.counts['footprints']:,}"))
         rows += [(f"  {label}", f"{n:,}") for label, n in progress.counts.get("damage", {}).items()]
         rows.append(("  not assessed", f"{progress.counts['not_assessed']:,}"))
@@ -76,6 +81,15 @@ def _rows(progress: Status) -> list[tuple[str, str]]:
         rows += _slide_rows(progress.counts.get("landslides"), progress.left_out)
         rows.append(("quarantined inputs", f"{progress.counts.get('quarantined', 0):,}"))
     return rows
+
+
+def _coverage_rows(coverage: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Rows of coverage.parquet by status; nothing for maps of earlier versions."""
+    if coverage is None:
+        return []
+    parts = ", ".join(f"{n:,} {status}" for status, n in coverage["status"].items())
+    text = f"{coverage['rows']:,} in coverage.parquet, each once for each model: {parts}"
+    return [("cells of the area", text)]
 
 
 def _slide_rows(slides: Mapping[str, Any] | None, left_out: str) -> list[tuple[str, str]]:

@@ -1,5 +1,7 @@
 """coverage.parquet: one row per cell, with its status and its scenes."""
 
+from typing import Any
+
 import geopandas as gpd
 import pyarrow as pa
 
@@ -24,6 +26,13 @@ P_PRIOR, EVIDENCE = "p_prior", "evidence"
 """Columns of runs with a landslide prior: its mean in cells of landslides, and what is known of
 them: `image+prior`, `image`, `prior` or null."""
 _MORE_TYPES = {KIND: pa.string(), P_PRIOR: pa.float32(), EVIDENCE: pa.string()}
+
+
+def coverage_counts(frame: gpd.GeoDataFrame) -> dict[str, Any]:
+    """`coverage` of the counts in run.json: the rows of coverage.parquet, and how many of each
+    status."""
+    tally = frame["status"].value_counts()
+    return {"rows": len(frame), "status": {str(s): int(tally[s]) for s in sorted(tally.index)}}
 
 
 def coverage_types(frame: gpd.GeoDataFrame) -> dict[str, pa.DataType]:

@@ -32,6 +32,8 @@ class Status:
     groups_total: int
     cells_done: int
     cells_total: int
+    """Cells to read, once for each view and model. coverage.parquet has cells with nothing to read,
+    too, and a cell once for each model: see `coverage` in the counts."""
     km2_done: float
     km2_total: float
     buildings_done: int

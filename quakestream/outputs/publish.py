@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from quakestream.errors import StorageError
 from quakestream.outputs.buildings import check_accounting, count, ordered_buildings
+from quakestream.outputs.coverage import coverage_counts
 from quakestream.outputs.landslides import landslide_counts, ordered_landslides
 from quakestream.outputs.layout import ANSWERS, RUN_JSON, SNAPSHOTS, SPOT_CHECKS
 from quakestream.outputs.products import RunProducts
@@ -62,6 +63,7 @@ def publish(store: Store, products: RunProducts, check: Callable[[], None] = lam
         "counts": counts
         | count(rows)
         | _slide_counts(products, rows)
+        | {"coverage": coverage_counts(products.coverage)}
         | {"quarantined": len(merged_issues(products.issues))},
         "damage_scale": [_scale_row(c) for c in products.classes],
         "snapshot": snapshot,

@@ -92,7 +92,7 @@ def test_silence_with_work_left_is_a_stopped_run(tmp_path: Path):
     assert (got.state, got.remaining_s) == ("stopped", None)
     shown = _call("status", str(tmp_path))
     assert "it resumes" in " ".join(shown.split())
-    assert "10 of 40" in shown
+    assert "10 of 40 (25%), a cell once for each view and model" in " ".join(shown.split())
 
 
 def test_done_but_unpublished_is_publishing(tmp_path: Path):
@@ -105,7 +105,10 @@ def test_a_finished_run_shows_its_counts(finished: Store):
     got = json.loads(_call("status", finished.uri, "--json"))
     assert got["state"] == "finished"
     assert got["counts"]["not_assessed"] == 3
-    assert "cloud" in _call("status", finished.uri)
+    assert got["counts"]["coverage"] == {"rows": 2, "status": {"not_scored": 1, "scored": 1}}
+    shown = " ".join(_call("status", finished.uri).split())
+    assert "cloud" in shown
+    assert "2 in coverage.parquet, each once for each model: 1 not_scored, 1 scored" in shown
 
 
 def test_an_update_under_way_is_not_finished(finished: Store):
