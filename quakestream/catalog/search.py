@@ -93,7 +93,7 @@ class _Sorter:
             if item is not None and self._is_new(item.scene):
                 self._add_scene(item, *match, oddity)
         except CatalogItemError as error:
-            self.issues.append(Issue(subject=raw.name, kind="item", cause=str(error)))
+            self.issues.append(Issue.of_error(error, raw.name, "item"))
         except Exception as error:  # an item may hold anything, and must not cost the others
             cause = f"item cannot be understood: {type(error).__name__}: {error}"
             self.issues.append(Issue(subject=raw.name, kind="item", cause=cause[:MOST_CAUSE]))

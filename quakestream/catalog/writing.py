@@ -135,7 +135,7 @@ def _read(image: str, time: AcquisitionTime | None, options: StorageOptions) -> 
     try:
         item = image_item(image, options, time=time)
     except CatalogItemError as error:
-        return Issue(subject=image, kind="item", cause=str(error))
+        return Issue.of_error(error, image, "item")
     if protocol_of(image) == "file":
         document: dict[str, Any] = dict(item.document)
         document["stac_extensions"] = [*document["stac_extensions"], _FILE]

@@ -1,7 +1,7 @@
 """Scenes, and views: the pairs of scenes in which footprints are assessed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, Self
 
@@ -12,6 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 from quakestream.domain.bands import NOTHING_STATED, Bands, StatedBands
 from quakestream.domain.layers import SceneLayer
+from quakestream.errors import Problem, QuakestreamError
 from quakestream.redaction import redacted
 
 Epoch = Literal["pre", "post"]
@@ -29,10 +30,35 @@ class Issue:
     retryable: bool = False
     attempts: int = 1
 
+    @classmethod
+    def of_error(
+        cls, error: Exception, subject: str, kind: str, then: str = "", *, retryable: bool = False
+    ) -> Self:
+        """The issue that an error makes of an input. Its cause does not name the input again.
+
+        Args:
+            error: what went wrong with the input.
+            subject: its name.
+            kind: as `kind`.
+            then: what follows for the map.
+            retryable: as `retryable`.
+        """
+        known = error.problems if isinstance(error, QuakestreamError) else (Problem(str(error)),)
+        causes = [str(replace(one, where=_place_within(one.where, subject))) for one in known]
+        cause = "; ".join([*causes, then] if then else causes)
+        return cls(subject=subject, kind=kind, cause=cause, retryable=retryable)
+
     def __post_init__(self) -> None:
         # it is shown, logged and published
         object.__setattr__(self, "subject", redacted(self.subject))
         object.__setattr__(self, "cause", redacted(self.cause))
+
+
+def _place_within(where: str, subject: str) -> str:
+    """What a place says beyond the name of its input: a layer, an item, a line."""
+    before, name, after = where.partition(subject)
+    names_it = bool(subject and name) and (not before or before.endswith(" "))
+    return after.strip(" /:,") if names_it else where
 
 
 SHOWN_LOW, SHOWN_HIGH = 32, 232

@@ -156,14 +156,8 @@ class _HazardFiles:
 
     def _add_issue(self, uri: str, error: Exception) -> None:
         unreachable = isinstance(error, StorageError) and not isinstance(error, MissingObjectError)
-        self.issues.append(
-            Issue(
-                subject=uri,
-                kind="hazard",
-                cause=str(error),
-                retryable=unreachable and is_remote(uri),
-            )
-        )
+        retryable = unreachable and is_remote(uri)
+        self.issues.append(Issue.of_error(error, uri, "hazard", retryable=retryable))
 
 
 def _sampler(name: str) -> Callable[[str, Floats, Floats, StorageOptions], RasterSample]:

@@ -58,8 +58,9 @@ def find_dem(run: RunFile, aoi: BaseGeometry, specs: Sequence[BundleSpec]) -> De
     except (InputError, RequestError, StorageError) as error:
         if any(spec.takes_reflectance and spec.terrain_bands for spec in specs):
             raise ConfigError.of(error.problem) from error
-        cause = f"{error}; the map is made without elevations"
-        search.issues.append(Issue(subject=run.terrain.elevation, kind="terrain", cause=cause))
+        then = "the map is made without elevations"
+        issue = Issue.of_error(error, run.terrain.elevation, "terrain", then)
+        search.issues.append(issue)
         places = ()
     if places != run.terrain.dem_places:
         terrain = run.terrain.model_copy(update={"dem": list(places)})
@@ -142,7 +143,7 @@ class _Search:
                 found.append(item.place(asset_href(item.document, item.base, asset)))
             except InputError as error:
                 errors.append(error)
-                self.issues.append(Issue(subject=item.name, kind="terrain", cause=str(error)))
+                self.issues.append(Issue.of_error(error, item.name, "terrain"))
         if errors and not found:
             raise errors[0]
         return found

@@ -150,8 +150,8 @@ def _job(run: RunFile, kind: Kind, bundle: Bundle, inputs: PlanInputs) -> Job:
     except (HazardError, StorageError) as error:
         if not isinstance(kind, LandslideKind) or kind.dem is None:
             raise
-        cause = f"{error}; every window is looked at, and slopes are not known"
-        inputs.issues.append(Issue(subject=kind.dem, kind="terrain", cause=cause))
+        then = "every window is looked at, and slopes are not known"
+        inputs.issues.append(Issue.of_error(error, kind.dem, "terrain", then))
         kind = replace(kind, dem=None)
         units = kind.units(inputs, bundle.spec, lattice_of)
     return Job(kind=kind, bundle=bundle, units=units, posts=inputs.post)

@@ -54,8 +54,8 @@ class ReadingOrder:
                 lon_NP, lat_NP = _points(list(cells))
                 found = prior.at(lon_NP.ravel(), lat_NP.ravel()).coverage.reshape(lon_NP.shape)
         except (InputError, StorageError) as error:
-            cause = f"{error}; ground is read without the landslide prior"
-            issues.append(Issue(subject=error.where, kind="terrain", cause=cause))
+            then = "ground is read without the landslide prior"
+            issues.append(Issue.of_error(error, error.where, "terrain", then))
             return cls()
         best_N = np.fmax.reduce(found, axis=1, initial=UNKNOWN)
         notes.append(_said(best_N))

@@ -47,8 +47,8 @@ def with_roads(
     try:
         lines = read_vectors(request, run.storage_options, RequestError)
     except (QuakestreamError, OSError) as error:
-        cause = f"{error}; metres of road are not known"
-        return slides, (Issue(subject=run.roads.path, kind="roads", cause=cause),)
+        then = "metres of road are not known"
+        return slides, (Issue.of_error(error, run.roads.path, "roads", then),)
     return slides.assign(road_m=road_metres(slides, lines)), ()
 
 

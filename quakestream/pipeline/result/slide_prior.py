@@ -49,8 +49,7 @@ def with_prior(products: KindProducts, plan: Plan) -> KindProducts:
             if coverage is not None and KIND in coverage.columns:
                 coverage = cells_with_prior(coverage, prior)
     except (InputError, StorageError) as error:
-        cause = f"{error}; there is no landslide prior"
-        issue = Issue(subject=error.where, kind="terrain", cause=cause)
+        issue = Issue.of_error(error, error.where, "terrain", "there is no landslide prior")
         return replace(products, issues=(*products.issues, issue))
     return replace(
         products,

@@ -5,6 +5,8 @@ import time
 import pytest
 
 from quakestream.cli.common import ProgressState, fault_line
+from quakestream.domain import Issue
+from quakestream.errors import ConfigError, HazardError, Problem
 from quakestream.events import GroupCommitted, PlanReady
 
 
@@ -61,3 +63,24 @@ def test_a_fault_names_its_input_once() -> None:
     assert fault_line("terrain", "no.tif", "no.tif: cannot be read; give another") == named
     assert fault_line("terrain", "no.tif", "cannot be read; give another") == named
     assert fault_line("scene", "s1", "s1.tif: no CRS") == "scene s1: s1.tif: no CRS"
+
+
+@pytest.mark.parametrize(
+    ("where", "cause"),
+    [
+        ("dem/", "no tiles; give some"),
+        ("terrain.dem dem/", "no tiles; give some"),
+        ("dem/: layer 2", "layer 2: no tiles; give some"),
+        ("big-dem/", "big-dem/: no tiles; give some"),
+        ("", "no tiles; give some"),
+    ],
+)
+def test_an_issue_names_its_input_once(where: str, cause: str) -> None:
+    error = HazardError("no tiles", where, remedy="give some")
+    assert Issue.of_error(error, "dem/", "terrain").cause == cause
+    later = Issue.of_error(error, "dem/", "terrain", "there is no map", retryable=True)
+    assert later.cause == f"{cause}; there is no map"
+    assert later.retryable
+    both = ConfigError.of_all([error.problem, Problem("no CRS", where)])
+    assert Issue.of_error(both, "dem/", "terrain").cause.startswith(f"{cause}; ")
+    assert Issue.of_error(OSError("full"), "dem/", "terrain").cause == "full"

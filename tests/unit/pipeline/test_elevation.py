@@ -109,7 +109,7 @@ def test_a_collection_of_an_api_is_asked_for_the_ground_at_any_time(
     assert (
         searched(tmp_path, dem=f"{root}/")
         .issues[0]
-        .cause.startswith(f"terrain.dem {root}/: names a STAC API and no collection of it")
+        .cause.startswith("names a STAC API and no collection of it")
     )
 
 
@@ -124,7 +124,7 @@ def test_a_model_of_terrain_needs_what_others_do_without(tmp_path: Path) -> None
     (tmp_path / "empty").mkdir()
     run = run_with(tmp_path, dem=str(tmp_path / "empty"))
     (issue,) = find_dem(run, AOI, [load_bundle("landslide-rgb").spec]).issues
-    assert "folder holds no elevation tiles" in issue.cause
+    assert issue.cause.startswith("folder holds no elevation tiles"), "its name is the subject"
     assert issue.cause.endswith("the map is made without elevations")
     spec = load_bundle("landslide-s2-synthetic").spec
     with pytest.raises(ConfigError, match="folder holds no elevation tiles"):
