@@ -37,6 +37,8 @@ def search_api(
     bounds: Bounds | list[Bounds],
     intervals: Sequence[str | None],
     rule: HrefRule | None = None,
+    *,
+    first_page: bool = False,
 ) -> Harvest:
     """All items in a box or several (degrees) and in any of the intervals.
 
@@ -49,6 +51,7 @@ def search_api(
         bounds: west, south, east, north.
         intervals: of time; None: any time.
         rule: the rule for the hrefs of the service.
+        first_page: reads no more than a page of each search.
 
     Raises:
         StorageError: if the service fails.
@@ -57,7 +60,7 @@ def search_api(
 
     rule = rule or HrefRule(root=root)
     boxes = bounds if isinstance(bounds, list) else [bounds]
-    harvest = Harvest(rule=rule)
+    harvest = Harvest(rule=rule, of_service=True)
     added: set[tuple[str, str]] = set()
     with storage_errors("search", root):
         client = open_client(root, rule)
@@ -72,7 +75,12 @@ def search_api(
                     limit=PAGE_ITEMS,
                     max_items=None,
                 ).pages_as_dicts()
-                _take_pages(pages, root, harvest, added)
+                if first_page:
+                    page = next(pages, {})
+                    _take_page(page, root, harvest, added)
+                    harvest.is_cut |= _link(page, "next") is not None
+                else:
+                    _take_pages(pages, root, harvest, added)
     return harvest
 
 

@@ -50,6 +50,18 @@ class Harvest:
     """What was noticed of the catalogue as a whole."""
     rule: HrefRule = field(default_factory=lambda: HrefRule(root=""))
     bytes_read: int = 0
+    of_service: bool = False
+    """A service was asked for some ground and times, and has other items."""
+    is_cut: bool = False
+    """A service has more than the page that was read."""
+
+    def extend(self, other: "Harvest") -> None:
+        """Adds what another catalogue gave."""
+        self.items.extend(other.items)
+        self.issues.extend(other.issues)
+        self.notes.extend(other.notes)
+        self.of_service |= other.of_service
+        self.is_cut |= other.is_cut
 
     def within_limits(self, places: list[str], documents: int, uri: str) -> list[str]:
         """The places that are still read; a note says why others are not."""

@@ -23,6 +23,7 @@ from quakestream.catalog.items import (
     places_of,
 )
 from quakestream.catalog.layers import item_layers
+from quakestream.catalog.passed_over import PassedOver
 from quakestream.catalog.times import AcquisitionTime
 from quakestream.config import EpochFilter, ImagerySection
 from quakestream.domain import NOTHING_STATED, BandNeed, Epoch, Issue, Scene
@@ -49,6 +50,8 @@ class SearchResult:
     """Harmless oddities, with the ids of their items."""
     lacking: list["LackingItem"] = field(default_factory=list)
     """Items that pass the filters and lack bands."""
+    passed_over: PassedOver = field(default_factory=PassedOver)
+    """Why the other items of the catalogue are no post scenes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +73,7 @@ class _Sorter:
     options: StorageOptions
     need: BandNeed | None = None
     lacking: list[LackingItem] = field(default_factory=list)
+    passed_over: PassedOver = field(default_factory=PassedOver)
     scenes: dict[str, list[Scene]] = field(default_factory=lambda: {"post": [], "pre": []})
     issues: list[Issue] = field(default_factory=list)
     oddities: dict[str, list[str]] = field(default_factory=dict)
@@ -85,9 +89,12 @@ class _Sorter:
                     f"item has no position: {oddity}, no bbox and no raster fields"
                 )
             if not shapely.intersects(self.aoi, outline):
+                self.passed_over.elsewhere += 1
                 return
-            match = self._epoch(acquired_of(raw))
+            acquired = acquired_of(raw)
+            match = self._epoch(acquired)
             if match is None:
+                self.passed_over.times.append(acquired.start)
                 return
             item = self._item(raw, asset, outline, match[0])
             if item is not None and self._is_new(item.scene):
@@ -163,7 +170,7 @@ class _Sorter:
         order = limits.bands or self.imagery.bands or ()
         scene = replace(item.scene, stated=replace(item.scene.stated, order=order))
         unknown = _unknown_limits(scene, limits)
-        if _exceeds(scene, limits):
+        if not self.passed_over.passes(scene, epoch, limits):
             return
         for phrase in [
             *item.notes,
@@ -212,11 +219,21 @@ def search(
             *(_note(phrase, ids) for phrase, ids in sorted(sorter.oddities.items())),
         ],
         lacking=sorter.lacking,
+        passed_over=sorter.passed_over,
     )
 
 
-def find_items(imagery: ImagerySection, aoi: BaseGeometry, options: StorageOptions) -> Harvest:
+def find_items(
+    imagery: ImagerySection,
+    aoi: BaseGeometry,
+    options: StorageOptions,
+    *,
+    any_time: bool = False,
+) -> Harvest:
     """Items of the catalogue that may lie in the AOI and the intervals, whatever they show.
+
+    Args:
+        any_time: services are asked for a first page of items of any time.
 
     Raises:
         ConfigError: if the catalogue is missing or is not a catalogue.
@@ -224,12 +241,11 @@ def find_items(imagery: ImagerySection, aoi: BaseGeometry, options: StorageOptio
     """
     places = [imagery.catalog] if isinstance(imagery.catalog, str) else imagery.catalog
     harvest = _from_images([p for p in places if is_image(p)], imagery.assets[0], options)
+    filters = [f for f in (imagery.post, imagery.pre) if f is not None]
+    intervals = None if any_time else [_interval(f) for f in filters]
     for place in places:
         if not is_image(place):
-            part = _from_catalogue(place, imagery, aoi, options)
-            harvest.items.extend(part.items)
-            harvest.issues.extend(part.issues)
-            harvest.notes.extend(part.notes)
+            harvest.extend(_from_catalogue(place, aoi, options, intervals))
     return harvest
 
 
@@ -252,15 +268,17 @@ def _from_images(places: Sequence[str], asset: str, options: StorageOptions) -> 
 
 
 def _from_catalogue(
-    place: str, imagery: ImagerySection, aoi: BaseGeometry, options: StorageOptions
+    place: str, aoi: BaseGeometry, options: StorageOptions, intervals: list[str] | None
 ) -> Harvest:
+    """Items of a catalogue; of services those of some intervals, or a first page of any time."""
     documents = read_root(place, options)
     root = api_root(documents[0], place, options) if len(documents) == 1 else None
     if root is None:
         return collect(documents, place, options)
-    filters = [f for f in (imagery.post, imagery.pre) if f is not None]
     rule = HrefRule(root=place, options=options)
-    return search_api(*root, search_bounds(aoi), [_interval(f) for f in filters], rule)
+    return search_api(
+        *root, search_bounds(aoi), intervals or [None], rule, first_page=intervals is None
+    )
 
 
 def search_bounds(aoi: BaseGeometry) -> list[Bounds]:
@@ -283,20 +301,6 @@ def _interval(limits: EpochFilter) -> str:
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     return f"{edge(limits.start)}/{edge(limits.end)}"
-
-
-def _exceeds(scene: Scene, limits: EpochFilter) -> bool:
-    cloudy = (
-        limits.max_cloud is not None
-        and scene.cloud_cover is not None
-        and scene.cloud_cover > limits.max_cloud
-    )
-    oblique = (
-        limits.max_off_nadir is not None
-        and scene.off_nadir_deg is not None
-        and scene.off_nadir_deg > limits.max_off_nadir
-    )
-    return cloudy or oblique
 
 
 def _unknown_limits(scene: Scene, limits: EpochFilter) -> list[str]:

@@ -13,10 +13,11 @@ from quakestream.catalog import SearchResult, find_items, search
 from quakestream.catalog.search import LackingItem
 from quakestream.config import ImagerySection, RunFile
 from quakestream.domain import BandNeed, BundleSpec, Issue, LayerFile, Scene, SceneLayer
-from quakestream.errors import ConfigError, HazardError, NoImageryError
+from quakestream.errors import ConfigError, HazardError
 from quakestream.hazard.dem_files import dem_version
 from quakestream.hazard.terrain import open_dem
 from quakestream.pipeline.planning.assignment import sharp
+from quakestream.pipeline.planning.no_imagery import no_imagery
 from quakestream.pipeline.planning.scenes import EpochScenes, check_bands, probe_scenes
 
 NAMED = 3
@@ -71,7 +72,8 @@ def find_imagery(run: RunFile, aoi: BaseGeometry, specs: Sequence[BundleSpec]) -
         for bands, some in alike.items()
     }
     for bands, result in found.items():
-        _check_found(run, aoi, alike[bands][0], result)
+        if _is_empty(alike[bands][0], result):
+            raise no_imagery(run, aoi, harvest, result)
     usable: dict[_Bands, tuple[EpochScenes, EpochScenes]] = {}
     taken: set[str] = set()
     for bands in sorted(found, key=lambda bands: bands[0] is not None):  # counts come first
@@ -137,22 +139,17 @@ def _check_terrain(run: RunFile, spec: BundleSpec) -> None:
         ) from error
 
 
-def _check_found(run: RunFile, aoi: BaseGeometry, spec: BundleSpec, result: SearchResult) -> None:
-    """Refuses a run without a post scene for a bundle.
+def _is_empty(spec: BundleSpec, result: SearchResult) -> bool:
+    """True where no post scene lies in the AOI.
 
     Raises:
-        NoImageryError: if none lies there.
-        ConfigError: if those that do lack bands.
+        ConfigError: if those that do lack bands that the bundle takes.
     """
     lacking = [item for item in result.lacking if item.epoch == "post"]
     if result.post or (result.issues and not lacking):
-        return
+        return False
     if not lacking:
-        raise NoImageryError(
-            f"no post-event scene of {_named(run)} lies in the AOI ({_bounds(aoi)})",
-            run.aoi,
-            remedy="check the AOI, imagery.post.datetime and the filters",
-        )
+        return True
     assert spec.band_need is not None
     missing = [b for b in spec.band_need.bands if any(b in item.missing for item in lacking)]
     raise ConfigError(
@@ -238,12 +235,3 @@ def _notes(found: Sequence[tuple[str, SearchResult]]) -> list[str]:
             items = _scenes([item.id for item in one.lacking])
             notes.append(f"not used for bundle {names}, whose bands they lack: {items}")
     return notes
-
-
-def _named(run: RunFile) -> str:
-    catalog = run.imagery.catalog
-    return catalog if isinstance(catalog, str) else ", ".join(catalog)
-
-
-def _bounds(aoi: BaseGeometry) -> str:
-    return ", ".join(f"{v:.4f}" for v in aoi.bounds)
