@@ -23,6 +23,7 @@
     ├── StorageError (OSError)             bytes cannot be read or written: exit code 3
     │   ├── storage.MissingObjectError (FileNotFoundError)   the object does not exist
     │   ├── storage.NoCredentialsError     this machine has no credentials for the store
+    │   ├── storage.NoAnswerError          a server cannot be reached, or stays silent
     │   ├── LedgerError                    objects of the ledger are damaged: they are made again
     │   └── InUseError                     another run writes to the output
     ├── NothingReadError (OSError)         no scene could be read, so there is no map: exit code 3

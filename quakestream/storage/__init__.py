@@ -3,6 +3,7 @@
 from quakestream.storage.copies import local_copy
 from quakestream.storage.filesystems import (
     MissingObjectError,
+    NoAnswerError,
     NoCredentialsError,
     StorageOptions,
 )
@@ -12,6 +13,7 @@ from quakestream.storage.uris import is_remote, is_web, protocol_of, relative_hr
 
 __all__ = [
     "MissingObjectError",
+    "NoAnswerError",
     "NoCredentialsError",
     "StorageOptions",
     "Store",

@@ -37,12 +37,23 @@ _ENDPOINT_REMEDY = (
 )
 
 
+_SILENCE = {
+    *("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError"),
+    *("ConnectionClosedError", "ClientConnectionError"),
+}
+"""Names of botocore's and aiohttp's errors for a server that does not answer."""
+
+
 class MissingObjectError(StorageError, FileNotFoundError):
     """There is no object of that name."""
 
 
 class NoCredentialsError(StorageError):
     """This machine has no credentials for the store."""
+
+
+class NoAnswerError(StorageError):
+    """A server that cannot be reached, refuses connections or stays silent."""
 
 
 class NoRangesError(StorageError):
@@ -149,8 +160,16 @@ def _is_aiohttp(error: BaseException | None) -> bool:
 def _storage_error(verb: str, uri: str, error: BaseException) -> StorageError:
     if type(error).__name__ == "NoCredentialsError":  # botocore's
         return no_credentials(verb, uri)
-    what, remedy = _cause(error, local=protocol_of(uri) == "file")
-    return StorageError(f"cannot {verb}: {what}", uri, remedy=remedy)
+    local = protocol_of(uri) == "file"
+    what, remedy = _cause(error, local=local)
+    kind = NoAnswerError if not local and _is_silence(error) else StorageError
+    return kind(f"cannot {verb}: {what}", uri, remedy=remedy)
+
+
+def _is_silence(error: BaseException) -> bool:
+    """True for errors of connections, of Python, botocore and aiohttp."""
+    names = {one.__name__ for one in type(error).__mro__}
+    return isinstance(error, (TimeoutError, ConnectionError)) or bool(names & _SILENCE)
 
 
 def no_credentials(verb: str, uri: str) -> NoCredentialsError:

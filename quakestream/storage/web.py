@@ -21,7 +21,12 @@ from urllib3.util import Timeout, make_headers
 
 from quakestream.errors import StorageError
 from quakestream.storage.bounds import bounded, check_size
-from quakestream.storage.filesystems import MissingObjectError, NoRangesError, StorageOptions
+from quakestream.storage.filesystems import (
+    MissingObjectError,
+    NoAnswerError,
+    NoRangesError,
+    StorageOptions,
+)
 from quakestream.storage.hosts import host_kind, may_name
 from quakestream.storage.limits import RANGE, BodyLimits
 from quakestream.storage.object_stores import RETRIES, timeouts
@@ -182,9 +187,12 @@ def _raise(error: Exception, url: str) -> NoReturn:
         raise StorageError(
             f"cannot read: permission denied ({error})", url, remedy=remedy
         ) from error
-    if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)):
-        raise StorageError("cannot read: timed out", url) from error
-    raise StorageError(f"cannot read: {_short(error)}", url) from error
+    refused = isinstance(error, urllib3.exceptions.NewConnectionError)  # a timeout to urllib3
+    if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)) and not refused:
+        raise NoAnswerError("cannot read: timed out", url) from error
+    silent = not isinstance(error, WebRefusal) and not _is_cut(error)
+    kind = NoAnswerError if silent else StorageError
+    raise kind(f"cannot read: {_short(error)}", url) from error
 
 
 def _is_cut(error: BaseException | None) -> bool:

@@ -19,6 +19,7 @@ from quakestream.hazard.terrain import open_dem
 from quakestream.pipeline.planning.assignment import sharp
 from quakestream.pipeline.planning.no_imagery import no_imagery
 from quakestream.pipeline.planning.scenes import EpochScenes, check_bands, probe_scenes
+from quakestream.pipeline.planning.silent_hosts import SilentHosts
 
 NAMED = 3
 """Items that one message names."""
@@ -76,10 +77,11 @@ def find_imagery(run: RunFile, aoi: BaseGeometry, specs: Sequence[BundleSpec]) -
             raise no_imagery(run, aoi, harvest, result)
     usable: dict[_Bands, tuple[EpochScenes, EpochScenes]] = {}
     taken: set[str] = set()
+    hosts = SilentHosts()
     for bands in sorted(found, key=lambda bands: bands[0] is not None):  # counts come first
         one, some = found[bands], alike[bands]
         post, pre = (_complete(run, some[0], s, taken) for s in (one.post, one.pre))
-        usable[bands] = probe_scenes(post, options), probe_scenes(pre, options)
+        usable[bands] = probe_scenes(post, options, hosts), probe_scenes(pre, options, hosts)
         if bands[0] is None:
             taken = {i for spec in some for epoch in usable[bands] for i in _used(epoch, spec)}
     for epochs in usable.values():

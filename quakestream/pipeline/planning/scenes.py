@@ -1,5 +1,6 @@
 """Scenes of a run, after a look at their headers."""
 
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from quakestream.errors import (
     StorageError,
 )
 from quakestream.pipeline.kinds.units import Unit
+from quakestream.pipeline.planning.silent_hosts import SilentHosts
 from quakestream.raster.layer_probe import probe_layers
 from quakestream.raster.probe import common_stretch, probe
 from quakestream.storage import StorageOptions
@@ -44,9 +46,15 @@ class EpochScenes:
         return acquisitions([*(part for s in self.scenes for part in s.parts), *self.unusable])
 
 
-def probe_scenes(scenes: Sequence[Scene], options: StorageOptions) -> EpochScenes:
-    """Reads the header of each scene; scenes that cannot be used become issues."""
+def probe_scenes(
+    scenes: Sequence[Scene], options: StorageOptions, hosts: SilentHosts | None = None
+) -> EpochScenes:
+    """Reads the header of each scene; scenes that cannot be used become issues.
 
+    Args:
+        hosts: what is known of hosts, for searches that share them.
+    """
+    known = hosts or SilentHosts()
     unclear: dict[str, Problem] = {}
 
     def one(scene: Scene) -> Scene | Issue:
@@ -54,9 +62,7 @@ def probe_scenes(scenes: Sequence[Scene], options: StorageOptions) -> EpochScene
         places = in_order([scene.href, *scene.alternates], options)
         for href in places[:1] if scene.layers else places:
             try:
-                if scene.layers:  # each layer has places of its own
-                    return probe_layers(scene, options)
-                return probe(replace(scene, href=href, alternates=()), options)
+                return _probed(scene, href, options, known)
             except (InputError, StorageError, MissingExtraError) as error:
                 causes.append(error)
         retryable = any(isinstance(cause, StorageError) for cause in causes)
@@ -73,6 +79,32 @@ def probe_scenes(scenes: Sequence[Scene], options: StorageOptions) -> EpochScene
         issues=[*(d for d in done if isinstance(d, Issue)), *extent_issues(good)],
         unclear=tuple(unclear[scene.id] for scene in scenes if scene.id in unclear),
     )
+
+
+def _probed(scene: Scene, href: str, options: StorageOptions, hosts: SilentHosts) -> Scene:
+    """A scene at one of its places, where that answers.
+
+    Raises:
+        InputError: if the file cannot be used.
+        StorageError: if it cannot be read, or its host has been silent.
+    """
+    files = {layer.file.href: layer.file for layer in scene.layers if not layer.is_terrain}
+    places = sorted(files) or [href]
+    for place in places:
+        if place not in files or not files[place].alternates:
+            hosts.check(place)
+    started = time.monotonic()
+    try:
+        if scene.layers:  # each layer has places of its own
+            found = probe_layers(scene, options)
+        else:
+            found = probe(replace(scene, href=href, alternates=()), options)
+    except (InputError, StorageError) as error:
+        hosts.note(error.where if error.where in places else href, error, started)
+        raise
+    for place in places:
+        hosts.note(place, None, started)
+    return found
 
 
 def check_bands(*epochs: EpochScenes) -> None:
