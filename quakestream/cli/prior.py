@@ -24,32 +24,38 @@ if TYPE_CHECKING:
     from quakestream.hazard.prior_raster import PriorRaster
 
 
+ShakeMaps = Annotated[
+    list[str],
+    typer.Option(
+        help="ShakeMap grid.xml; several times for several events. An uncertainty.xml beside it "
+        "is read, too."
+    ),
+]
+Gradient = Annotated[
+    str, typer.Option(help="Raster of the gradient, rise over run: the prior's own pixels.")
+]
+Deviation = Annotated[
+    str | None,
+    typer.Option(help="Raster of the standard deviation of the logit; left out: 0.03."),
+]
+Shaking = Annotated[
+    Literal["bilinear", "triangles"],
+    typer.Option(
+        help="How shaking is read between the nodes of a ShakeMap: bilinear, or on the triangles "
+        "of USGS's own runs, to compare with their products."
+    ),
+]
+
+
 def prior(
-    shakemap: Annotated[
-        list[str],
-        typer.Option(
-            help="ShakeMap grid.xml; several times for several events. An uncertainty.xml beside "
-            "it is read, too."
-        ),
-    ],
-    gradient: Annotated[
-        str, typer.Option(help="Raster of the gradient, rise over run: the prior's own pixels.")
-    ],
+    shakemap: ShakeMaps,
+    gradient: Gradient,
     lithology: Annotated[str, typer.Option(help="Raster of lithology coefficients.")],
     cti: Annotated[str, typer.Option(help="Raster of the compound topographic index.")],
     landcover: Annotated[str, typer.Option(help="Raster of land-cover coefficients.")],
     out: Annotated[str, typer.Option("--out", "-o", help="The COG to write: a file or URI.")],
-    stddev: Annotated[
-        str | None,
-        typer.Option(help="Raster of the standard deviation of the logit; left out: 0.03."),
-    ] = None,
-    shaking: Annotated[
-        Literal["bilinear", "triangles"],
-        typer.Option(
-            help="How shaking is read between the nodes of a ShakeMap: bilinear, or on the "
-            "triangles of USGS's own runs, to compare with their products."
-        ),
-    ] = "bilinear",
+    stddev: Deviation = None,
+    shaking: Shaking = "bilinear",
     endpoint_url: S3Endpoint = None,
     anon: S3Anon = False,
     as_json: Json = False,

@@ -27,41 +27,45 @@ from quakestream.redaction import redacted
 from quakestream.reduce.metrics import Interval
 from quakestream.storage import Store, open_store
 
+Layer = Annotated[str | None, typer.Option(help="Layer of --truth, where it holds several.")]
+PositiveFile = Annotated[
+    str | None,
+    typer.Option(help="Polygons of severe damage; --truth then gives the harmless buildings only."),
+]
+PositiveLayer = Annotated[
+    str | None, typer.Option(help="Layer of --positive-file, where it holds several.")
+]
+Distance = Annotated[
+    float, typer.Option(help="Largest distance of a point to its footprint, metres.")
+]
+LabelColumn = Annotated[
+    str | None, typer.Option(help="Column of the reference that holds the damage.")
+]
+Block = Annotated[
+    float, typer.Option(help="Side of the resampled squares, metres; 0: single buildings.")
+]
+Landslides = Annotated[
+    bool,
+    typer.Option(
+        help="Compares landslides with the outlines in --truth. Maps without damage do so."
+    ),
+]
+
 
 def score(
     out: Annotated[str, typer.Argument(help="The finished map: a folder or URI.")],
     truth: Annotated[str, typer.Option("--truth", help="Reference points, polygons or ids.")],
-    layer: Annotated[
-        str | None, typer.Option(help="Layer of --truth, where it holds several.")
-    ] = None,
-    positive_file: Annotated[
-        str | None,
-        typer.Option(
-            help="Polygons of severe damage; --truth then gives the harmless buildings only."
-        ),
-    ] = None,
-    positive_layer: Annotated[
-        str | None, typer.Option(help="Layer of --positive-file, where it holds several.")
-    ] = None,
-    distance: Annotated[
-        float, typer.Option(help="Largest distance of a point to its footprint, metres.")
-    ] = 5.0,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column of the reference that holds the damage.")
-    ] = None,
+    layer: Layer = None,
+    positive_file: PositiveFile = None,
+    positive_layer: PositiveLayer = None,
+    distance: Distance = 5.0,
+    label_column: LabelColumn = None,
     positive: Annotated[str, typer.Option(help="Values for severe damage: A,B.")] = "",
     negative: Annotated[str, typer.Option(help="Values for no damage: C,D.")] = "",
     bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 1000,
-    block: Annotated[
-        float, typer.Option(help="Side of the resampled squares, metres; 0: single buildings.")
-    ] = 200.0,
+    block: Block = 200.0,
     seed: Annotated[int, typer.Option(help="Seed of the resampling.")] = 0,
-    landslides: Annotated[
-        bool,
-        typer.Option(
-            help="Compares landslides with the outlines in --truth. Maps without damage do so."
-        ),
-    ] = False,
+    landslides: Landslides = False,
     endpoint_url: S3Endpoint = None,
     anon: S3Anon = False,
     as_json: Json = False,

@@ -321,24 +321,19 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
     table = ViewTable(assignment.views)
     issues: list[Issue] = []
     told: list[str] = []
-
-    def inputs_for(spec: BundleSpec) -> PlanInputs:
-        post, pre = imagery.of(spec)
-        return PlanInputs(
-            zone_N=zone_N,
-            polygon_N=polygon_N,
-            footprint_A=assignment.footprint_A,
-            view_A=assignment.view_A,
-            area_of_zone=zones,
-            post=tuple(sharp(post.scenes, spec)),
-            pre=tuple(sharp(pre.scenes, spec)),
-            views=table,
-            issues=issues,
-            notes=told,
-        )
-
-    used_bundles = [b for b in (bundles.damage, bundles.landslide) if b is not None]
-    jobs = tuple(make_jobs(run, bundles, {b.digest: inputs_for(b.spec) for b in used_bundles}))
+    inputs = PlanInputs(
+        zone_N=zone_N,
+        polygon_N=polygon_N,
+        footprint_A=assignment.footprint_A,
+        view_A=assignment.view_A,
+        area_of_zone=zones,
+        post=(),
+        pre=(),
+        views=table,
+        issues=issues,
+        notes=told,
+    )
+    jobs = tuple(make_jobs(run, bundles, _inputs_by_bundle(inputs, bundles, imagery)))
     used = used_scenes((unit for job in jobs for unit in job.units), table.views)
     counts = [(scene, grid) for scene, grid in used if not scene.layers]
     tiles = survey_tiles(run.imagery.store, counts, options)
@@ -374,6 +369,18 @@ def _assignment(
         return Assignment.none(len(footprints.table))
     all_views = run.profile_settings.views == "all"
     return assign(footprints, *imagery.of(damage.spec), damage.spec, all_views=all_views)
+
+
+def _inputs_by_bundle(
+    inputs: PlanInputs, bundles: RunBundles, imagery: FoundImagery
+) -> dict[str, PlanInputs]:
+    """What each bundle that judges images works on, by digest: scenes sharp enough for it."""
+    found = {}
+    for bundle in (bundles.damage, bundles.landslide):
+        if bundle is not None:
+            post, pre = (tuple(sharp(s.scenes, bundle.spec)) for s in imagery.of(bundle.spec))
+            found[bundle.digest] = replace(inputs, post=post, pre=pre)
+    return found
 
 
 def _scene_notes(
