@@ -190,9 +190,8 @@ def test_a_catalogue_keeps_the_record_of_the_model(tmp_path: Path) -> None:
 
 def dots_of(case: MapLayers) -> dict[tuple[int, int, int], int]:
     """Dots of the map on the page by colour."""
-    map_YXB = np.asarray(map_page(case))[60:1594, 60:1650]
-    colours, counts = np.unique(map_YXB.reshape(-1, 3), axis=0, return_counts=True)
-    return {tuple(c): int(n) for c, n in zip(colours.tolist(), counts.tolist(), strict=True)}
+    map_ = map_page(case).crop((60, 60, 1650, 1594))
+    return {colour: n for n, colour in map_.getcolors(map_.width * map_.height) or []}
 
 
 def rgb(colour: str) -> tuple[int, ...]:
