@@ -4,12 +4,17 @@ Each campaign draws 100 checks from one map whose truth is known, and estimates 
 destroyed buildings. Beside it: a simple random sample of as many checks (Beta-binomial interval
 with Jeffreys's prior), and the design-based total of `reduce/survey.py`. Maps: synthetic scores
 with shares from 2 to 60 %, with and without collapses that no image shows, stated at a share of
-one half and at their own; the judged buildings of Kahramanmaraş, as they are (30 checks of them)
-and resampled to 2,000; and the synthetic demo.
+one half and at their own; scores that know nothing, that are certain and wrong, and whose order is
+reversed; the judged buildings of Kahramanmaraş, as they are (30 checks of them) and resampled to
+2,000; and the synthetic demo.
+
+`bound` is the least width that a design-unbiased total can have on average, over that of a simple
+random sample (Godambe and Joshi 1965): the true probability of each building is known before the
+first check, and checks are in proportion to its standard deviation.
 """
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +33,17 @@ from quakestream.fusion.check_counts import (
     Estimate,
     count_draws,
 )
+from quakestream.fusion.checks import fit_curve, logit
 from quakestream.outputs.matching import match
 from quakestream.outputs.readback import current_buildings, current_run, scale_of
 from quakestream.outputs.truth import TruthRequest, read_truth
-from quakestream.reduce.strata import draw, strata_of, stratum_numbers
+from quakestream.reduce.strata import (
+    FREE_LEVELS,
+    STATED_LEVELS,
+    draw,
+    strata_of,
+    stratum_numbers,
+)
 from quakestream.reduce.survey import survey_total
 from quakestream.storage import open_store
 
@@ -44,6 +56,14 @@ class KnownMap:
 
     p_N: NDArray[np.float64]
     destroyed_N: NDArray[np.bool_]
+    true_p_N: NDArray[np.float64]
+    """Probability of each building by all that its score can tell."""
+    stated: bool = False
+    """True where the map states the share of destroyed that it assumes."""
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        return STATED_LEVELS if self.stated else FREE_LEVELS
 
 
 def synthetic(
@@ -66,14 +86,52 @@ def synthetic(
     apart = 2.1
     ratio_N = apart * (rng.standard_normal(buildings) + apart * shown_N) - apart**2 / 2
     logit_N = 0.7 * ratio_N + np.log(stated_at / (1 - stated_at))
-    return KnownMap(p_N=1 / (1 + np.exp(-logit_N)), destroyed_N=destroyed_N)
+    likely_N = share * ((1 - unseen) * np.exp(ratio_N) + unseen)
+    return KnownMap(
+        p_N=1 / (1 + np.exp(-logit_N)),
+        destroyed_N=destroyed_N,
+        true_p_N=likely_N / (likely_N + 1 - share),
+        stated=stated_at != 0.5,
+    )
+
+
+def uninformed(buildings: int, share: float, seed: int, *, certain: bool = False) -> KnownMap:
+    """Scores that know nothing of the destroyed.
+
+    Args:
+        certain: one building in ten has 0.97 and the others 0.02; else as of a map with 30 %.
+    """
+    rng = np.random.default_rng(seed)
+    p_N = synthetic(buildings, 0.3, seed + 1).p_N
+    if certain:
+        p_N = np.where(rng.random(buildings) < 0.1, 0.97, 0.02) + rng.normal(0, 0.004, buildings)
+    return KnownMap(
+        p_N=p_N,
+        destroyed_N=rng.random(buildings) < share,
+        true_p_N=np.full(buildings, share),
+        stated=certain,
+    )
+
+
+def bound(known: KnownMap, checks: int) -> float:
+    """Least width of a design-unbiased total over that of a simple random sample."""
+    variance_N = known.true_p_N * (1 - known.true_p_N)
+    sd_N = np.sqrt(variance_N) + 1e-9
+    inclusion_N = np.minimum(checks * sd_N / sd_N.sum(), 1.0)
+    while abs(inclusion_N.sum() - checks) > 1e-6:
+        open_N = inclusion_N < 1
+        left = checks - (~open_N).sum()
+        inclusion_N[open_N] = np.minimum(left * sd_N[open_N] / sd_N[open_N].sum(), 1.0)
+    share, size = known.true_p_N.mean(), len(sd_N)
+    simple = size**2 * share * (1 - share) / checks * (size - checks) / (size - 1)
+    return float(np.sqrt((variance_N * (1 / inclusion_N - 1)).sum() / simple))
 
 
 def campaigns(known: KnownMap, *, checks: int, number: int) -> dict[str, Any]:
     """Coverage and mean width of `number` campaigns, each with a seed of its own."""
     p_N, destroyed_N = known.p_N, known.destroyed_N
     nowhere_N = np.zeros(len(p_N), np.int64)
-    strata = strata_of(p_N, nowhere_N, checks)
+    strata = strata_of(p_N, nowhere_N, checks, known.levels)
     stratum_N = stratum_numbers(strata, p_N, nowhere_N)
     true = int(destroyed_N.sum())
     rows = []
@@ -101,6 +159,7 @@ def campaigns(known: KnownMap, *, checks: int, number: int) -> dict[str, Any]:
         "destroyed": true,
         "checks": checks,
         "campaigns": number,
+        "bound": round(bound(known, checks), 3),
         **_figures(true, [r[0] for r in rows], [r[2] for r in rows]),
         "design_based": _figures(true, [r[1] for r in rows], [r[2] for r in rows]),
         "simple_random": _figures(true, [r[2] for r in rows], [r[2] for r in rows]),
@@ -196,7 +255,18 @@ def _judged(out: Path, truth: Path) -> KnownMap:
     p_N = rows[f"p_{classes[-1].label}"].to_numpy(np.float64, na_value=np.nan)
     found = match(read_truth(TruthRequest(uri=str(truth)), classes), rows, 5.0).rows["severe"]
     judged_N = found.isin([0, 1]).to_numpy() & np.isfinite(p_N)
-    return KnownMap(p_N=p_N[judged_N], destroyed_N=(found == 1).to_numpy()[judged_N])
+    p_N, destroyed_N = p_N[judged_N], (found == 1).to_numpy()[judged_N]
+    stated = bool(rows["share"].notna().any()) if "share" in rows else False
+    return KnownMap(
+        p_N=p_N, destroyed_N=destroyed_N, true_p_N=_by_truth(p_N, destroyed_N), stated=stated
+    )
+
+
+def _by_truth(p_N: NDArray[np.float64], destroyed_N: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The curve of the score that the truth of all buildings gives."""
+    nowhere_N = np.zeros(len(p_N), np.int64)
+    curve = fit_curve(logit(p_N), nowhere_N, nowhere_N, destroyed_N, (1, 1), draws=DRAWS)
+    return curve.p_UN(logit(p_N), nowhere_N, nowhere_N).mean(axis=0)
 
 
 def _resampled(known: KnownMap, buildings: int, seed: int = 0) -> KnownMap:
@@ -204,7 +274,12 @@ def _resampled(known: KnownMap, buildings: int, seed: int = 0) -> KnownMap:
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, len(known.p_N), buildings)
     logit_N = np.log(known.p_N[rows] / (1 - known.p_N[rows])) + rng.normal(0, 0.1, buildings)
-    return KnownMap(p_N=1 / (1 + np.exp(-logit_N)), destroyed_N=known.destroyed_N[rows])
+    return KnownMap(
+        p_N=1 / (1 + np.exp(-logit_N)),
+        destroyed_N=known.destroyed_N[rows],
+        true_p_N=known.true_p_N[rows],
+        stated=known.stated,
+    )
 
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -217,6 +292,11 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         synthetic(5000, 0.1, seed=2, unseen=0.15),
         100,
     )
+    maps["knows nothing, 10% destroyed"] = (uninformed(5000, 0.1, seed=4), 100)
+    maps["knows nothing, 30% destroyed"] = (uninformed(5000, 0.3, seed=4), 100)
+    maps["certain and wrong, 30% destroyed"] = (uninformed(5000, 0.3, seed=5, certain=True), 100)
+    turned = synthetic(5000, 0.3, seed=7)
+    maps["order reversed, 30% destroyed"] = (replace(turned, p_N=1 - turned.p_N), 100)
     with tempfile.TemporaryDirectory(prefix="quakestream-checks-") as name:
         real = _mapped(Path(name))
         maps["Kahramanmaraş, judged by EMS"] = (real, 30)

@@ -6,7 +6,8 @@ g and each district r:
     logit P(yes) = a + b l + v_g + u_r,   v ~ N(0, s_g²), u ~ N(0, s_r²)
 
 The map's ranking is the prior knowledge (b near 1), its level (a) is almost free: a map is
-usually right about which buildings are worse, and often wrong about how many. Offsets let strata
+usually right about which buildings are worse, and often wrong about how many. Answers may show
+that the score knows nothing (b near 0) or that its order is wrong (b below 0). Offsets let strata
 and districts contradict the curve where their answers do. The sample was drawn by stratum, and
 strata are in the model, so the design can be ignored (Little 2004); the number of buildings that
 nobody checked is drawn for each of them, so a census has no uncertainty left.
@@ -26,7 +27,7 @@ Integers = NDArray[np.int64]
 
 LEVEL_SD = 3.0
 """Prior deviation of a, log-odds: between 1 in 400 and 400 to 1 of what the map says."""
-SLOPE_MEAN, SLOPE_SD, LEAST_SLOPE = 1.0, 0.5, 0.05
+SLOPE_MEAN, SLOPE_SD = 1.0, 0.7
 STRATUM_SDS = (0.15, 0.5, 1.0)
 DISTRICT_SDS = (0.4, 1.0, 1.8)
 """Deviations of the offsets that are tried, each with the same prior weight. Districts differ a
@@ -114,7 +115,6 @@ def _posterior(
     parts = [fit.sample(rng, int(count)) for fit, count in zip(fits, counts, strict=True)]
     x_UM = np.concatenate([x for x, _ in parts])
     log_U = np.concatenate([log for _, log in parts])
-    log_U = np.where(x_UM[:, 1] < LEAST_SLOPE, -np.inf, log_U)
     chosen = _resampled(log_U, draws, rng)
     return x_UM[chosen], np.repeat(np.arange(len(fits)), counts)[chosen]
 

@@ -21,6 +21,8 @@ CURVE_DRAWS = 400
 """Draws of the curve that restated probabilities are the mean of."""
 CURVE_STEP = 0.02
 """Steps of the map's log-odds in which the curve is evaluated."""
+LEAST_SLOPE = 0.05
+"""The map's order stays in restated probabilities, even where answers contradict it."""
 TAIL_SLOPE = 0.01
 """Slope of log-odds beyond the largest that count, which keeps the map's order there."""
 LEAST_LEFT = 0.4
@@ -108,13 +110,14 @@ def _curve_of(seen: CheckedMap, drawn: CountDraws) -> Floats:
         np.column_stack([step_N, seen.district_N]), axis=0, return_inverse=True
     )
     take = slice(None, None, max(1, len(curve.level_U) // CURVE_DRAWS))
+    slope_U = np.maximum(curve.slope_U[take, None], LEAST_SLOPE)
     mean_G2 = np.zeros((len(keys), 2))
     for at in range(0, len(keys), 2000):
         part = slice(at, at + 2000)
         for end in (0, 1):
             eta_UG = (
                 curve.level_U[take, None]
-                + curve.slope_U[take, None] * (keys[part, 0] + end) * CURVE_STEP
+                + slope_U * (keys[part, 0] + end) * CURVE_STEP
                 + curve.district_UR[take][:, keys[part, 1]]
             )
             mean_G2[part, end] = (1 / (1 + np.exp(-eta_UG))).mean(axis=0)

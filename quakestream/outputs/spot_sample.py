@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 
 from quakestream.errors import RequestError
 from quakestream.outputs.areas import DISTRICT
+from quakestream.outputs.buildings import SHARE_COLUMNS
 from quakestream.outputs.layout import SPOT_CHECKS
 from quakestream.outputs.readback import current_object, scale_of
 from quakestream.outputs.units import named_units, unit_ids
 from quakestream.reduce.strata import (
     CHECKS_PER_STRATUM,
+    FREE_LEVELS,
+    STATED_LEVELS,
     Stratum,
     draw,
     strata_of,
@@ -156,7 +159,7 @@ def draw_sample(store: Store, run: Mapping[str, Any], request: SampleRequest) ->
     domains = _domains(district_N[seen_N], request) if request.by_district else ((),)
     domain_N = _domains_of(district_N, domains)
     p_N = severe_probability(rows)
-    strata = strata_of(p_N[seen_N], domain_N[seen_N], request.checks)
+    strata = strata_of(p_N[seen_N], domain_N[seen_N], request.checks, _levels(rows[seen_N]))
     stratum_N = stratum_numbers(strata, np.nan_to_num(p_N, nan=-1.0), domain_N)
     stratum_N[~seen_N] = -1
     rng = np.random.default_rng(request.seed + 1)
@@ -249,6 +252,12 @@ def assessed(rows: gpd.GeoDataFrame) -> NDArray[np.bool_]:
     """True for buildings with a verdict."""
     assessed_N: NDArray[np.bool_] = (rows["status"] == "assessed").to_numpy(np.bool_)
     return assessed_N
+
+
+def _levels(rows: gpd.GeoDataFrame) -> tuple[float, ...]:
+    """How far off the map's level may be: less where the map states a share of destroyed."""
+    stated = SHARE_COLUMNS[0] in rows and bool(rows[SHARE_COLUMNS[0]].notna().all())
+    return STATED_LEVELS if stated else FREE_LEVELS
 
 
 def districts_in(

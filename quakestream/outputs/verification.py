@@ -27,7 +27,7 @@ from quakestream.fusion.check_counts import (
     Estimate,
     count_draws,
 )
-from quakestream.fusion.checks import DRAWS
+from quakestream.fusion.checks import DRAWS, logit
 from quakestream.outputs.answers import CANNOT_TELL, SHOWN, Answers
 from quakestream.outputs.buildings import SCORE, SHARE_AREA, SHARE_COLUMNS
 from quakestream.outputs.restated import restate
@@ -41,6 +41,8 @@ BEYOND = "beyond_interval"
 NUMBERS_AT_ONCE = 2_000_000
 """Draws times districts: fewer draws for very many districts, which would not fit in memory."""
 LEAST_DRAWS = 250
+WEAK_ORDER = 0.5
+"""The map's order says little where a standard deviation of its score adds less log-odds."""
 
 Floats = NDArray[np.float64]
 
@@ -222,7 +224,11 @@ def _numbers(
     fell = bool((seen.answer_N == DESTROYED).any())
     return {
         "totals": totals,
-        "warnings": [*_bounds_warning(bounds, seen, totals), *_one_class_warning(seen)],
+        "warnings": [
+            *_bounds_warning(bounds, seen, totals),
+            *_one_class_warning(seen),
+            *_order_warning(drawn, seen),
+        ],
         "share_destroyed": _rounded(Estimate.of(total_UC[:, DESTROYED] / len(seen.p_N)), 4),
         "by_design_alone": None if plain is None else _rounded_of(asdict(plain)),
         "precision": _rounded(Estimate.of(drawn.precision_U()), 3),
@@ -340,6 +346,17 @@ def _one_class_warning(seen: CheckedMap) -> list[str]:
     return [
         f"Every answer is {name} ({len(known):,} of {len(known):,}): answers of one class cannot "
         "say whether the map's order is right."
+    ]
+
+
+def _order_warning(drawn: CountDraws, seen: CheckedMap) -> list[str]:
+    """What to say where the answers contradict the order of the map's scores."""
+    steepest = float(np.quantile(drawn.curve.slope_U, (1 + LEVEL) / 2))
+    if steepest * float(logit(seen.p_N).std()) >= WEAK_ORDER or (seen.answer_N != UNKNOWN).all():
+        return []
+    return [
+        "The answers do not follow the map's score: buildings with a high one fell hardly more "
+        "often. The total rests on the answers; do not trust which buildings the map names."
     ]
 
 

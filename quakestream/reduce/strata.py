@@ -4,6 +4,9 @@ A checked building tells most where the map is unsure. Its expected standard dev
 sqrt(p (1 - p)), with p the map's probability. Strata are ranges of p that hold equal shares of
 the sum of these deviations, and get checks in proportion to it (Neyman 1934). Probabilities count
 as at least `LEAST_P`, so that buildings of which the map is certain are checked too.
+
+A map is often right about which buildings are worse, and wrong about how many fell. So deviations
+are those over a few levels: shifts of the log-odds of all buildings.
 """
 
 from dataclasses import dataclass
@@ -12,11 +15,15 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST_P = 0.01
-"""A map is never trusted to be right more often than in 99 % of cases."""
+LEAST_P = 0.005
+"""A map is never trusted to be right more often than in 99.5 % of cases."""
+STATED_LEVELS = (-1.0, 1.0)
+"""Levels where the map states the share of destroyed that it assumes: that may be off by this."""
+FREE_LEVELS = (-3.0, 0.0)
+"""Levels where it does not: it was trained on as many destroyed as intact, and few fell."""
 LEAST_CHECKS = 2
 """Checks of a stratum, where it has as many buildings: one tells nothing of spread."""
-CHECKS_PER_STRATUM = 12
+CHECKS_PER_STRATUM = 10
 """Checks of a stratum where there are enough."""
 MOST_STRATA = 10
 
@@ -43,29 +50,43 @@ class Stratum:
         return self.checks / self.buildings
 
 
-def expected_sd(p_N: Floats) -> Floats:
-    """Expected standard deviation of the answer for each building."""
-    bounded_N = np.clip(p_N, LEAST_P, 1 - LEAST_P)
-    return np.sqrt(bounded_N * (1 - bounded_N))
+def expected_sd(p_N: Floats, levels: tuple[float, ...] = FREE_LEVELS) -> Floats:
+    """Expected standard deviation of the answer for each building, whatever the level is.
+
+    Checks in proportion to it have the least variance in the mean over levels, each relative to
+    the best that is possible at that level.
+    """
+    bounded_N = np.clip(p_N, 1e-9, 1 - 1e-9)
+    square_N = np.zeros(len(p_N))
+    for level in levels:
+        shifted_N = bounded_N / (bounded_N + (1 - bounded_N) * np.exp(-level))
+        shifted_N = np.clip(shifted_N, LEAST_P, 1 - LEAST_P)
+        variance_N = shifted_N * (1 - shifted_N)
+        square_N += variance_N / max(float(np.sqrt(variance_N).mean()), LEAST_P) ** 2
+    sd_N: Floats = np.sqrt(square_N / len(levels))
+    return sd_N
 
 
-def strata_of(p_N: Floats, domain_N: Integers, checks: int) -> tuple[Stratum, ...]:
+def strata_of(
+    p_N: Floats, domain_N: Integers, checks: int, levels: tuple[float, ...] = FREE_LEVELS
+) -> tuple[Stratum, ...]:
     """Strata with their checks, which sum to `checks`, or to all buildings where those are fewer.
 
     Args:
         p_N: the map's probabilities, 0 to 1.
         domain_N: a group of districts of each building, 0, 1, ...
+        levels: shifts of the log-odds that the map's level may need.
     """
     checks = min(checks, len(p_N))
     domains = int(domain_N.max(initial=-1)) + 1
-    sd_N = expected_sd(p_N)
+    sd_N = expected_sd(p_N, levels)
     size_R = np.bincount(domain_N, minlength=domains)
     weight_R: Floats = np.bincount(domain_N, sd_N, domains).astype(np.float64)
     share_R = allocate(weight_R, size_R, checks)
     bounds = []
     for domain, share in enumerate(share_R):
         inside_N = domain_N == domain
-        for low, high in _ranges(p_N[inside_N], int(share)):
+        for low, high in _ranges(p_N[inside_N], sd_N[inside_N], int(share)):
             rows_N = inside_N & (p_N >= low) & (p_N < high)
             bounds.append((domain, low, high, int(rows_N.sum()), float(sd_N[rows_N].sum())))
     checks_G = np.zeros(len(bounds), np.int64)
@@ -81,13 +102,13 @@ def strata_of(p_N: Floats, domain_N: Integers, checks: int) -> tuple[Stratum, ..
     )
 
 
-def _ranges(p_N: Floats, checks: int) -> list[tuple[float, float]]:
+def _ranges(p_N: Floats, sd_N: Floats, checks: int) -> list[tuple[float, float]]:
     """Ranges of probability with equal sums of expected deviations; ties stay together."""
     number = int(np.clip(checks // CHECKS_PER_STRATUM, 1, MOST_STRATA))
-    order_N = np.sort(p_N)
-    sum_N = np.cumsum(expected_sd(order_N))
-    if not len(order_N):
+    if not len(p_N):
         return []
+    by_p = np.argsort(p_N, kind="stable")
+    order_N, sum_N = p_N[by_p], np.cumsum(sd_N[by_p])
     cuts = np.searchsorted(sum_N, sum_N[-1] * np.arange(1, number) / number)
     inner = sorted({float(v) for v in order_N[cuts]} - {float(order_N[0])})
     edges = [0.0, *inner, np.inf]

@@ -30,9 +30,17 @@ from quakestream.outputs.fixed_names import other_products
 from quakestream.outputs.publish import publish
 from quakestream.outputs.readback import current_buildings, current_run, current_table
 from quakestream.outputs.restated import restate, threshold_for
-from quakestream.outputs.spot_sample import SAMPLE_CSV, SampleRequest, draw_sample, read_sample
+from quakestream.outputs.spot_sample import (
+    SAMPLE_CSV,
+    SampleRequest,
+    districts_in,
+    draw_sample,
+    map_rows,
+    read_sample,
+)
 from quakestream.outputs.verify_map import publish_verified, verify_map
 from quakestream.pipeline.run import Result
+from quakestream.reduce.strata import FREE_LEVELS, STATED_LEVELS, strata_of
 from quakestream.storage import StorageOptions, Store, open_store
 from tests.helpers.outputs_case import buildings, products
 
@@ -96,6 +104,22 @@ def test_the_sample_says_how_it_was_drawn(store: Store):
     assert again.table["building_id"].tolist() == same.table["building_id"].tolist()
 
 
+def test_a_map_that_states_its_share_has_checks_where_that_is_unsure(store: Store):
+    rows = map_rows(store, run := current_run(store))
+    seen_N = (rows["status"] == "assessed").to_numpy()
+    p_N, nowhere_N = rows.loc[seen_N, "p_destroyed"].to_numpy(float), np.zeros(150, np.int64)
+    assert draw_sample(store, run, SampleRequest(checks=40)).strata == strata_of(
+        p_N, nowhere_N, 40, FREE_LEVELS
+    )
+    for column, value in (("score", 0.5), ("share", 0.2), ("share_low", 0.1), ("share_high", 0.3)):
+        rows[column] = np.where(seen_N, value, np.nan)
+    rows["share_area"] = np.where(seen_N, "all", None)
+    publish(store, products(buildings=rows))
+    assert draw_sample(store, current_run(store), SampleRequest(checks=40)).strata == strata_of(
+        p_N, nowhere_N, 40, STATED_LEVELS
+    )
+
+
 def test_by_district_every_district_gets_checks(store: Store):
     drawn = draw_sample(store, current_run(store), SampleRequest(checks=60, by_district=True))
     counts = drawn.table["district"].value_counts()
@@ -107,13 +131,13 @@ def test_by_district_every_district_gets_checks(store: Store):
 @pytest.mark.parametrize(
     ("checks", "by", "lines"),
     [
-        (40, "", ["40 buildings to check, by 3 ranges of the map's score:"]),
+        (40, "", ["40 buildings to check, by 4 ranges of the map's score:"]),
         (
             12,
             "district",
             [
                 "12 buildings to check, by district (1, and 3 smaller ones together):",
-                "  (in each too few checks for ranges of the map's score, too: that takes 24 in a "
+                "  (in each too few checks for ranges of the map's score, too: that takes 20 in a "
                 "district)",
             ],
         ),
@@ -231,11 +255,11 @@ def test_checked_buildings_carry_their_answers(store: Store, tmp_path: Path):
 
 
 def test_damaged_is_not_destroyed_on_a_scale_of_two_classes():
-    rows = buildings(8).query("status == 'assessed'").reset_index(drop=True)
+    rows = buildings(24).query("status == 'assessed'").reset_index(drop=True)
     rows["p_intact"] = 1 - rows["p_destroyed"]
     rows.attrs["labels"] = ("intact", "destroyed")
-    answer_N = np.array([DAMAGED, DESTROYED, INTACT, UNKNOWN, UNKNOWN, UNKNOWN])
-    p_N, zero_N = rows["p_destroyed"].to_numpy(float), np.zeros(6, np.int64)
+    answer_N = np.array([DAMAGED, DESTROYED, INTACT, *[UNKNOWN] * 15])
+    p_N, zero_N = rows["p_destroyed"].to_numpy(float), np.zeros(18, np.int64)
     seen = CheckedMap(
         p_N=p_N,
         p_damaged_N=p_N,
@@ -253,6 +277,25 @@ def test_damaged_is_not_destroyed_on_a_scale_of_two_classes():
     assert told["p_destroyed"].tolist()[:3] == [0, 1, 0]
     assert (told["damage"] == 1).sum() == drawn.destroyed
     assert told["p_destroyed"].sum() == pytest.approx(drawn.destroyed, abs=1e-5)
+
+
+def test_answers_against_the_map_are_said_and_its_order_stays(store: Store, tmp_path: Path):
+    _draw(store, SampleRequest(checks=60))
+    table = read_sample(store).table.set_index("building_id")
+    median = table["p_destroyed"].median()
+    said = {b: "intact" if p > median else "destroyed" for b, p in table["p_destroyed"].items()}
+    done = verify_map(store, [_answered(store, tmp_path / "a.csv", **said)])
+    told = done.result.record
+    assert told["warnings"][-1].startswith("The answers do not follow the map's score")
+    least, most = told["totals"]["destroyed"]["low"], told["totals"]["destroyed"]["high"]
+    assert 50 < least < most < 110  # about half of 150, though the map names less
+    before, after = current_buildings(store, done.base), done.result.restated
+    free_N = (after["checked"].isna() & (after["status"] == "assessed")).to_numpy()
+    district_N = districts_in(store, done.base, before)
+    for name in np.unique(district_N[free_N]):
+        rows_N = free_N & (district_N == name)
+        order = np.argsort(before.loc[rows_N, "p_destroyed"].to_numpy(), kind="stable")
+        assert (np.diff(after.loc[rows_N, "p_destroyed"].to_numpy()[order]) >= 0).all()
 
 
 def test_buildings_of_equal_score_are_declared_alike():
