@@ -126,3 +126,4 @@ def _report(
     if lost:
         stdout.print(f"{counted(lost, 'building')} without a picture after the event.")
     stdout.print(f"answer sheet: {sheet}")
+    stdout.print("Open it, answer, save as CSV; then: quakestream verify OUT ANSWERS.csv")

@@ -27,6 +27,7 @@ from quakestream.redaction import redacted
 from quakestream.storage import open_store
 
 DISTRICTS_SHOWN = 20
+INTERVALS = "90 % intervals: in 9 of 10 such samples the true number lies inside."
 
 
 def verify(
@@ -72,35 +73,48 @@ def verify(
 def _show(record: Mapping[str, Any], console: Console) -> None:
     console.print(_answers_line(record["answers"]))
     console.print(_totals(record))
+    console.print(INTERVALS)
     for text in record["warnings"]:
         console.print(text)
     plain = record["by_design_alone"]
     if plain:
-        console.print(f"Destroyed by the design of the sample alone: {_whole(plain)}.")
+        console.print(
+            f"Destroyed, by a second estimate that does not rely on the map: {_whole(plain)}. "
+            "Where it is far from the first, check more buildings."
+        )
     else:
-        console.print("A stratum has no answer: there is no estimate by the design alone.")
-    console.print(
-        f"The map's “{next(iter(record['declared']))}”: precision "
-        f"{_share(record['precision'], 'it declares none')}, "
-        f"recall {_share(record['recall'], 'nothing fell in the sample')}."
-    )
+        console.print("No second estimate: in a part of the sample no building has an answer.")
     _show_bounds(record["bounds"], console)
+    first = next(iter(record["declared"]))
+    console.print(f"How far the map's “{first}” was right, before the answers corrected it:")
+    precision = _share(record["precision"], "it declares none")
+    recall = _share(record["recall"], "nothing fell in the sample")
+    console.print(
+        f"  precision {precision}: of the buildings that it named, this part is destroyed"
+    )
+    console.print(f"  recall {recall}: of the destroyed buildings, it named this part")
     console.print(unseen_sentence(record))
     if len(record["districts"]) > 1:
         console.print(_districts(record["districts"]))
     _show_annotators(record["annotators"], console)
+    console.print(_restated_line(record))
+
+
+def _restated_line(record: Mapping[str, Any]) -> str:
     restated = record["restated"]
     told = ", ".join(f"{name} {number:,}" for name, number in restated["declared"].items())
     alike = ""
     if next(iter(restated["declared"].values())) != record["totals"]["destroyed"]["value"]:
         alike = " Buildings of equal score are declared alike, so the number differs."
-    console.print(f"Restated map, threshold {restated['threshold']:.3f}: {told}.{alike}")
+    if "damaged" not in restated["declared"] and record["totals"]["damaged"]["high"]:
+        alike += " The map has no “damaged”: it counts these as not destroyed."
+    return f"Map corrected by the answers: {told} (threshold {restated['threshold']:.3f}).{alike}"
 
 
 def _answers_line(count: Mapping[str, Any]) -> str:
     text = (
-        f"{count['answered']} of {counted(count['sampled'], 'building')} of the sample answered, "
-        f"{count['cannot_tell']} cannot be told, {count['missing']} without an answer."
+        f"{counted(count['sampled'], 'building')} in the sample: {count['answered']} answered, "
+        f"{count['cannot_tell']} “cannot tell”, {count['missing']} without an answer."
     )
     for key, words in (
         ("outside_sample", "not in the sample, set aside"),
@@ -115,8 +129,8 @@ def _answers_line(count: Mapping[str, Any]) -> str:
 
 
 def _totals(record: Mapping[str, Any]) -> Table:
-    table = Table(title=f"{record['buildings']:,} assessed buildings", caption="90 % intervals")
-    for name in ("", "buildings", "interval", "map declared"):
+    table = Table(title=f"{record['buildings']:,} assessed buildings")
+    for name in ("", "estimate", "interval", "map declared"):
         table.add_column(name, justify="left" if not name else "right")
     for name, one in record["totals"].items():
         declared = record["declared"].get(name)
@@ -157,7 +171,7 @@ def _show_bounds(bounds: Mapping[str, Any] | None, console: Console) -> None:
         return
     parts = [f"{_whole(bounds[text])} {text}" for text in BOUNDS.values()]
     told = counted(bounds["buildings"], "sampled building")
-    console.print(f"{told} without a telling answer. Destroyed: {'; '.join(parts)}.")
+    console.print(f"{told} without a clear answer. Destroyed in all: {'; '.join(parts)}.")
 
 
 def _show_annotators(annotators: Mapping[str, Any], console: Console) -> None:

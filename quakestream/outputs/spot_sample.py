@@ -38,6 +38,7 @@ SAMPLE_JSON, SAMPLE_CSV, SAMPLE_GEOJSON, SHEET = (
 )
 CHECKS_PER_DISTRICT = 6
 """Fewest checks for which a district is drawn by itself; smaller ones are drawn together."""
+P_MEANS = "the map's probability of destroyed"
 NOT_ASSESSED = "not assessed"
 """Name of the stratum of buildings that the map does not assess."""
 
@@ -85,8 +86,8 @@ class SpotSample:
         strata, total = len(self.strata), len(self.table)
         start = f"{total:,} building{'s' * (total != 1)} to check, by"
         if self.domains == ((),):
-            return (f"{start} {strata} range{'s' * (strata != 1)} of the map's score:",)
-        ranges = " and range of the map's score" if strata > len(self.domains) else ""
+            return (f"{start} {strata} range{'s' * (strata != 1)} of p, {P_MEANS}:",)
+        ranges = f" and range of p, {P_MEANS}" if strata > len(self.domains) else ""
         line = f"{start} district ({_domains_text(self.domains)}){ranges}:"
         given = [0] * len(self.domains)
         for one in self.strata:
@@ -96,7 +97,7 @@ class SpotSample:
         if not few:
             return (line,)
         where = f"in {few} of {len(given)}" if few < len(given) else "in each"
-        more = "for ranges of the map's score, too"
+        more = "for ranges of p, too"
         return (line, f"  ({where} too few checks {more}: that takes {needed} in a district)")
 
     def strata_in(

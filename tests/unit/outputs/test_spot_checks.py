@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from quakestream.cli.common import EXIT_ATTENTION
 from quakestream.cli.map import needs_attention, warn_of_kept_answers
 from quakestream.cli.sample import sample
-from quakestream.cli.verify import verify
+from quakestream.cli.verify import INTERVALS, verify
 from quakestream.errors import RequestError
 from quakestream.fusion.check_counts import (
     DAMAGED,
@@ -131,14 +131,17 @@ def test_by_district_every_district_gets_checks(store: Store):
 @pytest.mark.parametrize(
     ("checks", "by", "lines"),
     [
-        (40, "", ["40 buildings to check, by 4 ranges of the map's score:"]),
+        (
+            40,
+            "",
+            ["40 buildings to check, by 4 ranges of p, the map's probability of destroyed:"],
+        ),
         (
             12,
             "district",
             [
                 "12 buildings to check, by district (1, and 3 smaller ones together):",
-                "  (in each too few checks for ranges of the map's score, too: that takes 20 in a "
-                "district)",
+                "  (in each too few checks for ranges of p, too: that takes 20 in a district)",
             ],
         ),
     ],
@@ -319,7 +322,7 @@ def test_checks_that_nobody_could_tell_are_said_first(store: Store, tmp_path: Pa
         f"{low['low']} to {high['high']}: do not quote {total['value']} without this."
     )
     lines = shown.output.splitlines()
-    assert lines[lines.index("90 % intervals") + 1] == warning
+    assert lines[lines.index(INTERVALS) + 1] == warning
     run = current_run(store)
     assert run["notes"] == run["verification"]["warnings"] == [warning]
 
