@@ -15,14 +15,15 @@ import geopandas as gpd
 import yaml
 
 from benchmarks.common import as_row, data_dir, main, quakestream
+from quakestream.config import DEFAULT_DAMAGE_MODEL
 
-DEFAULT, HAZARD = "damage-turkiye-2023", "hazard-kahramanmaras-2023"
+DEFAULT, HAZARD = DEFAULT_DAMAGE_MODEL, "hazard-kahramanmaras-2023"
 CASES: dict[str, dict[str, Any]] = {
-    "damage-turkiye-2023": {"bundle": DEFAULT},
-    "damage-turkiye-2023, float32": {"bundle": DEFAULT, "runtime": "onnxruntime"},
-    "damage-turkiye-2023 with hazard evidence": {"bundle": DEFAULT, "hazard": HAZARD},
+    DEFAULT: {"bundle": DEFAULT},
+    f"{DEFAULT}, float32": {"bundle": DEFAULT, "runtime": "onnxruntime"},
+    f"{DEFAULT} with hazard evidence": {"bundle": DEFAULT, "hazard": HAZARD},
+    "damage-turkiye-2023": {"bundle": "damage-turkiye-2023"},
     "damage-synthetic": {"bundle": "damage-synthetic"},
-    "damage-context-2023": {"bundle": "damage-context-2023"},
 }
 
 

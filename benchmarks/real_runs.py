@@ -11,13 +11,16 @@ import yaml
 
 from benchmarks.common import as_row, data_dir, main, quakestream
 from benchmarks.kahramanmaras import write_run
-
-DEFAULT = "damage-turkiye-2023"
+from quakestream.config import DEFAULT_DAMAGE_MODEL
 
 
 def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     folder = Path(tempfile.mkdtemp(prefix="quakestream-real-"))
-    runs = {"kahramanmaras": write_run(data_dir() / "kahramanmaras-2023-main", folder, DEFAULT)}
+    runs = {
+        "kahramanmaras": write_run(
+            data_dir() / "kahramanmaras-2023-main", folder, DEFAULT_DAMAGE_MODEL
+        )
+    }
     if not quick:
         runs["turkiye"] = write_turkiye(folder)
     rows = []
@@ -28,7 +31,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
             maps[backend] = out
             rows.append({"run": name, "backend": backend, **_map(run_file, out, backend)})
         rows[-1]["same_map_as_local"] = _same(maps["local"], maps["ray"])
-    return {"bundle": DEFAULT}, {"rows": rows}
+    return {"bundle": DEFAULT_DAMAGE_MODEL}, {"rows": rows}
 
 
 def write_turkiye(folder: Path) -> Path:
@@ -51,7 +54,7 @@ def write_turkiye(folder: Path) -> Path:
             "pre": {"datetime": "2018-01-01/2023-02-05"},
         },
         "footprints": {"path": str(boxes), "id": "id"},
-        "models": {"damage": DEFAULT},
+        "models": {"damage": DEFAULT_DAMAGE_MODEL},
     }
     path = folder / "turkiye.yaml"
     path.write_text(yaml.safe_dump(content))

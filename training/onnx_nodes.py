@@ -29,7 +29,7 @@ class GraphNodes:
     def add(self, op: str, *inputs: str, **attributes: Any) -> str:
         """Adds a node of one output; returns its name."""
         name = f"{op.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
+        self.nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
         return name
 
     def constant(self, value: NDArray[Any]) -> str:

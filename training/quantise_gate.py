@@ -5,6 +5,7 @@ building models, training rows of a store calibrate and validation rows evaluate
 models see `training.quantise_slides`.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from quakestream.errors import RequestError
 from quakestream.tiling.lattice import Lattice
 from training.calibrate import first_severe
 from training.config import ChipsConfig, PairsConfig, SlidesConfig
+from training.context import CONTEXT
 from training.data.pairs import LabelledPair, outlined_by_bounds
 from training.data.splits import SplitPart
 from training.data.synthetic import (
@@ -58,8 +60,8 @@ def calibration_data(
 
     Args:
         bundle: a bundle of images that was exported from a checkpoint.
-        calibrate: for pairs, comma-separated regions to calibrate on; if empty, all but the
-            region with most destroyed buildings, or the training towns of synthetic data. For
+        calibrate: for pairs, comma-separated regions to calibrate on; if empty, all real regions
+            but the one with most destroyed buildings, and training towns of synthetic data. For
             crops, the URI of the store. For landslides, the folder of the set.
         samples: number of windows.
 
@@ -71,7 +73,8 @@ def calibration_data(
         if isinstance(config, ChipsConfig):
             return _of_store(bundle.spec, config, calibrate, samples)
         if isinstance(config, PairsConfig):
-            pairs, regions = _pairs(config, calibrate)
+            real = CONTEXT in bundle.spec.training  # its head has seen real cities
+            pairs, regions = _pairs(config, calibrate, real=real)
             return pair_calibration_data(bundle.spec, config, pairs, regions, samples)
         if isinstance(config, SlidesConfig):
             root = Path(calibrate or config.source)
@@ -140,20 +143,32 @@ def engine_logits(engine: Engine, spec: BundleSpec, pair: LabelledPair) -> list[
     return score_windows(logits, pair, pair.buildings, _lattice(spec, pair))
 
 
-def _pairs(config: PairsConfig, calibrate: str) -> tuple[list[LabelledPair], frozenset[str]]:
-    """The recipe's pairs, and the regions that calibrate."""
+def _pairs(
+    config: PairsConfig, calibrate: str, *, real: bool
+) -> tuple[list[LabelledPair], frozenset[str]]:
+    """The recipe's pairs, and the regions that calibrate.
+
+    Args:
+        config: the recipe.
+        calibrate: regions that calibrate, separated by commas.
+        real: True to take the real pairs beside synthetic towns.
+    """
     named = frozenset(name.strip() for name in calibrate.split(",") if name.strip())
+    pairs, calibrating = [], frozenset[str]()
     if config.source in _TOWNS:
         made, trained, held = _TOWNS[config.source]
         seeds = trained[:SYNTHETIC_TOWNS]
-        return made(seeds + held), named or frozenset(map(region_of, seeds))
-    pairs = turkiye_pairs(default_data_dir())
-    destroyed: dict[str, int] = {}
-    for pair in pairs:
-        count = sum(building.destroyed for building in pair.buildings)
-        destroyed[pair.region] = destroyed.get(pair.region, 0) + count
-    richest = max(destroyed, key=lambda region: destroyed[region])
-    return pairs, named or frozenset(destroyed) - {richest}
+        pairs += made(seeds + held)
+        calibrating |= frozenset(map(region_of, seeds))
+    if real or config.source not in _TOWNS:
+        cities = turkiye_pairs(default_data_dir())
+        pairs += cities
+        destroyed: Counter[str] = Counter()
+        for pair in cities:
+            destroyed[pair.region] += sum(building.destroyed for building in pair.buildings)
+        richest = max(destroyed, key=lambda region: destroyed[region])
+        calibrating |= frozenset(destroyed) - {richest}
+    return pairs, named or calibrating
 
 
 def _of_store(spec: BundleSpec, config: ChipsConfig, store: str, samples: int) -> CalibrationData:

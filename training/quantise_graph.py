@@ -21,7 +21,8 @@ def quantised(graph: bytes, samples: Sequence[Arrays], *, spared: Iterable[str] 
     """Adds scales for activations (one each) and weights (one a channel), as QDQ pairs.
 
     Nodes before the first heavy operator stay in float32. They turn counts into z-scores, and
-    rounding a scene's mean to eight bits would change its brightness.
+    rounding a scene's mean to eight bits would change its brightness. So do nodes after the last
+    ones: they may average small probabilities, which eight bits would round to 0.
 
     Args:
         graph: an ONNX graph in float32.
@@ -34,7 +35,7 @@ def quantised(graph: bytes, samples: Sequence[Arrays], *, spared: Iterable[str] 
     """
     nncf = _library()
     model = onnx.load_model_from_string(graph)
-    names = {*normalisation(model), *spared}
+    names = {*normalisation(model), *closing(model), *spared}
     attention = any(node.op_type == "Softmax" for node in model.graph.node)
     last = _last_layer(model)
     quantised_model = nncf.quantize(
@@ -66,6 +67,16 @@ def normalisation(model: onnx.ModelProto) -> Iterator[str]:
     for node in model.graph.node:  # Nodes are ordered: producers come before consumers.
         if node.op_type not in HEAVY and reached & set(node.input):
             reached |= set(node.output)
+            yield node.name
+
+
+def closing(model: onnx.ModelProto) -> Iterator[str]:
+    """Nodes that no heavy operator follows, heavy ones apart."""
+    needed: set[str] = set()
+    for node in reversed(model.graph.node):
+        if node.op_type in HEAVY or needed & set(node.output):
+            needed |= set(node.input)
+        if node.op_type not in HEAVY and not needed & set(node.output):
             yield node.name
 
 

@@ -59,7 +59,7 @@ def check(
 ) -> None:
     """Compare runtimes with ONNX Runtime in float32, on the bundle's golden batch.
 
-    Example: quakestream engine check damage-turkiye-2023 --runtime openvino-int8
+    Example: quakestream engine check damage-context-2023 --runtime openvino-int8
     """
     bundle = load_bundle(name)
     reference = golden_logits(REFERENCE.open(bundle, threads=threads), bundle)
@@ -166,7 +166,7 @@ def build(
 ) -> None:
     """Compile a bundle for this device into the engine cache, by default for what `auto` takes.
 
-    Example: quakestream engine build damage-turkiye-2023 --runtime tensorrt --precision bf16
+    Example: quakestream engine build damage-context-2023 --runtime tensorrt --precision bf16
     """
     bundle = load_bundle(name)
     runtimes = _runtimes_to_build(bundle, runtime, precision, portable)

@@ -45,7 +45,7 @@ def gathered(
     parent: Bundle, windows: ContextWindows, without: Sequence[str]
 ) -> tuple[list[ContextExamples], list[TownScores]]:
     """Features of all towns, and what the pixel network says of those with both images."""
-    reader, engine = ContextReader(windows), open_engine(parent, runtime="onnxruntime")
+    reader, engine = ContextReader(parent, windows), open_engine(parent, runtime="onnxruntime")
     examples, pixels = [], []
     for pair in training_pairs(without):
         examples.append(reader.of_pair(pair))

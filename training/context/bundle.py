@@ -14,13 +14,13 @@ from quakestream.bundles import Bundle, load_bundle, write_manifest
 from quakestream.domain import BundleSpec, Thresholds
 from training.calibrate import PRIOR, calibration_error, choose_thresholds
 from training.cards import card_of
+from training.context import CONTEXT
 from training.context.graph import ContextHead, ContextWindows, bundle_model
 from training.graphs import example_images
 from training.metrics import auc_interval, blocks_of, figures
 from training.mlm import RECORD, ModelFacts, write_record
 from training.onnx_graph import compressed, run_onnx
 from training.pair_report import BOOTSTRAP_BLOCK_M, operating_points
-from training.shares.tables import CONTEXT
 
 
 def write_context(
@@ -97,7 +97,7 @@ def _spec(name: str, parent: Bundle, head: ContextHead, windows: ContextWindows)
         "pixel_network": parent.spec.name,
         "pixel_network_digest": parent.digest,
         "before": head.before,
-        "backbone": "EfficientNet-Lite0 (ImageNet, frozen) over squares of 24 and 50 m",
+        "backbone": "EfficientNet-Lite0 (ImageNet, frozen) at 1 m over squares of 48 m",
     }
     return replace(
         parent.spec,

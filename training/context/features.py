@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from quakestream.bundles import Bundle
 from quakestream.domain import Window
 from quakestream.tiling.lattice import Lattice
 from training.context.graph import CELL_PX, EPOCHS, FEATURES, ContextWindows, features_model
@@ -16,6 +17,7 @@ from training.data.pairs import LabelledPair
 from training.scoring import cut_out
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 
 CROP_PX = 128
 """Side of a crop without surroundings; what it lacks is mirrored."""
@@ -30,6 +32,9 @@ class ContextExamples:
     post_ND: F32
     pre_ND: F32 | None
     """None where there is no image before the event."""
+    square_N: F64 | None
+    """Log-odds of the pixel network's mean probability over the square; None where there is no
+    image before the event."""
     destroyed_N: NDArray[np.bool_]
 
     def change(self, before: float) -> F32:
@@ -45,11 +50,11 @@ class ContextExamples:
 class ContextReader:
     """Reads features of towns; the graph is opened once."""
 
-    def __init__(self, windows: ContextWindows, *, threads: int = 0) -> None:
+    def __init__(self, parent: Bundle, windows: ContextWindows, *, threads: int = 0) -> None:
         self.windows = windows
         self._options = ort.SessionOptions()
         self._options.intra_op_num_threads = threads
-        self._session = self._opened(windows.window_px)
+        self._session = self._opened(features_model(windows.window_px, parent))
 
     def of_pair(self, pair: LabelledPair) -> ContextExamples:
         """Features at the middle of each building's bounds, window by window as in a map."""
@@ -64,7 +69,7 @@ class ContextReader:
         col_N, row_N = ~pair.grid.transform @ (x_N, y_N)
         place_N2 = np.stack([row_N, col_N], axis=1)
         home_N2 = np.floor(place_N2 / lattice.core_px).astype(np.int64)
-        feature_ND = np.empty((len(place_N2), 2 * FEATURES), np.float32)
+        feature_ND = np.empty((len(place_N2), 2 * FEATURES + 1), np.float32)
         for row, col in np.unique(home_N2, axis=0).tolist():
             here_N = (home_N2 == (row, col)).all(axis=1)
             window = lattice.window(row, col)
@@ -74,7 +79,8 @@ class ContextReader:
         return ContextExamples(
             town=pair.name,
             post_ND=feature_ND[:, :FEATURES],
-            pre_ND=feature_ND[:, FEATURES:],
+            pre_ND=feature_ND[:, FEATURES:-1],
+            square_N=feature_ND[:, -1].astype(np.float64),
             destroyed_N=np.array([b.destroyed for b in pair.buildings], bool),
         )
 
@@ -83,7 +89,7 @@ class ContextReader:
         small = [crop.resized(gsd_m) for crop in crops]
         colour_BP = np.concatenate([c.pixels_BYX.reshape(3, -1) for c in small], axis=1)
         mean_B, std_B = colour_BP.mean(axis=1), colour_BP.std(axis=1)
-        session, parts = self._opened(CROP_PX), []
+        session, parts = self._opened(features_model(CROP_PX)), []
         middle_12 = np.full((1, 2), CROP_PX / 2)
         for start in range(0, len(small), CROP_BATCH):
             pixels_NBYX = np.stack([_mirrored(c) for c in small[start : start + CROP_BATCH]])
@@ -95,11 +101,11 @@ class ContextReader:
             town=town,
             post_ND=np.concatenate(parts)[:, :FEATURES],
             pre_ND=None,
+            square_N=None,
             destroyed_N=np.array([c.destroyed for c in small], bool),
         )
 
-    def _opened(self, side_px: int) -> ort.InferenceSession:
-        model = features_model(side_px)
+    def _opened(self, model: bytes) -> ort.InferenceSession:
         return ort.InferenceSession(model, self._options, providers=["CPUExecutionProvider"])
 
     def _maps(self, pair: LabelledPair, window: Window) -> F32:

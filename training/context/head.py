@@ -6,7 +6,7 @@ place of a run's scores is found by the estimate of shares. A strong ridge leave
 the direction from standing to fallen buildings, which is what carries over to another city.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +20,14 @@ from training.data.pairs import LabelledPair
 from training.scoring import BuildingLogits
 
 F64 = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 BEFORE = 0.7
 """Share of the image before the event that is taken off."""
 STRENGTH = 3e-5
 """Inverse of the ridge of the logistic regression, on features of deviation 1."""
+SQUARE_PART = 0.5
+"""Spread of the log-odds over the square, in spreads of the pixel network's own."""
 FEWEST = 50
 """Fewest buildings of a town whose spread counts."""
 
@@ -53,7 +56,10 @@ def fit_context(
     before: float = BEFORE,
     strength: float = STRENGTH,
 ) -> ContextHead:
-    """A head whose part of the logits spreads as that of the pixel network does.
+    """A head whose parts spread by fixed amounts among the standing buildings of a town.
+
+    The part of the backbone spreads as the pixel network does, that over the square half as much.
+    The middle of standing and fallen buildings, over all towns, lies at 0.
 
     Args:
         examples: buildings of each town.
@@ -68,8 +74,17 @@ def fit_context(
     model.fit(np.concatenate([_standardised(c) for c in change]), destroyed_N)
     weight_D = model.coef_[0] / std_D
     around = {e.town: c @ weight_D for e, c in zip(examples, change, strict=True)}
-    scale, offset = _joined(examples, around, pixels)
-    return ContextHead(weight_D=scale * weight_D, before=before, offset=offset, pixel_scale=1.0)
+    standing = {e.town: ~e.destroyed_N for e in examples}
+    square = {e.town: e.square_N for e in examples if e.square_N is not None}
+    scale = _matching(around, pixels, standing)
+    square_scale = SQUARE_PART * _matching(square, pixels, standing)
+    sums = {p.town: scale * around[p.town] + square_scale * square[p.town] for p in pixels}
+    return ContextHead(
+        weight_D=scale * weight_D,
+        before=before,
+        offset=-_middle(sums, standing),
+        square_scale=square_scale,
+    )
 
 
 def _mean_deviation(change: Sequence[F64]) -> F64:
@@ -82,22 +97,20 @@ def _standardised(change_ND: F64) -> F64:
     return np.asarray((change_ND - change_ND.mean(axis=0)) / spread_D)
 
 
-def _joined(
-    examples: Sequence[ContextExamples], around: dict[str, F64], pixels: Sequence[TownScores]
-) -> tuple[float, float]:
-    """Scale and offset of the head's part.
-
-    Standing buildings of a town spread as much by it as by the pixel network, and the middle of
-    standing and fallen ones, over all towns, lies at 0.
-    """
-    standing = {e.town: ~e.destroyed_N for e in examples}
+def _matching(
+    part: Mapping[str, F64], pixels: Sequence[TownScores], standing: Mapping[str, Mask]
+) -> float:
+    """Factor that spreads a part as the pixel network's scores, over standing buildings."""
     ratios = [
-        p.logit_N[standing[p.town]].std() / around[p.town][standing[p.town]].std() for p in pixels
+        p.logit_N[standing[p.town]].std() / part[p.town][standing[p.town]].std() for p in pixels
     ]
-    scale = float(np.median(ratios))
-    sums = {p.town: p.logit_N + scale * around[p.town] for p in pixels}
-    middles = [
-        np.median(np.concatenate([sums[t][standing[t] == state] for t in sums]))
+    return float(np.median(ratios))
+
+
+def _middle(logit: Mapping[str, F64], standing: Mapping[str, Mask]) -> float:
+    """The middle between the medians of standing and of fallen buildings of all towns."""
+    medians = [
+        np.median(np.concatenate([logit[town][standing[town] == state] for town in logit]))
         for state in (True, False)
     ]
-    return scale, -float(np.mean(middles))
+    return float(np.mean(medians))

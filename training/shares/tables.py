@@ -19,11 +19,12 @@ import pandas as pd
 from shapely import STRtree
 
 from quakestream.bundles import load_bundle
-from quakestream.engines import open_engine
+from quakestream.engines.choice import choose
 from quakestream.errors import QuakestreamError, RequestError
 from quakestream.tiling.lattice import Lattice
 from training.checkpoints import load_checkpoint
 from training.config import PairsConfig
+from training.context import CONTEXT
 from training.data.pairs import Building, LabelledPair, outlined_by_bounds
 from training.data.synthetic import synthetic_pair
 from training.data.turkiye import default_data_dir, turkiye_pairs
@@ -39,9 +40,6 @@ JUDGED_TOWNS = tuple(zip(range(601, 613), (*SHARES, *SHARES), strict=True))
 """Seed and expected share of synthetic towns that estimates are judged on."""
 SIDE_M = 700.0
 """Side of a synthetic town."""
-
-CONTEXT = "context"
-"""Key of `training` in the manifest of a bundle whose head has seen real cities."""
 
 Scorer = Callable[[LabelledPair], list[BuildingLogits]]
 
@@ -92,7 +90,7 @@ class TownScorer:
 
     @classmethod
     def of(cls, path: str, temperature: float) -> Self:
-        """A bundle in the runtime that this machine prefers, or a checkpoint in torch.
+        """A bundle in the runtime that a map would choose here, or a checkpoint in torch.
 
         Args:
             path: folder of a bundle, or a checkpoint `.pt`.
@@ -110,7 +108,7 @@ class TownScorer:
                 regions=config.split.held_regions,
             )
         bundle = load_bundle(path)
-        engine = open_engine(bundle)
+        engine = choose(bundle).engine
         training = bundle.spec.training
         alone = training["config"]["source"].startswith("synthetic") and CONTEXT not in training
         return cls(

@@ -338,8 +338,8 @@ def test_the_digest_is_of_what_decides_the_map() -> None:
 
 
 def test_terrain_alone_keeps_its_digest_and_layers_of_the_prior_change_it() -> None:
-    terrain = SMALL + "terrain: {dem: dem.tif}\n"
-    run = parse_run(terrain, "/d/run.yaml")
+    named = SMALL + "models: {damage: damage-turkiye-2023}\n"
+    run = parse_run(named + "terrain: {dem: dem.tif}\n", "/d/run.yaml")
     assert run.digest() == "b7ce0d27983e73c15a4c08d4d48f3eb88a46f4e18748fd3ac729ee776bc7fe9c"
     assert run.terrain is not None
     assert not run.terrain.has_prior
@@ -369,7 +369,8 @@ def test_layers_of_the_prior_go_together(keys: str, missing: str) -> None:
 
 def test_a_run_without_outputs_keeps_the_digest_it_had_before_there_were_any() -> None:
     digest = "e2707b21204f53ac36d56c42b6818922e1bfc6995ddd9cea2738dd9869cc0a9b"
-    assert parse_run(SMALL, "/d/run.yaml").digest() == digest
+    named = SMALL + "models: {damage: damage-turkiye-2023}\n"  # the default in those days
+    assert parse_run(named, "/d/run.yaml").digest() == digest
 
 
 @pytest.mark.parametrize("outputs", ["[scores]", "[scores, scores]", "{scores: true}"])

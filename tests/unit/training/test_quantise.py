@@ -18,10 +18,11 @@ from tests.helpers.rubble import rubble_town
 from training.config import PairsConfig
 from training.data.slide_chips import ChipSetInfo, write_chip, write_info
 from training.onnx_graph import run_onnx
+from training.onnx_nodes import GraphNodes
 from training.quantise import QuantisedGraph, quantise, write_quantised
 from training.quantise_data import CalibrationData, EngineResult
 from training.quantise_gate import calibration_data, pair_calibration_data
-from training.quantise_graph import HEAVY, heavy, normalisation, quantised
+from training.quantise_graph import HEAVY, closing, heavy, normalisation, quantised
 from training.quantise_slides import slide_calibration_data, windows
 from training.settings import from_json
 
@@ -69,6 +70,28 @@ def test_every_heavy_layer_is_quantised_and_the_normalisation_is_not(graph: byte
     for name in normalisation(onnx.load_model_from_string(graph)):
         node = next(n for n in model.graph.node if n.name == name)
         assert not any(made_by[i].op_type == "DequantizeLinear" for i in node.input if i in made_by)
+
+
+def test_means_of_probabilities_after_the_last_layer_keep_their_digits() -> None:
+    """In eight bits the mean of a town where one pixel in a thousand is rubble would be 0."""
+    rng, nodes = np.random.default_rng(0), GraphNodes()
+    kernel = nodes.constant(rng.normal(size=(4, 3, 3, 3)).astype(np.float32))
+    last = nodes.constant(rng.normal(size=(1, 4, 1, 1)).astype(np.float32))
+    hidden = nodes.add("Relu", nodes.add("Conv", "image", kernel, pads=[1] * 4))
+    rare = nodes.add("Sub", nodes.add("Conv", hidden, last), nodes.constant(np.float32(8)))
+    mean = nodes.add("AveragePool", nodes.add("Sigmoid", rare), kernel_shape=[8] * 2)
+    float32 = nodes.model(
+        {"image": (onnx.TensorProto.FLOAT, (3, 8, 8))},
+        (nodes.add("Log", mean), "logits", (1, 1, 1)),
+    )
+    samples = [{"image": rng.normal(size=(1, 3, 8, 8)).astype(np.float32)} for _ in range(4)]
+    made = quantised(float32, samples)
+    model = onnx.load_model_from_string(made)
+    kinds = [node.op_type for node in model.graph.node if node.name in set(closing(model))]
+    assert kinds == ["Sub", "Sigmoid", "AveragePool", "Log", "Identity"]
+    expected, found = (run_onnx(graph, samples[0]) for graph in (float32, made))
+    assert found == pytest.approx(expected, abs=0.1)
+    assert expected < -5
 
 
 def test_activations_are_unsigned_and_weights_have_a_scale_a_channel(graph: bytes) -> None:
