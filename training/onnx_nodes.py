@@ -41,11 +41,14 @@ class GraphNodes:
         return [self.constant(np.array(values, np.int64)) for values in lists]
 
     def centre(self, value: str, side: int, inner: int) -> str:
-        """The middle square of a map."""
+        """The middle square of a map.
+
+        It leaves out a margin of fixed width, so that the graph can be resized.
+        """
         if side == inner:
             return value
-        first = (side - inner) // 2
-        places = self.indices((first, first), (first + inner, first + inner), (2, 3))
+        margin = (side - inner) // 2
+        places = self.indices((margin, margin), (-margin, -margin), (2, 3))
         return self.add("Slice", value, *places)
 
     def mean(self, value: str) -> str:

@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 from scipy.special import expit, logit
 
-from quakestream.bundles import load_bundle
+from quakestream.bundles import load_bundle, shipped_names
 from quakestream.domain import BundleSpec
 from quakestream.engines.shapes import noise
 from quakestream.testing.bundles import write_building_bundle
@@ -54,6 +54,20 @@ def test_the_first_features_are_the_old_model_and_the_others_the_backbone() -> N
     z = (inputs["post"] - mean) / std
     plain_D = backbone_features((z * SCENE_STD + SCENE_MEAN).astype(np.float32))[0]
     np.testing.assert_allclose(feature_D[3 + 40 : 3 + 80], plain_D[:40], atol=1e-3)
+
+
+PAIRS = [n for n in shipped_names() if can_fold(load_bundle(n).spec, ("pre", "post"))]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_every_shipped_bundle_of_pairs_can_be_adapted(name: str) -> None:
+    old = load_bundle(name)
+    graph = CropGraph(epochs=("pre", "post"), old=old)
+    inputs = example_images(graph.epochs, graph.crop_px, 1, np.random.default_rng(0))
+    feature_D = run(graph.features_model(), inputs)[0]
+    assert feature_D.shape == (graph.features,)
+    assert np.isfinite(feature_D).all()
+    assert len(set(feature_D[: graph.old_features])) == 3  # squares of three sizes
 
 
 def test_the_bundle_gives_the_head_on_the_features(tmp_path: Path) -> None:
