@@ -122,7 +122,7 @@ def needs_attention(result: Result) -> bool:
     counts = result.run["counts"]
     unseen = not counts["assessed"] if judged else not counts["cells"]
     waiting = "answers_not_applied" in result.run
-    return bool(result.issues) or unseen or waiting or bool(found and found.contradiction)
+    return bool(result.issues) or unseen or waiting or bool(found and found.warnings)
 
 
 def warn_of_kept_answers(result: Result) -> None:
@@ -152,8 +152,8 @@ def report_result(result: Result, *, as_json: bool) -> None:
             stdout.print(f"  {left}", style="dim")
     if found := expected(result.run):
         stdout.print(found.line)
-        if found.contradiction:
-            stdout.print(found.contradiction)
+        for warning in found.warnings:
+            stdout.print(warning)
     adapted_to = result.run.get("bundle", {}).get("adapted_to")
     if adapted_to not in (None, result.run["event"]["id"]):
         stdout.print(f"note: the bundle was adapted to event {adapted_to}, which is another one")

@@ -1,6 +1,6 @@
 """The expected number of destroyed buildings and their share, in the words of pages."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,9 @@ class Expected:
     mode: str
     prior: Mapping[str, Any]
     threshold: float
-    contradiction: str = ""
-    """A sentence where the scores contradict the share that the run was told; else empty."""
+    warnings: tuple[str, ...] = ()
+    """Sentences that must stand beside the number: where the scores contradict the share that the
+    run was told, and what `verify` warns of."""
 
     @property
     def amount(self) -> str:
@@ -56,13 +57,14 @@ class Expected:
         at = f"{100 * self.threshold:.0f} %"
         if self.mode == "verified":
             return (
+                *self.warnings,
                 _SHARES[self.mode].format(self.label, _stated(self.prior)),
                 f"Probabilities and verdicts are restated by these checks. From {at} on a building "
                 f"is declared {self.label}, so that as many are declared as are estimated: quote "
                 "the estimated number with its interval.",
             )
         return (
-            *((self.contradiction,) if self.contradiction else ()),
+            *self.warnings,
             _SHARES[self.mode].format(self.label, _stated(self.prior)),
             f"A building is declared {self.label} from a probability of {at}. The estimated number "
             "adds up all probabilities, so it differs from the number declared: quote the "
@@ -105,18 +107,21 @@ def expected(run: Mapping[str, Any]) -> Expected | None:
         mode=str(shares["mode"]),
         prior=shares.get("prior") or {},
         threshold=float(shares["threshold"]),
-        contradiction=_contradiction(shares),
+        warnings=(
+            *_contradiction(shares),
+            *map(str, (run.get("verification") or {}).get("warnings", ())),
+        ),
     )
 
 
-def _contradiction(shares: Mapping[str, Any]) -> str:
+def _contradiction(shares: Mapping[str, Any]) -> Iterator[str]:
     """What to say where the scores of a map contradict the share that the run was told."""
     scores = shares.get("by_scores") or {}
     if not scores.get("contradict"):
-        return ""
+        return
     whole = shares["run"]
     stated = whole.get("stated", whole["share"])  # maps of older versions have only `share`
-    return (
+    yield (
         f"The scores contradict models.share: it says {amount(100 * stated)} % "
         f"{shares['label']}, and they fit {share_interval(scores)}. Check a sample "
         "(`quakestream sample`), or leave the share to the run (`auto`)."

@@ -111,7 +111,9 @@ def layers_of(products: RunProducts, rows: gpd.GeoDataFrame) -> MapLayers:
     """
     run = products.run
     slides = products.landslides
-    caveats = [CAVEAT] if run.get("bundle") or slides is None else []
+    number = expected(run)
+    caveats = [*(() if number is None else number.warnings)]
+    caveats += [CAVEAT] if run.get("bundle") or slides is None else []
     event = (run.get("event") or {}).get("id", "earthquake")
     return MapLayers(
         title=f"{event}: {subject(run)}",

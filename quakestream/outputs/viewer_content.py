@@ -142,6 +142,7 @@ def about(content: MapContent, notes: Sequence[str]) -> dict[str, Any]:
         "headline": {
             "names": first.names,
             "caveat": list(first.caveat),
+            "verified": "verification" in run,
             "expected": _expected(first.expected),
         },
         "shares": _shares(run, said),

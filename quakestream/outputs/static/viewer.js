@@ -359,7 +359,7 @@ class Page {
     if (this.slides) say("A landslide is ground that a model takes for a fresh slide in one image. Quarries, new roads, fields and river beds look alike; slides under cloud, in shadow or under trees are not seen. Look at the image before anybody is sent.");
     if (!this.about.classes.length) { this.buildNotes(models, notes, operators, issues, run, credits); return; }
     say("A verdict is a model's estimate from images taken from above. Damage to façades, inner walls and lower storeys is not visible there, and “no visible damage” is not “safe”.");
-    say(`Expect lower accuracy on a new earthquake than in the model card's figures. Verify ${check} random buildings by eye before you rely on the counts: the button “random” chooses them.`);
+    if (!this.about.headline.verified) say(`Expect lower accuracy on a new earthquake than in the model card's figures. Verify ${check} random buildings by eye before you rely on the counts: the button “random” chooses them.`);
     say("The state of buildings that were not assessed is unknown. They never count as undamaged.");
     this.buildNotes(models, notes, operators, issues, run, credits);
   }

@@ -57,12 +57,12 @@ def test_scores_that_contradict_the_stated_share_are_said_first() -> None:
     told["run"] = told["run"] | {"share": 0.05, "stated": 0.02}
     found = expected(run_of(shares=told))
     assert found is not None
-    assert found.basis[0] == found.contradiction
-    assert "it says 2 % destroyed, and they fit 38 % (18 to 62 %)" in found.contradiction
+    assert found.basis[:1] == found.warnings
+    assert "it says 2 % destroyed, and they fit 38 % (18 to 62 %)" in found.warnings[0]
     told["by_scores"] = scores | {"contradict": False}
     agreeing = expected(run_of(shares=told))
     assert agreeing is not None
-    assert not agreeing.contradiction
+    assert not agreeing.warnings
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,13 @@ from quakestream.fusion.check_counts import (
     count_draws,
 )
 from quakestream.outputs.answers import Answers, read_answers
+from quakestream.outputs.buildings import ordered_buildings
+from quakestream.outputs.figures import headline
 from quakestream.outputs.fixed_names import other_products
+from quakestream.outputs.map_layers import layers_of
 from quakestream.outputs.publish import publish
 from quakestream.outputs.readback import current_buildings, current_run, current_table
+from quakestream.outputs.republish import snapshot_products
 from quakestream.outputs.restated import restate, threshold_for
 from quakestream.outputs.spot_sample import (
     SAMPLE_CSV,
@@ -325,6 +329,10 @@ def test_checks_that_nobody_could_tell_are_said_first(store: Store, tmp_path: Pa
     assert lines[lines.index(INTERVALS) + 1] == warning
     run = current_run(store)
     assert run["notes"] == run["verification"]["warnings"] == [warning]
+    products = snapshot_products(store, run)
+    rows = ordered_buildings(products.buildings, products.labels, products.layers)
+    assert layers_of(products, rows).caveat.startswith(warning)  # hand-over files say it, too
+    assert headline(run).caveat[0] == warning  # and the page, and the report
 
 
 def test_a_folder_without_a_map_stays_as_it_is(tmp_path: Path):
