@@ -76,11 +76,12 @@ def _graded(
     checked = rows["checked"] if "checked" in rows else pd.Series(None, rows.index, dtype=object)
     answers = checked.map(ANSWERED, na_action="ignore")
     seen = answers.notna().to_numpy()
+    said = "model, restated by checks" if "verification" in layers.run else "model"
     values: dict[str, Any] = dict.fromkeys(GRADED, NOT_APPLICABLE)
     values |= {
         "obj_type": "997-Not Applicable",
         "name": rows["building_id"].to_numpy(),
-        "info": ("model: " + labels).to_numpy(),
+        "info": (f"{said}: " + labels).to_numpy(),
         "damage_gra": answers.where(seen, labels.map(grades)).to_numpy(),
         "det_method": np.where(seen, BY_EYE, BY_MODEL),
         "notation": "Building",

@@ -178,7 +178,7 @@ def _retried(
 def _raise(error: Exception, url: str) -> NoReturn:
     status = getattr(error, "status", 0)
     if status in (404, 410):
-        remedy = "check the name and the bucket or folder"
+        remedy = "check the address"
         raise MissingObjectError(
             "cannot read: there is no such object", url, remedy=remedy
         ) from error
