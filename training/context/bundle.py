@@ -102,7 +102,7 @@ def _spec(name: str, parent: Bundle, head: ContextHead, windows: ContextWindows)
     return replace(
         parent.spec,
         name=name,
-        version="1",
+        version="2",  # 1 read surroundings at 0.5 m
         window_px=windows.window_px,
         halo_px=windows.halo_px,
         temperature=1.0,
