@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,6 +127,7 @@ def test_a_sheet_is_answered_with_the_keyboard_and_verified(browser: Browser, ou
     _press(browser, "1", "2", "ArrowLeft", "3", "4", "u")
     assert _text(browser, "id") == ids[2]
     _press(browser, "4", "n", "1", "1", "1", "1")
+    time.sleep(0.5)  # the browser itself keeps them a moment later
     browser.open((out / "to-check" / "sheet.html").as_uri())  # answers outlive the page
     assert _text(browser, "done") == "7 of 8"
     said = browser.evaluate("sheet.book.csv()")
