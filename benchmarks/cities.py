@@ -29,7 +29,7 @@ from quakestream.synthetic import TRAINING, make_earthquake
 from training.shares.judge import calibration_error
 from training.shares.tables import SHARES, real_pairs
 
-BUNDLES = ("damage-context-2023", "damage-turkiye-2023", "damage-synthetic")
+BUNDLES = ("damage-turkiye-2023", "damage-context-2023", "damage-synthetic")
 FIRST_SEED = 701
 SIDE_M = 700.0
 FEBRUARY_6 = datetime(2023, 2, 6, 1, 17, tzinfo=UTC)

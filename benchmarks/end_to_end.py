@@ -34,8 +34,8 @@ from quakestream.bundles import load_bundle
 from quakestream.config import DEFAULT_DAMAGE_MODEL
 
 GSD_M = 0.3
-SMALL = "damage-turkiye-2023"
-"""A shipped bundle that sees less of the surroundings, and scores about twice as fast."""
+WIDE = "damage-context-2023"
+"""A shipped bundle that sees more of the surroundings, and takes about twice as long to score."""
 SLIDES_1_M = "landslide-rgb"
 SLIDES_10_M, SLIDES_FINE_M = "landslide-s2-synthetic", 0.5
 PUBLISHED_KM2_PER_H = 1241
@@ -52,7 +52,7 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     )
     bundles = {
         name: declared_for(name, folder / f"{name}-fine", GSD_M)
-        for name in (DEFAULT_DAMAGE_MODEL, SMALL)
+        for name in (DEFAULT_DAMAGE_MODEL, WIDE)
     }
     with ExitStack() as stack:
         served, why = None, ""
@@ -104,7 +104,7 @@ def _variants(run_file: Path, bundles: dict[str, Path], served: Served | None) -
         f"local_{where}": remote,
         "ray_file": told,
         f"local_{where}_fp32": remote | {"execution": {"runtime": "openvino"}},
-        f"local_{where}_small": remote | {"models": {"damage": str(bundles[SMALL])}},
+        f"local_{where}_wide": remote | {"models": {"damage": str(bundles[WIDE])}},
         f"local_{where}_sparse": remote | {"footprints": {"path": str(sparse), "id": "id"}},
     }
     paths = {}

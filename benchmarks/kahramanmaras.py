@@ -22,7 +22,7 @@ CASES: dict[str, dict[str, Any]] = {
     DEFAULT: {"bundle": DEFAULT},
     f"{DEFAULT}, float32": {"bundle": DEFAULT, "runtime": "onnxruntime"},
     f"{DEFAULT} with hazard evidence": {"bundle": DEFAULT, "hazard": HAZARD},
-    "damage-turkiye-2023": {"bundle": "damage-turkiye-2023"},
+    "damage-context-2023": {"bundle": "damage-context-2023"},
     "damage-synthetic": {"bundle": "damage-synthetic"},
 }
 

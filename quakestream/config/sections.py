@@ -43,7 +43,7 @@ from quakestream.errors import ConfigError
 from quakestream.redaction import names_secret
 from quakestream.storage import StorageOptions
 
-DEFAULT_DAMAGE_MODEL = "damage-context-2023"
+DEFAULT_DAMAGE_MODEL = "damage-turkiye-2023"
 
 _ENVIRONMENT = (
     "set credentials in the environment (for s3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, or a "

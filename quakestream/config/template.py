@@ -144,7 +144,7 @@ footprints:
 
 # Model bundles: shipped names (`quakestream bundle list`), or paths and URIs with a slash.
 models:
-  damage: damage-context-2023
+  damage: damage-turkiye-2023
 #   landslide: ./landslide-bundle    # landslides per pixel
 #   # Damage from hazard values alone (task hazard). Its log-odds are added to the image's, and
 #   # its probabilities are the columns p_hazard_*, also for buildings that no image shows.

@@ -369,7 +369,7 @@ def test_layers_of_the_prior_go_together(keys: str, missing: str) -> None:
 
 def test_a_run_without_outputs_keeps_the_digest_it_had_before_there_were_any() -> None:
     digest = "e2707b21204f53ac36d56c42b6818922e1bfc6995ddd9cea2738dd9869cc0a9b"
-    named = SMALL + "models: {damage: damage-turkiye-2023}\n"  # the default in those days
+    named = SMALL + "models: {damage: damage-turkiye-2023}\n"
     assert parse_run(named, "/d/run.yaml").digest() == digest
 
 
