@@ -19,10 +19,15 @@ from quakestream.config import DEFAULT_DAMAGE_MODEL
 
 DEFAULT, HAZARD = DEFAULT_DAMAGE_MODEL, "hazard-kahramanmaras-2023"
 CASES: dict[str, dict[str, Any]] = {
-    DEFAULT: {"bundle": DEFAULT},
-    f"{DEFAULT}, float32": {"bundle": DEFAULT, "runtime": "onnxruntime"},
-    f"{DEFAULT} with hazard evidence": {"bundle": DEFAULT, "hazard": HAZARD},
-    "damage-context-2023": {"bundle": "damage-context-2023"},
+    **{
+        f"{bundle}{words}": {"bundle": bundle, **options}
+        for bundle in (DEFAULT, "damage-context-2023")
+        for words, options in (
+            ("", {}),
+            (", float32", {"runtime": "onnxruntime"}),
+            (" with hazard evidence", {"hazard": HAZARD}),
+        )
+    },
     "damage-synthetic": {"bundle": "damage-synthetic"},
 }
 

@@ -22,9 +22,8 @@ from rasterio.enums import Resampling
 
 from benchmarks.common import data_dir, main, quakestream
 from benchmarks.kahramanmaras import write_run
-from quakestream.config import DEFAULT_DAMAGE_MODEL
 
-BUNDLE = DEFAULT_DAMAGE_MODEL
+BUNDLE = "damage-context-2023"
 PLAIN, ORIGINAL = "deflate, no overviews", "as it came (JPEG)"
 TILES = {"tiled": True, "blockxsize": 512, "blockysize": 512}
 SMALL = {"tiled": True, "blockxsize": 256, "blockysize": 256}
