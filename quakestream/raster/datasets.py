@@ -9,8 +9,6 @@ to the same rule.
 
 import os
 import tempfile
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,17 +22,13 @@ from quakestream.errors import QuakestreamError, SceneError, StorageError
 from quakestream.raster.messages import reason_of, root_cause
 from quakestream.storage import (
     StorageOptions,
-    fingerprint,
     gdal_env,
     gdal_path,
     is_remote,
     is_web,
 )
 from quakestream.storage.fetchers import open_fetcher
-from quakestream.storage.filesystems import NoRangesError
-from quakestream.storage.limits import WHOLE_SCENE
 from quakestream.storage.range_file import CachedFile, ChunkCache
-from quakestream.storage.ranges import Fetcher
 from quakestream.storage.regular import regular_file
 
 SCENE_DRIVERS = ("GTiff", "JP2OpenJPEG", "JPEG", "PNG", "HFA", "NITF")
@@ -63,10 +57,6 @@ _MAGIC = {
 NO_OVERVIEWS = "NONE"
 """GDAL's word for a raster whose overviews are left alone."""
 HEAD_BYTES = 64
-COPIES_KEPT = 4
-"""Whole scenes that a process keeps on disk, of servers that know no byte ranges."""
-_COPIES: OrderedDict[tuple[str, str], Fetcher] = OrderedDict()
-_COPIES_LOCK = threading.Lock()
 _WRITE_CACHE_MB = 64
 """Blocks that GDAL holds while a raster is written, so that memory does not grow with it."""
 _NAME = "scene"
@@ -175,7 +165,7 @@ def _from_web(
     href: str, options: StorageOptions, drivers: tuple[str, ...], given: dict[str, Any]
 ) -> Any:
     """Reads a URL with our own requests, so that its redirects and bounds are ours, too."""
-    cache = _web_cache(href, options)
+    cache = ChunkCache(open_fetcher(href, options))
     head = cache.read(0, HEAD_BYTES)
     if cache.error is not None:
         raise cache.error
@@ -192,32 +182,6 @@ def _from_web(
         return rasterio.open(_NAME, opener=opener, driver=driver, sharing=False, **given)
     except RasterioError as error:
         raise (cache.error or error) from None
-
-
-def _web_cache(href: str, options: StorageOptions) -> ChunkCache:
-    """The bytes of a URL: in ranges, or from a copy where its server knows no ranges."""
-    fetcher = open_fetcher(href, options)
-    try:
-        fetcher.fetch(0, HEAD_BYTES)
-    except NoRangesError:
-        return ChunkCache(_whole_copy(href, options))
-    return ChunkCache(fetcher)
-
-
-def _whole_copy(href: str, options: StorageOptions) -> Fetcher:
-    """A copy of a scene on this machine's disk, made once per version while it is in use."""
-    from quakestream.storage.web import web_copy
-
-    key = href, fingerprint(href, options)
-    with _COPIES_LOCK:
-        if key not in _COPIES:
-            with tempfile.NamedTemporaryFile(prefix="quakestream-", suffix=".scene") as copy:
-                web_copy(href, copy.name, options, WHOLE_SCENE)
-                _COPIES[key] = open_fetcher(copy.name, options)  # outlives the name
-            while len(_COPIES) > COPIES_KEPT:
-                _COPIES.popitem(last=False)
-        _COPIES.move_to_end(key)
-        return _COPIES[key]
 
 
 def _checked_file(href: str, options: StorageOptions, depth: int = 0) -> str:

@@ -3,9 +3,8 @@
 Credentials come from the environment, as everywhere in `quakestream.storage`.
 """
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from quakestream.errors import MissingExtraError, StorageError
@@ -16,56 +15,18 @@ from quakestream.storage.filesystems import (
     no_credentials,
     storage_errors,
 )
+from quakestream.storage.local_fetcher import LocalFetcher
 from quakestream.storage.object_stores import object_store
-from quakestream.storage.ranges import INLINE, Buffer, Fetcher, FetchPolicy
-from quakestream.storage.regular import regular_file
+from quakestream.storage.ranges import Buffer, Fetcher, FetchPolicy
 from quakestream.storage.traffic import FETCHED, counted
 from quakestream.storage.uris import is_remote, is_web, protocol_of
+from quakestream.storage.web_fetcher import WebFetcher
 
 _ROLE_SERVICES = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
 """Where obstore asks for the machine's role, once the environment holds no credentials. Its
 exception is the same for all failures, and only the message names the address."""
 MESSAGE_CHARS = 300
 """Longest part of an obstore message that is shown."""
-
-
-class LocalFetcher:
-    """A file of this machine."""
-
-    policy: FetchPolicy = INLINE
-
-    def __init__(self, href: str) -> None:
-        self._href = href
-        with storage_errors("open", href):
-            self._file = os.open(regular_file(href), os.O_RDONLY | os.O_CLOEXEC)
-
-    def fetch(self, start: int, length: int) -> Buffer:
-        # not mmap: a file that shrinks meanwhile would end the process, not the read
-        try:
-            # the length may come from a damaged file, and its memory would be taken first
-            return counted(os.pread(self._file, max(min(length, self.size() - start), 0), start))
-        except OSError as error:
-            raise StorageError(f"cannot read: {error}", self._href) from error
-
-    def fetch_into(self, start: int, buffer: memoryview) -> int:
-        """Fills a buffer with the bytes from `start`; the number of bytes that were read."""
-        try:
-            return FETCHED.add(os.preadv(self._file, [buffer], start))
-        except OSError as error:
-            raise StorageError(f"cannot read: {error}", self._href) from error
-
-    def size(self) -> int:
-        """Bytes of the whole file."""
-        return os.fstat(self._file).st_size
-
-    def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-    def __del__(self) -> None:
-        with suppress(AttributeError, OSError):  # opening may have failed
-            self.close()
 
 
 class ObstoreFetcher:
@@ -92,32 +53,6 @@ class ObstoreFetcher:
 
     def close(self) -> None:
         """Does nothing: obstore owns the connections."""
-
-
-class WebFetcher:
-    """An object of a web server."""
-
-    policy: FetchPolicy = FetchPolicy()
-
-    def __init__(self, href: str, options: StorageOptions) -> None:
-        self._href, self._options = href, options
-
-    def fetch(self, start: int, length: int) -> Buffer:
-        from quakestream.storage import web  # HTTP is not every command's
-
-        return counted(web.web_range(self._href, start, length, self._options)) if length else b""
-
-    def size(self) -> int:
-        """Bytes of the whole object."""
-        from quakestream.storage import web  # HTTP is not every command's
-
-        size = web.web_info(self._href, self._options)["size"]
-        if size is None:
-            raise StorageError("server does not say how large the object is", self._href)
-        return int(size)
-
-    def close(self) -> None:
-        """Does nothing: the process owns the connections."""
 
 
 class FsspecFetcher:

@@ -6,14 +6,10 @@ from pathlib import Path
 import pytest
 
 from quakestream.storage import StorageOptions, open_store
-from quakestream.storage.fetchers import (
-    FsspecFetcher,
-    LocalFetcher,
-    ObstoreFetcher,
-    WebFetcher,
-    open_fetcher,
-)
+from quakestream.storage.fetchers import FsspecFetcher, ObstoreFetcher, open_fetcher
+from quakestream.storage.local_fetcher import LocalFetcher
 from quakestream.storage.ranges import Fetcher
+from quakestream.storage.web_fetcher import WebFetcher
 from quakestream.testing import FetcherContract
 from tests.helpers.servers import S3Server, web_server
 
@@ -61,10 +57,12 @@ class TestS3(FetcherContract):
 
 
 class TestHttp(FetcherContract):
+    ranges = True
+
     @pytest.fixture(autouse=True)
     def _object(self, tmp_path: Path):  # type: ignore[no-untyped-def]
         (tmp_path / "object.bin").write_bytes(self.DATA)
-        with web_server(tmp_path) as server:
+        with web_server(tmp_path, ranges=self.ranges) as server:
             self.url = server.url
             yield
 
@@ -75,3 +73,9 @@ class TestHttp(FetcherContract):
 
     def missing(self) -> Fetcher:
         return open_fetcher(f"{self.url}/none.bin", StorageOptions())
+
+
+class TestHttpWithoutRanges(TestHttp):
+    """A server that sends whole objects, whatever is asked."""
+
+    ranges = False

@@ -12,7 +12,7 @@ from quakestream.raster.cog.layout import Coding, Level
 from quakestream.raster.cog.source import CogSource
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.source import Pixels
-from quakestream.storage.fetchers import LocalFetcher
+from quakestream.storage.local_fetcher import LocalFetcher
 from quakestream.storage.ranges import Buffer, Fetcher, FetchPolicy
 
 OTHER_PLACES = {

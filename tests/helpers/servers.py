@@ -153,9 +153,14 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def __init__(
-        self, *args: Any, faults: dict[str, float], sent: Counter[str], **kwargs: Any
+        self,
+        *args: Any,
+        faults: dict[str, float],
+        sent: Counter[str],
+        ranges: bool,
+        **kwargs: Any,
     ) -> None:
-        self._faults, self._sent = faults, sent
+        self._faults, self._sent, self._ranges = faults, sent, ranges
         super().__init__(*args, **kwargs)
 
     def do_HEAD(self) -> None:
@@ -185,7 +190,8 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self.end_headers()
         if send:
             there = int(len(data) * abs(share))
-            self.wfile.write(data[start : min(stop, there)])
+            with suppress(ConnectionError):  # the client may have seen enough
+                self.wfile.write(data[start : min(stop, there)])
             self._sent[self.path] += max(min(stop, there) - start, 0)
             self.close_connection = there < stop
             if share < 0 and there < stop:
@@ -195,7 +201,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
     def _range(self, size: int) -> tuple[int, int, int]:
         asked = self.headers.get("Range", "")
-        if not asked.startswith("bytes="):
+        if not (self._ranges and asked.startswith("bytes=")):
             return 0, size, 200
         first, _, last = asked.removeprefix("bytes=").partition("-")
         start = int(first) if first else max(size - int(last), 0)
@@ -214,11 +220,17 @@ class WebServer:
 
 
 @contextmanager
-def web_server(folder: Path, faults: dict[str, float] | None = None) -> Iterator[WebServer]:
-    """Serves a folder on a free port for as long as the `with` lasts."""
+def web_server(
+    folder: Path, faults: dict[str, float] | None = None, *, ranges: bool = True
+) -> Iterator[WebServer]:
+    """Serves a folder on a free port for as long as the `with` lasts.
+
+    Args:
+        ranges: False for a server that sends whole files, whatever is asked.
+    """
     known = dict(faults or {})
     sent: Counter[str] = Counter()
-    handler = partial(_Handler, directory=str(folder), faults=known, sent=sent)
+    handler = partial(_Handler, directory=str(folder), faults=known, sent=sent, ranges=ranges)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -14,7 +14,14 @@ from quakestream.errors import SceneError, TileReadError
 from quakestream.outputs.layout import INDICES
 from quakestream.pipeline.work.layers import SceneOpener
 from quakestream.pipeline.work.tasks import WorkerSpec
-from quakestream.raster.cog import HELD_BYTES, CogOpener, LayoutCache, refusals
+from quakestream.raster.cog import (
+    COPIED,
+    HELD_BYTES,
+    REFUSED,
+    CogOpener,
+    LayoutCache,
+    noted_reasons,
+)
 from quakestream.raster.pasting import parts_in, paste
 from quakestream.raster.source import Pixels, RasterioSource, RasterSource, ReadsAhead
 from quakestream.raster.tiles import tile_source_factory
@@ -287,16 +294,25 @@ def header_notes(scenes: Iterable[Scene]) -> list[str]:
 
 
 def reading_notes(store: Store) -> list[str]:
-    """Notes on scenes that were read through GDAL, and why, for run.json.
+    """Notes on scenes that were not read in the usual way, and why, for run.json.
 
     Args:
         store: the run's output.
     """
-    reasons = refusals(Store(uri=store.uri_of(INDICES), options=store.options))
-    by_reason: dict[str, list[str]] = defaultdict(list)
+    indices = Store(uri=store.uri_of(INDICES), options=store.options)
+    return [
+        f"{_scenes(scenes)} {how}: {why}"
+        for kind, how in ((COPIED, "copied whole"), (REFUSED, "read through GDAL"))
+        for why, scenes in _by_reason(noted_reasons(indices, kind)).items()
+    ]
+
+
+def _by_reason(reasons: dict[str, str]) -> dict[str, list[str]]:
+    """Ids of scenes by reason, in order of the ids."""
+    scenes: dict[str, list[str]] = defaultdict(list)
     for scene, reason in sorted(reasons.items()):
-        by_reason[reason].append(scene)
-    return [f"{_scenes(scenes)} read through GDAL: {why}" for why, scenes in by_reason.items()]
+        scenes[reason].append(scene)
+    return scenes
 
 
 def _scenes(scenes: list[str]) -> str:

@@ -3,7 +3,16 @@
 Its packages are imported when the first scene is opened.
 """
 
-from quakestream.raster.cog.layouts import LayoutCache, refusals
+from quakestream.raster.cog.layouts import COPIED, REFUSED, LayoutCache, noted_reasons
 from quakestream.raster.cog.opening import CACHE_BYTES, HELD_BYTES, CogOpener, open_source
 
-__all__ = ["CACHE_BYTES", "HELD_BYTES", "CogOpener", "LayoutCache", "open_source", "refusals"]
+__all__ = [
+    "CACHE_BYTES",
+    "COPIED",
+    "HELD_BYTES",
+    "REFUSED",
+    "CogOpener",
+    "LayoutCache",
+    "noted_reasons",
+    "open_source",
+]

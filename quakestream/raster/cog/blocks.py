@@ -27,7 +27,7 @@ from quakestream.raster.cog.layout import CogLayout
 from quakestream.raster.cog.places import BlockTask, SamplePlace
 from quakestream.raster.cog.workers import Team
 from quakestream.raster.messages import damaged_block, reason_of
-from quakestream.storage.fetchers import LocalFetcher
+from quakestream.storage.local_fetcher import LocalFetcher
 from quakestream.storage.ranges import Buffer, Fetcher, RangeRequest
 
 Answer = tuple[BlockTask, int, Future[Buffer]]

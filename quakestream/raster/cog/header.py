@@ -30,7 +30,6 @@ from quakestream.raster.datasets import open_dataset
 from quakestream.raster.messages import counted, reason_of
 from quakestream.storage import StorageOptions, fingerprint
 from quakestream.storage.fetchers import open_fetcher
-from quakestream.storage.filesystems import NoRangesError
 from quakestream.storage.limits import BLOCK_BYTES
 from quakestream.storage.range_file import RangeFile
 from quakestream.storage.ranges import Fetcher
@@ -85,8 +84,6 @@ def make_layout(
 
 def _is_refusal(error: StorageError) -> bool:
     """True if a store refuses a request and would refuse it again."""
-    if isinstance(error, NoRangesError):
-        return True
     cause = error.__cause__
     status = getattr(cause, "status", 0)
     known = isinstance(cause, PermissionError | NotImplementedError) or status in (401, 403, 405)

@@ -17,8 +17,8 @@ from quakestream.storage.seals import sealed, unsealed
 MAX_LAYOUTS = 64
 """Indices kept in memory. One takes 16 bytes a block: 0.6 MB for 100,000 × 100,000 pixels."""
 Key = tuple[str, str, str]
-REFUSAL_SUFFIX = ".refused.json"
-"""Suffix of the notes that say why a scene is read through GDAL."""
+REFUSED, COPIED = "refused", "copied"
+"""Kinds of notes on scenes: why one is read through GDAL, and why one is copied whole."""
 
 
 class LayoutCache:
@@ -59,15 +59,19 @@ class LayoutCache:
             raise NotCoveredError.of(entry)
         return entry
 
-    def note(self, scene: Scene, reason: str) -> None:
-        """Writes beside the indices why a scene is read through GDAL; `refusals` reads it."""
+    def note(self, scene: Scene, kind: str, reason: str) -> None:
+        """Writes a note on a scene beside the indices, which `noted_reasons` reads.
+
+        Args:
+            kind: REFUSED or COPIED.
+        """
         if self._store is not None:
             content = {
                 "href": redacted(scene.href),
                 "scene": scene.id,
                 "reason": redacted(reason),
             }
-            name = object_name(*_key(scene)).removesuffix(".parquet") + REFUSAL_SUFFIX
+            name = object_name(*_key(scene)).removesuffix("parquet") + f"{kind}.json"
             with suppress(StorageError):  # the note is not worth the run
                 self._store.put(name, json.dumps(content).encode())
 
@@ -123,15 +127,18 @@ def object_name(href: str, etag: str, bands: str = "") -> str:
     return f"{name[:32]}.parquet"
 
 
-def refusals(store: Store) -> dict[str, str]:
-    """The reasons why scenes were read through GDAL, by scene id, from the workers' notes.
+def noted_reasons(store: Store, kind: str) -> dict[str, str]:
+    """The reasons in the workers' notes of a kind, by scene id.
+
+    Args:
+        kind: REFUSED or COPIED.
 
     Raises:
         StorageError: if the store cannot be listed.
     """
     reasons = {}
     for key in store.list():
-        if key.endswith(REFUSAL_SUFFIX):
+        if key.endswith(f".{kind}.json"):
             with suppress(StorageError, ValueError, KeyError):
                 content = json.loads(store.get(key))
                 reasons[str(content["scene"])] = str(content["reason"])

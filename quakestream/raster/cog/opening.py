@@ -11,14 +11,15 @@ from dataclasses import replace
 from typing import Self
 
 from quakestream.domain import Grid, Scene, SceneLayer
-from quakestream.errors import MissingExtraError, SceneError, StorageError
-from quakestream.raster.cog.layout import NotCoveredError
-from quakestream.raster.cog.layouts import LayoutCache
+from quakestream.errors import MissingExtraError, QuakestreamError, SceneError, StorageError
+from quakestream.raster.cog.layout import CogLayout, NotCoveredError
+from quakestream.raster.cog.layouts import COPIED, REFUSED, LayoutCache
 from quakestream.raster.cog.workers import PREFETCH_BYTES, Team
 from quakestream.raster.messages import reason_of
 from quakestream.raster.source import RasterioSource, RasterSource
 from quakestream.raster.values import GdalValues, ValueReader
 from quakestream.storage import StorageOptions
+from quakestream.storage.web_fetcher import copied_whole
 
 CACHE_BYTES = 64 << 20
 """Decoded blocks kept for neighbouring windows: 85 blocks of 512 × 512."""
@@ -52,6 +53,7 @@ class CogOpener:
         self._team = Team(threads, cache_bytes=cache_bytes)
         self.refusals: dict[str, str] = {}
         """Reasons why scenes are read through GDAL, by href."""
+        self._copied: set[str] = set()
 
     @property
     def held_bytes(self) -> int:
@@ -71,14 +73,12 @@ class CogOpener:
             SceneError: if the scene cannot be opened, or its store does not answer.
         """
         try:
-            layout = self._layouts.layout(scene, self._options)
+            layout = self._layout(scene)
             from quakestream.raster.cog.source import CogSource
 
             return CogSource(scene, grid, layout, self._options, team=self._team)
         except (NotCoveredError, MissingExtraError) as error:
-            if scene.href not in self.refusals:
-                self.refusals[scene.href] = reason_of(error)
-                self._layouts.note(scene, reason_of(error))
+            self._refused(scene, error)
         except StorageError as error:
             raise SceneError.of(replace(error.problem, where=scene.href)) from error
         return RasterioSource(scene, grid, self._options)
@@ -96,17 +96,28 @@ class CogOpener:
             scene, href=file.href, etag=file.etag, bands=None, layers=(), mask=None, tiles=()
         )
         try:
-            layout = self._layouts.layout(part, self._options)
+            layout = self._layout(part)
             from quakestream.raster.cog.values import CogValues
 
             return CogValues(layers, grid, layout, self._options, nearest=nearest, team=self._team)
         except (NotCoveredError, MissingExtraError) as error:
-            if file.href not in self.refusals:
-                self.refusals[file.href] = reason_of(error)
-                self._layouts.note(part, reason_of(error))
+            self._refused(part, error)
         except StorageError as error:
             raise SceneError.of(replace(error.problem, where=file.href)) from error
         return GdalValues(layers, grid, self._options, nearest=nearest)
+
+    def _layout(self, scene: Scene) -> CogLayout:
+        try:
+            return self._layouts.layout(scene, self._options)
+        finally:
+            if scene.href not in self._copied and copied_whole(scene.href):
+                self._copied.add(scene.href)
+                self._layouts.note(scene, COPIED, "the server ignores byte ranges")
+
+    def _refused(self, scene: Scene, error: QuakestreamError) -> None:
+        if scene.href not in self.refusals:
+            self.refusals[scene.href] = reason_of(error)
+            self._layouts.note(scene, REFUSED, reason_of(error))
 
 
 def open_source(scene: Scene, grid: Grid, options: StorageOptions | None = None) -> RasterSource:

@@ -1,10 +1,7 @@
 """Fetching byte ranges: joined requests, every kind of store, and files read in pieces."""
 
-import http.server
 import io
 import os
-import threading
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -93,23 +90,6 @@ def test_store_errors_are_one_line(tmp_path: Path) -> None:
             fetcher.fetch(0, 2)
     assert "\n" not in str(caught.value)
     assert "403" in str(caught.value)
-
-
-def test_a_server_without_ranges_is_no_server_for_blocks(tmp_path: Path) -> None:
-    """A server that sends the whole file for every block is an error, not a slow success."""
-    (tmp_path / "x.bin").write_bytes(bytes(1000))
-
-    class Whole(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Quiet."""
-
-    handler = partial(Whole, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        fetcher = open_fetcher(f"http://127.0.0.1:{server.server_port}/x.bin", LOCAL)
-        with pytest.raises(StorageError):
-            fetcher.fetch(10, 5)
-        server.shutdown()
 
 
 def test_a_file_in_pieces_reads_as_the_file(tmp_path: Path) -> None:

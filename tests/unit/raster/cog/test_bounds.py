@@ -17,7 +17,7 @@ from quakestream.raster.cog.decode import decode
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.layout import Coding, Level
 from quakestream.raster.cog.workers import Team
-from quakestream.storage.fetchers import LocalFetcher
+from quakestream.storage.local_fetcher import LocalFetcher
 from tests.helpers.cog_case import RemoteFetcher, small_level
 from tests.helpers.tiles_case import LOCAL, write_tiff
 

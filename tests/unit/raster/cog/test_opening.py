@@ -15,7 +15,15 @@ from quakestream.errors import (
     ShapeError,
     StorageError,
 )
-from quakestream.raster.cog import CogOpener, LayoutCache, header, open_source, refusals
+from quakestream.raster.cog import (
+    COPIED,
+    REFUSED,
+    CogOpener,
+    LayoutCache,
+    header,
+    noted_reasons,
+    open_source,
+)
 from quakestream.raster.cog.header import make_layout
 from quakestream.raster.cog.layout import CogLayout
 from quakestream.raster.cog.layouts import object_name
@@ -25,6 +33,7 @@ from quakestream.raster.tiles.placement import extent_on
 from quakestream.storage import MissingObjectError, open_store
 from quakestream.storage.ranges import Fetcher, FetchPolicy
 from tests.helpers.cog_case import hot
+from tests.helpers.servers import web_server
 from tests.helpers.tiles_case import (
     GRID,
     LOCAL,
@@ -32,6 +41,7 @@ from tests.helpers.tiles_case import (
     assert_same,
     gdal,
     scene_of,
+    windows,
     write_cog,
     write_tiff,
 )
@@ -262,6 +272,23 @@ def test_a_store_that_is_away_is_an_error_and_not_a_reason_for_another_reader(
         assert isinstance(opener(scene, GRID), CogSource)  # it is back
 
 
+def test_a_server_without_ranges_shows_the_pixels_that_others_show(tmp_path: Path) -> None:
+    """GDAL decodes JPEG otherwise: the same scene had other verdicts on another server."""
+    path = write_tiff(tmp_path / "scene.tif", compress="jpeg", photometric="ycbcr")
+    store = open_store(str(tmp_path / "indices"))
+    with (
+        web_server(tmp_path, ranges=False) as server,
+        CogOpener(layouts=LayoutCache(store)) as opener,
+    ):
+        scene = scene_of(f"{server.url}/scene.tif")
+        with opener(scene, GRID) as there, opener(scene_of(path), GRID) as here:
+            assert isinstance(there, CogSource)
+            for window in windows(extent_on(scene, GRID)):
+                assert_same(there.read(window), here.read(window))
+        assert server.sent["/scene.tif"] >= path.stat().st_size
+    assert noted_reasons(store, COPIED) == {"scene": "the server ignores byte ranges"}
+
+
 def test_a_store_that_lets_only_gdal_in_leaves_gdal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,7 +298,7 @@ def test_a_store_that_lets_only_gdal_in_leaves_gdal(
     with CogOpener(layouts=LayoutCache(store)) as opener:
         assert isinstance(opener(scene, GRID), RasterioSource)
         assert "cannot look up" in opener.refusals[scene.href]
-    assert refusals(store) == {"scene": opener.refusals[scene.href]}
+    assert noted_reasons(store, REFUSED) == {"scene": opener.refusals[scene.href]}
 
 
 def test_an_index_that_cannot_be_kept_is_used_all_the_same(tmp_path: Path) -> None:
