@@ -62,12 +62,20 @@ def _validated(parsed: RunText) -> RunFile:
         raise ConfigError.of_all(
             describe(error, replace(parsed, source=parsed.source or IN_MEMORY), RunFile)
         ) from None
-    if "views" not in run.imagery.model_fields_set:
-        views = PROFILES[run.profile].views
-        imagery = run.imagery.model_copy(update={"views": views})
-        run = run.model_copy(update={"imagery": imagery})
+    run = _with_profile(run)
     run._source = parsed.source
     return run
+
+
+def _with_profile(run: RunFile) -> RunFile:
+    """The run with what its profile decides where the run file does not."""
+    profile = PROFILES[run.profile]
+    imagery, models = run.imagery, run.models
+    if "views" not in imagery.model_fields_set:
+        imagery = imagery.model_copy(update={"views": profile.views})
+    if "damage" not in models.model_fields_set:
+        models = models.model_copy(update={"damage": profile.damage})
+    return run.model_copy(update={"imagery": imagery, "models": models})
 
 
 def _with_storage(content: Any, storage: StorageOptions | None) -> Any:

@@ -31,6 +31,8 @@ from quakestream.config.fields import (
     parse_interval,
 )
 from quakestream.config.profiles import (
+    FAST_DAMAGE_MODEL,
+    SURE_DAMAGE_MODEL,
     Profile,
     ProfileName,
     Views,
@@ -43,7 +45,8 @@ from quakestream.errors import ConfigError
 from quakestream.redaction import names_secret
 from quakestream.storage import StorageOptions
 
-DEFAULT_DAMAGE_MODEL = "damage-turkiye-2023"
+DEFAULT_DAMAGE_MODEL = FAST_DAMAGE_MODEL
+"""The damage bundle of a run file that names neither a bundle nor a profile."""
 
 _ENVIRONMENT = (
     "set credentials in the environment (for s3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, or a "
@@ -193,7 +196,9 @@ class ModelsSection(Section):
     """The model bundles: names of shipped bundles, or paths and URIs."""
 
     damage: ModelRef | None = Field(
-        default=DEFAULT_DAMAGE_MODEL, description="Damage per building; null: none"
+        default=DEFAULT_DAMAGE_MODEL,
+        description="Damage per building; null: none. Left out: the profile decides, "
+        f"{FAST_DAMAGE_MODEL} with rapid, {SURE_DAMAGE_MODEL} with the others",
     )
     landslide: ModelRef | None = Field(default=None, description="Landslides per pixel")
     hazard: ModelRef | None = Field(
@@ -283,7 +288,11 @@ class RunFile(Section):
             "pdf, stac"
         ),
     )
-    profile: ProfileName = Field(default="rapid", description="The one dial: speed or thoroughness")
+    profile: ProfileName = Field(
+        default="rapid",
+        description="The one dial. rapid: lists tonight. standard: numbers to publish, slower. "
+        "exhaustive: every view of a building, slowest",
+    )
     out: Place | None = Field(
         default=None, description="Folder or prefix of the map; --out overrides it"
     )

@@ -143,8 +143,9 @@ footprints:
 #   least_slope_deg: 5
 
 # Model bundles: shipped names (`quakestream bundle list`), or paths and URIs with a slash.
-models:
-  damage: damage-turkiye-2023
+# models:
+#   # Damage per building. Left out: the profile decides (see there). null: none, slides alone.
+#   damage: damage-turkiye-2023
 #   landslide: ./landslide-bundle    # landslides per pixel
 #   # Damage from hazard values alone (task hazard). Its log-odds are added to the image's, and
 #   # its probabilities are the columns p_hazard_*, also for buildings that no image shows.
@@ -173,8 +174,9 @@ models:
 # them of a finished map, too.
 # outputs: [scores, gpkg, kml]
 
-# The one dial. rapid: first results soon. standard: the same verdicts, fewer and larger commits.
-# exhaustive: every view of a building is scored and merged.
+# The one dial. rapid: lists for tonight (damage-turkiye-2023: fast, finds most). standard: numbers
+# to publish (damage-context-2023: surer, about half as fast). exhaustive: every view of a building
+# is scored and merged, too.
 profile: rapid
 
 # Folder or prefix of the map; `--out` overrides it.

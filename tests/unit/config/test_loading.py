@@ -300,6 +300,14 @@ def test_the_profile_is_the_dial_and_execution_overrides_it() -> None:
         SMALL.replace("catalog:", "views: best, catalog:") + "profile: exhaustive\n", "r"
     )
     assert pinned.imagery.views == pinned.profile_settings.views == "best"
+    assert [
+        parse_run(SMALL + f"profile: {name}\n", "r").models.damage
+        for name in ("rapid", "standard", "exhaustive")
+    ] == ["damage-turkiye-2023", "damage-context-2023", "damage-context-2023"]
+    named = parse_run(SMALL + "profile: standard\nmodels: {damage: ./own}\n", "/d/r")
+    assert named.models.damage == "/d/own"
+    slides = "profile: standard\nmodels: {damage: null, landslide: ./own}\n"
+    assert parse_run(SMALL + slides, "r").models.damage is None
     tuned = parse_run(SMALL + "execution: {cell_windows: 2, runtime: uniform}\n", "r")
     assert tuned.profile_settings.cell_windows == 2
     assert tuned.profile_settings.group_cells == 4
@@ -311,7 +319,7 @@ def test_the_digest_is_of_what_decides_the_map() -> None:
     same = [
         SMALL + "out: elsewhere\n",
         SMALL + "execution: {group_cells: 1}\n",
-        SMALL + "profile: standard\n",
+        SMALL + "profile: standard\nmodels: {damage: damage-turkiye-2023}\n",
         SMALL + "outputs: []\n",
         SMALL + "models: {share: auto}\n",
         SMALL.replace("01:17:34Z", "04:17:34+03:00"),
@@ -322,6 +330,7 @@ def test_the_digest_is_of_what_decides_the_map() -> None:
         SMALL.replace("id: e", "id: f"),
         SMALL.replace("01:17:34Z", "01:17:35Z"),
         SMALL.replace("b.parquet", "c.parquet"),
+        SMALL + "profile: standard\n",
         SMALL + "profile: exhaustive\n",
         SMALL + "outputs: [scores]\n",
         SMALL + "hazard: {vs30: v.tif}\n",
@@ -430,7 +439,6 @@ def _uncommented(text: str) -> str:
         looks_like_a_key = bare.startswith("#") and bare.lstrip("# ").split(":")[0].isidentifier()
         known = bare.lstrip("# ").split(":")[0] in _keys(run_schema())
         lines.append(line.replace("# ", "", 1) if looks_like_a_key and known else line)
-    # `models` is open in the template, so its commented keys come out with their indent.
     return "\n".join(lines)
 
 
