@@ -1,5 +1,6 @@
 """Typed events of a run, and the observers that receive them."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -30,9 +31,10 @@ class PlanReady:
     cells_done: int
     """Cells that an earlier run committed and this run skips."""
     km2: float
+    """Ground that is scored: whole windows, once for each view."""
     footprints: int
     km2_done: float = 0.0
-    """Ground that an earlier run scored."""
+    """Ground of it that an earlier run scored."""
     buildings: int = 0
     """Footprints that some cell judges; the others have their reason already."""
     buildings_done: int = 0
@@ -59,6 +61,7 @@ class GroupCommitted:
     name: str
     cells: int
     km2: float
+    """Ground that was scored: whole windows, once for each view."""
     buildings: int
     """Footprints that are answered now: all cells and views that show them are done."""
     cells_failed: int
@@ -113,6 +116,31 @@ Event = (
     | OutputNotice
 )
 Observer = Callable[[Event], None]
+
+
+@dataclass(slots=True)
+class MapClock:
+    """Time that a run spends mapping: reading, scoring and committing.
+
+    Every rate in km²/h of a run is over this time: without the plan, the preparation of scenes and
+    the writing of the map.
+    """
+
+    _before_s: float = 0.0
+    _since: float | None = None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StageStarted):
+            self._before_s = 0.0 if event.name == "plan" else self.seconds
+            self._since = time.monotonic() if event.name == "map" else None
+        elif isinstance(event, MapPublished):
+            self._before_s, self._since = self.seconds, None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        since = self._since
+        return self._before_s + (time.monotonic() - since if since is not None else 0.0)
 
 
 @dataclass(slots=True)

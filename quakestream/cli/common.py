@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +16,7 @@ from quakestream.events import (
     Event,
     GroupCommitted,
     InputQuarantined,
+    MapClock,
     MapPublished,
     Observer,
     OutputNotice,
@@ -99,11 +100,14 @@ class ProgressState:
     commits: int = 0
     """Commits of this run."""
     first_at: float = 0.0
-    """Time of the first commit; the rate is that of the commits after it."""
-    first_km2: float = 0.0
+    """Time of the first commit; the time that is left is guessed from the commits after it."""
     first_done: int = 0
+    km2_here: float = 0.0
+    """Ground that this run scored."""
+    clock: MapClock = field(default_factory=MapClock)
 
     def add(self, event: Event) -> None:
+        self.clock(event)
         if isinstance(event, PlanReady):
             self.cells, self.done = event.cells, event.cells_done
             self.km2_total, self.km2 = event.km2, event.km2_done
@@ -111,24 +115,27 @@ class ProgressState:
         elif isinstance(event, GroupCommitted):
             self.done += event.cells
             self.km2 += event.km2
+            self.km2_here += event.km2
             self.buildings += event.buildings
             self.commits += 1
             if self.commits == 1:
                 self.first_at = time.monotonic()
-                self.first_km2, self.first_done = self.km2, self.done
+                self.first_done = self.done
 
     def line(self) -> str:
-        """`12 of 40 cells, 1.80 of 6.10 km², 96 of 447 buildings, 412 km²/h, 0:38 left`."""
+        """`12 of 40 cells, 1.80 of 6.10 km² scored, 96 of 447 buildings, 412 km²/h, 0:38 left`."""
         text = (
             f"{self.done:,} of {counted(self.cells, 'cell')}, {self.km2:.2f} of "
-            f"{self.km2_total:.2f} km², {self.buildings:,} of "
+            f"{self.km2_total:.2f} km² scored, {self.buildings:,} of "
             f"{counted(self.buildings_total, 'building')}"
         )
         elapsed = time.monotonic() - self.first_at
         since_first = self.done - self.first_done
+        map_s = self.clock.seconds
+        if map_s and self.km2_here and (self.commits >= STEADY_COMMITS or self.done >= self.cells):
+            text += f", {self.km2_here / map_s * 3600:,.0f} km²/h"
         if self.commits < STEADY_COMMITS or not since_first or elapsed <= 0:
             return text
-        text += f", {(self.km2 - self.first_km2) / elapsed * 3600:,.0f} km²/h"
         left_s = (self.cells - self.done) * elapsed / since_first
         return text + (f", about {_clock(left_s)} left" if self.done < self.cells else "")
 

@@ -9,10 +9,11 @@ import typer
 from quakestream.bundles import Bundle, load_bundle
 from quakestream.cli.bundle import golden_logits
 from quakestream.cli.common import EXIT_FAILED, Json, print_json, stdout
+from quakestream.cli.refusals import Cause, Refusal, refusal, refusal_lines
 from quakestream.engines import REFERENCE, RUNTIMES, choose, open_engine
 from quakestream.engines.bench import BenchRequest, Timing, best_rates, time_apart
 from quakestream.engines.choice import keep_rates
-from quakestream.engines.parity import check_golden
+from quakestream.engines.parity import ALLOWED, ALLOWED_MEAN, golden_shift, within
 from quakestream.engines.runtimes import MODEL_RUNTIMES
 from quakestream.errors import (
     ConfigError,
@@ -47,10 +48,19 @@ class CheckRow:
     runtime: str
     engine: str = ""
     max_difference: float | None = None
-    """Largest difference of a logit."""
+    """Largest difference of a logit. No tolerance applies to it."""
+    probability_difference: float | None = None
+    """Largest difference of a class probability."""
+    probability_difference_allowed: float | None = None
+    probability_difference_mean: float | None = None
+    """Mean difference over the golden batch."""
+    probability_difference_mean_allowed: float | None = None
     same: bool = False
+    """True where both differences of probabilities are within what is allowed."""
     refused: str = ""
     """Why the runtime did not run, in one line; empty where it ran."""
+    cause: Cause | None = None
+    """`not_installed`, `no_device`, `not_built` or `other`; None where it ran."""
 
 
 @engine_app.command("check")
@@ -58,6 +68,8 @@ def check(
     name: Name, runtime: Runtimes = None, threads: Threads = 0, as_json: Json = False
 ) -> None:
     """Compare runtimes with ONNX Runtime in float32, on the bundle's golden batch.
+
+    A runtime passes where class probabilities differ by no more than its precision allows.
 
     Example: quakestream engine check damage-context-2023 --runtime openvino-int8
     """
@@ -67,8 +79,7 @@ def check(
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
-        for row in rows:
-            stdout.print(_check_line(row))
+        _show_checks(rows, named=bool(runtime))
     if any((not row.same) for row in rows if runtime or not row.refused):
         raise typer.Exit(EXIT_FAILED)
 
@@ -111,32 +122,34 @@ def bench(
     if keep and timed:
         keep_rates(bundle, best_rates(timed))
     if as_json:
-        print_json({"timings": [asdict(timing) for _, timing in timed], "refused": refused})
+        why = {one.runtime: one.why for one in refused}
+        print_json({"timings": [asdict(timing) for _, timing in timed], "refused": why})
     else:
-        for runtime_name, why in refused.items():
-            stdout.print(f"{runtime_name}: not timed: {why}")
+        for line in refusal_lines(refused, said="not timed", named=bool(runtime)):
+            stdout.print(line)
     if refused and runtime:
         raise typer.Exit(EXIT_FAILED)
 
 
 def _timings(
     requests: list[BenchRequest], *, print_each: bool
-) -> tuple[list[tuple[BenchRequest, Timing]], dict[str, str]]:
-    """Timings, and the reason of each runtime or batch that could not be timed.
+) -> tuple[list[tuple[BenchRequest, Timing]], list[Refusal]]:
+    """Timings, and the runtimes or batches that could not be timed.
 
     A runtime that was refused is not tried again with another batch.
     """
     timed: list[tuple[BenchRequest, Timing]] = []
-    refused: dict[str, str] = {}
+    refused: list[Refusal] = []
     for request in requests:
-        if request.runtime in refused:
+        if any(request.runtime == one.runtime for one in refused):
             continue
         try:
             timing = time_apart(request)
         except QuakestreamError as error:
             only_this = isinstance(error, EngineError) and not isinstance(error, DeviceError)
             of_many = f"{request.runtime}, batch {request.batch}"
-            refused[of_many if request.batch and only_this else request.runtime] = _line(error)
+            what = of_many if request.batch and only_this else request.runtime
+            refused.append(refusal(what, error))
             continue
         timed.append((request, timing))
         if print_each:
@@ -235,28 +248,56 @@ def _check_row(bundle: Bundle, runtime: str, threads: int, reference: np.ndarray
         engine = open_engine(bundle, runtime=runtime, threads=threads)
         logits = golden_logits(engine, bundle)
     except (EngineError, RequestError, MissingExtraError) as error:
-        return CheckRow(runtime=runtime, refused=_line(error))
+        why = refusal(runtime, error)
+        return CheckRow(runtime=runtime, refused=why.why, cause=why.cause)
     if logits.shape != reference.shape:
         return CheckRow(
             runtime=runtime,
             engine=engine.name,
             refused=f"logits have shape {logits.shape}, the reference has {reference.shape}",
+            cause="other",
         )
-    worst = float(np.abs(logits - reference).max(initial=0.0))
     try:
-        check_golden(engine, bundle, RUNTIMES[runtime].precision)
+        most, mean = golden_shift(engine, bundle)
     except EngineError as error:
-        return CheckRow(
-            runtime=runtime, engine=engine.name, max_difference=worst, refused=_line(error)
-        )
-    return CheckRow(runtime=runtime, engine=engine.name, max_difference=worst, same=True)
+        why = refusal(runtime, error)
+        return CheckRow(runtime=runtime, engine=engine.name, refused=why.why, cause=why.cause)
+    precision = RUNTIMES[runtime].precision
+    return CheckRow(
+        runtime=runtime,
+        engine=engine.name,
+        max_difference=float(np.abs(logits - reference).max(initial=0.0)),
+        probability_difference=most,
+        probability_difference_allowed=ALLOWED[precision],
+        probability_difference_mean=mean,
+        probability_difference_mean_allowed=ALLOWED_MEAN[precision],
+        same=within(precision, most, mean),
+    )
+
+
+def _show_checks(rows: list[CheckRow], *, named: bool) -> None:
+    """What ran, each with its tolerance, and then what did not."""
+    for row in rows:
+        if row.max_difference is not None:
+            stdout.print(_check_line(row))
+    refused = [
+        Refusal(runtime=row.runtime, cause=row.cause or "other", why=row.refused)
+        for row in rows
+        if row.max_difference is None
+    ]
+    for line in refusal_lines(refused, said="refused", named=named):
+        stdout.print(line)
 
 
 def _check_line(row: CheckRow) -> str:
-    if row.max_difference is None:
-        return f"{row.runtime}: refused: {row.refused}"
-    verdict = "ok" if row.same else f"NOT the same model: {row.refused}"
-    return f"{row.runtime} ({row.engine}): logits differ by {row.max_difference:.2g}: {verdict}"
+    verdict = "pass" if row.same else "FAIL, NOT the same model; use runtime onnxruntime"
+    return (
+        f"{row.runtime} ({row.engine}): {verdict}: probabilities differ by "
+        f"{row.probability_difference:.2g} at most ({row.probability_difference_allowed:g} "
+        f"allowed), {row.probability_difference_mean:.2g} on average "
+        f"({row.probability_difference_mean_allowed:g} allowed); logits by up to "
+        f"{row.max_difference:.2g}"
+    )
 
 
 def _timing_line(timing: Timing) -> str:
@@ -274,7 +315,3 @@ def _timing_line(timing: Timing) -> str:
 def _runs(timing: Timing) -> str:
     """The items of an engine's own runs, where they differ from the batch it was given."""
     return f" in runs of {timing.run}" if timing.run not in (0, timing.batch) else ""
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

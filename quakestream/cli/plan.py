@@ -20,6 +20,7 @@ from quakestream.cli.common import (
 )
 from quakestream.cli.map import RunArgument, outside_aoi
 from quakestream.config import open_run
+from quakestream.outputs.ground import WHOLE_WINDOWS, covered_text
 from quakestream.outputs.viewer_content import REASON_TITLES
 from quakestream.pipeline.planning.capacity import Capacity
 from quakestream.pipeline.planning.checks import later_problems
@@ -80,6 +81,8 @@ def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str,
         "cells": len(plan.units),
         "area_cells": len(plan.area_cells),
         "windows": plan.windows,
+        "aoi_km2": round(plan.aoi_km2, 4),
+        "covered_km2": round(plan.covered_km2, 4),
         "km2": round(plan.km2, 4),
         "views": len(plan.views),
         "acquisitions": plan.acquisitions,
@@ -121,7 +124,8 @@ def _stages(plan: Plan, capacity: Capacity) -> dict[str, Any]:
         "score_s": round(capacity.score_s, 1),
         "driver_s": round(capacity.driver_s, 1),
         "around_s": round(capacity.startup_s, 1),
-        "km2_per_h": round(capacity.km2_per_h, 1),
+        "km2_per_h": round(capacity.map_km2_per_h, 1),
+        "command_km2_per_h": round(capacity.km2_per_h, 1),
         "read_mpx_per_s_per_core": rates.read_mpx_per_s,
         "score_windows_per_s": round(1 / rates.score_s, 2) if rates.score_s else None,
         "readers_wanted": plan.readers_wanted,
@@ -140,11 +144,7 @@ def _show(statement: dict[str, Any]) -> None:
         meaning = COVERED_TEXT if reason == COVERED else f"{reason}: {REASON_TITLES[reason]}"
         hint = left_out_hint(reason, (p["kind"] for p in statement["problems"]))
         stdout.print(f"  {number:>9,} {meaning}{hint}")
-    stdout.print(
-        f"  to read: {counted(statement['cells'], 'cell')}, {statement['km2']:.2f} km² in "
-        f"{counted(statement['views'], 'view')}, {statement['mpx']:,.1f} megapixels "
-        f"({statement['read_bytes'] / 1e9:.2f} GB decoded)"
-    )
+    _show_ground(statement)
     if statement["outside_aoi"]:
         stdout.print(f"  {outside_aoi(statement['outside_aoi'])}", style="dim")
     _show_time(statement)
@@ -154,6 +154,21 @@ def _show(statement: dict[str, Any]) -> None:
     _show_problems(statement["problems"])
     if not statement["cells"]:
         stdout.print(f"  {_nothing(statement)}")
+
+
+def _show_ground(statement: dict[str, Any]) -> None:
+    """The area that was asked for, and the work that it makes."""
+    covered = covered_text(statement["aoi_km2"], statement["covered_km2"])
+    stdout.print(f"  AOI: {covered}")
+    stdout.print(
+        f"  to score: {statement['km2']:,.2f} km² in {counted(statement['views'], 'view')} "
+        f"({WHOLE_WINDOWS})"
+    )
+    stdout.print(
+        f"  to read: {counted(statement['cells'], 'cell')}, once for each view and model: "
+        f"{statement['mpx']:,.1f} megapixels of all images, with the margins of windows "
+        f"({statement['read_bytes'] / 1e9:.2f} GB decoded)"
+    )
 
 
 def _show_problems(problems: list[dict[str, Any]]) -> None:
@@ -191,8 +206,8 @@ def _show_time(statement: dict[str, Any]) -> None:
 def _show_memory(statement: dict[str, Any]) -> None:
     free_mb = statement["memory"]["available_mb"]
     stdout.print(
-        f"  memory: up to {statement['peak_mb']:,} MB (on Ray on this machine "
-        f"{statement['peak_mb_ray']:,} MB), {free_mb:,} MB are free"
+        f"  memory: at most {statement['peak_mb']:,} MB (on Ray on this machine "
+        f"{statement['peak_mb_ray']:,} MB), small runs take less; {free_mb:,} MB are free"
     )
     if not statement["fits"]:
         stdout.print(

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from quakestream.cli.common import Json, S3Anon, S3Endpoint, s3_options, warn_of_other_products
+from quakestream.outputs.ground import WHOLE_WINDOWS, covered_text
 from quakestream.outputs.lease import clock
 from quakestream.outputs.progress import Status, read_status
 from quakestream.storage import open_store
@@ -63,12 +64,21 @@ def _rows(progress: Status) -> list[tuple[str, str]]:
                 f"{progress.cells_done:,} of {progress.cells_total:,} ({share:.0%}), a cell once "
                 "for each view and model",
             ),
-            ("area", f"{progress.km2_done:,.1f} of {progress.km2_total:,.1f} km²"),
+            *_aoi_row(progress),
+            (
+                "scored",
+                f"{progress.km2_done:,.2f} of {progress.km2_total:,.2f} km² ({WHOLE_WINDOWS})",
+            ),
             ("buildings", f"{progress.buildings_done:,} scored"),
             ("failed cells", f"{progress.failed:,}"),
         ]
     if progress.km2_per_h:
-        rows.append(("rate", f"{progress.km2_per_h:,.0f} km²/h over {_clock(progress.elapsed_s)}"))
+        rows.append(
+            (
+                "rate",
+                f"{progress.km2_per_h:,.0f} km²/h scored, over {_clock(progress.map_s)} of mapping",
+            )
+        )
     if progress.remaining_s is not None:
         rows.append(("remaining", f"about {_clock(progress.remaining_s)}"))
     if progress.counts:
@@ -81,6 +91,13 @@ def _rows(progress: Status) -> list[tuple[str, str]]:
         rows += _slide_rows(progress.counts.get("landslides"), progress.left_out)
         rows.append(("quarantined inputs", f"{progress.counts.get('quarantined', 0):,}"))
     return rows
+
+
+def _aoi_row(progress: Status) -> list[tuple[str, str]]:
+    """The area that was asked for; nothing for runs of earlier versions."""
+    if progress.aoi_km2 is None or progress.covered_km2 is None:
+        return []
+    return [("AOI", covered_text(progress.aoi_km2, progress.covered_km2))]
 
 
 def _coverage_rows(coverage: Mapping[str, Any] | None) -> list[tuple[str, str]]:
@@ -111,6 +128,8 @@ def _moment(time: str) -> str:
 
 
 def _clock(seconds: float) -> str:
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"

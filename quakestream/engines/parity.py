@@ -43,6 +43,11 @@ def golden_shift(engine: Engine, bundle: Bundle) -> tuple[float, float]:
     return float(shift.max(initial=0.0)), float(shift.mean()) if shift.size else 0.0
 
 
+def within(precision: str, most: float, mean: float) -> bool:
+    """Whether differences from the golden reference are those of one model."""
+    return most <= ALLOWED[precision] and mean <= ALLOWED_MEAN[precision]
+
+
 def check_golden(engine: Engine, bundle: Bundle, precision: str) -> float:
     """Checks an engine on the golden batch; returns the largest difference of a probability.
 
@@ -53,7 +58,7 @@ def check_golden(engine: Engine, bundle: Bundle, precision: str) -> float:
         EngineError: if the engine is not the same model.
     """
     most, mean = golden_shift(engine, bundle)
-    if most <= ALLOWED[precision] and mean <= ALLOWED_MEAN[precision]:
+    if within(precision, most, mean):
         return most
     raise EngineError(
         f"{engine.name} is not the same model as its reference: probabilities of the golden "

@@ -17,6 +17,7 @@ from quakestream.events import (
     Event,
     GroupCommitted,
     InputQuarantined,
+    MapClock,
     MapPublished,
     PlanReady,
     StageStarted,
@@ -58,11 +59,11 @@ METRICS = {
         _gauge("cells_done", "Cells that are committed, by this run and those before it."),
         _gauge("groups_planned", "Commit groups of the run."),
         _gauge("groups_done", "Commit groups that are committed."),
-        _gauge("km2_planned", "Ground of the run, square kilometres."),
-        _gauge("km2_done", "Ground that is scored, by this run and those before it."),
+        _gauge("km2_planned", "Ground to score, km²: whole windows, once for each view."),
+        _gauge("km2_done", "Ground of it that is scored, by this run and those before it."),
         _gauge("buildings_planned", "Footprints that some cell judges."),
         _gauge("buildings_done", "Footprints that are answered."),
-        _gauge("km2_per_hour", "Ground scored in an hour, since this run began to map."),
+        _gauge("km2_per_hour", "Ground scored in an hour of mapping, by this run."),
         _gauge("engine_busy_ratio", "Share of the workers' time in which an engine scored."),
         _gauge("stage", "1 for the stage that the run is in, else 0.", "stage"),
         _gauge("updated_timestamp_seconds", "When these figures were written."),
@@ -99,10 +100,10 @@ class RunMetrics:
     values: defaultdict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
     """Values by name (without the prefix) and label."""
     stage: str = "plan"
-    mapping_s: float = 0.0
-    _mapping_since: float | None = None
+    clock: MapClock = field(default_factory=MapClock)
 
     def __call__(self, event: Event) -> None:
+        self.clock(event)
         if isinstance(event, PlanReady):
             self._plan(event)
         elif isinstance(event, GroupCommitted):
@@ -122,7 +123,7 @@ class RunMetrics:
         found |= {("quarantined_total", kind): 0.0 for kind in QUARANTINED}
         found |= self.values
         found["updated_timestamp_seconds", ""] = time.time()
-        mapping_s, worker_s = self._mapping(), found["worker_seconds_total", ""]
+        mapping_s, worker_s = self.clock.seconds, found["worker_seconds_total", ""]
         scored = found["scored_km2_total", ""]
         busy = found["engine_busy_seconds_total", ""]
         found["km2_per_hour", ""] = scored / mapping_s * 3600 if mapping_s else 0.0
@@ -165,16 +166,9 @@ class RunMetrics:
 
     def _begin(self, stage: str) -> None:
         if stage == "plan":  # a run begins
-            self.run_id, self.mapping_s, self._mapping_since = "", 0.0, None
+            self.run_id = ""
             self.values.clear()
-        self.mapping_s = self._mapping()
-        self._mapping_since = time.monotonic() if stage == "map" else None
         self.stage = stage
-
-    def _mapping(self) -> float:
-        """Seconds of this run in the stage that maps."""
-        since = self._mapping_since
-        return self.mapping_s + (time.monotonic() - since if since is not None else 0.0)
 
 
 @dataclass(slots=True)

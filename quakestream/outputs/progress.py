@@ -34,14 +34,23 @@ class Status:
     cells_total: int
     """Cells to read, once for each view and model. coverage.parquet has cells with nothing to read,
     too, and a cell once for each model: see `coverage` in the counts."""
+    aoi_km2: float | None
+    """Ground of the AOI; None for runs of earlier versions."""
+    covered_km2: float | None
+    """Ground of the AOI within the outlines of the images in use."""
     km2_done: float
     km2_total: float
+    """Ground to score, in whole windows, once for each view."""
     buildings_done: int
     failed: int
     commits: int
     """Commit groups that are stored."""
     elapsed_s: float
+    """Time from the plan to the last commit, preparation of scenes included."""
+    map_s: float
+    """Time of it that mapping took: reading, scoring and committing."""
     km2_per_h: float | None
+    """Ground scored in an hour of mapping, as `rates` of run.json has it."""
     remaining_s: float | None
     counts: dict[str, Any]
     """Counts of the finished map; empty before that."""
@@ -79,10 +88,11 @@ def read_status(store: Store, now: datetime | None = None) -> Status:
     else:
         state = _state(progress, run, complete, now)
     elapsed = _seconds(progress.get("started"), progress.get("updated"))
-    km2_here = numbers["km2_done"] - numbers["km2_resumed"]
-    rate = km2_here / elapsed if elapsed > 0 and km2_here > 0 else None
+    map_s, rate = _rate(numbers, elapsed, run if state == "finished" else {})
     left_km2 = work["km2_total"] - work["km2_done"]
     counts = run.get("counts")
+    rates = run.get("rates") or {}
+    ground = {key: progress.get(key, rates.get(key)) for key in ("aoi_km2", "covered_km2")}
     return Status(
         state=state,
         holder=str(lease or ""),
@@ -92,12 +102,15 @@ def read_status(store: Store, now: datetime | None = None) -> Status:
         groups_total=int(work["groups_total"]),
         cells_done=int(work["cells_done"]),
         cells_total=int(work["cells_total"]),
+        aoi_km2=ground["aoi_km2"],
+        covered_km2=ground["covered_km2"],
         km2_done=work["km2_done"],
         km2_total=work["km2_total"],
         buildings_done=int(numbers["buildings_done"]),
         failed=int(numbers["failed"]),
         commits=commits,
         elapsed_s=elapsed,
+        map_s=map_s,
         km2_per_h=rate * 3600 if rate else None,
         remaining_s=left_km2 / rate if rate and state == "running" else None,
         counts=dict(counts) if isinstance(counts, dict) else {},
@@ -108,8 +121,24 @@ def read_status(store: Store, now: datetime | None = None) -> Status:
 
 _NUMBERS = (
     *("cells_done", "cells_total", "km2_done", "km2_total", "km2_resumed", "buildings_done"),
-    *("failed", "groups_done", "groups_total", "commits"),
+    *("failed", "groups_done", "groups_total", "commits", "map_s"),
 )
+
+
+def _rate(
+    numbers: dict[str, float], elapsed_s: float, finished: dict[str, Any]
+) -> tuple[float, float | None]:
+    """Time that a run mapped, and km² scored in a second of it; None before the first commit.
+
+    Args:
+        elapsed_s: stands for that time in runs of earlier versions, which did not measure it.
+        finished: run.json of a finished run; empty before that.
+    """
+    if (rates := finished.get("rates")) and rates.get("km2"):
+        return rates["map_s"], rates["km2"] / rates["map_s"] if rates["map_s"] else None
+    map_s = numbers["map_s"] or elapsed_s
+    km2 = numbers["km2_done"] - numbers["km2_resumed"]
+    return map_s, km2 / map_s if map_s > 0 and km2 > 0 else None
 
 
 def _with_later_commits(numbers: dict[str, float], commits: int) -> dict[str, float]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from quakestream.outputs.expected import amount, share_interval
 from quakestream.outputs.figures import SEVERE, Headline, headline, percent
+from quakestream.outputs.ground import rate_rows
 from quakestream.outputs.left_out import left_out_line
 from quakestream.outputs.pages import cards_html, content_security_policy, fill, static
 from quakestream.outputs.readback import current_run, current_table
@@ -69,7 +70,7 @@ def report_page(
         "units": _units(summary, run),
         "scores": _scores(scores),
         "models": _models(run),
-        "rates": _pairs(flat_metrics({**run.get("rates", {}), **run.get("memory", {})})),
+        "rates": _pairs(rate_rows(run)),
         "notes": "".join(f"<li>{_safe(n)}</li>" for n in run.get("notes", [])),
         "hazard": _inputs(_hazard_inputs(run.get("hazard"))),
         "inputs": _inputs(run.get("inputs", {})),

@@ -44,6 +44,8 @@ def test_the_plan_says_what_the_run_then_does(run_file: Path, made: Map) -> None
     plan = json.loads(done.stdout)
     assert plan["windows"] == plan["coverage"]["covered"] > 20
     assert plan["km2"] == made.run["rates"]["km2"] > 0
+    for key in ("aoi_km2", "covered_km2"):
+        assert plan[key] == made.run["rates"][key] > 0
     assert plan["mpx"] == pytest.approx(made.run["rates"]["mpx_read"], abs=0.1)
     assert plan["cells"] == made.run["counts"]["cells"]
     assert made.run["memory"]["peak_rss_mb"] < made.run["memory"]["planned_peak_mb"]

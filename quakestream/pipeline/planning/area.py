@@ -1,13 +1,39 @@
-"""The cells of the AOI."""
+"""The ground of the AOI: its area, what images cover of it, and its cells."""
 
+from collections.abc import Iterable
+
+import shapely
 from shapely.geometry.base import BaseGeometry
 
+from quakestream.catalog import scene_extent
+from quakestream.domain import View
 from quakestream.errors import AoiError
 from quakestream.pipeline.kinds.units import LatticeOf
-from quakestream.tiling import Cell
+from quakestream.tiling import Cell, split_by_zone
 
 MOST_CELLS = 4_000_000
 """Cells of one run: some million km². Each is a row of coverage, about 1 kB of the driver's."""
+
+
+def ground_km2(area: BaseGeometry) -> float:
+    """Ground of an area (EPSG:4326), km²."""
+    if area.is_empty:
+        return 0.0
+    return sum(part.area for part in split_by_zone(area).values()) / 1e6
+
+
+def covered_area(aoi: BaseGeometry, views: Iterable[View]) -> BaseGeometry:
+    """The part of an AOI that some view shows: both of its images, where it has two.
+
+    Outlines count. Clouds and pixels without data are found when the images are read.
+    """
+    parts = []
+    for view in views:
+        part = aoi
+        for scene in view.scenes:
+            part = shapely.intersection(part, scene_extent(scene))
+        parts.append(part)
+    return shapely.union_all(parts) if parts else shapely.Polygon()
 
 
 def area_cells(

@@ -71,6 +71,7 @@ class Load:
     mpx: float
     """Megapixels to read, all epochs."""
     km2: float
+    """Ground to score."""
     footprints: int = 0
     """Footprints, counted once for each cell that they touch."""
 
@@ -131,7 +132,13 @@ class Capacity:
         return "driver" if self.driver_s > together else slowest
 
     @property
+    def map_km2_per_h(self) -> float:
+        """Ground scored in an hour of mapping, as `km2_per_h` of run.json."""
+        return self.load.km2 / self.stream_s * 3600 if self.stream_s else 0.0
+
+    @property
     def km2_per_h(self) -> float:
+        """Ground scored in an hour of the whole command."""
         return self.load.km2 / self.seconds * 3600 if self.seconds else 0.0
 
     @property

@@ -24,7 +24,7 @@ from quakestream.domain import BundleSpec, Issue, ScaleClass, Scene, View
 from quakestream.engines.machine import usable_cores
 from quakestream.hazard import inputs_not_given
 from quakestream.pipeline.kinds.units import PlanInputs, Unit, ViewTable
-from quakestream.pipeline.planning.area import area_cells
+from quakestream.pipeline.planning.area import area_cells, covered_area, ground_km2
 from quakestream.pipeline.planning.assignment import Assignment, assign, coarse_notes, sharp
 from quakestream.pipeline.planning.capacity import (
     Capacity,
@@ -93,7 +93,8 @@ class Plan:
     def __repr__(self) -> str:
         return (
             f"<plan {self.run.event.id}: {len(self.footprints.table):,} footprints, "
-            f"{len(self.units):,} cells, {self.km2:.2f} km², {len(self.problems)} problems>"
+            f"AOI of {self.aoi_km2:.2f} km², {len(self.units):,} cells, "
+            f"{len(self.problems)} problems>"
         )
 
     @property
@@ -143,11 +144,25 @@ class Plan:
         return sum(u.scored for u in self.units)
 
     @cached_property
-    def km2(self) -> float:
-        """Ground that will be scored, km², once per view.
+    def aoi_km2(self) -> float:
+        """Ground of the AOI, km²."""
+        return ground_km2(self.aoi)
 
-        It counts the cores of the lattice's windows that hold a footprint or the middle of a
-        crop; ground that several jobs score counts once.
+    @cached_property
+    def covered_km2(self) -> float:
+        """Ground of the AOI within the outlines of the images in use, km².
+
+        Models that compare two images need both there. It counts once, however many views show it.
+        """
+        return ground_km2(covered_area(self.aoi, self.views))
+
+    @cached_property
+    def km2(self) -> float:
+        """Ground that will be scored, km², in whole windows, once for each view.
+
+        Windows reach beyond the AOI, and ground without footprints is not scored: it may be more
+        or less than `covered_km2`. It counts the cores of the lattice's windows that hold a
+        footprint or the middle of a crop; ground that several jobs score counts once.
         """
         return sum(place_km2((self.jobs[n], u) for n, u in parts) for parts in self.cell_units)
 

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from quakestream.events import Event, GroupCommitted, PlanReady
+from quakestream.events import Event, GroupCommitted, MapClock, PlanReady
 from quakestream.outputs.layout import PROGRESS
 from quakestream.pipeline.planning.plan import Plan
 from quakestream.pipeline.result.record import run_id
@@ -32,11 +32,13 @@ class ProgressFile:
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     written: float = 0.0
     km2_total: float = field(init=False)
+    clock: MapClock = field(default_factory=MapClock)
 
     def __post_init__(self) -> None:
         self.km2_total = self.plan.km2  # adds up every unit: not every few seconds
 
     def __call__(self, event: Event) -> None:
+        self.clock(event)
         if isinstance(event, PlanReady):
             self.cells_done = event.cells_done
             self.groups, self.groups_done = event.groups, event.groups_done
@@ -60,9 +62,12 @@ class ProgressFile:
         state = {
             "run_id": run_id(self.plan),
             "started": self.started,
+            "map_s": round(self.clock.seconds, 3),
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),
             "cells_total": len(self.plan.units),
             "cells_done": self.cells_done,
+            "aoi_km2": round(self.plan.aoi_km2, 4),
+            "covered_km2": round(self.plan.covered_km2, 4),
             "km2_total": round(self.km2_total, 4),
             "km2_done": round(self.km2_done, 4),
             "buildings_done": self.buildings_done,

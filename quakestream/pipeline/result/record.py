@@ -44,6 +44,7 @@ class WorkDone:
     failed_windows: int = 0
     windows: int = 0
     km2: float = 0.0
+    """Ground that was scored: whole windows, once for each view."""
     mpx: float = 0.0
     read_s: float = 0.0
     score_s: float = 0.0
@@ -85,7 +86,7 @@ def run_record(plan: Plan, work: WorkDone, hazard: FootprintHazard, backend: str
         "hazard": hazard.table.versions,
         "notes": [*plan.notes, *work.notes],
         "counts": _counts(plan, work),
-        "rates": _rates(work),
+        "rates": _rates(plan, work),
         "memory": {
             "planned_peak_mb": round(plan.memory(backend).peak_mb),
             "peak_rss_mb": round(peak_rss_mb()),
@@ -182,13 +183,13 @@ def _hazard_bundle(
 
 
 def peak_rss_mb() -> float:
-    """Largest resident memory of this process so far, MB."""
+    """Largest resident memory of this process so far, MB (1,000,000 bytes)."""
     status = Path("/proc/self/status")
     if status.exists():  # on Linux, getrusage includes the memory that the parent held
         fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return float(fields["VmHWM"].split()[0]) / 1024
+        return float(fields["VmHWM"].split()[0]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1024
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def _counts(plan: Plan, work: WorkDone) -> dict[str, Any]:
@@ -210,8 +211,11 @@ def _counts(plan: Plan, work: WorkDone) -> dict[str, Any]:
     }
 
 
-def _rates(work: WorkDone) -> dict[str, float]:
+def _rates(plan: Plan, work: WorkDone) -> dict[str, float]:
+    """What this run did, beside the ground that was asked for. docs/map.md defines each figure."""
     return {
+        "aoi_km2": round(plan.aoi_km2, 4),
+        "covered_km2": round(plan.covered_km2, 4),
         "km2": round(work.km2, 4),
         "mpx_read": round(work.mpx, 2),
         "prepare_s": round(work.prepare_s, 3),

@@ -1,6 +1,7 @@
 """`quakestream engine`: check, bench and build."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,14 @@ from typer.testing import CliRunner
 
 from quakestream.bundles import load_bundle, write_manifest
 from quakestream.cli.engine import engine_app
+from quakestream.cli.refusals import refusal, refusal_lines
 from quakestream.domain import BundleSpec
 from quakestream.engines.bench import CROPS, BenchRequest, Timing, best_rates, owners, time_here
 from quakestream.engines.cache import FOLDER_VARIABLE, EngineCache, engine_folder
 from quakestream.engines.choice import Rate, kept_rates, this_machine
 from quakestream.engines.runtimes import MODEL_RUNTIMES
 from quakestream.engines.tensorrt import SUFFIX, PlanRequest, built_plans, plan_facts, with_batch
-from quakestream.errors import BundleError, ConfigError
+from quakestream.errors import BundleError, ConfigError, DeviceError, MissingExtraError
 from quakestream.testing import write_building_bundle
 from tests.helpers.tensorrt_case import GPU, PretendedNative
 
@@ -40,13 +42,35 @@ def test_check_compares_with_the_reference(folder: Path) -> None:
     assert rows["onnxruntime"]["max_difference"] == 0
     assert 0 <= rows["openvino"]["max_difference"] < 1e-3
     assert all(row["same"] for row in rows.values())
+    allowed = [row["probability_difference_allowed"] for row in rows.values()]
+    assert all(row["probability_difference"] <= 1e-3 for row in rows.values())
+    assert allowed == [1e-3, 1e-3]
 
 
 def test_check_says_what_cannot_run_and_goes_on(folder: Path) -> None:
     text = ran("check", folder)
-    assert "onnxruntime (" in text
-    assert "torch: refused" in text
-    assert "ok" in text
+    said = (
+        r"onnxruntime \(.*\): pass: .* at most \(0\.001 allowed\), .* average \(0\.0001 allowed\)"
+    )
+    assert re.search(said, text)
+    left = [line for line in text.splitlines() if ": pass: " not in line]
+    assert all(any(name in line for line in left) for name in ("torch-aoti", "tensorrt-bf16"))
+    assert len(left) <= 4, "runtimes of one cause have one line"
+
+
+def test_what_is_not_installed_is_one_line_that_says_how() -> None:
+    away = [
+        refusal(name, MissingExtraError("away")) for name in ("openvino", "torch", "torch-bf16")
+    ]
+    no_gpu = [refusal(name, DeviceError(f"none for {name}")) for name in ("tensorrt", "torch-aoti")]
+    lines = refusal_lines([*away, *no_gpu], said="refused", named=False)
+    assert lines[0] == (
+        "not installed: openvino (pip install 'quakestream[openvino]'); "
+        "torch, torch-bf16 (pip install 'quakestream[train]')"
+    )
+    assert "tensorrt, torch-aoti" in lines[1]
+    assert len(lines) == 2
+    assert len(refusal_lines(away, said="refused", named=True)) == 3
 
 
 def test_check_of_one_that_cannot_run_fails(folder: Path) -> None:
@@ -194,7 +218,7 @@ def test_what_was_built_is_checked_and_opened_by_its_name(
     folder: Path, native: PretendedNative
 ) -> None:
     ran("build", folder, "--precision", "fp16", "--batch", 2)
-    assert "fp16): logits differ by" in ran("check", folder, "--runtime", "tensorrt")
+    assert "fp16): pass: probabilities differ by" in ran("check", folder, "--runtime", "tensorrt")
     assert "no plan for" in ran("check", folder, "--runtime", "tensorrt-bf16", code=3)
 
 

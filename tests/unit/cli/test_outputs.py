@@ -79,6 +79,22 @@ def test_a_running_run_has_a_rate_and_an_end(tmp_path: Path):
     assert got.commits == 1
 
 
+def test_a_rate_is_over_the_time_that_was_mapped(tmp_path: Path):
+    """Also where the run is finished: it is that of run.json then."""
+    store = open_store(str(tmp_path))
+    _progress(store, map_s=900.0, aoi_km2=150.0, covered_km2=75.0)
+    assert read_status(store, NOW).km2_per_h == pytest.approx(200)
+    shown = " ".join(_call("status", str(tmp_path)).split())
+    assert "150.00 km², of which the images in use cover 75.00 km² (50 %)" in shown
+    assert "200 km²/h scored, over 15:00 min of mapping" in shown
+    _progress(store, map_s=900.0, cells_done=40, km2_done=200.0)
+    rates = {"km2": 200.0, "map_s": 1000.0, "km2_per_h": 720.0}
+    run = {"published": NOW.isoformat(), "rates": rates}
+    store.put("run.json", json.dumps(run).encode())
+    got = read_status(store, NOW)
+    assert (got.state, got.km2_per_h, got.map_s) == ("finished", pytest.approx(720), 1000)
+
+
 def test_a_resumed_run_does_not_count_what_it_found_done(tmp_path: Path):
     store = open_store(str(tmp_path))
     _progress(store, km2_resumed=30.0)

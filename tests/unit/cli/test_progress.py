@@ -7,7 +7,7 @@ import pytest
 from quakestream.cli.common import ProgressState, fault_line
 from quakestream.domain import Issue
 from quakestream.errors import ConfigError, HazardError, Problem
-from quakestream.events import GroupCommitted, PlanReady
+from quakestream.events import GroupCommitted, PlanReady, StageStarted
 
 
 def group(cells: int, km2: float, buildings: int) -> GroupCommitted:
@@ -38,24 +38,27 @@ def test_a_resumed_run_ends_with_whole_numbers(monkeypatch: pytest.MonkeyPatch) 
             buildings_done=180,
         )
     )
-    assert state.line() == "4 of 10 cells, 8.00 of 20.00 km², 180 of 447 buildings"
+    assert state.line() == "4 of 10 cells, 8.00 of 20.00 km² scored, 180 of 447 buildings"
+    state.add(StageStarted(name="map"))
     for seconds, buildings in ((60.0, 40), (1.0, 40), (1.0, 40)):
         now[0] += seconds
         state.add(group(1, 2.0, buildings))
-    # two cells in the two seconds after the first commit; the minute before it was a start
+    # 6 km² in 62 s of mapping; the time left is that of the commits after the first one
     assert state.line() == (
-        "7 of 10 cells, 14.00 of 20.00 km², 300 of 447 buildings, 7,200 km²/h, about 0:03 left"
+        "7 of 10 cells, 14.00 of 20.00 km² scored, 300 of 447 buildings, 348 km²/h, about 0:03 left"
     )
     state.add(group(3, 6.0, 147))
-    assert state.line().startswith("10 of 10 cells, 20.00 of 20.00 km², 447 of 447 buildings, ")
-    assert "left" not in state.line()
+    state.add(StageStarted(name="reduce"))
+    now[0] += 300.0
+    whole = "10 of 10 cells, 20.00 of 20.00 km² scored, 447 of 447 buildings, 697 km²/h"
+    assert state.line() == whole, "the time to write the map does not count"
 
 
 def test_no_time_is_guessed_from_one_commit() -> None:
     state = ProgressState()
     state.add(PlanReady(cells=10, cells_done=0, km2=20.0, footprints=5, buildings=1))
     state.add(group(1, 2.0, 1))
-    assert state.line() == "1 of 10 cells, 2.00 of 20.00 km², 1 of 1 building"
+    assert state.line() == "1 of 10 cells, 2.00 of 20.00 km² scored, 1 of 1 building"
 
 
 def test_a_fault_names_its_input_once() -> None:
