@@ -3,6 +3,7 @@
 from quakestream.catalog.acquisitions import acquisitions, of_tiles
 from quakestream.catalog.admin import AdminUnits, read_admin
 from quakestream.catalog.aoi import read_aoi
+from quakestream.catalog.doubtful_outlines import building_doubts
 from quakestream.catalog.extents import extent_issues, scene_extent
 from quakestream.catalog.footprints import FootprintRequest, Footprints, read_footprints
 from quakestream.catalog.ground import view_rank, views_of_ground
@@ -19,6 +20,7 @@ __all__ = [
     "WrittenCatalogue",
     "acquisitions",
     "assign_views",
+    "building_doubts",
     "coverage_reasons",
     "extent_issues",
     "find_items",

@@ -51,6 +51,8 @@ class Footprints:
     """Features without a position."""
     notes: tuple[str, ...] = ()
     """What was chosen or mended on reading, once for the whole file."""
+    doubts: tuple[str, ...] = ()
+    """Why the outlines may be no buildings; a plan finds them."""
 
     def __post_init__(self) -> None:
         left_out = self.duplicates_collapsed + self.outside_aoi + self.without_position

@@ -162,6 +162,8 @@ def report_result(result: Result, *, as_json: bool) -> None:
             "note: the bundle was not shown to be better than the map it was made from; the number "
             "of destroyed buildings may be too low"
         )
+    for doubt in result.run.get("footprint_doubts", ()):
+        stdout.print(f"note: {doubt}")
     for label, number in counts["damage"].items():
         stdout.print(f"  {label:<20}{number:>9,}")
     for reason, number in counts["reasons"].items() if "bundle" in result.run else ():

@@ -15,6 +15,7 @@ from quakestream.catalog import (
     AdminUnits,
     FootprintRequest,
     Footprints,
+    building_doubts,
     read_admin,
     read_aoi,
     read_footprints,
@@ -331,6 +332,7 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
     footprints = _footprints(run, aoi)
     imagery = find_imagery(run, aoi, bundles.specs)
     zone_N, polygon_N = _projected(footprints)
+    footprints = _doubted(footprints, zone_N, polygon_N)
     assignment = _assignment(run, bundles.damage, footprints, imagery)
     zones = split_by_zone(aoi)
     table = ViewTable(assignment.views)
@@ -370,7 +372,15 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
         problems=_worst_first(
             [*imagery.issues, *footprints.issues, *dem.issues, *tiles.issues, *issues]
         ),
-        notes=(*footprints.notes, *imagery.notes, *dem.notes, *tiles.notes, *told, *more),
+        notes=(
+            *footprints.doubts,
+            *footprints.notes,
+            *imagery.notes,
+            *dem.notes,
+            *tiles.notes,
+            *told,
+            *more,
+        ),
         tiles=tiles,
         order=order,
     )
@@ -413,6 +423,14 @@ def _footprints(run: RunFile, aoi: BaseGeometry) -> Footprints:
         return Footprints.none()
     request = FootprintRequest(uri=given.path, id_column=given.id, layer=given.layer)
     return read_footprints(request, aoi, run.storage_options)
+
+
+def _doubted(
+    footprints: Footprints, zone_N: NDArray[np.int64], polygon_N: NDArray[np.object_]
+) -> Footprints:
+    """Footprints with what speaks against their being buildings."""
+    geometry_N = np.asarray(footprints.table.geometry.values, object)
+    return replace(footprints, doubts=building_doubts(geometry_N, polygon_N, zone_N))
 
 
 def _inputs_notes(spec: BundleSpec, run: RunFile) -> Iterator[str]:

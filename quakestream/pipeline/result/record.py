@@ -85,6 +85,7 @@ def run_record(plan: Plan, work: WorkDone, hazard: FootprintHazard, backend: str
         "inputs": _inputs(plan),
         "hazard": hazard.table.versions,
         "notes": [*plan.notes, *work.notes],
+        **_doubts(plan),
         "counts": _counts(plan, work),
         "rates": _rates(plan, work),
         "memory": {
@@ -93,6 +94,12 @@ def run_record(plan: Plan, work: WorkDone, hazard: FootprintHazard, backend: str
             "of": "the driver process" if backend != "local" else "the process",
         },
     }
+
+
+def _doubts(plan: Plan) -> dict[str, list[str]]:
+    """`footprint_doubts` of run.json: why footprints may be no buildings. Most runs have none."""
+    doubts = plan.footprints.doubts
+    return {"footprint_doubts": list(doubts)} if doubts else {}
 
 
 _MADE_OF = (

@@ -159,10 +159,16 @@ def test_footprints_outside_the_area_are_counted(
     frame = gpd.read_file(world.footprints)
     far = frame.iloc[:3].assign(id=["x", "y", "z"]).set_geometry(frame.geometry[:3].translate(1))
     pd.concat([frame, far]).to_file(world.footprints)
-    assert plan_statement(make_plan(open_run(world.run_file)))["outside_aoi"] == 3
-    report_result(map_file(world.run_file), as_json=False)
+    statement = plan_statement(make_plan(open_run(world.run_file)))
+    assert statement["outside_aoi"] == 3
+    result = map_file(world.run_file)
+    report_result(result, as_json=False)
     said = capsys.readouterr().out
     assert "3 footprints of the file lie outside the AOI: not on the map" in said
+    (doubt,) = result.run["footprint_doubts"]
+    assert doubt.startswith("footprints are boxes: 100 % of 10 outlines are rectangles")
+    assert doubt == statement["notes"][0] == result.run["notes"][0]
+    assert f"note: {doubt}\n" in said
 
 
 @pytest.mark.parametrize(
