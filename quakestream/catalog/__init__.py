@@ -9,7 +9,8 @@ from quakestream.catalog.footprints import FootprintRequest, Footprints, read_fo
 from quakestream.catalog.ground import view_rank, views_of_ground
 from quakestream.catalog.pairing import Views, assign_views, coverage_reasons
 from quakestream.catalog.search import SearchResult, find_items, search
-from quakestream.catalog.writing import WrittenCatalogue, read_times, write_catalogue
+from quakestream.catalog.times_file import read_times
+from quakestream.catalog.writing import WrittenCatalogue, write_catalogue
 
 __all__ = [
     "AdminUnits",

@@ -1,27 +1,23 @@
 """Writes a static STAC catalogue of bare GeoTIFFs."""
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from quakestream.catalog.images import image_item, image_name
 from quakestream.catalog.items import RawItem
-from quakestream.catalog.times import AcquisitionTime, acquired_from_text
+from quakestream.catalog.times import AcquisitionTime
 from quakestream.domain import Issue
-from quakestream.errors import CatalogItemError, ConfigError, RequestError
+from quakestream.errors import CatalogItemError, RequestError
 from quakestream.storage import (
-    MissingObjectError,
     StorageOptions,
     Store,
     open_store,
     protocol_of,
-    read_bytes,
     relative_href,
 )
 from quakestream.storage.uris import local_path
@@ -44,32 +40,6 @@ class WrittenCatalogue:
     issues: tuple[Issue, ...]
     """Images that were left out (`kind` item), and rows of `times` without an image."""
     notes: tuple[str, ...]
-
-
-def read_times(uri: str, options: StorageOptions | None = None) -> dict[str, AcquisitionTime]:
-    """Acquisition times by file from a CSV with the columns `file,datetime`.
-
-    Raises:
-        ConfigError: if the file is missing, lacks a column, or a row has no time.
-    """
-    try:
-        text = read_bytes(uri, options).decode("utf-8-sig")
-    except MissingObjectError as error:
-        raise ConfigError.of(replace(error.problem, where=f"--times {uri}")) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError("not text", f"--times {uri}", "CSV in UTF-8", "other bytes") from error
-    rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
-    if not {"file", "datetime"} <= set(rows.fieldnames or ()):
-        got = ", ".join(rows.fieldnames or ()) or "nothing"
-        raise ConfigError("columns are missing", f"--times {uri}", "file,datetime", got)
-    times = {}
-    for row in rows:
-        try:
-            times[str(row["file"]).strip()] = acquired_from_text(row["datetime"])
-        except CatalogItemError as error:
-            where = f"--times {uri}, line {rows.line_num}"
-            raise ConfigError.of(replace(error.problem, where=where)) from error
-    return times
 
 
 def write_catalogue(

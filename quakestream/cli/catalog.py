@@ -23,7 +23,9 @@ def catalog(
     times: Annotated[
         str | None,
         typer.Option(
-            "--times", help="CSV with the columns file,datetime: acquisition times of images."
+            "--times",
+            help="CSV with the columns file,datetime (commas, semicolons or tabs): acquisition "
+            "times of images.",
         ),
     ] = None,
     endpoint_url: S3Endpoint = None,

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from quakestream.catalog import read_aoi, read_times, search, write_catalogue
 from quakestream.cli.catalog import catalog
 from quakestream.config import EpochFilter, ImagerySection
-from quakestream.errors import ConfigError, RequestError
+from quakestream.errors import RequestError
 
 WORLD = read_aoi("-180,-90,180,90")
 
@@ -138,20 +138,6 @@ def test_a_list_of_images_is_a_catalogue(tmp_path: Path) -> None:
     ]
     assert [(i.subject, i.kind) for i in found.issues] == [(undated, "item")]
     assert "image has no date" in found.issues[0].cause
-
-
-@pytest.mark.parametrize(
-    ("text", "match"),
-    [
-        ("name,when\na,b\n", "columns are missing: expected file,datetime, got name, when"),
-        ("file,datetime\na.tif,noon\n", "line 2: datetime is not a time: expected .*, got 'noon'"),
-        ("file,datetime\na.tif\n", "line 2"),
-    ],
-)
-def test_a_bad_times_file_is_refused(tmp_path: Path, text: str, match: str) -> None:
-    (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(ConfigError, match=match):
-        read_times(str(tmp_path / "t.csv"))
 
 
 def test_no_image_at_all_is_refused(tmp_path: Path) -> None:
