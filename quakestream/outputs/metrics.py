@@ -49,6 +49,7 @@ def _counter(name: str, text: str, label: str = "") -> Metric:
 
 
 def _gauge(name: str, text: str, label: str = "") -> Metric:
+    """A gauge. Its text is ASCII: Ray refuses other letters."""
     return Metric(name=PREFIX + name, kind="gauge", help=text, label=label)
 
 
@@ -59,7 +60,9 @@ METRICS = {
         _gauge("cells_done", "Cells that are committed, by this run and those before it."),
         _gauge("groups_planned", "Commit groups of the run."),
         _gauge("groups_done", "Commit groups that are committed."),
-        _gauge("km2_planned", "Ground to score, km²: whole windows, once for each view."),
+        _gauge(
+            "km2_planned", "Ground to score, square kilometres: whole windows, once for each view."
+        ),
         _gauge("km2_done", "Ground of it that is scored, by this run and those before it."),
         _gauge("buildings_planned", "Footprints that some cell judges."),
         _gauge("buildings_done", "Footprints that are answered."),

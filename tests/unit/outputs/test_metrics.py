@@ -131,3 +131,7 @@ def test_a_folder_that_vanishes_does_not_end_the_run(tmp_path: Path) -> None:
     (folder / "a.prom").unlink()
     folder.rmdir()
     file(PLAN)
+
+
+def test_helps_are_ascii_since_ray_refuses_other_letters() -> None:
+    assert all(metric.help.isascii() for metric in METRICS.values())
