@@ -1,5 +1,7 @@
 """`quakestream snapshots`: published states of a map."""
 
+import re
+from datetime import datetime
 from typing import Annotated, Literal
 
 import typer
@@ -48,7 +50,7 @@ def snapshots(
 
     `show` says how many verdicts changed since the state before. `verify` compares every product
     with its digest, and ends with exit code 1 if one is damaged. `prune --keep N` deletes the
-    oldest ones; the current one stays, and so does the one that spot checks were drawn from.
+    oldest ones and says why of each; the current one stays, and those that `verify` needs.
 
     Example: quakestream snapshots out/ show
     """
@@ -69,23 +71,35 @@ def _list(known: list[Snapshot], *, as_json: bool) -> None:
     if as_json:
         print_json({"snapshots": [one.to_json() for one in known]})
         return
+    order = "" if len(known) == 1 else ", the oldest first; the map shows the last"
+    stdout.print(f"{counted(len(known), 'state')}{order}")
     for one in known:
-        published, assessed, declared, expected, size = _facts(one)
-        stdout.print(f"{one.id}  {published} UTC{'  (current)' * one.current}")
-        numbers = f"  {assessed} assessed: {declared}"
-        stdout.print(f"{numbers}; expected: {expected}; {size} MB" if expected else numbers)
+        when, assessed, declared, expected, size = _facts(one)
+        stdout.print(f"{one.id}  {when}{'  <- current' * one.current}")
+        stdout.print(f"  {one.made_by}; {size} MB")
+        numbers = f"  {assessed} assessed: {declared}" if declared else "  no building judged"
+        stdout.print(f"{numbers}; expected: {expected}" if expected else numbers)
 
 
 def _facts(one: Snapshot) -> tuple[str, ...]:
     counts, found = one.run.get("counts", {}), one.expected
     declared = ", ".join(f"{n:,} {label}" for label, n in counts.get("damage", {}).items())
     return (
-        str(one.run.get("published", ""))[:16].replace("T", " "),
+        _when(one),
         f"{counts.get('assessed', 0):,} of {counts.get('footprints', 0):,}",
         declared,
         "" if found is None else f"{found.amount} {found.label} ({found.interval})",
         f"{one.bytes / 1e6:,.1f}",
     )
+
+
+def _when(one: Snapshot) -> str:
+    """`published 2023-02-10 14:05:12 UTC`, and when it was there for the first time."""
+    first, again = re.match(r"(\d{8}T\d{6})Z-", one.id), one.published[:19].replace("T", " ")
+    if first is None:
+        return f"published {again} UTC"
+    began = f"{datetime.strptime(first[1], '%Y%m%dT%H%M%S'):%Y-%m-%d %H:%M:%S}"
+    return f"published {began} UTC" if began >= again else f"published {began}, again {again} UTC"
 
 
 def _show(
@@ -97,8 +111,9 @@ def _show(
     if as_json:
         print_json(one.to_json() | {"changes": None if found is None else found.to_json()})
         return
-    published, assessed, declared, expected, size = _facts(one)
-    stdout.print(f"{one.id}{' (current)' * one.current}, published {published} UTC, {size} MB")
+    when, assessed, declared, expected, size = _facts(one)
+    stdout.print(f"{one.id}{' (current)' * one.current}, {when}, {size} MB")
+    stdout.print(f"  {one.made_by}")
     stdout.print(f"  {assessed} buildings assessed: {declared}")
     if expected:
         stdout.print(f"  expected: {expected}")
@@ -132,10 +147,14 @@ def _prune(store: Store, known: list[Snapshot], keep: int | None, *, as_json: bo
         raise RequestError(
             "prune deletes snapshots", "--keep", "how many of the newest stay", "nothing"
         )
-    gone = prune(store, known, keep)
+    found = prune(store, known, keep)
+    gone = [one.snapshot for one in found if not one.kept]
+    kept = len(known) - len(gone)
     if as_json:
-        print_json({"deleted": [one.id for one in gone], "kept": len(known) - len(gone)})
-    else:
-        size = sum(one.bytes for one in gone) / 1e6
-        kept = f"{len(known) - len(gone):,} kept"
-        stdout.print(f"{counted(len(gone), 'snapshot')} deleted, {size:,.1f} MB; {kept}")
+        states = [one.to_json() for one in found]
+        print_json({"deleted": [one.id for one in gone], "kept": kept, "states": states})
+        return
+    for one in found:
+        stdout.print(f"{'kept   ' if one.kept else 'deleted'}  {one.snapshot.id}  {one.why}")
+    size = sum(one.bytes for one in gone) / 1e6
+    stdout.print(f"{counted(len(gone), 'state')} deleted, {size:,.1f} MB; {kept:,} kept")

@@ -21,6 +21,7 @@ from quakestream.cli.common import (
 from quakestream.outputs.answers import SHOWN
 from quakestream.outputs.lease import held_lease
 from quakestream.outputs.readback import current_run
+from quakestream.outputs.units import unit_title
 from quakestream.outputs.verification import BEYOND, BOUNDS, unseen_sentence
 from quakestream.outputs.verify_map import publish_verified, verify_map
 from quakestream.redaction import redacted
@@ -156,7 +157,7 @@ def _districts(districts: list[dict[str, Any]]) -> Table:
     for one in shown:
         told = one["destroyed"]
         table.add_row(
-            one["district"],
+            unit_title(one["district"], one.get("name")),
             f"{one['buildings']:,}",
             f"{one['checks']:,}",
             f"{told['value']:,}",

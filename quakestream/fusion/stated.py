@@ -20,6 +20,7 @@ from quakestream.fusion.shares import (
     AreaShares,
     ShareEstimate,
     SharePrior,
+    adding_up,
     at_share,
     estimate_shares,
 )
@@ -73,7 +74,10 @@ def share_prior(buildings: ScoredBuildings) -> SharePrior:
 
 
 def shares_from_scores(buildings: ScoredBuildings) -> AreaShares:
-    """Shares estimated from the scores; hazard evidence then says which buildings fell."""
+    """Shares estimated from the scores; hazard evidence then says which buildings fell.
+
+    It does not say how many: the probabilities still add up to the expected numbers.
+    """
     rest_N, _ = within_areas(buildings.hazard_N, buildings.area_N, buildings.areas)
     found = estimate_shares(
         buildings.log_ratio_N,
@@ -82,7 +86,11 @@ def shares_from_scores(buildings: ScoredBuildings) -> AreaShares:
         share_prior(buildings),
         buildings.calibration,
     )
-    return replace(found, log_ratio_N=found.log_ratio_N + rest_N)
+    if not rest_N.any():
+        return found
+    moved_N = found.log_ratio_N + rest_N
+    fitted_N = adding_up(moved_N, buildings.area_N, found.share_G, found.expected_G)
+    return replace(found, log_ratio_N=fitted_N)
 
 
 def shares_as_stated(buildings: ScoredBuildings, share_N: F64, *, everywhere: bool) -> AreaShares:

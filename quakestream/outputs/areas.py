@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from quakestream.outputs.geoparquet import geoparquet_bytes
 from quakestream.outputs.products import RunProducts
-from quakestream.outputs.units import as_text
+from quakestream.outputs.units import UNNAMED, as_text
 
 AREA_TYPES: dict[str, pa.DataType] = {"kind": pa.string(), "name": pa.string(), "code": pa.string()}
 AOI, DISTRICT = "aoi", "district"
@@ -21,7 +21,7 @@ def areas_frame(products: RunProducts) -> gpd.GeoDataFrame:
     if products.admin is not None:
         admin = products.admin.to_crs(4326)
         kinds += [DISTRICT] * len(admin)
-        names += admin[products.admin_id].astype(str).tolist()
+        names += [UNNAMED if pd.isna(n) else as_text(n) for n in admin[products.admin_id]]
         shapes += admin.geometry.tolist()
         coded = admin[products.admin_code] if products.admin_code else [None] * len(admin)
         codes += [None if pd.isna(code) else as_text(code) for code in coded]

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from quakestream.outputs.expected import Expected, expected
 
+CHECKS = 100
+"""Buildings to check before a number is passed on, as docs/trust.md and `sample --n` have it."""
 SEVERE = ("major", "destroyed")
 """xBD grades that count as severe."""
 
@@ -56,6 +58,20 @@ def headline(run: Mapping[str, Any]) -> Headline:
         total=int(counts["footprints"]),
         expected=found,
         caveat=tuple(caveat),
+    )
+
+
+def check_advice(run: Mapping[str, Any]) -> str:
+    """What to do before the counts are relied on; empty where that was done, or none was seen."""
+    assessed = int(run["counts"]["assessed"])
+    if "verification" in run or not assessed:
+        return ""
+    which = f"{CHECKS} buildings" if assessed > CHECKS else f"the {assessed} assessed buildings"
+    return (
+        "Expect lower accuracy on a new earthquake than in the figures of the model card. Check "
+        f"{which} by eye before you rely on the counts: `quakestream sample OUT --n {CHECKS}` "
+        "draws them and writes an answer sheet, and `quakestream verify OUT ANSWERS` makes "
+        "numbers with intervals of the answers."
     )
 
 

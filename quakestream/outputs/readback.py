@@ -83,7 +83,9 @@ def current_table(store: Store, run: dict[str, Any], name: str) -> pd.DataFrame:
 def table_of(name: str, data: bytes) -> pd.DataFrame:
     """The rows of a product that is a CSV or Parquet file."""
     file = io.BytesIO(data)
-    return pd.read_csv(file) if name.endswith(".csv") else pd.read_parquet(file)
+    if name.endswith(".csv"):
+        return pd.read_csv(file, dtype={"unit": str, "pcode": str})  # codes may begin with 0
+    return pd.read_parquet(file)
 
 
 def scale_of(run: dict[str, Any]) -> tuple[ScaleClass, ...]:

@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 
 from quakestream.outputs.expected import amount, share_interval
-from quakestream.outputs.figures import SEVERE, Headline, headline, percent
+from quakestream.outputs.figures import SEVERE, Headline, check_advice, headline, percent
 from quakestream.outputs.ground import rate_rows
 from quakestream.outputs.left_out import left_out_line
 from quakestream.outputs.pages import cards_html, content_security_policy, fill, static
 from quakestream.outputs.readback import current_run, current_table
+from quakestream.outputs.units import unit_title
 from quakestream.outputs.viewer_content import (
     REASON_TITLES,
     evidence_sentence,
@@ -64,6 +65,7 @@ def report_page(
         "title": _safe(f"{event.get('id', 'Earthquake')}: {subject(run)}"),
         "map": _safe(map_link),
         "lead": _lead(run),
+        "advice": _safe(check_advice(run)),
         "credits": _credits(run),
         "verdicts": _verdicts(run),
         "reasons": _reasons(run["counts"]),
@@ -202,6 +204,12 @@ def _units(summary: pd.DataFrame, run: Mapping[str, Any]) -> str:
     top = summary.loc[by.sort_values(ascending=False, kind="stable").index].head(UNITS_AT_MOST)
     slides = [n for n in ("landslides", "landslide_km2") if n in summary]
     names = ("unit", "buildings", "share_assessed", *labels, "not_assessed", *slides)
+    if "pcode" in top:
+        titles = [
+            unit_title(code or name, name)
+            for name, code in zip(top["unit"], top["pcode"].fillna(""), strict=True)
+        ]
+        top = top.assign(unit=titles)
     cells = [
         [_cell(name, value) for name, value in zip(names, row, strict=True)]
         for row in top[list(names)].itertuples(index=False)
@@ -239,8 +247,7 @@ def _scores(scores: Mapping[str, Any] | None) -> str:
     if not scores:
         return (
             "<p>This page holds no comparison with a reference: `quakestream score --json` makes "
-            "one, and `quakestream report --scores` shows it here. "
-            "Verify random buildings by eye before you rely on the counts.</p>"
+            "one, and `quakestream report --scores` shows it here.</p>"
         )
     auc, base = scores["auc"], scores.get("baseline") or {}
     rows = [

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from quakestream.outputs.spot_sample import SAMPLE_JSON
 from quakestream.storage import MissingObjectError, Store
 
 NOT_ASSESSED = "not_assessed"
+MODEL_KEYS = ("bundle", "landslide_bundle")
+"""Models in run.json that judge images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,6 +39,21 @@ class Snapshot:
         return sum(int(entry["bytes"]) for entry in inventory(self.run).values())
 
     @property
+    def published(self) -> str:
+        """When it was last published, as ISO text; a state that comes again is published again."""
+        return str(self.run.get("published", ""))
+
+    @property
+    def made_by(self) -> str:
+        """What made it: `map with damage-turkiye-2023`, `verify with 97 answers to …`."""
+        verification = self.run.get("verification")
+        if isinstance(verification, Mapping):
+            answered = (verification.get("answers") or {}).get("answered", 0)
+            return f"verify: {answered:,} answers applied to {verification['of']}"
+        models = [self.run[key]["name"] for key in MODEL_KEYS if self.run.get(key)]
+        return f"{self.run.get('made_by', 'map')} with {' and '.join(models) or 'no model'}"
+
+    @property
     def expected(self) -> Expected | None:
         """The expected number of destroyed buildings; None without a calibrated bundle."""
         return expected(self.run)
@@ -48,6 +65,7 @@ class Snapshot:
             "id": self.id,
             "published": self.run.get("published"),
             "current": self.current,
+            "made_by": self.made_by,
             "run_id": self.run.get("run_id"),
             "footprints": counts.get("footprints"),
             "assessed": counts.get("assessed"),
@@ -82,18 +100,22 @@ class Changes:
 
 
 def snapshots_of(store: Store) -> list[Snapshot]:
-    """All whole snapshots, the oldest first.
+    """All whole snapshots, in the order in which they became current: the current one is last.
+
+    The time in a name is that of its first publication. A map that is made again as it was before
+    is the old state, published again, and so the newest.
 
     Raises:
         RequestError: if there is no finished map.
     """
     shown = str(current_run(store)["snapshot"])
     names = {key.split("/")[1] for key in store.list(SNAPSHOTS) if key.endswith(f"/{RUN_JSON}")}
-    return [
+    found = [
         Snapshot(id=name, run=run, current=name == shown)
-        for name in sorted(names)
+        for name in names
         if (run := _run_of(store, name)) is not None
     ]
+    return sorted(found, key=lambda one: (one.current, one.published, one.id))
 
 
 def _run_of(store: Store, name: str) -> dict[str, Any] | None:
@@ -168,26 +190,73 @@ def _digest(store: Store, key: str) -> str | None:
         return None
 
 
-def prune(store: Store, snapshots: Sequence[Snapshot], keep: int) -> list[Snapshot]:
-    """Deletes all but the newest snapshots; returns what was deleted.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fate:
+    """What pruning does with a snapshot."""
 
-    The state that the map shows stays, and so does the one that spot checks were drawn from.
+    snapshot: Snapshot
+    kept: bool
+    why: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"id": self.snapshot.id, "kept": self.kept, "why": self.why}
+
+
+def fates(store: Store, snapshots: Sequence[Snapshot], keep: int) -> list[Fate]:
+    """What pruning would do with each of `snapshots_of`, and why.
+
+    The state that the map shows stays, and so do the one that spot checks were drawn from and the
+    one that the answers were applied to: `quakestream verify` reads them again.
 
     Args:
-        keep: snapshots that stay, 1 or more.
+        keep: the newest snapshots that stay, 1 or more.
 
     Raises:
         RequestError: if none is to stay.
     """
     if keep < 1:
         raise RequestError("no snapshot would stay", "--keep", "at least 1", str(keep))
-    needed = {_sampled(store)} | {one.id for one in snapshots if one.current}
-    gone = [one for one in snapshots[: max(len(snapshots) - keep, 0)] if one.id not in needed]
-    for one in gone:
-        store.delete(f"{SNAPSHOTS}{one.id}/{RUN_JSON}")  # from here on it is no snapshot
-        for key in store.list(f"{SNAPSHOTS}{one.id}/"):
+    needed = _needed(store, snapshots)
+    newest = "the newest" if keep == 1 else f"one of the {keep:,} newest"
+    older = len(snapshots) - keep
+    return [
+        Fate(
+            snapshot=one,
+            kept=one.id in needed or n >= older,
+            why=needed.get(one.id) or (newest if n >= older else f"not {newest}"),
+        )
+        for n, one in enumerate(snapshots)
+    ]
+
+
+def _needed(store: Store, snapshots: Sequence[Snapshot]) -> dict[str, str]:
+    """Snapshots that stay however old they are, and why."""
+    needed = {_sampled(store): "spot checks were drawn from it"}
+    for one in snapshots:
+        if not one.current:
+            continue
+        verification = one.run.get("verification")
+        if isinstance(verification, Mapping):
+            needed.setdefault(str(verification["of"]), "the current state is this one, verified")
+        needed[one.id] = "the map shows it"
+    return needed
+
+
+def prune(store: Store, snapshots: Sequence[Snapshot], keep: int) -> list[Fate]:
+    """Deletes all but the newest snapshots and those that are needed; says what became of each.
+
+    Raises:
+        RequestError: if none is to stay.
+    """
+    found = fates(store, snapshots, keep)
+    for one in found:
+        if one.kept:
+            continue
+        prefix = f"{SNAPSHOTS}{one.snapshot.id}/"
+        store.delete(f"{prefix}{RUN_JSON}")  # from here on it is no snapshot
+        for key in store.list(prefix):
             store.delete(key)
-    return gone
+    return found
 
 
 def _sampled(store: Store) -> str:

@@ -8,7 +8,7 @@ later leaves these alone.
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import geopandas as gpd
@@ -21,7 +21,7 @@ from quakestream.outputs.areas import DISTRICT
 from quakestream.outputs.buildings import SHARE_COLUMNS
 from quakestream.outputs.layout import SPOT_CHECKS
 from quakestream.outputs.readback import current_object, scale_of
-from quakestream.outputs.units import named_units, unit_ids
+from quakestream.outputs.units import named_units, unit_ids, unit_names, unit_title
 from quakestream.reduce.strata import (
     CHECKS_PER_STRATUM,
     FREE_LEVELS,
@@ -68,18 +68,18 @@ class SpotSample:
     """Buildings that the map does not assess."""
     table: pd.DataFrame
     """Rows of sample.csv."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Names of districts; none for squares, and in samples of earlier versions."""
 
     def stratum_name(self, g: int) -> str:
-        """`p 0.10–0.25`, after the names of its districts."""
+        """`p 0.10–0.25`, after the names of its districts; those alone where it is all of them."""
         one = self.strata[g]
-        high = min(one.high, 1.0)
-        text = f"p {one.low:.3f}–{high:.3f}"
-        districts = self.domains[one.domain]
-        return (
-            text
-            if not districts
-            else f"{', '.join(districts[:2])}{' …' * (len(districts) > 2)}: {text}"
-        )
+        text = f"p {one.low:.3f}–{min(one.high, 1.0):.3f}"
+        districts = [unit_title(name, self.names.get(name)) for name in self.domains[one.domain]]
+        if not districts:
+            return text
+        where = f"{', '.join(districts[:2])}{' …' * (len(districts) > 2)}"
+        return where if one.low <= 0 and one.high >= 1 else f"{where}: {text}"
 
     def strata_lines(self) -> tuple[str, ...]:
         """What the strata are, and where checks are too few for ranges of the map's score."""
@@ -96,9 +96,8 @@ class SpotSample:
         few = sum(checks < needed for checks in given)
         if not few:
             return (line,)
-        where = f"in {few} of {len(given)}" if few < len(given) else "in each"
-        more = "for ranges of p, too"
-        return (line, f"  ({where} too few checks {more}: that takes {needed} in a district)")
+        where = f"{few} of {len(given)} have" if few < len(given) else "each has"
+        return (line, f"  ({where} too few checks for ranges of p: those take {needed} or more)")
 
     def strata_in(
         self, rows: gpd.GeoDataFrame, district_N: NDArray[np.object_]
@@ -125,6 +124,7 @@ class SpotSample:
             "by_district": self.request.by_district,
             "seed": self.request.seed,
             "domains": [list(names) for names in self.domains],
+            "names": dict(self.names),
             "strata": [
                 {
                     "name": self.stratum_name(g),
@@ -156,7 +156,8 @@ def draw_sample(store: Store, run: Mapping[str, Any], request: SampleRequest) ->
             store.uri,
             remedy="`quakestream plan` says why no image shows them",
         )
-    district_N = districts_in(store, run, rows)
+    named = named_districts(store, run)
+    district_N = unit_ids(rows, named)
     domains = _domains(district_N[seen_N], request) if request.by_district else ((),)
     domain_N = _domains_of(district_N, domains)
     p_N = severe_probability(rows)
@@ -179,16 +180,10 @@ def draw_sample(store: Store, run: Mapping[str, Any], request: SampleRequest) ->
         strata=strata,
         unseen=len(unseen),
         table=pd.DataFrame(),
+        names=unit_names(named),
     )
     table = _table(sample, rows.iloc[chosen], stratum_N[chosen], district_N[chosen])
-    return SpotSample(
-        snapshot=sample.snapshot,
-        request=sample.request,
-        domains=domains,
-        strata=strata,
-        unseen=sample.unseen,
-        table=table,
-    )
+    return replace(sample, table=table)
 
 
 def read_sample(store: Store) -> SpotSample:
@@ -199,9 +194,8 @@ def read_sample(store: Store) -> SpotSample:
     """
     try:
         record = json.loads(store.get(SAMPLE_JSON))
-        table = pd.read_csv(
-            io.BytesIO(store.get(SAMPLE_CSV)), dtype={"building_id": str}, keep_default_na=False
-        )
+        texts = dict.fromkeys(("building_id", "district", "district_name"), str)
+        table = pd.read_csv(io.BytesIO(store.get(SAMPLE_CSV)), dtype=texts, keep_default_na=False)
     except MissingObjectError as error:
         raise RequestError(
             "no sample was drawn from this map",
@@ -231,6 +225,7 @@ def read_sample(store: Store) -> SpotSample:
         ),
         unseen=record["not_assessed"]["buildings"],
         table=table,
+        names=record.get("names", {}),
     )
 
 
@@ -265,15 +260,20 @@ def districts_in(
     store: Store, run: Mapping[str, Any], rows: gpd.GeoDataFrame
 ) -> NDArray[np.object_]:
     """The district of each row, by its code or name as in summary.csv; else its 500 m square."""
+    return unit_ids(rows, named_districts(store, run))
+
+
+def named_districts(store: Store, run: Mapping[str, Any]) -> gpd.GeoDataFrame | None:
+    """The districts of a snapshot with their `unit` and `name`; None where it has squares."""
     try:
         areas = gpd.read_parquet(io.BytesIO(current_object(store, dict(run), "areas.parquet")))
     except MissingObjectError:  # a map of an earlier version
         areas = gpd.GeoDataFrame({"kind": []}, geometry=[], crs=4326)
     districts = areas[areas["kind"] == DISTRICT]
     if districts.empty:
-        return unit_ids(rows, None)
+        return None
     coded = "code" in districts and bool(districts["code"].notna().any())
-    return unit_ids(rows, named_units(districts, "name", "code" if coded else None))
+    return named_units(districts, "name", "code" if coded else None)
 
 
 def _domains(
@@ -328,6 +328,7 @@ def _table(
             "longitude": points.x.round(7).to_numpy(),
             "latitude": points.y.round(7).to_numpy(),
             "district": district_N,
+            "district_name": [sample.names.get(str(name), "") for name in district_N],
             last: rows[last].round(4).to_numpy(),
             "damage_label": rows["damage_label"].to_numpy(),
         }

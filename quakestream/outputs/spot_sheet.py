@@ -19,6 +19,7 @@ from quakestream.outputs.pages import content_security_policy, fill, static
 from quakestream.outputs.pictures import READ_ERRORS
 from quakestream.outputs.previews import chip_frame, mercator
 from quakestream.outputs.spot_sample import SpotSample
+from quakestream.outputs.units import unit_title
 
 EPOCHS = (("before", "scene_pre"), ("after", "scene_post"))
 ATTEMPTS = 2
@@ -87,7 +88,7 @@ def _item(
         "id": record["building_id"],
         "lon": record["longitude"],
         "lat": record["latitude"],
-        "district": str(record["district"]),
+        "district": unit_title(str(record["district"]), record["district_name"]),
         "verdict": label,
         "p": None if p is None or p != p else round(float(p), 3),
         "outline": _outline(shape) if usable and shape is not None else "",

@@ -1,6 +1,6 @@
 """Units of summary.csv: administrative units, or 500 m squares. Shares are estimated in them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import geopandas as gpd
@@ -64,6 +64,23 @@ def named_units(admin: gpd.GeoDataFrame, admin_id: str, admin_code: str | None) 
         code = _text(admin[admin_code], "")
         texts = {"unit": np.where(code == "", name, code), "name": name, "code": code}
     return gpd.GeoDataFrame(texts, geometry=admin.geometry.to_numpy(), crs=admin.crs).to_crs(4326)
+
+
+def unit_names(named: gpd.GeoDataFrame | None) -> dict[str, str]:
+    """Names of administrative units by their `unit`; none for squares."""
+    if named is None:
+        return {}
+    return dict(zip(named["unit"].astype(str), named["name"].astype(str), strict=True))
+
+
+def named_id(unit: str, names: Mapping[str, str]) -> dict[str, str]:
+    """`id` and, where a unit has one, `name`, as run.json has them."""
+    return {"id": unit, "name": names[unit]} if unit in names else {"id": unit}
+
+
+def unit_title(unit: str, name: str | None) -> str:
+    """`Onikişubat (TR4602)`, or the unit alone where it is its name or has none."""
+    return f"{name} ({unit})" if name and name != unit else unit
 
 
 def _text(values: "pd.Series[Any]", missing: str) -> NDArray[np.object_]:

@@ -6,7 +6,7 @@ does not assess have a line of their own where some of them were checked.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import geopandas as gpd
@@ -32,6 +32,7 @@ from quakestream.outputs.answers import CANNOT_TELL, SHOWN, Answers
 from quakestream.outputs.buildings import SCORE, SHARE_AREA, SHARE_COLUMNS
 from quakestream.outputs.restated import restate
 from quakestream.outputs.spot_sample import NOT_ASSESSED, SpotSample, assessed
+from quakestream.outputs.units import named_id
 from quakestream.reduce.survey import survey_total
 
 BOUNDS = {"destroyed": "if all of these are destroyed", "intact": "if all of these are intact"}
@@ -80,6 +81,8 @@ class CheckedRows:
     answer_N: NDArray[np.int64]
     unsure_N: NDArray[np.bool_]
     """True for sampled buildings without an answer that tells."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Names of districts; none for squares."""
 
     @property
     def seen_N(self) -> NDArray[np.bool_]:
@@ -247,7 +250,8 @@ def _shares(
     declared_R = np.bincount(checked.district_N[declared_N], minlength=len(checked.districts))
     destroyed_UR = drawn.count_UR2C[..., DESTROYED].sum(axis=2)
     areas = [
-        {"id": name, **_expected(destroyed_UR[:, r], int(size_R[r]), int(declared_R[r]))}
+        named_id(name, checked.names)
+        | _expected(destroyed_UR[:, r], int(size_R[r]), int(declared_R[r]))
         for r, name in enumerate(checked.districts)
         if size_R[r]
     ]
@@ -404,6 +408,7 @@ def _districts(drawn: CountDraws, checked: CheckedRows, seen: CheckedMap) -> lis
     return [
         {
             "district": name,
+            **({"name": checked.names[name]} if name in checked.names else {}),
             "buildings": int(size[r]),
             "checks": int(answered[r]),
             "declared": int(declared[r]),

@@ -15,8 +15,10 @@ from quakestream.outputs.spot_sample import (
     SpotSample,
     districts_in,
     map_rows,
+    named_districts,
     read_sample,
 )
+from quakestream.outputs.units import unit_ids, unit_names
 from quakestream.outputs.verification import Verification, join_answers, verified
 from quakestream.storage import MissingObjectError, StorageOptions, Store
 
@@ -55,8 +57,10 @@ def verify_map(
     sample = read_sample(store)
     answers = read_answers(uris or _kept(store), storage or store.options)
     rows = map_rows(store, base)
-    district_N = districts_in(store, base, rows)
-    checked, count = join_answers(rows, district_N, sample, _strata_by_id(store, sample), answers)
+    named = named_districts(store, base)
+    strata = _strata_by_id(store, sample)
+    checked, count = join_answers(rows, unit_ids(rows, named), sample, strata, answers)
+    checked = replace(checked, names=unit_names(named))
     result = verified(checked, sample, answers, count, scale_of(base))
     return VerifiedMap(base=base, answers=answers, result=result)
 
@@ -71,6 +75,7 @@ def publish_verified(store: Store, one: VerifiedMap, check: Callable[[], None]) 
     result = one.result
     kept = answers_csv(one.answers.rows)
     record = dict(products.run)
+    record["made_by"] = "verify"
     record["verification"] = {
         "of": one.base["snapshot"],
         **{key: result.record[key] for key in KEPT_KEYS},

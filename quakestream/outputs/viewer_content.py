@@ -11,10 +11,11 @@ from quakestream.domain import REASONS, ScaleClass, Scene
 from quakestream.outputs.areas import DISTRICT, areas_frame
 from quakestream.outputs.coverage import BUILDINGS, KIND
 from quakestream.outputs.expected import Expected, amount, share_interval
-from quakestream.outputs.figures import headline
+from quakestream.outputs.figures import check_advice, headline
 from quakestream.outputs.landslides import ordered_landslides
 from quakestream.outputs.products import RunProducts
 from quakestream.outputs.quarantine import merged_issues
+from quakestream.outputs.units import unit_title
 from quakestream.outputs.viewer_rows import rings
 
 CELLS_AT_MOST = 20_000
@@ -142,7 +143,7 @@ def about(content: MapContent, notes: Sequence[str]) -> dict[str, Any]:
         "headline": {
             "names": first.names,
             "caveat": list(first.caveat),
-            "verified": "verification" in run,
+            "advice": check_advice(run),
             "expected": _expected(first.expected),
         },
         "shares": _shares(run, said),
@@ -195,6 +196,7 @@ def _shares(run: Mapping[str, Any], notes: list[str]) -> list[dict[str, Any]] | 
     return [
         {
             "id": a["id"],
+            "title": unit_title(a["id"], a.get("name")),
             "buildings": a["buildings"],
             "declared": a["declared"],
             "expected": amount(a["expected"]),
@@ -258,9 +260,11 @@ def _areas(areas: gpd.GeoDataFrame, notes: list[str]) -> dict[str, Any]:
         notes.append(f"This page does not draw the {districts:,} districts.")
         areas = areas[areas["kind"] != DISTRICT]
     simple = areas.geometry.simplify(AREA_SIMPLIFY_DEG)
+    code = areas["code"].fillna("")
     return {
         "kind": areas["kind"].tolist(),
         "name": areas["name"].tolist(),
+        "unit": code.where(code != "", areas["name"]).tolist(),
         "shape": rings(simple),
     }
 

@@ -195,7 +195,7 @@ class _MapRun:
         elif products.coverage is not None:
             check_ground_was_read(products.coverage, self.issues)
         self.events(StageStarted(name="publish"))
-        return self._publish(products)
+        return self._publish(products, "update" if only_new else "map")
 
     def _announce(self, pending: Pending, groups: int) -> None:
         plan = self.plan
@@ -309,10 +309,10 @@ class _MapRun:
         self._add_issues(whole.issues)
         return whole
 
-    def _publish(self, products: KindProducts) -> Result:
+    def _publish(self, products: KindProducts, made_by: str) -> Result:
         plan, run = self.plan, self.plan.run
         record = run_record(plan, self.work, self._hazard(), self.backend.name)
-        record |= products.record
+        record |= {**products.record, "made_by": made_by}
         record["notes"] += reading_notes(self.store)
         record["notes"] += [f"landslides: {line}"] if (line := left_out_line(record)) else []
         snapshot = publish(

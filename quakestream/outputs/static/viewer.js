@@ -226,11 +226,11 @@ class Page {
     for (const unit of this.about.shares) $("units-table").append(this.unitRow(unit));
   }
 
-  unitRow({ id, buildings, declared, expected, interval, share }) {
-    const area = this.areas.name.indexOf(id);
-    const name = element("td", { text: area < 0 ? id : "" });
+  unitRow({ id, title, buildings, declared, expected, interval, share }) {
+    const area = this.areas.unit.indexOf(id);
+    const name = element("td", { text: area < 0 ? title : "" });
     if (area >= 0) {
-      const button = element("button", { type: "button", className: "plain", text: id, title: "Show this unit on the map" });
+      const button = element("button", { type: "button", className: "plain", text: title, title: "Show this unit on the map" });
       button.addEventListener("click", () => this.showArea(area));
       name.append(button);
     }
@@ -354,12 +354,11 @@ class Page {
 
   buildTexts() {
     const { models, notes, operators, issues, run, credits } = this.about;
-    const check = Math.min(100, Math.max(20, Math.round(this.about.total / 500)));
     const say = (text) => $("caveats").append(element("p", { text }));
     if (this.slides) say("A landslide is ground that a model takes for a fresh slide in one image. Quarries, new roads, fields and river beds look alike; slides under cloud, in shadow or under trees are not seen. Look at the image before anybody is sent.");
     if (!this.about.classes.length) { this.buildNotes(models, notes, operators, issues, run, credits); return; }
     say("A verdict is a model's estimate from images taken from above. Damage to façades, inner walls and lower storeys is not visible there, and “no visible damage” is not “safe”.");
-    if (!this.about.headline.verified) say(`Expect lower accuracy on a new earthquake than in the model card's figures. Verify ${check} random buildings by eye before you rely on the counts: the button “random” chooses them.`);
+    if (this.about.headline.advice) say(this.about.headline.advice);
     say("The state of buildings that were not assessed is unknown. They never count as undamaged.");
     this.buildNotes(models, notes, operators, issues, run, credits);
   }
@@ -622,6 +621,12 @@ class Page {
     return [element("h3", { text: title }), element("dl", {}, ...cells)];
   }
 
+  // `Onikişubat (TR4602)`, or the unit alone where it is its name or has none.
+  unitTitle(unit) {
+    const name = this.areas.name[this.areas.unit.indexOf(unit)];
+    return name && name !== unit ? `${name} (${unit})` : unit;
+  }
+
   // The expected share of destroyed buildings of its unit; nothing without calibration.
   shareOf(group, j) {
     if (!group.number.share) return [];
@@ -630,7 +635,7 @@ class Page {
     const per = (value) => `${(100 * value).toFixed(1)} %`;
     return [
       ["Destroyed", low === high ? per(share) : `${per(share)} (90 %: ${per(low)} to ${per(high)})`],
-      ["Unit", word(group.text.share_area, j)],
+      ["Unit", this.unitTitle(word(group.text.share_area, j))],
       ["Model's score", per(score)],
     ];
   }

@@ -65,9 +65,10 @@ class Find {
     if (!text) return [];
     const position = parsePosition(text);
     const hits = position ? [{ title: `go to ${position.lat}, ${position.lon}`, position }] : [];
-    const { kind, name } = this.page.areas;
-    name.forEach((n, area) => {
-      if (kind[area] === "district" && hits.length < 5 && n.toLowerCase().includes(text.toLowerCase())) hits.push({ title: `${n} · district`, area });
+    const { kind, unit } = this.page.areas;
+    unit.forEach((id, area) => {
+      const title = this.page.unitTitle(id);
+      if (kind[area] === "district" && hits.length < 5 && title.toLowerCase().includes(text.toLowerCase())) hits.push({ title: `${title} · district`, area });
     });
     let found = [];
     try { found = await this.page.source.find(this.page.data, text); } catch { found = []; }

@@ -28,7 +28,7 @@ from quakestream.fusion.stated import (
 )
 from quakestream.hazard import HazardTable
 from quakestream.outputs.buildings import SCORE, SHARE_AREA, SHARE_COLUMNS
-from quakestream.outputs.units import named_units, neighbours, unit_ids
+from quakestream.outputs.units import named_id, named_units, neighbours, unit_ids, unit_names
 from quakestream.pipeline.planning.plan import Plan
 from quakestream.pipeline.result.context import FootprintHazard
 from quakestream.pipeline.result.evidence import HazardEvidence
@@ -59,6 +59,8 @@ class RunShares:
     """Place in `areas`."""
     areas: NDArray[np.object_]
     """Units of summary.csv that hold one of them."""
+    names: dict[str, str]
+    """Names of administrative units by unit; none for squares."""
     found: AreaShares
     prior: dict[str, Any]
     """What was assumed of shares, and `mode`."""
@@ -106,7 +108,9 @@ class RunShares:
             "threshold": THRESHOLD,
             "run": _rounded({**self._whole(), "declared": int(declared_n.sum())}),
             "areas": [
-                _rounded({"id": area, **{name: column[n] for name, column in columns.items()}})
+                _rounded(
+                    named_id(area, self.names) | {name: one[n] for name, one in columns.items()}
+                )
                 for n, area in enumerate(self.areas.tolist())
             ],
         }
@@ -168,6 +172,7 @@ def run_shares(
         score_n=image_NC[place_n, -1],
         area_n=buildings.area_N,
         areas=areas,
+        names=unit_names(named),
         found=found,
         prior=prior,
     )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from quakestream.fusion.shares import WEAK_SHARE, estimate_shares
+from quakestream.fusion.shares import WEAK_SHARE, at_share, estimate_shares
 from quakestream.fusion.stated import (
     ScoredBuildings,
     share_by_scores,
@@ -55,7 +55,11 @@ def test_the_level_of_hazard_evidence_moves_the_prior_and_the_rest_the_buildings
         estimate_shares(RATIO, AREA, np.empty((0, 2), np.int64), prior, PLAIN),
     )
     assert found.share_G == pytest.approx(alone.share_G)
-    assert found.log_ratio_N[:3] - alone.log_ratio_N[:3] == pytest.approx([-1.0, 1.0, 0.0])
+    moved_n = found.log_ratio_N[:3] - alone.log_ratio_N[:3]
+    assert moved_n[1] - moved_n[0] == pytest.approx(2.0)
+    assert moved_n[2] == pytest.approx(0.0, abs=1e-6)
+    p_n = at_share(found.log_ratio_N[:3], found.share_G[AREA[:3]])
+    assert np.bincount(AREA[:3], p_n) == pytest.approx(alone.expected_G, rel=1e-5)
 
 
 def test_labels_of_the_event_state_its_share_before_the_scores_do() -> None:

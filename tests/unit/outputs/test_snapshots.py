@@ -1,6 +1,7 @@
 """Published states of a map: listed, compared, verified and pruned."""
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from quakestream.outputs.snapshots import (
     changes,
     chosen,
     damaged_objects,
+    fates,
     prune,
     snapshots_of,
 )
@@ -74,7 +76,7 @@ def changed() -> pd.DataFrame:
     return frame
 
 
-def test_snapshots_are_listed_oldest_first_with_the_current_one_marked(store: Store) -> None:
+def test_snapshots_are_listed_in_the_order_in_which_they_became_current(store: Store) -> None:
     known = snapshots_of(store)
     assert [one.current for one in known] == [False, True]
     assert [one.run["counts"]["footprints"] for one in known] == [12, 13]
@@ -122,23 +124,53 @@ def test_a_damaged_or_missing_product_is_named(store: Store, tmp_path: Path) -> 
 def test_pruning_keeps_the_newest_the_current_and_the_sampled(store: Store) -> None:
     known = snapshots_of(store)
     store.put(SAMPLE_JSON, json.dumps({"snapshot": known[0].id}).encode())
-    assert prune(store, known, 1) == []
+    assert [one.why for one in prune(store, known, 1)] == [
+        "spot checks were drawn from it",
+        "the map shows it",
+    ]
     store.delete(SAMPLE_JSON)
-    assert prune(store, known, 2) == []
+    assert [one.kept for one in prune(store, known, 2)] == [True, True]
     code, told = run_command(store.uri, "prune", "--keep", "1")
-    assert (code, told) == (0, {"deleted": [known[0].id], "kept": 1})
+    assert (code, told["deleted"], told["kept"]) == (0, [known[0].id], 1)
+    assert [one["why"] for one in told["states"]] == ["not the newest", "the map shows it"]  # type: ignore[attr-defined]
     assert not store.list(f"{SNAPSHOTS}{known[0].id}/")
     assert current_run(store)["snapshot"] == known[1].id
     assert damaged_objects(store, known[1]) == []
 
 
-def test_a_current_state_that_is_not_the_newest_stays(tmp_path: Path) -> None:
+def test_a_state_that_comes_again_is_the_newest_and_says_so(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     for rows in (buildings(), changed(), buildings()):
         publish(store, products(buildings=rows))
-    known = snapshots_of(store)
-    assert [one.current for one in known] == [True, False]
-    assert prune(store, known, 1) == []
+    other, current = snapshots_of(store)
+    assert (other.current, current.current) == (False, True)
+    assert current.id < other.id  # its name has the time of its first publication
+    lines = CliRunner().invoke(APP, [store.uri]).stdout.splitlines()
+    assert lines[0] == "2 states, the oldest first; the map shows the last"
+    again = current.published[:19].replace("T", " ")
+    assert lines[4].startswith(f"{current.id}  published 2026-01-0")
+    assert lines[4].endswith(f", again {again} UTC  <- current")
+    assert [one.snapshot.id for one in prune(store, [other, current], 1) if not one.kept] == [
+        other.id
+    ]
+
+
+def test_the_state_that_answers_were_applied_to_stays(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    model = publish(store, products(buildings=buildings()))
+    between = publish(store, products(buildings=changed().iloc[:12]))
+    case = products(buildings=changed())
+    verification = {"of": model, "answers": {"answered": 40}}
+    publish(store, replace(case, run=dict(case.run) | {"verification": verification}))
+    found = fates(store, snapshots_of(store), 1)
+    assert [(one.kept, one.why) for one in found] == [
+        (True, "the current state is this one, verified"),
+        (False, "not the newest"),
+        (True, "the map shows it"),
+    ]
+    assert found[1].snapshot.id == between
+    assert found[2].snapshot.made_by == f"verify: 40 answers applied to {model}"
+    assert found[0].snapshot.made_by.startswith("map with ")
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
 import typer
+from shapely.geometry import box
 from sklearn.metrics import cohen_kappa_score
 from typer.testing import CliRunner
 
@@ -43,6 +45,7 @@ from quakestream.outputs.spot_sample import (
     read_sample,
 )
 from quakestream.outputs.verify_map import publish_verified, verify_map
+from quakestream.outputs.viewer_content import about, content_of
 from quakestream.pipeline.run import Result
 from quakestream.reduce.strata import FREE_LEVELS, STATED_LEVELS, strata_of
 from quakestream.storage import StorageOptions, Store, open_store
@@ -145,7 +148,7 @@ def test_by_district_every_district_gets_checks(store: Store):
             "district",
             [
                 "12 buildings to check, by district (1, and 3 smaller ones together):",
-                "  (in each too few checks for ranges of p, too: that takes 20 in a district)",
+                "  (each has too few checks for ranges of p: those take 20 or more)",
             ],
         ),
     ],
@@ -459,17 +462,39 @@ def test_the_commands_write_a_sheet_and_print_the_numbers(store: Store, tmp_path
     assert "--replace" in refused.exception.remedy
 
 
-def test_a_calibrated_map_has_the_shares_of_its_answers(tmp_path: Path):
+def test_a_calibrated_map_has_the_shares_and_the_names_of_its_districts(tmp_path: Path):
     rows = buildings(80)
     seen = (rows["status"] == "assessed").to_numpy()
     for column in ("score", "share", "share_low", "share_high"):
         rows[column] = np.where(seen, 0.5, np.nan)
     rows["share_area"] = np.where(seen, "all", None)
     store = open_store(str(tmp_path / "out"))
-    publish(store, products(buildings=rows))
-    _draw(store, SampleRequest(checks=30))
+    west, south, east, north = rows.total_bounds
+    halves = [
+        box(west, south, (west + east) / 2, north),
+        box((west + east) / 2, south, east, north),
+    ]
+    admin = gpd.GeoDataFrame(
+        {"name": ["Onikişubat", "Merkez"], "code": ["046", None]}, geometry=halves, crs=4326
+    )
+    case = products(buildings=rows)
+    publish(store, replace(case, admin=admin, admin_id="name", admin_code="code"))
+    _draw(store, SampleRequest(checks=30, by_district=True))
+    sampled = read_sample(store)
+    assert set(zip(sampled.table["district"], sampled.table["district_name"], strict=True)) == {
+        ("046", "Onikişubat"),
+        ("Merkez", "Merkez"),
+    }
+    assert any(name.startswith("Onikişubat (046)") for name in sampled.table["stratum"])
     done = verify_map(store, [_answered(store, tmp_path / "a.csv")])
     publish_verified(store, done, lambda: None)
+    assert {one["name"] for one in done.result.record["districts"]} == {"Onikişubat", "Merkez"}
+    shown = CliRunner().invoke(_commands(), ["verify", store.uri, "--dry-run"])
+    for text in (shown.stdout, store.get("report.html").decode()):
+        assert "Onikişubat (046)" in text
+    page = about(content_of(snapshot_products(store, current_run(store)), current_run(store)), [])
+    assert {"Onikişubat (046)", "Merkez"} <= {one["title"] for one in page["shares"]}
+    assert {"046", "Merkez"} <= set(page["areas"]["unit"])
     after = current_buildings(store, run := current_run(store)).set_index("building_id")
     for area in run["shares"]["areas"]:
         inside = after[after["share_area"] == area["id"]]

@@ -23,6 +23,7 @@ from quakestream.fusion.shares import (
     WEAK_SHARE,
     AreaShares,
     SharePrior,
+    adding_up,
     at_share,
     estimate_shares,
 )
@@ -270,7 +271,10 @@ def test_hazard_evidence_counts_once(auto: Result, folder: Path) -> None:
         rows, SharePrior(share_G=expit(logit(WEAK_SHARE) + level.to_numpy()), strength=4.0)
     )
     p = rows["p_destroyed"].to_numpy(np.float64)
-    expected = at_share(found.log_ratio_N + rest.to_numpy(), found.share_G[area])
+    moved = found.log_ratio_N + rest.to_numpy()
+    told = adding_up(moved, area, found.share_G, found.expected_G)
+    expected = at_share(told, found.share_G[area])
+    assert np.bincount(area, p) == pytest.approx(found.expected_G, rel=1e-3)
     assert p == pytest.approx(expected, abs=1e-4)
     prior = result.run["shares"]["prior"]
     assert prior["from"] == "hazard values"
