@@ -70,6 +70,7 @@ def report_page(
         "verdicts": _verdicts(run),
         "reasons": _reasons(run["counts"]),
         "units": _units(summary, run),
+        "checks": _checks(run),
         "scores": _scores(scores),
         "models": _models(run),
         "rates": _pairs(rate_rows(run)),
@@ -96,8 +97,7 @@ def _lead(run: Mapping[str, Any]) -> str:
     struck = f"Earthquake of {_safe(time)}. " if time else ""
     return (
         f"<p>{struck}{first.assessed:,} of {first.total:,} buildings "
-        f"({percent(first.assessed, first.total)}) were assessed. "
-        f"{counts['not_assessed']:,} were not assessed: {_safe(_unassessed(counts))}.</p>"
+        f"({percent(first.assessed, first.total)}) were assessed. {_safe(_unassessed(counts))}</p>"
         f"{_headline(first)}"
         f"{f'<p>{_safe(evidence)}</p>' if (evidence := evidence_sentence(run)) else ''}"
         f"{slides}"
@@ -163,11 +163,18 @@ def _headline(first: Headline) -> str:
 
 
 def _unassessed(counts: Mapping[str, Any]) -> str:
+    """What is known of the buildings that were not assessed; empty where there are none."""
+    if not counts["not_assessed"]:
+        return ""
+    start = f"{counts['not_assessed']:,} were not assessed:"
     alone = int(counts.get("evidence", {}).get("hazard", 0))
     if not alone:
-        return "their state is unknown"
+        return f"{start} their state is unknown."
     known = "all" if alone == counts["not_assessed"] else f"{alone:,}"
-    return f"no image shows them, and {known} have a probability of damage from hazard values only"
+    return (
+        f"{start} no image shows them, and {known} have a probability of damage from hazard "
+        "values only."
+    )
 
 
 def _count(run: Mapping[str, Any], label: str) -> int:
@@ -241,6 +248,35 @@ def _of_unit(row: Mapping[Any, Any]) -> tuple[str, str, str]:
         ends,
         share_interval({key: row[column] for key, column in share.items()}),
     )
+
+
+def _checks(run: Mapping[str, Any]) -> str:
+    """What people found in the sample: numbers per class, and how right the model had been."""
+    found = run.get("verification")
+    if not found:
+        return ""
+    rows = [
+        (name, f"{one['value']:,}", f"{one['low']:,} to {one['high']:,}")
+        for name, one in found["totals"].items()
+    ]
+    right = [
+        ("precision of the map before: destroyed, of those that it named", found["precision"]),
+        ("recall of the map before: named, of the destroyed", found["recall"]),
+    ]
+    rows += [(name, *_interval_cells(one)) for name, one in right]
+    count = found["answers"]
+    sentence = (
+        f"People told the state of {count['answered']:,} of {count['sampled']:,} sampled "
+        f"buildings; {count['cannot_tell']:,} could not be told."
+    )
+    table = _table(("of the assessed", "estimate", "90 %"), rows, numbers=(1, 2))
+    return f"<section><h2>Spot checks</h2><p>{_safe(sentence)}</p>{table}</section>"
+
+
+def _interval_cells(one: Mapping[str, float | None]) -> tuple[str, str]:
+    if one["value"] is None:
+        return "–", "–"
+    return f"{one['value']:.2f}", f"{one['low']:.2f} to {one['high']:.2f}"
 
 
 def _scores(scores: Mapping[str, Any] | None) -> str:

@@ -129,6 +129,6 @@ def _kept(store: Store) -> list[str]:
         raise RequestError(
             "no answers are given, and none are kept with this map",
             store.uri_of(ANSWERS),
-            remedy="quakestream verify OUT ANSWERS",
+            remedy="give the file that the answer sheet saved: `quakestream verify OUT ANSWERS`",
         )
     return [store.uri_of(ANSWERS)]

@@ -492,6 +492,7 @@ def test_a_calibrated_map_has_the_shares_and_the_names_of_its_districts(tmp_path
     shown = CliRunner().invoke(_commands(), ["verify", store.uri, "--dry-run"])
     for text in (shown.stdout, store.get("report.html").decode()):
         assert "Onikişubat (046)" in text
+    assert f"People told the state of {len(sampled.table)} of {len(sampled.table)}" in text
     page = about(content_of(snapshot_products(store, current_run(store)), current_run(store)), [])
     assert {"Onikişubat (046)", "Merkez"} <= {one["title"] for one in page["shares"]}
     assert {"046", "Merkez"} <= set(page["areas"]["unit"])
