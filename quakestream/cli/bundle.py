@@ -13,7 +13,7 @@ from quakestream.cli.common import EXIT_FAILED, Json, print_json, stdout
 from quakestream.domain import BundleSpec
 from quakestream.domain.bundle import BUILDING_TASKS
 from quakestream.engines import Batch, Engine, open_engine
-from quakestream.engines.parity import ALLOWED, check_golden
+from quakestream.engines.parity import ALLOWED, ALLOWED_MEAN, check_golden, golden_shift
 from quakestream.engines.runtimes import runtime_named
 from quakestream.errors import BundleError, EngineError
 
@@ -100,8 +100,8 @@ def verify(name: Name, runtime: str = "onnxruntime", as_json: Json = False) -> N
         print_json({"name": bundle.spec.name, "difference": difference, "ok": same})
     else:
         stdout.print(
-            f"{bundle.spec.name}: digests match; golden batch on {runtime} differs by "
-            f"{difference:.2g} ({_allowed(runtime)}): {'ok' if same else 'NOT the same model'}"
+            f"{bundle.spec.name}: digests match; golden batch on {runtime}: "
+            f"{_difference(bundle, runtime, difference)}: {'ok' if same else 'NOT the same model'}"
         )
     if not same:
         raise typer.Exit(EXIT_FAILED)
@@ -119,11 +119,16 @@ def _same(bundle: Bundle, runtime: str, difference: float) -> bool:
     return True
 
 
-def _allowed(runtime: str) -> str:
+def _difference(bundle: Bundle, runtime: str, logits: float) -> str:
+    """What is compared, beside its tolerance: logits in float32, else probabilities."""
     precision = runtime_named(runtime).precision
     if precision == "fp32":
-        return f"allowed {PARITY:g}"
-    return f"in {precision} probabilities may differ by {ALLOWED[precision]:g}"
+        return f"logits differ by {logits:.2g} at most ({PARITY:g} allowed)"
+    most, mean = golden_shift(open_engine(bundle, runtime=runtime), bundle)
+    return (
+        f"probabilities differ by {most:.2g} at most ({ALLOWED[precision]:g} allowed), "
+        f"{mean:.2g} on average ({ALLOWED_MEAN[precision]:g} allowed)"
+    )
 
 
 def golden_difference(bundle: Bundle, runtime: str) -> float:

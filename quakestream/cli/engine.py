@@ -301,13 +301,13 @@ def _check_line(row: CheckRow) -> str:
 
 
 def _timing_line(timing: Timing) -> str:
-    rates = [f"{timing.per_s:,.1f}/s"]
+    rates = [f"{timing.per_s:,.1f} {timing.items}/s"]
     rates += [f"{timing.mpx_per_s:,.2f} Mpx/s"] if timing.mpx_per_s is not None else []
-    rates += [f"{timing.km2_per_h:,.0f} km²/h"] if timing.km2_per_h is not None else []
+    rates += [f"{timing.km2_per_h:,.0f} km²/h (scoring alone)"] if timing.km2_per_h else []
     return (
-        f"{timing.runtime}, {timing.batch} at once{_runs(timing)}, {timing.threads} threads: "
-        f"{', '.join(rates)}; "
-        f"latency {timing.latency_p50_ms:,.1f} ms (p95 {timing.latency_p95_ms:,.1f}); "
+        f"{timing.runtime}, {timing.batch} {timing.items} at once{_runs(timing)}, "
+        f"{timing.threads} threads: {', '.join(rates)}; "
+        f"{timing.latency_p50_ms:,.1f} ms for {timing.batch} (p95 {timing.latency_p95_ms:,.1f}); "
         f"peak {timing.peak_mb:,.0f} MB, opened in {timing.open_s:.1f} s"
     )
 

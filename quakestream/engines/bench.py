@@ -66,7 +66,7 @@ class Timing:
     mpx_per_s: float | None
     """Megapixels a second with halos, all epochs as one; None without imagery."""
     km2_per_h: float | None
-    """Ground of windows' cores at the bundle's GSD; None for crops and rows."""
+    """Ground of windows' cores at the bundle's GSD, scoring alone; None for crops and rows."""
     latency_p50_ms: float
     """Time to score one batch."""
     latency_p95_ms: float
@@ -74,6 +74,8 @@ class Timing:
     """Time to load and compile."""
     peak_mb: float
     """Peak memory of a process that does nothing else."""
+    items: str = "windows"
+    """What is scored: `windows`, `crops` or `rows`."""
 
 
 def time_apart(request: BenchRequest) -> Timing:
@@ -104,7 +106,8 @@ def time_here(request: BenchRequest) -> Timing:
     engine = open_it(bundle, runtime=request.runtime, threads=request.threads, batch=request.batch)
     open_s = time.perf_counter() - began
     spec, threads = bundle.spec, request.threads or usable_cores()
-    usual = {"building": CROPS, "hazard": ROWS}.get(spec.task, 2 * threads)
+    kind = {"building": "crops", "hazard": "rows"}.get(spec.task, "windows")
+    usual = {"crops": CROPS, "rows": ROWS}.get(kind, 2 * threads)
     items = max(request.batch, usual) if engine.batch else request.batch or usual
     batch = Batch.of(bundle.golden, spec).repeated(items)
     times_s = durations(engine, spec, batch, request.seconds)
@@ -124,6 +127,7 @@ def time_here(request: BenchRequest) -> Timing:
         latency_p95_ms=round(1e3 * float(np.quantile(times_s, 0.95)), 2),
         open_s=round(open_s, 2),
         peak_mb=round(_peak_mb()),
+        items=kind,
     )
 
 

@@ -21,9 +21,9 @@ _NAMES = {
     "read_cpu_s": "reading, added up over threads, s",
     "score_s": "scoring, added up over engines, s",
     "km2_per_h": "km² scored in an hour of mapping",
-    "planned_peak_mb": "memory that the plan stated as the most, MB",
-    "peak_rss_mb": "peak memory, MB",
-    "of": "peak memory is that of",
+    "planned_peak_mb": "memory, at most, of all processes, as planned, MB",
+    "peak_rss_mb": "peak memory of one process, MB",
+    "of": "which process",
 }
 
 

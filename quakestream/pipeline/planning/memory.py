@@ -53,6 +53,8 @@ def state_memory(
     engines = (settings.engines or 1) if on_ray else 1
     needs = [kind.memory(bundle.spec, settings.cell_windows) for kind, bundle in jobs]
     # Each reader holds a cell as read and as stacked; one more waits, one is scored.
+    # Jobs of one bundle share what is read. It is counted for each all the same: results that
+    # wait for their commit are not counted, and measured peaks leave no room (benchmarks/LOG.md).
     cell_bytes = sum(need.copies * need.cell_bytes for need in needs)
     pixels = engines * held_cells(settings.readers) * cell_bytes
     stacked = max(need.stacked_bytes for need in needs)
