@@ -38,5 +38,8 @@ def covered_text(aoi_km2: float, covered_km2: float) -> str:
 
 def rate_rows(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Rates and memory of run.json, each with what it counts."""
-    figures = flat_metrics({**run.get("rates", {}), **run.get("memory", {})})
+    rates = dict(run.get("rates", {}))
+    if rates.get("km2") == 0 and run.get("counts", {}).get("cells_resumed"):
+        rates |= {"km2": "0 (earlier runs scored it all)", "km2_per_h": "–"}
+    figures = flat_metrics({**rates, **run.get("memory", {})})
     return [(_NAMES.get(name, name), text) for name, text in figures]

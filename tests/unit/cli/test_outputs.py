@@ -20,6 +20,7 @@ from quakestream.cli.status import status
 from quakestream.cli.view import map_server
 from quakestream.errors import RequestError, StorageError
 from quakestream.outputs.fixed_names import other_products
+from quakestream.outputs.ground import covered_text, rate_rows
 from quakestream.outputs.progress import read_status
 from quakestream.outputs.publish import publish
 from quakestream.outputs.readback import current_buildings, current_run
@@ -93,6 +94,18 @@ def test_a_rate_is_over_the_time_that_was_mapped(tmp_path: Path):
     store.put("run.json", json.dumps(run).encode())
     got = read_status(store, NOW)
     assert (got.state, got.km2_per_h, got.map_s) == ("finished", pytest.approx(720), 1000)
+
+
+def test_the_report_names_what_a_figure_counts():
+    rows = dict(rate_rows({"rates": {"aoi_km2": 0.76, "km2": 0.86, "km2_per_h": 1515.4}}))
+    assert rows["AOI, km²"] == "0.760"
+    assert rows["km² scored in an hour of mapping"] == "1515.400"
+    nothing = {"km2": 0.0, "km2_per_h": 0.0}
+    assert [text for _, text in rate_rows({"rates": nothing})] == ["0.000", "0.000"]
+    resumed = rate_rows({"rates": nothing, "counts": {"cells_resumed": 8}})
+    assert [text for _, text in resumed] == ["0 (earlier runs scored it all)", "–"]
+    assert covered_text(1.0, 1.0) == "1.00 km², all of it covered by the images in use"
+    assert covered_text(1.0, 0.0).endswith("cover 0.00 km² (0 %)")
 
 
 def test_a_resumed_run_does_not_count_what_it_found_done(tmp_path: Path):
