@@ -82,7 +82,7 @@ def _rows(progress: Status) -> list[tuple[str, str]]:
     if progress.remaining_s is not None:
         rows.append(("remaining", f"about {_clock(progress.remaining_s)}"))
     if progress.counts:
-        rows.append(("snapshot", progress.snapshot))
+        rows.append(("snapshot", progress.snapshot + (", interim" if progress.interim else "")))
         rows += _coverage_rows(progress.counts.get("coverage"))
         rows.append(("footprints", f"{progress.counts['footprints']:,}"))
         rows += [(f"  {label}", f"{n:,}") for label, n in progress.counts.get("damage", {}).items()]

@@ -35,6 +35,9 @@ class Profile:
     batch: int = 0
     """Windows or crops that an engine scores at once; 0: the measured batch, the built one, or
     the one that suits the device. It can change the last bits of scores."""
+    interim_s: float = 600.0
+    """Time between two maps of what is read so far, while the first map of an output is being
+    made; 0: none. A large map takes longer between them."""
     runtime: str = "auto"
     """Runtime of the bundle; `auto`: the fastest one here that agrees with the reference."""
 

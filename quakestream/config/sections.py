@@ -261,6 +261,12 @@ class ExecutionSection(Section):
         description="Windows or crops that an engine scores at once; left out: the batch measured "
         "by `engine bench --keep`, the built one, or the one that suits the device",
     )
+    interim_s: float | None = Field(
+        default=None,
+        ge=0,
+        description="Seconds between two maps of what is read so far, while the first map of an "
+        "output is being made; 0: none; left out: 600",
+    )
     runtime: str | None = Field(default=None, min_length=1, description="Runtime of the bundle")
 
 

@@ -195,5 +195,6 @@ out: map
 #   engines: 1               # engines that are open at the same time; left out: one per GPU
 #   threads: 0               # threads of one engine; 0: its runtime decides
 #   batch: 32                # items that an engine scores at once; left out: device decides
+#   interim_s: 600           # seconds between maps of what is read so far; 0: none
 #   runtime: auto            # runtime of the model; auto: the fastest that agrees
 """

@@ -18,6 +18,7 @@ Reason = Literal[
     "model_error",
     "abstained",
     "no_model",
+    "pending",
 ]
 REASONS: tuple[str, ...] = get_args(Reason)
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from quakestream.outputs.layout import INTERIM
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
@@ -108,10 +110,20 @@ def expected(run: Mapping[str, Any]) -> Expected | None:
         prior=shares.get("prior") or {},
         threshold=float(shares["threshold"]),
         warnings=(
+            *interim_warning(run),
             *_contradiction(shares),
             *map(str, (run.get("verification") or {}).get("warnings", ())),
         ),
     )
+
+
+def interim_warning(run: Mapping[str, Any]) -> Iterator[str]:
+    """What to say of a map of what its run has read so far."""
+    if left := run.get(INTERIM):
+        yield (
+            f"Interim map: {left['buildings_pending']:,} buildings are not read yet. The run goes "
+            "on, and its next map replaces this one."
+        )
 
 
 def _contradiction(shares: Mapping[str, Any]) -> Iterator[str]:

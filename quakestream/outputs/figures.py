@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quakestream.outputs.expected import Expected, expected
+from quakestream.outputs.expected import Expected, expected, interim_warning
 
 CHECKS = 100
 """Buildings to check before a number is passed on, as docs/trust.md and `sample --n` have it."""
@@ -48,7 +48,7 @@ def headline(run: Mapping[str, Any]) -> Headline:
     number = sum(int(counts.get("damage", {}).get(label, 0)) for label in severe)
     bundle, found = run.get("bundle") or {}, expected(run)
     if found is None:
-        caveat = card_caveats(bundle, number, int(counts["assessed"]))
+        caveat = [*interim_warning(run), *card_caveats(bundle, number, int(counts["assessed"]))]
     else:
         caveat = [*found.basis, *card_use(str(bundle.get("card", "")))]
     return Headline(

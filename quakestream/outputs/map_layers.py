@@ -13,7 +13,7 @@ from quakestream.domain import ScaleClass
 from quakestream.outputs.areas import AREA_TYPES, areas_frame
 from quakestream.outputs.buildings import arrow_types
 from quakestream.outputs.coverage import coverage_types
-from quakestream.outputs.expected import expected
+from quakestream.outputs.expected import expected, interim_warning
 from quakestream.outputs.geoparquet import hilbert_sorted
 from quakestream.outputs.landslides import LANDSLIDE_TYPES, ordered_landslides
 from quakestream.outputs.products import RunProducts
@@ -112,7 +112,7 @@ def layers_of(products: RunProducts, rows: gpd.GeoDataFrame) -> MapLayers:
     run = products.run
     slides = products.landslides
     number = expected(run)
-    caveats = [*(() if number is None else number.warnings)]
+    caveats = [*(interim_warning(run) if number is None else number.warnings)]
     caveats += [CAVEAT] if run.get("bundle") or slides is None else []
     event = (run.get("event") or {}).get("id", "earthquake")
     return MapLayers(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from quakestream.errors import RequestError
 from quakestream.outputs.buckets import check_bucket
-from quakestream.outputs.layout import COMMITS, PROGRESS
+from quakestream.outputs.layout import COMMITS, INTERIM, PROGRESS
 from quakestream.outputs.lease import SILENT_AFTER, LeaseRecord, newest_lease
 from quakestream.outputs.left_out import left_out_line
 from quakestream.storage import MissingObjectError, Store
@@ -55,6 +55,8 @@ class Status:
     counts: dict[str, Any]
     """Counts of the finished map; empty before that."""
     snapshot: str
+    interim: bool = False
+    """True where the published map is one of what the run has read so far."""
     left_out: str = ""
     """What the map says of landslides on flat ground that are no product; empty for none."""
 
@@ -115,6 +117,7 @@ def read_status(store: Store, now: datetime | None = None) -> Status:
         remaining_s=left_km2 / rate if rate and state == "running" else None,
         counts=dict(counts) if isinstance(counts, dict) else {},
         snapshot=str(run.get("snapshot", "")),
+        interim=INTERIM in run,
         left_out=left_out_line(run),
     )
 

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import pandas as pd
 from quakestream.errors import RequestError
 from quakestream.outputs.expected import Expected, expected
 from quakestream.outputs.fixed_names import inventory
-from quakestream.outputs.layout import RUN_JSON, SNAPSHOTS
+from quakestream.outputs.layout import INTERIM, RUN_JSON, SNAPSHOTS
 from quakestream.outputs.readback import current_run
 from quakestream.outputs.spot_sample import SAMPLE_JSON
 from quakestream.storage import MissingObjectError, Store
@@ -252,11 +252,28 @@ def prune(store: Store, snapshots: Sequence[Snapshot], keep: int) -> list[Fate]:
     for one in found:
         if one.kept:
             continue
-        prefix = f"{SNAPSHOTS}{one.snapshot.id}/"
-        store.delete(f"{prefix}{RUN_JSON}")  # from here on it is no snapshot
-        for key in store.list(prefix):
-            store.delete(key)
+        _delete(store, one.snapshot.id)
     return found
+
+
+def drop_interim(store: Store, keep: Collection[str]) -> None:
+    """Deletes the snapshots of interim maps, but those that `prune` would keep, too.
+
+    Args:
+        keep: ids of snapshots that stay.
+    """
+    snapshots = snapshots_of(store)
+    needed = {*_needed(store, snapshots), *keep}
+    for one in snapshots:
+        if INTERIM in one.run and one.id not in needed:
+            _delete(store, one.id)
+
+
+def _delete(store: Store, snapshot: str) -> None:
+    store.delete(f"{SNAPSHOTS}{snapshot}/{RUN_JSON}")  # from here on it is no snapshot
+    for key in store.list(f"{SNAPSHOTS}{snapshot}/"):
+        store.delete(key)
+    store.drop_empty_folders(f"{SNAPSHOTS}{snapshot}/")
 
 
 def _sampled(store: Store) -> str:

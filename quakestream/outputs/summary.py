@@ -102,9 +102,13 @@ def _of_buildings(
     out["not_assessed"] = out["buildings"] - out["assessed"]
     for reason in REASONS:
         of_reason = counted(buildings["reason"].isin([reason]))
-        if reason != "no_model" or of_reason.any():
+        if reason not in _RARE or of_reason.any():
             out[f"not_assessed_{reason}"] = of_reason
     return out
+
+
+_RARE = ("no_model", "pending")
+"""Reasons whose columns are there only where a building has one."""
 
 
 def _of_shares(shares: Mapping[str, Any]) -> pd.DataFrame:

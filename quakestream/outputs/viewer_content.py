@@ -13,6 +13,7 @@ from quakestream.outputs.coverage import BUILDINGS, KIND
 from quakestream.outputs.expected import Expected, amount, share_interval
 from quakestream.outputs.figures import check_advice, headline
 from quakestream.outputs.landslides import ordered_landslides
+from quakestream.outputs.layout import INTERIM
 from quakestream.outputs.products import RunProducts
 from quakestream.outputs.quarantine import merged_issues
 from quakestream.outputs.units import unit_title
@@ -45,6 +46,7 @@ REASON_TITLES = {
     "model_error": "model failed",
     "abstained": "model abstained",
     "no_model": "the run has no model of building damage",
+    "pending": "not read yet: the run goes on",
 }
 
 
@@ -137,7 +139,7 @@ def about(content: MapContent, notes: Sequence[str]) -> dict[str, Any]:
     damage = counts.get("damage", {})
     return {
         "event": run.get("event", {}),
-        "run": {k: run[k] for k in ("run_id", "snapshot", "published") if k in run},
+        "run": {k: run[k] for k in ("run_id", "snapshot", "published", INTERIM) if k in run},
         "models": [_model(run[key]) for key in MODEL_KEYS if run.get(key)],
         "evidence": evidence_sentence(run),
         "headline": {

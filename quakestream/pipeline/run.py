@@ -1,8 +1,8 @@
 """The main job, all stages in sight: plan, prepare, map, reduce, publish."""
 
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import geopandas as gpd
@@ -26,15 +26,21 @@ from quakestream.events import (
     StageStarted,
 )
 from quakestream.hazard import model_inputs, sample_hazard, takes_events
-from quakestream.outputs.buildings import SHAKING_COLUMNS
-from quakestream.outputs.layout import LEASE, LEDGER
+from quakestream.outputs.layout import INTERIM, LEASE, LEDGER
 from quakestream.outputs.lease import Lease, held_lease
-from quakestream.outputs.left_out import left_out_line
 from quakestream.outputs.notebook import facts_html
-from quakestream.outputs.products import RunProducts
-from quakestream.outputs.publish import as_published, publish
+from quakestream.outputs.publish import as_published
 from quakestream.outputs.readback import current_buildings, current_run
+from quakestream.outputs.snapshots import drop_interim
 from quakestream.pipeline.backends.protocol import Backend
+from quakestream.pipeline.interim import (
+    STOP_S,
+    InterimMaps,
+    interim_line,
+    interim_record,
+    may_publish_interim,
+    published_snapshot,
+)
 from quakestream.pipeline.planning.lost import without_tiles
 from quakestream.pipeline.planning.plan import Plan, make_plan
 from quakestream.pipeline.planning.tasks import (
@@ -49,19 +55,17 @@ from quakestream.pipeline.result.answered import AnsweredFootprints
 from quakestream.pipeline.result.context import (
     FootprintHazard,
     KindProducts,
-    RunContext,
     ViewFailures,
 )
 from quakestream.pipeline.result.evidence import hazard_evidence
-from quakestream.pipeline.result.joining import joined
+from quakestream.pipeline.result.making import publish_map, run_products
 from quakestream.pipeline.result.progress import ProgressFile
 from quakestream.pipeline.result.record import WorkDone, made_of, run_id, run_record
 from quakestream.pipeline.result.shares import check_share_layer
-from quakestream.pipeline.result.slide_prior import with_prior
 from quakestream.pipeline.result.unread import check_ground_was_read, check_something_was_read
+from quakestream.pipeline.result.unread_units import UnreadUnits
 from quakestream.pipeline.work.prepare import Prepared, prepare, steps_for
 from quakestream.pipeline.work.results import GroupReport
-from quakestream.pipeline.work.scenes import reading_notes
 from quakestream.pipeline.work.tasks import GroupTask
 from quakestream.storage import Store, open_store
 
@@ -189,13 +193,17 @@ class _MapRun:
 
         tasks = TaskMaker(plan=plan, prepared=prepared, spec=spec, hazard_NM=hazard_NM)
         products = self._map_and_reduce(tasks, pending, groups, failures)
+        self._add_issues(products.issues)
 
         if plan.judges and products.buildings is not None:
             check_something_was_read(products.buildings["reason"], self.issues)
         elif products.coverage is not None:
             check_ground_was_read(products.coverage, self.issues)
         self.events(StageStarted(name="publish"))
-        return self._publish(products, "update" if only_new else "map")
+        snapshot = self._publish(products, self.issues, "update" if only_new else "map")
+        drop_interim(store, keep=())
+        self.events(MapPublished(out=store.uri, snapshot=snapshot))
+        return self._published()
 
     def _announce(self, pending: Pending, groups: int) -> None:
         plan = self.plan
@@ -252,7 +260,7 @@ class _MapRun:
         damaged: frozenset[str] = frozenset()
         written: frozenset[str] = frozenset()
         while True:
-            self._map(tasks, pending, failures)
+            self._map(tasks, pending, groups, failures)
             written |= damaged & set().union(*pending.commits)
             self.events(StageStarted(name="reduce"))
             try:
@@ -265,78 +273,104 @@ class _MapRun:
             pending = pending_work(self.store, self.plan, groups, damaged - written)
             self.work.resumed = min(self.work.resumed, len(self.plan.units) - pending.units)
 
-    def _map(self, tasks: TaskMaker, pending: Pending, failures: ViewFailures) -> None:
+    def _map(
+        self,
+        tasks: TaskMaker,
+        pending: Pending,
+        groups: list[KeyedGroup],
+        failures: ViewFailures,
+    ) -> None:
         """Reads, scores and commits what is left; adds the new commits to `pending`."""
         self.events(StageStarted(name="map"))
         began = time.perf_counter()
-        groups = _group_tasks(tasks, pending.groups, failures)
-        for report in self.backend.run(tasks.spec, groups):
-            for job, key in report.commits:
-                pending.commits[job].add(key)
-            self.work.add(report)
-            self.events(_committed(report, self.answered.newly(report.keys)))
+        interim = self._interim_maps(pending, groups, failures)
+        todo = _group_tasks(tasks, pending.groups, failures)
+        try:
+            for report in self.backend.run(tasks.spec, todo):
+                for job, key in report.commits:
+                    pending.commits[job].add(key)
+                self.work.add(report)
+                self.events(_committed(report, self.answered.newly(report.keys)))
+                interim.committed(report.keys)
+        except BaseException:
+            interim.close(wait_s=STOP_S)
+            raise
+        interim.close()
         self.work.map_s += time.perf_counter() - began
 
-    def _reduce(
-        self, groups: list[KeyedGroup], commits: list[set[str]], failures: ViewFailures
-    ) -> KindProducts:
-        """What the jobs publish, joined."""
-        plan = self.plan
-        context = RunContext(
-            plan=plan,
-            job=plan.first,
-            hazard=self._hazard(),
-            view_failures=failures,
-            constants={
-                "model": plan.bundle.spec.name,
-                "model_digest": plan.bundle.digest,
-                "engine": plan.engine,
-                "run_id": run_id(plan),
-            },
-        )
-        keys: list[set[str]] = [set() for _ in plan.jobs]
-        for part in (part for group in groups for cell in group for part in cell):
-            keys[part.job].add(part.key)
-        products = [
-            job.kind.publish(self.store, commits[n], keys[n], replace(context, job=job))
-            for n, job in enumerate(plan.jobs)
-        ]
-        named: set[tuple[str, str]] = set()
-        for of_job in products:  # a bad block is named once, however many jobs needed it
-            self._add_issues(i for i in of_job.issues if (i.kind, i.subject) not in named)
-            named |= {(i.kind, i.subject) for i in of_job.issues}
-        whole = with_prior(joined(products, context), plan)
-        self._add_issues(whole.issues)
-        return whole
+    def _interim_maps(
+        self, pending: Pending, groups: list[KeyedGroup], failures: ViewFailures
+    ) -> InterimMaps:
+        """Publishes what is read so far, where no finished map would be replaced."""
 
-    def _publish(self, products: KindProducts, made_by: str) -> Result:
-        plan, run = self.plan, self.plan.run
-        record = run_record(plan, self.work, self._hazard(), self.backend.name)
-        record |= {**products.record, "made_by": made_by}
-        record["notes"] += reading_notes(self.store)
-        record["notes"] += [f"landslides: {line}"] if (line := left_out_line(record)) else []
-        snapshot = publish(
-            self.store,
-            RunProducts(
-                buildings=products.buildings,
-                coverage=products.coverage,
-                landslides=products.landslides,
-                prior=products.prior,
-                outputs=run.outputs,
-                large=products.large,
-                issues=list(dict.fromkeys(self.issues)),
-                run=record,
-                classes=plan.classes,
-                layers=tuple(n for n in run.hazard.layers if n not in SHAKING_COLUMNS),
-                aoi=plan.aoi,
-                **_summary_units(plan),
-                views=list(plan.views if not plan.judges else plan.assignment.views),
-                storage=run.storage_options,
-            ),
-            self.lease.check,
+        def make(unread: UnreadUnits, check: Callable[[], None]) -> str:
+            commits = [set(keys) for keys in pending.commits]
+            products = self._reduce(groups, commits, failures, unread)
+            check()
+            before = published_snapshot(self.store)
+            issues = [*self.issues, *products.issues]
+            snapshot = self._publish(products, issues, "interim map", unread, check)
+            drop_interim(self.store, keep=(before, snapshot))
+            return interim_line(products, self.store)
+
+        every_s = self.plan.run.profile_settings.interim_s
+        wanted = every_s and pending.groups and may_publish_interim(self.store)
+        return InterimMaps(
+            every_s=every_s if wanted else 0.0,
+            unread=UnreadUnits(pending.groups, failures),
+            make=make,
+            tell=lambda text: self.events(OutputNotice(text=text)),
+            before=self._hazard,  # its events come from one thread
         )
-        self.events(MapPublished(out=self.store.uri, snapshot=snapshot))
-        return self._published()
+
+    def _reduce(
+        self,
+        groups: list[KeyedGroup],
+        commits: list[set[str]],
+        failures: ViewFailures,
+        unread: UnreadUnits | None = None,
+    ) -> KindProducts:
+        """What the jobs publish, joined, with all their issues.
+
+        Args:
+            unread: what an interim map lacks; None for the finished one.
+        """
+        return run_products(
+            self.store,
+            self.plan,
+            self._hazard(),
+            groups=groups,
+            commits=commits,
+            view_failures=failures,
+            unread=unread,
+        )
+
+    def _publish(
+        self,
+        products: KindProducts,
+        issues: Iterable[Issue],
+        made_by: str,
+        unread: UnreadUnits | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> str:
+        """Publishes a map and returns the id of its snapshot.
+
+        Args:
+            issues: all of the run so far.
+            made_by: what makes it, for run.json.
+            unread: what an interim map lacks; None for the finished one.
+            check: raises where the map is not needed any more.
+        """
+
+        def may_go_on() -> None:
+            check()
+            self.lease.check()
+
+        record = run_record(self.plan, self.work, self._hazard(), self.backend.name)
+        record["made_by"] = made_by
+        if unread is not None:
+            record[INTERIM] = interim_record(products, unread)
+        return publish_map(self.store, self.plan, record, products, issues, may_go_on)
 
     def _published(self, *, unchanged: bool = False) -> Result:
         return Result(
@@ -352,6 +386,8 @@ class _MapRun:
         try:
             published = current_run(self.store)
         except RequestError:
+            return False
+        if INTERIM in published:
             return False
         made = run_record(self.plan, self.work, self._hazard(), self.backend.name)
         return made_of(as_published(made)) == made_of(published)
@@ -425,18 +461,6 @@ def _committed(report: GroupReport, buildings: int) -> GroupCommitted:
         score_s=report.score_s,
         spent=report.spent,
     )
-
-
-def _summary_units(plan: Plan) -> dict[str, Any]:
-    """The fields of `RunProducts` for administrative units."""
-    if plan.admin is None:
-        return {}
-    units = plan.admin
-    return {
-        "admin": units.table,
-        "admin_id": units.id_column,
-        "admin_code": units.code_column,
-    }
 
 
 def _view_failures(plan: Plan, prepared: Prepared) -> ViewFailures:

@@ -174,3 +174,19 @@ def test_ground_is_read_by_squares_where_the_prior_is_highest_first() -> None:
     ]
     assert best == sorted(best, reverse=True)
     assert ReadingOrder().ordered(places) == tuple(places)
+
+
+def test_buildings_are_read_by_squares_where_most_were_shaken_most_first() -> None:
+    places = [place(row, col, footprints=1) for row in range(12) for col in range(12)]
+    ground = place(60, 60)
+    random = np.random.default_rng(6)
+    shaken = {p[0][1].cell: float(random.random()) for p in places}
+    found = ReadingOrder(shaken_of_cell=shaken).ordered([ground, *places])
+    assert sorted(map(id, found)) == sorted(map(id, [ground, *places]))
+    assert found[-1] is ground
+    cells = [p[0][1].cell for p in found[:-1]]
+    squares = [(c.row // SQUARE_CELLS, c.col // SQUARE_CELLS) for c in cells]
+    runs = list(dict.fromkeys(squares))
+    assert squares == [square for square in runs for _ in range(SQUARE_CELLS**2)]
+    sums = [sum(shaken[c] for c, s in zip(cells, squares, strict=True) if s == run) for run in runs]
+    assert sums == sorted(sums, reverse=True)

@@ -185,7 +185,7 @@ class Page {
     $("event").textContent = event.id ?? "Earthquake";
     const parts = [];
     if (event.time) parts.push(`earthquake of ${String(event.time).slice(0, 16).replace("T", " ")} UTC`);
-    if (run.published) parts.push(`map published ${run.published.slice(0, 16).replace("T", " ")} UTC`);
+    if (run.published) parts.push(`${run.interim ? "interim map, not all is read yet, " : "map "}published ${run.published.slice(0, 16).replace("T", " ")} UTC`);
     for (const m of models) parts.push(`${m.name ?? "model"} ${m.version ?? ""}`.trim());
     $("when").textContent = parts.join(" · ");
     $("when").title = $("when").textContent;

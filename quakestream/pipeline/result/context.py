@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
+from numpy.typing import NDArray
 
 from quakestream.domain import Issue
 from quakestream.hazard import HazardTable
@@ -27,8 +29,18 @@ class FootprintHazard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Unread:
+    """What an interim map lacks, since the run has not read it yet."""
+
+    footprint_N: NDArray[np.bool_]
+    """True for footprints of which some unit is not read."""
+    cells: frozenset[str]
+    """Ids of the cells of the job of which some unit is not read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RunContext:
-    """A run after its last commit."""
+    """A run after its last commit, or what it has committed so far."""
 
     plan: Plan
     job: Job
@@ -37,6 +49,8 @@ class RunContext:
     view_failures: ViewFailures
     constants: dict[str, str]
     """Columns that are the same in every row: `model`, `model_digest`, `engine`, `run_id`."""
+    unread: Unread | None = None
+    """None for a finished map."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -28,6 +28,9 @@ from quakestream.reduce import Verdicts, decide, image_probabilities
 from quakestream.tiling import Cell, unproject
 from quakestream.tiling.antimeridian import cut_at_180
 
+PENDING = "pending"
+"""Reason of buildings, and status of cells, that an interim map lacks."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BuildingRows:
@@ -45,6 +48,8 @@ def building_rows(context: RunContext, reduced: Reduced) -> BuildingRows:
     spec, views_N = plan.bundle.spec, plan.assignment.views_N
     image = decide(reduced.tally, spec, views_N)
     reason_N = _reasons(plan, reduced, context.view_failures, image)
+    if context.unread is not None:
+        reason_N[context.unread.footprint_N] = PENDING
     assessed_N = np.array([r is None for r in reason_N], np.bool_)
     shares = run_shares(plan, reduced, hazard, image, assessed_N)
     verdicts = _verdicts(plan, reduced, hazard.evidence, shares) or image
@@ -248,6 +253,7 @@ def coverage_rows(
         idle: status of cells that are shown and have nothing to score.
     """
     plan, units, view_failures = context.plan, context.job.units, context.view_failures
+    unread = frozenset[str]() if context.unread is None else context.unread.cells
     of_cell: dict[str, list[CellRecord]] = defaultdict(list)
     for record in records:
         of_cell[record.cell_id].append(record)
@@ -273,7 +279,8 @@ def coverage_rows(
                 unit_reason[cell.id],
                 None if cell.id in scenes else idle,
                 bool(shown),
-            ),
+            )
+            | ({"status": PENDING, "reason": None} if cell.id in unread else {}),
             "scenes": sorted(scenes[cell.id]),
         }
         for cell, shown in zip(cells, imaged_N, strict=True)

@@ -31,6 +31,11 @@ def read(text: str) -> Values:
     return values
 
 
+def test_help_is_ascii() -> None:
+    """Ray takes nothing else, and ends a run over a square metre sign."""
+    assert [m.name for m in METRICS.values() if not m.help.isascii()] == []
+
+
 PLAN = PlanReady(
     run_id=RUN_ID,
     cells=10,

@@ -160,7 +160,14 @@ def test_the_state_that_answers_were_applied_to_stays(tmp_path: Path) -> None:
     model = publish(store, products(buildings=buildings()))
     between = publish(store, products(buildings=changed().iloc[:12]))
     case = products(buildings=changed())
-    verification = {"of": model, "answers": {"answered": 40}}
+    unknown = {"value": None, "low": None, "high": None}
+    verification = {
+        "of": model,
+        "answers": {"answered": 40, "sampled": 50, "cannot_tell": 10},
+        "totals": {"destroyed": {"value": 3, "low": 1, "high": 6}},
+        "precision": unknown,
+        "recall": unknown,
+    }
     publish(store, replace(case, run=dict(case.run) | {"verification": verification}))
     found = fates(store, snapshots_of(store), 1)
     assert [(one.kept, one.why) for one in found] == [
