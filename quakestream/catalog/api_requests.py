@@ -5,6 +5,7 @@ longer than a small map.
 """
 
 import json
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,11 +13,12 @@ import pystac_client
 from pystac_client.stac_api_io import StacApiIO
 
 from quakestream.catalog.hrefs import HrefRule
-from quakestream.catalog.parsing import parse_json, unpacked
+from quakestream.catalog.parsing import kind_of_text, parse_json, unpacked
 from quakestream.errors import StorageError
-from quakestream.raster.messages import reason_of
 from quakestream.storage.limits import CATALOGUE_BYTES, DOCUMENT
 from quakestream.storage.web import WebRequest, web_get
+
+_LATER = "try again later"
 
 
 def open_client(root: str, rule: HrefRule) -> pystac_client.Client:
@@ -56,11 +58,15 @@ class _Requests(StacApiIO):
         try:
             data = unpacked(web_get(request, self._rule.options, DOCUMENT).data, url)
         except StorageError as error:
-            remedy = "try again later, or save its items to a file and name that"
-            raise StorageError("cannot search", url, got=reason_of(error), remedy=remedy) from error
+            remedy = f"{error.remedy or _LATER}, or save its items to a file and name that"
+            raise type(error).of(replace(error.problem, remedy=remedy)) from error
         self._bytes += len(data)
         if self._bytes > CATALOGUE_BYTES:
             raise StorageError("service sends too much", url, f"at most {CATALOGUE_BYTES:,} bytes")
+        if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
+            raise StorageError(
+                "answer is no JSON", url, "a STAC API", kind_of_text(data), "check the address"
+            )
         return data.decode("utf-8-sig")
 
     def json_loads(self, txt: str, *_: Any, **__: Any) -> dict[str, Any]:

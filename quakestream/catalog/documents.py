@@ -14,7 +14,7 @@ from quakestream.catalog.credits import with_terms
 from quakestream.catalog.hrefs import HrefRule
 from quakestream.catalog.items import Document, RawItem
 from quakestream.catalog.opengeos import is_opengeos, opengeos_item
-from quakestream.catalog.parsing import parse_json, unpacked
+from quakestream.catalog.parsing import kind_of_text, parse_json, unpacked
 from quakestream.domain import Issue
 from quakestream.errors import (
     CatalogItemError,
@@ -282,7 +282,7 @@ def _from_lines(text: str, uri: str, cause: Exception) -> list[Document]:
             NOT_STAC,
             uri,
             expected="a STAC catalogue, an item collection, a STAC API, or GeoTIFFs",
-            got=f"neither JSON ({cause}) nor NDJSON",
+            got=f"{kind_of_text(text[:100].encode())}, neither JSON ({cause}) nor NDJSON",
         ) from cause
     return documents
 

@@ -57,6 +57,8 @@ class HrefRule:
         """
         href = href.strip()
         self._check_scheme(href)
+        if _is_broken(href):
+            raise self._refused(href, "it is not an address")
         if is_remote(base) and _climbs(base, href):
             raise self._refused(href, "it climbs above the root of its server")
         uri = resolved(base, href)
@@ -104,6 +106,14 @@ class HrefRule:
             fingerprint(uri, self.options)
         except QuakestreamError:
             return False
+        return True
+
+
+def _is_broken(href: str) -> bool:
+    """True for brackets that hold no IPv6 address, and for a port that is no number."""
+    try:
+        return is_web(href) and (urlsplit(href).port or 0) < 0
+    except ValueError:
         return True
 
 

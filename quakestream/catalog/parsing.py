@@ -54,6 +54,16 @@ def _shallow(text: str) -> str:
     return "".join([*kept, text[start:]] if depth <= JSON_DEPTH else kept)
 
 
+def kind_of_text(data: bytes) -> str:
+    """What a document is that is no JSON, as a message names it."""
+    head = data[:100].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "a web page, probably of a login or an error"
+    if head.startswith(b"<"):
+        return "XML"
+    return "other text" if b"\0" not in data[:100] else "a binary file"
+
+
 def unpacked(data: bytes, uri: str) -> bytes:
     """The bytes of a document that may be packed with gzip, by its content.
 

@@ -183,11 +183,12 @@ def _documents(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             document = _parsed(read_bytes(here, limits=DOCUMENT))
         except (StorageError, ValueError) as error:
-            if here == uri:
-                raise RequestError(
-                    "cannot read the catalogue", f"--from-stac {uri}", got=str(error)
-                ) from None
-            continue
+            if here != uri:
+                continue
+            where = f"--from-stac {uri}"
+            if isinstance(error, StorageError):
+                raise RequestError.of(replace(error.problem, where=where)) from None
+            raise RequestError("not a STAC document", where, "JSON", f"none ({error})") from None
         if not isinstance(document, dict):
             raise RequestError("not a STAC document", f"--from-stac {here}", "a JSON object")
         for feature in document.get("features") or []:

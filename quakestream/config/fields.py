@@ -69,7 +69,11 @@ def checked_place(value: str, info: ValidationInfo) -> str:
         if _ALIASES.get(scheme, scheme) not in SCHEMES:
             schemes = ", ".join(SCHEMES)
             raise ConfigError("unknown scheme", "", f"a path or a URI of {schemes}", f"{scheme}://")
-        if urlsplit(value).password:
+        try:
+            password = urlsplit(value).password
+        except ValueError as error:  # brackets that are no IPv6 address
+            raise ConfigError("not an address", expected="https://host/file", got=value) from error
+        if password:
             raise ConfigError(
                 "URI holds a password", remedy="set credentials in the environment instead"
             )

@@ -1,6 +1,7 @@
 """Problems of a run file: line and key, what is expected, what to do."""
 
 import difflib
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ from quakestream.redaction import redacted
 Loc = tuple[int | str, ...]
 
 _SHOWN_CHARS = 60
+_KIND = re.compile(r"(function-\w+|list|dict)\[.*\]$")
+"""What pydantic adds to the place of a key that may be of several kinds."""
 
 _EXPECTED = {
     "string_type": "text",
@@ -65,16 +68,21 @@ def describe(error: ValidationError, text: RunText, root: type[BaseModel]) -> li
         text: the file they are about.
         root: the model of the whole file.
     """
-    located = []
+    located: list[tuple[int, Problem]] = []
+    alike: list[tuple[int, Problem]] = []
     for complaint in error.errors(include_url=False, include_input=False):
         context = complaint.get("ctx", {})
-        cause, loc = context.get("error"), complaint["loc"]
+        cause = context.get("error")
+        loc = tuple(part for part in complaint["loc"] if not _KIND.match(str(part)))
         if isinstance(cause, QuakestreamError):
             loc = (*loc, *cause.where.split(".")) if cause.where else loc
             problem = cause.problem
         else:
             problem = _problem(complaint["type"], context, loc, text.content, root)
-        located.append((text.line(loc), replace(problem, where=text.where(loc))))
+        line = text.line(loc)
+        if (line, replace(problem, where="")) not in alike:  # of each kind that the key may have
+            alike.append((line, replace(problem, where="")))
+            located.append((line, replace(problem, where=text.where(loc))))
     return [problem for _, problem in sorted(located, key=lambda pair: pair[0])]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +17,7 @@ from quakestream.hazard.frames import PixelFrame
 from quakestream.hazard.interpolation import Floats
 from quakestream.hazard.zarr_rasters import is_zarr, zarr_raster
 from quakestream.raster.datasets import GRID_DRIVERS, dataset_of, gdal_session
-from quakestream.raster.messages import reason_of, root_cause
+from quakestream.raster.messages import root_cause
 from quakestream.storage import StorageOptions, local_copy, protocol_of
 
 LARGEST_VALUE = 1e30
@@ -130,9 +130,10 @@ def _opened(uri: str, options: StorageOptions) -> Iterator[Any]:
             with gdal_session(options):
                 dataset = stack.enter_context(dataset_of(name, options, drivers=GRID_DRIVERS))
         except SceneError as error:
-            got = error.problem.got or reason_of(error)
+            if not error.got:  # what failed, and what to do, are said
+                raise HazardError.of(replace(error.problem, where=uri)) from error
             raise HazardError(
-                "cannot be read as a raster", uri, got=got, remedy="check the file"
+                "cannot be read as a raster", uri, got=error.got, remedy="check the file"
             ) from error
         yield dataset
 

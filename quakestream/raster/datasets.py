@@ -19,7 +19,7 @@ import rasterio.shutil
 from rasterio.errors import RasterioError
 
 from quakestream.errors import QuakestreamError, SceneError, StorageError
-from quakestream.raster.messages import reason_of, root_cause
+from quakestream.raster.messages import restated, root_cause
 from quakestream.storage import (
     StorageOptions,
     gdal_env,
@@ -54,6 +54,7 @@ _MAGIC = {
     b"GRIB": "GRIB",
 }
 """First bytes of the formats that are told by them."""
+_PAGE = "a web page"
 NO_OVERVIEWS = "NONE"
 """GDAL's word for a raster whose overviews are left alone."""
 HEAD_BYTES = 64
@@ -118,9 +119,9 @@ def dataset_of(
         else:
             dataset = _reader(_checked_file(href, options), drivers, given)
     except QuakestreamError as error:
-        raise SceneError(f"cannot open: {reason_of(error)}", href) from error
+        raise restated(SceneError, "cannot open", href, error) from error
     except (RasterioError, OSError) as error:
-        got = _what_it_is(href, options)
+        got = _what_it_is(href, options, drivers)
         raise SceneError(f"cannot open: {root_cause(error)}", href, got=got) from error
     _refuse_references(dataset, href)
     return dataset
@@ -169,9 +170,11 @@ def _from_web(
     head = cache.read(0, HEAD_BYTES)
     if cache.error is not None:
         raise cache.error
-    driver = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), "")
+    driver = _driver_of(head)
     if driver not in drivers:
-        raise SceneError("format is not allowed", got=_named(head))
+        got = _named(head)
+        remedy = "its address may need a login, or have expired" if got == _PAGE else ""
+        raise SceneError("not a raster of a supported format", got=got, remedy=remedy)
 
     def opener(path: str, mode: str = "rb") -> CachedFile:
         if path != _NAME:  # a sidecar, or GDAL's trial of the opener
@@ -215,29 +218,48 @@ def _refuse_references(dataset: Any, href: str) -> None:
         )
 
 
-def _what_it_is(href: str, options: StorageOptions) -> str:
-    """The kind of a file that no format was found for; empty where that cannot be told."""
+def _what_it_is(href: str, options: StorageOptions, drivers: tuple[str, ...]) -> str:
+    """The kind of a file that cannot be opened; empty for a right one, and one that is not told."""
     try:
-        fetcher = open_fetcher(href, options)
-        try:
-            return _named(bytes(fetcher.fetch(0, HEAD_BYTES)))
-        finally:
-            fetcher.close()
+        head = _head(href, options)
     except (StorageError, OSError):
         return ""
+    return "" if _driver_of(head) in drivers else _named(head)
+
+
+def is_raster(href: str, options: StorageOptions) -> bool:
+    """True if an object begins like a raster: some servers answer any name with a page.
+
+    Raises:
+        StorageError: if it cannot be read.
+    """
+    return bool(_driver_of(_head(href, options)))
+
+
+def _head(href: str, options: StorageOptions) -> bytes:
+    """The first bytes of an object."""
+    fetcher = open_fetcher(href, options)
+    try:
+        return bytes(fetcher.fetch(0, HEAD_BYTES))
+    finally:
+        fetcher.close()
+
+
+def _driver_of(head: bytes) -> str:
+    """GDAL's name of the format that a file begins like; empty for no known one."""
+    return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), "")
 
 
 def _named(head: bytes) -> str:
     """What a file is, judged by its first bytes."""
     if not head:
         return "an empty file"
-    for magic, name in _MAGIC.items():
-        if head.startswith(magic):
-            return f"a file that begins like {name}"
+    if name := _driver_of(head):
+        return f"a file that begins like {name}"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith((b"<VRT", b"<GDAL_WMS", b"<GDAL", b"<?xml")):
         return "XML, which may name other files as its pixels"
     if text.lower().startswith((b"<!doctype html", b"<html")):
-        return "a web page"
+        return _PAGE
     printable = sum(32 <= byte < 127 or byte in b"\t\r\n" for byte in text)
     return "text" if printable == len(text) else "another format"

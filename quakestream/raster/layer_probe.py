@@ -13,7 +13,7 @@ from quakestream.domain.layers import layer_notes
 from quakestream.errors import SceneError, StorageError
 from quakestream.raster.bands import band_wave
 from quakestream.raster.datasets import open_dataset
-from quakestream.raster.messages import counted
+from quakestream.raster.messages import counted, restated
 from quakestream.raster.probe import check_place, ground_gsd_m
 from quakestream.storage import StorageOptions, fingerprint
 from quakestream.storage.object_stores import in_order
@@ -154,4 +154,4 @@ def _header(file: LayerFile, options: StorageOptions) -> tuple[LayerFile, _Heade
             )
             return known, _Header(dataset)
         except RasterioError as error:
-            raise SceneError(f"cannot read header: {error}", file.href) from error
+            raise restated(SceneError, "cannot read header", file.href, error) from error

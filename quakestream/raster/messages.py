@@ -3,10 +3,12 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from quakestream.errors import QuakestreamError
 from quakestream.storage.filesystems import CREDENTIALS_REMEDY, NO_CREDENTIALS
 
+Failure = TypeVar("Failure", bound=QuakestreamError)
 _CODE = re.compile(r"<Error>.*<Code>(\w+)</Code>", re.DOTALL)
 _ANSWERS = {
     "NoSuchKey": "there is no such object; the name of a folder ends in a slash",
@@ -16,6 +18,12 @@ _ANSWERS = {
     "SignatureDoesNotMatch": "permission denied; the secret key does not fit the access key",
 }
 """What the error codes of S3 mean."""
+_CREDENTIALS = {
+    "AWS_SECRET_ACCESS_KEY": CREDENTIALS_REMEDY,
+    "GS_SECRET_ACCESS_KEY": "set GOOGLE_APPLICATION_CREDENTIALS there and on every worker",
+    "AZURE_STORAGE_": "set AZURE_STORAGE_CONNECTION_STRING there and on every worker",
+}
+"""What to set where GDAL's message names the settings that it lacks."""
 
 
 def counted(count: int, noun: str) -> str:
@@ -27,7 +35,31 @@ def reason_of(error: BaseException) -> str:
     """What went wrong, without the name of the object that it concerns."""
     if isinstance(error, QuakestreamError):
         return str(replace(error.problem, where=""))
+    if isinstance(error, OSError) and error.strerror:  # which names no path
+        return error.strerror.lower()
     return plain(str(error)) or type(error).__name__
+
+
+def restated(kind: type[Failure], what: str, where: str, error: BaseException) -> Failure:
+    """An error of another kind for the same failure, whose message says once what failed.
+
+    An error of ours below has said what failed, and with which remedy: its fields are kept, and
+    `what` is left out. Others add their innermost cause to `what`.
+
+    Args:
+        kind: the new error's.
+        what: what failed, such as `cannot read`.
+        where: what it concerns. It stands for a place that it holds; a file beside it keeps its
+            own name.
+        error: the failure.
+    """
+    ours = error
+    while ours.__cause__ is not None and not isinstance(ours, QuakestreamError):
+        ours = ours.__cause__
+    if not isinstance(ours, QuakestreamError):
+        return kind(f"{what}: {root_cause(error)}", where)
+    place = ours.where if ours.where not in where else where
+    return kind.of(replace(ours.problem, where=place))
 
 
 def root_cause(error: BaseException) -> str:
@@ -39,8 +71,9 @@ def root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     reason = reason_of(error)
-    if "AWS_SECRET_ACCESS_KEY" in reason:
-        return f"{NO_CREDENTIALS}; {CREDENTIALS_REMEDY}"
+    for names, remedy in _CREDENTIALS.items():
+        if names in reason:
+            return f"{NO_CREDENTIALS}; {remedy}"
     code = _CODE.search(reason)
     return _ANSWERS.get(code[1], f"the store answers {code[1]}") if code else reason
 

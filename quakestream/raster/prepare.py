@@ -14,7 +14,7 @@ from quakestream.errors import ReadError
 from quakestream.raster.bands import BandReader, bands_in
 from quakestream.raster.lost_blocks import LostBlocks
 from quakestream.raster.masks import BLOCK_M, Blocks, CoarseQuality, block_quality
-from quakestream.raster.messages import root_cause
+from quakestream.raster.messages import restated
 from quakestream.raster.samples import (
     WHOLE_PX,
     Means,
@@ -69,7 +69,7 @@ def prepare_scene(scene: Scene, options: StorageOptions, *, patchy: bool = True)
             return prepare(reader, tables_BV, gsd_m)
         except (RasterioError, OSError) as error:
             where = f"{scene.href} (scene {scene.id})"
-            raise ReadError(f"cannot read: {root_cause(error)}", where) from error
+            raise restated(ReadError, "cannot read", where, error) from error
 
 
 def _nothing_known(layers: int) -> PreparedScene:

@@ -16,9 +16,9 @@ from rasterio.errors import RasterioError
 from quakestream.domain import Bands, Scene, Stretch, sheets_of
 from quakestream.errors import SceneError, StorageError
 from quakestream.raster.bands import BandReader, bands_in, resolve_bands
-from quakestream.raster.datasets import open_dataset
+from quakestream.raster.datasets import is_raster, open_dataset
 from quakestream.raster.lost_blocks import LostBlocks
-from quakestream.raster.messages import root_cause
+from quakestream.raster.messages import restated
 from quakestream.raster.prepare import coarse_overview
 from quakestream.raster.samples import is_sampled
 from quakestream.raster.source import open_scene
@@ -59,7 +59,7 @@ def probe(scene: Scene, options: StorageOptions) -> Scene:
                 stretch=_stretch(dataset, replace(scene, gsd_m=gsd_m), bands, options),
             )
         except RasterioError as error:
-            raise SceneError(f"cannot read header: {root_cause(error)}", scene.href) from error
+            raise restated(SceneError, "cannot read header", scene.href, error) from error
 
 
 def common_stretch(scene: Scene, options: StorageOptions) -> Stretch | None:
@@ -85,6 +85,8 @@ def _refuse_remote_mask(href: str, options: StorageOptions) -> None:
         return
     with suppress(StorageError):
         fingerprint(f"{href}.msk", options)
+        if not is_raster(f"{href}.msk", options):
+            return
         what = "mask of the image lies in a file beside it, which is not read over the network"
         remedy = "write both into one file with gdal_translate -of COG"
         raise SceneError(what, f"{href}.msk", remedy=remedy)
@@ -135,8 +137,8 @@ def _stretch(dataset: Any, scene: Scene, bands: Bands, options: StorageOptions) 
         reader = BandReader(dataset=dataset, bands=bands, lost=lost)
         return measured_stretch(reader, scene.gsd_m or 1.0)
     except RasterioError as error:
-        what = f"cannot measure how to bring 16-bit counts to 8 bits: {root_cause(error)}"
-        raise SceneError(what, scene.id if scene.tiles else scene.href) from error
+        what, where = "cannot measure how to bring 16-bit counts to 8 bits", scene.href
+        raise restated(SceneError, what, scene.id if scene.tiles else where, error) from error
 
 
 def _size_notes(dataset: Any, gsd_m: float) -> list[str]:

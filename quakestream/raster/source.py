@@ -18,7 +18,7 @@ from quakestream.domain import Grid, Scene, Window
 from quakestream.errors import ReadError
 from quakestream.raster.bands import BandReader, bands_in
 from quakestream.raster.datasets import NO_OVERVIEWS, dataset_of, gdal_session, source_crs
-from quakestream.raster.messages import root_cause
+from quakestream.raster.messages import restated
 from quakestream.raster.mosaic import MosaicDataset
 from quakestream.raster.stretch import in_eight_bits, tables_for
 from quakestream.storage import StorageOptions
@@ -183,7 +183,7 @@ class RasterioSource:
                 f"{self._scene.href} (scene {self._scene.id}, rows {window.row}..{window.row_end}, "
                 f"cols {window.col}..{window.col_end} of grid {self._grid.epsg})"
             )
-            raise ReadError(f"cannot read: {root_cause(error)}", where) from error
+            raise restated(ReadError, "cannot read", where, error) from error
         if self._reader.black_is_missing:
             valid_YX &= counts_BYX.any(axis=0)
         return Pixels(counts_BYX=counts_BYX, valid_YX=valid_YX)

@@ -18,7 +18,7 @@ from rasterio.vrt import WarpedVRT
 from quakestream.domain import Grid, SceneLayer, Window
 from quakestream.errors import ReadError
 from quakestream.raster.datasets import dataset_of, gdal_session, source_crs
-from quakestream.raster.messages import root_cause
+from quakestream.raster.messages import restated
 from quakestream.raster.source import AVERAGE_ABOVE, WARP_TOLERANCE_PX
 from quakestream.storage import StorageOptions
 
@@ -100,7 +100,7 @@ class GdalValues:
             with gdal_session(self._options):
                 bands = [self._band(layer, window) for layer in self._layers]
         except (RasterioError, OSError) as error:
-            raise ReadError(f"cannot read: {root_cause(error)}", self._href) from error
+            raise restated(ReadError, "cannot read", self._href, error) from error
         return Values(
             value_BYX=np.stack([value_YX for value_YX, _ in bands]),
             valid_BYX=np.stack([valid_YX for _, valid_YX in bands]),

@@ -7,6 +7,7 @@ to a host of the same kind or further out, and credentials stay with the host th
 
 import http.client
 import os
+import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +40,7 @@ _PASSING = (408, 429, 500, 502, 503, 504)
 PAUSE_S = 0.5
 """Pause before the second attempt; each further one is twice as long."""
 _CHUNK_BYTES = 1 << 16
+_LATER = "run the same command again to retry"
 Value = TypeVar("Value")
 _SETTINGS = {"headers", "client_kwargs"}
 
@@ -183,16 +185,22 @@ def _raise(error: Exception, url: str) -> NoReturn:
             "cannot read: there is no such object", url, remedy=remedy
         ) from error
     if status in (401, 403):
-        remedy = "check credentials, `anon` and the rights on the place"
+        remedy = "get a new signed address, or copy the file to a place without a login"
         raise StorageError(
             f"cannot read: permission denied ({error})", url, remedy=remedy
         ) from error
     refused = isinstance(error, urllib3.exceptions.NewConnectionError)  # a timeout to urllib3
     if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)) and not refused:
-        raise NoAnswerError("cannot read: timed out", url) from error
-    silent = not isinstance(error, WebRefusal) and not _is_cut(error)
-    kind = NoAnswerError if silent else StorageError
-    raise kind(f"cannot read: {_short(error)}", url) from error
+        raise NoAnswerError("cannot read: timed out", url, remedy=_LATER) from error
+    if isinstance(error, WebRefusal):
+        remedy = _LATER if status in _PASSING else ""
+        what = f"cannot read: the server answers {error}"
+        raise StorageError(what, url, remedy=remedy) from error
+    if _is_cut(error):
+        what = "cannot read: the body ends before its stated length"
+        raise StorageError(what, url, remedy=f"{_LATER}, or get the file again") from error
+    what = f"cannot read: no answer from the server ({_silence(error)})"
+    raise NoAnswerError(what, url, remedy="check the address and the network") from error
 
 
 def _is_cut(error: BaseException | None) -> bool:
@@ -201,14 +209,20 @@ def _is_cut(error: BaseException | None) -> bool:
     return error is not None and (isinstance(error, cut) or _is_cut(error.__cause__))
 
 
-def _short(error: Exception) -> str:
-    if isinstance(error, WebRefusal):
-        return f"the server answers {error}"
-    if _is_cut(error):
-        return "the body ends before its stated length"
-    reason = getattr(error, "reason", None) or error.__cause__ or error
-    text = str(reason).rpartition(": ")[2].strip("()'\" ") or type(reason).__name__
-    return f"no answer from the server: {text}"
+def _silence(error: Exception) -> str:
+    """Why a server gave no answer, in a few words."""
+    cause = error.__cause__ or error
+    if isinstance(error, urllib3.exceptions.NameResolutionError):
+        return "its name is not known"
+    if isinstance(error, urllib3.exceptions.SSLError):
+        reason = next((one for one in error.args if isinstance(one, ssl.SSLError)), cause)
+        words = getattr(reason, "verify_message", None) or getattr(reason, "reason", None)
+        return f"TLS: {str(words or reason).replace('_', ' ').lower()}"
+    if isinstance(error, (urllib3.exceptions.ProtocolError, http.client.HTTPException)):
+        return "it closed the connection"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror.lower()
+    return str(cause).rpartition(": ")[2].strip("()'\". ").lower() or type(cause).__name__
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def probe_scenes(
                 return _probed(scene, href, options, known)
             except (InputError, StorageError, MissingExtraError) as error:
                 causes.append(error)
-        retryable = any(isinstance(cause, StorageError) for cause in causes)
+        retryable = any(isinstance(e, StorageError) for c in causes for e in (c, c.__cause__))
         unclear.update((scene.id, c.problem) for c in causes if isinstance(c, BandOrderError))
         cause = "; ".join(str(one) for one in causes)
         return Issue(subject=scene.id, kind="scene", cause=cause, retryable=retryable)

@@ -50,6 +50,7 @@ def test_what_may_be_named_is_found(root: str, href: str, place: str) -> None:
         (LOCAL, "zip::/etc/a.zip", "zip:: is a chain"),
         (LOCAL, "zip://a.tif", "zip:// is not read"),
         (PUBLIC, "ftp://h/a.tif", "ftp:// is not read"),
+        (PUBLIC, "http://[::1/a.tif", "it is not an address"),
         (LOCAL, "/vsicurl/http://h/a.tif", "name of GDAL's own"),
         (PUBLIC, "/vsizip/a.zip/a.tif", "name of GDAL's own"),
         (PUBLIC, "http://127.0.0.1/a.tif", "a public catalogue may not name the loopback"),

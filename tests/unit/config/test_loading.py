@@ -144,6 +144,21 @@ def test_a_mistake_is_named_with_its_line_and_what_to_do(
         assert word in message
 
 
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("ftp://h/dem.tif", "unknown scheme: expected a path or a URI of s3, gs, az, http, https"),
+        ("'http://[::1/dem.tif'", "not an address: expected https://host/file, got http://[::1/d"),
+    ],
+)
+def test_a_key_of_several_kinds_is_named_once_as_it_is_written(place: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_run(f"{SMALL}\nterrain: {{dem: {place}}}\n", "run.yaml")
+    (problem,) = caught.value.problems
+    assert problem.where.endswith(", terrain.dem")
+    assert said in str(problem)
+
+
 def test_a_layer_may_bear_the_name_of_a_measure() -> None:
     text = CONTRACT.replace("dpm: dpm.tif", "pga_g: pga.tif, vs30_m_s: v.tif")
     layers = parse_run(text, "/d/run.yaml").hazard.layers
