@@ -13,7 +13,7 @@ from shapely.geometry import box
 from quakestream.domain import Scene
 from quakestream.errors import SceneError
 from quakestream.pipeline.planning.scenes import probe_scenes
-from quakestream.pipeline.planning.silent_hosts import FAILURES, SilentHosts
+from quakestream.pipeline.planning.silent_hosts import FAILURES, HOSTS, SilentHosts
 from quakestream.storage import MissingObjectError, NoAnswerError, StorageOptions, web
 
 A, B = "https://a.example/1.tif", "https://b.example/1.tif"
@@ -92,3 +92,38 @@ def test_files_of_this_machine_are_never_silent() -> None:
     for _ in range(FAILURES):
         hosts.note("/data/a.tif", SILENCE, 0.0)
     hosts.check("/data/a.tif")
+
+
+def test_hosts_of_which_none_answers_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "PAUSE_S", 0.001)
+    with socket.socket() as closed:
+        closed.bind(("0.0.0.0", 0))
+        port = closed.getsockname()[1]
+        dead = [scenes(f"http://127.0.1.{n}:{port}", 1)[0] for n in range(1, 199)]
+        found = probe_scenes(dead, StorageOptions(), SilentHosts(patience_s=0.0))
+    causes = [issue.cause for issue in found.issues]
+    skipped = [cause for cause in causes if "not asked for, because" in cause]
+    assert len(causes) == 198
+    assert len(skipped) >= 198 - 2 * HOSTS, "as many again may be under way"
+    assert "hosts answered in 0 s; check the network of this machine" in skipped[0]
+    assert all(issue.retryable for issue in found.issues)
+
+
+def test_one_answer_shows_that_the_network_is_there() -> None:
+    hosts = SilentHosts(patience_s=5.0)
+    then = time.monotonic() - 6.0
+    dead = [f"https://{n}.example/a.tif" for n in range(3 * HOSTS)]
+    for place in dead[: HOSTS - 1]:
+        hosts.note(place, SILENCE, then)
+        hosts.check(B)
+    hosts.note(dead[HOSTS - 1], SILENCE, then)
+    with pytest.raises(NoAnswerError, match=f"none of {HOSTS} hosts answered in 6 s"):
+        hosts.check(B)
+    hosts.check("/data/a.tif")
+    hosts.note("/data/a.tif", None, then)
+    with pytest.raises(NoAnswerError):
+        hosts.check(B)
+    hosts.note(A, MissingObjectError("gone", A), then)
+    for place in dead:
+        hosts.note(place, SILENCE, then)
+        hosts.check(B)
