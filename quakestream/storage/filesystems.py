@@ -102,11 +102,11 @@ def filesystem(uri: str, options: StorageOptions) -> tuple[Any, str]:
     try:
         fs = cls(**_arguments(protocol, options.of(uri)))
     except TypeError as error:  # a file system that needs a host or the like
-        got = str(error).rpartition("() ")[2]
         remedy = (
             f"set it under `storage: {{{protocol}: ...}}`, or use a path, s3, http(s), gs or az"
         )
-        raise StorageError(f"{protocol}:// cannot be used", uri, got=got, remedy=remedy) from error
+        what = f"{protocol}:// lacks a setting that it needs"
+        raise StorageError(what, uri, remedy=remedy) from error
     return fs, fs._strip_protocol(uri)
 
 
