@@ -197,7 +197,7 @@ def footprints_in(
             source,
             expected=f"footprints in {_bounds(aoi)}",
             got=f"{len(id_N):,} in {_bounds(geometry_N[placed_N])}",
-            remedy=_misplaced(point_N[placed_N], aoi),
+            remedy=_misplaced(geometry_N[placed_N], point_N[placed_N], aoi),
         )
     nowhere_N = first_N & ~placed_N
     flagged_N = row_N | nowhere_N
@@ -234,8 +234,15 @@ def _check_outlines(geometry_N: NDArray[np.object_], source: str) -> None:
         )
 
 
-def _misplaced(points: NDArray[np.object_], aoi: BaseGeometry) -> str:
-    """What to do where all footprints lie elsewhere; it names swapped coordinates."""
+def _misplaced(
+    outlines: NDArray[np.object_], points: NDArray[np.object_], aoi: BaseGeometry
+) -> str:
+    """What to do where all footprints lie elsewhere; it names districts and swapped coordinates."""
+    if shapely.intersects(aoi, outlines[shapely.is_valid(outlines)]).any():
+        return (
+            "outlines reach into the AOI and have their middle outside, as districts do: give "
+            "outlines of buildings"
+        )
     swapped = shapely.points(shapely.get_y(points), shapely.get_x(points))
     if len(points) and shapely.intersects(shapely.box(*aoi.bounds), swapped).any():
         return "latitude and longitude are swapped in the file or in the AOI: write longitude first"

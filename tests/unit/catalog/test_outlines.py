@@ -153,6 +153,12 @@ def test_swapped_coordinates_are_named(tmp_path: Path) -> None:
         read_footprints(FootprintRequest(uri=uri), box(35, 36.5, 36.9, 38))
 
 
+def test_a_district_around_a_part_of_the_aoi_is_named(tmp_path: Path) -> None:
+    uri = footprint_file(tmp_path / "a.geojson", [box(0, 0, 9, 9)])
+    with pytest.raises(FootprintError, match="have their middle outside, as districts do: give"):
+        read_footprints(FootprintRequest(uri=uri), box(0, 0, 1, 1))
+
+
 def test_outlines_beyond_the_aoi_cost_no_digest_and_are_counted(tmp_path: Path) -> None:
     uri = footprint_file(tmp_path / "a.geojson", [HOLED, L_SHAPE, HOLED])
     found = read_footprints(FootprintRequest(uri=uri), box(0, 0, 4, 4))
