@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quakestream.outputs.expected import Expected, expected, interim_warning
+from quakestream.outputs.numerals import percent
 
 CHECKS = 100
 """Buildings to check before a number is passed on, as docs/trust.md and `sample --n` have it."""
@@ -82,19 +83,6 @@ def share_sentence(names: str, severe: int, assessed: int, total: int) -> str:
     if not assessed:
         return f"no building was assessed; {beside}"
     return f"{names} {percent(severe, assessed)} of the {assessed:,} assessed; {beside}"
-
-
-def percent(part: float, whole: float) -> str:
-    """`43 %`, `4.3 %`, `0.2 %`: two figures, and never 0 % or 100 % of what is not."""
-    if not whole:
-        return "–"
-    share = 100 * part / whole
-    if 0 < share < 0.1:
-        return "< 0.1 %"
-    if 99.9 < share < 100:
-        return "> 99.9 %"
-    rounded = f"{share:.0f}" if share in (0, 100) or 9.95 <= share < 99 else f"{share:.1f}"
-    return f"{rounded} %"
 
 
 def card_caveats(bundle: Mapping[str, Any], severe: int, assessed: int) -> list[str]:

@@ -6,8 +6,7 @@ docs/map.md defines these figures; `plan`, `status`, the report and run.json use
 from collections.abc import Mapping
 from typing import Any
 
-from quakestream.outputs.figures import percent
-from quakestream.outputs.viewer_content import flat_metrics
+from quakestream.outputs.numerals import flat_metrics, percent
 
 WHOLE_WINDOWS = "whole windows, once for each view: not the area of the AOI"
 """What ground that is scored counts."""

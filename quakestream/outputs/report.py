@@ -10,16 +10,16 @@ from typing import Any
 import pandas as pd
 
 from quakestream.outputs.expected import amount, share_interval
-from quakestream.outputs.figures import SEVERE, Headline, check_advice, headline, percent
+from quakestream.outputs.figures import SEVERE, Headline, check_advice, headline
 from quakestream.outputs.ground import rate_rows
 from quakestream.outputs.left_out import left_out_line
+from quakestream.outputs.numerals import flat_metrics, percent
 from quakestream.outputs.pages import cards_html, content_security_policy, fill, static
 from quakestream.outputs.readback import current_run, current_table
 from quakestream.outputs.units import unit_title
 from quakestream.outputs.viewer_content import (
     REASON_TITLES,
     evidence_sentence,
-    flat_metrics,
     image_credits,
     subject,
 )

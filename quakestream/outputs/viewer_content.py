@@ -14,6 +14,7 @@ from quakestream.outputs.expected import Expected, amount, share_interval
 from quakestream.outputs.figures import check_advice, headline
 from quakestream.outputs.landslides import ordered_landslides
 from quakestream.outputs.layout import INTERIM
+from quakestream.outputs.numerals import flat_metrics
 from quakestream.outputs.products import RunProducts
 from quakestream.outputs.quarantine import merged_issues
 from quakestream.outputs.units import unit_title
@@ -309,17 +310,6 @@ def _model(model: Mapping[str, Any]) -> dict[str, Any]:
     """Name, version, digest and flat metrics of a bundle in run.json."""
     card = {k: str(model[k]) for k in ("name", "version", "digest", "engine") if k in model}
     return card | {"metrics": flat_metrics(model.get("metrics", {}))}
-
-
-def flat_metrics(metrics: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested figures as (path, text) pairs, numbers to three decimals."""
-    if isinstance(metrics, Mapping):
-        return [p for k, v in metrics.items() for p in flat_metrics(v, f"{prefix}{k} · ")]
-    if isinstance(metrics, (list, tuple)):
-        text = " – ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in metrics)
-    else:
-        text = f"{metrics:.3f}" if isinstance(metrics, float) else str(metrics)
-    return [(prefix.removesuffix(" · "), text)]
 
 
 def evidence_sentence(run: Mapping[str, Any]) -> str:

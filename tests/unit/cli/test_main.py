@@ -205,7 +205,9 @@ def test_a_signal_during_the_imports_is_one_line(signum: signal.Signals) -> None
     assert done.stderr == (f"error: {word} before anything was done; run the same command again\n")
 
 
-NO_COMMANDS = {"__init__", "main", "start", "common", "failures", "folders", "signals"}
+NO_COMMANDS = {
+    *("__init__", "main", "start", "common", "failures", "folders", "refusals", "signals"),
+}
 
 
 ELSEWHERE = {"serve", "adapt", "suggest"}

@@ -8,9 +8,9 @@ from quakestream.outputs.figures import (
     card_caveats,
     decisions,
     headline,
-    percent,
     share_sentence,
 )
+from quakestream.outputs.numerals import percent
 from quakestream.outputs.summary import summary_table
 from tests.helpers.outputs_case import LABELS, buildings, products
 
