@@ -7,6 +7,7 @@
     │   │   └── NoImageryError             no post-event scene shows it, as yet
     │   ├── FootprintError                 the footprint file is empty, unreadable, has no CRS
     │   │   └── NoFootprintError           none of its footprints lies in the AOI
+    │   ├── NoPairError                    no building has the images that the model needs
     │   └── BundleError                    the bundle is missing or is not a bundle
     │       └── DigestError                a file of a bundle differs from its digest
     ├── InputError (ValueError)            one input is bad: it is quarantined
@@ -153,6 +154,10 @@ class AoiError(RequestError):
 
 class NoImageryError(AoiError):
     """No post-event scene shows the area of interest; a later search may find one."""
+
+
+class NoPairError(RequestError):
+    """No building has the images that the model needs; a later image may change that."""
 
 
 class FootprintError(RequestError):

@@ -33,6 +33,7 @@ from quakestream.config import RunFile, open_run
 from quakestream.errors import (
     ConfigError,
     NoImageryError,
+    NoPairError,
     NothingReadError,
     QuakestreamError,
     RequestError,
@@ -76,7 +77,7 @@ def watch(
     where = MapPlace(out=out, backend=backend, address=address, metrics=metrics_file, quiet=quiet)
     if (out or run.out) is None:
         raise ConfigError("no output is named", "out", remedy="give `out` in the run file or --out")
-    passing = (NothingReadError, StorageError)
+    passing = (NothingReadError, NoPairError, StorageError)
     attention = _look(lambda: run, where, passing)  # a request that is wrong at first stays wrong
     while True:
         left_s = float("inf") if end is None else (end - datetime.now(UTC)).total_seconds()

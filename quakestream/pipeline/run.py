@@ -62,7 +62,12 @@ from quakestream.pipeline.result.making import publish_map, run_products
 from quakestream.pipeline.result.progress import ProgressFile
 from quakestream.pipeline.result.record import WorkDone, made_of, run_id, run_record
 from quakestream.pipeline.result.shares import check_share_layer
-from quakestream.pipeline.result.unread import check_ground_was_read, check_something_was_read
+from quakestream.pipeline.result.unread import (
+    check_ground_was_read,
+    check_something_is_shown,
+    check_something_was_read,
+    check_verdicts_stay,
+)
 from quakestream.pipeline.result.unread_units import UnreadUnits
 from quakestream.pipeline.work.prepare import Prepared, prepare, steps_for
 from quakestream.pipeline.work.results import GroupReport
@@ -129,7 +134,8 @@ def map_run(
     Raises:
         RequestError: the request is wrong; nothing was started.
         StorageError: `out` cannot be written, or another run writes there; finished work stays.
-        NothingReadError: no footprint could be read; nothing was published.
+        NothingReadError: no footprint could be read, or none was assessed where a map with verdicts
+            is published; it stays as it is.
     """
     target = out or run.out
     if target is None:
@@ -138,6 +144,8 @@ def map_run(
     backend.listen(events)
     events(StageStarted(name="plan"))
     plan = make_plan(run, backend.pick)
+    if plan.judges and not plan.units:
+        check_something_is_shown(plan.assignment.reason_N, plan.problems)
     store = open_store(target, run.storage_options)
     with held_lease(store, lambda text: events(OutputNotice(text=text))) as lease:
         if fresh:
@@ -196,7 +204,9 @@ class _MapRun:
         self._add_issues(products.issues)
 
         if plan.judges and products.buildings is not None:
-            check_something_was_read(products.buildings["reason"], self.issues)
+            reasons = products.buildings["reason"].to_list()
+            check_something_was_read(reasons, self.issues)
+            check_verdicts_stay(reasons, self._published_run(), self.issues)
         elif products.coverage is not None:
             check_ground_was_read(products.coverage, self.issues)
         self.events(StageStarted(name="publish"))
@@ -381,13 +391,17 @@ class _MapRun:
             unchanged=unchanged,
         )
 
+    def _published_run(self) -> dict[str, Any]:
+        """run.json of the map that is there; empty where there is none."""
+        try:
+            return current_run(self.store)
+        except RequestError:
+            return {}
+
     def _is_published(self) -> bool:
         """True if a map of the same request, models and inputs is published already."""
-        try:
-            published = current_run(self.store)
-        except RequestError:
-            return False
-        if INTERIM in published:
+        published = self._published_run()
+        if not published or INTERIM in published:
             return False
         made = run_record(self.plan, self.work, self._hazard(), self.backend.name)
         return made_of(as_published(made)) == made_of(published)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import rasterio
@@ -16,7 +17,13 @@ from typer.testing import CliRunner, Result
 
 from quakestream.cli.update import update
 from quakestream.cli.watch import duration_s, watch
-from quakestream.errors import ConfigError, RequestError
+from quakestream.errors import (
+    ConfigError,
+    NoPairError,
+    NothingReadError,
+    QuakestreamError,
+    RequestError,
+)
 from quakestream.testing import World, make_world
 from tests.helpers.mapping import by_id, edit, map_file
 
@@ -60,6 +67,30 @@ def test_an_update_takes_in_a_new_scene_and_counts_what_changed(tmp_path: Path) 
     fresh = map_file(world.run_file, tmp_path / "fresh")
     rows = by_id(map_file(world.run_file).buildings)
     pd.testing.assert_series_equal(rows["damage_label"], by_id(fresh.buildings)["damage_label"])
+
+
+def test_an_update_that_would_lose_every_verdict_leaves_the_map(tmp_path: Path) -> None:
+    world = small(tmp_path)
+    out = Path(map_file(world.run_file).out)
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if "_ledger" not in p.parts}
+    good = world.post.read_bytes()
+
+    def refused(error: type[QuakestreamError], cause: str) -> None:
+        done = updated(world)
+        assert isinstance(done.exception, error), done.stdout
+        assert cause in str(done.exception)
+        assert "nothing was published" in str(done.exception)
+        assert {p: p.stat().st_mtime_ns for p in before} == before
+
+    world.post.write_bytes(b"")
+    refused(NothingReadError, "got an empty file")
+    world.post.write_bytes(good)
+    with rasterio.open(world.post, "r+") as dataset:
+        dataset.write(np.zeros((dataset.count, dataset.height, dataset.width), np.uint8))
+    refused(NothingReadError, "stays as it is")
+    world.post.write_bytes(good)
+    edit(world.run_file, lambda c: c["imagery"]["pre"].update(datetime="2001-01-01/2001-12-31"))
+    refused(NoPairError, "9 no_imagery, 21 no_pre of 30")
 
 
 def crop_left_half(source: Path, target: Path) -> None:
