@@ -113,7 +113,8 @@ def program_of(bundle_folder: Path) -> float:
 
     Raises:
         BundleError: if the folder holds no bundle.
-        EngineError: if an operator cannot be translated, or the two differ by 1e-3 or more.
+        EngineError: if an operator cannot be translated, or the two differ by more than
+            `check_pt2` allows.
     """
     bundle = load_bundle(str(bundle_folder))
     return add_pt2(OnnxGraph(bundle.graph, bundle.spec), bundle_folder, counts=(1, 3, 32))

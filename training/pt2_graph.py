@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.export import Dim, ExportedProgram
 
 from quakestream.bundles import load_bundle, write_manifest
@@ -60,23 +61,35 @@ def check_pt2(
     """Largest difference of a logit between `model.pt2` and `model.onnx` of a folder.
 
     Raises:
-        EngineError: if it is 1e-3 or more.
+        EngineError: if one differs by 1e-3 or more, of a logit beyond 1 by 1e-3 of its size.
     """
     module = torch.export.load(str(folder / FILE)).module()
-    worst = 0.0
+    worst = apart = 0.0
     for count in counts:
         inputs = graph.example(count=count, seed=seed + count)
         with torch.inference_mode():
             logits = module(*_tensors(graph, inputs)).numpy()
-        worst = max(worst, float(np.abs(run_onnx(folder / "model.onnx", inputs) - logits).max()))
-    if not worst < PARITY:
+        reference = run_onnx(folder / "model.onnx", inputs)
+        worst = max(worst, float(np.abs(reference - logits).max()))
+        apart = max(apart, relative_difference(logits, reference))
+    if not apart < PARITY:
         raise EngineError(
             "differs from model.onnx in ONNX Runtime on a logit",
             str(folder / FILE),
-            expected=f"below {PARITY:g}",
-            got=f"{worst:.3g}",
+            expected=f"below {PARITY:g}, beyond 1 relative to the logit",
+            got=f"{apart:.3g}",
         )
     return worst
+
+
+def relative_difference(logits: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
+    """Largest difference of two arrays of logits, beyond 1 relative to their size.
+
+    A graph that ends in the logarithm of a probability in float32 has few digits where it is sure:
+    near logit 9 the step from one probability to the next is 6e-4.
+    """
+    size = np.maximum(np.abs(reference), 1.0)
+    return float((np.abs(logits - reference) / size).max())
 
 
 def add_pt2(graph: BundleGraph, folder: Path, *, counts: tuple[int, ...] = (1, 3)) -> float:
@@ -87,7 +100,8 @@ def add_pt2(graph: BundleGraph, folder: Path, *, counts: tuple[int, ...] = (1, 3
 
     Raises:
         BundleError: if the folder holds no bundle.
-        EngineError: if they differ by 1e-3 or more; the bundle is then left unchanged.
+        EngineError: if they differ by more than `check_pt2` allows; the bundle is then left
+            unchanged.
     """
     bundle = load_bundle(str(folder))
     path = folder / FILE

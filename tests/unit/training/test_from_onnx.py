@@ -18,6 +18,17 @@ from quakestream.testing.bundles import expected_logits
 from training.from_onnx import OnnxGraph, main
 from training.onnx_graph import run_onnx
 
+SURE = 5.0
+"""Logits beyond this are those of probabilities within 0.007 of 0 or 1."""
+BEYOND = {"damage-context-2023": 2e-3}
+"""Allowed difference of sure logits, where it is not 1e-4.
+
+The context graph ends in log(p) - log(1 - p) in float32, for p from 1e-4 to 1 - 1e-4. Near 1 the
+step from one float32 to the next is 6e-8, which is 6e-4 of a logit of 9. ONNX Runtime differs by
+1.7e-3 from itself without optimisation. In float64 the same translated operators lie 1.3e-3 from
+ONNX Runtime, and 1.2e-3 from torch in float32. The probabilities agree to 1.3e-6.
+"""
+
 
 @pytest.mark.parametrize(
     "name",
@@ -27,14 +38,24 @@ def test_every_shipped_graph_says_in_torch_what_it_says_in_onnx_runtime(name: st
     bundle = load_bundle(name)
     graph = OnnxGraph(bundle.graph, bundle.spec).eval()
     given = {k: v for k, v in bundle.golden.items() if k in graph.names}
-    assert np.abs(graph.run(given) - bundle.golden["logits"]).max() < 1e-4
+    reference = bundle.golden["logits"]
+    apart = np.abs(graph.run(given) - reference)
+    sure = np.abs(reference) > SURE
+    assert apart[~sure].max(initial=0.0) < 1e-4
+    assert apart[sure].max(initial=0.0) < BEYOND.get(name, 1e-4)
     if bundle.spec.task == "hazard":
         rows = graph.example(count=40)
         assert np.isnan(rows["hazard"]).any()
         assert np.abs(graph.run(rows) - run_onnx(bundle.graph, rows)).max() < 1e-4
 
 
-@pytest.mark.parametrize("name", ["hazard-kahramanmaras-2023"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hazard-kahramanmaras-2023",
+        pytest.param("damage-context-2023", marks=pytest.mark.slow),
+    ],
+)
 def test_a_bundle_without_a_checkpoint_gets_a_program(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,14 @@ from training.graphs import BuildingGraph, BundleGraph, HazardGraph, Segmentatio
 from training.lessons.vectors import open_vectors
 from training.networks import NetworkInputs, build_network
 from training.onnx_graph import PARITY, export_onnx
-from training.pt2_graph import FILE, add_pt2, check_pt2, export_pt2, exported
+from training.pt2_graph import (
+    FILE,
+    add_pt2,
+    check_pt2,
+    export_pt2,
+    exported,
+    relative_difference,
+)
 
 HAZARD = tuple(HazardInput(name=n, unit="1", mean=7.0, std=2.0) for n in ("mmi", "pga_g", "dpm"))
 
@@ -80,6 +87,12 @@ def test_another_model_is_told_from_the_bundles(tmp_path: Path) -> None:
     assert load_bundle(str(folder)).digest == digest
     assert add_pt2(graph, folder) < PARITY
     assert FILE in load_bundle(str(folder)).files
+
+
+def test_sure_logits_may_differ_by_as_much_as_rounding_makes_of_them() -> None:
+    reference = np.array([0.5, -1.0, 9.0], np.float64)
+    apart = [relative_difference(reference + d, reference) for d in np.diag([1e-3, 1e-3, 9e-3])]
+    assert apart == pytest.approx([1e-3, 1e-3, 1e-3])
 
 
 def bundle_folder(folder: Path, graph: BundleGraph) -> Path:
