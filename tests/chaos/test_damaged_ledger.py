@@ -40,29 +40,29 @@ def fresh(run: RunFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def cut(path: Path, other: Path, rng: random.Random) -> None:
+def cut(path: Path, other: bytes, rng: random.Random) -> None:
     path.write_bytes(path.read_bytes()[: rng.randrange(path.stat().st_size)])
 
 
-def flip(path: Path, other: Path, rng: random.Random) -> None:
+def flip(path: Path, other: bytes, rng: random.Random) -> None:
     data = bytearray(path.read_bytes())
     data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     path.write_bytes(data)
 
 
-def exchange(path: Path, other: Path, rng: random.Random) -> None:
-    path.write_bytes(other.read_bytes())
+def exchange(path: Path, other: bytes, rng: random.Random) -> None:
+    path.write_bytes(other)
 
 
-def empty(path: Path, other: Path, rng: random.Random) -> None:
+def empty(path: Path, other: bytes, rng: random.Random) -> None:
     path.write_bytes(b"")
 
 
-def garbage(path: Path, other: Path, rng: random.Random) -> None:
+def garbage(path: Path, other: bytes, rng: random.Random) -> None:
     path.write_bytes(rng.randbytes(2000))
 
 
-Damage = Callable[[Path, Path, random.Random], None]
+Damage = Callable[[Path, bytes, random.Random], None]
 KINDS: tuple[Damage, ...] = (cut, flip, exchange, empty, garbage)
 CONTENT = ("buildings.parquet", "coverage.parquet", "summary.csv", "scores/")
 
@@ -85,8 +85,11 @@ def check(folder: str, damages: Sequence[Damage], run: RunFile, plain: Result, o
     whole = {path: path.read_bytes() for path in paths}
     broken = paths[:: 2 if len(paths) > 2 else 1]
     for n, path in enumerate(broken):
-        others = [p for p in paths if p.suffix == path.suffix and whole[p] != whole[path]]
-        damages[n % len(damages)](path, rng.choice(others or [Path(plain.out) / "run.json"]), rng)
+        # Whole ones: of two that are given each other's bytes, both are then damaged.
+        others = [d for p, d in whole.items() if p.suffix == path.suffix and d != whole[path]]
+        other = rng.choice(others or [(Path(plain.out) / "run.json").read_bytes()])
+        damages[n % len(damages)](path, other, rng)
+        assert path.read_bytes() != whole[path]
     if folder == "indices":  # read only where pixels are
         shutil.rmtree(out / "_ledger" / "cells")
 
