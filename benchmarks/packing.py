@@ -1,7 +1,8 @@
 """Does the map hang on how its scenes were packed? Kahramanmaraş, packed in many ways.
 
-The pair (JPEG, averaged overviews) is decoded once and saved anew. Each packing is mapped and
-compared with two others, building by building: with the file as it came, and with plain deflate.
+The pair (JPEG, averaged overviews) is decoded once and saved anew. Two bundles map each packing.
+Each map is compared with two others, building by building: with that of the file as it came, and
+with that of plain deflate.
 """
 
 import json
@@ -22,8 +23,9 @@ from rasterio.enums import Resampling
 
 from benchmarks.common import data_dir, main, quakestream
 from benchmarks.kahramanmaras import write_run
+from quakestream.config import DEFAULT_DAMAGE_MODEL
 
-BUNDLE = "damage-context-2023"
+BUNDLES = (DEFAULT_DAMAGE_MODEL, "damage-context-2023")
 PLAIN, ORIGINAL = "deflate, no overviews", "as it came (JPEG)"
 TILES = {"tiled": True, "blockxsize": 512, "blockysize": 512}
 SMALL = {"tiled": True, "blockxsize": 256, "blockysize": 256}
@@ -72,14 +74,22 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     images = sorted((source / "imagery").glob("*.tif"))
     names = QUICK if quick else tuple(PACKINGS)
     folder = Path(tempfile.mkdtemp(prefix="quakestream-packing-"))
+    maps: dict[str, dict[str, gpd.GeoDataFrame]] = {bundle: {} for bundle in BUNDLES}
     try:
-        maps = {ORIGINAL: _map(source, folder, images)}
-        for name in names:
-            maps[name] = _map(source, folder, list(_written(images, folder, PACKINGS[name])))
+        for name in (ORIGINAL, *names):
+            packed = list(_written(images, folder, PACKINGS[name])) if name in PACKINGS else images
+            for bundle in BUNDLES:
+                maps[bundle][name] = _map(source, folder, packed, bundle)
     finally:
         shutil.rmtree(folder)
-    rows = [
+    rows = [row for bundle in BUNDLES for row in _rows(bundle, maps[bundle])]
+    return {"bundles": list(BUNDLES), "footprints": len(maps[BUNDLES[0]][ORIGINAL])}, {"rows": rows}
+
+
+def _rows(bundle: str, maps: dict[str, gpd.GeoDataFrame]) -> list[dict[str, Any]]:
+    return [
         {
+            "bundle": bundle,
             "packing": name,
             "destroyed": int((found["damage"] == 1).sum()),
             **_apart(found, maps[ORIGINAL], "original"),
@@ -87,13 +97,13 @@ def run(quick: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         }
         for name, found in maps.items()
     ]
-    return {"bundle": BUNDLE, "footprints": len(maps[ORIGINAL])}, {"rows": rows}
 
 
 def _apart(found: gpd.GeoDataFrame, other: gpd.GeoDataFrame, name: str) -> dict[str, Any]:
     shift_m = (found["shift_m"] - other["shift_m"]).abs()
     return {
         f"flips_from_{name}": int((found["damage"] != other["damage"]).sum()),
+        f"score_from_{name}": _largest((found["score"] - other["score"]).abs()),
         f"probability_from_{name}": _largest((found["p_destroyed"] - other["p_destroyed"]).abs()),
         f"shift_m_from_{name}": _largest(shift_m),
         f"moved_from_{name}": int((shift_m > 0.01).sum()),
@@ -139,8 +149,8 @@ def _noisy(counts_BYX: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
     return (counts_BYX + noise_BYX).clip(0, 255).astype(np.uint8)
 
 
-def _map(source: Path, folder: Path, images: list[Path]) -> gpd.GeoDataFrame:
-    run_file = write_run(source, folder, BUNDLE)
+def _map(source: Path, folder: Path, images: list[Path], bundle: str) -> gpd.GeoDataFrame:
+    run_file = write_run(source, folder, bundle)
     content = yaml.safe_load(run_file.read_text())
     content["imagery"]["catalog"] = [str(path) for path in images]
     del content["hazard"]

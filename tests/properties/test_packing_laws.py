@@ -184,12 +184,17 @@ def test_the_map_is_the_same_from_another_lossless_packing(tmp_path: Path) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["lossless", "noise of one count"])
 def test_verdicts_of_a_real_pair_hold(data_dir: Path, tmp_path: Path, what: str) -> None:
-    """Kahramanmaraş, JPEG with overviews, decoded and saved without loss. 30 verdicts flipped."""
+    """Kahramanmaraş, JPEG with overviews, decoded and saved without loss. 30 verdicts flipped.
+
+    Scores are of the network alone. Probabilities are stated at the share that the run estimates,
+    and rise 2.7 times as fast as scores near one half. Figures: docs/stability.md.
+    """
     source = data_dir / "kahramanmaras-2023-main"
     images = sorted((source / "imagery").glob("*.tif"))
     run_file = write_run(source, tmp_path, "damage-turkiye-2023")
     edit(run_file, lambda content: content.pop("hazard"))
-    expected = by_id(map_file(run_file, tmp_path / "out").buildings)
+    original = map_file(run_file, tmp_path / "out")
+    expected = by_id(original.buildings)
     read = []
     for path in images:
         with rasterio.open(path) as dataset:
@@ -200,7 +205,13 @@ def test_verdicts_of_a_real_pair_hold(data_dir: Path, tmp_path: Path, what: str)
         write_scene(tmp_path / path.name, counts_BYX, transform=where)
     catalog = [str(tmp_path / path.name) for path in images]
     edit(run_file, lambda content: content["imagery"].update(catalog=catalog))
-    rows = by_id(map_file(run_file, tmp_path / "out-packed").buildings)
-    assert (rows["damage"] != expected["damage"]).sum() <= 5  # of 447, 1 and 3 when written
+    found = map_file(run_file, tmp_path / "out-packed")
+    rows = by_id(found.buildings)
+    assert (rows["damage"] != expected["damage"]).sum() <= 5  # of 447, measured: 3 and 3
     assert (rows["shift_m"] - expected["shift_m"]).abs().max() <= 0.75  # a pixel each way
-    assert (rows["p_destroyed"] - expected["p_destroyed"]).abs().max() < 0.06
+    columns = ["score", "p_destroyed"]
+    apart = (rows[columns] - expected[columns]).abs().max()
+    assert apart["score"] < 0.03  # measured: 0.024 and 0.019
+    assert apart["p_destroyed"] < 0.07  # measured: 0.065 and 0.060
+    shares = [result.run["shares"]["run"]["share"] for result in (found, original)]
+    assert abs(shares[0] - shares[1]) < 0.01  # measured: 0.006 and 0.006
