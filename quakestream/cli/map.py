@@ -27,6 +27,7 @@ from quakestream.events import Observer
 from quakestream.outputs.expected import expected
 from quakestream.outputs.left_out import left_out_line
 from quakestream.outputs.metrics import MetricsFile
+from quakestream.outputs.numerals import models_text
 from quakestream.pipeline.backends import open_backend
 from quakestream.pipeline.run import Result, map_run
 from quakestream.redaction import redacted
@@ -142,6 +143,7 @@ def report_result(result: Result, *, as_json: bool) -> None:
         print_json({"out": result.out, **result.run})
         return
     counts: dict[str, Any] = result.run["counts"]
+    stdout.print(f"map with {models_text(result.run)}")
     if "bundle" in result.run:
         stdout.print(f"{counted(counts['footprints'], 'building')}: {assessed(counts)}")
     if slides := counts.get("landslides"):
@@ -152,8 +154,8 @@ def report_result(result: Result, *, as_json: bool) -> None:
             stdout.print(f"  {left}", style="dim")
     if found := expected(result.run):
         stdout.print(found.line)
-        for warning in found.warnings:
-            stdout.print(warning)
+        for sentence in found.beside_it:
+            stdout.print(sentence)
     adapted_to = result.run.get("bundle", {}).get("adapted_to")
     if adapted_to not in (None, result.run["event"]["id"]):
         stdout.print(f"note: the bundle was adapted to event {adapted_to}, which is another one")

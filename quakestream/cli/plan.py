@@ -72,6 +72,7 @@ def plan_statement(plan: Plan, price_per_hour: float | None = None) -> dict[str,
     capacity = plan.capacity(price_per_hour=price_per_hour)
     return {
         "event": plan.run.event.id,
+        "profile": plan.run.named_profile,
         "bundle": plan.bundle.spec.name if plan.judges else None,
         "landslide_bundle": _landslide_bundle(plan),
         "hazard_bundle": plan.hazard_model.bundle.spec.name if plan.hazard_model else None,
@@ -136,7 +137,8 @@ def _show(statement: dict[str, Any]) -> None:
     hazard = statement["hazard_bundle"]
     models = [m for m in (statement["bundle"], statement["landslide_bundle"]) if m]
     models += [f"hazard evidence of {hazard}"] if hazard else []
-    stdout.print(f"{statement['event']} with {' and '.join(models)}")
+    profile = f", profile {statement['profile']}" if statement["profile"] else ""
+    stdout.print(f"{statement['event']} with {' and '.join(models)}{profile}")
     if statement["footprints"]:
         buildings = counted(statement["footprints"], "building")
         stdout.print(f"  {buildings}, of which")

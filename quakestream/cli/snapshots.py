@@ -76,7 +76,7 @@ def _list(known: list[Snapshot], *, as_json: bool) -> None:
     for one in known:
         when, assessed, declared, expected, size = _facts(one)
         stdout.print(f"{one.id}  {when}{'  <- current' * one.current}")
-        stdout.print(f"  {one.made_by}; {size} MB")
+        stdout.print(f"  {one.told}; {size} MB")
         numbers = f"  {assessed} assessed: {declared}" if declared else "  no building judged"
         stdout.print(f"{numbers}; expected: {expected}" if expected else numbers)
 
@@ -113,11 +113,15 @@ def _show(
         return
     when, assessed, declared, expected, size = _facts(one)
     stdout.print(f"{one.id}{' (current)' * one.current}, {when}, {size} MB")
-    stdout.print(f"  {one.made_by}")
+    stdout.print(f"  {one.told}")
     stdout.print(f"  {assessed} buildings assessed: {declared}")
     if expected:
         stdout.print(f"  expected: {expected}")
+    for sentence in one.expected.beside_it if one.expected else ():
+        stdout.print(f"  {sentence}")
     stdout.print("  it is the first state" if found is None else _changes_line(found))
+    for line in found.model_lines if found else ():
+        stdout.print(f"  {line}")
     for a, b, n in found.verdicts if found else ():
         stdout.print(f"    {n:>9,}  {a} -> {b}")
 

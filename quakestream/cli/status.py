@@ -54,6 +54,8 @@ def _rows(progress: Status) -> list[tuple[str, str]]:
     rows = [("state", _MEANING[progress.state].format(when=when)), ("run", progress.run_id)]
     if progress.holder and progress.state in ("running", "publishing"):
         rows.append(("by", progress.holder))
+    if progress.models:
+        rows.append(("model", progress.models))
     if progress.groups_total:
         rows.append(("committed", f"{progress.groups_done:,} of {progress.groups_total:,} groups"))
     if progress.cells_total:
@@ -84,6 +86,8 @@ def _rows(progress: Status) -> list[tuple[str, str]]:
     if progress.counts:
         rows.append(("snapshot", progress.snapshot + (", interim" if progress.interim else "")))
         rows += _coverage_rows(progress.counts.get("coverage"))
+        if found := progress.expected:
+            rows += [("expected", found.line), *(("", text) for text in found.beside_it)]
         rows.append(("footprints", f"{progress.counts['footprints']:,}"))
         rows += [(f"  {label}", f"{n:,}") for label, n in progress.counts.get("damage", {}).items()]
         rows.append(("  not assessed", f"{progress.counts['not_assessed']:,}"))

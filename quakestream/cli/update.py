@@ -110,5 +110,7 @@ def report_update(result: Result, found: Changes | None) -> None:
         f"since {found.older}: {counted(changed, 'verdict')} changed, {found.added:,} buildings "
         f"added, {found.removed:,} removed"
     )
+    for line in found.model_lines:
+        stdout.print(line)
     for before, after, number in found.verdicts:
         stdout.print(f"  {number:>9,}  {before} -> {after}")

@@ -11,6 +11,11 @@ FAST_DAMAGE_MODEL = "damage-turkiye-2023"
 SURE_DAMAGE_MODEL = "damage-context-2023"
 """The shipped bundle for numbers: its intervals and its calibration held in towns that it had
 never seen."""
+MEANT_FOR: dict[str, Literal["lists", "numbers"]] = {
+    FAST_DAMAGE_MODEL: "lists",
+    SURE_DAMAGE_MODEL: "numbers",
+}
+"""What shipped bundles are for; of others nothing is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

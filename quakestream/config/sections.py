@@ -390,6 +390,11 @@ class RunFile(Section):
         overrides = self.execution.model_dump(exclude_none=True)
         return profile_settings(self.profile, {**overrides, "views": self.imagery.views})
 
+    @property
+    def named_profile(self) -> str | None:
+        """The profile that the run file names; None where it leaves that to the default."""
+        return self.profile if "profile" in self.model_fields_set else None
+
     def recorded(self) -> dict[str, Any]:
         """The request as `run.json` keeps it; `open_run` reads it back. It holds no credentials."""
         return self.model_dump(mode="json", exclude={"out"}, exclude_unset=True)

@@ -183,15 +183,20 @@ def estimate_shares(
     estimates = _area_estimates(count_GZ, shapes, areas_GO)
     revised_N = _revised(np.asarray(log_ratio_N, np.float64), area_N, estimates.log_ratio_GZ)
     number_G = estimates.number_G3[:, 1]
+    run = _whole_run(run_GZ, shapes, start_GO, float(number_G.sum()))
+    low_G, high_G = estimates.number_G3[:, 0], estimates.number_G3[:, 2]
+    if np.count_nonzero(buildings_G) == 1:  # the same buildings have one interval
+        only = int(np.argmax(buildings_G))
+        low_G[only], high_G[only] = run.expected_low, run.expected_high
     return AreaShares(
         buildings_G=buildings_G,
         share_G=estimates.share_G,
         low_G=estimates.low_G,
         high_G=estimates.high_G,
         expected_G=number_G,
-        expected_low_G=estimates.number_G3[:, 0],
-        expected_high_G=estimates.number_G3[:, 2],
-        run=_whole_run(run_GZ, shapes, start_GO, float(number_G.sum())),
+        expected_low_G=low_G,
+        expected_high_G=high_G,
+        run=run,
         log_ratio_N=adding_up(revised_N, area_N, estimates.share_G, number_G),
     )
 

@@ -26,6 +26,18 @@ class Expected:
     warnings: tuple[str, ...] = ()
     """Sentences that must stand beside the number: where the scores contradict the share that the
     run was told, and what `verify` warns of."""
+    meant_for: str = ""
+    """`lists` or `numbers`: what the model is for; empty where nothing is known of it."""
+
+    @property
+    def advice(self) -> str:
+        """Where a number to publish comes from; empty for a model for numbers and checked maps."""
+        return FOR_LISTS if self.meant_for == "lists" and self.mode != "verified" else ""
+
+    @property
+    def beside_it(self) -> tuple[str, ...]:
+        """Sentences that must stand wherever the number stands."""
+        return (*self.warnings, *([self.advice] if self.advice else []))
 
     @property
     def amount(self) -> str:
@@ -65,16 +77,23 @@ class Expected:
                 f"is declared {self.label}, so that as many are declared as are estimated: quote "
                 "the estimated number with its interval.",
             )
+        then = (
+            ". Take" if self.advice else ": quote the estimated number with its interval, and take"
+        )
         return (
-            *self.warnings,
+            *self.beside_it,
             _SHARES[self.mode].format(self.label, _stated(self.prior)),
             f"A building is declared {self.label} from a probability of {at}. The estimated number "
-            "adds up all probabilities, so it differs from the number declared: quote the "
-            "estimated number with its interval, and take single buildings from the list. Neither "
-            "counts buildings that were not seen.",
+            f"adds up all probabilities, so it differs from the number declared{then} single "
+            "buildings from the list. Neither counts buildings that were not seen.",
         )
 
 
+FOR_LISTS = (
+    "This model is for lists: it finds most, and its numbers are less sure. For a number to "
+    "publish, map with the model of `profile: standard`, or check a sample (`quakestream sample`)."
+)
+"""What stands beside the expected number of a model for lists."""
 _FAR = "The interval holds how far the model may be off in a region that it does not know"
 _SOURCES = {
     "hazard values": " and what hazard values say of it",
@@ -109,6 +128,7 @@ def expected(run: Mapping[str, Any]) -> Expected | None:
         mode=str(shares["mode"]),
         prior=shares.get("prior") or {},
         threshold=float(shares["threshold"]),
+        meant_for=str((run.get("bundle") or {}).get("meant_for", "")),
         warnings=(
             *interim_warning(run),
             *_contradiction(shares),

@@ -112,7 +112,7 @@ def layers_of(products: RunProducts, rows: gpd.GeoDataFrame) -> MapLayers:
     run = products.run
     slides = products.landslides
     number = expected(run)
-    caveats = [*(interim_warning(run) if number is None else number.warnings)]
+    caveats = [*(interim_warning(run) if number is None else number.beside_it)]
     caveats += [CAVEAT] if run.get("bundle") or slides is None else []
     event = (run.get("event") or {}).get("id", "earthquake")
     return MapLayers(

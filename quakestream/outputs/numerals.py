@@ -1,6 +1,6 @@
-"""Figures as text, without arrays and tables: `status` imports it at once."""
+"""Figures and models as text, without arrays and tables: `status` imports it at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -26,3 +26,19 @@ def flat_metrics(metrics: Any, prefix: str = "") -> list[tuple[str, str]]:
     else:
         text = f"{metrics:.3f}" if isinstance(metrics, float) else str(metrics)
     return [(prefix.removesuffix(" · "), text)]
+
+
+IMAGE_MODELS = ("bundle", "landslide_bundle")
+"""Models in run.json that judge images."""
+
+
+def models_text(run: Mapping[str, Any]) -> str:
+    """The models of a run.json that judge images, and the profile that its run file names."""
+    names = [str(run[key]["name"]) for key in IMAGE_MODELS if run.get(key)]
+    return models_with_profile(names, (run.get("request") or {}).get("profile"))
+
+
+def models_with_profile(names: Sequence[str], profile: str | None) -> str:
+    """`damage-context-2023, profile standard`."""
+    beside = f", profile {profile}" if profile else ""
+    return f"{' and '.join(dict.fromkeys(names)) or 'no model'}{beside}"

@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 from quakestream.errors import RequestError
 from quakestream.outputs.buckets import check_bucket
+from quakestream.outputs.expected import Expected, expected
 from quakestream.outputs.layout import COMMITS, INTERIM, PROGRESS
 from quakestream.outputs.lease import SILENT_AFTER, LeaseRecord, newest_lease
 from quakestream.outputs.left_out import left_out_line
+from quakestream.outputs.numerals import models_text
 from quakestream.storage import MissingObjectError, Store
 
 State = Literal["running", "publishing", "interrupted", "failed", "stopped", "finished"]
@@ -57,6 +59,10 @@ class Status:
     snapshot: str
     interim: bool = False
     """True where the published map is one of what the run has read so far."""
+    models: str = ""
+    """Models that judge images, and the profile; empty for runs of earlier versions that go on."""
+    expected: Expected | None = None
+    """How many buildings of the published map are destroyed, where its bundle is calibrated."""
     left_out: str = ""
     """What the map says of landslides on flat ground that are no product; empty for none."""
 
@@ -118,8 +124,14 @@ def read_status(store: Store, now: datetime | None = None) -> Status:
         counts=dict(counts) if isinstance(counts, dict) else {},
         snapshot=str(run.get("snapshot", "")),
         interim=INTERIM in run,
+        models=_models(progress, run if state == "finished" else {}),
+        expected=expected(run),
         left_out=left_out_line(run),
     )
+
+
+def _models(progress: dict[str, Any], finished: dict[str, Any]) -> str:
+    return models_text(finished) if finished else str(progress.get("models", ""))
 
 
 _NUMBERS = (

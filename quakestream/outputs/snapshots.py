@@ -14,13 +14,12 @@ from quakestream.errors import RequestError
 from quakestream.outputs.expected import Expected, expected
 from quakestream.outputs.fixed_names import inventory
 from quakestream.outputs.layout import INTERIM, RUN_JSON, SNAPSHOTS
+from quakestream.outputs.numerals import IMAGE_MODELS
 from quakestream.outputs.readback import current_run
 from quakestream.outputs.spot_sample import SAMPLE_JSON
 from quakestream.storage import MissingObjectError, Store
 
 NOT_ASSESSED = "not_assessed"
-MODEL_KEYS = ("bundle", "landslide_bundle")
-"""Models in run.json that judge images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,8 +49,19 @@ class Snapshot:
         if isinstance(verification, Mapping):
             answered = (verification.get("answers") or {}).get("answered", 0)
             return f"verify: {answered:,} answers applied to {verification['of']}"
-        models = [self.run[key]["name"] for key in MODEL_KEYS if self.run.get(key)]
-        return f"{self.run.get('made_by', 'map')} with {' and '.join(models) or 'no model'}"
+        return f"{self.run.get('made_by', 'map')} with {' and '.join(self.models) or 'no model'}"
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models that judge images."""
+        return [str(self.run[key]["name"]) for key in IMAGE_MODELS if self.run.get(key)]
+
+    @property
+    def told(self) -> str:
+        """`made_by` with the models and the profile."""
+        profile = (self.run.get("request") or {}).get("profile")
+        verified = [f"a map of {' and '.join(self.models)}"] if "verification" in self.run else []
+        return ", ".join([self.made_by, *verified, *([f"profile {profile}"] if profile else [])])
 
     @property
     def expected(self) -> Expected | None:
@@ -66,6 +76,8 @@ class Snapshot:
             "published": self.run.get("published"),
             "current": self.current,
             "made_by": self.made_by,
+            "models": self.models,
+            "profile": (self.run.get("request") or {}).get("profile"),
             "run_id": self.run.get("run_id"),
             "footprints": counts.get("footprints"),
             "assessed": counts.get("assessed"),
@@ -86,6 +98,8 @@ class Changes:
     unchanged: int
     verdicts: tuple[tuple[str, str, int], ...]
     """Verdict before, verdict after and number of buildings, the largest number first."""
+    models: tuple[tuple[str, str], ...] = ()
+    """Models that judge images before and after, with versions, where they are not the same."""
 
     def to_json(self) -> dict[str, Any]:
         changed = [{"before": a, "after": b, "buildings": n} for a, b, n in self.verdicts]
@@ -96,7 +110,13 @@ class Changes:
             "removed": self.removed,
             "unchanged": self.unchanged,
             "changed": changed,
+            "models": [{"before": a, "after": b} for a, b in self.models],
         }
+
+    @property
+    def model_lines(self) -> list[str]:
+        """What to say of each model that is another one."""
+        return [f"the model changed from {a} to {b}, and verdicts with it" for a, b in self.models]
 
 
 def snapshots_of(store: Store) -> list[Snapshot]:
@@ -165,7 +185,21 @@ def changes(store: Store, older: str, newer: str) -> Changes:
         removed=len(before) - len(both),
         unchanged=len(both) - sum(moved.values()),
         verdicts=tuple((a, b, n) for (a, b), n in order),
+        models=_other_models(_run_of(store, older) or {}, _run_of(store, newer) or {}),
     )
+
+
+def _other_models(
+    older: Mapping[str, Any], newer: Mapping[str, Any]
+) -> tuple[tuple[str, str], ...]:
+    """Models before and after, of each task whose model is not the same."""
+    pairs = [(older.get(key) or {}, newer.get(key) or {}) for key in IMAGE_MODELS]
+    return tuple((_named(a), _named(b)) for a, b in pairs if a.get("digest") != b.get("digest"))
+
+
+def _named(model: Mapping[str, Any]) -> str:
+    """Name and version; `no model` for none."""
+    return f"{model['name']} {model.get('version', '')}".strip() if model else "no model"
 
 
 def _verdicts(store: Store, snapshot: str) -> pd.Series:

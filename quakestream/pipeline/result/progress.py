@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from quakestream.events import Event, GroupCommitted, MapClock, PlanReady
 from quakestream.outputs.layout import PROGRESS
+from quakestream.outputs.numerals import models_with_profile
 from quakestream.pipeline.planning.plan import Plan
 from quakestream.pipeline.result.record import run_id
 from quakestream.storage import Store
@@ -66,6 +67,10 @@ class ProgressFile:
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),
             "cells_total": len(self.plan.units),
             "cells_done": self.cells_done,
+            "models": models_with_profile(
+                [job.bundle.spec.name for job in self.plan.jobs],
+                self.plan.run.named_profile,
+            ),
             "aoi_km2": round(self.plan.aoi_km2, 4),
             "covered_km2": round(self.plan.covered_km2, 4),
             "km2_total": round(self.km2_total, 4),

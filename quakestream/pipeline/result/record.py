@@ -12,11 +12,13 @@ from typing import Any
 
 from quakestream.bundles import Bundle
 from quakestream.config import aoi_kind
+from quakestream.config.profiles import MEANT_FOR
 from quakestream.domain import Scene
 from quakestream.engines import RUNTIMES
 from quakestream.errors import QuakestreamError
 from quakestream.fusion import prior_of
 from quakestream.hazard.dem_files import try_version
+from quakestream.outputs.stac import SHIPPED
 from quakestream.pipeline.planning.jobs import Job
 from quakestream.pipeline.planning.plan import Plan
 from quakestream.pipeline.result.context import FootprintHazard
@@ -135,6 +137,7 @@ def _bundle(bundle: Bundle, engine: str) -> dict[str, Any]:
         "digest": bundle.digest,
         "uri": bundle.uri,
         "engine": engine,
+        **meant_for(bundle.uri, spec.name),
         **({"adapted_to": spec.adapted_to} if spec.adapted_to else {}),
         **({"forced": True} if spec.forced else {}),
         "thresholds": {
@@ -146,6 +149,12 @@ def _bundle(bundle: Bundle, engine: str) -> dict[str, Any]:
         "card": (bundle.file("card.md") or b"").decode("utf-8", "replace"),
         **_catalogue_record(bundle),
     }
+
+
+def meant_for(uri: str, name: str) -> dict[str, str]:
+    """`meant_for`: lists or numbers, for shipped bundles; a copy elsewhere may be another model."""
+    known = uri == f"{SHIPPED}{name}" and name in MEANT_FOR
+    return {"meant_for": MEANT_FOR[name]} if known else {}
 
 
 def _catalogue_record(bundle: Bundle) -> dict[str, Any]:

@@ -25,7 +25,13 @@ from quakestream.outputs.progress import read_status
 from quakestream.outputs.publish import publish
 from quakestream.outputs.readback import current_buildings, current_run
 from quakestream.storage import Store, open_store
-from tests.helpers.outputs_case import HAZARD_BUNDLE, buildings, products, with_hazard_evidence
+from tests.helpers.outputs_case import (
+    HAZARD_BUNDLE,
+    SHARES,
+    buildings,
+    products,
+    with_hazard_evidence,
+)
 from tests.helpers.running import CLI, ROOT, environment
 
 NOW = datetime(2023, 2, 7, 12, tzinfo=UTC)
@@ -94,6 +100,23 @@ def test_a_rate_is_over_the_time_that_was_mapped(tmp_path: Path):
     store.put("run.json", json.dumps(run).encode())
     got = read_status(store, NOW)
     assert (got.state, got.km2_per_h, got.map_s) == ("finished", pytest.approx(720), 1000)
+
+
+def test_a_status_names_the_model_and_what_is_expected(tmp_path: Path):
+    store = open_store(str(tmp_path))
+    _progress(store, models="fast, profile rapid")
+    assert read_status(store, NOW).models == "fast, profile rapid"
+    _progress(store, cells_done=40)
+    counts = {"footprints": 12, "not_assessed": 3}
+    bundle = {"name": "fast", "meant_for": "lists"}
+    run = {"published": NOW.isoformat(), "counts": counts, "shares": SHARES, "bundle": bundle}
+    store.put("run.json", json.dumps(run | {"request": {"profile": "rapid"}}).encode())
+    shown = " ".join(_call("status", str(tmp_path)).split())
+    assert "model fast, profile rapid" in shown
+    assert "expected About 1.8 destroyed (90 %: 0.9 to 2.7)" in shown
+    assert "This model is for lists" in shown
+    told = json.loads(_call("status", str(tmp_path), "--json"))["expected"]
+    assert (told["number"], told["low"], told["high"]) == (1.84, 0.9, 2.72)
 
 
 def test_the_report_names_what_a_figure_counts():

@@ -54,6 +54,16 @@ def test_areas_have_shares_of_their_own() -> None:
     assert found.high_G[2] - found.low_G[2] > 0.3  # nothing was seen there
 
 
+def test_the_only_area_with_buildings_has_the_interval_of_the_run() -> None:
+    ratio_N, _ = town(np.random.default_rng(9), 200, 0.2)
+    found = estimate(ratio_N / 2, np.ones(200, np.int64), 3)
+    run = found.run
+    only = [run.expected, run.expected_low, run.expected_high]
+    assert [found.expected_G[1], found.expected_low_G[1], found.expected_high_G[1]] == only
+    assert found.expected_share_G3[1].tolist() == list(run.share_3)
+    assert run.expected_low < run.expected < run.expected_high
+
+
 def test_few_buildings_with_clear_scores_are_counted_and_not_shrunk() -> None:
     """Once 17 buildings at p > 0.99 of 29 were "14.6 expected", 8 of an area's 13 "4 to 6"."""
     clear_N = np.array([-8.0] * 5 + [8.0] * 8 + [-8.0] * 6 + [8.0] * 9)

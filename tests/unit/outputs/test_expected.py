@@ -136,6 +136,22 @@ def test_the_first_figure_is_the_expected_number_with_its_interval() -> None:
     assert expected(run_of(shares=nobody)) is None
 
 
+def test_a_model_for_lists_says_that_its_number_is_not_the_one_to_publish() -> None:
+    lists, numbers = ({"bundle": {"name": "b", "meant_for": m}} for m in ("lists", "numbers"))
+    told = expected(run_of(**lists))
+    assert told is not None
+    assert told.beside_it == (told.advice,) == told.basis[:1]
+    assert "`profile: standard`" in told.advice
+    assert "quakestream sample" in told.advice
+    assert "the number declared. Take single buildings from the list." in told.basis[-1]
+    for changes in ({}, numbers, lists | {"shares": SHARES | {"mode": "verified"}}):
+        silent = expected(run_of(**changes))
+        assert silent is not None
+        assert silent.advice == ""
+        assert silent.beside_it == ()
+        assert "quote the estimated number" in silent.basis[-1]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

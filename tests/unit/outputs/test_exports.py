@@ -97,12 +97,14 @@ def test_a_column_of_nulls_has_the_type_of_the_contract() -> None:
 
 
 def test_the_note_of_a_calibrated_map_gives_its_number_with_interval() -> None:
-    run = products().run | {"shares": SHARES}
+    bundle = {"name": "b", "version": "1", "meant_for": "lists"}
+    run = products().run | {"shares": SHARES, "bundle": bundle}
     case = layers(buildings=with_shares(buildings()), run=run)
     assert case.note.startswith("About 1.8 destroyed (90 %: 0.9 to 2.7), estimated")
     with on_disk(geopackage(case)) as path:
         info = pyogrio.read_info(path, layer="buildings")
     assert case.note in info["layer_metadata"]["DESCRIPTION"]
+    assert "This model is for lists" in case.note
     assert "not undamaged" in case.note
 
 

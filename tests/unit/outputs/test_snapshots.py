@@ -101,6 +101,24 @@ def test_what_changed_is_counted_by_verdict(store: Store) -> None:
     assert told["changes"] == found.to_json()
 
 
+def test_another_model_is_said_before_the_verdicts_that_changed(tmp_path: Path) -> None:
+    store, rows = open_store(str(tmp_path)), buildings()
+    for name, profile in (("fast", "rapid"), ("sure", "standard")):
+        bundle = {"name": name, "version": "1", "digest": name}
+        run = products(buildings=rows).run | {"bundle": bundle, "request": {"profile": profile}}
+        publish(store, products(buildings=rows, run=run))
+        rows = changed()
+    older, newer = snapshots_of(store)
+    assert changes(store, older.id, newer.id).models == (("fast 1", "sure 1"),)
+    assert changes(store, newer.id, newer.id).models == ()
+    assert [one.told for one in (older, newer)] == [
+        "map with fast, profile rapid",
+        "map with sure, profile standard",
+    ]
+    shown = CliRunner().invoke(APP, [store.uri, "show"]).stdout
+    assert "the model changed from fast 1 to sure 1" in " ".join(shown.split())
+
+
 def test_the_first_state_has_nothing_before_it(store: Store) -> None:
     older, newer = snapshots_of(store)
     assert run_command(store.uri, "show", older.id)[1]["changes"] is None

@@ -20,6 +20,7 @@ from quakestream.errors import ConfigError, RequestError
 from quakestream.pipeline.planning.capacity import around_s
 from quakestream.pipeline.planning.checks import check_files_exist, later_problems
 from quakestream.pipeline.planning.plan import make_plan
+from quakestream.pipeline.result.record import meant_for
 from quakestream.synthetic import SyntheticEarthquake
 from quakestream.testing import make_world, write_bundle
 from quakestream.testing.worlds import write_scene
@@ -152,6 +153,14 @@ def test_a_scene_too_coarse_for_the_model_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_only_what_is_shipped_is_known_to_be_for_lists_or_numbers() -> None:
+    assert meant_for("shipped:damage-turkiye-2023", "damage-turkiye-2023") == {"meant_for": "lists"}
+    context = meant_for("shipped:damage-context-2023", "damage-context-2023")
+    assert context == {"meant_for": "numbers"}
+    assert meant_for("event-model", "damage-turkiye-2023") == {}
+    assert meant_for("shipped:damage-synthetic", "damage-synthetic") == {}
+
+
 def test_footprints_outside_the_area_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +173,8 @@ def test_footprints_outside_the_area_are_counted(
     result = map_file(world.run_file)
     report_result(result, as_json=False)
     said = capsys.readouterr().out
+    assert said.startswith("map with no-network\n")
+    assert statement["profile"] is None
     assert "3 footprints of the file lie outside the AOI: not on the map" in said
     (doubt,) = result.run["footprint_doubts"]
     assert doubt.startswith("footprints are boxes: 100 % of 10 outlines are rectangles")
