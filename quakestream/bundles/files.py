@@ -4,12 +4,14 @@ A bundle may come from a stranger. Only the manifest and the files that it lists
 before its size is known.
 """
 
+import difflib
 import json
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -50,18 +52,38 @@ class _BundleFiles(Protocol):
     def read(self, name: str) -> bytes: ...
 
 
-def shipped_names() -> tuple[str, ...]:
-    """Names of the bundles that come with the package."""
-    return tuple(sorted(p.name for p in SHIPPED.iterdir() if (p / MANIFEST).is_file()))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Who asks for a bundle, for the message where there is none."""
+
+    where: str = ""
+    """The key that names it, such as `run.yaml, line 6, models.damage`."""
+    tasks: frozenset[str] = frozenset()
+    """Tasks of the bundles that serve; empty: any."""
 
 
-def read_files(name_or_uri: str, options: StorageOptions) -> tuple[dict[str, bytes], str]:
+ANYONE = Asked()
+
+
+def shipped_names(tasks: Collection[str] = ()) -> tuple[str, ...]:
+    """Names of the bundles that come with the package, of some tasks or of all."""
+    manifests = sorted(SHIPPED.glob(f"*/{MANIFEST}"))
+    return tuple(
+        path.parent.name
+        for path in manifests
+        if not tasks or json.loads(path.read_bytes())["task"] in tasks
+    )
+
+
+def read_files(
+    name_or_uri: str, options: StorageOptions, asked: Asked = ANYONE
+) -> tuple[dict[str, bytes], str]:
     """The manifest and the files that it lists, as far as they exist, and the bundle's URI.
 
     Raises:
         BundleError: if there is no bundle, it is damaged, or it is larger than a bundle may be.
     """
-    with _located(name_or_uri, options) as place:
+    with _located(name_or_uri, options, asked) as place:
         if place.size(MANIFEST) is None:
             names = ", ".join(place.names()[:8])
             raise BundleError("not a bundle", place.uri, MANIFEST, names or "no file")
@@ -107,7 +129,7 @@ def _bounded(place: _BundleFiles, name: str, most_bytes: int) -> bytes:
 
 
 @contextmanager
-def _located(name_or_uri: str, options: StorageOptions) -> Iterator[_BundleFiles]:
+def _located(name_or_uri: str, options: StorageOptions, asked: Asked) -> Iterator[_BundleFiles]:
     path = Path(name_or_uri)
     if name_or_uri in shipped_names():
         yield _Folder(SHIPPED / name_or_uri, f"shipped:{name_or_uri}")
@@ -122,15 +144,18 @@ def _located(name_or_uri: str, options: StorageOptions) -> Iterator[_BundleFiles
             place.read(MANIFEST)  # else the credentials or the name are wrong
         yield place
     else:
-        raise _no_bundle(name_or_uri)
+        raise _no_bundle(name_or_uri, asked)
 
 
-def _no_bundle(name_or_uri: str) -> BundleError:
+def _no_bundle(name_or_uri: str, asked: Asked) -> BundleError:
+    names = shipped_names(asked.tasks)
+    close = difflib.get_close_matches(name_or_uri, names, n=1, cutoff=0.5)
     return BundleError(
         "no bundle of this name",
-        name_or_uri,
-        expected=f"a shipped name ({', '.join(shipped_names()) or 'none'}), or a folder or .zip "
+        f"{asked.where}: {name_or_uri}" if asked.where else name_or_uri,
+        expected=f"a shipped name ({', '.join(names) or 'none'}), or a folder or .zip "
         f"with {MANIFEST}",
+        remedy=f"did you mean {close[0]}?" if close else "",
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from quakestream.bundles.files import MANIFEST, listed_in, read_files
+from quakestream.bundles.files import ANYONE, MANIFEST, Asked, listed_in, read_files
 from quakestream.domain import BundleSpec, Calibration, HazardInput, ScaleClass, Thresholds
 from quakestream.domain.bands import COLOURS
 from quakestream.domain.bundle import BUILDING_TASKS, Task
@@ -69,6 +69,11 @@ class Bundle:
             ) from error
 
     @property
+    def size_bytes(self) -> int:
+        """Size of all its files, with the manifest."""
+        return sum(map(len, self.files.values()))
+
+    @property
     def graph(self) -> bytes:
         """The ONNX graph with its weights."""
         return self.files["model.onnx"]
@@ -81,14 +86,21 @@ class Bundle:
         return self.files.get(name)
 
 
-def load_bundle(name_or_uri: str, options: StorageOptions | None = None) -> Bundle:
+def load_bundle(
+    name_or_uri: str, options: StorageOptions | None = None, asked: Asked = ANYONE
+) -> Bundle:
     """Loads and verifies a bundle: a shipped name, or a folder or `.zip` by path or URI.
+
+    Args:
+        name_or_uri: the bundle.
+        options: of its store.
+        asked: who names it, for the message where there is none.
 
     Raises:
         BundleError: if there is no bundle, or its manifest contradicts itself.
         DigestError: if a file differs from its digest in the manifest.
     """
-    files, uri = read_files(name_or_uri, options or StorageOptions())
+    files, uri = read_files(name_or_uri, options or StorageOptions(), asked)
     _verify(uri, files, listed_in(files[MANIFEST], uri))
     try:
         raw = json.loads(files[MANIFEST])

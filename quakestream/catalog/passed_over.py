@@ -3,8 +3,14 @@
 import datetime as dt
 from dataclasses import dataclass, field
 
+from shapely.geometry.base import BaseGeometry
+
 from quakestream.config import EpochFilter
 from quakestream.domain import Epoch, Scene
+
+Bounds = tuple[float, float, float, float]
+NAMED = 3
+"""Items outside the AOI that a message names."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -13,6 +19,10 @@ class PassedOver:
 
     elsewhere: int = 0
     """Items that do not touch the AOI."""
+    outside: int = 0
+    """Those of them that were acquired in the interval of post scenes."""
+    outside_bounds: dict[str, Bounds] = field(default_factory=dict)
+    """West, south, east and north of the first such items, by name."""
     times: list[dt.datetime] = field(default_factory=list)
     """Acquisition times of items in the AOI that are in no interval of the run."""
     before_event: int = 0
@@ -25,6 +35,25 @@ class PassedOver:
     @property
     def in_aoi(self) -> int:
         return len(self.times) + self.before_event + len(self.clouds) + len(self.angles_deg)
+
+    def add_outside(self, name: str, outline: BaseGeometry) -> None:
+        """Counts an item of the post interval that does not touch the AOI."""
+        self.outside += 1
+        if len(self.outside_bounds) < NAMED:
+            self.outside_bounds[name] = outline.bounds
+
+    def places(self) -> str:
+        """Where the items of the post interval lie that miss the AOI; empty without one."""
+        if not self.outside:
+            return ""
+        named = [
+            f"{name} at {','.join(f'{v:.4f}' for v in bounds)}"
+            for name, bounds in self.outside_bounds.items()
+        ]
+        more = self.outside - len(named)
+        named += [f"{more:,} more"] if more else []
+        lies = "item lies" if self.outside == 1 else "items lie"
+        return f"{self.outside:,} {lies} outside the AOI: {', '.join(named)}"
 
     def passes(self, scene: Scene, epoch: Epoch, limits: EpochFilter) -> bool:
         """True for a scene within the filters of its epoch; counts it where it is no post scene."""

@@ -89,7 +89,7 @@ class _Sorter:
                     f"item has no position: {oddity}, no bbox and no raster fields"
                 )
             if not shapely.intersects(self.aoi, outline):
-                self.passed_over.elsewhere += 1
+                self._pass_over(raw, outline)
                 return
             acquired = acquired_of(raw)
             match = self._epoch(acquired)
@@ -104,6 +104,16 @@ class _Sorter:
         except Exception as error:  # an item may hold anything, and must not cost the others
             cause = f"item cannot be understood: {type(error).__name__}: {error}"
             self.issues.append(Issue(subject=raw.name, kind="item", cause=cause[:MOST_CAUSE]))
+
+    def _pass_over(self, raw: RawItem, outline: BaseGeometry) -> None:
+        """Counts an item that does not touch the AOI."""
+        self.passed_over.elsewhere += 1
+        try:
+            match = self._epoch(acquired_of(raw))
+        except Exception:  # whatever its time is: it lies elsewhere, and is no issue of the run
+            return
+        if match is not None and match[0] == "post":
+            self.passed_over.add_outside(raw.name, outline)
 
     def _item(
         self, raw: RawItem, asset: str, outline: BaseGeometry, epoch: Epoch

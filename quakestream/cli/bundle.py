@@ -35,7 +35,7 @@ def list_bundles(as_json: Json = False) -> None:
         spec = bundle.spec
         stdout.print(
             f"{spec.name} {spec.version}: {spec.task}, {_inputs(spec)}, "
-            f"{len(bundle.graph) / 1e6:.1f} MB"
+            f"{bundle.size_bytes / 1e6:.2f} MB"
         )
 
 

@@ -1,5 +1,6 @@
 """`quakestream prior`: the landslide prior of an earthquake, without any image."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -16,6 +17,7 @@ from quakestream.cli.common import (
     stdout,
 )
 from quakestream.cli.map import Quiet
+from quakestream.config.fields import is_uri
 from quakestream.errors import HazardError, RequestError
 from quakestream.redaction import redacted
 from quakestream.storage import MissingObjectError, open_store
@@ -90,7 +92,11 @@ def prior(
     except (HazardError, MissingObjectError) as error:  # every input is part of the request
         raise RequestError.of(error.problem) from error
     folder, _, name = out.rpartition("/")
-    open_store(folder or ("/" if out.startswith("/") else "."), options).put(name, raster.cog)
+    folder = folder or ("/" if out.startswith("/") else ".")
+    made = not is_uri(folder) and not Path(folder).exists()
+    open_store(folder, options).put(name, raster.cog)
+    if made:
+        stderr.print(redacted(f"note: the folder {folder} was missing, and was made"))
     _report(out, raster, as_json=as_json, quiet=quiet)
     if raster.attention:
         raise typer.Exit(EXIT_ATTENTION)

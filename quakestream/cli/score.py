@@ -21,7 +21,7 @@ from quakestream.errors import RequestError
 from quakestream.outputs.expected import amount
 from quakestream.outputs.readback import current_run
 from quakestream.outputs.scores import Score, ScoreOptions
-from quakestream.outputs.slide_scores import SlideScore, score_map
+from quakestream.outputs.slide_scores import LEAST_M2, SlideScore, score_map
 from quakestream.outputs.truth import TruthRequest, if_all_destroyed
 from quakestream.redaction import redacted
 from quakestream.reduce.metrics import Interval
@@ -134,15 +134,28 @@ def _console() -> Console:
 
 def _show_slides(result: SlideScore, console: Console) -> None:
     console.print("Landslides against known outlines", style="bold")
-    elsewhere = ""
-    if result.truth_elsewhere:
-        elsewhere = f" {counted(result.truth_elsewhere, 'known slide')} elsewhere left out."
     console.print(
         f"{counted(result.truth, 'known slide')} ({result.truth_km2:.3f} km²) and "
         f"{counted(result.found, 'slide')} of the map ({result.found_km2:.3f} km²) on ground that "
-        f"was looked at.{elsewhere}"
+        f"was looked at.{_left_out(result)}"
     )
     console.print(_slide_table(result))
+
+
+def _left_out(result: SlideScore) -> str:
+    """The slides of both sides that are not compared."""
+    small = f"smaller than {LEAST_M2:g} m²"
+    parts = [
+        f"{counted(number, name)} {why}"
+        for number, name, why in (
+            (result.truth_elsewhere, "known slide", "elsewhere"),
+            (result.truth_small, "known slide", small),
+            (result.found_elsewhere, "slide", "of the map elsewhere"),
+            (result.found_small, "slide", f"of the map {small}"),
+        )
+        if number
+    ]
+    return f" Left out: {', '.join(parts)}." if parts else ""
 
 
 def _slide_table(result: SlideScore) -> Table:

@@ -63,7 +63,7 @@ def _validated(parsed: RunText) -> RunFile:
             describe(error, replace(parsed, source=parsed.source or IN_MEMORY), RunFile)
         ) from None
     run = _with_profile(run)
-    run._source = parsed.source
+    run._source, run._lines = parsed.source, parsed.lines
     return run
 
 

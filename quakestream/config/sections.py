@@ -4,6 +4,7 @@ import datetime as dt
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -30,6 +31,7 @@ from quakestream.config.fields import (
     checked_place,
     parse_interval,
 )
+from quakestream.config.problems import Loc, RunText
 from quakestream.config.profiles import (
     FAST_DAMAGE_MODEL,
     SURE_DAMAGE_MODEL,
@@ -308,6 +310,7 @@ class RunFile(Section):
     )
     execution: ExecutionSection = Field(default_factory=ExecutionSection)
     _source: str = PrivateAttr(default="")
+    _lines: Mapping[Loc, int] = PrivateAttr(default_factory=dict)
 
     @field_validator("storage")
     @classmethod
@@ -323,11 +326,12 @@ class RunFile(Section):
     @model_validator(mode="after")
     def _models_have_what_they_judge(self) -> Self:
         if self.footprints is None and self.models.damage is not None:
+            landslide = self.models.landslide or "NAME"
             raise ConfigError(
                 "is required and missing",
                 "footprints",
-                remedy="add it: the buildings, path of a vector file; a run without models.damage "
-                "needs none",
+                remedy="add it: the buildings, path of a vector file; or, for landslides alone, "
+                f"write models: {{damage: null, landslide: {landslide}}}",
             )
         if self.models.damage is None and self.models.landslide is None:
             raise ConfigError(
@@ -378,6 +382,10 @@ class RunFile(Section):
     def source(self) -> str:
         """Path or URI of the run file; empty where the run comes from no file."""
         return self._source
+
+    def where_of(self, *loc: str) -> str:
+        """Where a key stands: `run.yaml, line 6, models.damage`."""
+        return RunText(source=self._source, content=None, lines=self._lines).where(loc)
 
     @property
     def storage_options(self) -> StorageOptions:

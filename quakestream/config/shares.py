@@ -31,7 +31,8 @@ def _checked_share(value: Any) -> Any:
         return _layer(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         remedy = _of_per_cent(value) if isinstance(value, str) else ""
-        raise ConfigError("wrong value", expected=_EXPECTED, got=repr(value)[:60], remedy=remedy)
+        got = "nothing" if value is None else repr(value)[:60]
+        raise ConfigError("wrong value", expected=_EXPECTED, got=got, remedy=remedy)
     share = float(value)
     if 0 < share < 1:
         return share

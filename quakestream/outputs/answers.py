@@ -21,6 +21,7 @@ from quakestream.storage import StorageOptions, read_bytes
 CANNOT_TELL = "cannot_tell"
 KNOWN_ANSWERS = (*ANSWERS, CANNOT_TELL)
 COLUMNS = ("building_id", "answer", "annotator", "answered_at", "saw_verdict")
+COLUMNS_SAID = "building_id and answer; annotator, answered_at and saw_verdict may be left out"
 SHOWN = 5
 """Ids that a message names."""
 
@@ -97,14 +98,18 @@ def _read(uri: str, storage: StorageOptions) -> list[Answer]:
     except UnicodeDecodeError as error:
         raise RequestError("is not UTF-8 text", where, remedy="save it as CSV UTF-8") from error
     except StorageError as error:
-        raise RequestError("cannot be read", where, got=error.what) from error
+        what = error.what.removeprefix("cannot read: ")
+        raise RequestError("cannot be read", where, got=what) from error
     records = _features(text, where) if text.lstrip().startswith("{") else _lines(text)
     if not records:
         raise RequestError("holds no answers", where, "rows with building_id and answer")
-    columns = {key for _, record in records for key in record}
+    columns = list(dict.fromkeys(key for _, record in records for key in record))
     if missing := [name for name in COLUMNS[:2] if name not in columns]:
         raise RequestError(
-            f"lacks the column {missing[0]!r}", where, ", ".join(COLUMNS[:4]), ", ".join(columns)
+            f"lacks the column{'s' * (len(missing) - 1)} {' and '.join(missing)}",
+            where,
+            expected=COLUMNS_SAID,
+            got=", ".join(columns),
         )
     usual = uri.rstrip("/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
     answers = [_answer(record, place, where, usual) for place, record in records]

@@ -68,6 +68,12 @@ class SlideScore:
     """Known slides that lie, by more than half, where nothing was looked at."""
     found: int
     """Slides of the map on that ground."""
+    found_elsewhere: int
+    """Slides of the map that lie by more than half outside that ground, which ends with the AOI."""
+    truth_small: int
+    """Known slides that are smaller than `LEAST_M2` on that ground, and not compared."""
+    found_small: int
+    """Slides of the map that are as small."""
     truth_km2: float
     found_km2: float
     shared_km2: float
@@ -217,8 +223,8 @@ def score_slides(
     _check_polygons(known)
     crs = utm_of(gpd.GeoDataFrame(geometry=ground))
     plane = ground.to_crs(crs).make_valid().iloc[0]
-    truth_N, elsewhere = _on(known, plane, crs)
-    found_N, _ = _on(slides, plane, crs)
+    truth_N, truth_elsewhere, truth_small = _on(known, plane, crs)
+    found_N, found_elsewhere, found_small = _on(slides, plane, crs)
     if not len(truth_N):
         raise RequestError(
             "nothing to compare: no slide of the reference lies on ground that was looked at",
@@ -238,8 +244,11 @@ def score_slides(
 
     return SlideScore(
         truth=len(truth_N),
-        truth_elsewhere=elsewhere,
+        truth_elsewhere=truth_elsewhere,
         found=len(found_N),
+        found_elsewhere=found_elsewhere,
+        truth_small=truth_small,
+        found_small=found_small,
         truth_km2=float(sums[TRUTH_M2]) / 1e6,
         found_km2=float(sums[FOUND_M2]) / 1e6,
         shared_km2=float(sums[SHARED_M2]) / 1e6,
@@ -310,14 +319,15 @@ def _check_polygons(known: gpd.GeoDataFrame) -> None:
         )
 
 
-def _on(rows: gpd.GeoDataFrame, plane: Any, crs: object) -> tuple[NDArray[np.object_], int]:
-    """Outlines cut to the ground, and how many lie elsewhere by more than half."""
+def _on(rows: gpd.GeoDataFrame, plane: Any, crs: object) -> tuple[NDArray[np.object_], int, int]:
+    """Outlines cut to the ground; how many lie elsewhere by more than half; how many are small."""
     whole_N = rows.geometry.to_crs(crs).make_valid().to_numpy()
     whole_N = whole_N[shapely.get_dimensions(whole_N) == 2]
     inside_N = shapely.intersection(whole_N, plane)
     area_N = shapely.area(inside_N)
     elsewhere_N = 2 * area_N < shapely.area(whole_N)
-    return inside_N[~elsewhere_N & (area_N >= LEAST_M2)], int(elsewhere_N.sum())
+    small_N = ~elsewhere_N & (area_N < LEAST_M2)
+    return inside_N[~elsewhere_N & ~small_N], int(elsewhere_N.sum()), int(small_N.sum())
 
 
 def _hits(

@@ -15,6 +15,9 @@ from serving.tokens import Caller
 
 router = APIRouter(tags=["processes"])
 MOST_KEY_CHARS = 200
+OLD_MODE = "mode"
+"""A member of drafts of the standard (`async`, `sync`). Some clients send it still; the header
+`Prefer` has taken its place."""
 
 
 class Output(BaseModel):
@@ -27,10 +30,24 @@ class Output(BaseModel):
 class Execution(BaseModel):
     """The body of an execution."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow")  # `check_members` names those that are unknown
     inputs: dict[str, Any] = Field(default_factory=dict)
     outputs: dict[str, Output] | None = None
     response: Literal["document", "raw"] = "document"
+
+
+def check_members(execution: Execution) -> None:
+    """Checks that a request has no member that would be ignored.
+
+    Raises:
+        RequestError: if it has.
+    """
+    unknown = sorted(set(execution.model_extra or {}) - {OLD_MODE})
+    if unknown:
+        inputs = ("run", "aoi", "profile")
+        remedy = "write it inside `inputs`" if any(name in inputs for name in unknown) else ""
+        expected = ", ".join(Execution.model_fields)
+        raise RequestError("no such member", "", expected, ", ".join(unknown)[:200], remedy)
 
 
 @router.get("/processes")
@@ -75,6 +92,7 @@ async def execute(
 
     The header `Idempotency-Key` names a request: the same one sent again gives the same job.
     """
+    check_members(execution)
     if process_id == "echo":
         response.status_code = 200
         return _echo(execution)

@@ -232,6 +232,23 @@ def test_wrong_inputs(with_service: Callable[..., Any], inputs: dict[str, Any], 
     with_service(use)
 
 
+def test_a_member_that_would_be_ignored_is_refused_by_name(
+    with_service: Callable[..., Any],
+) -> None:
+    async def use(service: Service) -> None:
+        body = {"inputs": {"aoi": NOWHERE}, "profile": "standard", "shakemap": "x"}
+        problem = is_problem(await service.post("/processes/map/execution", json=body), 400)
+        assert problem["title"] == "no such member"
+        assert problem["got"] == "profile, shakemap"
+        assert problem["expected"] == "inputs, outputs, response"
+        assert problem["remedy"] == "write it inside `inputs`"
+        old = {"inputs": {"aoi": NOWHERE}, "mode": "async"}  # what drafts of the standard had
+        problem = is_problem(await service.post("/processes/map/execution", json=old), 400)
+        assert problem["title"] == "no building of the run lies in the area"
+
+    with_service(use)
+
+
 def test_a_large_area_is_413(with_service: Callable[..., Any]) -> None:
     async def use(service: Service) -> None:
         answer = await service.map({"aoi": {"type": "Polygon", "coordinates": [SQUARE]}})

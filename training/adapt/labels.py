@@ -16,6 +16,8 @@ from quakestream.outputs.truth import Truth, TruthRequest, read_reference, read_
 from quakestream.storage import StorageOptions
 
 ANSWERS = {"destroyed": 1, "damaged": 0, "intact": 0, "cannot_tell": -1, "cannot tell": -1}
+EMPTY = "not answered"
+"""What an empty cell of an answer sheet says."""
 """Answers of the sheet that `quakestream sample` writes: 1 destroyed, 0 not, -1 left out.
 
 A building that is damaged and stands is not destroyed."""
@@ -39,6 +41,8 @@ class LabelCounts:
     """Buildings whose items disagree; left out."""
     cannot_tell: int
     """Buildings without a usable answer: `cannot tell`, or graded in between; left out."""
+    unanswered: int = 0
+    """Items of an answer sheet whose answer is empty."""
     not_assessed: int = 0
     """Labelled buildings that the map did not assess; used where the pixels can be read."""
     unreadable: dict[str, int] = field(default_factory=dict)
@@ -111,16 +115,16 @@ def read_answers(request: TruthRequest, storage: StorageOptions | None = None) -
             return _labelled(frame, flags, flags.map(FLAGS), FLAG)
     if not {"building_id", "answer"} <= set(frame.columns):
         return None
-    words = frame["answer"].fillna("cannot_tell").astype(str).str.strip().str.lower()
-    words = words.replace("", "cannot_tell")
-    if unknown := sorted(set(words) - set(ANSWERS)):
+    words = frame["answer"].fillna("").astype(str).str.strip().str.lower()
+    words = words.replace("", EMPTY)
+    if unknown := sorted(set(words) - {*ANSWERS, EMPTY}):
         raise RequestError(
             "unknown answers",
             f"labels {request.uri}",
             expected="destroyed, damaged, intact or cannot_tell",
             got=", ".join(map(repr, unknown[:5])),
         )
-    return _labelled(frame, words, words.map(ANSWERS), "answer")
+    return _labelled(frame, words, words.map({**ANSWERS, EMPTY: -1}), "answer")
 
 
 def _labelled(
@@ -152,6 +156,13 @@ def check_enough(destroyed_N: NDArray[np.bool_], counts: LabelCounts, uri: str) 
     ]
     got = f"{destroyed} destroyed and {intact} not, out of {counts.items:,} items"
     got += f" (left out: {', '.join(left)})" if left else ""
+    if not destroyed and not intact and counts.unanswered == counts.items:
+        raise RequestError(
+            f"column `answer` is empty in all {counts.items:,} rows",
+            f"labels {uri}",
+            expected="destroyed, damaged, intact or cannot_tell in each row",
+            remedy="look at the buildings, and fill the column in",
+        )
     if not destroyed and not intact:
         raise RequestError(
             "no label tells the state of a building",
@@ -186,4 +197,5 @@ def _counts(truth: Truth, matched: MatchResult) -> LabelCounts:
         unmatched=matched.items_unmatched,
         contradicting=matched.conflicting_footprints,
         cannot_tell=int((severe == -1).sum()),
+        unanswered=int((truth.items["value"] == EMPTY).sum()),
     )

@@ -4,7 +4,8 @@ What a bundle takes decides which items serve it: red, green and blue of `imager
 of counts, bands by name for models of physical values. Pixel sizes decide later (`sharp`).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from shapely.geometry.base import BaseGeometry
@@ -17,6 +18,7 @@ from quakestream.errors import ConfigError, HazardError
 from quakestream.hazard.dem_files import dem_version
 from quakestream.hazard.terrain import open_dem
 from quakestream.pipeline.planning.assignment import sharp
+from quakestream.pipeline.planning.event_time import check_event, check_some_after
 from quakestream.pipeline.planning.no_imagery import no_imagery
 from quakestream.pipeline.planning.scenes import EpochScenes, check_bands, probe_scenes
 from quakestream.pipeline.planning.silent_hosts import SilentHosts
@@ -56,12 +58,14 @@ def find_imagery(run: RunFile, aoi: BaseGeometry, specs: Sequence[BundleSpec]) -
     is no issue where another cannot use it.
 
     Raises:
-        NoImageryError: if no post-event scene lies in the AOI.
-        ConfigError: if no post-event scene offers the bands of a bundle, nothing says which bands
-            of the only scenes are red, green and blue, or the run gives no elevation model for
-            terrain channels.
+        NoImageryError: if no post-event scene lies in the AOI, or all of them are from before the
+            event.
+        ConfigError: if event.time lies in the future, no post-event scene offers the bands of a
+            bundle, nothing says which bands of the only scenes are red, green and blue, or the run
+            gives no elevation model for terrain channels.
         StorageError: if the store or service fails.
     """
+    check_event(run, dt.datetime.now(dt.UTC))
     options = run.storage_options
     alike: dict[_Bands, list[BundleSpec]] = {}
     for spec in specs:
@@ -75,6 +79,7 @@ def find_imagery(run: RunFile, aoi: BaseGeometry, specs: Sequence[BundleSpec]) -
     for bands, result in found.items():
         if _is_empty(alike[bands][0], result):
             raise no_imagery(run, aoi, harvest, result)
+    days_early = check_some_after(run, found.values())
     usable: dict[_Bands, tuple[EpochScenes, EpochScenes]] = {}
     taken: set[str] = set()
     hosts = SilentHosts()
@@ -90,23 +95,14 @@ def find_imagery(run: RunFile, aoi: BaseGeometry, specs: Sequence[BundleSpec]) -
     names = [(", ".join(spec.name for spec in alike[bands]), one) for bands, one in found.items()]
     return FoundImagery(
         of_bands=usable,
-        issues=(*_item_issues(list(found.values())), *_too_early(run, found.values()), *probed),
+        issues=(*_item_issues(list(found.values())), *_too_early(days_early), *probed),
         notes=tuple(dict.fromkeys(_notes(names))),
     )
 
 
-def _too_early(run: RunFile, found: Iterable[SearchResult]) -> Iterator[Issue]:
-    """Issues of post scenes that were acquired before the event, by more than a day.
-
-    A day without a time is known as its middle.
-    """
-    early = {
-        scene.id: days
-        for result in found
-        for scene in result.post
-        if (days := (run.event.time - scene.datetime).days) >= 1
-    }
-    for name, days in early.items():
+def _too_early(days_early: Mapping[str, int]) -> Iterator[Issue]:
+    """Issues of post scenes that were acquired before the event."""
+    for name, days in days_early.items():
         cause = (
             f"taken as an image after the event, and acquired {days:,} days before it; check "
             "event.time and imagery.post.datetime"

@@ -1,9 +1,9 @@
 """The jobs of a run: which kinds score it, with which bundles, and their units."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from quakestream.bundles import Bundle, load_bundle
+from quakestream.bundles import Asked, Bundle, load_bundle
 from quakestream.config import RunFile
 from quakestream.config.shares import AUTO
 from quakestream.domain import BundleSpec, Grid, Issue, Scene
@@ -47,9 +47,9 @@ class RunBundles:
         Raises:
             RequestError: one cannot be used.
         """
-        models, options = run.models, run.storage_options
-        damage = None if models.damage is None else load_bundle(models.damage, options)
-        landslide = None if models.landslide is None else load_bundle(models.landslide, options)
+        models = run.models
+        damage = _named(run, "damage", models.damage, DAMAGE_KINDS)
+        landslide = _named(run, "landslide", models.landslide, LANDSLIDE_KINDS)
         if damage is not None:
             _check_damage(run, damage.spec)
         if models.share != AUTO:
@@ -62,6 +62,14 @@ class RunBundles:
     def specs(self) -> tuple[BundleSpec, ...]:
         """Manifests, that of the damage bundle first."""
         return tuple(b.spec for b in (self.damage, self.landslide) if b is not None)
+
+
+def _named(run: RunFile, key: str, name: str | None, tasks: Iterable[str]) -> Bundle | None:
+    """The bundle of a key of `models`, if it names one."""
+    if name is None:
+        return None
+    asked = Asked(where=run.where_of("models", key), tasks=frozenset(tasks))
+    return load_bundle(name, run.storage_options, asked)
 
 
 def _check_damage(run: RunFile, spec: BundleSpec) -> None:

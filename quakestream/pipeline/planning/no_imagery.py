@@ -31,11 +31,13 @@ def no_imagery(
     there = f"{items:,}{more} item{'' if items == 1 else 's'} in the catalogue"
     inside = f"{passed.in_aoi:,} of them in the AOI"
     reasons = ", ".join(passed.reasons(limits))
+    got = (f"{there}, {inside}" + (f": {reasons}" if reasons else "")) if items else there
+    places = passed.places()
     return NoImageryError(
         "no post-event scene in the AOI",
         run.aoi,
         expected=_searched(imagery, aoi),
-        got=(f"{there}, {inside}" + (f": {reasons}" if reasons else "")) if items else there,
+        got=f"{got}; {places}" if places else got,
         remedy=f"{_remedy(passed, limits)}; {WAITS}",
     )
 
@@ -55,11 +57,13 @@ def _searched(imagery: ImagerySection, aoi: BaseGeometry) -> str:
 
 def _remedy(passed: PassedOver, limits: EpochFilter) -> str:
     """What to change, as far as the catalogue tells."""
+    outside = "check its CRS" if passed.outside == 1 else "check their CRS"
     if not passed.in_aoi:
-        return "check the AOI and imagery.catalog"
+        return f"{outside}, or the AOI" if passed.outside else "check the AOI and imagery.catalog"
     filters = [
         *(["raise imagery.post.max_cloud"] if passed.clouds else []),
         *(["raise imagery.post.max_off_nadir"] if passed.angles_deg else []),
     ]
-    dates = ["check imagery.post.datetime"] if passed.times or not filters else []
-    return " or ".join([*filters, *dates])
+    places = [f"{outside}, or the AOI"] if passed.outside else []
+    dates = ["check imagery.post.datetime"] if passed.times or not (filters or places) else []
+    return " or ".join([*filters, *dates, *places])

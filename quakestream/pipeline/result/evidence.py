@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from quakestream.bundles import Bundle, load_bundle
+from quakestream.bundles import Asked, Bundle, load_bundle
 from quakestream.config import RunFile
 from quakestream.domain import BundleSpec, Issue
 from quakestream.engines import Batch, Engine, open_engine
@@ -75,7 +75,8 @@ def hazard_model(run: RunFile, damage: BundleSpec | None) -> HazardModel | None:
             "models.damage",
             remedy="name one, or leave models.hazard out",
         )
-    bundle = load_bundle(run.models.hazard, run.storage_options)
+    asked = Asked(where=run.where_of("models", "hazard"), tasks=frozenset({"hazard"}))
+    bundle = load_bundle(run.models.hazard, run.storage_options, asked)
     spec = bundle.spec
     if spec.task != "hazard":
         raise ConfigError(

@@ -8,8 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from quakestream.bundles import load_bundle, write_manifest
+from quakestream.bundles.files import SHIPPED
 from quakestream.cli.bundle import bundle_app
 from quakestream.testing import write_building_bundle, write_hazard_bundle
+
+MODELS_PAGE = Path(__file__).parents[3] / "docs" / "models.md"
 
 
 def bundle(folder: Path, task: str) -> Path:
@@ -42,6 +45,19 @@ def test_verify_tells_another_model(tmp_path: Path, task: str) -> None:
     result = CliRunner().invoke(bundle_app, ["verify", str(folder)])
     assert result.exit_code == 3
     assert "NOT the same model" in result.output
+
+
+def test_the_list_says_the_sizes_that_the_documents_say() -> None:
+    listed = {
+        line.split()[0]: line.rsplit(", ", 1)[1] for line in said("list").strip().splitlines()
+    }
+    rows = [line.split("|") for line in MODELS_PAGE.read_text().splitlines()]
+    told = {row[1].split("`")[1]: row[-2].strip() for row in rows if row[-2:-1] and "`" in row[1]}
+    assert {name: told[name] for name in listed} == listed
+    assert len(listed) == 7
+    folder = SHIPPED / "damage-turkiye-2023"
+    whole = sum(path.stat().st_size for path in folder.iterdir())
+    assert listed["damage-turkiye-2023"] == f"{whole / 1e6:.2f} MB"
 
 
 def test_show_says_what_a_building_bundle_takes(tmp_path: Path) -> None:

@@ -47,6 +47,14 @@ def test_one_line_says_how_much_may_slide(made: PriorWorld, tmp_path: Path) -> N
         assert raster.crs.to_epsg() == 4326
 
 
+def test_a_folder_that_was_missing_is_named(made: PriorWorld, tmp_path: Path) -> None:
+    note = f"note: the folder {tmp_path / 'new' / 'one'} was missing, and was made\n"
+    first = call(made.inputs, tmp_path / "new" / "one" / "prior.tif")
+    assert first.exit_code == 0
+    assert " ".join(first.stderr.split()) + "\n" == note
+    assert call(made.inputs, tmp_path / "new" / "one" / "prior.tif").stderr == ""
+
+
 def test_json_for_machines(made: PriorWorld, tmp_path: Path) -> None:
     result = call(made.inputs, tmp_path / "prior.tif", "--json", "--quiet")
     found = json.loads(result.stdout)

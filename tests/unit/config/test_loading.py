@@ -497,3 +497,16 @@ def test_what_is_not_known_is_left_blank_and_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"event\.time") as caught:
         parse_run(text, "run.yaml")
     assert "imagery.post.datetime" in str(caught.value)
+
+
+def test_landslides_without_footprints_are_told_how_to_leave_damage_out() -> None:
+    run = "event: {id: a, time: 2023-02-06T01:17:34Z}\naoi: '1,2,3,4'\n"
+    run += "imagery: {catalog: c, post: {datetime: 2023-02-06/..}}\n"
+    with pytest.raises(ConfigError) as caught:
+        parse_run(run + "models: {landslide: landslide-rgb}", "run.yaml")
+    assert caught.value.remedy.endswith("write models: {damage: null, landslide: landslide-rgb}")
+    assert parse_run(run + "models: {damage: null, landslide: landslide-rgb}", "run.yaml").where_of(
+        "models", "landslide"
+    ) == ("run.yaml, line 4, models.landslide")
+    with pytest.raises(ConfigError, match=r"number between 0 and 1, .* got nothing$"):
+        parse_run(run + "models: {damage: null, share: null}", "run.yaml")

@@ -1,9 +1,11 @@
 """Landslides of a map against known outlines: figures of squares that are counted by hand."""
 
 import geopandas as gpd
+import pandas as pd
 import pytest
 import shapely
 
+from quakestream.cli.score import _left_out
 from quakestream.errors import RequestError
 from quakestream.outputs.scores import ScoreOptions
 from quakestream.outputs.slide_scores import judges_landslides_alone, looked_at, score_slides
@@ -25,9 +27,16 @@ GROUND = squares((0, 0, 1000)).to_crs(4326).geometry
 
 def test_figures_of_ground_and_of_slides() -> None:
     known = squares((0, 0, 100), (200, 0, 100), (500, 0, 20), (2000, 0, 100))
-    found = squares((50, 0, 100), (200, 0, 60), (700, 0, 40))
+    known = pd.concat([known, squares((0, 500, 9), (30, 500, 9), (60, 500, 9))])
+    found = squares((50, 0, 100), (200, 0, 60), (700, 0, 40), (300, 500, 9), (400, 500, 9))
+    found = pd.concat([found, squares((-90, 700, 100))])
     one = score_slides(found, known, GROUND)
-    assert (one.truth, one.truth_elsewhere, one.found) == (3, 1, 3)
+    assert (one.truth, one.truth_elsewhere, one.truth_small) == (3, 1, 3)
+    assert (one.found, one.found_elsewhere, one.found_small) == (3, 1, 2)
+    assert _left_out(one) == (
+        " Left out: 1 known slide elsewhere, 3 known slides smaller than 100 m², "
+        "1 slide of the map elsewhere, 2 slides of the map smaller than 100 m²."
+    )
     shared, of_truth, of_found = 5000 + 3600, 20_400, 15_200
     assert one.precision == pytest.approx(shared / of_found, rel=1e-4)
     assert one.recall == pytest.approx(shared / of_truth, rel=1e-4)

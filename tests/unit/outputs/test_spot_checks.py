@@ -383,7 +383,11 @@ def test_a_later_map_says_that_answers_are_kept(
         ("", "holds no answers"),
         (HEAD, "holds no answers"),
         (HEAD + "b01,,a,\n", "holds no answers"),
-        ("id,answer\nb01,intact\n", "lacks the column 'building_id'"),
+        (
+            "id,answer\nb01,intact\n",
+            "lacks the column building_id: expected building_id and",
+        ),
+        ("b,id,a\n1,2,3\n", "lacks the columns building_id and answer: .* got b, id, a$"),
         (HEAD + "b01,colapsed,a,\n", "unknown answer"),
         (HEAD + ",intact,a,\n", "has no building_id"),
         (HEAD + "b01,intact,a,\nb01,damaged,a,\n", "two answers"),

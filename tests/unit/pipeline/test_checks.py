@@ -1,5 +1,6 @@
 """What `plan` finds before `map` stumbles over it."""
 
+import datetime as dt
 import json
 import os
 import shutil
@@ -11,14 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+import rasterio.warp
 import shapely
 
 from quakestream.cli.map import report_result
 from quakestream.cli.plan import _show_problems, plan_statement
 from quakestream.config import RunFile, open_run
-from quakestream.errors import ConfigError, RequestError
+from quakestream.errors import BundleError, ConfigError, NoImageryError, RequestError
 from quakestream.pipeline.planning.capacity import around_s
 from quakestream.pipeline.planning.checks import check_files_exist, later_problems
+from quakestream.pipeline.planning.event_time import check_event
 from quakestream.pipeline.planning.plan import make_plan
 from quakestream.pipeline.result.record import meant_for
 from quakestream.synthetic import SyntheticEarthquake
@@ -202,9 +205,64 @@ def test_images_after_the_event_that_are_from_before_it_are_named(tmp_path: Path
     world = make_world(tmp_path, seed=1, side_px=200, buildings=5)
     edit(world.run_file, lambda c: c["event"].update(time="2024-02-06T01:17:34Z"))
     edit(world.run_file, lambda c: c["imagery"]["post"].update(datetime="2023-02-06/.."))
+    said = rf"run.yaml, line \d+, event.time: no image after the event: .*{world.post.stem}"
+    with pytest.raises(NoImageryError, match=rf"{said} of 2023-02-1\d, 360 days before it"):
+        make_plan(open_run(world.run_file))
+    late = world.post.with_name("post_20240301.tif")
+    shutil.copy(world.post, late)
+    edit(world.run_file, lambda c: c["imagery"]["catalog"].append(str(late)))
     (problem,) = make_plan(open_run(world.run_file)).problems
     assert "taken as an image after the event, and acquired 360 days before it" in problem.cause
     assert problem.subject == world.post.stem
+
+
+def test_an_event_in_the_future_is_refused(tmp_path: Path) -> None:
+    world = make_world(tmp_path, seed=1, side_px=200, buildings=5)
+    edit(world.run_file, lambda c: c["event"].update(time="2203-02-06T01:17:34Z"))
+    edit(world.run_file, lambda c: c["imagery"]["post"].update(datetime="2023-02-06/.."))
+    with pytest.raises(ConfigError, match=r"line \d+, event.time: lies in the future: .*got 2203-"):
+        make_plan(open_run(world.run_file))
+    edit(world.run_file, lambda c: c["event"].update(time="2026-03-02T20:00:00Z"))
+    run, noon = open_run(world.run_file), dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
+    check_event(run, noon)  # a zone of time that was forgotten
+    with pytest.raises(ConfigError, match="a time before now, 2026-03-01T12:00Z"):
+        check_event(run, noon - dt.timedelta(days=1))
+
+
+def test_an_image_after_the_event_that_lies_elsewhere_is_named_with_its_place(
+    tmp_path: Path,
+) -> None:
+    world = make_world(tmp_path, seed=1, side_px=200, buildings=5)
+    with rasterio.open(world.post, "r+") as scene:
+        scene.crs = 32636
+    with pytest.raises(NoImageryError) as caught:
+        make_plan(open_run(world.run_file))
+    told = caught.value.got.rsplit(" at ", 1)
+    assert told[0] == (
+        "2 items in the catalogue, 1 of them in the AOI: 1 in imagery.pre.datetime; 1 item lies "
+        f"outside the AOI: {world.post.stem}"
+    )
+    with rasterio.open(world.pre) as scene:
+        west, south, _, _ = rasterio.warp.transform_bounds(scene.crs, 4326, *scene.bounds)
+    place = [float(degrees) for degrees in told[1].split(",")]
+    assert place[:2] == pytest.approx([west - 6, south], abs=2e-3)
+    assert caught.value.remedy.startswith("check its CRS, or the AOI; ")
+
+
+def test_a_wrong_name_of_a_bundle_is_told_with_its_line_and_the_bundles_of_its_task(
+    tmp_path: Path,
+) -> None:
+    world = make_world(tmp_path, seed=1, side_px=200, buildings=5)
+    edit(world.run_file, lambda c: c["models"].update(damage="damage-context"))
+    line = world.run_file.read_text().splitlines().index("  damage: damage-context") + 1
+    with pytest.raises(BundleError) as caught:
+        make_plan(open_run(world.run_file))
+    assert caught.value.where == f"{world.run_file}, line {line}, models.damage: damage-context"
+    assert caught.value.remedy == "did you mean damage-context-2023?"
+    assert "landslide" not in caught.value.expected
+    assert "hazard" not in caught.value.expected
+    for name in ("damage-turkiye-2023", "grades-synthetic"):
+        assert name in caught.value.expected
 
 
 def test_a_file_of_points_is_refused_as_footprints(tmp_path: Path) -> None:

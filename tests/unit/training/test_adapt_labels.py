@@ -108,6 +108,19 @@ def test_labels_that_only_contradict_are_called_that(
         check_enough(labels.destroyed_N, labels.counts, uri)
 
 
+def test_a_sheet_that_nobody_filled_in_is_called_that(
+    buildings: gpd.GeoDataFrame, tmp_path: Path
+) -> None:
+    uri = sheet(tmp_path, [(f"b{n}", "") for n in range(15)])
+    labels = read_event_labels(TruthRequest(uri=uri), buildings, CLASSES)
+    with pytest.raises(RequestError, match="column `answer` is empty in all 15 rows"):
+        check_enough(labels.destroyed_N, labels.counts, uri)
+    uri = sheet(tmp_path, [("b0", "cannot_tell"), *((f"b{n}", "") for n in range(1, 15))])
+    labels = read_event_labels(TruthRequest(uri=uri), buildings, CLASSES)
+    with pytest.raises(RequestError, match=r"no label tells .*15 buildings that cannot be told"):
+        check_enough(labels.destroyed_N, labels.counts, uri)
+
+
 @pytest.mark.parametrize(
     ("destroyed", "intact", "what"),
     [
