@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
@@ -245,3 +245,21 @@ def warn_of_other_products(store: "Store") -> None:
                 "writes them anew"
             )
         )
+
+
+def warn_of_removed(formats: Sequence[str], out: str) -> None:
+    """Says on stderr which files of an earlier map were removed, and what writes them again.
+
+    Args:
+        formats: names in `EXPORTS`, or other optional products.
+        out: the output of the map.
+    """
+    if not formats:
+        return
+    from quakestream.outputs.exports import EXPORTS
+    from quakestream.outputs.table import OPTIONAL
+
+    names = ", ".join(OPTIONAL[one].prefix for one in formats)
+    again = [one for one in formats if one in EXPORTS]
+    how = f": `quakestream export {out.rstrip('/')} {' '.join(again)}` writes them again"
+    stderr.print(redacted(f"removed, as of an earlier map: {names}{how if again else ''}"))

@@ -20,6 +20,7 @@ from quakestream.cli.common import (
     s3_options,
     stderr,
     stdout,
+    warn_of_removed,
 )
 from quakestream.cli.signals import COMMITTED, watch_signals
 from quakestream.config import RunFile, open_run
@@ -32,6 +33,7 @@ from quakestream.pipeline.backends import open_backend
 from quakestream.pipeline.run import Result, map_run
 from quakestream.redaction import redacted
 
+WHERE_TO_LOOK = "check the AOI, the dates and the images"
 ISSUES_SHOWN = 5
 """Inputs with problems that are named on the console; quarantine.parquet names all."""
 
@@ -81,9 +83,7 @@ def map_command(
     )
     result = where.map(run, fresh=fresh)
     report_result(result, as_json=as_json)
-    warn_of_kept_answers(result)
-    if needs_attention(result):
-        raise typer.Exit(EXIT_ATTENTION)
+    end_of_map(result)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,14 +116,43 @@ class MapPlace:
             )
 
 
+def end_of_map(result: Result) -> None:
+    """Says on stderr what a map lacks, and ends with exit code 1 if it needs attention."""
+    tell_of_map(result)
+    if why := attention(result):
+        stderr.print(f"needs attention (exit {EXIT_ATTENTION}): {'; '.join(why)}")
+        raise typer.Exit(EXIT_ATTENTION)
+
+
+def tell_of_map(result: Result) -> None:
+    """Says on stderr which exported files are gone, and which answers are not applied."""
+    warn_of_removed(result.removed, result.out)
+    warn_of_kept_answers(result)
+
+
+def attention(result: Result) -> list[str]:
+    """Why a map needs attention: what failed, is unseen, contradicted or waits."""
+    found, counts = expected(result.run), result.run["counts"]
+    causes = len(set(result.issues))
+    why = []
+    if "bundle" in result.run:
+        if not counts["assessed"]:
+            reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts["reasons"].items())
+            why.append(f"no building was assessed ({reasons}); {WHERE_TO_LOOK}")
+    elif not counts["cells"]:
+        why.append(f"no ground was looked at; {WHERE_TO_LOOK}")
+    if causes:
+        why.append(f"{counted(causes, 'problem')} of inputs, in quarantine.parquet")
+    if found and found.warnings:
+        why.append("a warning stands beside the expected number")
+    if "answers_not_applied" in result.run:
+        why.append("kept answers are not applied")
+    return why
+
+
 def needs_attention(result: Result) -> bool:
     """True if inputs failed, nothing was looked at, a share is contradicted, or answers wait."""
-    found = expected(result.run)
-    judged = "bundle" in result.run
-    counts = result.run["counts"]
-    unseen = not counts["assessed"] if judged else not counts["cells"]
-    waiting = "answers_not_applied" in result.run
-    return bool(result.issues) or unseen or waiting or bool(found and found.warnings)
+    return bool(attention(result))
 
 
 def warn_of_kept_answers(result: Result) -> None:

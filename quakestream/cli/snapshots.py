@@ -1,8 +1,9 @@
 """`quakestream snapshots`: published states of a map."""
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -74,23 +75,29 @@ def _list(known: list[Snapshot], *, as_json: bool) -> None:
     order = "" if len(known) == 1 else ", the oldest first; the map shows the last"
     stdout.print(f"{counted(len(known), 'state')}{order}")
     for one in known:
-        when, assessed, declared, expected, size = _facts(one)
+        when, numbers, expected, size = _facts(one)
         stdout.print(f"{one.id}  {when}{'  <- current' * one.current}")
         stdout.print(f"  {one.told}; {size} MB")
-        numbers = f"  {assessed} assessed: {declared}" if declared else "  no building judged"
-        stdout.print(f"{numbers}; expected: {expected}" if expected else numbers)
+        stdout.print(f"  {numbers}; expected: {expected}" if expected else f"  {numbers}")
 
 
 def _facts(one: Snapshot) -> tuple[str, ...]:
     counts, found = one.run.get("counts", {}), one.expected
-    declared = ", ".join(f"{n:,} {label}" for label, n in counts.get("damage", {}).items())
     return (
         _when(one),
-        f"{counts.get('assessed', 0):,} of {counts.get('footprints', 0):,}",
-        declared,
+        _verdicts(counts) if one.run.get("bundle") else "no building judged",
         "" if found is None else f"{found.amount} {found.label} ({found.interval})",
         f"{one.bytes / 1e6:,.1f}",
     )
+
+
+def _verdicts(counts: Mapping[str, Any]) -> str:
+    """`430 of 447 assessed: 147 destroyed, 283 intact`, or why none was."""
+    assessed = int(counts.get("assessed", 0))
+    text = f"{assessed:,} of {counts.get('footprints', 0):,} assessed"
+    told = counts.get("damage" if assessed else "reasons", {})
+    parts = ", ".join(f"{n:,} {name}" for name, n in told.items())
+    return f"{text}: {parts}" if parts else text
 
 
 def _when(one: Snapshot) -> str:
@@ -111,10 +118,10 @@ def _show(
     if as_json:
         print_json(one.to_json() | {"changes": None if found is None else found.to_json()})
         return
-    when, assessed, declared, expected, size = _facts(one)
+    when, numbers, expected, size = _facts(one)
     stdout.print(f"{one.id}{' (current)' * one.current}, {when}, {size} MB")
     stdout.print(f"  {one.told}")
-    stdout.print(f"  {assessed} buildings assessed: {declared}")
+    stdout.print(f"  {numbers}")
     if expected:
         stdout.print(f"  expected: {expected}")
     for sentence in one.expected.beside_it if one.expected else ():

@@ -51,7 +51,11 @@ def status(
 
 def _rows(progress: Status) -> list[tuple[str, str]]:
     when = f" (last sign of life {_moment(progress.last_sign)})" if progress.last_sign else ""
-    rows = [("state", _MEANING[progress.state].format(when=when)), ("run", progress.run_id)]
+    state = _MEANING[progress.state].format(when=when)
+    if not (progress.commits or progress.counts or progress.state == "running"):
+        state += "; nothing was committed as yet"
+    rows = [("state", state)]
+    rows += [("run", progress.run_id)] if progress.run_id else []
     if progress.holder and progress.state in ("running", "publishing"):
         rows.append(("by", progress.holder))
     if progress.models:

@@ -1,9 +1,6 @@
 """`quakestream update`: what is new comes into a finished map."""
 
-import typer
-
 from quakestream.cli.common import (
-    EXIT_ATTENTION,
     Json,
     S3Anon,
     S3Endpoint,
@@ -21,9 +18,8 @@ from quakestream.cli.map import (
     Quiet,
     RunArgument,
     Verbose,
-    needs_attention,
+    end_of_map,
     report_result,
-    warn_of_kept_answers,
 )
 from quakestream.config import RunFile, open_run
 from quakestream.errors import ConfigError, RequestError
@@ -71,9 +67,7 @@ def update(
         print_json({"out": result.out, **more, **result.run})
     else:
         report_update(result, found)
-    warn_of_kept_answers(result)
-    if needs_attention(result):
-        raise typer.Exit(EXIT_ATTENTION)
+    end_of_map(result)
 
 
 def updated(run: RunFile, where: MapPlace) -> tuple[Result, Changes | None]:

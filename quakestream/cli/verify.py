@@ -17,6 +17,7 @@ from quakestream.cli.common import (
     s3_options,
     stderr,
     warn_of_other_products,
+    warn_of_removed,
 )
 from quakestream.outputs.answers import SHOWN
 from quakestream.outputs.lease import held_lease
@@ -59,8 +60,10 @@ def verify(
     warn_of_other_products(store)
     with held_lease(store, lambda text: stderr.print(redacted(text))) as lease:
         done = verify_map(store, answers or [])
-        snapshot = None if dry_run else publish_verified(store, done, lease.check)
+        gone: list[str] = []
+        snapshot = None if dry_run else publish_verified(store, done, lease.check, gone.extend)
     record = done.result.record
+    warn_of_removed(gone, out)
     if as_json:
         print_json({"out": redacted(out), "snapshot": snapshot, **record})
     else:

@@ -26,7 +26,7 @@ from quakestream.cli.map import (
     RunArgument,
     needs_attention,
     report_result,
-    warn_of_kept_answers,
+    tell_of_map,
 )
 from quakestream.cli.update import report_update, updated
 from quakestream.config import RunFile, open_run
@@ -115,7 +115,7 @@ def _look(
     except passing as error:
         stderr.print(redacted(f"error: {error}"), style="red")
         return True
-    warn_of_kept_answers(result)
+    tell_of_map(result)
     return needs_attention(result)
 
 

@@ -83,7 +83,10 @@ def read_status(store: Store, now: datetime | None = None) -> Status:
             "holds no run",
             store.uri,
             f"run.json or {PROGRESS}",
-            remedy="give the `out` of `quakestream map`",
+            remedy=(
+                "give the `out` of `quakestream map`; a run that ended before its plan was made "
+                "has left nothing there"
+            ),
         )
     numbers = {name: _number(progress, name) for name in _NUMBERS}
     work = _with_later_commits(numbers, commits)

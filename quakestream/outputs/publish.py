@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -31,7 +31,12 @@ UNUSED_ANSWERS = (
 """Note of run.json on a map that does not use the answers that are kept with it."""
 
 
-def publish(store: Store, products: RunProducts, check: Callable[[], None] = lambda: None) -> str:
+def publish(
+    store: Store,
+    products: RunProducts,
+    check: Callable[[], None] = lambda: None,
+    removed: Callable[[Sequence[str]], None] = lambda names: None,
+) -> str:
     """Writes every product and returns the id of the snapshot.
 
     Object stores have no rename, so the snapshot is the atomic unit. `run.json` at its fixed
@@ -40,6 +45,8 @@ def publish(store: Store, products: RunProducts, check: Callable[[], None] = lam
 
     Args:
         check: raises if this run may not write fixed names any more.
+        removed: is given the names, as in `OPTIONAL`, of what an earlier map was exported to and
+            this map is not, where there is any: those files are deleted.
 
     Raises:
         AccountingError: if rows out are not footprints in; nothing is written.
@@ -82,7 +89,8 @@ def publish(store: Store, products: RunProducts, check: Callable[[], None] = lam
     objects[RUN_JSON] = run_json(run)
     store.put(writer.prefix + RUN_JSON, objects[RUN_JSON])
     check()
-    writer.copy_to_fixed_names(objects)
+    if gone := writer.copy_to_fixed_names(objects):
+        removed(gone)
     return snapshot
 
 
@@ -100,10 +108,11 @@ class _SnapshotWriter:
         digest = hashlib.sha256(data).hexdigest()
         self.inventory.append({"name": name, "bytes": len(data), "sha256": digest})
 
-    def copy_to_fixed_names(self, small: Mapping[str, bytes]) -> None:
+    def copy_to_fixed_names(self, small: Mapping[str, bytes]) -> list[str]:
         """Copies large objects from the snapshot, then the small ones, run.json last.
 
-        Objects of an earlier map that this one does not have are deleted.
+        Objects of an earlier map that this one does not have are deleted. Returns the optional
+        products among them.
         """
         names = [entry["name"] for entry in self.inventory if entry["name"] not in small]
         for name in names:
@@ -113,12 +122,16 @@ class _SnapshotWriter:
         for name in TABLES.keys() - small.keys():
             if self.store.list(name):
                 self.store.delete(name)
-        for prefix in {extra.prefix for extra in OPTIONAL.values()}:
-            for name in self.store.list(prefix):
-                if name not in names:
-                    self.store.delete(name)
-            if prefix.endswith("/"):
-                self.store.drop_empty_folders(prefix)
+        gone = []
+        for product, extra in OPTIONAL.items():
+            old = [name for name in self.store.list(extra.prefix) if name not in names]
+            for name in old:
+                self.store.delete(name)
+            if extra.prefix.endswith("/"):
+                self.store.drop_empty_folders(extra.prefix)
+            if old and not any(name.startswith(extra.prefix) for name in names):
+                gone.append(product)
+        return gone
 
 
 def as_published(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,8 +65,17 @@ def verify_map(
     return VerifiedMap(base=base, answers=answers, result=result)
 
 
-def publish_verified(store: Store, one: VerifiedMap, check: Callable[[], None]) -> str:
+def publish_verified(
+    store: Store,
+    one: VerifiedMap,
+    check: Callable[[], None],
+    removed: Callable[[Sequence[str]], None] = lambda names: None,
+) -> str:
     """Publishes the restated map, and keeps the answers. Returns the id of the snapshot.
+
+    Args:
+        check: raises if this process may not write fixed names any more.
+        removed: as in `publish`.
 
     Raises:
         StorageError: if the store fails; the earlier snapshot stays current.
@@ -94,6 +103,7 @@ def publish_verified(store: Store, one: VerifiedMap, check: Callable[[], None]) 
             verification={"verification.json": run_json(result.record), "answers.csv": kept},
         ),
         check,
+        removed,
     )
 
 

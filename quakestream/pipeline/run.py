@@ -88,6 +88,8 @@ class Result:
     store: Store
     unchanged: bool = False
     """True if the published map was left as it is, since nothing is new."""
+    removed: tuple[str, ...] = ()
+    """Formats that an earlier map was exported to; their files were of that map and are gone."""
 
     @property
     def buildings(self) -> gpd.GeoDataFrame:
@@ -167,6 +169,7 @@ class _MapRun:
     lease: Lease
     work: WorkDone = field(default_factory=WorkDone)
     issues: list[Issue] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
     answered: AnsweredFootprints = field(init=False)
     sampled: FootprintHazard | None = None
     """Hazard values of the footprints, once they were needed."""
@@ -380,7 +383,8 @@ class _MapRun:
         record["made_by"] = made_by
         if unread is not None:
             record[INTERIM] = interim_record(products, unread)
-        return publish_map(self.store, self.plan, record, products, issues, may_go_on)
+        args = (self.store, self.plan, record, products, issues, may_go_on)
+        return publish_map(*args, removed=self.removed.extend)
 
     def _published(self, *, unchanged: bool = False) -> Result:
         return Result(
@@ -389,6 +393,7 @@ class _MapRun:
             issues=tuple(dict.fromkeys(self.issues)),
             store=self.store,
             unchanged=unchanged,
+            removed=tuple(self.removed),
         )
 
     def _published_run(self) -> dict[str, Any]:

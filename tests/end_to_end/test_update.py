@@ -15,6 +15,7 @@ import typer
 from rasterio.windows import Window
 from typer.testing import CliRunner, Result
 
+from quakestream.cli.map import attention
 from quakestream.cli.update import update
 from quakestream.cli.watch import duration_s, watch
 from quakestream.errors import (
@@ -91,6 +92,19 @@ def test_an_update_that_would_lose_every_verdict_leaves_the_map(tmp_path: Path) 
     world.post.write_bytes(good)
     edit(world.run_file, lambda c: c["imagery"]["pre"].update(datetime="2001-01-01/2001-12-31"))
     refused(NoPairError, "9 no_imagery, 21 no_pre of 30")
+
+
+def test_a_first_map_without_a_verdict_says_why_it_needs_attention(tmp_path: Path) -> None:
+    world = small(tmp_path)
+    with rasterio.open(world.post, "r+") as dataset:
+        dataset.write(np.zeros((dataset.count, dataset.height, dataset.width), np.uint8))
+    result = map_file(world.run_file)
+    reasons = result.run["counts"]["reasons"]
+    assert result.run["counts"]["assessed"] == 0
+    assert attention(result) == [
+        f"no building was assessed ({', '.join(f'{n} {r}' for r, n in reasons.items())}); check "
+        "the AOI, the dates and the images"
+    ]
 
 
 def crop_left_half(source: Path, target: Path) -> None:

@@ -82,6 +82,7 @@ def publish_map(
     products: KindProducts,
     issues: Iterable[Issue],
     check: Callable[[], None],
+    removed: Callable[[Sequence[str]], None] = lambda names: None,
 ) -> str:
     """Publishes a map and returns the id of its snapshot; an interim one without `outputs`.
 
@@ -89,6 +90,7 @@ def publish_map(
         record: of `run_record`.
         issues: all of the run so far.
         check: raises if this run may not write fixed names any more.
+        removed: as in `publish`.
     """
     run = plan.run
     record = {**record, **products.record}
@@ -113,6 +115,7 @@ def publish_map(
             storage=run.storage_options,
         ),
         check,
+        removed,
     )
 
 

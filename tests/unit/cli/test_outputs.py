@@ -21,6 +21,7 @@ from quakestream.cli.view import map_server
 from quakestream.errors import RequestError, StorageError
 from quakestream.outputs.fixed_names import other_products
 from quakestream.outputs.ground import covered_text, rate_rows
+from quakestream.outputs.lease import held_lease
 from quakestream.outputs.progress import read_status
 from quakestream.outputs.publish import publish
 from quakestream.outputs.readback import current_buildings, current_run
@@ -167,6 +168,15 @@ def test_an_update_under_way_is_not_finished(finished: Store):
     now = datetime.now(UTC)
     _progress(finished, started=now.isoformat(), updated=now.isoformat())
     assert read_status(finished, now).state == "running"
+
+
+def test_a_run_that_ended_before_a_commit_says_so(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    with pytest.raises(KeyboardInterrupt), held_lease(store, print):
+        raise KeyboardInterrupt
+    shown = _call("status", store.uri)
+    assert "it resumes; nothing was committed as yet" in " ".join(shown.split())
+    assert "run " not in [line.strip()[:4] for line in shown.splitlines()]
 
 
 def test_nowhere_is_an_error(tmp_path: Path):

@@ -86,6 +86,20 @@ def test_snapshots_are_listed_in_the_order_in_which_they_became_current(store: S
     assert known[0].bytes > 1000
 
 
+def test_a_state_without_a_verdict_says_why(tmp_path: Path) -> None:
+    rows = buildings()
+    rows[["status", "reason", "damage"]] = ["not_assessed", "nodata", None]
+    rows[["p_intact", "p_damaged", "p_destroyed"]] = None
+    judged = products(buildings=rows)
+    publish(
+        open_store(str(tmp_path)),
+        replace(judged, run={**judged.run, "bundle": {"name": "model"}}),
+    )
+    for arguments in ([str(tmp_path)], [str(tmp_path), "show"]):
+        lines = CliRunner().invoke(APP, arguments).stdout.splitlines()
+        assert "  0 of 12 assessed: 12 nodata" in lines
+
+
 def test_what_changed_is_counted_by_verdict(store: Store) -> None:
     older, newer = snapshots_of(store)
     found = changes(store, older.id, newer.id)
