@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -32,6 +32,8 @@ from quakestream.outputs.readback import current_run
 from quakestream.redaction import redacted
 from quakestream.storage import open_store
 
+ANY_WIDTH = 10_000
+"""Wider than any table, characters."""
 _HOW_MANY = {
     "all": "all maps that looked say destroyed (two or more)",
     "most": "more than half of them",
@@ -127,13 +129,21 @@ def _show(result: Comparison, console: Console) -> None:
         f"{counted(plain['buildings'], 'building')} of this map, {plain['assessed']:,} assessed."
     )
     console.print(result.rule)
-    console.print(_maps_table(result))
-    for one in result.maps:
-        _show_map(one, console)
+    names = [one.name for one in result.maps]
+    table = _maps_table(result, names)
+    wide = console.options.update_width(ANY_WIDTH)
+    numbered = console.measure(table, options=wide).maximum > console.width
+    if numbered:  # rather than names that are broken over lines
+        names = [str(number) for number in range(1, len(names) + 1)]
+        table = _maps_table(result, names)
+    console.print(table)
+    for number, one in zip(names, result.maps, strict=True):
+        _show_map(one, console, f"{number}. " if numbered else "")
     console.print(_tally_table(plain["buildings_by_maps_destroyed"], len(result.maps) + 1))
 
 
-def _maps_table(result: Comparison) -> Table:
+def _maps_table(result: Comparison, names: Sequence[str]) -> Table:
+    """One row a map, under the name given for it."""
     table = Table(
         title="Buildings that both maps judged, and which map alone calls them destroyed",
         box=box.SIMPLE_HEAD,
@@ -142,10 +152,10 @@ def _maps_table(result: Comparison) -> Table:
         caption="Intervals of 95 %: bootstrap over blocks of 200 m. Rows are not to be added: maps "
         "see different buildings on different days.",
     )
-    table.add_column("map", overflow="fold", min_width=12)
-    for name in ("judged", "both", "ours", "theirs", "neither", "agreement", "kappa"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for one in result.maps:
+    table.add_column("map", no_wrap=True)
+    for heading in ("judged", "both", "ours", "theirs", "neither", "agreement", "kappa"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, one in zip(names, result.maps, strict=True):
         figures = (
             one.judged_by_both,
             one.both_destroyed,
@@ -154,7 +164,7 @@ def _maps_table(result: Comparison) -> Table:
             one.neither,
         )
         table.add_row(
-            one.name + "*" * one.damage_only,
+            name + "*" * one.damage_only,
             *(f"{v:,}" for v in figures),
             _interval(one),
             _figure(one.kappa),
@@ -162,10 +172,11 @@ def _maps_table(result: Comparison) -> Table:
     return table
 
 
-def _show_map(one: MapAgreement, console: Console) -> None:
+def _show_map(one: MapAgreement, console: Console, number: str) -> None:
     """What the table does not say of a map: what was read, and what was left out."""
     parts = [
-        f"{one.name}: {one.origin}, column {one.column}, {counted(one.items, 'item')}; {one.how}.",
+        f"{number}{one.name}: {one.origin}, column {one.column}, "
+        f"{counted(one.items, 'item')}; {one.how}.",
         f"{counted(one.items_unmatched, 'item')} without a footprint of this map, "
         f"{counted(one.without_item, 'building')} without an item.",
     ]

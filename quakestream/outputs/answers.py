@@ -99,7 +99,7 @@ def _read(uri: str, storage: StorageOptions) -> list[Answer]:
         raise RequestError("is not UTF-8 text", where, remedy="save it as CSV UTF-8") from error
     except StorageError as error:
         what = error.what.removeprefix("cannot read: ")
-        raise RequestError("cannot be read", where, got=what) from error
+        raise RequestError(f"cannot be read: {what}", where) from error
     records = _features(text, where) if text.lstrip().startswith("{") else _lines(text)
     if not records:
         raise RequestError("holds no answers", where, "rows with building_id and answer")

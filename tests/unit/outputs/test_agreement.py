@@ -1,6 +1,8 @@
 """Maps of others: every publisher by its own columns, and agreement that can be counted by hand."""
 
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+from rich.console import Console
 from sklearn.metrics import cohen_kappa_score
 
+from quakestream.cli.compare import _show
 from quakestream.errors import RequestError
 from quakestream.outputs.agreement import CompareOptions, compare, how_many, kappa, written
 from quakestream.outputs.others import OtherMap, OtherRequest, read_other
@@ -185,6 +189,23 @@ def test_a_map_of_damage_only_says_nothing_of_other_buildings(tmp_path: Path) ->
     assert np.isnan(osm.kappa)
     assert osm.agreement.value == 0.5
     assert result.buildings["says_other"].isna().tolist() == [False, False, True, True]
+
+
+def test_names_too_long_for_the_console_are_numbers_in_the_table(tmp_path: Path) -> None:
+    path = _file(tmp_path, {"destroyed_building": ["yes", "yes"]})
+    name = "destroyed_buildings_of_volunteers_2023"
+    other = read_other(OtherRequest(uri=str(path), name=name))
+    result = compare(_ours(["destroyed", "intact"]), SCALE, [other], QUICK)
+    told = []
+    for width in (80, 120):
+        text = io.StringIO()
+        _show(result, Console(width=width, file=text))
+        told.append(text.getvalue())
+    row = r"\*? +2 +1 +0 +1 +0 +0\.50 "
+    assert re.search(rf"^ 1{row}", told[0], re.MULTILINE)
+    assert re.search(rf"^ {name}{row}", told[1], re.MULTILINE)
+    assert f"\n1. {name}: OpenStreetMap" in told[0]
+    assert f"\n{name}: OpenStreetMap" in told[1]
 
 
 def test_ground_that_was_not_analysed_is_not_undamaged(tmp_path: Path) -> None:

@@ -399,6 +399,13 @@ def test_bad_answers_are_refused_with_their_place(tmp_path: Path, text: str, sai
         _read(tmp_path / "a.csv", text)
 
 
+def test_a_file_of_answers_that_is_not_there_is_told_once(tmp_path: Path):
+    path = tmp_path / "none.csv"
+    with pytest.raises(RequestError) as caught:
+        read_answers([str(path)], StorageOptions())
+    assert str(caught.value) == f"answers {path}: cannot be read: there is no such file"
+
+
 def test_answers_of_another_sample_are_refused(store: Store, tmp_path: Path):
     (tmp_path / "a.csv").write_text(HEAD + "x1,intact,a,\n")
     with pytest.raises(RequestError, match="no answer is one of a building of the sample"):
