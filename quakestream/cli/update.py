@@ -1,5 +1,7 @@
 """`quakestream update`: what is new comes into a finished map."""
 
+from collections.abc import Sequence
+
 from quakestream.cli.common import (
     Json,
     S3Anon,
@@ -27,6 +29,7 @@ from quakestream.outputs.layout import RUN_JSON, SNAPSHOTS
 from quakestream.outputs.readback import current_run
 from quakestream.outputs.snapshots import Changes, changes
 from quakestream.pipeline.run import Result
+from quakestream.redaction import redacted
 from quakestream.storage import open_store
 
 
@@ -58,20 +61,21 @@ def update(
         quiet=quiet,
         verbose=verbose,
     )
-    result, found = updated(run, where)
+    result, found, new = updated(run, where)
     if as_json:
         more = {
             "unchanged": result.unchanged,
+            "new_not_used": list(new),
             "changes": None if found is None else found.to_json(),
         }
         print_json({"out": result.out, **more, **result.run})
     else:
-        report_update(result, found)
+        report_update(result, found, new)
     end_of_map(result)
 
 
-def updated(run: RunFile, where: MapPlace) -> tuple[Result, Changes | None]:
-    """The map with what is new, and what changed; None where nothing did.
+def updated(run: RunFile, where: MapPlace) -> tuple[Result, Changes | None, tuple[str, ...]]:
+    """The map with what is new, what changed, None where nothing did, and new images without use.
 
     Raises:
         RequestError: if there is no finished map.
@@ -82,16 +86,26 @@ def updated(run: RunFile, where: MapPlace) -> tuple[Result, Changes | None]:
     store = open_store(target, run.storage_options)
     if not store.exists(RUN_JSON):
         raise RequestError("no map yet", store.uri, remedy="`quakestream map` makes the first one")
-    before = current_run(store)["snapshot"]
+    run_before = current_run(store)
+    before = run_before["snapshot"]
     result = where.map(run, only_new=True)
+    known = {scene["id"] for scene in (run_before.get("inputs") or {}).get("scenes", ())}
+    known |= set(run_before.get("scenes_not_used", ()))
+    new = tuple(name for name in result.not_used if name not in known)
     now = result.run["snapshot"]
     if now == before or not store.exists(f"{SNAPSHOTS}{before}/{RUN_JSON}"):
-        return result, None
-    return result, changes(store, before, now)
+        return result, None, new
+    return result, changes(store, before, now), new
 
 
-def report_update(result: Result, found: Changes | None) -> None:
-    """Prints the map, and what changed in it."""
+def report_update(result: Result, found: Changes | None, new: Sequence[str]) -> None:
+    """Prints the map, and what changed in it.
+
+    Args:
+        new: new images after the event that are used for no building.
+    """
+    for name in new:
+        stdout.print(redacted(f"{name}: new, shows no building better, not used"))
     if result.unchanged:
         stdout.print(f"nothing new: the map of {result.run['published']} stays as it is")
         return

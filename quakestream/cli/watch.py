@@ -107,8 +107,8 @@ def _look(
             result = where.map(run)
             report_result(result, as_json=False)
         else:
-            result, found = updated(run, where)
-            report_update(result, found)
+            result, found, new = updated(run, where)
+            report_update(result, found, new)
     except NoImageryError:
         stdout.print("no image after the event yet")
         return False

@@ -100,6 +100,9 @@ class Changes:
     """Verdict before, verdict after and number of buildings, the largest number first."""
     models: tuple[tuple[str, str], ...] = ()
     """Models that judge images before and after, with versions, where they are not the same."""
+    unapplied: int | None = None
+    """Where the older one was verified and the newer one waits for the answers: the verdicts that
+    differ from the map before it was verified. The others changed for want of the answers."""
 
     def to_json(self) -> dict[str, Any]:
         changed = [{"before": a, "after": b, "buildings": n} for a, b, n in self.verdicts]
@@ -111,12 +114,19 @@ class Changes:
             "unchanged": self.unchanged,
             "changed": changed,
             "models": [{"before": a, "after": b} for a, b in self.models],
+            "without_answers": self.unapplied,
         }
 
     @property
     def model_lines(self) -> list[str]:
-        """What to say of each model that is another one."""
-        return [f"the model changed from {a} to {b}, and verdicts with it" for a, b in self.models]
+        """What to say of each model that is another one, and of answers that are not applied."""
+        lines = [f"the model changed from {a} to {b}, and verdicts with it" for a, b in self.models]
+        if self.unapplied is not None:
+            lines.append(
+                "changed because kept answers are not applied: from the map before it was "
+                f"verified, {self.unapplied:,} verdicts differ; `quakestream verify` applies them"
+            )
+        return lines
 
 
 def snapshots_of(store: Store) -> list[Snapshot]:
@@ -173,6 +183,7 @@ def changes(store: Store, older: str, newer: str) -> Changes:
     Raises:
         StorageError: if a table is missing or damaged.
     """
+    run_before, run_after = _run_of(store, older) or {}, _run_of(store, newer) or {}
     before, after = _verdicts(store, older), _verdicts(store, newer)
     both = before.index.intersection(after.index)
     pairs = Counter(zip(before[both], after[both], strict=True))
@@ -185,8 +196,30 @@ def changes(store: Store, older: str, newer: str) -> Changes:
         removed=len(before) - len(both),
         unchanged=len(both) - sum(moved.values()),
         verdicts=tuple((a, b, n) for (a, b), n in order),
-        models=_other_models(_run_of(store, older) or {}, _run_of(store, newer) or {}),
+        models=_other_models(run_before, run_after),
+        unapplied=_unapplied(store, run_before, run_after, after),
     )
+
+
+def _unapplied(
+    store: Store, older: Mapping[str, Any], newer: Mapping[str, Any], after: pd.Series
+) -> int | None:
+    """`unapplied` of `Changes`.
+
+    Args:
+        older: run.json of the state before.
+        newer: run.json of the state after.
+        after: its verdicts.
+    """
+    verification = older.get("verification")
+    if not isinstance(verification, Mapping) or "answers_not_applied" not in newer:
+        return None
+    try:
+        model = _verdicts(store, str(verification["of"]))
+    except MissingObjectError:
+        return None
+    both = model.index.intersection(after.index)
+    return int((model[both] != after[both]).sum())
 
 
 def _other_models(

@@ -90,6 +90,8 @@ class Result:
     """True if the published map was left as it is, since nothing is new."""
     removed: tuple[str, ...] = ()
     """Formats that an earlier map was exported to; their files were of that map and are gone."""
+    not_used: tuple[str, ...] = ()
+    """Images after the event that show no building better than others do."""
 
     @property
     def buildings(self) -> gpd.GeoDataFrame:
@@ -394,6 +396,7 @@ class _MapRun:
             store=self.store,
             unchanged=unchanged,
             removed=tuple(self.removed),
+            not_used=self.plan.not_used,
         )
 
     def _published_run(self) -> dict[str, Any]:

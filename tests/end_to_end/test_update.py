@@ -107,6 +107,18 @@ def test_a_first_map_without_a_verdict_says_why_it_needs_attention(tmp_path: Pat
     ]
 
 
+def test_a_later_image_that_shows_no_building_better_is_named_once(tmp_path: Path) -> None:
+    world = small(tmp_path)
+    map_file(world.run_file)
+    later = world.post.with_name("later_20230220.tif")
+    shutil.copy(world.post, later)
+    edit(world.run_file, lambda c: c["imagery"]["catalog"].append(str(later)))
+    done = CliRunner().invoke(UPDATE, [str(world.run_file), "--quiet"])
+    assert "later_20230220: new, shows no building better, not used" in done.stdout.splitlines()
+    told = json.loads(updated(world).stdout)
+    assert (told["scenes_not_used"], told["new_not_used"]) == (["later_20230220"], [])
+
+
 def crop_left_half(source: Path, target: Path) -> None:
     with rasterio.open(source) as dataset:
         window = Window(0, 0, dataset.width // 2, dataset.height)

@@ -76,6 +76,13 @@ def sharp(scenes: Sequence[Scene], spec: BundleSpec) -> list[Scene]:
     return [s for s in scenes if (s.gsd_m or 0) <= MAX_SCALE * spec.gsd_m]
 
 
+def not_used(post: EpochScenes, spec: BundleSpec, views: Iterable[View]) -> tuple[str, ...]:
+    """Ids of images after the event that are sharp enough, and show no building better."""
+    used = {part.id for view in views for part in view.files}
+    scenes = sharp(post.scenes, spec)
+    return tuple(s.id for s in scenes if used.isdisjoint(part.id for part in s.parts))
+
+
 def coarse_notes(epochs: Iterable[EpochScenes], spec: BundleSpec) -> tuple[str, ...]:
     """Names the scenes that are too coarse for a bundle; empty where none is."""
     scenes = [scene for epoch in epochs for scene in epoch.scenes]

@@ -26,7 +26,13 @@ from quakestream.engines.machine import usable_cores
 from quakestream.hazard import inputs_not_given
 from quakestream.pipeline.kinds.units import PlanInputs, Unit, ViewTable
 from quakestream.pipeline.planning.area import area_cells, covered_area, ground_km2
-from quakestream.pipeline.planning.assignment import Assignment, assign, coarse_notes, sharp
+from quakestream.pipeline.planning.assignment import (
+    Assignment,
+    assign,
+    coarse_notes,
+    not_used,
+    sharp,
+)
 from quakestream.pipeline.planning.capacity import (
     Capacity,
     Fleet,
@@ -90,6 +96,8 @@ class Plan:
     """What is read first."""
     lost_tiles: tuple[Scene, ...] = ()
     """Tiles of acquisitions that could not be read when they were prepared."""
+    not_used: tuple[str, ...] = ()
+    """Images after the event that could be opened, and that show no building better."""
 
     def __repr__(self) -> str:
         return (
@@ -325,7 +333,7 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
     Raises:
         RequestError: the request itself is wrong.
     """
-    options = run.storage_options
+    options, damage = run.storage_options, bundles.damage
     aoi = read_aoi(run.aoi, options)
     dem = find_dem(run, aoi, bundles.specs)
     run = dem.run
@@ -333,7 +341,7 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
     imagery = find_imagery(run, aoi, bundles.specs)
     zone_N, polygon_N = _projected(footprints)
     footprints = _doubted(footprints, zone_N, polygon_N)
-    assignment = _assignment(run, bundles.damage, footprints, imagery)
+    assignment = _assignment(run, damage, footprints, imagery)
     zones = split_by_zone(aoi)
     table = ViewTable(assignment.views)
     issues: list[Issue] = []
@@ -383,6 +391,7 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
         ),
         tiles=tiles,
         order=order,
+        not_used=not_used(imagery.of(damage.spec)[0], damage.spec, table.views) if damage else (),
     )
 
 

@@ -88,6 +88,7 @@ def run_record(plan: Plan, work: WorkDone, hazard: FootprintHazard, backend: str
         "hazard": hazard.table.versions,
         "notes": [*plan.notes, *work.notes],
         **_doubts(plan),
+        **({"scenes_not_used": list(plan.not_used)} if plan.not_used else {}),
         "counts": _counts(plan, work),
         "rates": _rates(plan, work),
         "memory": {

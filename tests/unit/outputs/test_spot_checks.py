@@ -36,6 +36,7 @@ from quakestream.outputs.publish import publish
 from quakestream.outputs.readback import current_buildings, current_run, current_table
 from quakestream.outputs.republish import snapshot_products
 from quakestream.outputs.restated import restate, threshold_for
+from quakestream.outputs.snapshots import changes, snapshots_of
 from quakestream.outputs.spot_sample import (
     SAMPLE_CSV,
     SampleRequest,
@@ -356,6 +357,12 @@ def test_a_later_map_says_that_answers_are_kept(
     publish(store, products(buildings=buildings(200, seed=1)))
     run = current_run(store)
     assert run["answers_not_applied"] == "spot_checks/answers.csv"
+    verified = next(one.id for one in snapshots_of(store) if "verification" in one.run)
+    of_model = changes(store, done.base["snapshot"], run["snapshot"])
+    assert of_model.unapplied is None
+    waiting = changes(store, verified, run["snapshot"])
+    assert waiting.unapplied == sum(n for _, _, n in of_model.verdicts) > 0
+    assert "kept answers are not applied" in waiting.model_lines[-1]
     later = Result(out=store.uri, run={**run, "bundle": {}}, issues=(), store=store)
     assert needs_attention(later)
     warn_of_kept_answers(later)
