@@ -95,7 +95,7 @@ def prior(
     folder = folder or ("/" if out.startswith("/") else ".")
     made = not is_uri(folder) and not Path(folder).exists()
     open_store(folder, options).put(name, raster.cog)
-    if made:
+    if made and not quiet:
         stderr.print(redacted(f"note: the folder {folder} was missing, and was made"))
     _report(out, raster, as_json=as_json, quiet=quiet)
     if raster.attention:

@@ -57,13 +57,13 @@ def _searched(imagery: ImagerySection, aoi: BaseGeometry) -> str:
 
 def _remedy(passed: PassedOver, limits: EpochFilter) -> str:
     """What to change, as far as the catalogue tells."""
-    outside = "check its CRS" if passed.outside == 1 else "check their CRS"
+    crs = "its CRS" if passed.outside == 1 else "their CRS"
     if not passed.in_aoi:
-        return f"{outside}, or the AOI" if passed.outside else "check the AOI and imagery.catalog"
+        return f"check the AOI and imagery.catalog{f', and {crs}' if passed.outside else ''}"
     filters = [
         *(["raise imagery.post.max_cloud"] if passed.clouds else []),
         *(["raise imagery.post.max_off_nadir"] if passed.angles_deg else []),
     ]
-    places = [f"{outside}, or the AOI"] if passed.outside else []
+    places = [f"check {crs}, or the AOI"] if passed.outside else []
     dates = ["check imagery.post.datetime"] if passed.times or not (filters or places) else []
     return " or ".join([*filters, *dates, *places])

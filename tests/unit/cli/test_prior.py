@@ -53,6 +53,7 @@ def test_a_folder_that_was_missing_is_named(made: PriorWorld, tmp_path: Path) ->
     assert first.exit_code == 0
     assert " ".join(first.stderr.split()) + "\n" == note
     assert call(made.inputs, tmp_path / "new" / "one" / "prior.tif").stderr == ""
+    assert call(made.inputs, tmp_path / "two" / "prior.tif", "--quiet").stderr == ""
 
 
 def test_json_for_machines(made: PriorWorld, tmp_path: Path) -> None:
