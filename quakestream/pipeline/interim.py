@@ -82,6 +82,8 @@ class InterimMaps:
             self._line = ""
         except QuakestreamError as error:  # the run itself meets it, too, or goes on without
             self._line = f"no interim map: {error}"
+        except Exception as error:  # a traceback of a thread would stand amid the progress
+            self._line = f"no interim map: unexpected {type(error).__name__}: {error}"
 
     def _check(self) -> None:
         if self._stopped.is_set():

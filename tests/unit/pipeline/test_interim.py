@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from quakestream.config import open_run
+from quakestream.errors import StorageError
 from quakestream.events import Event, OutputNotice
 from quakestream.outputs.snapshots import snapshots_of
 from quakestream.pipeline.backends.local import LocalBackend
@@ -121,6 +122,14 @@ def test_a_finished_map_is_not_replaced_by_an_interim_one(tmp_path: Path) -> Non
     assert "interim" not in backend.run_json
 
 
+class Left(UnreadUnits):
+    def __len__(self) -> int:
+        return 1
+
+    def copy(self) -> UnreadUnits:
+        return self
+
+
 def test_a_map_that_is_being_made_is_stopped_at_the_end_of_the_run() -> None:
     begun, ended = threading.Event(), list[str]()
 
@@ -132,16 +141,29 @@ def test_a_map_that_is_being_made_is_stopped_at_the_end_of_the_run() -> None:
             time.sleep(0.005)
         return "made"
 
-    class Left(UnreadUnits):
-        def __len__(self) -> int:
-            return 1
-
-        def copy(self) -> UnreadUnits:
-            return self
-
     maps = InterimMaps(every_s=0.001, unread=Left((), {}), make=make, tell=ended.append)
     time.sleep(0.01)
     maps.committed([])
     assert begun.wait(10)
     maps.close()
     assert ended == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (StorageError("disk is full"), "no interim map: disk is full"),
+        (ValueError("of numpy"), "no interim map: unexpected ValueError: of numpy"),
+    ],
+)
+def test_a_map_that_cannot_be_made_is_one_line(error: Exception, said: str) -> None:
+    told = list[str]()
+
+    def make(*_: object) -> str:
+        raise error
+
+    maps = InterimMaps(every_s=0.001, unread=Left((), {}), make=make, tell=told.append)
+    time.sleep(0.01)
+    maps.committed([])
+    maps.close()
+    assert told == [said]
