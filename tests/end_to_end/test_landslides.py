@@ -230,7 +230,7 @@ def test_a_dem_that_does_not_cover_the_area_is_named_and_the_map_is_made(tmp_pat
     assert broken.run["counts"]["landslides"] == whole.run["counts"]["landslides"]
     dem.unlink()
     (gone,) = make_plan(open_run(str(world.run_file))).problems
-    assert "No such file" in gone.cause
+    assert "no such file" in gone.cause
 
 
 def test_districts_count_slides_roads_and_buildings(tmp_path: Path) -> None:
