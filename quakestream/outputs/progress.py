@@ -79,15 +79,7 @@ def read_status(store: Store, now: datetime | None = None) -> Status:
     commits = len(store.list(COMMITS))
     lease = newest_lease(store)[1]
     if not progress and not run and not commits and lease is None:
-        raise RequestError(
-            "holds no run",
-            store.uri,
-            f"run.json or {PROGRESS}",
-            remedy=(
-                "give the `out` of `quakestream map`; a run that ended before its plan was made "
-                "has left nothing there"
-            ),
-        )
+        raise _no_run(store)
     numbers = {name: _number(progress, name) for name in _NUMBERS}
     work = _with_later_commits(numbers, commits)
     now = now or datetime.now(UTC)
@@ -130,6 +122,16 @@ def read_status(store: Store, now: datetime | None = None) -> Status:
         models=_models(progress, run if state == "finished" else {}),
         expected=expected(run),
         left_out=left_out_line(run),
+    )
+
+
+def _no_run(store: Store) -> RequestError:
+    return RequestError(
+        "holds no run",
+        store.uri,
+        f"run.json or {PROGRESS}",
+        remedy="give the `out` of `quakestream map`; a run that ended before its plan was made "
+        "has left nothing there",
     )
 
 

@@ -360,11 +360,11 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
     )
     jobs = tuple(make_jobs(run, bundles, _inputs_by_bundle(inputs, bundles, imagery)))
     used = used_scenes((unit for job in jobs for unit in job.units), table.views)
-    counts = [(scene, grid) for scene, grid in used if not scene.layers]
-    tiles = survey_tiles(run.imagery.store, counts, options)
-    more = _scene_notes([scene for scene, _ in used], imagery, bundles.specs)
+    tiles = survey_tiles(run.imagery.store, [(s, g) for s, g in used if not s.layers], options)
     first = jobs[0]
     order = ReadingOrder.of(run, jobs, issues, told)
+    scenes = [scene for scene, _ in used]
+    notes = (*tiles.notes, *told, *_scene_notes(scenes, imagery, bundles.specs))
     return Plan(
         run=run,
         jobs=jobs,
@@ -380,15 +380,7 @@ def plan_for(run: RunFile, bundles: RunBundles) -> Plan:
         problems=_worst_first(
             [*imagery.issues, *footprints.issues, *dem.issues, *tiles.issues, *issues]
         ),
-        notes=(
-            *footprints.doubts,
-            *footprints.notes,
-            *imagery.notes,
-            *dem.notes,
-            *tiles.notes,
-            *told,
-            *more,
-        ),
+        notes=(*footprints.doubts, *footprints.notes, *imagery.notes, *dem.notes, *notes),
         tiles=tiles,
         order=order,
         not_used=not_used(imagery.of(damage.spec)[0], damage.spec, table.views) if damage else (),
