@@ -1,9 +1,10 @@
 """Outlines that may be no buildings: parcels, blocks, buffered points, boxes, two sets in one file.
 
 A map of such outlines is made, and its numbers mean something else. The thresholds lie well apart
-from real sets of buildings: OpenStreetMap, Microsoft, Google, detectors and outlines drawn by hand
-have median areas of 40 to 300 m², cover 5 to 36 % of the ground around them, are boxes in at most
-1 % of the cases, and overlap in at most 4 %.
+from real sets of buildings. In twelve of them (OpenStreetMap in Türkiye, Blackshark, Joplin,
+SpaceNet, outlines verified by eye) median areas are 138 to 315 m², outlines cover 4 to 23 % of the
+ground around them, and at most 1.1 % are boxes. At most 4.3 % overlap, but for one set of which
+17 % do, because rows repeat. Boxes of a detector cover 78 %.
 """
 
 import math

@@ -58,7 +58,7 @@ class InterimMaps:
             if not self.unread:
                 return  # the final map comes at once
             self.before()
-            self._began = time.monotonic()
+            self._began, self._line = time.monotonic(), ""
             self._thread = threading.Thread(
                 target=self._work, args=(self.unread.copy(),), name="interim map", daemon=True
             )

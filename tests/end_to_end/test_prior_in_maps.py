@@ -190,3 +190,7 @@ def test_buildings_are_read_by_squares_where_most_were_shaken_most_first() -> No
     assert squares == [square for square in runs for _ in range(SQUARE_CELLS**2)]
     sums = [sum(shaken[c] for c, s in zip(cells, squares, strict=True) if s == run) for run in runs]
     assert sums == sorted(sums, reverse=True)
+    alike = ReadingOrder(shaken_of_cell=dict.fromkeys(shaken, 1.0)).ordered(places)
+    cells = [p[0][1].cell for p in alike]
+    squares = [(c.row // SQUARE_CELLS, c.col // SQUARE_CELLS) for c in cells]
+    assert squares == sorted(squares), "in one go, too, where all are shaken alike"

@@ -85,7 +85,8 @@ class ReadingOrder:
             square = _square(place[0][1].cell)
             best[square] = max(best.get(square, UNKNOWN), *here)
         if self.shaken_of_cell:
-            built.sort(key=lambda place: -weight[_square(place[0][1].cell)])
+            squares = {id(place): _square(place[0][1].cell) for place in built}
+            built.sort(key=lambda place: (-weight[squares[id(place)]], squares[id(place)]))
         if not self.prior_of_cell:
             return (*built, *ground) if self.shaken_of_cell else tuple(places)
         return (*built, *sorted(ground, key=lambda place: -best[_square(place[0][1].cell)]))

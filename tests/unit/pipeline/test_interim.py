@@ -167,3 +167,22 @@ def test_a_map_that_cannot_be_made_is_one_line(error: Exception, said: str) -> N
     maps.committed([])
     maps.close()
     assert told == [said]
+
+
+def test_a_stopped_map_does_not_repeat_the_line_of_the_one_before() -> None:
+    told, calls = list[str](), list[int]()
+
+    def make(_: UnreadUnits, check: Callable[[], None]) -> str:
+        calls.append(1)
+        while len(calls) > 1:
+            check()
+            time.sleep(0.005)
+        return "first"
+
+    maps = InterimMaps(every_s=0.001, unread=Left((), {}), make=make, tell=told.append)
+    until = time.monotonic() + 10
+    while len(calls) < 2 and time.monotonic() < until:
+        time.sleep(0.005)
+        maps.committed([])
+    maps.close(wait_s=0.0)
+    assert told == ["first"]
